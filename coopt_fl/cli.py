@@ -1,0 +1,179 @@
+"""The ``coopt`` command: parse, call one function, print. No logic."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from coopt_fl.errors import INTERRUPTED, CooptError
+
+app = typer.Typer(
+    name="coopt",
+    help="Turn unlabeled images into an optimized dataset, together, and train students on it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+Settings = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[CONFIG] [KEY=VALUE]...",
+        help="A name in conf/ or a YAML file (default: digits), then settings to change, such as "
+        "seed=1 or participants.1.prior=timm:resnet18.",
+    ),
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, such as student.epochs=5."),
+]
+Out = Annotated[Path | None, typer.Option("--out", help="Output directory (default: runs/CONFIG).")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Make the last line of stdout the result as JSON.")
+]
+Dataset = Annotated[Path, typer.Argument(help="A run directory, or the dataset folder in it.")]
+
+
+@app.command()
+def run(settings: Settings = None, out: Out = None, as_json: AsJson = False) -> None:
+    """Optimize data with all participants (simulated on this host), train a student, probe it.
+
+    The same command on the same directory continues where it was stopped.
+    """
+    from coopt_fl import pipeline, show
+    from coopt_fl.progress import console_progress
+
+    name, changes = _split(settings)
+    config = _load(name, changes)
+    with console_progress() as progress:
+        summary = pipeline.run(config, out or _default_out(name), progress)
+    _print(summary, show.summary, as_json)
+
+
+@app.command()
+def centralized(
+    prior: Annotated[str, typer.Option(help="A participant's name, or SCHEME:NAME of a prior.")],
+    settings: Settings = None,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let one prior label everything, without Flower: the baseline, in the same format."""
+    from coopt_fl import pipeline, show
+    from coopt_fl.progress import console_progress
+
+    name, changes = _split(settings)
+    config = _load(name, changes)
+    with console_progress() as progress:
+        folder = out or _default_out(f"{Path(name).stem}-centralized")
+        summary = pipeline.centralized(config, prior, folder, progress)
+    _print(summary, show.summary, as_json)
+
+
+@app.command()
+def train(
+    dataset: Dataset,
+    changes: Changes = None,
+    model: Annotated[
+        str | None, typer.Option(help="convnet:WIDTH, a torchvision name, or timm:NAME.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where the student goes (default: students/ beside it).")
+    ] = None,
+    devices: Annotated[int | None, typer.Option(help="How many devices (default: all).")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a student on an optimized dataset; the same command continues a stopped training."""
+    from coopt_fl import commands, show
+    from coopt_fl.progress import console_progress
+
+    settings = [*(changes or []), *([f"student.model={model}"] if model else [])]
+    with console_progress() as progress:
+        trained = commands.train(dataset, settings, out, progress, devices or "auto")
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        _print(trained, show.trained, as_json)
+
+
+@app.command()
+def probe(
+    checkpoint: Annotated[Path, typer.Argument(help="A student's checkpoint (.pt).")],
+    changes: Changes = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge a student by a linear classifier on its frozen features, on the data it came from."""
+    from coopt_fl import commands, show
+
+    _print(commands.probe(checkpoint, changes or []), show.probed, as_json)
+
+
+@app.command()
+def inspect(dataset: Dataset, as_json: AsJson = False) -> None:
+    """Verify every checksum and id of an optimized dataset, and print where it comes from."""
+    from coopt_fl import commands, show
+
+    found = commands.inspect(dataset)
+    _print(found, show.inspected, as_json)
+    if found["problems"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def config(settings: Settings = None, as_json: AsJson = False) -> None:
+    """Print the resolved configuration, and the names of the shipped ones."""
+    from coopt_fl import show
+    from coopt_fl.config import to_dict
+
+    _print(to_dict(_load(*_split(settings))), show.configuration, as_json)
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Show devices, versions, and which priors and sources can be used here, or why not."""
+    from coopt_fl import doctor, show
+
+    _print(doctor.examine(), show.examined, as_json)
+
+
+def main() -> None:
+    """Run the command line; every error that a user can meet is one sentence and an exit code."""
+    try:
+        app()
+    except CooptError as error:
+        Console(stderr=True).print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues", file=sys.stderr, flush=True)
+        os._exit(INTERRUPTED)
+
+
+def _split(settings: list[str] | None) -> tuple[str, list[str]]:
+    """Tell the configuration's name from the changes: it comes first, and has no '='."""
+    words = settings or []
+    if words and "=" not in words[0]:
+        return words[0], words[1:]
+    return "digits", words
+
+
+def _load(name: str, changes: list[str]) -> Any:
+    from coopt_fl.config import load_config
+
+    return load_config(name, changes)
+
+
+def _default_out(name: str) -> Path:
+    return Path("runs") / Path(name).stem
+
+
+def _print(value: dict[str, Any], render: Callable[[dict[str, Any]], Any], as_json: bool) -> None:
+    """Print for people, or as one line for machines (then people read stderr)."""
+    Console(stderr=as_json).print(render(value))
+    if as_json:
+        print(json.dumps(value, ensure_ascii=False), flush=True)
+
+
+if __name__ == "__main__":
+    main()

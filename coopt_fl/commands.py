@@ -1,0 +1,88 @@
+"""What the smaller commands do with what a run left behind."""
+
+from pathlib import Path
+from typing import Any
+
+from coopt_fl.config import from_tree
+from coopt_fl.errors import ConfigError
+from coopt_fl.optimized.files import make_folder
+from coopt_fl.optimized.provenance import read_provenance
+from coopt_fl.optimized.reader import dataset_folder, load
+from coopt_fl.optimized.verify import verify
+from coopt_fl.progress import Silent
+from coopt_fl.schema import Config
+
+
+def train(
+    dataset: Path, changes: list[str], out: Path | None, progress: Silent, devices: int | str
+) -> dict[str, Any]:
+    """Train a student on the optimized dataset in ``dataset``, with its configuration and changes.
+
+    Args:
+        dataset: a run directory or the dataset folder in it.
+        changes: ``KEY=VALUE`` settings, such as ``student.epochs=5`` or where the images are now.
+        out: where the checkpoint goes; None: ``students/MODEL`` beside the dataset.
+        progress: told of every epoch.
+        devices: how many, or "auto".
+    """
+    folder = dataset_folder(dataset)
+    config = from_tree(read_provenance(folder).config, changes, str(dataset))
+    out = out or folder.parent / "students" / config.student.model.replace(":", "-")
+    return train_on(folder, config, out, progress, devices)
+
+
+def train_on(
+    folder: Path, config: Config, out: Path, progress: Silent, devices: int | str
+) -> dict[str, Any]:
+    """Train on the dataset in ``folder``; continue a training that was stopped in ``out``."""
+    from coopt_fl.students import train_student
+
+    make_folder(out)
+    trained = train_student(
+        load(folder, mmap=True),
+        config.data,
+        config.student,
+        config.runtime,
+        out,
+        config.seed,
+        devices=devices,
+        progress=lambda epoch, epochs, loss: progress.show(
+            "student", epoch, epochs, "epochs", f"loss {loss:.4f}"
+        ),
+    )
+    return {
+        "checkpoint": str(trained.checkpoint),
+        "model": config.student.model,
+        "epochs": trained.epochs,
+        "seconds": trained.seconds,
+        "loss_per_epoch": list(trained.loss_per_epoch),
+    }
+
+
+def probe(checkpoint: Path, changes: list[str]) -> dict[str, Any]:
+    """Judge the student in ``checkpoint`` by both probes, on the data that it was trained on.
+
+    Args:
+        checkpoint: a ``.pt`` file.
+        changes: ``data.KEY=VALUE`` settings to judge it elsewhere.
+    """
+    from coopt_fl.students import load_student, probe_student
+
+    meta = load_student(checkpoint).meta
+    config = from_tree({"data": meta["data"]}, [*changes, *NOBODY], str(checkpoint))
+    accuracy = {
+        method: probe_student(checkpoint, config.data, method) for method in ("lbfgs", "adamw")
+    }
+    return {"checkpoint": str(checkpoint), "accuracy": accuracy}
+
+
+NOBODY = ("participants.0.name=none", "participants.0.prior=trivial:1", "shared.size=4")
+
+
+def inspect(dataset: Path) -> dict[str, Any]:
+    """Verify the optimized dataset in ``dataset``; ``problems`` is empty when all is right."""
+    folder = dataset_folder(dataset)
+    if not folder.is_dir():
+        raise ConfigError(f"no directory {dataset}; give what `coopt run --out` wrote")
+    provenance, problems = verify(folder)
+    return {"path": str(folder), "provenance": provenance.as_dict(), "problems": problems}

@@ -1,0 +1,281 @@
+"""Loading a configuration: YAML and ``KEY=VALUE`` in; a typed config, or *all* errors, out."""
+
+import dataclasses
+import difflib
+import hashlib
+import itertools
+import json
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from coopt_fl.errors import ConfigError
+from coopt_fl.schema import Config, ParticipantConfig
+
+NEEDS_ROOT = ("imagefolder", "parquet", "tiny_imagenet")
+
+
+def load_config(config: str = "digits", overrides: Sequence[str] = ()) -> Config:
+    """Return the configuration named ``config`` with ``overrides`` applied.
+
+    Args:
+        config: a name in ``conf/`` or the path of a YAML file.
+        overrides: ``KEY=VALUE`` strings; list items by index, as in ``participants.1.prior=...``.
+
+    Raises:
+        ConfigError: naming every unknown key, wrong type and impossible combination at once.
+    """
+    return from_tree(_read(_find(config)), overrides, config)
+
+
+def from_tree(tree: dict[str, Any], overrides: Sequence[str], name: str) -> Config:
+    """Return the configuration in ``tree`` with ``overrides``; ``name`` is what errors call it."""
+    problems: list[str] = []
+    for override in overrides:
+        _override(tree, override, problems)
+    values = _checked(Config, tree, "", problems)
+    if not problems:
+        problems += _combinations(values)
+    if problems:
+        lines = "".join(f"\n  - {problem}" for problem in problems)
+        raise ConfigError(f"configuration {name!r} cannot be used:{lines}")
+    merged = OmegaConf.merge(OmegaConf.structured(Config), values)
+    loaded = typing.cast(Config, OmegaConf.to_object(merged))
+    if loaded.data.root is not None:
+        loaded.data.root = str(Path(loaded.data.root).expanduser().resolve())
+    return loaded
+
+
+def conf_dir() -> Path:
+    """Return the folder of the shipped configurations: in the wheel, or beside the package."""
+    inside = Path(__file__).parent / "conf"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "conf"
+
+
+def config_names() -> list[str]:
+    """Return the names of the shipped configurations."""
+    return sorted(path.stem for path in conf_dir().glob("*.yaml"))
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Return ``config`` as plain dicts, lists and scalars."""
+    return dataclasses.asdict(config)
+
+
+def dataset_key(config: Config, fingerprint: str) -> str:
+    """Return the sha256 of everything that the optimized dataset depends on.
+
+    Where the files lie, how they are transported and what is trained on the result is not part
+    of it; the data's ``fingerprint`` stands for ``data.root``.
+    """
+    part = to_dict(config)
+    for elsewhere in ("student", "simulation", "probe", "deadline"):
+        del part[elsewhere]
+    del part["data"]["root"], part["optimize"]["chunk_mb"]
+    text = json.dumps({"config": part, "fingerprint": fingerprint}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _find(config: str) -> Path:
+    path = Path(config)
+    if path.suffix in (".yaml", ".yml"):
+        if path.is_file():
+            return path
+        raise ConfigError(f"no configuration file {config}; `coopt config` lists the shipped ones")
+    shipped = conf_dir() / f"{config}.yaml"
+    if shipped.is_file():
+        return shipped
+    raise ConfigError(
+        f"no configuration named {config!r}{_nearest(config, config_names())}: "
+        f"give one of {', '.join(config_names())}, or the path of a .yaml file"
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        tree = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except (YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path} must hold keys and values, not {type(tree).__name__}")
+    return {str(key): value for key, value in tree.items()}
+
+
+def _override(tree: dict[str, Any], override: str, problems: list[str]) -> None:
+    """Set one ``KEY=VALUE`` in the raw tree; an index one past the end appends."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        problems.append(f"{override!r} is not KEY=VALUE")
+        return
+    try:
+        value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=True)
+        parsed = typing.cast(dict[str, Any], value)["value"]
+    except (YAMLError, OmegaConfBaseException) as error:
+        problems.append(f"{key}: {text!r} is not a YAML value ({' '.join(str(error).split())})")
+        return
+    node: Any = tree
+    words = key.split(".")
+    for word, following in itertools.pairwise(words):
+        empty: Any = [] if following.isdigit() else {}
+        node = _child(node, word, empty, key, problems)
+        if node is None:
+            return
+    _put(node, words[-1], parsed, key, problems)
+
+
+def _child(node: Any, word: str, empty: Any, key: str, problems: list[str]) -> Any:
+    if isinstance(node, dict):
+        if node.get(word) is None:
+            node[word] = empty
+        return node[word]
+    if isinstance(node, list) and word.isdigit() and int(word) <= len(node):
+        if int(word) == len(node):
+            node.append(empty)
+        return node[int(word)]
+    return problems.append(f"{key}: there is no {word!r} in it{_length(node)}")
+
+
+def _put(node: Any, word: str, value: Any, key: str, problems: list[str]) -> None:
+    if isinstance(node, dict):
+        node[word] = value
+    elif isinstance(node, list) and word.isdigit() and int(word) < len(node):
+        node[int(word)] = value
+    else:
+        problems.append(f"{key}: there is no {word!r} in it{_length(node)}")
+
+
+def _length(node: Any) -> str:
+    return f" (a list of {len(node)}, counted from 0)" if isinstance(node, list) else ""
+
+
+def _checked(kind: Any, tree: Any, prefix: str, problems: list[str]) -> dict[str, Any]:
+    """Return ``tree`` with its values converted to the types of dataclass ``kind``."""
+    if not isinstance(tree, dict):
+        problems.append(f"{prefix.rstrip('.')}: {tree!r} must hold keys and values")
+        return {}
+    hints = typing.get_type_hints(kind)
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    values: dict[str, Any] = {}
+    for name, value in tree.items():
+        key = f"{prefix}{name}"
+        if name not in fields:
+            problems.append(f"{key}: no such key{_nearest(key, list(all_keys()))}")
+        elif dataclasses.is_dataclass(hints[name]):
+            values[name] = _checked(hints[name], value or {}, f"{key}.", problems)
+        elif typing.get_origin(hints[name]) is list:
+            values[name] = _participants(value, key, problems)
+        else:
+            values[name] = _scalar(hints[name], value, key, fields[name].metadata, problems)
+    return values
+
+
+def _participants(value: Any, key: str, problems: list[str]) -> list[dict[str, Any]]:
+    if not isinstance(value, list):
+        problems.append(f"{key}: {value!r} must be a list of {{name, prior, weight}}")
+        return []
+    return [
+        _checked(ParticipantConfig, item, f"{key}.{index}.", problems)
+        for index, item in enumerate(value)
+    ]
+
+
+def _scalar(
+    hint: Any, value: Any, key: str, rules: typing.Mapping[str, Any], problems: list[str]
+) -> Any:
+    optional = isinstance(hint, types.UnionType)
+    kind = next(arg for arg in typing.get_args(hint) if arg is not type(None)) if optional else hint
+    if value is None and optional:
+        return None
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    allowed = _allowed(kind, optional, rules)
+    wrong_type = not isinstance(value, kind) or (kind is int and isinstance(value, bool))
+    if wrong_type or not _within(value, rules):
+        near = _nearest(value, rules["choices"]) if isinstance(value, str) else ""
+        problems.append(f"{key}: {value!r} is not allowed{near}; allowed: {allowed}")
+    return value
+
+
+def _within(value: Any, rules: typing.Mapping[str, Any]) -> bool:
+    if rules["choices"]:
+        return value in rules["choices"]
+    if rules["minimum"] is not None and not value >= rules["minimum"]:
+        return False
+    return rules["above"] is None or rules["above"] < value < float("inf")
+
+
+def _allowed(kind: type, optional: bool, rules: typing.Mapping[str, Any]) -> str:
+    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+    text = ", ".join(rules["choices"]) or names[kind]
+    if rules["minimum"] is not None:
+        text += f", at least {rules['minimum']}"
+    if rules["above"] is not None:
+        text += f", above {rules['above']}"
+    return text + (", or null" if optional else "")
+
+
+def _combinations(values: dict[str, Any]) -> list[str]:
+    """Return what is wrong with keys that are each right on their own."""
+    config = typing.cast(
+        Config, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), values))
+    )
+    names = [participant.name for participant in config.participants]
+    problems = [f"participants.{i}.name: missing" for i, name in enumerate(names) if not name]
+    problems += [
+        f"participants.{i}.prior: missing" for i, p in enumerate(config.participants) if not p.prior
+    ]
+    problems += [
+        f"participants: the name {name!r} is given {names.count(name)} times"
+        for name in sorted(set(names))
+        if name and names.count(name) > 1
+    ]
+    if not names:
+        problems.append("participants: at least one is needed")
+    if config.min_participants is not None and config.min_participants > len(names):
+        problems.append(
+            f"min_participants: {config.min_participants} is more than the {len(names)} "
+            "participants listed"
+        )
+    if config.data.source in NEEDS_ROOT and config.data.root is None:
+        problems.append(f"data.root: missing; {config.data.source} needs the folder of its files")
+    if config.data.limit is not None and config.shared.size > config.data.limit:
+        problems.append(
+            f"shared.size: {config.shared.size} is more than data.limit={config.data.limit}"
+        )
+    if config.reference == "consensus" and config.targets.projection != "pca":
+        problems.append(
+            f"targets.projection: {config.targets.projection!r} cannot be combined with "
+            "reference=consensus, which is a PCA of all priors; allowed: pca"
+        )
+    if config.reference == "consensus" and config.targets.solver == "none":
+        problems.append("targets.solver: 'none' cannot be combined with reference=consensus")
+    return problems
+
+
+def all_keys(kind: Any = Config, prefix: str = "") -> Iterator[str]:
+    """Yield every key that can be set, list items with index 0."""
+    hints = typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        hint = hints[field.name]
+        if dataclasses.is_dataclass(hint):
+            yield from all_keys(hint, f"{prefix}{field.name}.")
+        elif typing.get_origin(hint) is list:
+            yield from all_keys(typing.get_args(hint)[0], f"{prefix}{field.name}.0.")
+        else:
+            yield prefix + field.name
+
+
+def _nearest(word: str, names: Sequence[str]) -> str:
+    """Return " (did you mean ...?)" or nothing; a list index counts as index 0."""
+    plain = ".".join("0" if part.isdigit() else part for part in word.split("."))
+    found = difflib.get_close_matches(plain, names, n=1, cutoff=0.5)
+    if not found:
+        tail = plain.rpartition(".")[2]
+        found = [name for name in names if name.rpartition(".")[2] == tail][:1]
+    return f" (did you mean {found[0]}?)" if found else ""

@@ -1,0 +1,20 @@
+"""Unlabeled images: sources with stable sample ids, batches, blocks, and device-side preprocessing.
+
+Labels have their own door, :mod:`coopt_fl.data.labels`, which only the probe may use.
+"""
+
+from coopt_fl.data.batches import Batch, batches
+from coopt_fl.data.blocks import make_blocks, shared_set
+from coopt_fl.data.preprocess import Preprocess
+from coopt_fl.data.source import CorruptImage, Source, open_source
+
+__all__ = [
+    "Batch",
+    "CorruptImage",
+    "Preprocess",
+    "Source",
+    "batches",
+    "make_blocks",
+    "open_source",
+    "shared_set",
+]

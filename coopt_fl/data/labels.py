@@ -1,0 +1,19 @@
+"""The only door to labels; the probe is the only one who may open it."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coopt_fl.data.source import opener
+from coopt_fl.schema import DataConfig
+
+
+def open_labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
+    """Return the labels of ``split``, or None where it has none.
+
+    Returns:
+        int64 (N,), aligned with ``open_source(data, split).ids``; classes count from 0.
+
+    Raises:
+        DataError: the source is missing or unreadable, or has no such split.
+    """
+    return opener(data, split).labels(data, split)

@@ -1,0 +1,175 @@
+"""Parquet files with a column ``image`` (bytes, or Hugging Face's ``{bytes, path}``)."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from coopt_fl.data.cache import cache_dir
+from coopt_fl.data.encoded import EncodedSource
+from coopt_fl.data.flat import FlatImages, flat_copy
+from coopt_fl.data.source import Source, limited
+from coopt_fl.errors import DataError
+from coopt_fl.schema import DataConfig
+
+ROWS_AT_ONCE = 256
+"""Rows in memory while the files are copied."""
+
+
+class ParquetSource(EncodedSource):
+    """The rows of some files, one after the other; only the batch that is read is in memory."""
+
+    def __init__(self, name: str, files: Sequence[Path], rows: int, ends: Sequence[int]) -> None:
+        super().__init__(name, rows)
+        self._files, self._ends = list(files), list(ends)
+        self._flat: FlatImages | None = None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the files' names and contents, and of the number of rows used."""
+        digest = hashlib.sha256(f"parquet {len(self)}".encode())
+        for file in self._files:
+            with _readable(file), file.open("rb") as stream:
+                digest.update(file.name.encode() + hashlib.file_digest(stream, "sha256").digest())
+        return digest.hexdigest()
+
+    def where(self, id: int) -> str:
+        """Return the file and the row in it, such as ``train-00.parquet row 17``."""
+        place = int(np.searchsorted(self._ends, id, side="right"))
+        return f"{self._files[place].name} row {id - ([0, *self._ends])[place]}"
+
+    def _bytes(self, id: int) -> bytes:
+        if self._flat is None:
+            self._flat = flat_copy(self._copy(), self._column)
+        return self._flat[id]
+
+    def _copy(self) -> Path:
+        """Return the folder of the copy, which is named for the state of the files."""
+        states = [(str(file.resolve()), *_state(file)) for file in self._files]
+        name = hashlib.sha256(f"{len(self)} {states}".encode()).hexdigest()[:32]
+        return cache_dir() / "parquet" / name
+
+    def _column(self) -> Iterator[bytes]:
+        left = len(self)
+        for file in self._files:
+            for image in _images(file, left):
+                yield image
+                left -= 1
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_flat": None}  # an open file stays in its process
+
+
+def images(data: DataConfig, split: str) -> Source:
+    """Open the files of ``split`` below ``data.root``."""
+    files = _files(data, split)
+    rows = []
+    for file in files:
+        with _readable(file):
+            schema, count = pq.read_schema(file), pq.read_metadata(file).num_rows
+        _leaf(file, schema)
+        rows.append(count)
+    if not sum(rows):
+        raise DataError(f"{', '.join(file.name for file in files)} in {data.root} have no rows")
+    ends = np.cumsum(rows).tolist()
+    return ParquetSource(data.source, files, limited(ends[-1], data), ends)
+
+
+def labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
+    """Return the column ``label``, int64 (N,).
+
+    None where it is missing, or holds null or -1, with which test splits hide their labels.
+    """
+    columns = []
+    for file in _files(data, split):
+        with _readable(file):
+            if "label" not in pq.read_schema(file).names:
+                return None
+            columns.append(pq.read_table(file, columns=["label"]).column("label"))
+        if not pa.types.is_integer(columns[-1].type):
+            raise DataError(
+                f"column label of {file} holds {columns[-1].type}; "
+                "number the classes from 0 and store the numbers"
+            )
+    if any(column.null_count for column in columns):
+        return None
+    classes = np.concatenate([column.to_numpy() for column in columns])
+    if classes.min() < 0:
+        return None
+    return classes[: limited(len(classes), data)].astype(np.int64)
+
+
+def _files(data: DataConfig, split: str) -> list[Path]:
+    """Return the split's files by name."""
+    if data.root is None or not Path(data.root).is_dir():
+        raise DataError(
+            f"data.root={data.root} is not a folder; set it to the one that holds *train*.parquet"
+        )
+    root = Path(data.root)
+    train = sorted(root.glob("*train*.parquet"))
+    if split == "train":
+        found = train
+    else:
+        rest = [file for file in sorted(root.glob("*.parquet")) if file not in train]
+        found = [file for file in rest if "test" in file.name]
+        found = found or [file for file in rest if "val" in file.name]
+    if not found:
+        raise DataError(f"{root} has no *{split}*.parquet; name the files of that split so")
+    return found
+
+
+def _images(file: Path, rows: int) -> Iterator[bytes]:
+    """Yield the first ``rows`` images of ``file``; one without bytes is empty."""
+    with _readable(file), pq.ParquetFile(file, memory_map=True) as parquet:
+        leaf = _leaf(file, parquet.schema_arrow)
+        for batch in parquet.iter_batches(ROWS_AT_ONCE, columns=[leaf], use_threads=False):
+            if rows <= 0:
+                return
+            column = batch.column(0)
+            values = column.field("bytes") if pa.types.is_struct(column.type) else column
+            for value in values.slice(0, rows):
+                yield value.as_py() or b""
+            rows -= len(values)
+
+
+def _leaf(file: Path, schema: Any) -> str:
+    """Return the path of the column that holds the bytes."""
+    kind = schema.field("image").type if "image" in schema.names else None
+    if kind is None:
+        raise DataError(
+            f"{file} has no column image, but {', '.join(schema.names)}; rename the one with images"
+        )
+    leaf, path = kind, "image"
+    if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+        leaf, path = kind.field("bytes").type, "image.bytes"
+    if not (pa.types.is_binary(leaf) or pa.types.is_large_binary(leaf)):
+        raise DataError(
+            f"column image of {file} holds {kind}; store the bytes of the image files, "
+            "or a struct {bytes, path}"
+        )
+    return path
+
+
+def _state(file: Path) -> tuple[int, int]:
+    with _readable(file):
+        status = file.stat()
+        return status.st_size, status.st_mtime_ns
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    """Turn what a missing or damaged file raises into one sentence."""
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DataError(
+            f"{file} cannot be read as Parquet ({reason}); fetch or write it again"
+        ) from error

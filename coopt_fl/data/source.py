@@ -1,0 +1,125 @@
+"""What a source is: one split of images, known by stable ids, without labels."""
+
+from abc import ABC, abstractmethod
+from importlib import import_module
+from typing import Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from coopt_fl.errors import DataError
+from coopt_fl.schema import DataConfig
+
+SPLITS = ("train", "test")
+
+_OPENERS = {
+    "digits": "digits",
+    "cifar10": "downloads",
+    "cifar100": "downloads",
+    "fashion_mnist": "downloads",
+    "tiny_imagenet": "tiny_imagenet",
+    "imagefolder": "folders",
+    "parquet": "parquet",
+    "synthetic": "synthetic",
+}
+
+
+class CorruptImage(DataError):  # noqa: N818 - a kind of DataError, named for what it is about
+    """One image cannot be read or decoded; ``id`` and ``where`` name it."""
+
+    def __init__(self, id: int, where: str, reason: str = "it cannot be decoded") -> None:
+        super().__init__(id, where, reason)  # the arguments, so that it survives pickling
+        self.id, self.where, self.reason = id, where, reason
+
+    def __str__(self) -> str:
+        return (
+            f"image {self.where} (id {self.id}) is corrupt: {self.reason}; "
+            "repair or remove it, or set data.on_error=skip"
+        )
+
+
+class Source(ABC):
+    """One split of N unlabeled images.
+
+    Attributes:
+        name: the source's name in the configuration, such as ``"digits"``.
+        ids: int64 (N,), ascending; an id is the image's row in the full split, so a limit
+            leaves the ids of the remaining images as they were.
+        encoded: whether images must be decoded (JPEG, PNG), so that worker processes pay off.
+        image_size: (height, width) where every image has it by nature, else None.
+    """
+
+    def __init__(
+        self, name: str, rows: int, *, encoded: bool, image_size: tuple[int, int] | None
+    ) -> None:
+        self.name = name
+        self.ids: NDArray[np.int64] = np.arange(rows, dtype=np.int64)
+        self.encoded = encoded
+        self.image_size = image_size
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of what the split holds: equal where equal data are, on any host."""
+
+    def read(self, ids: NDArray[np.int64]) -> list[Tensor]:
+        """Return the images of ``ids``, in that order.
+
+        Returns:
+            One uint8 RGB tensor (3, H, W) per id; grey images have three equal channels.
+
+        Raises:
+            CorruptImage: naming the first image that cannot be decoded.
+            DataError: an id is not in this source, or a file of it went missing.
+        """
+        wrong = ids[(ids < 0) | (ids >= len(self))]
+        if len(wrong):
+            raise DataError(
+                f"id {wrong[0]} is not in source {self.name}, which has ids 0 to {len(self) - 1}; "
+                "check that data.limit is the same everywhere"
+            )
+        return self._read(ids)
+
+    def where(self, id: int) -> str:
+        """Return the name by which a person finds the image ``id``."""
+        return f"{self.name} row {id}"
+
+    @abstractmethod
+    def _read(self, ids: NDArray[np.int64]) -> list[Tensor]: ...
+
+
+class Opener(Protocol):
+    """What a module that knows a kind of source offers."""
+
+    def images(self, data: DataConfig, split: str) -> Source:
+        """Open the images of a split."""
+
+    def labels(self, data: DataConfig, split: str) -> NDArray[np.int64] | None:
+        """Read the labels of a split, where it has any."""
+
+
+def open_source(data: DataConfig, split: str = "train") -> Source:
+    """Open the images of ``split`` ("train" or "test") as ``data`` says.
+
+    Raises:
+        DataError: the source is missing, empty, unreadable, or has no such split.
+    """
+    return opener(data, split).images(data, split)
+
+
+def opener(data: DataConfig, split: str) -> Opener:
+    """Return the module that knows the source of ``data``, which is imported only now."""
+    if data.source not in _OPENERS:
+        raise DataError(f"unknown data.source {data.source!r}; choose one of {', '.join(_OPENERS)}")
+    if split not in SPLITS:
+        raise DataError(f"unknown split {split!r}; choose one of {', '.join(SPLITS)}")
+    return cast(Opener, import_module(f"coopt_fl.data.{_OPENERS[data.source]}"))
+
+
+def limited(rows: int, data: DataConfig) -> int:
+    """Return how many of ``rows`` rows ``data.limit`` leaves."""
+    return rows if data.limit is None else min(rows, data.limit)

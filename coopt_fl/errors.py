@@ -1,0 +1,53 @@
+"""The exceptions that a user can meet, each with its own exit code."""
+
+
+class CooptError(Exception):
+    """Base of every error that is reported as one sentence instead of a traceback."""
+
+    exit_code = 1
+
+
+class VerificationError(CooptError):
+    """An optimized dataset is not what its provenance says."""
+
+    exit_code = 1
+
+
+class ConfigError(CooptError):
+    """The configuration or the command line cannot be used as it is."""
+
+    exit_code = 2
+
+
+class DataError(CooptError):
+    """A data source is missing, empty, unreadable or not the one that was expected."""
+
+    exit_code = 3
+
+
+class PriorError(CooptError):
+    """A prior cannot be loaded or gives features that cannot be used."""
+
+    exit_code = 4
+
+
+class ParticipantError(CooptError):
+    """A participant failed, vanished, or answered something that cannot be accepted."""
+
+    exit_code = 5
+
+
+class OutputError(CooptError):
+    """The output directory cannot be used, or the disk refuses to take more."""
+
+    exit_code = 6
+
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+
+def error_named(name: str, message: str) -> CooptError:
+    """Rebuild an error that crossed a process or a network by its class name."""
+    kinds = {kind.__name__: kind for kind in CooptError.__subclasses__()}
+    return kinds.get(name, ParticipantError)(message)

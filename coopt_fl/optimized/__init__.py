@@ -1,0 +1,1 @@
+"""The optimized dataset on disk: state, blocks, publication, reading, verification."""

@@ -1,0 +1,69 @@
+"""The dataset card: what a person reads first, and what Hugging Face ``datasets`` needs."""
+
+from coopt_fl.optimized.provenance import Provenance
+
+CARD = """\
+---
+pretty_name: Optimized {source}
+license: other
+task_categories: [image-feature-extraction]
+configs:
+  - config_name: default
+    data_files: data/part-*.parquet
+---
+# {source}, optimized
+
+{rows:,} samples of `{source}`, each with a target of {dim} numbers ({dtype}) that pretrained priors
+assigned to it. Train any model to predict the target from the image, by plain regression, and
+you get a representation at a fraction of the cost of self-supervised learning
+([CoOpt](https://arxiv.org/abs/2505.14117)).
+
+| contributor | prior | uniformity | held-out R2 of its alignment |
+|---|---|---|---|
+{contributors}
+
+Aligned to: **{reference}**. Targets: {normalisation}; {augmentation}.
+
+## Loading
+
+```python
+import coopt_fl
+dataset = coopt_fl.load("PATH")           # ids, targets, provenance; mmap=True for large ones
+```
+
+or `datasets.load_dataset("parquet", data_files="PATH/data/*.parquet")`, pandas, DuckDB. Columns:
+`id` (row of the sample in the source's train split), `target`, `participant` (index of the
+contributor). `coopt inspect PATH` checks every sum and prints where it comes from.
+
+## Source and licence
+
+The images are not in here. Source `{source}`, fingerprint `{fingerprint}`. The licence of the
+source and of the priors' weights may bind what you do with the targets: fill in `license` above
+before you share this dataset.
+
+## Limits
+
+Targets carry what the priors know and what they get wrong, with their biases. They describe the
+unaugmented image: a student trained with augmentation learns to ignore it.{skipped}
+"""
+
+
+def dataset_card(provenance: Provenance) -> str:
+    """Return the card as Markdown with YAML front matter."""
+    rows = "\n".join(
+        f"| {c.name} | `{c.prior}` | {c.uniformity:.3f} | {c.r2_heldout:.3f} |"
+        for c in provenance.contributors
+    )
+    left_out = len(provenance.skipped)
+    return CARD.format(
+        source=provenance.source["name"],
+        fingerprint=provenance.source["fingerprint"],
+        rows=provenance.rows,
+        dim=provenance.dim,
+        dtype=provenance.dtype,
+        contributors=rows,
+        reference=provenance.reference,
+        normalisation=provenance.normalisation,
+        augmentation=provenance.augmentation,
+        skipped=f" {left_out} unreadable images were left out." if left_out else "",
+    )

@@ -1,0 +1,130 @@
+"""From blocks to the published dataset: Parquet files, the card, and the manifest last."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from coopt_fl.optimized.block import Block, dataset_digest
+from coopt_fl.optimized.card import dataset_card
+from coopt_fl.optimized.files import atomic, file_sha256, make_folder, write_json
+from coopt_fl.optimized.plan import Plan
+from coopt_fl.optimized.provenance import DataFile, Provenance
+from coopt_fl.optimized.state import RunState
+
+FILE_BYTES = 64 * 2**20
+
+
+def schema(dim: int) -> pa.Schema:
+    """Return the columns of a published file; ``dim`` is n."""
+    return pa.schema(
+        [
+            pa.field("id", pa.int64(), nullable=False),
+            pa.field("target", pa.list_(pa.float16(), dim), nullable=False),
+            pa.field("participant", pa.int16(), nullable=False),
+        ]
+    )
+
+
+def publish(
+    state: RunState, plan: Plan, draft: Provenance, progress: Callable[[int], None]
+) -> Provenance:
+    """Write ``state.dataset`` from the blocks of ``plan`` and return its provenance.
+
+    Blocks are read one at a time. Files that an interrupted publication finished are kept.
+
+    Args:
+        state: holds every block.
+        plan: the blocks.
+        draft: the provenance but for files, digests and rows.
+        progress: called with the rows written so far.
+    """
+    folder = state.dataset / "data"
+    make_folder(folder)
+    files: list[DataFile] = []
+    digests: list[str] = []
+    rows: list[int] = []
+    skipped: list[int] = []
+    for index, group in enumerate(_groups(plan, draft.dim)):
+        path = folder / f"part-{index:05d}.parquet"
+        first = len(digests)
+        blocks = _watched(state, group, digests, rows, skipped)
+        if _is_whole(path, state, group):
+            for _ in blocks:
+                pass
+        else:
+            _write(path, blocks, draft.dim)
+        files.append(
+            DataFile(f"data/{path.name}", file_sha256(path), sum(rows[first:]), first, len(digests))
+        )
+        progress(sum(rows))
+    finished = replace(
+        draft,
+        files=files,
+        block_rows=rows,
+        block_digests=digests,
+        digest=dataset_digest(digests),
+        rows=sum(rows),
+        skipped=sorted(skipped),
+        complete=True,
+    )
+    with atomic(state.dataset / "README.md") as card:
+        card.write(dataset_card(finished).encode())
+    write_json(state.dataset / "provenance.json", finished.as_dict())
+    return finished
+
+
+def table(block: Block) -> pa.Table:
+    """Return a block as Arrow columns."""
+    dim = block.targets.shape[1]
+    flat = pa.array(np.ascontiguousarray(block.targets).reshape(-1), type=pa.float16())
+    columns = [
+        pa.array(block.ids),
+        pa.FixedSizeListArray.from_arrays(flat, dim),
+        pa.array(block.participants),
+    ]
+    return pa.table(columns, schema=schema(dim))
+
+
+def _groups(plan: Plan, dim: int) -> Iterator[range]:
+    """Cut the blocks into files of about FILE_BYTES, by the size of the first block."""
+    per_file = max(1, FILE_BYTES // (len(plan.blocks[0]) * (2 * dim + 10)))
+    total = len(plan.blocks)
+    for first in range(0, total, per_file):
+        yield range(first, min(first + per_file, total))
+
+
+def _watched(
+    state: RunState, group: range, digests: list[str], rows: list[int], skipped: list[int]
+) -> Iterator[Block]:
+    for index in group:
+        block = state.block(index)
+        digests.append(block.digest)
+        rows.append(len(block.ids))
+        skipped.extend(block.skipped.tolist())
+        yield block
+
+
+def _write(path: Path, blocks: Iterator[Block], dim: int) -> None:
+    """Write one file, a row group for each block; targets do not compress, so they are not."""
+    options: dict[str, Any] = {
+        "compression": {"id": "zstd", "target.list.element": "none", "participant": "zstd"},
+        "use_dictionary": False,
+        "write_statistics": ["id"],
+    }
+    with atomic(path) as file, pq.ParquetWriter(file, schema(dim), **options) as writer:
+        for block in blocks:
+            if len(block.ids):
+                writer.write_table(table(block), row_group_size=len(block.ids))
+
+
+def _is_whole(path: Path, state: RunState, group: range) -> bool:
+    """Whether an earlier publication finished this file (it has its name only then)."""
+    if not path.exists():
+        return False
+    expected = sum(len(state.block(index).ids) for index in group)
+    return bool(pq.read_metadata(path).num_rows == expected)

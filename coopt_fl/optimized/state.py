@@ -1,0 +1,183 @@
+"""``DIR/state``: what the platform knows, kept so that any death of the process loses nothing."""
+
+import fcntl
+import json
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coopt_fl.errors import OutputError
+from coopt_fl.optimized.block import Block
+from coopt_fl.optimized.files import atomic, make_folder, write_json
+
+RETRY = "delete that file, then run the same command again"
+AGAIN = "give another --out, or delete that directory to start anew"
+
+
+class RunState:
+    """Records, arrays and blocks of one run, each written atomically and read back on resume."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.folder = out / "state"
+
+    @property
+    def dataset(self) -> Path:
+        """The folder of the published dataset."""
+        return self.out / "dataset"
+
+    def record(self, name: str) -> Any:
+        """Return a stored JSON value, or None."""
+        path = self.folder / f"{name}.json"
+        if not path.exists():
+            return None
+        try:
+            return json.loads(path.read_bytes())
+        except ValueError as error:
+            raise OutputError(f"{path} is damaged ({error}); {AGAIN}") from None
+
+    def save_record(self, name: str, value: Any) -> None:
+        """Store a JSON value."""
+        write_json(self.folder / f"{name}.json", value)
+
+    def arrays(self, name: str) -> dict[str, NDArray[Any]] | None:
+        """Return stored arrays by name, or None."""
+        path = self.folder / f"{name}.npz"
+        return _load(path) if path.exists() else None
+
+    def save_arrays(self, name: str, **arrays: NDArray[Any]) -> None:
+        """Store arrays under ``name``, which may hold a folder."""
+        path = self.folder / f"{name}.npz"
+        make_folder(path.parent)
+        with atomic(path) as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+
+    def has_block(self, index: int) -> bool:
+        """Whether the block is there (and, being written atomically, whole)."""
+        return (self.folder / f"{_block_name(index)}.npz").exists()
+
+    def missing_blocks(self, total: int) -> list[int]:
+        """Return the indexes of the blocks that nobody delivered yet."""
+        return [index for index in range(total) if not self.has_block(index)]
+
+    def save_block(self, index: int, block: Block) -> None:
+        """Store a block with its digest."""
+        self.save_arrays(
+            _block_name(index),
+            ids=block.ids,
+            targets=block.targets,
+            participants=block.participants,
+            skipped=block.skipped,
+            seconds=np.float64(block.seconds),
+            digest=np.bytes_(block.digest),
+        )
+
+    def block(self, index: int) -> Block:
+        """Return a stored block.
+
+        Raises:
+            OutputError: it is missing or not what was stored.
+        """
+        path = self.folder / f"{_block_name(index)}.npz"
+        if not path.exists():
+            raise OutputError(f"{path} is missing; run the same command again")
+        stored = _load(path)
+        block = Block(
+            stored["ids"],
+            stored["targets"],
+            stored["participants"],
+            stored["skipped"],
+            float(stored["seconds"]),
+        )
+        if block.digest != stored["digest"].item().decode():
+            raise OutputError(f"{path} is damaged; {RETRY}")
+        return block
+
+    def block_seconds(self, index: int) -> float:
+        """Return what a stored block took, without reading its targets."""
+        with np.load(self.folder / f"{_block_name(index)}.npz", allow_pickle=False) as stored:
+            return float(stored["seconds"])
+
+    def add_seconds(self, phase: str, seconds: float) -> None:
+        """Add to the time that a phase took, over all processes that worked on this run."""
+        spent: dict[str, float] = self.record("seconds") or {}
+        spent[phase] = spent.get(phase, 0.0) + seconds
+        self.save_record("seconds", spent)
+
+
+@contextmanager
+def open_state(out: Path, key: str, config: dict[str, Any]) -> Iterator[RunState]:
+    """Hold ``out`` for this process and yield its state.
+
+    Args:
+        out: the output directory, new, empty, or an earlier run's with the same key.
+        key: the dataset key.
+        config: the configuration, stored beside the key.
+
+    Raises:
+        OutputError: the directory is another run's, is not a run's, or is in use.
+    """
+    state = RunState(out)
+    if out.is_dir() and any(out.iterdir()) and not state.folder.is_dir():
+        raise OutputError(f"{out} is not empty and holds no run; give another --out")
+    make_folder(state.folder)
+    with _locked(state.folder / "lock", out):
+        run = state.record("run")
+        if run is None:
+            state.save_record("run", {"key": key, "config": config})
+        elif run["key"] != key:
+            raise OutputError(
+                f"{out} belongs to a run with other settings or data "
+                f"({_changes(run, config)}); {AGAIN}"
+            )
+        yield state
+
+
+@contextmanager
+def _locked(path: Path, out: Path) -> Iterator[None]:
+    try:
+        lock = path.open("w")
+    except OSError as error:
+        raise OutputError(f"cannot write in {out}: {error.strerror}; give another --out") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise OutputError(f"{out} is in use by another process; wait for it to end") from None
+        yield
+
+
+def _changes(run: dict[str, Any], config: dict[str, Any]) -> str:
+    """Return what differs between the stored and the present configuration, in words."""
+    old, new = _flat(run["config"]), _flat(config)
+    keys = [key for key in sorted(old | new) if old.get(key) != new.get(key)]
+    shown = [f"{key}: {old.get(key)} there, {new.get(key)} here" for key in keys[:4]]
+    return "; ".join(shown) or "the data differ"
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, dict):
+        items = [(str(key), item) for key, item in value.items()]
+    elif isinstance(value, list):
+        items = [(str(index), item) for index, item in enumerate(value)]
+    else:
+        return {prefix[:-1]: value}
+    parts = [_flat(item, f"{prefix}{key}.") for key, item in items]
+    return {name: leaf for part in parts for name, leaf in part.items()}
+
+
+def _block_name(index: int) -> str:
+    return f"blocks/{index:07d}"
+
+
+def _load(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise OutputError(f"{path} is damaged ({error}); {RETRY}") from None

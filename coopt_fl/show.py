@@ -1,0 +1,112 @@
+"""What the commands print for people: tables made of the same values that ``--json`` gives."""
+
+from typing import Any
+
+import yaml
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+Values = dict[str, Any]
+
+
+def summary(found: Values) -> RenderableType:
+    """Render the summary of a run."""
+    dataset, student, comparison = found["dataset"], found["student"], found["comparison"]
+    table = Table(title=f"Participants (aligned to: {found['reference']})", title_justify="left")
+    table.add_column("participant")
+    table.add_column("prior", overflow="fold")
+    for heading in ("uniformity", "R2", "samples", "seconds", "samples/s", "MB"):
+        table.add_column(heading, justify="right")
+    for row in found["participants"]:
+        table.add_row(
+            row["name"],
+            row["prior"],
+            f"{row['uniformity']:.3f}",
+            f"{row['r2_heldout']:.3f}",
+            f"{row['samples']:,}",
+            f"{row['seconds']:.1f}",
+            f"{row['samples_per_s']:.1f}",
+            f"{row['mb']:.2f}",
+        )
+    judged = Table(title="Linear probe (accuracy on held-out images)", title_justify="left")
+    judged.add_column("features of")
+    judged.add_column("accuracy", justify="right")
+    judged.add_row(f"student {student['model']}", _percent(student["probe_accuracy"]), style="bold")
+    judged.add_row("the same, randomly initialised", _percent(comparison["random_init"]))
+    judged.add_row("the reference prior itself", _percent(comparison["reference_prior"]))
+    spent = "  ".join(f"{phase} {seconds:.1f}" for phase, seconds in found["seconds"].items())
+    lines = Text(
+        f"Optimized dataset: {dataset['rows']:,} x {dataset['dim']} in {dataset['path']}\n"
+        f"Digest: {dataset['digest']}\n"
+        f"Seconds: {spent}"
+    )
+    return Group(table, judged, lines)
+
+
+def trained(found: Values) -> RenderableType:
+    """Render the outcome of a training."""
+    loss = found["loss_per_epoch"]
+    return Text(
+        f"Student {found['model']}: {found['epochs']} epochs in {found['seconds']:.1f} s, "
+        f"loss {loss[0]:.4f} -> {loss[-1]:.4f}\n"
+        f"Checkpoint: {found['checkpoint']}"
+    )
+
+
+def probed(found: Values) -> RenderableType:
+    """Render a student's accuracies."""
+    table = Table(title=f"Linear probe of {found['checkpoint']}", title_justify="left")
+    table.add_column("fitted by")
+    table.add_column("accuracy", justify="right")
+    for method, accuracy in found["accuracy"].items():
+        table.add_row(method, _percent(accuracy))
+    return table
+
+
+def inspected(found: Values) -> RenderableType:
+    """Render the provenance and what is wrong."""
+    facts = Table(show_header=False, title=found["path"], title_justify="left")
+    for key in ("rows", "dim", "digest", "reference", "source", "normalisation", "seed"):
+        facts.add_row(key, str(found["provenance"][key]))
+    people = Table(title="Contributors", title_justify="left")
+    for heading in ("name", "prior", "weights_sha256", "uniformity", "r2_heldout"):
+        people.add_column(heading, overflow="fold")
+    for one in found["provenance"]["contributors"]:
+        people.add_row(
+            one["name"],
+            one["prior"],
+            one["weights_sha256"][:16],
+            f"{one['uniformity']:.3f}",
+            f"{one['r2_heldout']:.3f}",
+        )
+    problems = found["problems"]
+    verdict = "\n".join(f"WRONG: {problem}" for problem in problems) or (
+        "Every checksum is right and every id is there once."
+    )
+    return Group(facts, people, Text(verdict, style="red" if problems else "green"))
+
+
+def configuration(found: Values) -> RenderableType:
+    """Render a configuration as YAML."""
+    return Text(yaml.safe_dump(found, sort_keys=False).rstrip())
+
+
+def examined(found: Values) -> RenderableType:
+    """Render what can be used here."""
+    facts = Table(show_header=False, title="This host", title_justify="left")
+    for key, value in {**found["devices"], **found["versions"]}.items():
+        facts.add_row(key, str(value))
+    tables = [facts]
+    for kind in ("priors", "sources"):
+        table = Table(title=kind.capitalize(), title_justify="left")
+        table.add_column(kind[:-1], overflow="fold")
+        table.add_column("usable here, or why not", overflow="fold")
+        for name, problem in found[kind].items():
+            table.add_row(name, Text(problem or "yes", style="" if problem else "green"))
+        tables.append(table)
+    return Group(*tables)
+
+
+def _percent(accuracy: float | None) -> str:
+    return "no labels" if accuracy is None else f"{100 * accuracy:.1f}%"

@@ -1,0 +1,148 @@
+"""Checkpoints of a student: written whole or not at all, read without running any code."""
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from coopt_fl.data import Preprocess
+from coopt_fl.errors import ConfigError
+from coopt_fl.optimized.files import atomic, make_folder
+from coopt_fl.students.models import Student, build_student
+from coopt_fl.students.normalise import Normalisation
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class LoadedStudent:
+    """A trained student, ready to give features.
+
+    Attributes:
+        model: Eval mode, channels_last, on the CPU; takes normalised images (B, 3, s, s).
+        name: As in ``student.model``.
+        image_size: Side s of its images in pixels.
+        mean: Of the channels of the images it was trained on, in [0, 1].
+        std: Likewise.
+        width: Width of its features.
+        meta: ``data`` and ``student`` (configuration), ``dataset_digest``, ``dim``, ``seed``,
+            ``epoch``, ``epochs``, ``loss_per_epoch``, ``seconds``.
+    """
+
+    model: Student
+    name: str
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    width: int
+    meta: dict[str, Any]
+
+    @classmethod
+    def of(
+        cls, model: Student, normalisation: Normalisation, meta: dict[str, Any]
+    ) -> "LoadedStudent":
+        """Return ``model`` made ready to give features."""
+        return cls(
+            model=model.eval().to(memory_format=torch.channels_last),
+            name=model.name,
+            image_size=model.image_size,
+            mean=normalisation.mean,
+            std=normalisation.std,
+            width=model.width,
+            meta=meta,
+        )
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """What an image goes through before the model."""
+        return Preprocess(
+            size=self.image_size,
+            resize=self.image_size,
+            interpolation="bilinear",
+            mean=self.mean,
+            std=self.std,
+        )
+
+    @torch.inference_mode()
+    def features(self, images: Tensor | list[Tensor]) -> Tensor:
+        """Return float32 features (B, width) of uint8 images, on the device of the model."""
+        device = next(self.model.parameters()).device
+        ready = self.preprocess(images, device).contiguous(memory_format=torch.channels_last)
+        features: Tensor = self.model(ready)
+        return features.float()
+
+
+def save_student(
+    path: Path,
+    student: Student,
+    normalisation: Normalisation,
+    meta: dict[str, Any],
+    resume: dict[str, Any] | None = None,
+) -> None:
+    """Write a checkpoint to ``path``, atomically.
+
+    Args:
+        path: The file; its folder is made.
+        student: The model; its weights are stored on the CPU.
+        normalisation: What its images went through.
+        meta: Plain values, see :class:`LoadedStudent`.
+        resume: What training needs to go on; None when it is over.
+
+    Raises:
+        OutputError: It cannot be written; an older checkpoint stays as it was.
+    """
+    make_folder(path.parent)
+    content = {
+        "format": FORMAT,
+        "name": student.name,
+        "image_size": student.image_size,
+        "mean": normalisation.mean,
+        "std": normalisation.std,
+        "weights": {key: value.cpu() for key, value in student.state_dict().items()},
+        "meta": meta,
+        "resume": resume,
+    }
+    with atomic(path) as file:
+        torch.save(content, file)
+
+
+def load_student(path: Path) -> LoadedStudent:
+    """Read the student in the checkpoint ``path``, finished or not.
+
+    Raises:
+        ConfigError: There is none, or it is not a checkpoint of a student.
+    """
+    content = read_checkpoint(path)
+    model = build_student(content["name"], content["image_size"], seed=0)
+    try:
+        model.load_state_dict(content["weights"])
+    except RuntimeError as error:
+        raise ConfigError(
+            f"the weights in {path} do not fit {content['name']!r}: it was written with other "
+            "versions of torchvision or timm; install those or train it again"
+        ) from error
+    normalisation = Normalisation(mean=content["mean"], std=content["std"])
+    return LoadedStudent.of(model, normalisation, content["meta"])
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Return the content of a checkpoint as plain values and tensors.
+
+    Raises:
+        ConfigError: There is none, or it is not one.
+    """
+    if not path.is_file():
+        raise ConfigError(f"there is no checkpoint {path}; train a student with `coopt train`")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        known = isinstance(content, dict) and content.get("format") == FORMAT
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError):
+        known = False
+    if not known:
+        raise ConfigError(
+            f"{path} is not a checkpoint of a student of this version; remove it or give another"
+        )
+    return dict(content)

@@ -1,0 +1,159 @@
+"""Students by name: our convnet, and torchvision's and timm's models without their classifier."""
+
+import difflib
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from coopt_fl.errors import ConfigError
+from coopt_fl.students.convnet import SMALL_IMAGE, ConvNet
+from coopt_fl.students.stems import patch_side, small_patches, small_stem
+
+CONVNET = re.compile(r"convnet:([1-9]\d{0,3})")
+MANY_OUTPUTS = ("googlenet", "inception_v3")
+"""torchvision models that give more than one output while they train."""
+
+
+class Student(nn.Module):
+    """A model that is trained on an optimized dataset, without the head that fits the targets.
+
+    Attributes:
+        name: As in ``student.model``.
+        image_size: Side s of its images in pixels.
+        width: Width of its features.
+    """
+
+    def __init__(self, name: str, image_size: int, backbone: nn.Module) -> None:
+        super().__init__()
+        self.name = name
+        self.image_size = image_size
+        self.backbone = backbone
+        self.width = _width(name, image_size, backbone)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return features (B, width) of normalised float images (B, 3, s, s)."""
+        features: Tensor = self.backbone(images)
+        return features
+
+
+def build_student(name: str, image_size: int, seed: int) -> Student:
+    """Return a randomly initialised student; the same one for the same arguments.
+
+    Args:
+        name: ``convnet:WIDTH``, a torchvision classification model, or ``timm:NAME``.
+        image_size: Side s of its images; up to 64 the stem is exchanged for one that keeps
+            the resolution (3x3, stride 1, no max-pool; for transformers smaller patches).
+        seed: Of the initialisation. The process's own random state is left as it was.
+
+    Raises:
+        ConfigError: There is no such model, or it cannot take images of that size.
+    """
+    check_student(name)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        try:
+            return Student(name, image_size, _backbone(name, image_size))
+        except ConfigError:
+            raise
+        except Exception as error:  # what a library raises for a size it cannot take is its own
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise ConfigError(
+                f"student.model {name!r} cannot take images of {image_size}x{image_size} pixels "
+                f"({reason}); set another student.image_size or student.model"
+            ) from error
+
+
+def check_student(name: str) -> None:
+    """Raise ConfigError with the nearest names unless ``name`` is one that can be built."""
+    scheme, _, rest = name.partition(":")
+    if CONVNET.fullmatch(name):
+        return
+    if scheme == "convnet":
+        raise ConfigError(f"student.model {name!r} needs a width, as in 'convnet:64'")
+    known = _timm_names() if scheme == "timm" else ["convnet:64", *_torchvision_names()]
+    if (rest if scheme == "timm" else name) in known:
+        return
+    near = difflib.get_close_matches(rest or name, known, n=3, cutoff=0.5)
+    prefix = "timm:" if scheme == "timm" else ""
+    hint = f"; nearest: {', '.join(prefix + found for found in near)}" if near else ""
+    raise ConfigError(
+        f"student.model {name!r} is unknown: give convnet:WIDTH, a torchvision model, or "
+        f"timm:NAME{hint}"
+    )
+
+
+def _backbone(name: str, size: int) -> nn.Module:
+    if found := CONVNET.fullmatch(name):
+        return ConvNet(int(found[1]), size)
+    if name.startswith("timm:"):
+        return _timm(name.removeprefix("timm:"), size)
+    return _torchvision(name, size)
+
+
+def _torchvision(name: str, size: int) -> nn.Module:
+    from torchvision import models
+
+    build: Callable[..., Any] = partial(models.get_model, name, weights=None)
+    small = size <= SMALL_IMAGE
+    if not name.startswith("vit_"):
+        model: nn.Module = build()
+        if small:
+            small_stem(model)
+    elif small:
+        model = build(image_size=16 * (size // patch_side(size)))
+        small_patches(model, size)
+    else:
+        model = build(image_size=size)
+    _drop_classifier(model)
+    return model
+
+
+def _timm(name: str, size: int) -> nn.Module:
+    import timm
+
+    config = timm.get_pretrained_cfg(name)
+    small = size <= SMALL_IMAGE
+    sized: dict[str, Any] = (
+        {"img_size": size} if config is not None and config.fixed_input_size else {}
+    )
+    if sized and small:
+        sized["patch_size"] = patch_side(size)
+    model: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **sized)
+    if small and not sized:
+        small_stem(model)
+    return model
+
+
+def _drop_classifier(model: nn.Module) -> None:
+    """Exchange the last linear layer, which is the classifier in torchvision's models."""
+    last = [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)][-1]
+    parent, _, child = last.rpartition(".")
+    setattr(model.get_submodule(parent), child, nn.Identity())
+
+
+@torch.no_grad()
+def _width(name: str, size: int, backbone: nn.Module) -> int:
+    """Return the width of the features by running one empty image through."""
+    features = backbone.eval()(torch.zeros(1, 3, size, size))
+    backbone.train()
+    if not isinstance(features, Tensor) or features.ndim != 2:
+        raise ConfigError(f"student.model {name!r} gives no feature vector; choose another")
+    return features.shape[1]
+
+
+def _torchvision_names() -> list[str]:
+    from torchvision import models
+
+    names: list[str] = models.list_models(module=models)
+    return [n for n in names if n not in MANY_OUTPUTS and not n.startswith("squeezenet")]
+
+
+def _timm_names() -> list[str]:
+    import timm
+
+    names: list[str] = timm.list_models() + timm.list_pretrained()
+    return names

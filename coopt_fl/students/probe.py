@@ -1,0 +1,171 @@
+"""The probe: a linear classifier on frozen features, the only user of labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from coopt_fl.data import Source, batches, open_source
+from coopt_fl.data.labels import open_labels
+from coopt_fl.errors import DataError
+from coopt_fl.runtime import pick_device
+from coopt_fl.schema import DataConfig, StudentConfig
+from coopt_fl.seeding import derive_seed
+from coopt_fl.students.checkpoint import LoadedStudent, load_student
+from coopt_fl.students.images import open_squares, own_size
+from coopt_fl.students.linear import fit_linear
+from coopt_fl.students.loop import initial_student
+from coopt_fl.students.normalise import measure
+
+if TYPE_CHECKING:
+    from coopt_fl.priors.prior import Prior
+
+Encode = Callable[[Tensor | list[Tensor]], Tensor]
+"""uint8 images (B, 3, H, W), or a list where they differ in size, to features (B, m)."""
+
+BATCH = 256
+
+
+def fit_probe(
+    train_x: Tensor,
+    train_y: Tensor,
+    test_x: Tensor,
+    test_y: Tensor,
+    method: str = "lbfgs",
+    seed: int = 0,
+) -> float:
+    """Return the accuracy in [0, 1] on the test features of a classifier fitted on the others.
+
+    Args:
+        train_x: (N, m); standardised inside.
+        train_y: int64 (N,).
+        test_x: (T, m).
+        test_y: int64 (T,); a class that ``train_y`` lacks counts as wrong.
+        method: See :func:`coopt_fl.students.linear.fit_linear`.
+        seed: Likewise.
+    """
+    predicted = fit_linear(train_x, train_y, method, seed).predict(test_x)
+    return float((predicted == test_y.to(predicted.device)).double().mean())
+
+
+def probe_features(
+    encode: Encode,
+    data: DataConfig,
+    *,
+    limit: int | None = None,
+    batch_size: int = BATCH,
+    method: str = "lbfgs",
+) -> float | None:
+    """Return the probe's accuracy on the features that ``encode`` gives for ``data``.
+
+    Args:
+        encode: A frozen model in eval mode.
+        data: Where images and labels are; trained on its train split, judged on its test split.
+        limit: Most rows of each split, a seeded choice; None for all.
+        batch_size: Images in one call of ``encode``.
+        method: ``lbfgs`` or ``adamw``.
+
+    Returns:
+        None where ``data`` has no labels or no test split.
+
+    Raises:
+        DataError: Images or labels cannot be read.
+    """
+    parts = []
+    for split in ("train", "test"):
+        labels = _labels(data, split)
+        if labels is None:
+            return None
+        parts.append((open_source(data, split), labels))
+    train, test = (_encoded(encode, data, *part, limit, batch_size) for part in parts)
+    return fit_probe(*train, *test, method)
+
+
+def probe_student(
+    checkpoint: Path,
+    data: DataConfig | None = None,
+    method: str = "lbfgs",
+    limit: int | None = None,
+) -> float | None:
+    """Return the probe's accuracy of a student, on the data it was trained on unless given.
+
+    Raises:
+        ConfigError: ``checkpoint`` is not one.
+        DataError: The images cannot be read.
+    """
+    student = load_student(checkpoint)
+    own = DataConfig(**student.meta["data"])
+    return _probe(student, data or own, method, limit)
+
+
+def probe_random(
+    student: StudentConfig,
+    data: DataConfig,
+    seed: int,
+    method: str = "lbfgs",
+    limit: int | None = None,
+) -> float | None:
+    """Return the probe's accuracy of the student as a training with ``seed`` would start it."""
+    source = open_source(data)
+    size = student.image_size or own_size(source)
+    device = torch.device("cpu")
+    normalisation = measure(open_squares(source, source.ids, size, device, data.on_error))
+    model = initial_student(student, size, seed)
+    return _probe(LoadedStudent.of(model, normalisation, {}), data, method, limit)
+
+
+def probe_prior(
+    prior: Prior, data: DataConfig, limit: int | None = None, method: str = "lbfgs"
+) -> float | None:
+    """Return the probe's accuracy of a prior's own features."""
+    return probe_features(prior.features, data, limit=limit, method=method)
+
+
+def _probe(
+    student: LoadedStudent, data: DataConfig, method: str, limit: int | None
+) -> float | None:
+    student.model.to(pick_device())
+    return probe_features(student.features, data, limit=limit, method=method)
+
+
+def _labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
+    try:
+        return open_labels(data, split)
+    except DataError:
+        if split == "train":
+            raise
+        return None  # without a test split there is nothing to judge on
+
+
+def _encoded(
+    encode: Encode,
+    data: DataConfig,
+    source: Source,
+    labels: NDArray[np.int64],
+    limit: int | None,
+    batch_size: int,
+) -> tuple[Tensor, Tensor]:
+    """Return features (R, m) and labels (R,) of at most ``limit`` rows."""
+    rows = _chosen(len(source.ids), limit)
+    features, found = [], []
+    for batch in batches(source, [source.ids[rows]], batch_size, on_error=data.on_error):
+        if len(batch.ids):
+            features.append(encode(batch.images))
+            found.append(np.searchsorted(source.ids, batch.ids))
+    if not features:
+        raise DataError(f"{source.name} has no readable image to probe with; see data.root")
+    x = torch.cat(features)
+    return x, torch.from_numpy(labels[np.concatenate(found)]).to(x.device)
+
+
+def _chosen(rows: int, limit: int | None) -> NDArray[np.int64]:
+    if limit is None or rows <= limit:
+        return np.arange(rows)
+    chosen = np.random.default_rng(derive_seed(0, "probe")).choice(rows, limit, replace=False)
+    return np.sort(chosen)

@@ -1,0 +1,145 @@
+"""The affine map from a prior's features to targets, and how it is fitted on the shared set."""
+
+import difflib
+import hashlib
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from coopt_fl.errors import ConfigError, PriorError
+from coopt_fl.seeding import derive_seed
+from coopt_fl.targets.linear import Features, Matrix, as_matrix
+from coopt_fl.targets.solvers import SOLVERS, Solver
+
+LEAST_ROWS = 4
+_FOLDS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """Targets are ``features @ weight + bias``.
+
+    Attributes:
+        weight: float32 (m, n).
+        bias: float32 (n,).
+        r2_heldout: Share of the target's variance predicted on rows held out, <= 1.
+        solver: What made it.
+    """
+
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    r2_heldout: float
+    solver: str
+
+    def __post_init__(self) -> None:
+        """Own writable, contiguous arrays, which torch can share.
+
+        Raises:
+            PriorError: the shapes do not fit, or an entry is not finite.
+        """
+        for name in ("weight", "bias"):
+            array = np.require(getattr(self, name), np.float32, ["C", "W", "A"])
+            if not np.isfinite(array).all():
+                raise PriorError(
+                    f"the alignment's {name} is not finite: check the prior's features"
+                )
+            object.__setattr__(self, name, array)
+        if self.weight.ndim != 2 or self.bias.shape != self.weight.shape[1:]:
+            shapes = f"weight {self.weight.shape} and bias {self.bias.shape}"
+            raise PriorError(f"an alignment has weight (m, n) and bias (n,), not {shapes}")
+
+    def apply(self, x: Tensor) -> Tensor:
+        """Return targets (B, n), float32 on the device of ``x`` (B, m).
+
+        Raises:
+            PriorError: the width of ``x`` is not m.
+        """
+        width = len(self.weight)
+        if x.ndim != 2 or x.shape[1] != width:
+            raise PriorError(
+                f"features of shape {tuple(x.shape)} do not fit an alignment of width {width}"
+            )
+        weight, bias = torch.from_numpy(self.weight), torch.from_numpy(self.bias)
+        return torch.addmm(bias.to(x.device), x.float(), weight.to(x.device))
+
+    @property
+    def sha256(self) -> str:
+        """The sha256 (hex) of the bytes of weight and bias, little-endian."""
+        return hashlib.sha256(
+            self.weight.astype("<f4").tobytes() + self.bias.astype("<f4").tobytes()
+        ).hexdigest()
+
+
+def fit_alignment(
+    source: Features, target: Features, solver: str = "ridge", seed: int = 0
+) -> Alignment:
+    """Fit T_k of the paper's alignment step (section 3.3) on the shared set, in float64.
+
+    ``r2_heldout`` comes from 5-fold cross-validation over the rows; the map returned is fitted on
+    all of them. Targets without variance give an R2 of 0.
+
+    Args:
+        source: (S, m) features of the shared set; targets (n wide) serve as well.
+        target: (S, n) the reference's targets of the same rows.
+        solver: ridge | procrustes | lstsq | sgd | none.
+        seed: Of the folds and of the solvers that draw.
+
+    Raises:
+        ConfigError: fewer than 4 rows, or no such solver.
+        PriorError: an entry is not finite, or the rows do not correspond.
+    """
+    solve = _solver_named(solver)
+    x, y = as_matrix(source, "features"), as_matrix(target, "targets")
+    if len(x) != len(y):
+        raise PriorError(f"features of {len(x)} samples cannot be aligned to targets of {len(y)}")
+    if len(x) < LEAST_ROWS:
+        raise ConfigError(
+            f"shared.size must be at least {LEAST_ROWS}: alignment got {len(x)} samples"
+        )
+    if len(x) < 2 * y.shape[1] and solver != "none":
+        warnings.warn(
+            f"{len(x)} shared samples are few for targets of width {y.shape[1]}: "
+            f"set shared.size to {2 * y.shape[1]} or more, or targets.dim lower",
+            UserWarning,
+            stacklevel=2,
+        )
+    r2 = _heldout_r2(x, y, solve, seed)
+    weight, bias = solve(x, y, seed)
+    return Alignment(weight.astype(np.float32), bias.astype(np.float32), r2, solver)
+
+
+def folds(rows: int, seed: int) -> list[NDArray[np.int64]]:
+    """Return the rows of each held-out fold: seeded, disjoint, sizes equal to within one."""
+    rng = np.random.default_rng(derive_seed(seed, "folds"))
+    return np.array_split(rng.permutation(rows), min(_FOLDS, rows))
+
+
+def r2_score(target: Matrix, predicted: Matrix) -> float:
+    """Return 1 - residual / variance, summed over all entries; 0 where there is no variance."""
+    centred = target - target.mean(axis=0)
+    variance = float((centred * centred).sum())
+    if variance <= 1e-24 * float((target * target).sum()):
+        return 0.0
+    residual = target - predicted
+    return 1.0 - float((residual * residual).sum()) / variance
+
+
+def _heldout_r2(x: Matrix, y: Matrix, solve: Solver, seed: int) -> float:
+    predicted = np.empty_like(y)
+    for fold in folds(len(x), seed):
+        kept = np.delete(np.arange(len(x)), fold)
+        weight, bias = solve(x[kept], y[kept], seed)
+        predicted[fold] = x[fold] @ weight + bias
+    return r2_score(y, predicted)
+
+
+def _solver_named(name: str) -> Solver:
+    if name in SOLVERS:
+        return SOLVERS[name]
+    close = difflib.get_close_matches(name, SOLVERS, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    raise ConfigError(f"targets.solver is one of {', '.join(SOLVERS)}, not {name!r}{hint}")

@@ -1,0 +1,123 @@
+"""How a participant's features are fitted to the reference's targets on the shared set.
+
+A solver takes source (S, m), target (S, n) and a seed, and returns weight (m, n) and bias (n,),
+all float64. :func:`affine` turns a fit of centred data into one with an intercept.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import scipy.linalg
+import torch
+
+from coopt_fl.seeding import derive_seed
+from coopt_fl.targets.linear import Matrix, random_orthonormal, root_mean_square
+
+Affine = tuple[Matrix, Matrix]
+Solver = Callable[[Matrix, Matrix, int], Affine]
+
+
+def affine(source: Matrix, target: Matrix, fit: Callable[[Matrix, Matrix], Matrix]) -> Affine:
+    """Fit a weight to centred source and target and add the bias that restores the means."""
+    source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
+    weight = fit(source - source_mean, target - target_mean)
+    return weight, target_mean - source_mean @ weight
+
+
+def ridge(source: Matrix, target: Matrix, seed: int) -> Affine:
+    """Least squares with an L2 penalty, its strength by generalised cross-validation."""
+    return affine(source, target, _ridge_weight)
+
+
+def lstsq(source: Matrix, target: Matrix, seed: int) -> Affine:
+    """Least squares of minimum norm, the textbook's answer: blows up where S is near m."""
+    return affine(source, target, lambda x, y: np.linalg.lstsq(x, y, rcond=None)[0])
+
+
+def procrustes(source: Matrix, target: Matrix, seed: int) -> Affine:
+    """Rotation (rectangular where m != n) and one scale (Schoenemann 1966; Schoenemann & Carroll 1970).
+
+    The rotation maximises trace(weight' x'y); directions that the shared set does not span are left out.
+    """
+    return affine(source, target, _procrustes_weight)
+
+
+def none(source: Matrix, target: Matrix, seed: int) -> Affine:
+    """No fit at all: a random orthonormal weight, the identity where m = n; for ablations."""
+    return random_weight(source.shape[1], target.shape[1], seed), np.zeros(target.shape[1])
+
+
+def sgd(source: Matrix, target: Matrix, seed: int) -> Affine:
+    """The paper's recipe: a random weight to n, then T (n, n) from the identity by AdamW."""
+    first = random_weight(source.shape[1], target.shape[1], seed)
+
+    def fit(x: Matrix, y: Matrix) -> Matrix:
+        scale = root_mean_square(x @ first) or 1.0
+        return first / scale @ _adamw_weight(x @ first / scale, y, derive_seed(seed, "sgd"))
+
+    return affine(source, target, fit)
+
+
+SOLVERS: dict[str, Solver] = {
+    "ridge": ridge,
+    "procrustes": procrustes,
+    "lstsq": lstsq,
+    "sgd": sgd,
+    "none": none,
+}
+"""Every solver by its name in the configuration (``targets.solver``)."""
+
+
+def random_weight(m: int, n: int, seed: int) -> Matrix:
+    """Return the seeded random orthonormal weight (m, n), the identity where m = n."""
+    return np.eye(m) if m == n else random_orthonormal(m, n, derive_seed(seed, "weight", m, n))
+
+
+def _ridge_weight(x: Matrix, y: Matrix) -> Matrix:
+    """Solve in the smaller of the primal (m, m) and the dual (S, S) form."""
+    dual = len(x) < x.shape[1]
+    values, vectors = scipy.linalg.eigh(x @ x.T if dual else x.T @ x)
+    values = values.clip(min=0)
+    moments = vectors.T @ (y if dual else x.T @ y)
+    strength = _best_strength(values, moments, dual, len(x), float((y * y).sum()))
+    solution: Matrix = vectors @ (moments / (values + strength)[:, None])
+    return x.T @ solution if dual else solution
+
+
+def _best_strength(values: Matrix, moments: Matrix, dual: bool, rows: int, total: float) -> float:
+    """Return the strength with the least generalised cross-validation score (Golub et al. 1979).
+
+    ``values`` are the eigenvalues of the Gram matrix, ``moments`` the rotated y (dual) or x'y
+    (primal), ``total`` the sum of squares of y. One strength for all target entries.
+    """
+    energy = (moments * moments).sum(axis=1)
+    if not dual:
+        energy = np.divide(energy, values, out=np.zeros_like(energy), where=values > 0)
+    outside = max(total - float(energy.sum()), 0.0)
+    strengths = max(float(values[-1]), np.finfo(np.float64).tiny) * np.logspace(-10, 3, 53)
+    shrink = strengths[:, None] / (values + strengths[:, None])
+    residual = outside + (shrink * shrink) @ energy
+    freedom = rows - 1 - len(values) + shrink.sum(axis=1)
+    return float(strengths[np.argmin(residual / (freedom * freedom))])
+
+
+def _procrustes_weight(x: Matrix, y: Matrix) -> Matrix:
+    left, strengths, right = scipy.linalg.svd(x.T @ y, full_matrices=False)
+    known = strengths > strengths[0] * max(x.shape) * np.finfo(np.float32).eps
+    rotation: Matrix = left[:, known] @ right[known]
+    turned = x @ rotation
+    energy = float((turned * turned).sum())
+    return rotation * (float((turned * y).sum()) / energy if energy > 0 else 0.0)
+
+
+def _adamw_weight(x: Matrix, y: Matrix, seed: int, steps: int = 500, batch: int = 128) -> Matrix:
+    generator = torch.Generator().manual_seed(seed)
+    source, target = torch.from_numpy(x), torch.from_numpy(y)
+    weight = torch.eye(y.shape[1], dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.AdamW([weight], lr=1e-3)
+    for _ in range(steps):
+        rows = torch.randperm(len(x), generator=generator)[:batch]
+        optimizer.zero_grad()
+        torch.nn.functional.mse_loss(source[rows] @ weight, target[rows]).backward()
+        optimizer.step()
+    return weight.detach().numpy()

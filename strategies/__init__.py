@@ -1,0 +1,1 @@
+"""The platform's side: a Flower strategy and what it decides."""

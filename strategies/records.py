@@ -1,0 +1,69 @@
+"""What the platform knows about its participants, kept in the run's state."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coopt_fl.optimized.state import RunState
+from coopt_fl.targets import Alignment
+
+Features = NDArray[np.float32]
+
+
+class Records:
+    """Typed access to the platform's records; all of it survives the process."""
+
+    def __init__(self, state: RunState) -> None:
+        self.state = state
+
+    def description(self, name: str) -> dict[str, Any] | None:
+        """Return how a participant described itself when it first joined."""
+        found: dict[str, Any] | None = (self.state.record("participants") or {}).get(name)
+        return found
+
+    def save_description(self, name: str, description: dict[str, Any]) -> None:
+        """Store a participant's description."""
+        known = self.state.record("participants") or {}
+        self.state.save_record("participants", known | {name: description})
+
+    def has_features(self, name: str) -> bool:
+        """Whether a participant has represented the shared set."""
+        return self.state.arrays(f"features/{name}") is not None
+
+    def save_features(self, name: str, ids: NDArray[np.int64], features: Features) -> None:
+        """Store features (S', m) of the shared samples ``ids`` that a participant could read."""
+        self.state.save_arrays(f"features/{name}", ids=ids, features=features)
+
+    def features(self, names: list[str]) -> dict[str, Features]:
+        """Return everyone's features of those shared samples that everyone could read."""
+        stored = {name: self.state.arrays(f"features/{name}") or {} for name in names}
+        common = stored[names[0]]["ids"]
+        for arrays in stored.values():
+            common = np.intersect1d(common, arrays["ids"])
+        return {
+            name: arrays["features"][np.isin(arrays["ids"], common)]
+            for name, arrays in stored.items()
+        }
+
+    def alignment(self, name: str) -> Alignment | None:
+        """Return a participant's alignment; it is fitted once and never again."""
+        stored = self.state.arrays(f"alignments/{name}")
+        if stored is None:
+            return None
+        return Alignment(
+            weight=stored["weight"],
+            bias=stored["bias"],
+            r2_heldout=float(stored["r2_heldout"]),
+            solver=str(stored["solver"]),
+        )
+
+    def save_alignment(self, name: str, alignment: Alignment) -> None:
+        """Store a participant's alignment."""
+        self.state.save_arrays(
+            f"alignments/{name}",
+            weight=alignment.weight,
+            bias=alignment.bias,
+            r2_heldout=np.float64(alignment.r2_heldout),
+            solver=np.str_(alignment.solver),
+        )

@@ -1,0 +1,77 @@
+"""Which prior, or consensus of priors, everyone aligns to."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coopt_fl.errors import ParticipantError
+from coopt_fl.targets.alignable import Alignability, alignability
+from coopt_fl.targets.uniformity import uniformity
+
+CONSENSUS = "consensus"
+
+
+@dataclass(frozen=True)
+class Election:
+    """The outcome of the election.
+
+    Attributes:
+        reference: a participant's name, or "consensus".
+        best: the accepted participant with the lowest uniformity.
+        accepted: participants that others can be aligned to; only they may be the reference.
+        uniformity: V of every participant.
+        warnings: what the user should know about it.
+    """
+
+    reference: str
+    best: str
+    accepted: list[str]
+    uniformity: dict[str, float]
+    warnings: list[str]
+
+
+def elect(
+    features: Mapping[str, NDArray[np.float32]], wanted: str, dim: int, seed: int
+) -> Election:
+    """Choose the reference from each participant's features (S, m_k) of the shared set.
+
+    Uniformity alone would elect isotropic noise, which is perfectly uniform; a candidate must
+    also be *alignable*: others can predict it better than chance.
+
+    Raises:
+        ParticipantError: no prior is alignable.
+    """
+    names = list(features)
+    scores = {name: uniformity(features[name]) for name in names}
+    verdicts = alignability([features[name] for name in names], seed)
+    accepted = [name for name, verdict in zip(names, verdicts, strict=True) if verdict.alignable]
+    if not accepted:
+        raise ParticipantError(
+            "no participant's features can be predicted from the others' better than chance, so "
+            "there is nothing to align to: raise shared.size, or replace the priors "
+            f"({_evidence(names, verdicts)})"
+        )
+    warnings = [
+        f"{name} cannot be the reference: its features are not predictable from the others'"
+        for name in names
+        if name not in accepted
+    ]
+    best = min(accepted, key=lambda name: scores[name])
+    size = len(features[best])
+    reference = CONSENSUS if wanted == CONSENSUS else best
+    if wanted == CONSENSUS and size < 2 * dim:
+        warnings.append(
+            f"a consensus of {dim} dimensions needs {2 * dim} shared samples, there are {size}: "
+            f"{best} is the reference instead; raise shared.size or lower targets.dim"
+        )
+        reference = best
+    return Election(reference, best, accepted, scores, warnings)
+
+
+def _evidence(names: list[str], verdicts: list[Alignability]) -> str:
+    return ", ".join(
+        f"{name}: R2 {max(verdict.r2):.3f}, chance {max(verdict.threshold):.3f}"
+        for name, verdict in zip(names, verdicts, strict=True)
+    )

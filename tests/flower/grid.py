@@ -1,0 +1,92 @@
+"""An in-process grid: the real ClientApp and the real strategy, without processes or network."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flwr.app import Context, Error, Message, RecordDict
+
+from coopt_fl.client_app import app as client_app
+from coopt_fl.config import dataset_key, from_tree, to_dict
+from coopt_fl.data import open_source
+from coopt_fl.optimized.state import open_state
+from coopt_fl.progress import Silent
+from coopt_fl.schema import Config
+from strategies.platform import OpenDataPlatform
+
+
+@dataclass
+class FakeGrid:
+    """Answers each message by calling the ClientApp; ``tamper`` may change or swallow a reply."""
+
+    partitions: int
+    node_config: Callable[[int], dict[str, int | str]] | None = None
+    tamper: Callable[[Message, Message], Message | None] = lambda request, reply: reply
+    backwards: bool = False
+    sent: list[Message] = field(default_factory=list)
+    waiting: dict[str, Message] = field(default_factory=dict)
+
+    def get_node_ids(self) -> list[int]:
+        return [100 + k for k in range(self.partitions)]
+
+    def push_messages(self, messages: list[Message]) -> list[str]:
+        ids = []
+        for message in messages:
+            message.metadata.__dict__["_message_id"] = f"m{len(self.sent)}"
+            self.sent.append(message)
+            ids.append(message.metadata.message_id)
+            reply = self.tamper(message, self._answer(message))
+            if reply is not None:
+                self.waiting[message.metadata.message_id] = reply
+        return ids
+
+    def pull_messages(self, message_ids: list[str]) -> list[Message]:
+        if self.backwards and self.waiting:
+            last = list(self.waiting)[-1]
+            return [self.waiting.pop(last)]
+        return [self.waiting.pop(key) for key in message_ids if key in self.waiting]
+
+    def _answer(self, message: Message) -> Message:
+        partition = message.metadata.dst_node_id - 100
+        config = {"partition-id": partition, "num-partitions": self.partitions}
+        if self.node_config is not None:
+            config = self.node_config(partition)
+        context = Context(1, message.metadata.dst_node_id, config, RecordDict(), {})
+        try:
+            return client_app(message, context)
+        except Exception as error:
+            return Message(Error(code=2, reason=f"Traceback\n{error}"), reply_to=message)
+
+    def kinds(self) -> list[str]:
+        return [message.metadata.message_type for message in self.sent]
+
+
+def tiny(**changes: object) -> Config:
+    """Return a configuration that runs in a second: synthetic data and model-free priors."""
+    tree = {
+        "data": {"source": "synthetic", "limit": 203},
+        "participants": [
+            {"name": name, "prior": f"trivial:{width}"}
+            for name, width in (("alpha", 24), ("beta", 32), ("gamma", 20))
+        ],
+        "shared": {"size": 64},
+        "targets": {"dim": 16},
+        "optimize": {"block_rows": 20, "batch_size": 8, "chunk_mb": 0.0015},
+    }
+    return from_tree(tree, [f"{key}={value}" for key, value in changes.items()], "tiny")
+
+
+def run_platform(config: Config, out: Path, grid: FakeGrid | None = None) -> FakeGrid:
+    """Run the platform on ``grid``; everything it learns is in ``out``."""
+    grid = grid or FakeGrid(len(config.participants))
+    source = open_source(config.data)
+    with open_state(out, dataset_key(config, source.fingerprint), to_dict(config)) as state:
+        OpenDataPlatform(config, source, state, Silent(), threading.Event()).start(grid)
+    return grid
+
+
+def blocks_of(out: Path) -> dict[str, float]:
+    """Return the modification time of every stored block."""
+    return {path.name: path.stat().st_mtime_ns for path in (out / "state" / "blocks").iterdir()}
+

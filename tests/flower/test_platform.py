@@ -1,0 +1,209 @@
+"""The whole protocol in-process: real strategy, real ClientApp, a grid without network."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flwr.app import Error, Message
+
+import coopt_fl
+from coopt_fl import protocol
+from coopt_fl.data import open_source
+from coopt_fl.errors import (
+    ConfigError,
+    DataError,
+    OutputError,
+    ParticipantError,
+    PriorError,
+)
+from coopt_fl.optimized.verify import verify
+from coopt_fl.priors import load_prior
+from tests.flower.grid import FakeGrid, blocks_of, run_platform, tiny
+
+
+def digest(out: Path) -> str:
+    return coopt_fl.load(out).digest
+
+
+def test_dataset_covers_every_id_once_and_verifies(tmp_path: Path) -> None:
+    run_platform(tiny(), tmp_path)
+    provenance, problems = verify(tmp_path / "dataset")
+    dataset = coopt_fl.load(tmp_path)
+    assert problems == []
+    assert sorted(dataset.ids) == list(range(203))
+    assert dataset.targets.shape == (203, 16)
+    assert [c.name for c in provenance.contributors] == ["alpha", "beta", "gamma"]
+
+
+def test_targets_are_the_aligned_features_of_each_owner(tmp_path: Path) -> None:
+    """Recompute every target from the priors and the stored alignments, without the platform."""
+    config = tiny()
+    run_platform(config, tmp_path)
+    dataset = coopt_fl.load(tmp_path)
+    source = open_source(config.data)
+    for index, participant in enumerate(config.participants):
+        mine = dataset.participants == index
+        stored = np.load(tmp_path / "state" / "alignments" / f"{participant.name}.npz")
+        import torch
+
+        features = load_prior(participant.prior).features(
+            torch.stack(source.read(dataset.ids[mine]))
+        )
+        expected = features.numpy().astype(np.float64) @ stored["weight"] + stored["bias"]
+        assert mine.sum() > 0
+        np.testing.assert_allclose(dataset.targets[mine], expected, rtol=2e-3, atol=2e-3)
+
+
+def test_digest_ignores_chunks_order_of_replies_and_transport(tmp_path: Path) -> None:
+    run_platform(tiny(), tmp_path / "a")
+    one_chunk = tiny(**{"optimize.chunk_mb": 5})
+    run_platform(one_chunk, tmp_path / "b")
+    run_platform(tiny(), tmp_path / "c", FakeGrid(3, backwards=True))
+    assert digest(tmp_path / "a") == digest(tmp_path / "b") == digest(tmp_path / "c")
+
+
+def test_digest_follows_the_seed(tmp_path: Path) -> None:
+    run_platform(tiny(), tmp_path / "a")
+    run_platform(tiny(seed=1), tmp_path / "b")
+    assert digest(tmp_path / "a") != digest(tmp_path / "b")
+
+
+def test_resume_after_a_failure_redoes_nothing_and_ends_the_same(tmp_path: Path) -> None:
+    run_platform(tiny(), tmp_path / "whole")
+    seen = []
+
+    def break_after_two(request: Message, reply: Message) -> Message:
+        if request.metadata.message_type == protocol.OPTIMIZE:
+            seen.append(request)
+            if len(seen) > 3:
+                return Message(Error(code=8, reason="killed"), reply_to=request)
+        return reply
+
+    with pytest.raises(ParticipantError, match="it died"):
+        run_platform(tiny(), tmp_path / "cut", FakeGrid(3, tamper=break_after_two))
+    before = blocks_of(tmp_path / "cut")
+    assert 0 < len(before) < 11
+    grid = run_platform(tiny(), tmp_path / "cut")
+    after = blocks_of(tmp_path / "cut")
+    assert {name: after[name] for name in before} == before
+    assert set(grid.kinds()) == {protocol.DESCRIBE, protocol.OPTIMIZE}
+    assert digest(tmp_path / "cut") == digest(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    "kind", [protocol.DESCRIBE, protocol.REPRESENT, protocol.PROJECT, protocol.ALIGN]
+)
+def test_resume_from_a_failure_in_every_phase(kind: str, tmp_path: Path) -> None:
+    def fail(request: Message, reply: Message) -> Message:
+        if request.metadata.message_type == kind:
+            return Message(Error(code=5, reason="gone"), reply_to=request)
+        return reply
+
+    with pytest.raises(ParticipantError, match="went offline"):
+        run_platform(tiny(), tmp_path / "cut", FakeGrid(3, tamper=fail))
+    run_platform(tiny(), tmp_path / "cut")
+    run_platform(tiny(), tmp_path / "whole")
+    assert digest(tmp_path / "cut") == digest(tmp_path / "whole")
+
+
+def test_other_settings_are_refused_in_the_same_directory(tmp_path: Path) -> None:
+    run_platform(tiny(), tmp_path)
+    with pytest.raises(OutputError, match=r"targets\.dim: 16 there, 8 here"):
+        run_platform(tiny(**{"targets.dim": 8}), tmp_path)
+
+
+def test_weights_share_out_the_samples(tmp_path: Path) -> None:
+    run_platform(
+        tiny(**{"participants.0.weight": 3, "optimize.block_rows": 5, "optimize.batch_size": 5}),
+        tmp_path,
+    )
+    counts = np.bincount(coopt_fl.load(tmp_path).participants)
+    assert abs(counts[0] - 203 * 3 / 5) <= 10
+    assert abs(counts[1] - counts[2]) <= 5
+
+
+def test_consensus_aligns_everyone(tmp_path: Path) -> None:
+    run_platform(tiny(reference="consensus"), tmp_path)
+    provenance, problems = verify(tmp_path / "dataset")
+    assert problems == []
+    assert provenance.reference == "consensus"
+    assert all(c.r2_heldout < 1 for c in provenance.contributors)
+
+
+def test_reference_has_the_lowest_uniformity(tmp_path: Path) -> None:
+    run_platform(tiny(), tmp_path)
+    provenance, _ = verify(tmp_path / "dataset")
+    best = min(provenance.contributors, key=lambda c: c.uniformity)
+    assert provenance.reference == best.name
+    assert best.r2_heldout == 1.0
+
+
+def test_deployment_names_participants_by_node_config(tmp_path: Path) -> None:
+    """The same dataset whether participants are named by partition or by --node-config."""
+    names = ["gamma", "alpha", "beta"]
+    run_platform(tiny(), tmp_path / "simulated")
+    grid = FakeGrid(3, node_config=lambda k: {"name": names[k]})
+    run_platform(tiny(), tmp_path / "deployed", grid)
+    assert digest(tmp_path / "simulated") == digest(tmp_path / "deployed")
+
+
+def test_unknown_node_is_refused(tmp_path: Path) -> None:
+    grid = FakeGrid(
+        3, node_config=lambda k: {"name": ["alpha", "beta", "mallory"][k], "prior": "trivial:8"}
+    )
+    with pytest.raises(ParticipantError, match="'mallory' is not in the roster"):
+        run_platform(tiny(**{"deadline.join": 0.1}), tmp_path, grid)
+
+
+def test_goes_on_with_enough_participants(tmp_path: Path) -> None:
+    grid = FakeGrid(2, node_config=lambda k: {"name": ["alpha", "gamma"][k]})
+    config = tiny(**{"deadline.join": 0.1, "min_participants": 2})
+    run_platform(config, tmp_path, grid)
+    provenance, problems = verify(tmp_path / "dataset")
+    assert problems == []
+    assert [c.name for c in provenance.contributors] == ["alpha", "gamma"]
+
+
+def test_too_few_simulated_nodes_name_the_command(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="num-supernodes=3"):
+        run_platform(tiny(), tmp_path, FakeGrid(2))
+
+
+def test_other_data_are_refused_by_name(tmp_path: Path) -> None:
+    def other(request: Message, reply: Message) -> Message:
+        if request.metadata.message_type == protocol.DESCRIBE and "101" in str(
+            request.metadata.dst_node_id
+        ):
+            records = reply.content.config_records["plain"]
+            described = json.loads(str(records["json"]))
+            records["json"] = json.dumps(described | {"fingerprint": "0" * 64})
+        return reply
+
+    with pytest.raises(DataError, match="beta sees other data"):
+        run_platform(tiny(), tmp_path, FakeGrid(3, tamper=other))
+
+
+def test_a_prior_that_cannot_load_keeps_its_exit_code(tmp_path: Path) -> None:
+    with pytest.raises(PriorError, match="on node 102"):
+        run_platform(tiny(**{"participants.2.prior": "checkpoint:/nowhere.pt"}), tmp_path)
+
+
+def test_an_exception_in_a_participant_is_one_line(tmp_path: Path) -> None:
+    def crash(request: Message, reply: Message) -> Message:
+        if request.metadata.message_type == protocol.OPTIMIZE:
+            reason = "Traceback (most recent call last):\n  File ...\nValueError: boom"
+            return Message(Error(code=2, reason=reason), reply_to=request)
+        return reply
+
+    with pytest.raises(ParticipantError, match=r"participant alpha: .*ValueError: boom") as caught:
+        run_platform(tiny(), tmp_path, FakeGrid(3, tamper=crash))
+    assert "\n" not in str(caught.value)
+
+
+def test_silence_past_the_deadline_ends_the_run(tmp_path: Path) -> None:
+    def swallow(request: Message, reply: Message) -> Message | None:
+        return None if request.metadata.message_type == protocol.ALIGN else reply
+
+    with pytest.raises(ParticipantError, match=r"deadline\.reply"):
+        run_platform(tiny(**{"deadline.reply": 0.3}), tmp_path, FakeGrid(3, tamper=swallow))

@@ -1,0 +1,58 @@
+"""A planted optimized dataset: its targets are a fixed linear function of the images."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from coopt_fl.data import Source, open_source
+from coopt_fl.optimized.provenance import draft
+from coopt_fl.optimized.reader import OptimizedDataset
+from coopt_fl.schema import Config, DataConfig, StudentConfig
+
+DIM = 12
+
+
+def as_dataset(source: Source, ids: NDArray[np.int64], targets: NDArray) -> OptimizedDataset:
+    provenance = draft(
+        config=Config(),
+        source={"fingerprint": source.fingerprint},
+        contributors=[],
+        reference="best",
+        plan_changes=[],
+    )
+    provenance = dataclasses.replace(
+        provenance, rows=len(ids), dim=targets.shape[1], digest="0" * 64
+    )
+    nobody = np.zeros(len(ids), np.int16)
+    return OptimizedDataset(Path("planted"), ids, targets.astype(np.float16), nobody, provenance)
+
+
+def principal_targets(source: Source, ids: NDArray[np.int64]) -> NDArray:
+    """The first principal components of the pixels: where `synthetic` has its classes."""
+    pixels = torch.stack(source.read(ids)).flatten(1).double()
+    pixels -= pixels.mean(0)
+    axes = torch.linalg.eigh(pixels.T @ pixels).eigenvectors[:, -DIM:]
+    targets = pixels @ axes
+    return (targets / targets.square().mean().sqrt()).numpy()
+
+
+@pytest.fixture
+def data() -> DataConfig:
+    return DataConfig(source="synthetic", limit=320)
+
+
+@pytest.fixture
+def planted(data: DataConfig) -> OptimizedDataset:
+    """Its rows are shuffled, as a dataset's are: they stand in the order of blocks."""
+    source = open_source(data)
+    ids = np.random.default_rng(0).permutation(source.ids)
+    return as_dataset(source, ids, principal_targets(source, ids))
+
+
+@pytest.fixture
+def student() -> StudentConfig:
+    return StudentConfig(model="convnet:8", epochs=6, batch_size=32, lr=5e-3, augment="crop_flip")

@@ -1,0 +1,136 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_iris, load_wine
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from coopt_fl.data import open_source
+from coopt_fl.data.labels import open_labels
+from coopt_fl.schema import DataConfig
+from coopt_fl.students import fit_probe, probe_features
+from coopt_fl.students.linear import fit_linear
+
+
+def blobs(samples=300, width=20, classes=4, seed=0):
+    rng = np.random.default_rng(seed)
+    y = rng.integers(classes, size=samples)
+    x = rng.normal(size=(classes, width))[y] * 0.6 + rng.normal(size=(samples, width))
+    return x * rng.uniform(0.1, 10, width) + rng.normal(size=width), y
+
+
+def wide():
+    return blobs(samples=60, width=200)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [blobs, wide, lambda: load_iris(return_X_y=True), lambda: load_wine(return_X_y=True)],
+    ids=["blobs", "wide", "iris", "wine"],
+)
+def test_agrees_with_scikit_learn(make):
+    x, y = make()
+    scaler = StandardScaler().fit(x)
+    reference = LogisticRegression(tol=1e-10, max_iter=10_000).fit(scaler.transform(x), y)
+    found = fit_linear(torch.from_numpy(x), torch.from_numpy(y))
+    weight, bias = found.weight.numpy(), found.bias.numpy()
+    assert np.abs(weight - reference.coef_).max() < 1e-4
+    # only differences of the biases matter, and no solver decides what they have in common
+    gap = bias - reference.intercept_
+    assert np.ptp(gap) < 1e-4
+    predicted = found.predict(torch.from_numpy(x)).numpy()
+    assert (predicted == reference.predict(scaler.transform(x))).all()
+
+
+def test_two_classes_have_the_softmax_optimum():
+    """scikit-learn fits one weight per feature for two classes, so check stationarity itself."""
+    x, y = blobs(classes=2)
+    found = fit_linear(torch.from_numpy(x), torch.from_numpy(y))
+    z = (torch.from_numpy(x) - found.mean) / found.std
+    error = torch.softmax(z @ found.weight.T + found.bias, 1) - torch.eye(2)[torch.from_numpy(y)]
+    gradient = error.T @ z + found.weight
+    assert gradient.abs().max() < 1e-3
+    assert error.sum(0).abs().max() < 1e-3
+
+
+def test_labels_may_be_any_numbers_and_an_unseen_class_counts_as_wrong():
+    x, y = blobs()
+    names = torch.tensor([7, -3, 100, 5])[torch.from_numpy(y)]
+    features = torch.from_numpy(x)
+    plain = fit_probe(features, torch.from_numpy(y), features, torch.from_numpy(y))
+    assert fit_probe(features, names, features, names) == plain
+    strange = names.clone()
+    strange[: len(strange) // 2] = 999
+    predicted = fit_linear(features, names).predict(features)
+    expected = (predicted == strange).double().mean().item()
+    assert fit_probe(features, names, features, strange) == expected < 0.5
+
+
+def test_a_constant_feature_and_a_single_class_are_harmless():
+    x, y = (torch.from_numpy(array) for array in blobs())
+    constant = torch.cat([x, torch.full((len(x), 1), 3.7)], dim=1)
+    assert fit_probe(constant, y, constant, y) == fit_probe(x, y, x, y)
+    assert fit_probe(x, torch.ones(len(x)).long(), x, torch.ones(len(x)).long()) == 1.0
+
+
+def test_adamw_comes_close_and_is_repeatable():
+    x, y = (torch.from_numpy(array) for array in blobs(samples=2000))
+    train, test = slice(1000), slice(1000, None)
+    parts = (x[train], y[train], x[test], y[test])
+    best = fit_probe(*parts)
+    found = fit_probe(*parts, method="adamw", seed=1)
+    assert found == fit_probe(*parts, method="adamw", seed=1)
+    assert abs(found - best) < 0.03 and best > 0.6
+
+
+def test_float32_features_of_the_size_that_is_not_doubled_agree(monkeypatch):
+    x, y = (torch.from_numpy(array) for array in blobs())
+    double = fit_linear(x, y)
+    monkeypatch.setattr("coopt_fl.students.linear.DOUBLE_ENTRIES", 0)
+    single = fit_linear(x, y)
+    assert single.weight.dtype == torch.float32 and double.weight.dtype == torch.float64
+    assert torch.allclose(single.weight.double(), double.weight, atol=5e-3)
+
+
+def pixels(images):
+    return torch.stack(list(images)).flatten(1).float()
+
+
+def test_pixels_of_the_digits_score_as_in_scikit_learn():
+    data = DataConfig()
+    x, y = {}, {}
+    for split in ("train", "test"):
+        source = open_source(data, split)
+        x[split] = pixels(source.read(source.ids)).numpy()
+        y[split] = open_labels(data, split)
+    scaler = StandardScaler().fit(x["train"])
+    reference = LogisticRegression(tol=1e-6, max_iter=5000)
+    reference.fit(scaler.transform(x["train"]), y["train"])
+    expected = reference.score(scaler.transform(x["test"]), y["test"])
+    assert probe_features(pixels, data, batch_size=100) == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_limit_is_a_repeatable_choice_over_the_whole_split():
+    seen = []
+
+    def encode(images):
+        seen.append(len(images))
+        return pixels(images)
+
+    data = DataConfig()
+    first = probe_features(encode, data, limit=200, batch_size=64)
+    assert sum(seen) == 400 and max(seen) <= 64
+    assert probe_features(pixels, data, limit=200) == first
+    assert first > 0.8
+
+
+def test_images_without_labels_or_without_a_test_split_have_no_accuracy(tmp_path):
+    from PIL import Image
+
+    data = DataConfig(source="imagefolder", root=str(tmp_path))
+    for name in ("train/a/1.png", "train/b/2.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    assert probe_features(pixels, data) is None
+    Image.new("RGB", (8, 8)).save(tmp_path / "train" / "3.png")
+    assert probe_features(pixels, data) is None

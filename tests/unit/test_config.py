@@ -1,0 +1,150 @@
+"""Configuration: every key reachable, every error reported, the public surface frozen."""
+
+from pathlib import Path
+
+import pytest
+
+from coopt_fl.config import all_keys, config_names, dataset_key, load_config, to_dict
+from coopt_fl.errors import ConfigError
+
+KEYS = """
+seed data.source data.root data.limit data.on_error
+participants.0.name participants.0.prior participants.0.weight min_participants
+shared.size targets.dim targets.projection targets.solver reference
+optimize.block_rows optimize.batch_size optimize.chunk_mb assignment.by
+runtime.threads runtime.precision runtime.deterministic
+simulation.actors simulation.cpus simulation.gpus
+student.model student.epochs student.objective student.batch_size student.lr
+student.weight_decay student.image_size student.augment probe.limit
+deadline.join deadline.reply
+"""
+
+
+def test_the_surface_changes_only_on_purpose() -> None:
+    assert sorted(all_keys()) == sorted(KEYS.split())
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "digits", "imagenet", "parquet"])
+def test_shipped_configurations_load(name: str) -> None:
+    assert name in config_names()
+    assert load_config(name).participants
+
+
+def test_overrides_reach_scalars_list_items_and_new_items() -> None:
+    config = load_config(
+        "digits",
+        [
+            "student.lr=1e-4",
+            "data.limit=400",
+            "participants.1.prior=timm:resnet18",
+            "participants.3.name=delta",
+            "participants.3.prior=trivial:8",
+            "runtime.deterministic=true",
+            "student.image_size=null",
+        ],
+    )
+    assert config.student.lr == 1e-4
+    assert config.data.limit == 400
+    assert config.participants[1].prior == "timm:resnet18"
+    assert config.participants[3].name == "delta"
+    assert config.runtime.deterministic is True
+
+
+def test_all_errors_come_at_once_with_key_value_allowed_and_nearest() -> None:
+    wrong = [
+        "sede=1",
+        "data.limt=3",
+        "targets.solver=ridgee",
+        "student.epochs=0",
+        "seed=x",
+        "participants.9.name=a",
+        "optimize.chunk_mb=0",
+        "runtime.deterministic=1",
+        "nonsense",
+    ]
+    with pytest.raises(ConfigError) as caught:
+        load_config("digits", wrong)
+    text = str(caught.value)
+    for expected in (
+        "sede: no such key (did you mean seed?)",
+        "data.limt: no such key (did you mean data.limit?)",
+        "targets.solver: 'ridgee' is not allowed (did you mean ridge?); allowed: ridge, procrustes",
+        "student.epochs: 0 is not allowed; allowed: a whole number, at least 1",
+        "seed: 'x' is not allowed; allowed: a whole number",
+        "participants.9.name: there is no '9' in it (a list of 3",
+        "optimize.chunk_mb: 0.0 is not allowed; allowed: a number, above 0",
+        "runtime.deterministic: 1 is not allowed; allowed: true or false",
+        "'nonsense' is not KEY=VALUE",
+    ):
+        assert expected in text
+
+
+def test_impossible_combinations_come_at_once() -> None:
+    wrong = [
+        "shared.size=500",
+        "data.limit=100",
+        "data.source=parquet",
+        "reference=consensus",
+        "targets.projection=none",
+        "participants.1.name=alpha",
+        "min_participants=7",
+    ]
+    with pytest.raises(ConfigError) as caught:
+        load_config("digits", wrong)
+    text = str(caught.value)
+    for expected in (
+        "shared.size: 500",
+        "data.root: missing",
+        "targets.projection: 'none'",
+        "'alpha' is given 2 times",
+        "min_participants: 7",
+    ):
+        assert expected in text
+
+
+@pytest.mark.parametrize("text", ["a: [", "- 1", "a: ${b}", "seed: 1\nseed: 2", "\x00"])
+def test_unreadable_yaml_is_a_config_error(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError):
+        load_config(str(path))
+
+
+def test_unknown_name_suggests_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean digits"):
+        load_config("digit")
+
+
+def test_relative_root_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_config("parquet", ["data.root=here"]).data.root == str(tmp_path / "here")
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ("student.epochs=3", True),
+        ("simulation.actors=1", True),
+        ("optimize.chunk_mb=1", True),
+        ("probe.limit=5", True),
+        ("seed=1", False),
+        ("optimize.block_rows=65", False),
+        ("targets.solver=procrustes", False),
+        ("participants.0.weight=2", False),
+        ("runtime.threads=2", False),
+    ],
+)
+def test_the_dataset_key_holds_what_the_dataset_depends_on(change: str, same: bool) -> None:
+    before = dataset_key(load_config("digits"), "f")
+    assert (dataset_key(load_config("digits", [change]), "f") == before) is same
+
+
+def test_the_dataset_key_follows_the_data() -> None:
+    config = load_config("digits")
+    assert dataset_key(config, "f") != dataset_key(config, "g")
+
+
+def test_round_trip_through_plain_values() -> None:
+    values = to_dict(load_config("digits", ["seed=3"]))
+    assert values["seed"] == 3
+    assert values["participants"][0]["name"] == "alpha"

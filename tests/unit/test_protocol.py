@@ -1,0 +1,99 @@
+"""Messages survive the wire, and nothing else passes for one."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coopt_fl.errors import CooptError, DataError, ParticipantError
+from coopt_fl.protocol import (
+    Aligned,
+    Describe,
+    Optimize,
+    Payload,
+    Represent,
+    Task,
+    decode,
+    encode,
+    encode_error,
+)
+
+TASK = Task("digits", None, 5, "raise", [["a", "trivial:4"]], 8, 1, "float32", False)
+
+
+def test_round_trip() -> None:
+    request = Optimize(
+        TASK,
+        contributor=1,
+        blocks=[3],
+        sizes=[2],
+        ids=np.array([4, 9]),
+        weight=np.eye(3, dtype=np.float32),
+        bias=np.zeros(3, np.float32),
+    )
+    back = decode(Optimize, encode(request))
+    assert back.task == TASK
+    assert (back.blocks, back.sizes, back.contributor) == ([3], [2], 1)
+    assert back.weight.dtype == np.float32
+    assert np.array_equal(back.ids, request.ids)
+
+
+def test_an_error_travels_as_itself() -> None:
+    with pytest.raises(DataError, match="no images here"):
+        decode(Describe, encode_error(DataError("no images here")))
+
+
+def test_an_unknown_error_is_a_participants() -> None:
+    records = RecordDict({"error": ConfigRecord({"kind": "os.system", "message": "x"})})
+    with pytest.raises(ParticipantError):
+        decode(Describe, records)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.int32, np.float16])
+def test_arrays_must_have_the_very_dtype(dtype: type) -> None:
+    with pytest.raises(ParticipantError, match="ids is"):
+        decode(Represent, encode(Represent(TASK, np.zeros(3, dtype))))
+
+
+def test_another_message_is_malformed() -> None:
+    with pytest.raises(ParticipantError, match="malformed Payload"):
+        decode(Payload, encode(Represent(TASK, np.arange(3))))
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=6,
+)
+names = st.sampled_from(["weight", "bias", "r2_heldout", "solver", "seconds", "task", "x"])
+
+
+@given(
+    st.dictionaries(names, values, max_size=6) | values,
+    st.dictionaries(names, st.sampled_from([np.zeros(2, np.float32), np.zeros(1)]), max_size=3),
+)
+def test_whatever_comes_is_a_message_or_a_typed_error(
+    plain: Any, arrays: dict[str, np.ndarray]
+) -> None:
+    records = RecordDict(
+        {
+            "plain": ConfigRecord({"json": json.dumps(plain)}),
+            "arrays": ArrayRecord({name: Array(array) for name, array in arrays.items()}),
+        }
+    )
+    try:
+        assert isinstance(decode(Aligned, records), Aligned)
+    except CooptError:
+        pass
+
+
+def test_damaged_array_bytes_are_a_typed_error() -> None:
+    records = encode(Represent(TASK, np.arange(3)))
+    damaged = Array("int64", (3,), "numpy.ndarray", b"\x93NUMPY\x01\x00v")
+    records.array_records["arrays"]["ids"] = damaged
+    with pytest.raises(ParticipantError):
+        decode(Represent, records)
