@@ -40,7 +40,7 @@ def flat_copy(folder: Path, images: Callable[[], Iterable[bytes]]) -> FlatImages
     """
     try:
         with exclusive(folder):
-            if not (folder / _OFFSETS).exists():
+            if not _is_whole(folder):
                 _write(folder, images())
         return FlatImages(folder)
     except OSError as error:
@@ -48,6 +48,15 @@ def flat_copy(folder: Path, images: Callable[[], Iterable[bytes]]) -> FlatImages
             f"cannot copy the images into {folder} ({error.strerror}); "
             "set COOPT_CACHE to a folder with room for them"
         ) from error
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether the offsets, which are written last, are there and all the images they point at."""
+    try:
+        ends = np.load(folder / _OFFSETS, mmap_mode="r")
+        return int(ends[-1]) == (folder / _IMAGES).stat().st_size
+    except (OSError, ValueError, EOFError):
+        return False
 
 
 def _write(folder: Path, images: Iterable[bytes]) -> None:

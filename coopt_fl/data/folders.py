@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coopt_fl.data.encoded import EncodedSource
+from coopt_fl.data.fingerprint import content_digest
 from coopt_fl.data.source import Source, limited
 from coopt_fl.errors import DataError
 from coopt_fl.schema import DataConfig
@@ -34,11 +35,9 @@ class FolderSource(EncodedSource):
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of every file's path below the folder and its size in bytes."""
-        digest = hashlib.sha256(f"folder {self._folder.name}".encode())
-        for path in np.sort(self._paths).tolist():
-            digest.update(b"%s\0%d\0" % (path, self._size(path)))
-        return digest.hexdigest()
+        """SHA-256 (hex) of every file's path below the folder and its bytes."""
+        content = content_digest(self._folder, np.sort(self._paths).tolist())
+        return hashlib.sha256(f"folder {content}".encode()).hexdigest()
 
     def where(self, id: int) -> str:
         """Return the file's path below the folder, such as ``cat/7.jpg``."""
@@ -46,15 +45,6 @@ class FolderSource(EncodedSource):
 
     def _bytes(self, id: int) -> bytes:
         return (self._folder / self.where(id)).read_bytes()
-
-    def _size(self, path: bytes) -> int:
-        try:
-            return (self._folder / os.fsdecode(path)).stat().st_size
-        except OSError as error:
-            raise DataError(
-                f"{self._folder / os.fsdecode(path)} cannot be read ({error.strerror}); "
-                "see that the files stay as they are during a run"
-            ) from error
 
 
 def images(data: DataConfig, split: str) -> Source:
@@ -68,12 +58,11 @@ def labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
 
     None where images lie outside of class folders, as in an unlabeled test split.
     """
-    trained, paths = (
-        image_paths(_folder(data, part), DataConfig() if part == "train" else data)
-        for part in ("train", split)
-    )
+    trained = image_paths(_folder(data, "train"), DataConfig())
     if split == "train":
         paths = trained[: limited(len(trained), data)]
+    else:
+        paths = image_paths(_folder(data, split), data)
     return class_numbers(paths, sorted({path.split(b"/")[0] for path in trained.tolist()}))
 
 
@@ -107,12 +96,13 @@ def image_paths(folder: Path, data: DataConfig) -> NDArray[np.bytes_]:
 
 
 def _walk(top: bytes) -> Iterator[bytes]:
-    """Yield the paths below ``top`` of image files that are not hidden."""
+    """Yield the paths below ``top`` of image files that are not hidden, nor in hidden folders."""
 
     def fail(error: OSError) -> None:
         raise error
 
-    for folder, _, files in os.walk(top, onerror=fail, followlinks=True):
+    for folder, folders, files in os.walk(top, onerror=fail, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(b".")]
         below = folder[len(top) + 1 :]
         for name in files:
             if name.lower().endswith(SUFFIXES) and not name.startswith(b"."):
@@ -126,7 +116,7 @@ def _order(path: bytes) -> tuple[bytes, bytes]:
 def _folder(data: DataConfig, split: str) -> Path:
     if data.root is None:
         raise DataError(f"data.source={data.source} needs data.root=DIR, the folder of the images")
-    root = Path(data.root)
+    root = Path(data.root).expanduser()
     if not root.is_dir():
         raise DataError(f"{root} is not a folder; set data.root to the folder that holds train/")
     if split == "train":

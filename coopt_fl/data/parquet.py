@@ -1,6 +1,7 @@
 """Parquet files with a column ``image`` (bytes, or Hugging Face's ``{bytes, path}``)."""
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from coopt_fl.data.cache import cache_dir
 from coopt_fl.data.encoded import EncodedSource
+from coopt_fl.data.fingerprint import content_digest
 from coopt_fl.data.flat import FlatImages, flat_copy
 from coopt_fl.data.source import Source, limited
 from coopt_fl.errors import DataError
@@ -34,11 +36,9 @@ class ParquetSource(EncodedSource):
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the files' names and contents, and of the number of rows used."""
-        digest = hashlib.sha256(f"parquet {len(self)}".encode())
-        for file in self._files:
-            with _readable(file), file.open("rb") as stream:
-                digest.update(file.name.encode() + hashlib.file_digest(stream, "sha256").digest())
-        return digest.hexdigest()
+        names = [os.fsencode(file.name) for file in self._files]
+        content = content_digest(self._files[0].parent, names)
+        return hashlib.sha256(f"parquet {len(self)} {content}".encode()).hexdigest()
 
     def where(self, id: int) -> str:
         """Return the file and the row in it, such as ``train-00.parquet row 17``."""
@@ -47,14 +47,10 @@ class ParquetSource(EncodedSource):
 
     def _bytes(self, id: int) -> bytes:
         if self._flat is None:
-            self._flat = flat_copy(self._copy(), self._column)
+            # Named for the content, so that changed files never meet an old copy.
+            folder = cache_dir() / "parquet" / self.fingerprint[:32]
+            self._flat = flat_copy(folder, self._column)
         return self._flat[id]
-
-    def _copy(self) -> Path:
-        """Return the folder of the copy, which is named for the state of the files."""
-        states = [(str(file.resolve()), *_state(file)) for file in self._files]
-        name = hashlib.sha256(f"{len(self)} {states}".encode()).hexdigest()[:32]
-        return cache_dir() / "parquet" / name
 
     def _column(self) -> Iterator[bytes]:
         left = len(self)
@@ -93,6 +89,8 @@ def labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
             if "label" not in pq.read_schema(file).names:
                 return None
             columns.append(pq.read_table(file, columns=["label"]).column("label"))
+        if pa.types.is_null(columns[-1].type):
+            return None
         if not pa.types.is_integer(columns[-1].type):
             raise DataError(
                 f"column label of {file} holds {columns[-1].type}; "
@@ -101,18 +99,18 @@ def labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
     if any(column.null_count for column in columns):
         return None
     classes = np.concatenate([column.to_numpy() for column in columns])
-    if classes.min() < 0:
+    if (classes < 0).any():
         return None
     return classes[: limited(len(classes), data)].astype(np.int64)
 
 
 def _files(data: DataConfig, split: str) -> list[Path]:
     """Return the split's files by name."""
-    if data.root is None or not Path(data.root).is_dir():
+    root = Path(data.root).expanduser() if data.root else None
+    if root is None or not root.is_dir():
         raise DataError(
             f"data.root={data.root} is not a folder; set it to the one that holds *train*.parquet"
         )
-    root = Path(data.root)
     train = sorted(root.glob("*train*.parquet"))
     if split == "train":
         found = train
@@ -155,12 +153,6 @@ def _leaf(file: Path, schema: Any) -> str:
             "or a struct {bytes, path}"
         )
     return path
-
-
-def _state(file: Path) -> tuple[int, int]:
-    with _readable(file):
-        status = file.stat()
-        return status.st_size, status.st_mtime_ns
 
 
 @contextmanager

@@ -33,9 +33,7 @@ class Reading:
         if len(self.ids) and (self.sizes == self.sizes[0]).all():
             return self.pixels.view(len(self.ids), 3, *self.sizes[0].tolist())
         runs = self.pixels.split((3 * self.sizes.prod(axis=1)).tolist())
-        return [
-            run.view(3, *size) for run, size in zip(runs, self.sizes.tolist(), strict=True)
-        ]
+        return [run.view(3, *size) for run, size in zip(runs, self.sizes.tolist(), strict=True)]
 
 
 def read_batch(source: Source, ids: NDArray[np.int64]) -> Reading:

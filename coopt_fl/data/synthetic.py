@@ -64,7 +64,8 @@ def _noise(ids: NDArray[np.int64], stream: int) -> NDArray[np.uint8]:
     """Return (B, 192) levels from 0 to 192 that depend on nothing but id, place and stream."""
     # Words from 512 on, for those below are the templates'.
     first = (ids.astype(np.uint64) * np.uint64(len(SPLITS)) + np.uint64(stream + 2)) << np.uint64(8)
-    words = _mix(first[:, None] + np.arange(_WORDS, dtype=np.uint64))
+    places: NDArray[np.uint64] = np.arange(_WORDS, dtype=np.uint64)
+    words = _mix(np.add(first[:, None], places, dtype=np.uint64))
     levels = words.astype("<u8").view(np.uint8).reshape(len(ids), _PIXELS)
     return levels - (levels >> np.uint8(2))
 

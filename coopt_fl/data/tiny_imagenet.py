@@ -24,7 +24,8 @@ def labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
     """Return int64 (N,): the place of each image's WNID among the sorted WNIDs of train."""
     folder = _folder(data, split)
     paths = image_paths(folder, data)
-    classes = sorted(entry.name.encode() for entry in _folder(data, "train").iterdir())
+    train = _folder(data, "train")
+    classes = sorted(entry.name.encode() for entry in train.iterdir() if entry.is_dir())
     if split == "train":
         return class_numbers(paths, classes)
     wnids = _annotations(folder.parent / "val_annotations.txt")
@@ -47,7 +48,7 @@ def _annotations(file: Path) -> dict[bytes, bytes]:
 
 
 def _folder(data: DataConfig, split: str) -> Path:
-    root = Path(data.root) if data.root else None
+    root = Path(data.root).expanduser() if data.root else None
     folder = root and (root / "train" if split == "train" else root / "val" / "images")
     if folder is None or not folder.is_dir():
         raise DataError(

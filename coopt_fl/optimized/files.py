@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,14 +27,23 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
         temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
         raise OutputError(
             f"cannot write {path}: {error.strerror or error}; what was finished is kept: "
             "free some space or mend the disk, then run the same command again"
         ) from error
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
         raise
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what a killed process left half written in ``folder`` and below.
+
+    Only for a folder that no other process writes to.
+    """
+    for temporary in folder.rglob(".*.tmp"):
+        _remove(temporary)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -55,6 +64,11 @@ def file_sha256(path: Path) -> str:
     """Return the sha256 of a file as hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):  # a read-only disk refuses even to look for it
+        path.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from coopt_fl.config import to_dict
 from coopt_fl.errors import VerificationError
+from coopt_fl.optimized.manifest import check_manifest
 from coopt_fl.schema import Config
 
 FORMAT = 1
@@ -118,42 +119,19 @@ def read_provenance(dataset: Path) -> Provenance:
         known = {field.name for field in fields(Provenance)}
         if not isinstance(raw, dict) or set(raw) != known:
             raise TypeError(f"keys differ: {sorted(known ^ set(raw))}")
+        if raw["format"] != FORMAT:
+            raise ValueError(f"it is of format {raw['format']}")
         parts = {
             "contributors": [Contributor(**item) for item in raw["contributors"]],
             "files": [DataFile(**item) for item in raw["files"]],
         }
         read = Provenance(**(raw | parts))
-        _check_types(read)
+        check_manifest(read)
         return read
-    except (ValueError, TypeError, AttributeError) as error:
-        raise VerificationError(f"{path} is not a provenance of format {FORMAT}: {error}") from None
-
-
-def _check_types(read: Provenance) -> None:
-    """Raise TypeError or ValueError where a value cannot be meant."""
-    wanted = {
-        "format": int, "rows": int, "dim": int, "digest": str, "complete": bool, "config": dict,
-        "source": dict, "skipped": list, "block_rows": list, "block_digests": list,
-    }  # fmt: skip
-    for name, kind in wanted.items():
-        if not isinstance(getattr(read, name), kind):
-            raise TypeError(f"{name} is {getattr(read, name)!r}, not {kind.__name__}")
-    if read.format != FORMAT:
-        raise ValueError(f"format {read.format}, while this version reads {FORMAT}")
-    if not read.complete:
-        raise ValueError("it says that it is not complete")
-    if len(read.block_rows) != len(read.block_digests):
-        raise ValueError("as many block_rows as block_digests are needed")
-    if not all(isinstance(rows, int) and rows >= 0 for rows in read.block_rows):
-        raise TypeError("block_rows must be whole numbers")
-    if not all(isinstance(digest, str) and len(digest) == 64 for digest in read.block_digests):
-        raise TypeError("block_digests must be sha256 sums")
-    for file in read.files:
-        numbers = (file.rows, file.first_block, file.end_block)
-        if not isinstance(file.path, str) or not all(isinstance(n, int) for n in numbers):
-            raise TypeError(f"file entry {file} is malformed")
-        if Path(file.path).is_absolute() or ".." in Path(file.path).parts:
-            raise ValueError(f"file path {file.path!r} leaves the dataset")
+    except (ValueError, TypeError, AttributeError, OSError) as error:
+        raise VerificationError(
+            f"{path} is not a provenance of format {FORMAT} ({error}); copy it again"
+        ) from None
 
 
 def versions() -> dict[str, str]:

@@ -9,25 +9,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from coopt_fl.errors import OutputError
 from coopt_fl.optimized.block import Block, dataset_digest
 from coopt_fl.optimized.card import dataset_card
-from coopt_fl.optimized.files import atomic, file_sha256, make_folder, write_json
+from coopt_fl.optimized.files import (
+    atomic,
+    file_sha256,
+    make_folder,
+    remove_leftovers,
+    write_json,
+)
 from coopt_fl.optimized.plan import Plan
 from coopt_fl.optimized.provenance import DataFile, Provenance
+from coopt_fl.optimized.published import schema
 from coopt_fl.optimized.state import RunState
 
 FILE_BYTES = 64 * 2**20
-
-
-def schema(dim: int) -> pa.Schema:
-    """Return the columns of a published file; ``dim`` is n."""
-    return pa.schema(
-        [
-            pa.field("id", pa.int64(), nullable=False),
-            pa.field("target", pa.list_(pa.float16(), dim), nullable=False),
-            pa.field("participant", pa.int16(), nullable=False),
-        ]
-    )
 
 
 def publish(
@@ -35,7 +32,9 @@ def publish(
 ) -> Provenance:
     """Write ``state.dataset`` from the blocks of ``plan`` and return its provenance.
 
-    Blocks are read one at a time. Files that an interrupted publication finished are kept.
+    Blocks are read one at a time. What an interrupted publication left is written anew, for it
+    may be of blocks that were since replaced; the manifest goes first and comes last, so that it
+    never stands beside files that it does not describe.
 
     Args:
         state: holds every block.
@@ -45,6 +44,7 @@ def publish(
     """
     folder = state.dataset / "data"
     make_folder(folder)
+    _clear(state.dataset)
     files: list[DataFile] = []
     digests: list[str] = []
     rows: list[int] = []
@@ -52,12 +52,7 @@ def publish(
     for index, group in enumerate(_groups(plan, draft.dim)):
         path = folder / f"part-{index:05d}.parquet"
         first = len(digests)
-        blocks = _watched(state, group, digests, rows, skipped)
-        if _is_whole(path, state, group):
-            for _ in blocks:
-                pass
-        else:
-            _write(path, blocks, draft.dim)
+        _write(path, _watched(state, group, digests, rows, skipped), draft.dim)
         files.append(
             DataFile(f"data/{path.name}", file_sha256(path), sum(rows[first:]), first, len(digests))
         )
@@ -90,6 +85,19 @@ def table(block: Block) -> pa.Table:
     return pa.table(columns, schema=schema(dim))
 
 
+def _clear(dataset: Path) -> None:
+    """Remove an earlier publication's manifest, then its files."""
+    try:
+        (dataset / "provenance.json").unlink(missing_ok=True)
+        for old in (dataset / "data").glob("part-*.parquet"):
+            old.unlink()
+    except OSError as error:
+        raise OutputError(
+            f"cannot write in {dataset}: {error.strerror}; make it writable, then run again"
+        ) from error
+    remove_leftovers(dataset)
+
+
 def _groups(plan: Plan, dim: int) -> Iterator[range]:
     """Cut the blocks into files of about FILE_BYTES, by the size of the first block."""
     per_file = max(1, FILE_BYTES // (len(plan.blocks[0]) * (2 * dim + 10)))
@@ -120,11 +128,3 @@ def _write(path: Path, blocks: Iterator[Block], dim: int) -> None:
         for block in blocks:
             if len(block.ids):
                 writer.write_table(table(block), row_group_size=len(block.ids))
-
-
-def _is_whole(path: Path, state: RunState, group: range) -> bool:
-    """Whether an earlier publication finished this file (it has its name only then)."""
-    if not path.exists():
-        return False
-    expected = sum(len(state.block(index).ids) for index in group)
-    return bool(pq.read_metadata(path).num_rows == expected)

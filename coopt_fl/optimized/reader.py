@@ -1,19 +1,17 @@
 """Reading an optimized dataset: ids, targets and provenance, and pairs with its images."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from coopt_fl.errors import DataError, VerificationError
-from coopt_fl.optimized.files import atomic, file_sha256
-from coopt_fl.optimized.provenance import DataFile, Provenance, read_provenance
+from coopt_fl.errors import DataError
+from coopt_fl.optimized.mapped import mapped
+from coopt_fl.optimized.provenance import Provenance, read_provenance
+from coopt_fl.optimized.published import Rows, all_rows
 
 if TYPE_CHECKING:
     from coopt_fl.data import Source
@@ -87,24 +85,14 @@ def load(path: str | Path, *, mmap: bool = False) -> OptimizedDataset:
 
     Args:
         path: what ``coopt run --out DIR`` wrote: ``DIR`` or ``DIR/dataset``.
-        mmap: map the targets from one ``.npy`` file, built (and verified) at the first use.
+        mmap: map the columns from ``.npy`` files, built of verified files at the first use.
 
     Raises:
         VerificationError: there is no finished dataset, or a file is not what the manifest says.
     """
     folder = dataset_folder(Path(path))
     provenance = read_provenance(folder)
-    ids = np.empty(provenance.rows, np.int64)
-    participants = np.empty(provenance.rows, np.int16)
-    mapped = folder / ".cache" / f"targets-{provenance.digest[:16]}.npy"
-    if not mmap:
-        targets = np.empty((provenance.rows, provenance.dim), np.float16)
-        _fill(folder, provenance, ids, participants, targets)
-    else:
-        if not mapped.exists():
-            _build(mapped, folder, provenance)
-        targets = np.load(mapped, mmap_mode="r")
-        _fill(folder, provenance, ids, participants, None)
+    ids, targets, participants = (mapped if mmap else _in_memory)(folder, provenance)
     return OptimizedDataset(folder, ids, targets, participants, provenance)
 
 
@@ -114,72 +102,14 @@ def dataset_folder(path: Path) -> Path:
     return inside if (inside / "provenance.json").exists() else path
 
 
-def verified(folder: Path, file: DataFile) -> Path:
-    """Return the path of ``file`` after comparing its sha256.
-
-    Raises:
-        VerificationError: it is missing or changed.
-    """
-    path = folder / file.path
-    if not path.is_file():
-        raise VerificationError(f"{path} is missing; copy the whole dataset folder again")
-    if file_sha256(path) != file.sha256:
-        raise VerificationError(f"{path} has changed since it was published; copy it again")
-    return path
-
-
-def row_groups(path: Path, columns: list[str] | None = None) -> Iterator[pa.Table]:
-    """Yield the row groups of a published file; raise VerificationError where unreadable."""
-    try:
-        with pq.ParquetFile(path, memory_map=True) as file:
-            for group in range(file.num_row_groups):
-                yield file.read_row_group(group, columns=columns)
-    except (pa.ArrowException, OSError) as error:
-        raise VerificationError(f"{path} is not readable: {error}") from None
-
-
-def targets_of(table: pa.Table) -> NDArray[np.float16]:
-    """Return the target column as float16 (R, n)."""
-    column = table.column("target").combine_chunks()
-    flat: NDArray[np.float16] = column.flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(len(table), -1)
-
-
-def _fill(
-    folder: Path,
-    provenance: Provenance,
-    ids: NDArray[np.int64],
-    participants: NDArray[np.int16],
-    targets: NDArray[np.float16] | None,
-) -> None:
-    """Read all files into the arrays given; ``targets`` None: only the other two columns."""
-    columns = ["id", "participant"] + (["target"] if targets is not None else [])
+def _in_memory(folder: Path, provenance: Provenance) -> Rows:
+    """Read all files into new arrays."""
+    ids = np.empty(provenance.rows, np.int64)
+    targets = np.empty((provenance.rows, provenance.dim), np.float16)
+    participants = np.empty(provenance.rows, np.int16)
     row = 0
-    for file in provenance.files:
-        path = verified(folder, file) if targets is not None else folder / file.path
-        for group in row_groups(path, columns):
-            part = slice(row, row + len(group))
-            row = part.stop
-            if row > len(ids):
-                raise VerificationError(f"{path} holds more rows than the provenance says")
-            ids[part] = group.column("id").to_numpy()
-            participants[part] = group.column("participant").to_numpy()
-            if targets is not None:
-                targets[part] = targets_of(group)
-    if row != len(ids):
-        raise VerificationError(f"{folder} holds {row} rows, its provenance says {len(ids)}")
-
-
-def _build(mapped: Path, folder: Path, provenance: Provenance) -> None:
-    """Write the verified targets as one ``.npy``; it gets its name only when whole."""
-    mapped.parent.mkdir(exist_ok=True)
-    header = {
-        "descr": "<f2",
-        "fortran_order": False,
-        "shape": (provenance.rows, provenance.dim),
-    }
-    with atomic(mapped) as out:
-        np.lib.format.write_array_header_1_0(out, header)
-        for file in provenance.files:
-            for group in row_groups(verified(folder, file), ["target"]):
-                out.write(np.ascontiguousarray(targets_of(group)).tobytes())
+    for block in all_rows(folder, provenance):
+        part = slice(row, row + len(block[0]))
+        row = part.stop
+        ids[part], targets[part], participants[part] = block
+    return ids, targets, participants

@@ -2,8 +2,7 @@
 
 import fcntl
 import json
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,11 @@ from numpy.typing import NDArray
 
 from coopt_fl.errors import OutputError
 from coopt_fl.optimized.block import Block
-from coopt_fl.optimized.files import atomic, make_folder, write_json
+from coopt_fl.optimized.files import atomic, make_folder, remove_leftovers, write_json
 
+BLOCK_ARRAYS = ["ids", "targets", "participants", "skipped", "seconds", "digest"]
 RETRY = "delete that file, then run the same command again"
+SHOWN = 8
 AGAIN = "give another --out, or delete that directory to start anew"
 
 
@@ -73,8 +74,8 @@ class RunState:
             targets=block.targets,
             participants=block.participants,
             skipped=block.skipped,
-            seconds=np.float64(block.seconds),
-            digest=np.bytes_(block.digest),
+            seconds=np.array(block.seconds, np.float64),
+            digest=np.array(block.digest.encode()),
         )
 
     def block(self, index: int) -> Block:
@@ -86,7 +87,7 @@ class RunState:
         path = self.folder / f"{_block_name(index)}.npz"
         if not path.exists():
             raise OutputError(f"{path} is missing; run the same command again")
-        stored = _load(path)
+        stored = _load(path, BLOCK_ARRAYS)
         block = Block(
             stored["ids"],
             stored["targets"],
@@ -100,8 +101,7 @@ class RunState:
 
     def block_seconds(self, index: int) -> float:
         """Return what a stored block took, without reading its targets."""
-        with np.load(self.folder / f"{_block_name(index)}.npz", allow_pickle=False) as stored:
-            return float(stored["seconds"])
+        return float(_load(self.folder / f"{_block_name(index)}.npz", ["seconds"])["seconds"])
 
     def add_seconds(self, phase: str, seconds: float) -> None:
         """Add to the time that a phase took, over all processes that worked on this run."""
@@ -127,6 +127,7 @@ def open_state(out: Path, key: str, config: dict[str, Any]) -> Iterator[RunState
         raise OutputError(f"{out} is not empty and holds no run; give another --out")
     make_folder(state.folder)
     with _locked(state.folder / "lock", out):
+        remove_leftovers(state.folder)
         run = state.record("run")
         if run is None:
             state.save_record("run", {"key": key, "config": config})
@@ -156,7 +157,9 @@ def _changes(run: dict[str, Any], config: dict[str, Any]) -> str:
     """Return what differs between the stored and the present configuration, in words."""
     old, new = _flat(run["config"]), _flat(config)
     keys = [key for key in sorted(old | new) if old.get(key) != new.get(key)]
-    shown = [f"{key}: {old.get(key)} there, {new.get(key)} here" for key in keys[:4]]
+    shown = [f"{key}: {old.get(key)} there, {new.get(key)} here" for key in keys[:SHOWN]]
+    if len(keys) > SHOWN:
+        shown.append(f"and {len(keys) - SHOWN} more")
     return "; ".join(shown) or "the data differ"
 
 
@@ -175,9 +178,10 @@ def _block_name(index: int) -> str:
     return f"blocks/{index:07d}"
 
 
-def _load(path: Path) -> dict[str, NDArray[Any]]:
+def _load(path: Path, names: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
+    """Return the arrays ``names`` (default: all) of a file."""
     try:
         with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            return {name: stored[name] for name in names or stored.files}
+    except Exception as error:  # damaged archives make zipfile and numpy raise nearly anything
         raise OutputError(f"{path} is damaged ({error}); {RETRY}") from None

@@ -4,13 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from coopt_fl.errors import VerificationError
 from coopt_fl.optimized.block import block_digest, dataset_digest
 from coopt_fl.optimized.provenance import DataFile, Provenance, read_provenance
-from coopt_fl.optimized.reader import row_groups, targets_of, verified
+from coopt_fl.optimized.published import Rows, count_groups, row_groups, verified
 
 
 def verify(folder: Path) -> tuple[Provenance, list[str]]:
@@ -49,28 +48,35 @@ def _check_file(
 ) -> list[str]:
     """Compare each row group with its block's digest and row count."""
     blocks = range(file.first_block, file.end_block)
-    if blocks.stop > len(provenance.block_rows):
-        return [f"{path} claims blocks up to {blocks.stop}, of {len(provenance.block_rows)}"]
     filled = [block for block in blocks if provenance.block_rows[block]]
-    problems, groups = [], list(row_groups(path, []))
-    if len(groups) != len(filled):
-        return [f"{path} holds {len(groups)} blocks, its provenance says {len(filled)}"]
-    for block, group in zip(filled, row_groups(path), strict=True):
-        ids, participants = _columns(path, group)
-        seen.append(ids)
-        if block_digest(ids, targets_of(group), participants) != provenance.block_digests[block]:
-            problems.append(f"{path}: block {block} has another digest than its provenance says")
-        if len(ids) != provenance.block_rows[block]:
-            problems.append(f"{path}: block {block} has {len(ids)} rows")
-        if participants.max() >= len(provenance.contributors) or participants.min() < -1:
-            problems.append(f"{path}: block {block} names a contributor that is not listed")
+    groups = count_groups(path)
+    if groups != len(filled):
+        return [f"{path} holds {groups} blocks, its provenance says {len(filled)}"]
+    problems, rows = [], 0
+    for block, columns in zip(filled, row_groups(path, provenance.dim), strict=True):
+        seen.append(columns[0])
+        rows += len(columns[0])
+        problems += [
+            f"{path}: block {block} {wrong}" for wrong in _wrong(block, columns, provenance)
+        ]
+    if rows != file.rows:
+        problems.append(f"{path} holds {rows} rows, its provenance says {file.rows}")
     return problems
 
 
-def _columns(path: Path, group: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.int16]]:
-    if group.schema.names != ["id", "target", "participant"]:
-        raise VerificationError(f"{path} has columns {group.schema.names}")
-    return group.column("id").to_numpy(), group.column("participant").to_numpy()
+def _wrong(block: int, columns: Rows, provenance: Provenance) -> Iterator[str]:
+    """Say what is wrong with the rows of one block."""
+    ids, targets, participants = columns
+    if block_digest(ids, targets, participants) != provenance.block_digests[block]:
+        yield "has another digest than its provenance says"
+    if len(ids) != provenance.block_rows[block]:
+        yield f"has {len(ids)} rows, its provenance says {provenance.block_rows[block]}"
+    if (np.diff(ids) <= 0).any():
+        yield "does not have its ids in ascending order"
+    if not np.isfinite(targets).all():
+        yield "holds targets that are not finite"
+    if ((participants < -1) | (participants >= len(provenance.contributors))).any():
+        yield "names a contributor that is not listed"
 
 
 def _coverage(ids: NDArray[np.int64], provenance: Provenance) -> Iterator[str]:
@@ -82,7 +88,11 @@ def _coverage(ids: NDArray[np.int64], provenance: Provenance) -> Iterator[str]:
     if len(both):
         yield f"{len(both)} ids are both there and listed as skipped"
     expected = int(provenance.source["rows"])
-    covered = len(unique) + len(set(provenance.skipped))
+    named = np.union1d(unique, np.array(provenance.skipped, np.int64))
+    foreign = named[(named < 0) | (named >= expected)]
+    if len(foreign):
+        yield f"id {foreign[0]} is not of the source, which has ids 0 to {expected - 1}"
+    covered = len(named) - len(foreign)
     if covered != expected:
         yield f"{covered} of the source's {expected} ids are accounted for"
     if len(ids) != provenance.rows:

@@ -1,0 +1,93 @@
+"""What some files hold, as one sum: equal where equal bytes are, wherever they lie."""
+
+import hashlib
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from coopt_fl.data.cache import cache_dir
+from coopt_fl.errors import DataError
+
+THREADS = 8
+AT_ONCE = 4096
+"""Files whose sums are pending at once."""
+
+SETTLED_S = 2.0
+"""A file that changed within these seconds may change again without its times showing it."""
+
+
+def content_digest(folder: Path, names: Sequence[bytes]) -> str:
+    """Return the sha256 (hex) over the names and bytes of files, in the order given.
+
+    Reading 100 GB takes minutes, so the sum is remembered in the per-user cache for as long as
+    every file keeps its size and its times of change.
+
+    Args:
+        folder: where the files are; its own name and place do not count.
+        names: path of each file below ``folder``.
+
+    Raises:
+        DataError: naming the file that cannot be read.
+    """
+    try:
+        state, newest = _state(folder, names)
+        known = cache_dir() / "fingerprints" / state
+        stored = _remembered(known)
+        if stored is not None:
+            return stored
+        digest = _digest(folder, names)
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or folder} cannot be read ({error.strerror}); "
+            "see that the files stay as they are during a run"
+        ) from error
+    if time.time() - newest > SETTLED_S:
+        _remember(known, digest)
+    return digest
+
+
+def _digest(folder: Path, names: Sequence[bytes]) -> str:
+    """Return the sum over all (name, sum of the file)."""
+
+    def one(name: bytes) -> bytes:
+        with (folder / os.fsdecode(name)).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+
+    total = hashlib.sha256()
+    with ThreadPoolExecutor(THREADS) as threads:
+        for start in range(0, len(names), AT_ONCE):
+            part = names[start : start + AT_ONCE]
+            for name, digest in zip(part, threads.map(one, part), strict=True):
+                total.update(name + b"\0" + digest)
+    return total.hexdigest()
+
+
+def _state(folder: Path, names: Sequence[bytes]) -> tuple[str, float]:
+    """Return a sum over where the files are and what `stat` says, and the last time of change."""
+    total, newest = hashlib.sha256(os.fsencode(folder.resolve())), 0.0
+    for name in names:
+        at = (folder / os.fsdecode(name)).stat()
+        newest = max(newest, at.st_ctime, at.st_mtime)
+        total.update(b"\0%s\0%d %d %d" % (name, at.st_size, at.st_mtime_ns, at.st_ctime_ns))
+    return total.hexdigest(), newest
+
+
+def _remembered(known: Path) -> str | None:
+    try:
+        stored = known.read_text()
+    except (OSError, ValueError):
+        return None
+    return stored if len(stored) == hashlib.sha256().digest_size * 2 else None
+
+
+def _remember(known: Path, digest: str) -> None:
+    """Store the sum; where the cache cannot be written, it is computed again next time."""
+    temporary = known.with_name(f".{known.name}.{os.getpid()}.tmp")
+    try:
+        known.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(digest)
+        temporary.replace(known)
+    except OSError:
+        return

@@ -1,0 +1,68 @@
+"""The columns of a dataset as ``.npy`` files, which open at once and share memory."""
+
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coopt_fl.data.cache import cache_dir
+from coopt_fl.optimized.files import atomic, make_folder
+from coopt_fl.optimized.provenance import Provenance
+from coopt_fl.optimized.published import Rows, all_rows
+
+COLUMNS = {"ids": "<i8", "targets": "<f2", "participants": "<i2"}
+
+
+def mapped(folder: Path, provenance: Provenance) -> Rows:
+    """Map the columns; the first time, verify the published files and build the maps of them.
+
+    They are in ``.cache`` of the dataset, or in the per-user cache where that is read-only.
+
+    Raises:
+        VerificationError: a published file is not what the manifest says.
+        OutputError: there is no room for the maps.
+    """
+    own = folder / ".cache" if os.access(folder, os.W_OK) else cache_dir() / "targets"
+    cache = own / provenance.digest[:32]
+    try:
+        return _open(cache, provenance)
+    except (OSError, ValueError, EOFError):  # not there, or not whole
+        make_folder(cache)
+        _build(cache, folder, provenance)
+        return _open(cache, provenance)
+
+
+def _shapes(provenance: Provenance) -> dict[str, tuple[int, ...]]:
+    rows = provenance.rows
+    return {"ids": (rows,), "targets": (rows, provenance.dim), "participants": (rows,)}
+
+
+def _open(cache: Path, provenance: Provenance) -> Rows:
+    """Raise ValueError where a map has not the size that it should have."""
+    ids, targets, participants = (
+        _one(cache / f"{name}.npy", np.dtype(COLUMNS[name]), shape)
+        for name, shape in _shapes(provenance).items()
+    )
+    return ids, targets, participants
+
+
+def _one(path: Path, kind: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    column: NDArray[Any] = np.load(path, mmap_mode="r")
+    if (column.dtype, column.shape) != (kind, shape):
+        raise ValueError(f"{path} is of another dataset")
+    return column
+
+
+def _build(cache: Path, folder: Path, provenance: Provenance) -> None:
+    """Write the maps block by block; they get their names only when whole."""
+    with ExitStack() as stack:
+        outs = [stack.enter_context(atomic(cache / f"{name}.npy")) for name in COLUMNS]
+        for out, (name, shape) in zip(outs, _shapes(provenance).items(), strict=True):
+            header = {"descr": COLUMNS[name], "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(out, header)
+        for block in all_rows(folder, provenance):
+            for out, column in zip(outs, block, strict=True):
+                out.write(np.ascontiguousarray(column).tobytes())
