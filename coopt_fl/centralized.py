@@ -15,7 +15,8 @@ from coopt_fl.progress import Silent
 from coopt_fl.runtime import compute, pick_device
 from coopt_fl.schema import Config, ParticipantConfig
 from coopt_fl.seeding import derive_seed
-from coopt_fl.targets import Alignment, Features, fit_projection, optimize, represent
+from coopt_fl.targets import Alignment, fit_projection, optimize, represent
+from coopt_fl.targets.optimize import Features
 from strategies.planning import fuse, make_plan, settle_reference
 from strategies.records import Records
 

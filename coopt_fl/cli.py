@@ -36,6 +36,9 @@ Out = Annotated[Path | None, typer.Option("--out", help="Output directory (defau
 AsJson = Annotated[
     bool, typer.Option("--json", help="Make the last line of stdout the result as JSON.")
 ]
+PIPE_WIDTH = 120
+"""Columns of a table that is not printed on a terminal."""
+
 Dataset = Annotated[Path, typer.Argument(help="A run directory, or the dataset folder in it.")]
 
 
@@ -170,7 +173,10 @@ def _default_out(name: str) -> Path:
 
 def _print(value: dict[str, Any], render: Callable[[dict[str, Any]], Any], as_json: bool) -> None:
     """Print for people, or as one line for machines (then people read stderr)."""
-    Console(stderr=as_json).print(render(value))
+    console = Console(stderr=as_json)
+    if not console.is_terminal:
+        console.width = PIPE_WIDTH
+    console.print(render(value))
     if as_json:
         print(json.dumps(value, ensure_ascii=False), flush=True)
 

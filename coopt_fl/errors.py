@@ -47,7 +47,15 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
 
+def kind_of(error: CooptError) -> str:
+    """Return the name under which ``error`` crosses a process or a network."""
+    return next(kind.__name__ for kind in type(error).__mro__ if kind.__name__ in _kinds())
+
+
 def error_named(name: str, message: str) -> CooptError:
-    """Rebuild an error that crossed a process or a network by its class name."""
-    kinds = {kind.__name__: kind for kind in CooptError.__subclasses__()}
-    return kinds.get(name, ParticipantError)(message)
+    """Rebuild an error that crossed a process or a network by its name."""
+    return _kinds().get(name, ParticipantError)(message)
+
+
+def _kinds() -> dict[str, type[CooptError]]:
+    return {kind.__name__: kind for kind in (CooptError, *CooptError.__subclasses__())}

@@ -69,7 +69,12 @@ def finish(config: Config, state: RunState, progress: Silent) -> Summary:
     with progress.phase("student"):
         trained = _train(config, state, progress)
     with progress.phase("probe"):
-        accuracy = probe_student(trained["checkpoint"], config.data)
+        accuracy = _remembered(
+            state,
+            "student",
+            [provenance.digest, vars(config.student)],
+            lambda: probe_student(Path(trained["checkpoint"]), config.data),
+        )
         comparison = _compare(config, state, provenance, progress)
     summary: Summary = {
         "dataset": {

@@ -14,7 +14,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from numpy.typing import NDArray
 
-from coopt_fl.errors import CooptError, ParticipantError, error_named
+from coopt_fl.errors import CooptError, ParticipantError, error_named, kind_of
 from coopt_fl.schema import Config
 
 IntArray = NDArray[np.int64]
@@ -184,9 +184,7 @@ def encode(message: Any) -> RecordDict:
 
 def encode_error(error: CooptError) -> RecordDict:
     """Return a participant's error as records."""
-    return RecordDict(
-        {"error": ConfigRecord({"kind": type(error).__name__, "message": str(error)})}
-    )
+    return RecordDict({"error": ConfigRecord({"kind": kind_of(error), "message": str(error)})})
 
 
 def decode(kind: type[M], records: RecordDict) -> M:

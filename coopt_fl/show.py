@@ -14,10 +14,10 @@ def summary(found: Values) -> RenderableType:
     """Render the summary of a run."""
     dataset, student, comparison = found["dataset"], found["student"], found["comparison"]
     table = Table(title=f"Participants (aligned to: {found['reference']})", title_justify="left")
-    table.add_column("participant")
+    table.add_column("participant", no_wrap=True)
     table.add_column("prior", overflow="fold")
     for heading in ("uniformity", "R2", "samples", "seconds", "samples/s", "MB"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in found["participants"]:
         table.add_row(
             row["name"],

@@ -51,22 +51,48 @@ def labels(data: DataConfig, split: str) -> NDArray[np.int64]:
     return classes[: limited(len(classes), data)]
 
 
-def _dataset(data: DataConfig, split: str) -> Any:
-    """Return torchvision's dataset; one process at a time downloads."""
+def present(data: DataConfig) -> bool:
+    """Return whether both splits are here already; downloads nothing."""
+    try:
+        for split in ("train", "test"):
+            _stored(data, split, download=False)
+    except _UNUSABLE:
+        return False
+    return True
+
+
+def address(source: str) -> str:
+    """Return where torchvision downloads ``source`` from."""
     from torchvision import datasets
 
-    wanted = DOWNLOADS[data.source]
-    root = Path(data.root).expanduser() if data.root else cache_dir()
-    kind, train = getattr(datasets, wanted.kind), split == "train"
+    kind: Any = getattr(datasets, DOWNLOADS[source].kind)
+    return str(kind.mirrors[0] if hasattr(kind, "mirrors") else kind.url)
+
+
+def _dataset(data: DataConfig, split: str) -> Any:
+    """Return torchvision's dataset; one process at a time downloads."""
     try:
-        return kind(root, train=train, download=False)
+        return _stored(data, split, download=False)
     except _UNUSABLE:  # not there yet, or another process is writing it
+        root, wanted = _root(data), DOWNLOADS[data.source]
         try:
             with exclusive(root):
-                return kind(root, train=train, download=True)
+                return _stored(data, split, download=True)
         except _UNUSABLE as error:
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise DataError(
                 f"{data.source} is not in {root} and cannot be downloaded ({reason[-1]}); "
                 f"fetch {wanted.fetch} by hand, put it into {root / wanted.folder}, and run again"
             ) from error
+
+
+def _stored(data: DataConfig, split: str, *, download: bool) -> Any:
+    """Open torchvision's dataset, which raises one of ``_UNUSABLE`` where it is not whole."""
+    from torchvision import datasets
+
+    kind: Any = getattr(datasets, DOWNLOADS[data.source].kind)
+    return kind(_root(data), train=split == "train", download=download)
+
+
+def _root(data: DataConfig) -> Path:
+    return Path(data.root).expanduser() if data.root else cache_dir()

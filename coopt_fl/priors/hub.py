@@ -45,7 +45,7 @@ def at_url(url: str, folder: Path | None = None) -> Weights:
 
 def require(weights: Weights) -> None:
     """Raise PriorError, saying what to do, unless ``weights`` are cached or their host answers."""
-    if weights.cached or _answers(weights.url):
+    if weights.cached or answers(weights.url):
         return
     raise PriorError(
         f"its weights are not on this machine and {weights.url} cannot be reached; connect once "
@@ -54,8 +54,8 @@ def require(weights: Weights) -> None:
     )
 
 
-def _answers(url: str) -> bool:
-    """Ask for the header only; any answer counts, a refusal too. Proxies are honoured."""
+def answers(url: str) -> bool:
+    """Ask a host for the header only; any answer counts, a refusal too. Proxies are honoured."""
     if huggingface_hub.is_offline_mode() and url.startswith(constants.ENDPOINT):
         return False
     request = urllib.request.Request(url, method="HEAD")

@@ -1,6 +1,6 @@
 """What a sample is assigned: uniformity, reference, alignment, and streaming optimization."""
 
-from coopt_fl.targets.alignable import Alignability, alignability, alignable
+from coopt_fl.targets.alignable import Alignability, alignability
 from coopt_fl.targets.alignment import Alignment, fit_alignment
 from coopt_fl.targets.consensus import consensus_targets
 from coopt_fl.targets.optimize import BlockTargets, optimize, represent
@@ -12,7 +12,6 @@ __all__ = [
     "Alignment",
     "BlockTargets",
     "alignability",
-    "alignable",
     "consensus_targets",
     "fit_alignment",
     "fit_projection",

@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,13 +37,13 @@ class Alignment:
     solver: str
 
     def __post_init__(self) -> None:
-        """Own writable, contiguous arrays, which torch can share.
+        """Own copies of the arrays, writable and contiguous, which torch can share.
 
         Raises:
             PriorError: the shapes do not fit, or an entry is not finite.
         """
         for name in ("weight", "bias"):
-            array = np.require(getattr(self, name), np.float32, ["C", "W", "A"])
+            array = np.array(getattr(self, name), np.float32, order="C")
             if not np.isfinite(array).all():
                 raise PriorError(
                     f"the alignment's {name} is not finite: check the prior's features"
@@ -58,13 +59,22 @@ class Alignment:
         Raises:
             PriorError: the width of ``x`` is not m.
         """
-        width = len(self.weight)
-        if x.ndim != 2 or x.shape[1] != width:
-            raise PriorError(
-                f"features of shape {tuple(x.shape)} do not fit an alignment of width {width}"
-            )
-        weight, bias = torch.from_numpy(self.weight), torch.from_numpy(self.bias)
-        return torch.addmm(bias.to(x.device), x.float(), weight.to(x.device))
+        return self.on(x.device)(x)
+
+    def on(self, device: torch.device) -> Callable[[Tensor], Tensor]:
+        """Return :meth:`apply` for features on ``device``, to which the weight goes only once."""
+        weight = torch.from_numpy(self.weight).to(device)
+        bias = torch.from_numpy(self.bias).to(device)
+
+        def apply(x: Tensor) -> Tensor:
+            if x.ndim != 2 or x.shape[1] != len(weight):
+                raise PriorError(
+                    f"features of shape {tuple(x.shape)} do not fit an alignment of width "
+                    f"{len(weight)}"
+                )
+            return torch.addmm(bias, x.float(), weight)
+
+        return apply
 
     @property
     def sha256(self) -> str:

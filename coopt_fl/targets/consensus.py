@@ -10,6 +10,7 @@ from coopt_fl.targets.linear import (
     Features,
     Matrix,
     as_matrix,
+    is_constant,
     principal_scores,
     root_mean_square,
 )
@@ -34,7 +35,8 @@ def consensus_targets(features: Sequence[Features], dim: int) -> NDArray[np.floa
     rows, width = len(votes[0]), sum(vote.shape[1] for vote in votes)
     if rows < 2 * dim:
         raise ConfigError(
-            f"reference=consensus needs shared.size of at least 2 x targets.dim = {2 * dim}, not {rows}"
+            "reference=consensus needs shared.size of at least 2 x targets.dim = "
+            f"{2 * dim}, not {rows}"
         )
     if width < dim:
         raise ConfigError(
@@ -46,9 +48,8 @@ def consensus_targets(features: Sequence[Features], dim: int) -> NDArray[np.floa
 
 def _vote(x: Matrix) -> Matrix:
     centred = x - x.mean(axis=0)
-    norm = root_mean_square(centred) * x.shape[1] ** 0.5
-    if norm <= 1e-12 * float(np.abs(x).max(initial=0.0)):
+    if is_constant(centred, x):
         raise PriorError(
             "a prior's features are the same for every sample: leave it out of the consensus"
         )
-    return centred / norm
+    return centred / (root_mean_square(centred) * x.shape[1] ** 0.5)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import scipy.linalg
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -17,7 +18,11 @@ def as_array(features: Features, what: str) -> NDArray[np.floating]:
     Raises:
         PriorError: not two-dimensional.
     """
-    plain = features.detach().cpu().numpy() if isinstance(features, Tensor) else features
+    if isinstance(features, Tensor):
+        features = features.float() if features.dtype is torch.bfloat16 else features
+        plain = features.detach().cpu().numpy()
+    else:
+        plain = features
     if plain.ndim != 2:
         raise PriorError(f"{what} must be a matrix (rows, width), not of shape {plain.shape}")
     return plain
@@ -56,7 +61,7 @@ def principal_axes(x: Matrix, dim: int) -> Matrix:
 
 
 def principal_scores(x: Matrix, dim: int) -> Matrix:
-    """Return centred ``x`` (R, m) in its first ``dim`` principal axes: (R, dim), dim <= min(R, m)."""
+    """Return centred ``x`` (R, m) in its first ``dim`` <= min(R, m) principal axes: (R, dim)."""
     if len(x) > x.shape[1]:
         return x @ principal_axes(x, dim)
     values, vectors = _top_eigh(x @ x.T, dim)
@@ -66,6 +71,12 @@ def principal_scores(x: Matrix, dim: int) -> Matrix:
 def root_mean_square(x: Matrix) -> float:
     """Return the root of the mean square entry."""
     return float(np.sqrt(np.mean(x * x)))
+
+
+def is_constant(centred: Matrix, x: Matrix) -> bool:
+    """Whether centring ``x`` left nothing but rounding, which must not be taken for a signal."""
+    largest = float(np.abs(x).max(initial=0.0))
+    return float(np.abs(centred).max(initial=0.0)) <= 1e-12 * largest
 
 
 def _top_eigh(gram: Matrix, dim: int) -> tuple[Matrix, Matrix]:

@@ -19,7 +19,7 @@ Finish = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Features:
-    """Features ``values`` float32 (S, m) of ``ids`` (S,); ids of unreadable images in ``skipped``."""
+    """Features ``values`` float32 (S, m) of ``ids`` (S,), and the ids it had to skip."""
 
     ids: Ids
     values: NDArray[np.float32]
@@ -76,7 +76,7 @@ def optimize(
             f"{width}: it was fitted for another prior, start with a new --out"
         )
     forward = _Forward(prior, source, batch_size, precision, on_error)
-    rows = forward.blocks(blocks, dim, torch.float16, alignment.apply)
+    rows = forward.blocks(blocks, dim, torch.float16, alignment.on(prior.device))
     return (BlockTargets(block.ids, block.values.numpy(), block.skipped) for block in rows)
 
 

@@ -11,6 +11,7 @@ from coopt_fl.targets.linear import (
     Features,
     Matrix,
     as_matrix,
+    is_constant,
     principal_axes,
     random_orthonormal,
     root_mean_square,
@@ -38,26 +39,41 @@ def fit_projection(features: Features, dim: int, method: str, seed: int) -> Alig
     if not len(x):
         raise PriorError("no features of the reference came, so no projection can be fitted")
     mean = x.mean(axis=0)
+    method = _feasible(method, x.shape, dim)
     axes = _axes(x - mean, dim, method, seed)
-    scale = root_mean_square((x - mean) @ axes)
-    if scale <= 1e-12 * max(root_mean_square(x), np.finfo(np.float64).tiny):
+    if is_constant(x - mean, x):
         raise PriorError(
             "the reference's features are the same for every sample: choose another prior"
         )
-    weight = axes / scale
+    weight = axes / root_mean_square((x - mean) @ axes)
     bias = -mean @ weight
     return Alignment(
         weight.astype(np.float32), bias.astype(np.float32), 1.0, f"projection:{method}"
     )
 
 
+def _feasible(method: str, shape: tuple[int, int], dim: int) -> str:
+    """Return ``method``, or "random" with a warning where the rows are too few for a PCA."""
+    rows, width = shape
+    if method != "pca" or rows >= 2 * dim or dim > width:
+        return method
+    warnings.warn(
+        f"a PCA to {dim} numbers needs {2 * dim} samples and got {rows}: "
+        "a random projection is used",
+        UserWarning,
+        stacklevel=3,
+    )
+    return "random"
+
+
 def _axes(x: Matrix, dim: int, method: str, seed: int) -> Matrix:
     """Return orthonormal axes (m, dim)."""
-    rows, width = x.shape
+    width = x.shape[1]
     if method == "none":
         if width != dim:
             raise ConfigError(
-                f"targets.projection=none needs targets.dim to be the reference's width {width}, not {dim}"
+                "targets.projection=none needs targets.dim to be the reference's width "
+                f"{width}, not {dim}"
             )
         return np.eye(width)
     if method == "random":
@@ -66,11 +82,4 @@ def _axes(x: Matrix, dim: int, method: str, seed: int) -> Matrix:
         raise ConfigError(f"targets.projection is one of pca, random, none, not {method!r}")
     if dim > width:
         raise ConfigError(f"targets.dim={dim} is more than the reference's width {width}: lower it")
-    if rows < 2 * dim:
-        warnings.warn(
-            f"a PCA to {dim} numbers needs {2 * dim} samples and got {rows}: a random projection is used",
-            UserWarning,
-            stacklevel=3,
-        )
-        return random_orthonormal(width, dim, derive_seed(seed, "projection"))
     return principal_axes(x, dim)

@@ -11,16 +11,22 @@ import scipy.linalg
 import torch
 
 from coopt_fl.seeding import derive_seed
-from coopt_fl.targets.linear import Matrix, random_orthonormal, root_mean_square
+from coopt_fl.targets.linear import Matrix, is_constant, random_orthonormal, root_mean_square
 
 Affine = tuple[Matrix, Matrix]
 Solver = Callable[[Matrix, Matrix, int], Affine]
 
 
 def affine(source: Matrix, target: Matrix, fit: Callable[[Matrix, Matrix], Matrix]) -> Affine:
-    """Fit a weight to centred source and target and add the bias that restores the means."""
+    """Fit a weight to centred source and target and add the bias that restores the means.
+
+    A source without variance gets a weight of zeros: the mean target is the best prediction.
+    """
     source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
-    weight = fit(source - source_mean, target - target_mean)
+    centred = source - source_mean
+    if is_constant(centred, source):
+        return np.zeros((source.shape[1], target.shape[1])), target_mean
+    weight = fit(centred, target - target_mean)
     return weight, target_mean - source_mean @ weight
 
 
@@ -35,9 +41,10 @@ def lstsq(source: Matrix, target: Matrix, seed: int) -> Affine:
 
 
 def procrustes(source: Matrix, target: Matrix, seed: int) -> Affine:
-    """Rotation (rectangular where m != n) and one scale (Schoenemann 1966; Schoenemann & Carroll 1970).
+    """Rotation (rectangular where m != n) and one scale (Schoenemann 1966; and Carroll 1970).
 
-    The rotation maximises trace(weight' x'y); directions that the shared set does not span are left out.
+    The rotation maximises trace(weight' x'y); directions that the shared set does not span are
+    left out.
     """
     return affine(source, target, _procrustes_weight)
 
@@ -77,7 +84,8 @@ def _ridge_weight(x: Matrix, y: Matrix) -> Matrix:
     """Solve in the smaller of the primal (m, m) and the dual (S, S) form."""
     dual = len(x) < x.shape[1]
     values, vectors = scipy.linalg.eigh(x @ x.T if dual else x.T @ x)
-    values = values.clip(min=0)
+    # Rounding in the directions that the samples do not span would fake degrees of freedom.
+    values[values <= values[-1] * len(values) * np.finfo(np.float64).eps] = 0.0
     moments = vectors.T @ (y if dual else x.T @ y)
     strength = _best_strength(values, moments, dual, len(x), float((y * y).sum()))
     solution: Matrix = vectors @ (moments / (values + strength)[:, None])
@@ -94,7 +102,7 @@ def _best_strength(values: Matrix, moments: Matrix, dual: bool, rows: int, total
     if not dual:
         energy = np.divide(energy, values, out=np.zeros_like(energy), where=values > 0)
     outside = max(total - float(energy.sum()), 0.0)
-    strengths = max(float(values[-1]), np.finfo(np.float64).tiny) * np.logspace(-10, 3, 53)
+    strengths = float(values[-1]) * np.logspace(-10, 3, 53)
     shrink = strengths[:, None] / (values + strengths[:, None])
     residual = outside + (shrink * shrink) @ energy
     freedom = rows - 1 - len(values) + shrink.sum(axis=1)

@@ -89,4 +89,3 @@ def run_platform(config: Config, out: Path, grid: FakeGrid | None = None) -> Fak
 def blocks_of(out: Path) -> dict[str, float]:
     """Return the modification time of every stored block."""
     return {path.name: path.stat().st_mtime_ns for path in (out / "state" / "blocks").iterdir()}
-

@@ -73,7 +73,7 @@ def test_resume_after_a_failure_redoes_nothing_and_ends_the_same(tmp_path: Path)
     run_platform(tiny(), tmp_path / "whole")
     seen = []
 
-    def break_after_two(request: Message, reply: Message) -> Message:
+    def break_after_three(request: Message, reply: Message) -> Message:
         if request.metadata.message_type == protocol.OPTIMIZE:
             seen.append(request)
             if len(seen) > 3:
@@ -81,7 +81,7 @@ def test_resume_after_a_failure_redoes_nothing_and_ends_the_same(tmp_path: Path)
         return reply
 
     with pytest.raises(ParticipantError, match="it died"):
-        run_platform(tiny(), tmp_path / "cut", FakeGrid(3, tamper=break_after_two))
+        run_platform(tiny(), tmp_path / "cut", FakeGrid(3, tamper=break_after_three))
     before = blocks_of(tmp_path / "cut")
     assert 0 < len(before) < 11
     grid = run_platform(tiny(), tmp_path / "cut")
@@ -100,8 +100,9 @@ def test_resume_from_a_failure_in_every_phase(kind: str, tmp_path: Path) -> None
             return Message(Error(code=5, reason="gone"), reply_to=request)
         return reply
 
+    impatient = tiny(**{"deadline.join": 0.1})
     with pytest.raises(ParticipantError, match="went offline"):
-        run_platform(tiny(), tmp_path / "cut", FakeGrid(3, tamper=fail))
+        run_platform(impatient, tmp_path / "cut", FakeGrid(3, tamper=fail))
     run_platform(tiny(), tmp_path / "cut")
     run_platform(tiny(), tmp_path / "whole")
     assert digest(tmp_path / "cut") == digest(tmp_path / "whole")

@@ -30,7 +30,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.setattr("coopt_fl.priors.hub._answers", lambda url: False)
+    monkeypatch.setattr("coopt_fl.priors.hub.answers", lambda url: False)
     return cache
 
 
