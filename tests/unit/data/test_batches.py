@@ -1,0 +1,108 @@
+"""Blocks in, batches out: their order, their edges, and corrupt images."""
+
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coopt_fl.data import CorruptImage, batches, make_blocks, open_source
+from coopt_fl.data.source import Source
+from coopt_fl.errors import DataError
+from coopt_fl.schema import DataConfig
+from tests.unit.data import make
+
+
+batches_module = import_module("coopt_fl.data.batches")  # its function hides it
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=st.integers(1, 40), block_rows=st.integers(1, 15), batch_size=st.integers(1, 20))
+def test_batches_cut_each_block_and_never_cross_one(
+    rows: int, block_rows: int, batch_size: int
+) -> None:
+    source = open_source(DataConfig(source="synthetic", limit=rows))
+    blocks = make_blocks(source.ids, block_rows, seed=0)
+    read = list(batches(source, blocks, batch_size, workers=0))
+    assert np.array_equal(np.concatenate([b.ids for b in read]), np.concatenate(blocks))
+    sizes = [len(b.ids) for b in read]
+    assert sizes == [
+        min(batch_size, len(k) - s) for k in blocks for s in range(0, len(k), batch_size)
+    ]
+    for batch in read:
+        assert isinstance(batch.images, torch.Tensor) and batch.images.dtype == torch.uint8
+        assert torch.equal(batch.images, torch.stack(source.read(batch.ids)))
+        assert batch.skipped == ()
+
+
+def test_no_blocks_and_empty_blocks_give_no_batches() -> None:
+    source = open_source(DataConfig(source="synthetic", limit=5))
+    assert list(batches(source, [], 4)) == []
+    assert list(batches(source, [source.ids[:0]], 4)) == []
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> Source:
+    """Rows 0 to 8, of which 2, 6, 7 and 8 hold no image; row 4 is larger than the others."""
+    rows = [make.encode(make.pixels(k, 6 + (k == 4))) for k in range(9)]
+    rows[2], rows[6], rows[7], rows[8] = b"torn", b"", b"GIF89a", rows[8][:20]
+    make.parquet(tmp_path / "train.parquet", rows)
+    return open_source(DataConfig(source="parquet", root=str(tmp_path)))
+
+
+def test_corrupt_images_are_skipped_and_named(damaged: Source) -> None:
+    read = list(batches(damaged, [damaged.ids], 3, on_error="skip", workers=0))
+    assert [batch.ids.tolist() for batch in read] == [[0, 1], [3, 4, 5], []]
+    assert [batch.skipped for batch in read] == [(2,), (), (6, 7, 8)]
+    assert read[0].images.shape == (2, 3, 6, 5)
+    assert [tuple(image.shape) for image in read[1].images] == [(3, 6, 5), (3, 7, 5), (3, 6, 5)]
+    assert len(read[2].images) == 0
+    for batch in read[:2]:
+        for id, image in zip(batch.ids.tolist(), batch.images, strict=True):
+            assert torch.equal(image, make.as_tensor(make.pixels(id, 6 + (id == 4))))
+
+
+def test_corrupt_image_ends_the_walk_by_default(damaged: Source) -> None:
+    walk = batches(damaged, [damaged.ids[:2], damaged.ids[2:]], 8, workers=0)
+    assert next(walk).ids.tolist() == [0, 1]
+    with pytest.raises(CorruptImage, match=r"train\.parquet row 2 \(id 2\) is corrupt"):
+        next(walk)
+
+
+def test_missing_file_of_a_folder_is_a_corrupt_image(tmp_path: Path) -> None:
+    make.tree(tmp_path / "train", ["a/0.png", "a/1.png"])
+    source = open_source(DataConfig(source="imagefolder", root=str(tmp_path)))
+    (tmp_path / "train" / source.where(1)).unlink()
+    (batch,) = batches(source, [source.ids], 2, on_error="skip", workers=0)
+    assert (batch.ids.tolist(), batch.skipped) == ([0], (1,))
+    with pytest.raises(CorruptImage, match=f"{source.where(1)} .*No such file"):
+        list(batches(source, [source.ids], 2, workers=0))
+
+
+def test_foreign_id_is_an_error_even_where_corrupt_images_are_skipped(damaged: Source) -> None:
+    with pytest.raises(DataError, match="id 99 is not in source"):
+        list(batches(damaged, [np.array([0, 2, 99])], 3, on_error="skip", workers=0))
+
+
+@pytest.mark.parametrize(("worth_s", "expected"), [(0.0, True), (1e9, False)])
+def test_workers_are_started_only_where_they_pay_off(
+    worth_s: float, expected: bool, damaged: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def fake(source: Source, plan: list, workers: int) -> list:
+        asked.append(workers)
+        return [batches_module.read_batch(source, ids) for ids in plan]
+
+    monkeypatch.setattr(batches_module, "WORKERS_PAY_OFF_S", worth_s)
+    monkeypatch.setattr(batches_module, "read_in_workers", fake)
+    read = list(batches(damaged, [damaged.ids], 2, on_error="skip"))
+    assert [id for batch in read for id in batch.ids.tolist()] == [0, 1, 3, 4, 5]
+    assert bool(asked) is expected
+    decoded = open_source(DataConfig(source="synthetic", limit=50))
+    asked.clear()
+    assert len(list(batches(decoded, [decoded.ids], 5))) == 10
+    assert not asked

@@ -1,0 +1,83 @@
+"""From file bytes to RGB, or a reason why not."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from coopt_fl.data.decode import UndecodableError, decode
+from tests.unit.data.make import as_tensor, encode, pixels
+
+
+def saved(image: Image.Image, kind: str = "PNG") -> bytes:
+    out = io.BytesIO()
+    image.save(out, kind)
+    return out.getvalue()
+
+
+def test_lossless_colour_is_exact() -> None:
+    image = pixels(0, 7, 9)
+    for kind in ("PNG", "BMP", "PPM", "TIFF"):
+        assert torch.equal(decode(encode(image, kind)), as_tensor(image))
+
+
+def test_jpeg_is_pillows() -> None:
+    encoded = encode(pixels(1, 16, 16), "JPEG")
+    reference = np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB"))
+    assert torch.equal(decode(encoded), as_tensor(reference))
+
+
+def test_grey_is_repeated() -> None:
+    grey = pixels(2)[..., 0]
+    image = decode(saved(Image.fromarray(grey)))
+    assert torch.equal(image, torch.from_numpy(grey.copy()).expand(3, -1, -1))
+
+
+def test_16_bit_grey_keeps_its_upper_bits() -> None:
+    deep = np.array([[0, 255, 256], [0x1234, 0x8000, 0xFFFF]], np.uint16)
+    expected = torch.tensor([[0, 0, 1], [0x12, 0x80, 0xFF]], dtype=torch.uint8)
+    for kind in ("PNG", "TIFF"):
+        assert torch.equal(decode(saved(Image.fromarray(deep), kind))[1], expected)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "P", "L", "LA", "1", "CMYK"])
+def test_every_mode_becomes_rgb(mode: str) -> None:
+    image = Image.fromarray(pixels(3)).convert(mode)
+    kind = "TIFF" if mode == "CMYK" else "PNG"
+    expected = as_tensor(np.asarray(image.convert("RGB")))
+    assert torch.equal(decode(saved(image, kind)), expected)
+
+
+@pytest.mark.parametrize(
+    ("encoded", "reason"),
+    [
+        (b"", "holds no bytes"),
+        (b"<html>not found</html>", "no known image format"),
+        (encode(pixels(0, 64, 64), "JPEG")[:900], "truncated"),
+    ],
+)
+def test_unusable_bytes_have_a_reason(encoded: bytes, reason: str) -> None:
+    with pytest.raises(UndecodableError, match=reason):
+        decode(encoded)
+
+
+WHOLE = [encode(pixels(4), kind) for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(WHOLE), st.data())
+def test_damage_never_raises_anything_else(whole: bytes, data: st.DataObject) -> None:
+    damaged = bytearray(whole)
+    for _ in range(data.draw(st.integers(1, 4))):
+        damaged[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    del damaged[data.draw(st.integers(0, len(whole))) :]
+    try:
+        image = decode(bytes(damaged))
+    except UndecodableError as error:
+        assert str(error)
+    else:
+        assert image.dtype == torch.uint8 and image.shape[0] == 3

@@ -1,0 +1,159 @@
+"""Parquet files with a column of images, in the ways that people write them."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from coopt_fl.data import CorruptImage, Source, open_source, parquet
+from coopt_fl.data.labels import open_labels
+from coopt_fl.errors import DataError
+from coopt_fl.schema import DataConfig
+from tests.unit.data import make
+
+IMAGES = [make.pixels(k, 4 + k % 3, 5 + k % 2) for k in range(10)]
+BYTES = [make.encode(image) for image in IMAGES]
+STRUCTS = [{"bytes": image, "path": f"{k}.png"} for k, image in enumerate(BYTES)]
+
+
+def config(root: Path, **more: object) -> DataConfig:
+    return DataConfig(source="parquet", root=str(root), **more)
+
+
+def assert_planted(source: Source, rows: range) -> None:
+    read = source.read(source.ids)
+    for image, row in zip(read, rows, strict=True):
+        assert torch.equal(image, make.as_tensor(IMAGES[row]))
+
+
+COLUMNS = {
+    "bytes": BYTES,
+    "struct": STRUCTS,
+    "large binary": pa.array(BYTES, pa.large_binary()),
+    "path first": pa.array(
+        STRUCTS, pa.struct([pa.field("path", pa.string()), pa.field("bytes", pa.binary())])
+    ),
+}
+
+
+@pytest.mark.parametrize("column", list(COLUMNS))
+def test_images_of_any_size_in_row_order(column: str, tmp_path: Path) -> None:
+    make.parquet(tmp_path / "x-train-00.parquet", COLUMNS[column])
+    assert_planted(open_source(config(tmp_path)), range(10))
+
+
+def test_files_follow_each_other_by_name(tmp_path: Path) -> None:
+    make.parquet(tmp_path / "train-01.parquet", BYTES[4:5])
+    make.parquet(tmp_path / "train-00.parquet", STRUCTS[:4])
+    make.parquet(tmp_path / "train-02.parquet", BYTES[5:])
+    make.parquet(tmp_path / "test.parquet", BYTES[:1])
+    source = open_source(config(tmp_path))
+    assert_planted(source, range(10))
+    assert source.where(0) == "train-00.parquet row 0"
+    assert source.where(4) == "train-01.parquet row 0"
+    assert source.where(9) == "train-02.parquet row 4"
+    assert_planted(open_source(config(tmp_path, limit=6)), range(6))
+
+
+def test_small_reads_span_the_copys_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet, "ROWS_AT_ONCE", 3)
+    make.parquet(tmp_path / "train.parquet", BYTES, row_group=4)
+    assert_planted(open_source(config(tmp_path)), range(10))
+    assert_planted(open_source(config(tmp_path, limit=7)), range(7))
+
+
+def test_what_hugging_face_writes_is_read(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])}
+    )
+    rows = {"image": STRUCTS, "label": [k % 2 for k in range(10)]}
+    written = datasets.Dataset.from_dict(rows, features=features)
+    written.to_parquet(str(tmp_path / "train-00000-of-00001.parquet"))
+    assert_planted(open_source(config(tmp_path)), range(10))
+    assert open_labels(config(tmp_path), "train").tolist() == rows["label"]
+
+
+def test_test_split(tmp_path: Path) -> None:
+    make.parquet(tmp_path / "train.parquet", BYTES[:5])
+    with pytest.raises(DataError, match=r"has no \*test\*\.parquet; name the files"):
+        open_source(config(tmp_path), "test")
+    make.parquet(tmp_path / "validation.parquet", BYTES[5:])
+    assert_planted(open_source(config(tmp_path), "test"), range(5, 10))
+    make.parquet(tmp_path / "test.parquet", BYTES[:2])
+    assert_planted(open_source(config(tmp_path), "test"), range(2))
+
+
+@pytest.mark.parametrize("kind", [pa.int64(), pa.int8(), pa.uint16()])
+def test_labels_of_any_integer_type_and_limit(kind: pa.DataType, tmp_path: Path) -> None:
+    numbers = [3, 1, 2, 0, 5, 4, 9, 8, 7, 6]
+    make.parquet(tmp_path / "train.parquet", BYTES, label=pa.array(numbers, kind))
+    labels = open_labels(config(tmp_path, limit=4), "train")
+    assert labels is not None and labels.dtype == np.int64
+    assert labels.tolist() == numbers[:4]
+
+
+@pytest.mark.parametrize(
+    "hidden", [[0, -1], [0, None], pa.array([None, None], pa.null())], ids=["-1", "null", "type"]
+)
+def test_hidden_labels_are_none(hidden: object, tmp_path: Path) -> None:
+    make.parquet(tmp_path / "train.parquet", BYTES[:2], label=hidden)
+    assert open_labels(config(tmp_path), "train") is None
+
+
+def test_no_labels_are_none_and_text_is_refused(tmp_path: Path) -> None:
+    make.parquet(tmp_path / "train.parquet", BYTES[:2])
+    assert open_labels(config(tmp_path), "train") is None
+    make.parquet(tmp_path / "train.parquet", BYTES[:2], label=["cat", "dog"])
+    with pytest.raises(DataError, match=r"column label of .* holds string; number the classes"):
+        open_labels(config(tmp_path), "train")
+
+
+@pytest.mark.parametrize("lost", [b"", None, b"no image"])
+def test_corrupt_row_is_named(lost: bytes | None, tmp_path: Path) -> None:
+    make.parquet(tmp_path / "train-00.parquet", BYTES[:4])
+    make.parquet(tmp_path / "train-01.parquet", [BYTES[4], lost, BYTES[6]])
+    source = open_source(config(tmp_path))
+    match = r"train-01\.parquet row 1 \(id 5\) is corrupt: .*data\.on_error=skip"
+    with pytest.raises(CorruptImage, match=match) as caught:
+        source.read(source.ids)
+    assert caught.value.id == 5
+    assert torch.equal(source.read(np.array([6]))[0], make.as_tensor(IMAGES[6]))
+
+
+def test_changed_file_never_meets_an_old_copy(tmp_path: Path) -> None:
+    file = make.parquet(tmp_path / "train.parquet", BYTES[:3])
+    assert_planted(open_source(config(tmp_path)), range(3))
+    make.parquet(file, BYTES[3:6])
+    assert_planted(open_source(config(tmp_path)), range(3, 6))
+
+
+def test_every_unusable_file_is_one_clear_error(tmp_path: Path) -> None:
+    def refused(match: str, split: str = "train") -> None:
+        with pytest.raises(DataError, match=match):
+            open_source(config(tmp_path), split)
+
+    refused(r"has no \*train\*\.parquet")
+    pq.write_table(pa.table({"img": BYTES, "label": range(10)}), tmp_path / "train.parquet")
+    refused("has no column image, but img, label; rename")
+    for strange in (["a.png"], [1], [{"path": "a.png"}], [{"bytes": "text"}]):
+        make.parquet(tmp_path / "train.parquet", strange)
+        refused("column image of .* store the bytes")
+    make.parquet(tmp_path / "train.parquet", pa.array([], pa.binary()), label=pa.array([], "i8"))
+    refused("have no rows")
+    assert open_labels(config(tmp_path), "train") is not None
+    make.write(tmp_path / "train.parquet", b"PAR1 torn")
+    refused("cannot be read as Parquet")
+    with pytest.raises(DataError, match="cannot be read as Parquet"):
+        open_labels(config(tmp_path), "train")
+
+
+@pytest.mark.parametrize("root", [None, "nowhere"])
+def test_missing_folder(root: str | None) -> None:
+    with pytest.raises(DataError, match=r"data\.root=.* is not a folder; set it"):
+        open_source(DataConfig(source="parquet", root=root))

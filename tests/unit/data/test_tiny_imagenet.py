@@ -1,0 +1,66 @@
+"""Tiny ImageNet as it is distributed, with its own layout of validation images."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from coopt_fl.data import open_source
+from coopt_fl.data.folders import FolderSource
+from coopt_fl.data.labels import open_labels
+from coopt_fl.errors import DataError
+from coopt_fl.schema import DataConfig
+from tests.unit.data.make import encode, pixels, write
+
+WNIDS = ["n02", "n01"]
+VAL = {"val_0.JPEG": "n02", "val_1.JPEG": "n01", "val_2.JPEG": "n02"}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> DataConfig:
+    for place, wnid in enumerate(WNIDS):
+        for k in range(3):
+            image = encode(pixels(10 * place + k, 64, 64), "JPEG")
+            write(tmp_path / f"train/{wnid}/images/{wnid}_{k}.JPEG", image)
+        write(tmp_path / f"train/{wnid}/{wnid}_boxes.txt", b"boxes")
+    write(tmp_path / "train/.DS_Store", b"")
+    for k, name in enumerate(VAL):
+        write(tmp_path / f"val/images/{name}", encode(pixels(100 + k, 64, 64), "JPEG"))
+    lines = "".join(f"{name}\t{wnid}\t0\t0\t9\t9\n" for name, wnid in VAL.items())
+    write(tmp_path / "val/val_annotations.txt", lines.encode())
+    write(tmp_path / "test/images/test_0.JPEG", b"unlabeled, unused")
+    return DataConfig(source="tiny_imagenet", root=str(tmp_path))
+
+
+def test_splits_and_labels(data: DataConfig) -> None:
+    train, test = open_source(data), open_source(data, "test")
+    assert isinstance(train, FolderSource) and isinstance(test, FolderSource)
+    assert (len(train), len(test), train.image_size) == (6, 3, (64, 64))
+    wanted = [["n01", "n02"].index(train.where(id)[:3]) for id in train.ids.tolist()]
+    assert open_labels(data, "train").tolist() == wanted
+    wanted = [["n01", "n02"].index(VAL[test.where(id)]) for id in test.ids.tolist()]
+    assert open_labels(data, "test").tolist() == wanted
+    assert torch.stack(test.read(test.ids)).shape == (3, 3, 64, 64)
+
+
+def test_limited_labels_stay_aligned(data: DataConfig) -> None:
+    whole = {split: open_labels(data, split).tolist() for split in ("train", "test")}
+    data.limit = 2
+    for split in ("train", "test"):
+        assert open_labels(data, split).tolist() == whole[split][:2]
+
+
+def test_incomplete_annotations_are_refused(data: DataConfig) -> None:
+    path = Path(data.root or "") / "val/val_annotations.txt"
+    path.write_text("val_0.JPEG\tn02\t0\t0\t9\t9\n")
+    with pytest.raises(DataError, match=r"does not tell the class of every image.*extract"):
+        open_labels(data, "test")
+    path.unlink()
+    with pytest.raises(DataError, match=r"val_annotations\.txt cannot be read.*extract"):
+        open_labels(data, "test")
+
+
+@pytest.mark.parametrize("root", [None, "nowhere"])
+def test_missing_folder_says_what_to_fetch(root: str | None) -> None:
+    with pytest.raises(DataError, match=r"must hold train/ and val/images/; download http"):
+        open_source(DataConfig(source="tiny_imagenet", root=root))
