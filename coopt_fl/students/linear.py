@@ -79,7 +79,7 @@ def _lbfgs(x: Tensor, y: Tensor, classes: int, seed: int) -> tuple[Tensor, Tenso
         torch.autograd.backward(loss)
         return loss
 
-    solver.step(objective)  # type: ignore[no-untyped-call]
+    solver.step(objective)
     return weight.detach(), bias.detach()
 
 

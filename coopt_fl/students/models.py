@@ -103,8 +103,9 @@ def _torchvision(name: str, size: int) -> nn.Module:
         model: nn.Module = build()
         if small:
             small_stem(model)
-    elif small:
-        model = build(image_size=16 * (size // patch_side(size)))
+    elif small:  # built for as many patches of its own side, which its name ends with
+        own = int(name.rpartition("_")[2])
+        model = build(image_size=own * (size // patch_side(size)))
         small_patches(model, size)
     else:
         model = build(image_size=size)

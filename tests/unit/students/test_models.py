@@ -44,7 +44,16 @@ def test_a_small_image_keeps_its_resolution_in_the_stem_and_a_large_one_does_not
     assert spatial_sizes(build_student(name, 96, seed=0), 96)[0] == 48
 
 
-@pytest.mark.parametrize("name", ["vit_b_16", "timm:vit_tiny_patch16_224"])
+@pytest.mark.parametrize("name", ["resnet50", "resnet101", "efficientnet_b0", "vit_b_32"])
+def test_the_students_of_the_paper_take_images_of_cifar(name):
+    student = build_student(name, 32, seed=0)
+    features = student(torch.randn(2, 3, 32, 32))
+    assert features.shape == (2, student.width) and features.isfinite().all()
+    features.square().mean().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in student.parameters())
+
+
+@pytest.mark.parametrize("name", ["vit_b_16", "vit_b_32", "timm:vit_tiny_patch16_224"])
 def test_a_transformer_cuts_a_small_image_into_8_patches_per_side(name):
     assert spatial_sizes(build_student(name, 32, seed=0), 32)[0] == 8
 
@@ -69,13 +78,13 @@ def test_the_seed_decides_the_weights_and_the_random_state_is_left_alone():
     ],
 )
 def test_an_unknown_name_is_refused_with_the_nearest_ones(name, hint):
-    with pytest.raises(ConfigError, match="student.model") as caught:
+    with pytest.raises(ConfigError, match=r"student\.model") as caught:
         check_student(name)
     assert hint in str(caught.value)
 
 
 def test_a_size_that_the_model_cannot_take_is_a_config_error():
-    with pytest.raises(ConfigError, match="student.image_size"):
+    with pytest.raises(ConfigError, match=r"student\.image_size"):
         build_student("vit_b_16", 13, seed=0)
-    with pytest.raises(ConfigError, match="student.image_size"):
+    with pytest.raises(ConfigError, match=r"student\.image_size"):
         build_student("vit_b_16", 100, seed=0)

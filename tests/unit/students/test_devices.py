@@ -1,0 +1,42 @@
+"""Several devices: as many processes, each started from the same command line."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from coopt_fl.students import load_student
+
+TINY = (
+    "data.source=synthetic data.limit=160 targets.dim=8 targets.projection=random shared.size=32 "
+    "student.model=convnet:4 student.epochs=1 student.batch_size=32"
+)
+
+
+def coopt(*arguments):
+    """Return the JSON that the command ends with; one thread, for the host may have few cores."""
+    done = subprocess.run(
+        [sys.executable, "-m", "coopt_fl", *map(str, arguments), "--json"],
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=400,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+    )
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    assert done.returncode == 0 and len(lines) == 1, done.stdout
+    return json.loads(lines[0])
+
+
+@pytest.mark.e2e
+def test_two_processes_train_one_student(tmp_path):
+    coopt("centralized", "--prior", "trivial:16", "digits", *TINY.split(), "--out", tmp_path)
+    out = tmp_path / "two"
+    trained = coopt("train", tmp_path, "student.epochs=3", "--devices", "2", "--out", out)
+    assert len(trained["loss_per_epoch"]) == 3
+    assert [path.name for path in out.iterdir()] == ["checkpoint.pt"]
+    student = load_student(out / "checkpoint.pt")
+    assert student.meta["epoch"] == 3 and student.meta["loss_per_epoch"][-1] < 1
+    again = coopt("train", tmp_path, "student.epochs=3", "--devices", "2", "--out", out)
+    assert again == trained

@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from coopt_fl.data import open_source
+from coopt_fl.data.source import CorruptImage
+from coopt_fl.errors import DataError
+from coopt_fl.schema import DataConfig
+from coopt_fl.students import images
+from coopt_fl.students.images import ResidentSquares, StreamedSquares, open_squares, own_size
+from coopt_fl.students.normalise import measure
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Five images of different sizes, shorter edges 10, 12, 14, 16 and 40."""
+    generator = np.random.default_rng(0)
+    for k, (width, height) in enumerate([(10, 11), (20, 12), (14, 14), (16, 33), (40, 41)]):
+        pixels = generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        (tmp_path / "train").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "train" / f"{k}.png")
+    return tmp_path
+
+
+def opened(folder, on_error="raise"):
+    return open_source(DataConfig(source="imagefolder", root=str(folder), on_error=on_error))
+
+
+def everything(squares, rows, batch_size=2):
+    parts = list(squares.batches(rows, batch_size))
+    return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+
+
+@pytest.mark.parametrize("size", [8, 13])
+def test_resident_and_streamed_give_the_same_bits_in_the_order_asked_for(folder, size):
+    source, order = opened(folder), torch.tensor([3, 0, 4, 1])
+    ids = source.ids[[4, 2, 0, 1, 3]]
+    one, two = (
+        everything(kind(source, ids, size, CPU, "raise"), order)
+        for kind in (ResidentSquares, StreamedSquares)
+    )
+    assert torch.equal(one[0], two[0]) and one[0].dtype == torch.uint8
+    assert one[0].shape == (4, 3, size, size)
+    assert torch.equal(one[1], order) and torch.equal(two[1], order)
+
+
+def test_images_of_the_right_size_are_left_as_they_are():
+    source = open_source(DataConfig(source="digits", limit=20))
+    squares = open_squares(source, source.ids, 8, CPU, "raise")
+    found, _ = everything(squares, squares.rows)
+    assert torch.equal(found, torch.stack(source.read(source.ids)))
+
+
+def test_a_row_stands_for_the_id_of_the_dataset_and_not_of_the_source():
+    source = open_source(DataConfig(source="digits", limit=20))
+    ids = source.ids[::-1][:5].copy()
+    found, _ = everything(open_squares(source, ids, 8, CPU, "raise"), torch.tensor([0]))
+    assert torch.equal(found[0], source.read(ids[:1])[0])
+
+
+def test_what_does_not_fit_is_streamed(monkeypatch):
+    source = open_source(DataConfig(source="digits", limit=20))
+    monkeypatch.setattr(images, "RESIDENT_BYTES", 20 * 192 - 1)
+    assert isinstance(open_squares(source, source.ids, 8, CPU, "raise"), StreamedSquares)
+    monkeypatch.setattr(images, "RESIDENT_BYTES", 20 * 192)
+    assert isinstance(open_squares(source, source.ids, 8, CPU, "raise"), ResidentSquares)
+
+
+def test_a_corrupt_image_stops_or_is_left_out_as_the_settings_say(folder):
+    (folder / "train" / "2.png").write_bytes(b"\x89PNG\r\n\x1a\n and nothing more")
+    source = opened(folder, "skip")
+    with pytest.raises(CorruptImage, match=r"2\.png") as caught:
+        open_squares(source, source.ids, 8, CPU, "raise")
+    squares = open_squares(source, source.ids, 8, CPU, "skip")
+    assert squares.rows.tolist() == [row for row in range(5) if row != caught.value.id]
+
+
+def test_one_image_is_too_few():
+    source = open_source(DataConfig(source="digits", limit=1))
+    with pytest.raises(DataError, match="fewer than 2"):
+        open_squares(source, source.ids, 8, CPU, "raise")
+
+
+def test_the_own_size_is_the_shorter_edge_or_the_median_of_it(folder):
+    assert own_size(open_source(DataConfig(source="digits", limit=4))) == 8
+    assert own_size(opened(folder)) == 14
+
+
+@pytest.mark.parametrize(("side", "expected"), [(300, 224), (3, 8)])
+def test_the_own_size_stays_within_its_limits(tmp_path, side, expected):
+    (tmp_path / "train").mkdir()
+    Image.new("RGB", (side, side + 5)).save(tmp_path / "train" / "0.png")
+    assert own_size(opened(tmp_path)) == expected
+
+
+def test_the_normalisation_is_that_of_the_pixels():
+    source = open_source(DataConfig(source="synthetic", limit=50))
+    squares = open_squares(source, source.ids, 8, CPU, "raise")
+    pixels, _ = everything(squares, squares.rows)
+    found = measure(squares)
+    scaled = pixels.double() / 255
+    assert found.mean == pytest.approx(scaled.mean((0, 2, 3)).tolist())
+    assert found.std == pytest.approx(scaled.std((0, 2, 3), correction=0).tolist())
+    normal = found(pixels)
+    assert normal.dtype == torch.float32
+    assert normal.mean((0, 2, 3)).abs().max() < 1e-5

@@ -1,0 +1,178 @@
+import dataclasses
+
+import pytest
+import torch
+
+from coopt_fl.data import open_source
+from coopt_fl.errors import ConfigError, DataError
+from coopt_fl.schema import DataConfig, RuntimeConfig, StudentConfig
+from coopt_fl.students import load_student, probe_random, probe_student, train_student
+from coopt_fl.students.images import StreamedSquares
+
+RUNTIME = RuntimeConfig()
+
+
+@pytest.fixture
+def train(planted, data, student, tmp_path):
+    """Train ``student``, with changes, in a folder of its name; returns the result."""
+
+    def call(name="a", seed=0, progress=None, **changes):
+        config = dataclasses.replace(student, **changes)
+        return train_student(
+            planted, data, config, RUNTIME, tmp_path / name, seed, devices=1, progress=progress
+        )
+
+    return call
+
+
+class StoppedError(Exception):
+    """Stands for whatever stops a process."""
+
+
+def stop_after(epochs):
+    def progress(epoch, _total, _loss):
+        if epoch == epochs:
+            raise StoppedError
+
+    return progress
+
+
+def weights(result):
+    return load_student(result.checkpoint).model.state_dict()
+
+
+def equal(one, two):
+    return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
+
+
+@pytest.mark.parametrize("objective", ["cosine", "mse"])
+def test_planted_targets_are_learned(train, objective):
+    """Without looking at the image both losses stay at 1: targets are centred, of unit RMS."""
+    result = train(objective=objective, epochs=12, augment="none")
+    assert result.loss_per_epoch[-1] < 0.5
+    assert len(result.loss_per_epoch) == result.epochs == 12
+
+
+def test_a_trained_student_is_better_than_a_random_one(train, data, student):
+    result = train(epochs=12, augment="none")
+    assert probe_student(result.checkpoint) > probe_random(student, data, seed=0) + 0.2
+
+
+def test_a_network_with_dropout_and_batch_norm_is_probed_as_it_is(train):
+    """Its running statistics stay as they are, and its features do not depend on chance."""
+    path = train(model="mobilenet_v3_small", epochs=1, batch_size=160).checkpoint
+    student = load_student(path)
+    before = {key: value.clone() for key, value in student.model.state_dict().items()}
+    images = torch.randint(0, 256, (64, 3, 8, 8), dtype=torch.uint8)
+    assert torch.equal(student.features(images), student.features(images))
+    assert equal(before, student.model.state_dict())
+    assert probe_student(path, limit=100) == probe_student(path, limit=100)
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_an_interrupted_training_ends_with_the_same_bits(train, epochs):
+    whole = train("whole")
+    with pytest.raises(StoppedError):
+        train("stopped", progress=stop_after(epochs))
+    seen = []
+    resumed = train("stopped", progress=lambda *told: seen.append(told))
+    assert [told[0] for told in seen] == list(range(epochs + 1, 5))
+    assert resumed.loss_per_epoch == whole.loss_per_epoch
+    assert equal(weights(resumed), weights(whole))
+
+
+def test_dropout_too_is_the_same_after_an_interruption(train):
+    changes = {"model": "mobilenet_v3_small", "epochs": 2, "batch_size": 160}
+    whole = train("whole", **changes)
+    with pytest.raises(StoppedError):
+        train("stopped", progress=stop_after(1), **changes)
+    assert equal(weights(train("stopped", **changes)), weights(whole))
+
+
+def test_seconds_add_up_over_interruptions(train, tmp_path):
+    with pytest.raises(StoppedError):
+        train(progress=stop_after(3))
+    stopped = load_student(tmp_path / "a" / "checkpoint.pt").meta
+    assert stopped["epoch"] == 3
+    assert train().seconds > stopped["seconds"] > 0
+
+
+def test_a_finished_training_returns_at_once(train, monkeypatch):
+    first = train()
+    monkeypatch.setattr("coopt_fl.students.train.devices_for", None)
+    assert train() == first
+
+
+@pytest.mark.parametrize("change", [{"lr": 1e-3}, {"seed": 1}, {"model": "convnet:4"}])
+def test_a_checkpoint_of_other_settings_is_replaced(train, change):
+    before = train(epochs=1)
+    old = weights(before)
+    after = train(**{"epochs": 1} | change)
+    assert after.checkpoint == before.checkpoint
+    assert not equal(weights(after), old)
+    assert equal(weights(after), weights(train("fresh", **{"epochs": 1} | change)))
+
+
+def test_a_file_that_is_no_checkpoint_is_not_replaced(train, tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "checkpoint.pt").write_text("my thesis")
+    with pytest.raises(ConfigError, match="not a checkpoint of a student"):
+        train()
+    assert (tmp_path / "a" / "checkpoint.pt").read_text() == "my thesis"
+
+
+def test_the_seed_decides_and_the_random_state_is_left_alone(train):
+    before = torch.random.get_rng_state()
+    one = train("one", epochs=1)
+    torch.rand(7)
+    assert equal(weights(one), weights(train("same", epochs=1)))
+    assert not equal(weights(one), weights(train("other", epochs=1, seed=1)))
+    torch.random.set_rng_state(before)
+    train("again", epochs=1)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_streamed_images_give_the_same_student(train, monkeypatch):
+    resident = train("resident", epochs=2)
+    monkeypatch.setattr("coopt_fl.students.images.RESIDENT_BYTES", 0)
+    monkeypatch.setattr("coopt_fl.students.loop.RESIDENT_BYTES", 0)
+    used = []
+    plain = StreamedSquares.batches
+    monkeypatch.setattr(StreamedSquares, "batches", lambda *args: used.append(1) or plain(*args))
+    assert equal(weights(train("streamed", epochs=2)), weights(resident))
+    assert used
+
+
+def test_progress_is_told_once_per_epoch(train):
+    told = []
+    result = train(progress=lambda *args: told.append(args))
+    assert told == [(k + 1, 4, loss) for k, loss in enumerate(result.loss_per_epoch)]
+
+
+def test_a_loss_that_is_not_finite_stops_the_training(planted, data, student, tmp_path):
+    planted.targets[5] = float("inf")
+    config = dataclasses.replace(student, objective="mse")
+    with pytest.raises(ConfigError, match=r"after epoch 1; set a lower student\.lr"):
+        train_student(planted, data, config, RUNTIME, tmp_path, 0, devices=1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_source_is_refused(planted, student, tmp_path):
+    other = DataConfig(source="synthetic", limit=319)
+    assert open_source(other).fingerprint != planted.provenance.source["fingerprint"]
+    with pytest.raises(DataError, match="not the source that"):
+        train_student(planted, other, student, RUNTIME, tmp_path, 0, devices=1)
+
+
+def test_an_unknown_model_is_refused_before_anything_is_opened(planted, data, tmp_path):
+    with pytest.raises(ConfigError, match=r"student\.model 'resnet81'"):
+        train_student(planted, data, StudentConfig(model="resnet81"), RUNTIME, tmp_path, 0)
+
+
+def test_a_batch_larger_than_the_dataset_is_the_dataset(train):
+    assert train(batch_size=5000, epochs=1).epochs == 1
+
+
+def test_a_batch_of_one_is_refused(train):
+    with pytest.raises(ConfigError, match=r"student\.batch_size 1 cannot be shared"):
+        train(batch_size=1)
