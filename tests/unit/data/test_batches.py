@@ -15,7 +15,6 @@ from coopt_fl.errors import DataError
 from coopt_fl.schema import DataConfig
 from tests.unit.data import make
 
-
 batches_module = import_module("coopt_fl.data.batches")  # its function hides it
 
 

@@ -49,16 +49,17 @@ def levels(ours: Tensor, theirs: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-@pytest.mark.parametrize(("size", "resize"), [(96, 96), (224, 256), (65, 70), (32, 49)])
+@pytest.mark.parametrize(("size", "resize"), [(96, 96), (224, 256), (65, 71)])
 def test_like_torchvision_on_pillow(size: int, resize: int, interpolation: str) -> None:
     images = photos()
     ours = Preprocess(size, resize, interpolation, MEAN, STD)(images)
     assert ours.shape == (len(images), 3, size, size) and ours.dtype == torch.float32
     for image, mine in zip(images, ours, strict=True):
         differences = levels(mine, reference(image, size, resize, interpolation))
-        assert differences.mean() < 0.5
-        assert (differences > 1.01).float().mean() < 0.01
-        assert differences.max() < 6
+        assert differences.mean() < 0.3
+        # Pillow rounds between its passes, and clips there what bicubic overshoots.
+        assert (differences > 1.01).float().mean() < 0.002
+        assert differences.max() < (1.01 if interpolation == "bilinear" else 6)
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])

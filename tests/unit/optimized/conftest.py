@@ -1,0 +1,42 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from coopt_fl.optimized import publish
+from tests.unit.optimized.make import BLOCK_ROWS, DIM, finish
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A per-user cache of its own for each test."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("COOPT_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three blocks to a file, so that seven blocks take three."""
+    monkeypatch.setattr(publish, "FILE_BYTES", 3 * BLOCK_ROWS * (2 * DIM + 10))
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of three files; never to be changed."""
+    out = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(publish, "FILE_BYTES", 3 * BLOCK_ROWS * (2 * DIM + 10))
+        finish(out)
+    return out
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be spoilt."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+@pytest.fixture
+def dataset(run: Path) -> Path:
+    return run / "dataset"

@@ -1,0 +1,66 @@
+"""The manifest: written, read back equal, and refused when it cannot be meant."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coopt_fl.errors import VerificationError
+from coopt_fl.optimized.provenance import read_provenance
+from tests.unit.optimized.make import config, edit, finish
+
+Change = Callable[[dict[str, Any]], Any]
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    written = finish(tmp_path)
+    assert read_provenance(tmp_path / "dataset") == written
+    assert written.config["targets"]["dim"] == config().targets.dim
+    assert written.versions["python"].startswith("3.")
+    assert [c.name for c in written.contributors] == ["ann", "bob"]
+
+
+@pytest.mark.parametrize("below", ["", "state", "nowhere"])
+def test_no_manifest_no_dataset(below: str, run: Path) -> None:
+    with pytest.raises(VerificationError, match="holds no finished optimized dataset"):
+        read_provenance(run / below)
+
+
+BAD: dict[str, Change] = {
+    "no digest": lambda p: p.pop("digest"),
+    "foreign key": lambda p: p.update(extra=1),
+    "not complete": lambda p: p.update(complete=False),
+    "later format": lambda p: p.update(format=2),
+    "rows as text": lambda p: p.update(rows="48"),
+    "negative rows": lambda p: p.update(rows=-1),
+    "files missing": lambda p: p.update(files=None),
+    "file without sum": lambda p: p["files"][0].pop("sha256"),
+    "file outside": lambda p: p["files"][0].update(path="../../etc/passwd"),
+    "absolute file": lambda p: p["files"][0].update(path="/etc/passwd"),
+    "file left out": lambda p: p["files"].pop(1),
+    "last file left out": lambda p: p["files"].pop(),
+    "overlap": lambda p: p["files"][1].update(first_block=2),
+    "contributor without prior": lambda p: p["contributors"][0].pop("prior"),
+    "one digest less": lambda p: p["block_digests"].pop(),
+    "digest of another kind": lambda p: p["block_digests"].__setitem__(0, "z" * 64),
+    "digest that leaves": lambda p: p.update(digest="../" * 20 + "ab"),
+    "negative block": lambda p: p["block_rows"].__setitem__(0, -1),
+    "skipped as text": lambda p: p.update(skipped=["11"]),
+    "source without rows": lambda p: p["source"].pop("rows"),
+    "source without fingerprint": lambda p: p["source"].pop("fingerprint"),
+}
+
+
+@pytest.mark.parametrize("name", list(BAD))
+def test_what_cannot_be_meant_is_refused(name: str, dataset: Path) -> None:
+    edit(dataset, BAD[name])
+    with pytest.raises(VerificationError, match=r"provenance\.json is not a provenance"):
+        read_provenance(dataset)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"format": 1}'])
+def test_what_is_no_manifest_is_refused(content: bytes, dataset: Path) -> None:
+    (dataset / "provenance.json").write_bytes(content)
+    with pytest.raises(VerificationError, match=r"provenance\.json is not a provenance"):
+        read_provenance(dataset)

@@ -1,0 +1,227 @@
+"""From blocks to files: what is written, in which order, and what a failure leaves."""
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from coopt_fl.config import to_dict
+from coopt_fl.errors import OutputError
+from coopt_fl.optimized import publish as publish_module
+from coopt_fl.optimized.block import Block
+from coopt_fl.optimized.plan import Plan, save_plan
+from coopt_fl.optimized.provenance import Provenance
+from coopt_fl.optimized.publish import publish
+from coopt_fl.optimized.state import RunState, open_state
+from coopt_fl.optimized.verify import verify
+from tests.unit.optimized import make
+from tests.unit.optimized.test_block import defined
+
+pytestmark = pytest.mark.usefixtures("small_files")
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> RunState:
+    """A run whose every block is there."""
+    with open_state(tmp_path / "out", "key", to_dict(make.config())) as state:
+        make.fill(state, make.make_plan(), make.SKIPPED)
+        return state
+
+
+def go(state: RunState) -> Provenance:
+    return publish(state, make.make_plan(), make.make_draft(), lambda rows: None)
+
+
+def test_each_block_is_a_row_group_and_each_row_what_was_planted(state: RunState) -> None:
+    provenance, plan = go(state), make.make_plan()
+    files = sorted((state.dataset / "data").iterdir())
+    assert [f"data/{file.name}" for file in files] == [file.path for file in provenance.files]
+    assert [file.name for file in files] == [f"part-0000{k}.parquet" for k in range(3)]
+    readers = [pq.ParquetFile(file) for file in files]
+    groups = [r.read_row_group(k) for r in readers for k in range(r.num_row_groups)]
+    assert len(groups) == len(plan.blocks)
+    for index, group in enumerate(groups):
+        ids = [id for id in plan.blocks[index].tolist() if id not in make.SKIPPED]
+        planted = make.target(np.array(ids)).tolist()
+        who = [plan.owners[index]] * len(ids)
+        assert group.column("id").to_pylist() == ids
+        assert group.column("target").to_pylist() == planted
+        assert group.column("participant").to_pylist() == who
+        assert provenance.block_digests[index] == defined(ids, planted, who)
+        assert provenance.block_rows[index] == len(ids)
+
+
+def test_columns_and_codecs(state: RunState) -> None:
+    go(state)
+    parquet = pq.ParquetFile(state.dataset / "data/part-00000.parquet")
+    kinds = {field.name: field.type for field in parquet.schema_arrow}
+    assert kinds == {
+        "id": pa.int64(),
+        "target": pa.list_(pa.float16(), make.DIM),
+        "participant": pa.int16(),
+    }
+    group = parquet.metadata.row_group(0)
+    codecs = [group.column(k).compression for k in range(group.num_columns)]
+    assert codecs == ["ZSTD", "UNCOMPRESSED", "ZSTD"]
+
+
+def test_provenance_tells_files_rows_skipped_and_digests(state: RunState) -> None:
+    provenance = go(state)
+    assert provenance.complete and provenance.parent is None
+    assert provenance.rows == sum(provenance.block_rows) == make.ROWS - len(make.SKIPPED)
+    assert provenance.skipped == list(make.SKIPPED)
+    assert [(f.first_block, f.end_block) for f in provenance.files] == [(0, 3), (3, 6), (6, 7)]
+    for file in provenance.files:
+        assert file.sha256 == make.sha256(state.dataset / file.path)
+        assert file.rows == sum(provenance.block_rows[file.first_block : file.end_block])
+    card = (state.dataset / "README.md").read_text()
+    for part in ("`trivial:ann`", "-1.500", "0.250", provenance.source["fingerprint"], "2 unread"):
+        assert part in card
+
+
+def test_progress_counts_rows(state: RunState) -> None:
+    told: list[int] = []
+    provenance = publish(state, make.make_plan(), make.make_draft(), told.append)
+    assert told == np.cumsum([file.rows for file in provenance.files]).tolist()
+
+
+def test_manifest_is_written_last(state: RunState, monkeypatch: pytest.MonkeyPatch) -> None:
+    order, replace = [], Path.replace
+
+    def watched(self: Path, to: Path) -> Path:
+        order.append(to.name)
+        return replace(self, to)
+
+    monkeypatch.setattr(Path, "replace", watched)
+    go(state)
+    parts = [f"part-0000{k}.parquet" for k in range(3)]
+    assert order == [*parts, "README.md", "provenance.json"]
+
+
+def test_same_blocks_give_the_same_bytes(state: RunState) -> None:
+    first, second = go(state), go(state)
+    assert first == second
+
+
+@pytest.mark.parametrize("survivors", [0, 1, 2, 3, 4])
+def test_death_between_files_leaves_no_manifest_and_is_made_good(
+    survivors: int, state: RunState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends after so many files got their names; the last of five is the manifest."""
+    replace, done = Path.replace, []
+
+    def mortal(self: Path, to: Path) -> Path:
+        if len(done) == survivors:
+            raise KeyboardInterrupt
+        done.append(to)
+        return replace(self, to)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "replace", mortal)
+        go(state)
+    assert len(done) == survivors
+    assert not (state.dataset / "provenance.json").exists()
+    assert go(state).complete
+    assert verify(state.dataset)[1] == []
+
+
+def test_full_disk_keeps_earlier_files(state: RunState, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsync, left = os.fsync, [2]
+
+    def full(handle: int) -> None:
+        if left[0] == 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        left[0] -= not Path(f"/proc/self/fd/{handle}").is_dir()
+        fsync(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OutputError, match=r"part-0000[12].*No space left.*what was finished"):
+            go(state)
+    kept = sorted((state.dataset / "data").iterdir())
+    assert kept and all(path.suffix == ".parquet" for path in kept)
+    assert sum(pq.read_metadata(path).num_rows for path in kept) > 0
+    assert not (state.dataset / "provenance.json").exists()
+    assert state.missing_blocks(7) == []
+    go(state)
+    assert verify(state.dataset)[1] == []
+
+
+def test_nothing_of_an_earlier_publication_survives(state: RunState) -> None:
+    """A block was made anew with other targets, as on another device, and there were more files."""
+    before = go(state)
+    (state.dataset / "data/part-00009.parquet").write_bytes(b"of an earlier cut")
+    (state.dataset / "data/.part-00000.parquet.1.tmp").write_bytes(b"half")
+    block = state.block(4)
+    state.save_block(4, Block(block.ids, block.targets + 1, block.participants, block.skipped, 1.0))
+    after = go(state)
+    assert [a == b for a, b in zip(before.block_digests, after.block_digests, strict=True)] == [
+        index != 4 for index in range(7)
+    ]
+    assert verify(state.dataset)[1] == []
+    assert len(list((state.dataset / "data").iterdir())) == 3
+
+
+def test_missing_block_stops_it(state: RunState) -> None:
+    (state.folder / "blocks/0000005.npz").unlink()
+    with pytest.raises(OutputError, match=r"0000005\.npz is missing; run the same command again"):
+        go(state)
+    assert not (state.dataset / "provenance.json").exists()
+
+
+def test_blocks_of_which_all_images_are_unreadable(tmp_path: Path) -> None:
+    """One in a file with others, and one that would be a file's only one."""
+    plan = make.make_plan()
+    lost = tuple(sorted([*plan.blocks[1].tolist(), *plan.blocks[6].tolist()]))
+    provenance = make.finish(tmp_path, skipped=lost, plan=plan)
+    assert (provenance.block_rows[1], provenance.block_rows[6]) == (0, 0)
+    assert provenance.skipped == list(lost)
+    assert verify(tmp_path / "dataset")[1] == []
+
+
+def test_memory_does_not_hold_the_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """100 MB of targets in blocks of 4 MB may take a few blocks' worth of memory."""
+    monkeypatch.setattr(publish_module, "FILE_BYTES", 40 * 2**20)
+    rows, dim, count = 8192, 256, 24
+    ids = np.arange(rows * count).reshape(count, rows)
+    plan = Plan(make.NAMES, list(ids), [0] * count, shared=np.arange(4))
+    process, peak = psutil.Process(), [0]
+    with open_state(tmp_path, "key", to_dict(make.config(dim))) as state:
+        save_plan(state, plan)
+        who, none = np.zeros(rows, np.int16), np.array([], np.int64)
+        noise = np.random.default_rng(0).normal(size=(rows, dim)).astype(np.float16)
+        for index in range(count):
+            state.save_block(index, Block(ids[index], noise, who, none, 0.0))
+
+        def watch(_: int) -> None:
+            peak[0] = max(peak[0], process.memory_info().rss)
+
+        publish(state, Plan(plan.contributors, plan.blocks[:4], [0] * 4, plan.shared),
+                make.make_draft(4 * rows, dim), watch)  # fmt: skip
+        before, read = process.memory_info().rss, state.block
+
+        def watched(index: int) -> Block:
+            watch(index)
+            return read(index)
+
+        monkeypatch.setattr(state, "block", watched)
+        provenance = publish(state, plan, make.make_draft(rows * count, dim), watch)
+    assert provenance.rows * dim * 2 > 100e6
+    assert peak[0] - before < 50e6
+
+
+def test_json_is_plain(state: RunState) -> None:
+    """No NaN or infinity, which other languages' parsers refuse."""
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    go(state)
+    raw = (state.dataset / "provenance.json").read_bytes()
+    assert json.loads(raw, parse_constant=refuse)["complete"] is True

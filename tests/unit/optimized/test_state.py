@@ -1,0 +1,195 @@
+"""What a run keeps: read back as stored, refused when damaged or another's."""
+
+import multiprocessing
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from coopt_fl.errors import OutputError
+from coopt_fl.optimized.block import Block
+from coopt_fl.optimized.plan import read_plan, save_plan
+from coopt_fl.optimized.state import RunState, open_state
+from tests.unit.optimized.make import make_block, make_plan
+
+CONFIG = {"seed": 0, "data": {"source": "digits"}, "participants": [{"name": "ann"}]}
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> RunState:
+    with open_state(tmp_path / "out", "key", CONFIG) as state:
+        return state
+
+
+def test_records_and_arrays_come_back(state: RunState) -> None:
+    assert state.record("none") is None and state.arrays("none") is None
+    state.save_record("some", {"a": [1, None, "é"]})
+    assert state.record("some") == {"a": [1, None, "é"]}
+    planted = {"x": np.arange(6, dtype=np.float32).reshape(2, 3), "y": np.array(2.5)}
+    state.save_arrays("below/some", **planted)
+    stored = RunState(state.out).arrays("below/some")
+    assert stored is not None and set(stored) == {"x", "y"}
+    for name, array in planted.items():
+        assert stored[name].dtype == array.dtype and np.array_equal(stored[name], array)
+
+
+def test_seconds_add_up_over_processes(state: RunState) -> None:
+    state.add_seconds("align", 1.5)
+    RunState(state.out).add_seconds("align", 2.0)
+    state.add_seconds("fuse", 1.0)
+    assert state.record("seconds") == {"align": 3.5, "fuse": 1.0}
+
+
+def test_blocks_come_back_and_missing_ones_are_known(state: RunState) -> None:
+    plan = make_plan()
+    planted = make_block(plan, 2, skipped=(int(plan.blocks[2][1]),))
+    state.save_block(2, planted)
+    assert state.missing_blocks(4) == [0, 1, 3]
+    stored = state.block(2)
+    for name in ("ids", "targets", "participants", "skipped"):
+        assert getattr(stored, name).dtype == getattr(planted, name).dtype
+        assert np.array_equal(getattr(stored, name), getattr(planted, name))
+    assert stored.seconds == state.block_seconds(2) == 0.5
+    with pytest.raises(OutputError, match=r"0000003.npz is missing; run the same command again"):
+        state.block(3)
+
+
+def test_no_damage_to_a_block_goes_unseen_or_escapes(state: RunState) -> None:
+    """Every 7th byte flipped, every 41st cut: the same block, or an OutputError."""
+    planted = Block(
+        np.array([3, 9]),
+        np.ones((2, 2), np.float16),
+        np.zeros(2, np.int16),
+        np.array([5]),
+        seconds=1.0,
+    )
+    state.save_block(0, planted)
+    path = state.folder / "blocks" / "0000000.npz"
+    whole = path.read_bytes()
+    flipped = (
+        whole[:at] + bytes([whole[at] ^ 0x41]) + whole[at + 1 :] for at in range(0, len(whole), 7)
+    )
+    cut = (whole[:at] for at in range(0, len(whole), 41))
+    refused = 0
+    for content in [*flipped, *cut]:
+        path.write_bytes(content)
+        try:
+            stored = state.block(0)
+        except OutputError as error:
+            assert "0000000.npz is damaged" in str(error) and "delete that file" in str(error)
+            refused += 1
+        else:
+            assert stored.digest == planted.digest
+            assert np.array_equal(stored.skipped, planted.skipped) and stored.seconds == 1.0
+    assert refused > len(whole) // 41
+
+
+def test_whole_block_with_other_rows_is_damaged(state: RunState) -> None:
+    """An archive that is sound by its own sums, but whose digest is of other rows."""
+    plan = make_plan()
+    block = make_block(plan, 0)
+    state.save_arrays(
+        "blocks/0000000",
+        **{k: getattr(block, k) for k in ("ids", "participants", "skipped")},
+        targets=block.targets[::-1],
+        seconds=np.array(0.0),
+        digest=np.array(block.digest.encode()),
+    )
+    with pytest.raises(OutputError, match="is damaged; delete that file"):
+        state.block(0)
+
+
+def test_damaged_record_is_named(state: RunState) -> None:
+    (state.folder / "plan.json").write_text('{"contributors": [')
+    with pytest.raises(OutputError, match=r"plan\.json is damaged"):
+        state.record("plan")
+
+
+def test_plan_comes_back(state: RunState) -> None:
+    assert read_plan(state) is None
+    plan = make_plan()
+    save_plan(state, plan)
+    stored = read_plan(state)
+    assert stored is not None
+    assert (stored.contributors, stored.owners) == (plan.contributors, plan.owners)
+    assert all(map(np.array_equal, stored.blocks, plan.blocks))
+    assert len(stored.blocks) == len(plan.blocks) == 7
+    assert np.array_equal(stored.shared, plan.shared)
+    shards = [stored.shard(name) for name in ("ann", "bob")]
+    assert sorted(np.concatenate(shards)) == list(range(50))
+    assert [stored.rows_of(name) for name in ("ann", "bob")] == [len(shard) for shard in shards]
+    assert stored.blocks_of("bob") == [1, 3, 5]
+
+
+def test_same_key_resumes_and_sweeps_leftovers(state: RunState) -> None:
+    state.save_record("some", 1)
+    leftover = state.folder / "blocks" / ".0000001.npz.7.tmp"
+    leftover.parent.mkdir(exist_ok=True)
+    leftover.write_bytes(b"half")
+    with open_state(state.out, "key", CONFIG) as again:
+        assert again.record("some") == 1
+    assert not leftover.exists()
+
+
+def test_other_key_is_refused_with_what_changed(state: RunState) -> None:
+    other = {"seed": 1, "data": {"source": "digits"}, "participants": [{"name": "bob"}], "new": 2}
+    with pytest.raises(OutputError) as caught, open_state(state.out, "other", other):
+        pass
+    message = str(caught.value)
+    for part in ("seed: 0 there, 1 here", "participants.0.name: ann there, bob here", "new: None"):
+        assert part in message
+    assert "source" not in message and "another --out" in message
+    with pytest.raises(OutputError, match="the data differ"), open_state(state.out, "x", CONFIG):
+        pass
+
+
+def test_foreign_folder_and_file_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with (
+        pytest.raises(OutputError, match="is not empty and holds no run"),
+        open_state(tmp_path, "key", CONFIG),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == [tmp_path / "thesis.tex"]
+    with (
+        pytest.raises(OutputError, match=r"cannot create .* --out"),
+        open_state(tmp_path / "thesis.tex", "key", CONFIG),
+    ):
+        pass
+
+
+def test_unwritable_folder_is_refused(state: RunState, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with (
+        pytest.raises(OutputError, match=r"cannot write in .*Permission denied"),
+        open_state(state.out, "key", CONFIG),
+    ):
+        pass
+
+
+def hold(out: Path, pipe: Connection) -> None:
+    with open_state(out, "key", CONFIG):
+        pipe.send("held")
+        pipe.recv()
+
+
+def test_folder_in_use_is_refused_until_its_holder_ends(tmp_path: Path) -> None:
+    here, there = multiprocessing.Pipe()
+    holder = multiprocessing.get_context("fork").Process(target=hold, args=(tmp_path, there))
+    holder.start()
+    try:
+        assert here.recv() == "held"
+        with (
+            pytest.raises(OutputError, match="in use by another process"),
+            open_state(tmp_path, "key", CONFIG),
+        ):
+            pass
+    finally:
+        holder.kill()
+        holder.join()
+    with open_state(tmp_path, "key", CONFIG) as state:  # the lock died with its holder
+        assert state.record("run")["key"] == "key"

@@ -1,0 +1,198 @@
+"""Every tampering is caught, also by one who mends the sums above it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from coopt_fl.errors import VerificationError
+from coopt_fl.optimized.block import dataset_digest
+from coopt_fl.optimized.verify import verify
+from tests.unit.optimized.make import DIM, SKIPPED, edit, sha256
+from tests.unit.optimized.test_block import defined
+
+PART = "data/part-00001.parquet"
+
+
+def problems(dataset: Path) -> str:
+    return "\n".join(verify(dataset)[1])
+
+
+def rewrite(dataset: Path, change: Callable[[pa.Table], pa.Table], group: int = 1) -> None:
+    """Change one row group of PART, which holds blocks 3 to 5, and mend the file's sum."""
+    path = dataset / PART
+    with pq.ParquetFile(path) as file:
+        groups = [file.read_row_group(k) for k in range(file.num_row_groups)]
+    groups[group] = change(groups[group])
+    with pq.ParquetWriter(path, groups[group].schema) as writer:
+        for table in groups:
+            writer.write_table(table.cast(groups[group].schema))
+    edit(dataset, lambda p: p["files"][1].update(sha256=sha256(path)))
+
+
+def mend(dataset: Path, *, total: bool = True) -> None:
+    """Recompute the digest of each block of PART from the file, and the dataset's."""
+    value = json.loads((dataset / "provenance.json").read_bytes())
+    with pq.ParquetFile(dataset / PART) as file:
+        for k in range(file.num_row_groups):
+            rows = file.read_row_group(k).to_pydict()
+            digest = defined(rows["id"], rows["target"], rows["participant"])
+            value["block_digests"][3 + k] = digest
+    if total:
+        value["digest"] = dataset_digest(value["block_digests"])
+    (dataset / "provenance.json").write_text(json.dumps(value))
+
+
+def column(table: pa.Table, name: str, change: Callable[[list[Any]], list[Any]]) -> pa.Table:
+    place = table.schema.names.index(name)
+    field = table.schema.field(place)
+    return table.set_column(place, field, pa.array(change(table[name].to_pylist()), field.type))
+
+
+def test_untouched_dataset_is_right(finished: Path) -> None:
+    provenance, found = verify(finished / "dataset")
+    assert found == []
+    assert provenance.rows == 48
+
+
+def test_any_flipped_byte(dataset: Path) -> None:
+    path = dataset / PART
+    whole = path.read_bytes()
+    for at in np.random.default_rng(0).integers(0, len(whole), 25).tolist():
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        assert "part-00001.parquet has changed" in problems(dataset)
+
+
+@pytest.mark.parametrize("at", [*np.linspace(0, 0.97, 30).tolist(), 0.999])
+def test_flipped_byte_under_a_mended_sum_is_named_or_harmless(at: float, dataset: Path) -> None:
+    """Whatever Arrow makes of it, no exception escapes; a byte that counts is caught."""
+    path = dataset / PART
+    before, whole = pq.read_table(path), bytearray(path.read_bytes())
+    whole[int(at * len(whole))] ^= 1
+    path.write_bytes(whole)
+    edit(dataset, lambda p: p["files"][1].update(sha256=sha256(path)))
+    found = problems(dataset)
+    if not found:
+        assert pq.read_table(path).equals(before)
+    if at == 0.999:  # the magic at the end, which every reader checks
+        assert "part-00001.parquet is not readable" in found
+
+
+def test_missing_and_extra_files(dataset: Path) -> None:
+    (dataset / PART).rename(dataset / "data/part-00007.parquet")
+    found = problems(dataset)
+    assert "part-00001.parquet is missing" in found
+    assert "part-00007.parquet is not in the provenance; remove it" in found
+
+
+def test_swapped_rows_and_swapped_targets(dataset: Path) -> None:
+    order = [1, 0, *range(2, 8)]
+    rewrite(dataset, lambda t: t.take(order[: len(t)]))
+    assert "block 4 has another digest" in problems(dataset)
+    assert "block 4 does not have its ids in ascending order" in problems(dataset)
+
+
+def test_swapped_targets(dataset: Path) -> None:
+    rewrite(dataset, lambda t: column(t, "target", lambda v: [v[1], v[0], *v[2:]]))
+    assert problems(dataset).endswith("block 4 has another digest than its provenance says")
+    mend(dataset, total=False)
+    assert problems(dataset) == "the dataset digest is not that of the block digests"
+
+
+@pytest.mark.parametrize("which", ["digest", "block"])
+def test_edited_digest(which: str, dataset: Path) -> None:
+    def change(p: dict[str, Any]) -> None:
+        if which == "digest":
+            p["digest"] = "0" * 64
+        else:
+            p["block_digests"][0] = "0" * 64
+
+    edit(dataset, change)
+    assert "the dataset digest is not that of the block digests" in problems(dataset)
+    assert ("block 0 has another digest" in problems(dataset)) == (which == "block")
+
+
+def test_repeated_id(dataset: Path) -> None:
+    taken = pq.read_table(dataset / "data/part-00000.parquet")["id"][0].as_py()
+    rewrite(dataset, lambda t: column(t, "id", lambda v: sorted([taken, *v[1:]])))
+    mend(dataset)
+    repeated, uncovered = problems(dataset).splitlines()
+    assert repeated == "1 rows repeat an id"
+    assert uncovered == "49 of the source's 50 ids are accounted for"
+
+
+@pytest.mark.parametrize(("foreign", "place"), [(50, -1), (10**6, -1), (-1, 0)])
+def test_id_that_the_source_does_not_have(foreign: int, place: int, dataset: Path) -> None:
+    def replace(ids: list[int]) -> list[int]:
+        ids[place] = foreign
+        return ids
+
+    rewrite(dataset, lambda t: column(t, "id", replace))
+    mend(dataset)
+    assert f"id {foreign} is not of the source, which has ids 0 to 49" in problems(dataset)
+    assert "49 of the source's 50 ids are accounted for" in problems(dataset)
+
+
+def test_skipped_ids_that_are_hidden_there_or_foreign(dataset: Path) -> None:
+    edit(dataset, lambda p: p.update(skipped=[SKIPPED[0]]))
+    assert problems(dataset) == "49 of the source's 50 ids are accounted for"
+    edit(dataset, lambda p: p.update(skipped=[*SKIPPED, 3]))
+    assert problems(dataset) == "1 ids are both there and listed as skipped"
+    edit(dataset, lambda p: p.update(skipped=[SKIPPED[0], 77]))
+    assert "id 77 is not of the source" in problems(dataset)
+
+
+@pytest.mark.parametrize("who", [2, 30_000, -2])
+def test_contributor_that_is_not_listed(who: int, dataset: Path) -> None:
+    rewrite(dataset, lambda t: column(t, "participant", lambda v: [who, *v[1:]]))
+    mend(dataset)
+    assert problems(dataset).endswith("block 4 names a contributor that is not listed")
+
+
+def test_merged_rows_have_contributor_minus_one(dataset: Path) -> None:
+    rewrite(dataset, lambda t: column(t, "participant", lambda v: [-1] * len(v)))
+    mend(dataset)
+    assert problems(dataset) == ""
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_targets_that_are_not_finite(number: float, dataset: Path) -> None:
+    rewrite(dataset, lambda t: column(t, "target", lambda v: [[number] * DIM, *v[1:]]))
+    mend(dataset)
+    assert problems(dataset).endswith("block 4 holds targets that are not finite")
+
+
+def test_row_counts_that_do_not_fit(dataset: Path) -> None:
+    edit(dataset, lambda p: p["files"][1].update(rows=7))
+    assert "rows, its provenance says 7" in problems(dataset)
+    edit(dataset, lambda p: p.update(rows=7))
+    assert "48 rows, its provenance says 7" in problems(dataset)
+    edit(dataset, lambda p: p["block_rows"].__setitem__(4, 7))
+    assert "block 4 has 8 rows, its provenance says 7" in problems(dataset)
+
+
+def test_dropped_row_group(dataset: Path) -> None:
+    rewrite(dataset, lambda t: t.slice(0, 0))
+    assert "part-00001.parquet holds" in problems(dataset)
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.float32(), DIM), pa.list_(pa.float16())])
+def test_other_columns(kind: pa.DataType, dataset: Path) -> None:
+    """Rows of the same values, in a type that the readers of others do not expect."""
+
+    def change(table: pa.Table) -> pa.Table:
+        values = pa.array(table["target"].to_pylist(), kind)
+        return table.set_column(1, pa.field("target", kind, nullable=False), values)
+
+    rewrite(dataset, change)
+    assert "part-00001.parquet has columns id int64, target" in problems(dataset)
+
+
+def test_no_dataset_at_all(tmp_path: Path) -> None:
+    with pytest.raises(VerificationError, match="holds no finished optimized dataset"):
+        verify(tmp_path)
