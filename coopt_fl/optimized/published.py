@@ -15,6 +15,8 @@ from coopt_fl.optimized.provenance import DataFile, Provenance
 Rows = tuple[NDArray[np.int64], NDArray[np.float16], NDArray[np.int16]]
 """ids (R,), targets (R, n) and participants (R,) of one block."""
 
+_UNREADABLE = (pa.ArrowException, OSError, ValueError)  # ValueError: a column's name is no UTF-8
+
 
 def schema(dim: int) -> pa.Schema:
     """Return the columns of a published file; ``dim`` is n."""
@@ -58,7 +60,7 @@ def row_groups(path: Path, dim: int) -> Iterator[Rows]:
                 raise VerificationError(f"{path} has columns {found}; copy it again")
             for group in range(file.num_row_groups):
                 yield _rows(file.read_row_group(group), dim)
-    except (pa.ArrowException, OSError) as error:
+    except _UNREADABLE as error:
         raise VerificationError(f"{path} is not readable: {error}") from None
 
 
@@ -66,7 +68,7 @@ def count_groups(path: Path) -> int:
     """Return how many row groups a published file has; VerificationError where unreadable."""
     try:
         return int(pq.read_metadata(path).num_row_groups)
-    except (pa.ArrowException, OSError) as error:
+    except _UNREADABLE as error:
         raise VerificationError(f"{path} is not readable: {error}") from None
 
 

@@ -1,8 +1,6 @@
 """From blocks to files: what is written, in which order, and what a failure leaves."""
 
-import errno
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +10,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from coopt_fl.config import to_dict
-from coopt_fl.errors import OutputError
 from coopt_fl.optimized import publish as publish_module
 from coopt_fl.optimized.block import Block
 from coopt_fl.optimized.plan import Plan, save_plan
@@ -107,72 +104,6 @@ def test_manifest_is_written_last(state: RunState, monkeypatch: pytest.MonkeyPat
 def test_same_blocks_give_the_same_bytes(state: RunState) -> None:
     first, second = go(state), go(state)
     assert first == second
-
-
-@pytest.mark.parametrize("survivors", [0, 1, 2, 3, 4])
-def test_death_between_files_leaves_no_manifest_and_is_made_good(
-    survivors: int, state: RunState, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It ends after so many files got their names; the last of five is the manifest."""
-    replace, done = Path.replace, []
-
-    def mortal(self: Path, to: Path) -> Path:
-        if len(done) == survivors:
-            raise KeyboardInterrupt
-        done.append(to)
-        return replace(self, to)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Path, "replace", mortal)
-        go(state)
-    assert len(done) == survivors
-    assert not (state.dataset / "provenance.json").exists()
-    assert go(state).complete
-    assert verify(state.dataset)[1] == []
-
-
-def test_full_disk_keeps_earlier_files(state: RunState, monkeypatch: pytest.MonkeyPatch) -> None:
-    fsync, left = os.fsync, [2]
-
-    def full(handle: int) -> None:
-        if left[0] == 0:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        left[0] -= not Path(f"/proc/self/fd/{handle}").is_dir()
-        fsync(handle)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full)
-        with pytest.raises(OutputError, match=r"part-0000[12].*No space left.*what was finished"):
-            go(state)
-    kept = sorted((state.dataset / "data").iterdir())
-    assert kept and all(path.suffix == ".parquet" for path in kept)
-    assert sum(pq.read_metadata(path).num_rows for path in kept) > 0
-    assert not (state.dataset / "provenance.json").exists()
-    assert state.missing_blocks(7) == []
-    go(state)
-    assert verify(state.dataset)[1] == []
-
-
-def test_nothing_of_an_earlier_publication_survives(state: RunState) -> None:
-    """A block was made anew with other targets, as on another device, and there were more files."""
-    before = go(state)
-    (state.dataset / "data/part-00009.parquet").write_bytes(b"of an earlier cut")
-    (state.dataset / "data/.part-00000.parquet.1.tmp").write_bytes(b"half")
-    block = state.block(4)
-    state.save_block(4, Block(block.ids, block.targets + 1, block.participants, block.skipped, 1.0))
-    after = go(state)
-    assert [a == b for a, b in zip(before.block_digests, after.block_digests, strict=True)] == [
-        index != 4 for index in range(7)
-    ]
-    assert verify(state.dataset)[1] == []
-    assert len(list((state.dataset / "data").iterdir())) == 3
-
-
-def test_missing_block_stops_it(state: RunState) -> None:
-    (state.folder / "blocks/0000005.npz").unlink()
-    with pytest.raises(OutputError, match=r"0000005\.npz is missing; run the same command again"):
-        go(state)
-    assert not (state.dataset / "provenance.json").exists()
 
 
 def test_blocks_of_which_all_images_are_unreadable(tmp_path: Path) -> None:

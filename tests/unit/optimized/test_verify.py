@@ -1,86 +1,22 @@
 """Every tampering is caught, also by one who mends the sums above it."""
 
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from coopt_fl.errors import VerificationError
-from coopt_fl.optimized.block import dataset_digest
 from coopt_fl.optimized.verify import verify
-from tests.unit.optimized.make import DIM, SKIPPED, edit, sha256
-from tests.unit.optimized.test_block import defined
-
-PART = "data/part-00001.parquet"
-
-
-def problems(dataset: Path) -> str:
-    return "\n".join(verify(dataset)[1])
-
-
-def rewrite(dataset: Path, change: Callable[[pa.Table], pa.Table], group: int = 1) -> None:
-    """Change one row group of PART, which holds blocks 3 to 5, and mend the file's sum."""
-    path = dataset / PART
-    with pq.ParquetFile(path) as file:
-        groups = [file.read_row_group(k) for k in range(file.num_row_groups)]
-    groups[group] = change(groups[group])
-    with pq.ParquetWriter(path, groups[group].schema) as writer:
-        for table in groups:
-            writer.write_table(table.cast(groups[group].schema))
-    edit(dataset, lambda p: p["files"][1].update(sha256=sha256(path)))
-
-
-def mend(dataset: Path, *, total: bool = True) -> None:
-    """Recompute the digest of each block of PART from the file, and the dataset's."""
-    value = json.loads((dataset / "provenance.json").read_bytes())
-    with pq.ParquetFile(dataset / PART) as file:
-        for k in range(file.num_row_groups):
-            rows = file.read_row_group(k).to_pydict()
-            digest = defined(rows["id"], rows["target"], rows["participant"])
-            value["block_digests"][3 + k] = digest
-    if total:
-        value["digest"] = dataset_digest(value["block_digests"])
-    (dataset / "provenance.json").write_text(json.dumps(value))
-
-
-def column(table: pa.Table, name: str, change: Callable[[list[Any]], list[Any]]) -> pa.Table:
-    place = table.schema.names.index(name)
-    field = table.schema.field(place)
-    return table.set_column(place, field, pa.array(change(table[name].to_pylist()), field.type))
+from tests.unit.optimized.make import DIM, SKIPPED, edit
+from tests.unit.optimized.tamper import PART, column, mend, problems, rewrite
 
 
 def test_untouched_dataset_is_right(finished: Path) -> None:
     provenance, found = verify(finished / "dataset")
     assert found == []
     assert provenance.rows == 48
-
-
-def test_any_flipped_byte(dataset: Path) -> None:
-    path = dataset / PART
-    whole = path.read_bytes()
-    for at in np.random.default_rng(0).integers(0, len(whole), 25).tolist():
-        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
-        assert "part-00001.parquet has changed" in problems(dataset)
-
-
-@pytest.mark.parametrize("at", [*np.linspace(0, 0.97, 30).tolist(), 0.999])
-def test_flipped_byte_under_a_mended_sum_is_named_or_harmless(at: float, dataset: Path) -> None:
-    """Whatever Arrow makes of it, no exception escapes; a byte that counts is caught."""
-    path = dataset / PART
-    before, whole = pq.read_table(path), bytearray(path.read_bytes())
-    whole[int(at * len(whole))] ^= 1
-    path.write_bytes(whole)
-    edit(dataset, lambda p: p["files"][1].update(sha256=sha256(path)))
-    found = problems(dataset)
-    if not found:
-        assert pq.read_table(path).equals(before)
-    if at == 0.999:  # the magic at the end, which every reader checks
-        assert "part-00001.parquet is not readable" in found
 
 
 def test_missing_and_extra_files(dataset: Path) -> None:

@@ -1,0 +1,91 @@
+"""One run to a directory, one process to a run."""
+
+import multiprocessing
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+
+from coopt_fl.errors import OutputError
+from coopt_fl.optimized.state import RunState, open_state
+
+CONFIG = {"seed": 0, "data": {"source": "digits"}, "participants": [{"name": "ann"}]}
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> RunState:
+    with open_state(tmp_path / "out", "key", CONFIG) as state:
+        return state
+
+
+def test_same_key_resumes_and_sweeps_leftovers(state: RunState) -> None:
+    state.save_record("some", 1)
+    leftover = state.folder / "blocks" / ".0000001.npz.7.tmp"
+    leftover.parent.mkdir(exist_ok=True)
+    leftover.write_bytes(b"half")
+    with open_state(state.out, "key", CONFIG) as again:
+        assert again.record("some") == 1
+    assert not leftover.exists()
+
+
+def test_other_key_is_refused_with_what_changed(state: RunState) -> None:
+    other = {"seed": 1, "data": {"source": "digits"}, "participants": [{"name": "bob"}], "new": 2}
+    with pytest.raises(OutputError) as caught, open_state(state.out, "other", other):
+        pass
+    message = str(caught.value)
+    for part in ("seed: 0 there, 1 here", "participants.0.name: ann there, bob here", "new: None"):
+        assert part in message
+    assert "source" not in message and "another --out" in message
+    with pytest.raises(OutputError, match="the data differ"), open_state(state.out, "x", CONFIG):
+        pass
+
+
+def test_foreign_folder_and_file_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with (
+        pytest.raises(OutputError, match="is not empty and holds no run"),
+        open_state(tmp_path, "key", CONFIG),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == [tmp_path / "thesis.tex"]
+    with (
+        pytest.raises(OutputError, match=r"cannot create .* --out"),
+        open_state(tmp_path / "thesis.tex", "key", CONFIG),
+    ):
+        pass
+
+
+def test_unwritable_folder_is_refused(state: RunState, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with (
+        pytest.raises(OutputError, match=r"cannot write in .*Permission denied"),
+        open_state(state.out, "key", CONFIG),
+    ):
+        pass
+
+
+def hold(out: Path, pipe: Connection) -> None:
+    with open_state(out, "key", CONFIG):
+        pipe.send("held")
+        pipe.recv()
+
+
+def test_folder_in_use_is_refused_until_its_holder_ends(tmp_path: Path) -> None:
+    here, there = multiprocessing.Pipe()
+    holder = multiprocessing.get_context("fork").Process(target=hold, args=(tmp_path, there))
+    holder.start()
+    try:
+        assert here.recv() == "held"
+        with (
+            pytest.raises(OutputError, match="in use by another process"),
+            open_state(tmp_path, "key", CONFIG),
+        ):
+            pass
+    finally:
+        holder.kill()
+        holder.join()
+    with open_state(tmp_path, "key", CONFIG) as state:  # the lock died with its holder
+        assert state.record("run")["key"] == "key"
