@@ -4,6 +4,7 @@ The libraries retry an unreachable hub for about a minute, or wait for it withou
 first turns that into one sentence within seconds.
 """
 
+import http.client
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -63,6 +64,6 @@ def answers(url: str) -> bool:
         urllib.request.urlopen(request, timeout=_TIMEOUT).close()
     except urllib.error.HTTPError:
         return True
-    except OSError:
+    except (OSError, http.client.HTTPException):
         return False
     return True

@@ -70,6 +70,11 @@ def _named(spec: str) -> Iterator[None]:
         yield
     except CooptError as error:
         raise PriorError(f"prior {spec!r}: {error}") from error
+    except torch.OutOfMemoryError as error:
+        raise PriorError(
+            f"prior {spec!r} does not fit into the GPU's memory; lower simulation.actors or "
+            "choose a smaller prior"
+        ) from error
     except Exception as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise PriorError(f"prior {spec!r} cannot be loaded: {reason}") from error

@@ -66,12 +66,14 @@ def nearest(word: str, words: Iterable[str]) -> str:
 
 
 def _parse_options(spec: str, scheme: str, tail: str) -> dict[str, int]:
-    options = {}
+    options: dict[str, int] = {}
     for part in filter(None, tail.split("&")):
         key, _, value = part.partition("=")
         if key not in _OPTIONS[scheme]:
             known = ", ".join(sorted(_OPTIONS[scheme])) or "none"
             raise PriorError(f"prior {spec!r}: no option {key!r}; {scheme} has: {known}")
+        if key in options:
+            raise PriorError(f"prior {spec!r}: {key} is given twice; give it once")
         least = 1 if key == "size" else 0
         if not value.isdecimal() or int(value) < least:
             raise PriorError(f"prior {spec!r}: {key} must be a whole number from {least} on")

@@ -39,7 +39,9 @@ def check(spec: PriorSpec) -> None:
         hub.require(_weights(config))
     elif not Path(tag).is_file():
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(arch)) or "none"
-        raise PriorError(f"{tag!r} is neither a file nor a tag of {arch}; its tags are {tags}")
+        wrong = f"{tag!r} is neither a file nor a tag of {arch}"
+        missing = f"a tag is missing: write open_clip:{arch}/TAG"
+        raise PriorError(f"{wrong if tag else missing}; its tags are {tags}")
 
 
 def load(spec: PriorSpec) -> tuple[nn.Module, Preprocess]:

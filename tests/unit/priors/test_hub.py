@@ -12,7 +12,10 @@ from coopt_fl.priors import hub
 
 class Refusing(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
-        self.send_error(403)
+        if self.path.startswith("/nonsense"):
+            self.wfile.write(b"this is not HTTP\r\n\r\n")
+        else:
+            self.send_error(403)
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -37,6 +40,11 @@ def silent(server: str) -> str:
 
 def test_a_host_that_answers_at_all_is_left_to_the_library(server: str, tmp_path: Path) -> None:
     hub.require(hub.at_url(f"{server}/weights.pth", tmp_path))
+
+
+def test_a_host_that_talks_nonsense_does_not_answer(server: str, tmp_path: Path) -> None:
+    with pytest.raises(PriorError, match="cannot be reached"):
+        hub.require(hub.at_url(f"{server}/nonsense.pth", tmp_path))
 
 
 def test_a_host_that_does_not_answer_says_what_to_copy(silent: str, tmp_path: Path) -> None:

@@ -101,3 +101,10 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
 def test_a_resize_mode_that_we_do_not_have_is_refused() -> None:
     with pytest.raises(PriorError, match=r"resize mode 'squash'.*centre crop"):
         load_prior("open_clip:ViT-B-16-SigLIP/webli")
+
+
+def test_a_missing_tag_is_asked_for() -> None:
+    with pytest.raises(
+        PriorError, match=r"a tag is missing: write open_clip:ViT-B-32/TAG; its tags are openai"
+    ):
+        load_prior("open_clip:ViT-B-32")

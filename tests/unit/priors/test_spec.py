@@ -52,6 +52,7 @@ def test_an_unknown_scheme_names_the_nearest() -> None:
         ("random:resnet18?size=0", "size must be a whole number from 1 on"),
         ("random:resnet18?size=-4", "size must be a whole number from 1 on"),
         ("random:resnet18?size=big", "size must be a whole number from 1 on"),
+        ("random:resnet18?size=4&size=8", "size is given twice"),
         ("random:resnet18?seed", "seed must be a whole number from 0 on"),
     ],
 )

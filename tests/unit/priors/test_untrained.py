@@ -78,3 +78,12 @@ def test_trivial_needs_a_width(dim: str) -> None:
 def test_an_impossible_device_is_one_sentence() -> None:
     with pytest.raises(PriorError, match=r"prior 'trivial:8' cannot be loaded: .+"):
         load_prior("trivial:8", device="cuda:99")
+
+
+def test_too_little_memory_on_the_gpu_says_what_to_lower(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(spec: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("coopt_fl.priors.schemes.trivial.load", exhausted)
+    with pytest.raises(PriorError, match=r"trivial:8.*lower simulation\.actors"):
+        load_prior("trivial:8")
