@@ -1,4 +1,4 @@
-"""The columns of a dataset as ``.npy`` files, which open at once and share memory."""
+"""The columns of a dataset as ``.npy`` files, which open at once; targets are mapped, not read."""
 
 import os
 from contextlib import ExitStack
@@ -17,7 +17,7 @@ COLUMNS = {"ids": "<i8", "targets": "<f2", "participants": "<i2"}
 
 
 def mapped(folder: Path, provenance: Provenance) -> Rows:
-    """Map the columns; the first time, verify the published files and build the maps of them.
+    """Open the columns; the first time, verify the published files and build the maps of them.
 
     They are in ``.cache`` of the dataset, or in the per-user cache where that is read-only.
 
@@ -50,7 +50,7 @@ def _open(cache: Path, provenance: Provenance) -> Rows:
 
 
 def _one(path: Path, kind: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    column: NDArray[Any] = np.load(path, mmap_mode="r")
+    column: NDArray[Any] = np.load(path, mmap_mode="r" if len(shape) > 1 else None)
     if (column.dtype, column.shape) != (kind, shape):
         raise ValueError(f"{path} is of another dataset")
     return column

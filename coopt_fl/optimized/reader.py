@@ -85,7 +85,7 @@ def load(path: str | Path, *, mmap: bool = False) -> OptimizedDataset:
 
     Args:
         path: what ``coopt run --out DIR`` wrote: ``DIR`` or ``DIR/dataset``.
-        mmap: map the columns from ``.npy`` files, built of verified files at the first use.
+        mmap: map the targets from a ``.npy`` file, built of verified files at the first use.
 
     Raises:
         VerificationError: there is no finished dataset, or a file is not what the manifest says.

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torchvision import datasets
 
 from coopt_fl.data import open_source
+from coopt_fl.data.downloads import address, present
 from coopt_fl.data.labels import open_labels
 from coopt_fl.errors import DataError
 from coopt_fl.schema import DataConfig
@@ -77,6 +78,7 @@ def test_cifar(
     assert np.array_equal(torch.stack(test.read(test.ids)), planes(batches).reshape(-1, 3, 32, 32))
     wanted = [(b + k) % 10 for b in range(batches) for k in range(ROWS)]
     assert open_labels(data, "train").tolist() == wanted
+    assert present(data)
     data.limit = 3
     assert (len(open_source(data)), open_labels(data, "train").tolist()) == (3, wanted[:3])
 
@@ -116,6 +118,7 @@ def test_offline_says_what_to_fetch_and_where_to_put_it(
     places = {str(tmp_path / "mine"): tmp_path / "mine", None: cache}
     below = "FashionMNIST/raw" if source == "fashion_mnist" else ""
     for root, folder in places.items():
+        assert not present(DataConfig(source=source, root=root))
         with pytest.raises(DataError, match=r"fetch .* by hand, put it into") as caught:
             open_source(DataConfig(source=source, root=root))
         assert str(folder / below) in str(caught.value)
@@ -127,3 +130,19 @@ def test_damaged_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     write(tmp_path / "cifar-10-batches-py/data_batch_3", b"torn")
     with pytest.raises(DataError, match="cifar10 is not in"):
         open_source(DataConfig(source="cifar10", root=str(tmp_path)))
+
+
+@pytest.mark.parametrize("source", ["cifar10", "cifar100", "fashion_mnist"])
+def test_address_is_where_a_download_begins(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def refuse(request: urllib.request.Request, *_: object, **__: object) -> None:
+        asked.append(request.full_url)
+        raise urllib.error.URLError("refused")
+
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    with pytest.raises(DataError):
+        open_source(DataConfig(source=source, root=str(tmp_path)))
+    assert asked and asked[0].startswith(address(source))
