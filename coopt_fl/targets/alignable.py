@@ -80,7 +80,8 @@ def _gram(x: Matrix) -> Matrix:
         return np.zeros((len(x), len(x)))
     centred /= np.abs(centred).max()
     gram: Matrix = centred @ centred.T
-    return gram * (len(x) / np.trace(gram))
+    gram *= len(x) / np.trace(gram)
+    return gram
 
 
 def _orders(rows: int, permutations: int, seed: int) -> list[NDArray[np.int64]]:
@@ -120,7 +121,8 @@ def _r2s(losses: list[Matrix], gram: Matrix, orders: list[NDArray[np.int64]]) ->
     for order in orders:
         permuted = gram[order][:, order]
         left.append([float(np.vdot(loss, permuted)) for loss in losses])
-    return 1 - np.asarray(left).T / variance
+    r2: Matrix = 1 - np.array(left, np.float64).T / variance
+    return r2
 
 
 def _judge(r2s: Matrix) -> Alignability:

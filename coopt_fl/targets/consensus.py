@@ -52,4 +52,5 @@ def _vote(x: Matrix) -> Matrix:
         raise PriorError(
             "a prior's features are the same for every sample: leave it out of the consensus"
         )
-    return centred / (root_mean_square(centred) * x.shape[1] ** 0.5)
+    vote: Matrix = centred / (root_mean_square(centred) * x.shape[1] ** 0.5)
+    return vote

@@ -47,8 +47,8 @@ def random_orthonormal(m: int, n: int, seed: int) -> Matrix:
     """Return a uniformly random (m, n) matrix with orthonormal columns (rows if m < n)."""
     rng = np.random.default_rng(seed)
     q, r = np.linalg.qr(rng.standard_normal((max(m, n), min(m, n))))
-    q = q * np.sign(np.diagonal(r))
-    return q if m >= n else q.T
+    basis: Matrix = q * np.sign(np.diagonal(r))
+    return basis if m >= n else basis.T
 
 
 def principal_axes(x: Matrix, dim: int) -> Matrix:
@@ -65,7 +65,8 @@ def principal_scores(x: Matrix, dim: int) -> Matrix:
     if len(x) > x.shape[1]:
         return x @ principal_axes(x, dim)
     values, vectors = _top_eigh(x @ x.T, dim)
-    return vectors * np.sqrt(values.clip(min=0))
+    scores: Matrix = vectors * np.sqrt(values.clip(min=0))
+    return scores
 
 
 def root_mean_square(x: Matrix) -> float:

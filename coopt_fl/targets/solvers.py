@@ -37,7 +37,7 @@ def ridge(source: Matrix, target: Matrix, seed: int) -> Affine:
 
 def lstsq(source: Matrix, target: Matrix, seed: int) -> Affine:
     """Least squares of minimum norm, the textbook's answer: blows up where S is near m."""
-    return affine(source, target, lambda x, y: np.linalg.lstsq(x, y, rcond=None)[0])
+    return affine(source, target, _lstsq_weight)
 
 
 def procrustes(source: Matrix, target: Matrix, seed: int) -> Affine:
@@ -107,6 +107,11 @@ def _best_strength(values: Matrix, moments: Matrix, dual: bool, rows: int, total
     residual = outside + (shrink * shrink) @ energy
     freedom = rows - 1 - len(values) + shrink.sum(axis=1)
     return float(strengths[np.argmin(residual / (freedom * freedom))])
+
+
+def _lstsq_weight(x: Matrix, y: Matrix) -> Matrix:
+    weight: Matrix = np.linalg.lstsq(x, y, rcond=None)[0].astype(np.float64, copy=False)
+    return weight
 
 
 def _procrustes_weight(x: Matrix, y: Matrix) -> Matrix:

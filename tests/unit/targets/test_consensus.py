@@ -1,0 +1,69 @@
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from sklearn.decomposition import PCA
+
+from coopt_fl.errors import ConfigError, PriorError
+from coopt_fl.targets import consensus_targets
+
+
+def votes(priors: list[np.ndarray]) -> np.ndarray:
+    centred = [x - x.mean(axis=0) for x in priors]
+    norms = [np.sqrt((x**2).sum(axis=1).mean()) for x in centred]
+    return np.concatenate([x / norm for x, norm in zip(centred, norms, strict=True)], axis=1)
+
+
+@pytest.mark.parametrize("rows", [16, 60])  # both forms: fewer rows than all widths, and more
+def test_is_the_pca_of_everyones_scaled_features(latent: Callable, rows: int) -> None:
+    world = latent(rows)
+    priors = [100 * world.seen(12) + 7, 0.01 * world.seen(20), world.seen(5)]
+    targets = consensus_targets([torch.from_numpy(priors[0]), *priors[1:]], 6)
+    expected = PCA(6, svd_solver="full").fit_transform(votes(priors))
+    expected /= np.sqrt((expected**2).mean())
+    expected *= np.sign((expected * targets).sum(axis=0))
+    np.testing.assert_allclose(targets, expected, atol=2e-5)
+    assert targets.dtype == np.float32
+
+
+def test_every_prior_has_one_vote_whatever_its_scale_width_and_mean(latent: Callable) -> None:
+    world = latent(40)
+    one, two = world.seen(9), world.seen(9)
+    plain = consensus_targets([one, two], 5)
+    louder = consensus_targets([1000 * one - 50, two], 5)
+    wider = consensus_targets([np.concatenate([one, one, one], axis=1), two], 5)
+    for other in (louder, wider):
+        signs = np.sign((plain * other).sum(axis=0))
+        np.testing.assert_allclose(other * signs, plain, atol=1e-4)
+
+
+def test_what_all_priors_see_is_nearer_to_the_truth_than_what_one_sees(latent: Callable) -> None:
+    """Each prior's noise is its own, so it averages out."""
+    world = latent(300, dim=4)
+    priors = [world.seen(30, noise=1.5) for _ in range(5)]
+
+    def explained(targets: np.ndarray) -> float:
+        q = np.linalg.qr(targets - targets.mean(axis=0))[0]
+        z = world.z - world.z.mean(axis=0)
+        return float(((q.T @ z) ** 2).sum() / (z**2).sum())
+
+    alone = max(explained(PCA(4).fit_transform(x)) for x in priors)
+    assert explained(consensus_targets(priors, 4)) > alone + 0.1
+
+
+def test_refuses_what_has_no_consensus(latent: Callable) -> None:
+    world = latent(11)
+    one, two = world.seen(4), world.seen(3)
+    with pytest.raises(ConfigError, match=r"2 x targets\.dim = 12, not 11"):
+        consensus_targets([one, two], 6)
+    with pytest.raises(ConfigError, match="all priors' widths together, 3"):
+        consensus_targets([two], 4)
+    with pytest.raises(PriorError, match="same samples"):
+        consensus_targets([one, two[:10]], 2)
+    for level in (0.0, 0.1):
+        with pytest.raises(PriorError, match="same for every sample"):
+            consensus_targets([one, np.full((11, 3), level, np.float32)], 2)
+    two[5, 1] = np.inf
+    with pytest.raises(PriorError, match="row 5"):
+        consensus_targets([one, two], 2)
