@@ -126,9 +126,19 @@ class Participant:
         )
 
     def run(self, work: Callable[[], R]) -> R:
-        """Do ``work`` with the task's threads and determinism."""
-        with compute(self.task.threads, self.task.deterministic):
-            return work()
+        """Do ``work`` with the task's threads and determinism.
+
+        Raises:
+            PriorError: the GPU's memory does not suffice.
+        """
+        try:
+            with compute(self.task.threads, self.task.deterministic):
+                return work()
+        except torch.OutOfMemoryError:
+            raise PriorError(
+                f"{self.prior_name} with batches of {self.task.batch_size} does not fit on the "
+                "GPU: lower optimize.batch_size or simulation.actors"
+            ) from None
 
     def _features(
         self, ids: protocol.IntArray
@@ -166,12 +176,7 @@ def _aligned(alignment: Alignment, started: float) -> protocol.Aligned:
 
 @lru_cache(maxsize=4)
 def _prior(spec: str, device: str) -> Prior:
-    try:
-        return load_prior(spec, device)
-    except torch.OutOfMemoryError:
-        raise PriorError(
-            f"{spec} does not fit on {device}: lower simulation.actors or optimize.batch_size"
-        ) from None
+    return load_prior(spec, device)
 
 
 @lru_cache(maxsize=2)

@@ -106,6 +106,7 @@ def _train(config: Config, state: RunState, progress: Silent) -> Summary:
     if torch.cuda.device_count() < 2:
         return train_on(state.dataset, config, out, progress, "auto")
     settings = [f"student.{key}={json.dumps(value)}" for key, value in vars(config.student).items()]
+    settings.append(f"data.root={json.dumps(config.data.root)}")
     command = [sys.executable, "-m", "coopt_fl", "train", str(state.dataset), *settings]
     child = subprocess.run(
         [*command, "--out", str(out), "--json"], stdout=subprocess.PIPE, text=True, check=False

@@ -87,6 +87,7 @@ def backend(config: Config) -> Any:
         "init_args": {
             "num_cpus": math.ceil(actors * simulation.cpus),
             "num_gpus": gpus if share else 0,
+            "include_dashboard": False,
             "logging_level": "ERROR",
             "log_to_driver": False,
         },

@@ -108,8 +108,9 @@ def _ridge_map(across: Matrix, within: Matrix) -> Matrix:
     within = within - means - means[:, None] + means.mean()
     across = across - across.mean(axis=1, keepdims=True) - means + means.mean()
     strength = _STRENGTH * max(float(np.trace(within)) / rows, np.finfo(np.float64).eps)
-    smoother = np.linalg.solve(within + strength * np.eye(rows), across.T).T
-    return smoother - smoother.mean(axis=1, keepdims=True) + 1.0 / rows
+    smoother: Matrix = np.linalg.solve(within + strength * np.eye(rows), across.T).T
+    smoother += 1.0 / rows - smoother.mean(axis=1, keepdims=True)
+    return smoother
 
 
 def _r2s(losses: list[Matrix], gram: Matrix, orders: list[NDArray[np.int64]]) -> Matrix:
@@ -121,8 +122,8 @@ def _r2s(losses: list[Matrix], gram: Matrix, orders: list[NDArray[np.int64]]) ->
     for order in orders:
         permuted = gram[order][:, order]
         left.append([float(np.vdot(loss, permuted)) for loss in losses])
-    r2: Matrix = 1 - np.array(left, np.float64).T / variance
-    return r2
+    shares: Matrix = np.array(left, np.float64).T / variance
+    return 1 - shares
 
 
 def _judge(r2s: Matrix) -> Alignability:

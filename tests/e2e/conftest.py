@@ -1,0 +1,155 @@
+"""Real processes: the command line, Ray, SuperLinks. Nothing here is imported from the package."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+SECONDS = 600
+
+TINY: dict[str, Any] = {
+    "data": {"source": "synthetic", "limit": 600},
+    "participants": [
+        {"name": "alpha", "prior": "trivial:24"},
+        {"name": "beta", "prior": "trivial:32"},
+        {"name": "gamma", "prior": "trivial:20"},
+    ],
+    "shared": {"size": 64},
+    "targets": {"dim": 16},
+    "optimize": {"block_rows": 20, "batch_size": 10, "chunk_mb": 0.0013},
+    "student": {"model": "convnet:4", "epochs": 1},
+    "probe": {"limit": 100},
+}
+"""Runs in seconds: synthetic images, priors without a model, 30 blocks in chunks of two."""
+
+
+@dataclass
+class Shell:
+    """Runs programs in ``folder``, with the environment's own on the PATH and a private Flower."""
+
+    folder: Path
+    port: int
+    extra: dict[str, str] = field(default_factory=dict)
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    @property
+    def env(self) -> dict[str, str]:
+        port = str(self.port)
+        programs = str(Path(sys.executable).parent)
+        return {
+            **os.environ,
+            "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+            "FLWR_HOME": str(self.folder / "flwr"),
+            "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": port,
+            "FLWR_LOCAL_CONTROL_API_PORT": port,
+            "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+            "FLWR_TELEMETRY_ENABLED": "0",
+            "FLWR_DISABLE_UPDATE_CHECK": "1",
+            **self.extra,
+        }
+
+    def run(self, *command: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a program to its end."""
+        return subprocess.run(
+            command,
+            cwd=cwd or self.folder,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+
+    def start(self, *command: str, log: str = "log") -> subprocess.Popen[str]:
+        """Start a program in a session of its own, so that it can be killed with its children."""
+        output = (self.folder / log).open("w")
+        process = subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=self.env,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.started.append(process)
+        return process
+
+    def coopt(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run ``coopt``."""
+        return self.run(sys.executable, "-m", "coopt_fl", *arguments)
+
+    def summary(self, *arguments: str) -> dict[str, Any]:
+        """Run ``coopt ... --json``, which must succeed, and return the last line's value."""
+        done = self.coopt(*arguments, "--json")
+        assert done.returncode == 0, done.stderr[-4000:]
+        value: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return value
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    """A shell in a temporary folder; whatever it started is killed at the end."""
+    shell = Shell(tmp_path, free_port())
+    yield shell
+    for process in shell.started:
+        kill_session(process.pid)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> str:
+    """The path of the tiny configuration."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(TINY))
+    return str(path)
+
+
+def free_port() -> int:
+    """Return a port of the loopback interface that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def kill_session(pid: int) -> None:
+    """SIGKILL a process, all its descendants, and whatever else runs in its session."""
+    import psutil
+
+    family = [p for p in psutil.process_iter() if _session(p.pid) == pid]
+    for process in list(family):
+        try:
+            family += process.children(recursive=True)
+        except psutil.NoSuchProcess:
+            continue
+    for process in family:
+        try:
+            os.kill(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+def _session(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return -1
+
+
+def times(folder: Path) -> dict[str, int]:
+    """Return the modification time of every file below ``folder``."""
+    return {
+        str(path.relative_to(folder)): path.stat().st_mtime_ns
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
