@@ -68,6 +68,7 @@ def test_unusable_bytes_have_a_reason(encoded: bytes, reason: str) -> None:
 WHOLE = [encode(pixels(4), kind) for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")]
 
 
+@pytest.mark.filterwarnings("ignore")  # Pillow warns of what it repairs
 @settings(max_examples=150, deadline=None)
 @given(st.sampled_from(WHOLE), st.data())
 def test_damage_never_raises_anything_else(whole: bytes, data: st.DataObject) -> None:
