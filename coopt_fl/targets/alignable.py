@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.linalg
 from numpy.typing import NDArray
 
 from coopt_fl.errors import ConfigError, PriorError
@@ -108,7 +109,8 @@ def _ridge_map(across: Matrix, within: Matrix) -> Matrix:
     within = within - means - means[:, None] + means.mean()
     across = across - across.mean(axis=1, keepdims=True) - means + means.mean()
     strength = _STRENGTH * max(float(np.trace(within)) / rows, np.finfo(np.float64).eps)
-    smoother: Matrix = np.linalg.solve(within + strength * np.eye(rows), across.T).T
+    damped = within + strength * np.eye(rows)
+    smoother: Matrix = scipy.linalg.solve(damped, across.T, assume_a="pos").T
     smoother += 1.0 / rows - smoother.mean(axis=1, keepdims=True)
     return smoother
 
