@@ -12,7 +12,7 @@ import torch
 from coopt_fl.centralized import optimize_centrally, single
 from coopt_fl.commands import train_on
 from coopt_fl.config import dataset_key, to_dict
-from coopt_fl.data import Source, open_source
+from coopt_fl.data import Source, open_source, shared_set
 from coopt_fl.errors import CooptError, PriorError
 from coopt_fl.optimized.files import write_json
 from coopt_fl.optimized.plan import read_plan
@@ -55,6 +55,7 @@ def centralized(config: Config, prior: str, out: Path, progress: Silent) -> Summ
 def execute(config: Config, out: Path, progress: Silent, optimizer: Optimizer) -> Summary:
     """Optimize with ``optimizer`` unless that is done, then train, probe and sum up."""
     source = open_source(config.data)
+    shared_set(source.ids, config.shared.size, config.seed)  # too large fails now, not after Ray
     key = dataset_key(config, source.fingerprint)
     with open_state(out, key, to_dict(config)) as state:
         progress.record = state.add_seconds

@@ -1,0 +1,189 @@
+"""The command line's surface: exit codes, one-sentence errors, JSON; none of this starts Ray."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from coopt_fl import cli
+from coopt_fl.config import all_keys
+
+TINY: dict[str, Any] = {
+    "data": {"source": "synthetic", "limit": 120},
+    "participants": [
+        {"name": "alpha", "prior": "trivial:24"},
+        {"name": "beta", "prior": "trivial:20"},
+    ],
+    "shared": {"size": 40},
+    "targets": {"dim": 8},
+    "optimize": {"block_rows": 20, "batch_size": 10},
+    "student": {"model": "convnet:2", "epochs": 1},
+}
+
+FROZEN = """
+assignment.by data.limit data.on_error data.root data.source deadline.join deadline.reply
+min_participants optimize.batch_size optimize.block_rows optimize.chunk_mb participants.0.name
+participants.0.prior participants.0.weight probe.limit reference runtime.deterministic
+runtime.precision runtime.threads seed shared.size simulation.actors simulation.cpus
+simulation.gpus student.augment student.batch_size student.epochs student.image_size student.lr
+student.model student.objective student.weight_decay targets.dim targets.projection targets.solver
+"""
+"""Every configuration key: the surface changes only on purpose."""
+
+
+class Coopt:
+    """Calls the command line as a shell would, in this process."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path
+    ) -> None:
+        self._patch, self._capsys, self.folder = monkeypatch, capsys, folder
+        self.tiny = str(folder / "tiny.yaml")
+        Path(self.tiny).write_text(yaml.safe_dump(TINY))
+
+    def __call__(self, *arguments: str) -> tuple[int, str, str]:
+        """Return exit code, stdout and stderr."""
+        self._patch.setattr("sys.argv", ["coopt", *arguments])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        out, err = self._capsys.readouterr()
+        return code, out, err
+
+    def centralized(self, *changes: str) -> tuple[int, str, str]:
+        """Run the smallest job that makes a dataset and a student."""
+        out = str(self.folder / "run")
+        return self("centralized", self.tiny, "--prior", "alpha", "--out", out, *changes, "--json")
+
+
+@pytest.fixture
+def coopt(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Coopt:
+    monkeypatch.chdir(tmp_path)
+    return Coopt(monkeypatch, capsys, tmp_path)
+
+
+def test_the_configuration_keys_are_the_known_ones() -> None:
+    assert sorted(all_keys()) == sorted(FROZEN.split())
+
+
+def test_all_mistakes_are_reported_at_once(coopt: Coopt) -> None:
+    code, _, err = coopt("run", "digits", "student.epoch=3", "shared.size=x", "reference=worst")
+    assert code == 2
+    assert "student.epochs" in err and "shared.size" in err and "consensus" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("run", "digit"), 2, "did you mean digits"),
+        (("run", "nowhere.yaml"), 2, "no configuration file nowhere.yaml"),
+        (("run", "parquet", "data.root=nowhere"), 3, "is not a folder"),
+        (("run", "digits", "participants.1.prior=timm:resnet18x"), 4, "participant beta"),
+        (("run", "digits", "participants.1.prior=tim:resnet18"), 4, "timm"),
+        (("run", "digits", "shared.size=3"), 2, "at least 4"),
+        (("run", "digits", "shared.size=5000"), 3, "shared.size=5000"),
+        (("centralized", "digits", "--prior", "omega"), 2, "alpha, beta, gamma"),
+        (("inspect", "nowhere"), 2, "no directory nowhere"),
+        (("train", "nowhere"), 1, "holds no finished optimized dataset"),
+        (("probe", "nowhere.pt"), 2, "there is no checkpoint nowhere.pt"),
+        (("run", "--colour"), 2, "No such option"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_an_exit_code(
+    coopt: Coopt, arguments: tuple[str, ...], code: int, says: str
+) -> None:
+    got, _, err = coopt(*arguments)
+    assert (got, "Traceback" in err) == (code, False)
+    assert says in " ".join(err.split())
+
+
+def test_a_foreign_directory_is_refused(coopt: Coopt) -> None:
+    (coopt.folder / "run").mkdir()
+    (coopt.folder / "run" / "thesis.tex").write_text("mine")
+    code, _, err = coopt.centralized()
+    assert code == 6
+    assert "is not empty and holds no run" in err
+
+
+def test_the_baseline_from_images_to_probe(coopt: Coopt) -> None:
+    """One prior, no Flower: make, make again, inspect, train another student, probe it."""
+    code, out, _ = coopt.centralized()
+    summary = json.loads(out.splitlines()[-1])
+    assert code == 0
+    assert summary["reference"] == "alpha"
+    assert summary["dataset"]["rows"] == 120
+    assert [row["r2_heldout"] for row in summary["participants"]] == [1.0]
+    assert json.loads((coopt.folder / "run" / "summary.json").read_text()) == summary
+
+    assert json.loads(coopt.centralized()[1].splitlines()[-1])["dataset"] == summary["dataset"]
+    code, _, err = coopt.centralized("targets.dim=4")
+    assert code == 6
+    assert "targets.dim: 8 there, 4 here" in err
+
+    code, out, _ = coopt("train", "run", "--model", "convnet:3", "--json")
+    checkpoint = json.loads(out.splitlines()[-1])["checkpoint"]
+    assert code == 0
+    code, out, _ = coopt("probe", checkpoint, "--json")
+    accuracy = json.loads(out.splitlines()[-1])["accuracy"]
+    assert code == 0
+    assert set(accuracy) == {"lbfgs", "adamw"}
+    assert all(0 <= value <= 1 for value in accuracy.values())
+
+
+def test_inspect_tells_a_whole_dataset_from_a_tampered_one(coopt: Coopt) -> None:
+    coopt.centralized()
+    code, out, _ = coopt("inspect", "run", "--json")
+    assert (code, json.loads(out.splitlines()[-1])["problems"]) == (0, [])
+    (part,) = (coopt.folder / "run" / "dataset" / "data").glob("*.parquet")
+    content = bytearray(part.read_bytes())
+    content[len(content) // 2] ^= 1
+    part.write_bytes(content)
+    code, out, _ = coopt("inspect", "run")
+    assert code == 1
+    assert "has changed since it was published" in " ".join(out.split())
+
+
+def test_a_corrupt_image_is_named_or_counted(coopt: Coopt) -> None:
+    folder = coopt.folder / "images" / "train" / "things"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for number in range(40):
+        pixels = rng.integers(0, 256, (8, 8, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:02}.png")
+    (folder / "07.png").write_bytes(b"no image")
+    images = ("data.source=imagefolder", f"data.root={coopt.folder / 'images'}", "data.limit=null")
+    code, _, err = coopt.centralized(*images, "shared.size=20")
+    assert code == 3
+    assert "07.png" in err and "data.on_error=skip" in err
+    Path("run").rename("refused")
+    code, out, _ = coopt.centralized(*images, "shared.size=20", "data.on_error=skip")
+    summary = json.loads(out.splitlines()[-1])
+    assert (code, summary["dataset"]["rows"]) == (0, 39)
+    assert summary["student"]["probe_accuracy"] is None
+    found = json.loads(coopt("inspect", "run", "--json")[1].splitlines()[-1])
+    assert len(found["provenance"]["skipped"]) == 1
+
+
+def test_doctor_says_what_is_usable(coopt: Coopt) -> None:
+    code, out, _ = coopt("doctor", "--json")
+    found = json.loads(out.splitlines()[-1])
+    assert code == 0
+    assert found["priors"]["timm:tf_efficientnet_lite0@bundled?size=96"] is None
+    assert found["sources"]["digits"] is None
+    assert "data.root" in found["sources"]["parquet"]
+
+
+def test_config_prints_what_run_would_use(coopt: Coopt) -> None:
+    code, out, _ = coopt("config", "digits", "participants.1.prior=trivial:9", "seed=4")
+    printed = yaml.safe_load(out)
+    assert code == 0
+    assert printed["participants"][1]["prior"] == "trivial:9"
+    assert printed["seed"] == 4
