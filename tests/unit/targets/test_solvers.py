@@ -181,3 +181,15 @@ def test_targets_without_variance_need_no_weight(solver: str) -> None:
     assert np.isfinite(weight).all()
     if solver in ("ridge", "lstsq", "procrustes"):
         np.testing.assert_allclose(x @ weight + bias, 5.0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("seed", "rows", "m", "rank"), [(326, 9, 11, 11), (112, 8, 10, 8)])
+def test_ridge_does_not_fit_noise_through_rounding(seed: int, rows: int, m: int, rank: int) -> None:
+    """Fewer rows than unknowns: rounding in the direction of the mean once passed for freedom."""
+    rng = np.random.default_rng(seed)
+    assert rng.integers(3, 40) == m
+    rng.integers(-2, 3), rng.integers(1, m + 1)
+    x = rng.standard_normal((rows, rank)) @ rng.standard_normal((rank, m))
+    x, y = x * 10 ** rng.uniform(-3, 3), rng.standard_normal((rows, 3))
+    weight, _ = ridge(x, y, 0)
+    assert np.abs((x - x.mean(axis=0)) @ weight).max() < 0.1 * np.abs(y).max()
