@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from threadpoolctl import threadpool_limits
@@ -20,14 +20,22 @@ def compute(threads: int, deterministic: bool = False) -> Iterator[None]:
     The number of threads changes the order of sums and so the last bits of a result. Ray sets it
     by the size of an actor, so it is set here, around every computation that must be repeatable.
     """
-    before, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
+    before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        with threadpool_limits(threads):
+        with threadpool_limits(threads), _deterministic() if deterministic else nullcontext():
             yield
     finally:
         torch.set_num_threads(before)
-        torch.use_deterministic_algorithms(strict)
+
+
+@contextmanager
+def _deterministic() -> Iterator[None]:
+    """Use deterministic kernels only; torch imports its compiler for this, which takes seconds."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)

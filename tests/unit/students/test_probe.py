@@ -117,7 +117,7 @@ def test_pixels_of_the_digits_score_as_in_scikit_learn():
     reference = LogisticRegression(tol=1e-6, max_iter=5000)
     reference.fit(scaler.transform(x["train"]), y["train"])
     expected = reference.score(scaler.transform(x["test"]), y["test"])
-    assert probe_features(pixels, data, batch_size=100) == pytest.approx(expected, abs=1e-9)
+    assert probe_features(pixels, data) == pytest.approx(expected, abs=1e-9)
 
 
 def test_the_limit_is_a_repeatable_choice_over_the_whole_split():
@@ -128,7 +128,7 @@ def test_the_limit_is_a_repeatable_choice_over_the_whole_split():
         return pixels(images)
 
     data = DataConfig()
-    first = probe_features(encode, data, limit=200, batch_size=64)
+    first = probe_features(encode, data, limit=200)
     assert sum(seen) == 400 and max(seen) <= 64
     assert probe_features(pixels, data, limit=200) == first  # another batch size
     assert first > 0.8
