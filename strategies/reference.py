@@ -12,6 +12,10 @@ from coopt_fl.targets.uniformity import uniformity
 
 CONSENSUS = "consensus"
 
+FEWEST_TO_TELL = 25
+"""Shared samples from which on real priors passed the test of alignability every time; below,
+the test would refuse them (docs/decisions.md)."""
+
 
 @dataclass(frozen=True)
 class Election:
@@ -43,23 +47,17 @@ def elect(
     Raises:
         ParticipantError: no prior is alignable.
     """
-    names = list(features)
-    scores = {name: uniformity(features[name]) for name in names}
-    verdicts = alignability([features[name] for name in names], seed)
-    accepted = [name for name, verdict in zip(names, verdicts, strict=True) if verdict.alignable]
-    if not accepted:
-        raise ParticipantError(
-            "no participant's features can be predicted from the others' better than chance, so "
-            "there is nothing to align to: raise shared.size, or replace the priors "
-            f"({_evidence(names, verdicts)})"
-        )
-    warnings = [
-        f"{name} cannot be the reference: its features are not predictable from the others'"
-        for name in names
-        if name not in accepted
-    ]
+    scores = {name: uniformity(one) for name, one in features.items()}
+    size = min(len(one) for one in features.values())
+    if size < FEWEST_TO_TELL and len(features) > 1:
+        accepted = list(features)
+        warnings = [
+            f"{size} shared samples are too few to tell a prior from noise, and to gain by "
+            f"alignment: set shared.size to {FEWEST_TO_TELL} or more"
+        ]
+    else:
+        accepted, warnings = _candidates(features, seed)
     best = min(accepted, key=lambda name: scores[name])
-    size = len(features[best])
     reference = CONSENSUS if wanted == CONSENSUS else best
     if wanted == CONSENSUS and size < 2 * dim:
         warnings.append(
@@ -68,6 +66,26 @@ def elect(
         )
         reference = best
     return Election(reference, best, accepted, scores, warnings)
+
+
+def _candidates(
+    features: Mapping[str, NDArray[np.float32]], seed: int
+) -> tuple[list[str], list[str]]:
+    """Return who may be the reference, and a warning about each of the others."""
+    names = list(features)
+    verdicts = alignability(list(features.values()), seed)
+    accepted = [name for name, verdict in zip(names, verdicts, strict=True) if verdict.alignable]
+    if not accepted:
+        raise ParticipantError(
+            "no participant's features can be predicted from the others' better than chance, so "
+            "there is nothing to align to: raise shared.size, or replace the priors "
+            f"({_evidence(names, verdicts)})"
+        )
+    refused = [name for name in names if name not in accepted]
+    return accepted, [
+        f"{name} cannot be the reference: its features are not predictable from the others'"
+        for name in refused
+    ]
 
 
 def _evidence(names: list[str], verdicts: list[Alignability]) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -104,6 +105,8 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
     yield shell
     for process in shell.started:
         kill_session(process.pid)
+    for link in _superlinks(shell.port):  # which `flwr run` leaves behind
+        kill_session(os.getsid(link.pid))
 
 
 @pytest.fixture
@@ -124,8 +127,6 @@ def free_port() -> int:
 
 def kill_session(pid: int) -> None:
     """SIGKILL a process, all its descendants, and whatever else runs in its session."""
-    import psutil
-
     family = [p for p in psutil.process_iter() if _session(p.pid) == pid]
     for process in list(family):
         try:
@@ -137,6 +138,12 @@ def kill_session(pid: int) -> None:
             os.kill(process.pid, signal.SIGKILL)
         except ProcessLookupError:
             continue
+
+
+def _superlinks(port: int) -> list[psutil.Process]:
+    """Return the SuperLinks on ``port``."""
+    found = psutil.process_iter(["cmdline"])
+    return [p for p in found if {"--simulation", str(port)} <= set(p.info["cmdline"] or [])]
 
 
 def _session(pid: int) -> int:

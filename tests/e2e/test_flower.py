@@ -27,12 +27,6 @@ def test_flwr_run_and_a_deployment_make_the_dataset_of_coopt_run(shell: Shell, t
     assert [row["name"] for row in deployed["participants"]] == ["alpha", "beta", "gamma"]
 
 
-def test_flwr_run_with_its_two_default_nodes_names_the_command(shell: Shell, tiny: str) -> None:
-    done = _flwr_run(shell, tiny, "refused", "--federation-config", "num-supernodes=2")
-    assert "2 simulated nodes for 3 participants" in done
-    assert f'--federation-config "{SIMULATION}"' in done
-
-
 def _simulate(shell: Shell, tiny: str) -> None:
     _flwr_run(shell, tiny, "simulated", "--federation-config", SIMULATION)
 

@@ -1,7 +1,9 @@
 """``coopt run`` through Ray: the summary, the same digest again, and what remains untouched."""
 
 import signal
+import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -55,66 +57,68 @@ def test_summary_and_what_a_second_run_does(shell: Shell, tiny: str) -> None:
     assert two["dataset"]["digest"] == summary["dataset"]["digest"]
 
 
-def test_killed_at_any_moment_it_goes_on_to_the_same_digest(shell: Shell, tiny: str) -> None:
-    whole = shell.summary("run", tiny, "--out", str(shell.folder / "whole"))
+def test_whatever_ends_it_the_same_command_goes_on_to_the_same_digest(
+    shell: Shell, tiny: str
+) -> None:
+    """SIGKILL, Ctrl-C, the death of a participant, SIGKILL again: one after another."""
+    command = ("run", tiny, "data.limit=20000", "optimize.block_rows=200", "--out")
+    whole = shell.summary(*command, str(shell.folder / "whole"))
     out = shell.folder / "cut"
-    kills = 0
-    for wanted in ("state/plan.json", "state/alignments", "state/blocks", "dataset/data"):
-        running = shell.start("coopt", "run", tiny, "--out", str(out))
-        if not _wait_for(out / wanted, running):
-            break
-        kill_session(running.pid)
-        running.wait()
-        kills += 1
-        before = times(out / "state" / "blocks") if (out / "state" / "blocks").exists() else {}
-    assert kills >= 3
-    end = shell.summary("run", tiny, "--out", str(out))
-    after = times(out / "state" / "blocks")
-    assert {name: after[name] for name in before if name.endswith(".npz")} == {
-        name: when for name, when in before.items() if name.endswith(".npz")
-    }
+    blocks = out / "state" / "blocks"
+
+    running = shell.start("coopt", *command, str(out), log="killed")
+    _wait_for(out / "state" / "alignments", running)
+    kill_session(running.pid)
+    running.wait()
+
+    running = shell.start("coopt", *command, str(out), log="interrupted")
+    _wait_for(blocks, running)
+    running.send_signal(signal.SIGINT)
+    assert running.wait(120) == 130
+    assert "the same command continues" in _said(shell, "interrupted")
+
+    before = times(blocks)
+    running = shell.start("coopt", *command, str(out), log="orphaned")
+    _wait_for_more(blocks, len(before), running)
+    _actor_of(running.pid).kill()
+    assert running.wait(300) == 5
+    assert "run the same command again" in _said(shell, "orphaned")
+
+    running = shell.start("coopt", *command, str(out), log="killed again")
+    _wait_for_more(blocks, len(times(blocks)), running)
+    kill_session(running.pid)
+    running.wait()
+
+    end = shell.summary(*command, str(out))
+    after = times(blocks)
+    assert {name: after[name] for name in before} == before
     assert end["dataset"]["digest"] == whole["dataset"]["digest"]
     assert verify(out / "dataset")[1] == []
 
 
-def test_a_participant_that_dies_is_one_sentence_and_nothing_is_lost(
-    shell: Shell, tiny: str
-) -> None:
-    out = shell.folder / "run"
-    settings = ("data.limit=20000", "optimize.block_rows=200")
-    running = shell.start("coopt", "run", tiny, "--out", str(out), *settings)
-    assert _wait_for(out / "state" / "blocks", running)
-    _actor_of(running.pid).kill()
-    assert running.wait(300) == 5
-    log = (shell.folder / "log").read_text()
-    assert "Traceback" not in log
-    assert "run the same command again" in log
-    end = shell.summary("run", tiny, "--out", str(out), *settings)
-    assert end["dataset"]["rows"] == 20000
-    assert verify(out / "dataset")[1] == []
+def _said(shell: Shell, log: str) -> str:
+    """Return what a command printed, which is never a traceback."""
+    text = (shell.folder / log).read_text()
+    assert "Traceback" not in text
+    return text
 
 
-def test_interrupted_it_says_how_to_go_on(shell: Shell, tiny: str) -> None:
-    out = shell.folder / "run"
-    running = shell.start("coopt", "run", tiny, "--out", str(out), "data.limit=20000")
-    assert _wait_for(out / "state" / "blocks", running)
-    running.send_signal(signal.SIGINT)
-    assert running.wait(120) == 130
-    log = (shell.folder / "log").read_text()
-    assert "the same command continues" in log
-    assert "Traceback" not in log
+def _wait_for_more(folder: Path, count: int, running: subprocess.Popen[str]) -> None:
+    """Wait until ``folder`` holds more than ``count`` files."""
+    _wait(lambda: len(times(folder)) > count, running)
 
 
-def _wait_for(path: Path, running: object, seconds: float = 240) -> bool:
-    """Wait until ``path`` is there; False if the process ended first."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if path.exists():
-            return True
-        if running.poll() is not None:  # type: ignore[attr-defined]
-            return False
+def _wait_for(path: Path, running: subprocess.Popen[str]) -> None:
+    """Wait until ``path`` is there."""
+    _wait(path.exists, running)
+
+
+def _wait(until: Callable[[], bool], running: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 300
+    while not until():
+        assert running.poll() is None, "it ended too early"
+        assert time.monotonic() < deadline
         time.sleep(0.02)
-    raise TimeoutError(path)
 
 
 def _actor_of(pid: int) -> psutil.Process:

@@ -1,5 +1,6 @@
 """Messages survive the wire, and nothing else passes for one."""
 
+import contextlib
 import json
 from typing import Any
 
@@ -85,10 +86,8 @@ def test_whatever_comes_is_a_message_or_a_typed_error(
             "arrays": ArrayRecord({name: Array(array) for name, array in arrays.items()}),
         }
     )
-    try:
+    with contextlib.suppress(CooptError):
         assert isinstance(decode(Aligned, records), Aligned)
-    except CooptError:
-        pass
 
 
 def test_damaged_array_bytes_are_a_typed_error() -> None:

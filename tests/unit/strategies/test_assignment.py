@@ -27,7 +27,7 @@ def test_chunks_keep_the_order_and_the_bound(rows: list[int], most: int) -> None
     sizes = dict(zip(blocks, rows, strict=True))
     for chunk in chunks:
         assert len(chunk) == 1 or sum(sizes[block] for block in chunk) <= most
-    for chunk, following in zip(chunks, chunks[1:], strict=False):
+    for chunk, following in itertools.pairwise(chunks):
         assert sum(sizes[block] for block in chunk) + sizes[following[0]] > most
 
 
