@@ -148,9 +148,11 @@ def main() -> None:
     except CooptError as error:
         Console(stderr=True).print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except SystemExit as ended:
+        if ended.code != INTERRUPTED:  # which is what typer makes of Ctrl-C
+            raise
         print("interrupted; the same command continues", file=sys.stderr, flush=True)
-        os._exit(INTERRUPTED)
+        os._exit(INTERRUPTED)  # without waiting for Ray's threads
 
 
 def _split(settings: list[str] | None) -> tuple[str, list[str]]:

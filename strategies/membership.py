@@ -70,7 +70,8 @@ class Membership:
 
     def complete(self) -> bool:
         """Whether waiting longer is of no use: all are there, or (simulated) all have spoken."""
-        return len(self.nodes) == len(self.roster) or self._partitions > 0
+        spoken = len(self.nodes) + len(self._refused)
+        return len(self.nodes) == len(self.roster) or 0 < self._partitions <= spoken
 
     def settle(self) -> list[str]:
         """Return warnings about who is missing.

@@ -24,11 +24,15 @@ class FakeGrid:
     node_config: Callable[[int], dict[str, int | str]] | None = None
     tamper: Callable[[Message, Message], Message | None] = lambda request, reply: reply
     backwards: bool = False
+    one_by_one: bool = False
+    asked: int = 0
     sent: list[Message] = field(default_factory=list)
     waiting: dict[str, Message] = field(default_factory=dict)
 
     def get_node_ids(self) -> list[int]:
-        return [100 + k for k in range(self.partitions)]
+        self.asked += 1
+        there = min(self.asked, self.partitions) if self.one_by_one else self.partitions
+        return [100 + k for k in range(there)]
 
     def push_messages(self, messages: list[Message]) -> list[str]:
         ids = []

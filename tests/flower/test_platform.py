@@ -166,6 +166,11 @@ def test_goes_on_with_enough_participants(tmp_path: Path) -> None:
     assert [c.name for c in provenance.contributors] == ["alpha", "gamma"]
 
 
+def test_simulated_nodes_may_appear_one_after_another(tmp_path: Path) -> None:
+    run_platform(tiny(), tmp_path, FakeGrid(3, one_by_one=True))
+    assert sorted(coopt_fl.load(tmp_path).ids) == list(range(203))
+
+
 def test_too_few_simulated_nodes_name_the_command(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="num-supernodes=3"):
         run_platform(tiny(), tmp_path, FakeGrid(2))

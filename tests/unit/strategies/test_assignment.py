@@ -1,5 +1,7 @@
 """Shards and chunks, for any number of blocks and participants."""
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
