@@ -1,7 +1,7 @@
 """Which solver, projection and reference? Accuracy of a probe on fused targets, over |S|.
 
     python experiments/solvers.py run digits
-    python experiments/solvers.py run cifar10 --root ../shared/data
+    python experiments/solvers.py run cifar10 --root DIR
     python experiments/solvers.py figure
 
 Features are computed once and kept in ``--cache``; the rest is linear algebra. No student is
@@ -211,7 +211,7 @@ def table(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def provenance(name: str, asked: Any, prints: list[str], seconds: float) -> dict[str, Any]:
     """Return what is needed to repeat the study and to judge its numbers."""
     packages = ("numpy", "scipy", "scikit-learn", "torch", "timm")
-    root = "" if name == "digits" else " --root ../shared/data"
+    root = "" if name == "digits" else " --root DIR"
     options = "".join(f" --{key} {value}" for key, value in asked.items() if value)
     return {
         "command": f"python experiments/solvers.py run {name}{root}{options}",
