@@ -17,7 +17,7 @@ from coopt_fl.schema import Config, ParticipantConfig
 from coopt_fl.seeding import derive_seed
 from coopt_fl.targets import Alignment, fit_projection, optimize, represent
 from coopt_fl.targets.optimize import Features
-from strategies.planning import fuse, make_plan, settle_reference
+from strategies.planning import fuse, make_plan, projection_ids, settle_reference
 from strategies.records import Records
 
 Ids = NDArray[np.int64]
@@ -48,8 +48,13 @@ def optimize_centrally(config: Config, source: Source, state: RunState, progress
         with progress.phase("describe"):
             prior = load_prior(config.participants[0].prior, pick_device())
             name = config.participants[0].name
-            known = {"prior": prior.id, "weights_sha256": prior.sha256, "width": prior.width}
-            records.save_description(name, known)
+            known = {
+                "prior": prior.id,
+                "weights_sha256": prior.sha256,
+                "width": prior.width,
+                "device": str(prior.device),
+            }
+            records.remember(name, known)
             plan = make_plan(config, source, records, [name])
         with progress.phase("represent"):
             if not records.has_features(name):
@@ -57,7 +62,8 @@ def optimize_centrally(config: Config, source: Source, state: RunState, progress
                 records.save_features(name, seen.ids, seen.values)
             settle_reference(config, records, records.features([name]), progress)
         with progress.phase("align"):
-            alignment = records.alignment(name) or _project(config, prior, source, plan.shard(name))
+            ids = projection_ids(plan, name, config.targets.dim)
+            alignment = records.alignment(name) or _project(config, prior, source, ids)
             records.save_alignment(name, alignment)
         with progress.phase("optimize"):
             _optimize(config, prior, source, state, plan.blocks, alignment, progress)
@@ -76,10 +82,10 @@ def _features(config: Config, prior: Prior, source: Source, ids: Ids) -> Feature
     )
 
 
-def _project(config: Config, prior: Prior, source: Source, shard: Ids) -> Alignment:
+def _project(config: Config, prior: Prior, source: Source, ids: Ids) -> Alignment:
     """Fit the projection as the reference of a collaboration would."""
     dim, method = config.targets.dim, config.targets.projection
-    features = _features(config, prior, source, shard[: 2 * dim])
+    features = _features(config, prior, source, ids)
     return fit_projection(features.values, dim, method, derive_seed(config.seed, "project"))
 
 

@@ -36,9 +36,6 @@ Out = Annotated[Path | None, typer.Option("--out", help="Output directory (defau
 AsJson = Annotated[
     bool, typer.Option("--json", help="Make the last line of stdout the result as JSON.")
 ]
-PIPE_WIDTH = 120
-"""Columns of a table that is not printed on a terminal."""
-
 Dataset = Annotated[Path, typer.Argument(help="A run directory, or the dataset folder in it.")]
 
 
@@ -72,7 +69,8 @@ def centralized(
     name, changes = _split(settings)
     config = _load(name, changes)
     with console_progress() as progress:
-        folder = out or _default_out(f"{Path(name).stem}-centralized")
+        known = "".join(letter if letter.isalnum() else "-" for letter in prior)
+        folder = out or _default_out(name, f"-centralized-{known}")
         summary = pipeline.centralized(config, prior, folder, progress)
     _print(summary, show.summary, as_json)
 
@@ -87,7 +85,9 @@ def train(
     out: Annotated[
         Path | None, typer.Option(help="Where the student goes (default: students/ beside it).")
     ] = None,
-    devices: Annotated[int | None, typer.Option(help="How many devices (default: all).")] = None,
+    devices: Annotated[
+        int | None, typer.Option(min=1, help="How many devices (default: all).")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a student on an optimized dataset; the same command continues a stopped training."""
@@ -126,7 +126,7 @@ def inspect(dataset: Dataset, as_json: AsJson = False) -> None:
 
 @app.command()
 def config(settings: Settings = None, as_json: AsJson = False) -> None:
-    """Print the resolved configuration, and the names of the shipped ones."""
+    """Print the resolved configuration: every key with its value."""
     from coopt_fl import show
     from coopt_fl.config import to_dict
 
@@ -169,12 +169,15 @@ def _load(name: str, changes: list[str]) -> Any:
     return load_config(name, changes)
 
 
-def _default_out(name: str) -> Path:
-    return Path("runs") / Path(name).stem
+def _default_out(name: str, suffix: str = "") -> Path:
+    stem = Path(name).stem if name.endswith((".yaml", ".yml")) else name
+    return Path("runs") / f"{stem}{suffix}"
 
 
 def _print(value: dict[str, Any], render: Callable[[dict[str, Any]], Any], as_json: bool) -> None:
     """Print for people, or as one line for machines (then people read stderr)."""
+    from coopt_fl.show import PIPE_WIDTH
+
     console = Console(stderr=as_json)
     if not console.is_terminal:
         console.width = PIPE_WIDTH

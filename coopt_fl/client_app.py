@@ -69,6 +69,8 @@ def identify(context: Context, task: protocol.Task) -> Participant:
         if not prior:
             raise ParticipantError(f"{name!r} is not in the roster and names no prior of its own")
     else:
+        if "partition-id" not in node:
+            raise ParticipantError("start its SuperNode with --node-config 'name=\"...\"'")
         partition, partitions = int(node["partition-id"]), int(node["num-partitions"])
         if partition >= len(task.roster):
             raise ParticipantError(

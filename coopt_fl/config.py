@@ -5,6 +5,7 @@ import difflib
 import hashlib
 import itertools
 import json
+import re
 import types
 import typing
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,15 @@ from coopt_fl.errors import ConfigError
 from coopt_fl.schema import Config, ParticipantConfig
 
 NEEDS_ROOT = ("imagefolder", "parquet", "tiny_imagenet")
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""A participant's name: it names files, too."""
+
+RESERVED = "consensus"
+"""What the summary calls a reference that is nobody's."""
+
+NOT_IN_KEY = ("student", "simulation", "probe", "deadline", "min_participants")
+"""Settings that may change when a run is continued."""
 
 
 def load_config(config: str = "digits", overrides: Sequence[str] = ()) -> Config:
@@ -71,15 +81,23 @@ def to_dict(config: Config) -> dict[str, Any]:
 def dataset_key(config: Config, fingerprint: str) -> str:
     """Return the sha256 of everything that the optimized dataset depends on.
 
-    Where the files lie, how they are transported and what is trained on the result is not part
-    of it; the data's ``fingerprint`` stands for ``data.root``.
+    The data's ``fingerprint`` stands for ``data.root``.
+    """
+    text = json.dumps({"config": keyed(config), "fingerprint": fingerprint}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def keyed(config: Config) -> dict[str, Any]:
+    """Return the settings that the dataset key is made of.
+
+    Where the files lie, how they are transported and what is trained on the result is not among
+    them; nor is ``data.on_error``, which changes nothing about blocks that were finished.
     """
     part = to_dict(config)
-    for elsewhere in ("student", "simulation", "probe", "deadline"):
+    for elsewhere in NOT_IN_KEY:
         del part[elsewhere]
-    del part["data"]["root"], part["optimize"]["chunk_mb"]
-    text = json.dumps({"config": part, "fingerprint": fingerprint}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    del part["data"]["root"], part["data"]["on_error"], part["optimize"]["chunk_mb"]
+    return part
 
 
 def _find(config: str) -> Path:
@@ -87,7 +105,8 @@ def _find(config: str) -> Path:
     if path.suffix in (".yaml", ".yml"):
         if path.is_file():
             return path
-        raise ConfigError(f"no configuration file {config}; `coopt config` lists the shipped ones")
+        names = ", ".join(config_names())
+        raise ConfigError(f"no configuration file {config}; the shipped ones are {names}")
     shipped = conf_dir() / f"{config}.yaml"
     if shipped.is_file():
         return shipped
@@ -108,7 +127,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _override(tree: dict[str, Any], override: str, problems: list[str]) -> None:
-    """Set one ``KEY=VALUE`` in the raw tree; an index one past the end appends."""
+    """Set one ``KEY=VALUE`` in the raw tree; a list's next index begins a new item."""
     key, equals, text = override.partition("=")
     if not equals or not key:
         problems.append(f"{override!r} is not KEY=VALUE")
@@ -226,7 +245,12 @@ def _combinations(values: dict[str, Any]) -> list[str]:
         Config, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), values))
     )
     names = [participant.name for participant in config.participants]
-    problems = [f"participants.{i}.name: missing" for i, name in enumerate(names) if not name]
+    problems = [
+        f"participants.{i}.name: {name!r} is not allowed; allowed: letters, digits, '-', '_' and "
+        f"'.', at most 64, and not {RESERVED!r}"
+        for i, name in enumerate(names)
+        if not NAME.fullmatch(name) or name == RESERVED
+    ]
     problems += [
         f"participants.{i}.prior: missing" for i, p in enumerate(config.participants) if not p.prior
     ]
@@ -248,13 +272,6 @@ def _combinations(values: dict[str, Any]) -> list[str]:
         problems.append(
             f"shared.size: {config.shared.size} is more than data.limit={config.data.limit}"
         )
-    if config.reference == "consensus" and config.targets.projection != "pca":
-        problems.append(
-            f"targets.projection: {config.targets.projection!r} cannot be combined with "
-            "reference=consensus, which is a PCA of all priors; allowed: pca"
-        )
-    if config.reference == "consensus" and config.targets.solver == "none":
-        problems.append("targets.solver: 'none' cannot be combined with reference=consensus")
     return problems
 
 

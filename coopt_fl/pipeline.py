@@ -11,9 +11,9 @@ import torch
 
 from coopt_fl.centralized import optimize_centrally, single
 from coopt_fl.commands import train_on
-from coopt_fl.config import dataset_key, to_dict
+from coopt_fl.config import dataset_key, keyed, to_dict
 from coopt_fl.data import Source, open_source, shared_set
-from coopt_fl.errors import CooptError, PriorError
+from coopt_fl.errors import PriorError, error_coded
 from coopt_fl.optimized.files import write_json
 from coopt_fl.optimized.plan import read_plan
 from coopt_fl.optimized.provenance import Provenance, read_provenance, versions
@@ -41,25 +41,22 @@ def run(config: Config, out: Path, progress: Silent) -> Summary:
     """
     from coopt_fl.simulation import simulate
 
-    _require_usable(config)
     return execute(config, out, progress, simulate)
 
 
 def centralized(config: Config, prior: str, out: Path, progress: Silent) -> Summary:
     """Do the same with one prior for all samples, without Flower: the baseline."""
-    config = single(config, prior)
-    _require_usable(config)
-    return execute(config, out, progress, optimize_centrally)
+    return execute(single(config, prior), out, progress, optimize_centrally)
 
 
 def execute(config: Config, out: Path, progress: Silent, optimizer: Optimizer) -> Summary:
     """Optimize with ``optimizer`` unless that is done, then train, probe and sum up."""
     source = open_source(config.data)
-    shared_set(source.ids, config.shared.size, config.seed)  # too large fails now, not after Ray
     key = dataset_key(config, source.fingerprint)
-    with open_state(out, key, to_dict(config)) as state:
+    with open_state(out, key, keyed(config)) as state:
         progress.record = state.add_seconds
         if not (state.dataset / "provenance.json").exists():
+            _require_usable(config, source)
             optimizer(config, source, state, progress)
         return finish(config, state, progress)
 
@@ -113,7 +110,7 @@ def _train(config: Config, state: RunState, progress: Silent) -> Summary:
         [*command, "--out", str(out), "--json"], stdout=subprocess.PIPE, text=True, check=False
     )
     if child.returncode:
-        raise CooptError(f"training the student ended with exit code {child.returncode}, see above")
+        raise error_coded(child.returncode, "training the student failed, see above")
     trained: Summary = json.loads(child.stdout.splitlines()[-1])
     return trained
 
@@ -122,17 +119,8 @@ def _compare(
     config: Config, state: RunState, provenance: Provenance, progress: Silent
 ) -> dict[str, float | None]:
     """Return the two references: a random student, and the best accepted prior itself."""
-
-    def of_prior() -> float | None:
-        try:
-            return probe_prior(load_prior(prior, pick_device()), config.data, limit)
-        except PriorError as error:  # in a deployment it may be a participant's alone
-            progress.warn(f"the reference prior is not probed: {error}")
-            return None
-
     best = state.record("reference")["best"]
-    prior = next(c.prior for c in provenance.contributors if c.name == best)
-    limit = config.probe.limit
+    prior = next(one.prior for one in provenance.contributors if one.name == best)
     return {
         "random_init": _remembered(
             state,
@@ -140,13 +128,28 @@ def _compare(
             [vars(config.student), config.seed],
             lambda: probe_random(config.student, config.data, config.seed),
         ),
-        "reference_prior": _remembered(
+        "reference_prior": _of_prior(prior, config, state, progress),
+    }
+
+
+def _of_prior(prior: str, config: Config, state: RunState, progress: Silent) -> float | None:
+    """Return the probe of ``prior``, or None where it is not the platform's to load.
+
+    In a deployment a participant may own a prior that nobody else has, or name another one.
+    """
+    if prior not in [participant.prior for participant in config.participants]:
+        return None
+    limit = config.probe.limit
+    try:
+        return _remembered(
             state,
             "reference_prior",
             [prior, limit],
-            of_prior,
-        ),
-    }
+            lambda: probe_prior(load_prior(prior, pick_device()), config.data, limit),
+        )
+    except PriorError as error:
+        progress.warn(f"the reference prior is not probed: {error}")
+        return None
 
 
 def _remembered(
@@ -163,7 +166,7 @@ def _remembered(
 
 def _participants(state: RunState, provenance: Provenance) -> list[Summary]:
     """Return one row per participant for the summary."""
-    plan = read_plan(state)
+    plan, uploads = read_plan(state), state.record("uploads") or {}
     rows = []
     for contributor in provenance.contributors:
         blocks = plan.blocks_of(contributor.name) if plan else []
@@ -178,14 +181,15 @@ def _participants(state: RunState, provenance: Provenance) -> list[Summary]:
                 "samples": samples,
                 "seconds": seconds,
                 "samples_per_s": samples / seconds if seconds else 0.0,
-                "mb": samples * provenance.dim * 2 / 1e6,
+                "mb": uploads.get(contributor.name, 0) / 1e6,
             }
         )
     return rows
 
 
-def _require_usable(config: Config) -> None:
-    """Fail before anything is started where a prior cannot be loaded here."""
+def _require_usable(config: Config, source: Source) -> None:
+    """Fail before anything is started where a prior cannot be loaded here, or S is too large."""
+    shared_set(source.ids, config.shared.size, config.seed)
     for participant in config.participants:
         parse_prior(participant.prior)
         problem = check_prior(participant.prior)

@@ -1,17 +1,21 @@
 """The Flower ServerApp: run config in, platform, student and summary out."""
 
+import shlex
 import threading
 from pathlib import Path
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
+from rich.console import Console
 
+from coopt_fl import show
 from coopt_fl.config import load_config
 from coopt_fl.data import Source
 from coopt_fl.optimized.state import RunState
 from coopt_fl.pipeline import execute
 from coopt_fl.progress import Silent, console_progress
 from coopt_fl.schema import Config
+from coopt_fl.show import PIPE_WIDTH
 from strategies.platform import OpenDataPlatform
 
 app = ServerApp()
@@ -19,18 +23,19 @@ app = ServerApp()
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Run ``config`` with ``overrides`` (space-separated KEY=VALUE) into ``out``.
+    """Run ``config`` with ``overrides`` (KEY=VALUE, quoted as in a shell) into ``out``.
 
     Raises:
         CooptError: what went wrong; Flower reports the run as failed.
     """
     settings = context.run_config
     name = str(settings["config"])
-    config = load_config(name, str(settings["overrides"]).split())
+    config = load_config(name, shlex.split(str(settings["overrides"])))
     out = Path(str(settings["out"]) or Path.home() / "coopt-runs" / Path(name).stem)
 
     def optimize(config: Config, source: Source, state: RunState, progress: Silent) -> None:
         OpenDataPlatform(config, source, state, progress, threading.Event()).start(grid)
 
     with console_progress() as progress:
-        execute(config, out.expanduser(), progress, optimize)
+        summary = execute(config, out.expanduser(), progress, optimize)
+    Console(width=PIPE_WIDTH).print(show.summary(summary))

@@ -1,4 +1,8 @@
-"""What the commands print for people: tables made of the same values that ``--json`` gives."""
+"""What the commands print for people: tables made of the same values that ``--json`` gives.
+
+Names, paths and messages come from outside, and rich would read "[b]" and ":x:" in a string as
+markup; so every cell and every title is a Text, which is printed as it is.
+"""
 
 from typing import Any
 
@@ -9,17 +13,21 @@ from rich.text import Text
 
 Values = dict[str, Any]
 
+PIPE_WIDTH = 120
+"""Columns of a table that is not printed on a terminal."""
+
 
 def summary(found: Values) -> RenderableType:
     """Render the summary of a run."""
     dataset, student, comparison = found["dataset"], found["student"], found["comparison"]
-    table = Table(title=f"Participants (aligned to: {found['reference']})", title_justify="left")
+    table = _table(f"Participants (aligned to: {found['reference']})")
     table.add_column("participant", no_wrap=True)
     table.add_column("prior", overflow="fold")
     for heading in ("uniformity", "R2", "samples", "seconds", "samples/s", "MB"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in found["participants"]:
-        table.add_row(
+        _row(
+            table,
             row["name"],
             row["prior"],
             f"{row['uniformity']:.3f}",
@@ -29,12 +37,12 @@ def summary(found: Values) -> RenderableType:
             f"{row['samples_per_s']:.1f}",
             f"{row['mb']:.2f}",
         )
-    judged = Table(title="Linear probe (accuracy on held-out images)", title_justify="left")
+    judged = _table("Linear probe (accuracy on held-out images)")
     judged.add_column("features of")
     judged.add_column("accuracy", justify="right")
-    judged.add_row(f"student {student['model']}", _percent(student["probe_accuracy"]), style="bold")
-    judged.add_row("the same, randomly initialised", _percent(comparison["random_init"]))
-    judged.add_row("the reference prior itself", _percent(comparison["reference_prior"]))
+    _row(judged, f"student {student['model']}", _percent(student["probe_accuracy"]), style="bold")
+    _row(judged, "the same, randomly initialised", _percent(comparison["random_init"]))
+    _row(judged, "the reference prior itself", _percent(comparison["reference_prior"]))
     spent = "  ".join(f"{phase} {seconds:.1f}" for phase, seconds in found["seconds"].items())
     lines = Text(
         f"Optimized dataset: {dataset['rows']:,} x {dataset['dim']} in {dataset['path']}\n"
@@ -56,24 +64,25 @@ def trained(found: Values) -> RenderableType:
 
 def probed(found: Values) -> RenderableType:
     """Render a student's accuracies."""
-    table = Table(title=f"Linear probe of {found['checkpoint']}", title_justify="left")
+    table = _table(f"Linear probe of {found['checkpoint']}")
     table.add_column("fitted by")
     table.add_column("accuracy", justify="right")
     for method, accuracy in found["accuracy"].items():
-        table.add_row(method, _percent(accuracy))
+        _row(table, method, _percent(accuracy))
     return table
 
 
 def inspected(found: Values) -> RenderableType:
     """Render the provenance and what is wrong."""
-    facts = Table(show_header=False, title=found["path"], title_justify="left")
+    facts = _table(found["path"], show_header=False)
     for key in ("rows", "dim", "digest", "reference", "source", "normalisation", "seed"):
-        facts.add_row(key, str(found["provenance"][key]))
-    people = Table(title="Contributors", title_justify="left")
+        _row(facts, key, str(found["provenance"][key]))
+    people = _table("Contributors")
     for heading in ("name", "prior", "weights_sha256", "uniformity", "r2_heldout"):
         people.add_column(heading, overflow="fold")
     for one in found["provenance"]["contributors"]:
-        people.add_row(
+        _row(
+            people,
             one["name"],
             one["prior"],
             one["weights_sha256"][:16],
@@ -94,18 +103,29 @@ def configuration(found: Values) -> RenderableType:
 
 def examined(found: Values) -> RenderableType:
     """Render what can be used here."""
-    facts = Table(show_header=False, title="This host", title_justify="left")
+    facts = _table("This host", show_header=False)
     for key, value in {**found["devices"], **found["versions"]}.items():
-        facts.add_row(key, str(value))
+        _row(facts, key, str(value))
     tables = [facts]
     for kind in ("priors", "sources"):
-        table = Table(title=kind.capitalize(), title_justify="left")
+        table = _table(kind.capitalize())
         table.add_column(kind[:-1], overflow="fold")
         table.add_column("usable here, or why not", overflow="fold")
         for name, problem in found[kind].items():
-            table.add_row(name, Text(problem or "yes", style="" if problem else "green"))
+            _row(table, name, Text(problem or "yes", style="" if problem else "green"))
         tables.append(table)
     return Group(*tables)
+
+
+def _table(title: str, *, show_header: bool = True) -> Table:
+    """Return an empty table whose title is printed as it is."""
+    plain = Text(title, style="table.title")
+    return Table(title=plain, title_justify="left", show_header=show_header)
+
+
+def _row(table: Table, *cells: str | Text, style: str | None = None) -> None:
+    """Add a row of cells that are printed as they are."""
+    table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in cells), style=style)
 
 
 def _percent(accuracy: float | None) -> str:

@@ -6,13 +6,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from flwr.app import Message, RecordDict
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from coopt_fl.errors import ParticipantError
 
 POLL_SECONDS = 0.1
 AGAIN = "what was delivered is kept: run the same command again to continue"
-LOST = {3: "it did not answer in time", 5: "it went offline", 8: "it died"}
+LOST = {
+    ErrorCode.MESSAGE_UNAVAILABLE: "it did not answer in time",
+    ErrorCode.NODE_UNAVAILABLE: "it went offline",
+    ErrorCode.CLIENT_APP_CRASHED: "it died",
+}
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,12 @@ class Exchange:
             self._check_deadlines()
             time.sleep(POLL_SECONDS)
 
+    def abandon(self) -> list[str]:
+        """Wait no longer for anyone; return who had not answered."""
+        silent = [job.participant for job in self._jobs.values()]
+        self._jobs.clear()
+        return silent
+
     def hurry(self, seconds: float) -> None:
         """Give all that is under way at most ``seconds`` from now."""
         latest = time.monotonic() + seconds
@@ -87,7 +98,7 @@ class Exchange:
             if now > job.deadline:
                 raise ParticipantError(
                     f"participant {job.participant} did not answer within deadline.reply="
-                    f"{self._reply_seconds:g} s; {AGAIN}"
+                    f"{self._reply_seconds:g} s; raise it or lower optimize.chunk_mb; {AGAIN}"
                 )
 
 

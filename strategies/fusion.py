@@ -46,6 +46,17 @@ def accept_payload(
     return blocks
 
 
+def require_skips(skipped: IntArray, asked: IntArray, on_error: str) -> None:
+    """Compare what a participant left out with what it was asked for, and with ``data.on_error``.
+
+    Raises:
+        ParticipantError: it may leave nothing out, or was not asked for it.
+    """
+    _require(on_error == "skip" or not len(skipped), "every sample", f"{len(skipped)} skipped")
+    strange = np.setdiff1d(skipped, asked)
+    _require(not len(strange), "only samples that were asked for", f"skipped {strange[:3]}")
+
+
 def _check_shape(payload: Payload, asked: list[int], dim: int) -> None:
     """Compare the blocks, row counts and shapes before anything is indexed with them."""
     total = len(payload.ids)

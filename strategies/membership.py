@@ -1,5 +1,6 @@
 """Who takes part: names, not node ids, and only those that see the same data."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import asdict
 
@@ -11,8 +12,6 @@ from coopt_fl.errors import ConfigError, CooptError, DataError, ParticipantError
 from coopt_fl.schema import Config
 from strategies.exchange import content_of
 from strategies.records import Records
-
-PERMANENT = ("prior", "weights_sha256", "width")
 
 
 class Membership:
@@ -62,16 +61,19 @@ class Membership:
         except CooptError as error:
             self._refused[name] = error
             return 0
-        if self.records.description(described.name) is None:
-            self.records.save_description(described.name, asdict(described))
         self.nodes[described.name] = self._newcomers.pop(name)
         self.nodes = {known: self.nodes[known] for known in self.roster if known in self.nodes}
         return described.rows
 
+    def refuse(self, names: Iterable[str], reason: CooptError) -> None:
+        """Go on without newcomers that could not say who they are."""
+        self._refused |= dict.fromkeys(names, reason)
+
     def complete(self) -> bool:
         """Whether waiting longer is of no use: all are there, or (simulated) all have spoken."""
         spoken = len(self.nodes) + len(self._refused)
-        return len(self.nodes) == len(self.roster) or 0 < self._partitions <= spoken
+        enough = max(len(self.nodes), len(self._refused)) >= len(self.roster)
+        return enough or 0 < self._partitions <= spoken
 
     def settle(self) -> list[str]:
         """Return warnings about who is missing.
@@ -129,10 +131,7 @@ class Membership:
                 f"{described.fingerprint[:12]}, expected {rows}, {expected[:12]}; "
                 "give it the same files and data.limit"
             )
-        known = self.records.description(name)
-        changed = [key for key in PERMANENT if known and known[key] != getattr(described, key)]
-        if changed:
-            raise ParticipantError(
-                f"the {changed[0]} of {name} changed since this run began; restore it, or give "
-                "another --out"
-            )
+        speed, measured = described.rows_per_s, self.config.assignment.by == "speed"
+        if not math.isfinite(speed) or speed < 0 or (measured and speed == 0):
+            raise ParticipantError(f"{name} says that it makes {speed} samples/s")
+        self.records.remember(name, asdict(described))

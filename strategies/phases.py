@@ -14,8 +14,9 @@ from coopt_fl.schema import Config
 from coopt_fl.seeding import derive_seed
 from coopt_fl.targets import Alignment
 from strategies.assignment import chunk_blocks
-from strategies.exchange import content_of
-from strategies.fusion import accept_payload
+from strategies.exchange import AGAIN, content_of
+from strategies.fusion import accept_payload, require_skips
+from strategies.planning import projection_ids
 from strategies.records import Features, Records
 
 IN_FLIGHT_BYTES = 128_000_000
@@ -54,6 +55,7 @@ class Represent:
     def accept(self, name: str, reply: Message) -> int:
         """Store features of the right samples, width and finiteness."""
         answer = protocol.decode(protocol.Representation, content_of(reply))
+        require_skips(answer.skipped, self.plan.shared, self.task.on_error)
         description = self.records.description(name) or {}
         expected = np.setdiff1d(self.plan.shared, answer.skipped)
         shape = (len(expected), description["width"])
@@ -73,24 +75,37 @@ class Project:
     message_type = protocol.PROJECT
 
     def __init__(
-        self, task: protocol.Task, config: Config, plan: Plan, records: Records, reference: str
+        self,
+        task: protocol.Task,
+        config: Config,
+        plan: Plan,
+        records: Records,
+        reference: str,
+        progress: Silent,
     ) -> None:
         self.task, self.config, self.plan = task, config, plan
-        self.records, self.reference = records, reference
+        self.records, self.reference, self.progress = records, reference, progress
 
     def ask(self, name: str) -> protocol.Project | None:
         """Ask the reference alone, with the first ids of its shard."""
         if name != self.reference or self.records.alignment(name) is not None:
             return None
-        dim = self.config.targets.dim
-        shard = self.plan.shard(name)[: 2 * dim]
-        ids = shard if len(shard) else self.plan.shared
-        seed = derive_seed(self.config.seed, "project")
-        return protocol.Project(self.task, ids, dim, self.config.targets.projection, seed)
+        dim, method = self.config.targets.dim, self.config.targets.projection
+        ids = projection_ids(self.plan, name, dim)
+        return protocol.Project(
+            self.task, ids, dim, method, derive_seed(self.config.seed, "project")
+        )
 
     def accept(self, name: str, reply: Message) -> int:
         """Store the projection as the reference's alignment."""
-        return _accept_alignment(self.records, name, self.config.targets.dim, reply)
+        rows = _accept_alignment(self.records, name, self.config.targets.dim, reply)
+        fitted = self.records.alignment(name)
+        if fitted and fitted.solver != f"projection:{self.config.targets.projection}":
+            self.progress.warn(
+                f"the shard of {name} has too few samples for a PCA to "
+                f"{self.config.targets.dim}: a random projection is used; lower targets.dim"
+            )
+        return rows
 
 
 class Align:
@@ -141,9 +156,11 @@ class Optimize:
 
     def ask(self, name: str) -> protocol.Optimize | None:
         """Ask for the next chunk that is not stored."""
-        alignment = self.records.alignment(name)
-        if not self.chunks[name] or alignment is None:
+        if not self.chunks[name]:
             return None
+        alignment = self.records.alignment(name)
+        if alignment is None:
+            raise ParticipantError(f"{name} has no alignment; {AGAIN}")
         self.asked[name] = self.chunks[name].popleft()
         ids = [self.plan.blocks[index] for index in self.asked[name]]
         return protocol.Optimize(
@@ -159,6 +176,8 @@ class Optimize:
     def accept(self, name: str, reply: Message) -> int:
         """Check the payload and store its blocks."""
         payload = protocol.decode(protocol.Payload, content_of(reply))
+        asked = np.concatenate([self.plan.blocks[index] for index in self.asked[name]])
+        require_skips(payload.skipped, asked, self.task.on_error)
         expected = {index: self.plan.blocks[index] for index in self.asked[name]}
         contributor = self.plan.contributors.index(name)
         accepted = accept_payload(payload, expected, self.config.targets.dim, contributor)

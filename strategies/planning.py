@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from coopt_fl.data import Source, make_blocks, shared_set
 from coopt_fl.errors import ParticipantError
@@ -37,6 +38,15 @@ def make_plan(config: Config, source: Source, records: Records, present: list[st
     return plan
 
 
+def projection_ids(plan: Plan, name: str, dim: int) -> NDArray[np.int64]:
+    """Return the samples of its shard on which participant ``name`` fits its projection.
+
+    A PCA needs 2 ``dim`` of them; twice as many leave room for images that cannot be read.
+    """
+    shard = plan.shard(name)[: 4 * dim]
+    return shard if len(shard) else plan.shared
+
+
 def settle_reference(
     config: Config, records: Records, features: dict[str, Features], progress: Silent
 ) -> str:
@@ -44,7 +54,14 @@ def settle_reference(
     stored = records.state.record("reference")
     if stored is not None:
         return str(stored["reference"])
-    election = elect(features, config.reference, config.targets.dim, config.seed)
+    wanted, targets = config.reference, config.targets
+    if wanted == CONSENSUS and (targets.projection != "pca" or targets.solver == "none"):
+        wanted = "best"
+        progress.warn(
+            f"targets.projection={targets.projection} with targets.solver={targets.solver} leaves "
+            "nothing to a consensus: the best prior is the reference"
+        )
+    election = elect(features, wanted, targets.dim, config.seed)
     for warning in election.warnings:
         progress.warn(warning)
     records.state.save_record("reference", asdict(election))

@@ -12,7 +12,7 @@ from flwr.supercore import log
 
 from coopt_fl import protocol
 from coopt_fl.data import Source
-from coopt_fl.errors import CooptError
+from coopt_fl.errors import CooptError, ParticipantError
 from coopt_fl.optimized.plan import Plan
 from coopt_fl.optimized.state import RunState
 from coopt_fl.progress import Silent
@@ -138,7 +138,13 @@ class OpenDataPlatform(Strategy):
         deadline = time.monotonic() + self.config.deadline.join
         while True:
             self.members.present(grid.get_node_ids())
-            self._evaluate(grid, self.members)
+            try:
+                self._evaluate(grid, self.members)
+            except ParticipantError as error:
+                silent = self.exchange.abandon()
+                if not silent:
+                    raise
+                self.members.refuse(silent, error)
             if self.members.complete() or time.monotonic() > deadline:
                 break
             if self.stopped.wait(0.5):
@@ -152,10 +158,21 @@ class OpenDataPlatform(Strategy):
         features = self.records.features(plan.contributors)
         with compute(threads):
             reference = settle_reference(self.config, self.records, features, self.progress)
-        self._train(grid, Project(self.task, self.config, plan, self.records, reference))
+        project = Project(self.task, self.config, plan, self.records, reference, self.progress)
+        self._train(grid, project)
         with compute(threads):
             targets = shared_targets(self.config, self.records, features, reference)
+        self._warn_of_few(len(targets))
         self._train(grid, Align(self.task, self.config, self.records, features, targets))
+
+    def _warn_of_few(self, size: int) -> None:
+        """Warn here of what a participant, too, would warn of, where nobody sees it."""
+        wide = self.config.targets.dim
+        if size < 2 * wide and self.config.targets.solver != "none":
+            self.progress.warn(
+                f"{size} shared samples are few to align targets of width {wide}: set shared.size "
+                f"to {2 * wide} or more, or targets.dim lower"
+            )
 
     def _evaluate(self, grid: Grid, phase: Phase) -> int:
         """Run a query phase to its end; return the samples it covered."""
@@ -227,6 +244,7 @@ class OpenDataPlatform(Strategy):
             job = self.exchange.take(reply)
             try:
                 rows += self.phase.accept(job.participant, reply)
+                self.records.add_upload(job.participant, reply)
             except CooptError as error:
                 raise type(error)(f"participant {job.participant}: {error}") from None
         return MetricRecord({"rows": rows})

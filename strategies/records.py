@@ -3,12 +3,17 @@
 from typing import Any
 
 import numpy as np
+from flwr.app import Message
 from numpy.typing import NDArray
 
+from coopt_fl.errors import ParticipantError
 from coopt_fl.optimized.state import RunState
 from coopt_fl.targets import Alignment
 
 Features = NDArray[np.float32]
+
+PERMANENT = ("prior", "weights_sha256", "width", "device")
+"""What must stay as it was when a run is continued; another kind of device changes the bits."""
 
 
 class Records:
@@ -22,10 +27,33 @@ class Records:
         found: dict[str, Any] | None = (self.state.record("participants") or {}).get(name)
         return found
 
-    def save_description(self, name: str, description: dict[str, Any]) -> None:
-        """Store a participant's description."""
-        known = self.state.record("participants") or {}
-        self.state.save_record("participants", known | {name: description})
+    def remember(self, name: str, description: dict[str, Any]) -> None:
+        """Store how a participant described itself, the first time.
+
+        Raises:
+            ParticipantError: it is not the one that this run began with, so that its targets
+                would not fit those that are stored.
+        """
+        first = self.description(name)
+        if first is None:
+            known = self.state.record("participants") or {}
+            self.state.save_record("participants", known | {name: description})
+            return
+        changed = [key for key in PERMANENT if first[key] != description[key]]
+        if changed:
+            raise ParticipantError(
+                f"the {changed[0]} of {name} changed since this run began; restore it, or give "
+                "another --out"
+            )
+
+    def add_upload(self, name: str, reply: Message) -> None:
+        """Count the bytes of the arrays that a participant sent."""
+        sent = 0
+        if reply.has_content():
+            for record in reply.content.array_records.values():
+                sent += sum(len(array.data) for array in record.values())
+        known: dict[str, int] = self.state.record("uploads") or {}
+        self.state.save_record("uploads", known | {name: known.get(name, 0) + sent})
 
     def has_features(self, name: str) -> bool:
         """Whether a participant has represented the shared set."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from flwr.app import Context, Error, Message, RecordDict
 
 from coopt_fl.client_app import app as client_app
-from coopt_fl.config import dataset_key, from_tree, to_dict
+from coopt_fl.config import dataset_key, from_tree, keyed
 from coopt_fl.data import open_source
 from coopt_fl.optimized.state import open_state
 from coopt_fl.progress import Silent
@@ -86,7 +86,7 @@ def run_platform(config: Config, out: Path, grid: FakeGrid | None = None) -> Fak
     """Run the platform on ``grid``; everything it learns is in ``out``."""
     grid = grid or FakeGrid(len(config.participants))
     source = open_source(config.data)
-    with open_state(out, dataset_key(config, source.fingerprint), to_dict(config)) as state:
+    with open_state(out, dataset_key(config, source.fingerprint), keyed(config)) as state:
         OpenDataPlatform(config, source, state, Silent(), threading.Event()).start(grid)
     return grid
 

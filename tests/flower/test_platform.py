@@ -1,6 +1,7 @@
 """The whole protocol in-process: real strategy, real ClientApp, a grid without network."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from coopt_fl.errors import (
     ParticipantError,
     PriorError,
 )
+from coopt_fl.optimized.block import block_digest
 from coopt_fl.optimized.verify import verify
 from coopt_fl.priors import load_prior
 from tests.flower.grid import FakeGrid, blocks_of, run_platform, tiny
@@ -213,3 +215,78 @@ def test_silence_past_the_deadline_ends_the_run(tmp_path: Path) -> None:
 
     with pytest.raises(ParticipantError, match=r"deadline\.reply"):
         run_platform(tiny(**{"deadline.reply": 0.3}), tmp_path, FakeGrid(3, tamper=swallow))
+
+
+def described(request: Message, reply: Message, **changes: object) -> Message:
+    """Change what a participant says of itself."""
+    if request.metadata.message_type == protocol.DESCRIBE:
+        record = reply.content.config_records["plain"]
+        record["json"] = json.dumps(json.loads(str(record["json"])) | changes)
+    return reply
+
+
+@pytest.mark.parametrize("speed", [float("nan"), -1.0, 0.0])
+def test_an_impossible_speed_is_refused(speed: float, tmp_path: Path) -> None:
+    grid = FakeGrid(3, tamper=lambda asked, reply: described(asked, reply, rows_per_s=speed))
+    with pytest.raises(ParticipantError, match="samples/s"):
+        run_platform(tiny(**{"assignment.by": "speed", "deadline.join": 0.1}), tmp_path, grid)
+
+
+def test_other_weights_cannot_continue_a_run(tmp_path: Path) -> None:
+    def gone(request: Message, reply: Message) -> Message:
+        if request.metadata.message_type == protocol.OPTIMIZE:
+            return Message(Error(code=5, reason="gone"), reply_to=request)
+        return reply
+
+    with pytest.raises(ParticipantError, match="went offline"):
+        run_platform(tiny(), tmp_path, FakeGrid(3, tamper=gone))
+    grid = FakeGrid(3, tamper=lambda asked, reply: described(asked, reply, weights_sha256="other"))
+    with pytest.raises(ParticipantError, match="the weights_sha256 of alpha changed"):
+        run_platform(tiny(), tmp_path, grid)
+
+
+def test_nothing_may_be_left_out_unasked(tmp_path: Path) -> None:
+    def lazy(request: Message, reply: Message) -> Message:
+        if request.metadata.message_type != protocol.OPTIMIZE:
+            return reply
+        payload = protocol.decode(protocol.Payload, reply.content)
+        nothing = replace(
+            payload,
+            rows=[0] * len(payload.rows),
+            ids=payload.ids[:0],
+            targets=payload.targets[:0],
+            skipped=payload.ids,
+            digests=[block_digest(payload.ids[:0], payload.targets[:0], np.empty(0, np.int16))]
+            * len(payload.rows),
+        )
+        return Message(protocol.encode(nothing), reply_to=request)
+
+    with pytest.raises(ParticipantError, match="expected every sample"):
+        run_platform(tiny(), tmp_path, FakeGrid(3, tamper=lazy))
+
+
+def test_what_leaves_nothing_to_a_consensus_falls_back_to_the_best(tmp_path: Path) -> None:
+    config = tiny(**{"reference": "consensus", "targets.projection": "random"})
+    run_platform(config, tmp_path)
+    assert verify(tmp_path / "dataset")[0].reference in ("alpha", "beta", "gamma")
+
+
+def test_uploads_are_counted(tmp_path: Path) -> None:
+    """alpha's features (64, 24) float32 and its targets float16 (rows, 16) must at least come."""
+    run_platform(tiny(), tmp_path)
+    uploads = json.loads((tmp_path / "state" / "uploads.json").read_text())
+    rows = int((coopt_fl.load(tmp_path).participants == 0).sum())
+    least = 64 * 24 * 4 + rows * 16 * 2
+    assert least < uploads["alpha"] < 3 * least
+
+
+def test_a_silent_stranger_does_not_end_the_run(tmp_path: Path) -> None:
+    """A node that never says who it is: the others are enough."""
+
+    def silent(request: Message, reply: Message) -> Message | None:
+        return None if request.metadata.dst_node_id == 103 else reply
+
+    names = ["alpha", "beta", "gamma", "stranger"]
+    grid = FakeGrid(4, node_config=lambda k: {"name": names[k]}, tamper=silent)
+    run_platform(tiny(**{"deadline.reply": 2.0}), tmp_path, grid)
+    assert verify(tmp_path / "dataset")[1] == []

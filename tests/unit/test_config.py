@@ -1,5 +1,6 @@
 """Configuration: every key reachable, every error reported, the public surface frozen."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -84,8 +85,6 @@ def test_impossible_combinations_come_at_once() -> None:
         "shared.size=500",
         "data.limit=100",
         "data.source=parquet",
-        "reference=consensus",
-        "targets.projection=none",
         "participants.1.name=alpha",
         "min_participants=7",
     ]
@@ -95,7 +94,6 @@ def test_impossible_combinations_come_at_once() -> None:
     for expected in (
         "shared.size: 500",
         "data.root: missing",
-        "targets.projection: 'none'",
         "'alpha' is given 2 times",
         "min_participants: 7",
     ):
@@ -148,3 +146,17 @@ def test_round_trip_through_plain_values() -> None:
     values = to_dict(load_config("digits", ["seed=3"]))
     assert values["seed"] == 3
     assert values["participants"][0]["name"] == "alpha"
+
+
+@pytest.mark.parametrize("name", ["", "../../elsewhere", "[/b]", "consensus", "a b", "x" * 65])
+def test_names_are_fit_for_files_and_tables(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"participants\.1\.name"):
+        load_config("digits", [f"participants.1.name={json.dumps(name)}"])
+
+
+def test_a_run_may_go_on_with_what_changes_no_finished_block() -> None:
+    key = dataset_key(load_config("digits"), "f")
+    for same in ("data.on_error=skip", "min_participants=2", "student.epochs=3", "deadline.join=9"):
+        assert dataset_key(load_config("digits", [same]), "f") == key
+    for other in ("seed=1", "targets.dim=64", "runtime.threads=2", "optimize.batch_size=8"):
+        assert dataset_key(load_config("digits", [other]), "f") != key
