@@ -2,12 +2,13 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from coopt_fl.optimized.provenance import Provenance
 
 SHA256 = re.compile("[0-9a-f]{64}")
+INT64 = range(-(1 << 63), 1 << 63)
 
 
 def check_manifest(read: "Provenance") -> None:
@@ -23,22 +24,43 @@ def check_manifest(read: "Provenance") -> None:
         raise ValueError("digest must be a sha256 sum")
     if not read.complete:
         raise ValueError("it says that it is not complete")
-    if min(read.rows, read.dim) < 0:
-        raise ValueError("rows and dim must not be negative")
+    if not all(_whole(count) and count >= 0 for count in (read.rows, read.dim)):
+        raise ValueError("rows and dim must be whole numbers, not negative and within int64")
     whole = {"rows": int, "fingerprint": str, "name": str}
     if not all(isinstance(read.source.get(key), kind) for key, kind in whole.items()):
         raise TypeError("source must have a name, a fingerprint and rows")
-    if not all(isinstance(id, int) for id in read.skipped):
-        raise TypeError("skipped must be ids")
+    if not _whole(read.source["rows"]):
+        raise ValueError("the source's rows must be within int64")
+    if not all(_whole(id) for id in read.skipped):
+        raise TypeError("skipped must be ids, whole numbers within int64")
+    _check_contributors(read)
     _check_blocks(read)
     _check_files(read)
+
+
+def _whole(value: Any) -> bool:
+    """Whether ``value`` is a number that an int64 holds."""
+    return isinstance(value, int) and not isinstance(value, bool) and value in INT64
+
+
+def _check_contributors(read: "Provenance") -> None:
+    """Require text, numbers and a cycle where they belong."""
+    for one in read.contributors:
+        texts = (one.name, one.prior, one.weights_sha256, one.alignment_sha256)
+        numbers = (one.uniformity, one.r2_heldout)
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError(f"contributor {one.name!r} needs text as name, prior and sha256 sums")
+        if not all(isinstance(number, float) or _whole(number) for number in numbers):
+            raise TypeError(f"contributor {one.name!r} needs numbers as uniformity and r2_heldout")
+        if not _whole(one.cycle):
+            raise TypeError(f"contributor {one.name!r} needs a whole number as cycle")
 
 
 def _check_blocks(read: "Provenance") -> None:
     """Compare the two lists of blocks with each other."""
     if len(read.block_rows) != len(read.block_digests):
         raise ValueError("as many block_rows as block_digests are needed")
-    if not all(isinstance(rows, int) and rows >= 0 for rows in read.block_rows):
+    if not all(_whole(rows) and rows >= 0 for rows in read.block_rows):
         raise TypeError("block_rows must be whole numbers")
     if not all(
         isinstance(digest, str) and SHA256.fullmatch(digest) for digest in read.block_digests

@@ -85,10 +85,12 @@ def load(path: str | Path, *, mmap: bool = False) -> OptimizedDataset:
 
     Args:
         path: what ``coopt run --out DIR`` wrote: ``DIR`` or ``DIR/dataset``.
-        mmap: map the targets from a ``.npy`` file, built of verified files at the first use.
+        mmap: map the targets from a ``.npy`` file in the per-user cache, which is built of
+            verified files at the first use.
 
     Raises:
         VerificationError: there is no finished dataset, or a file is not what the manifest says.
+        OutputError: there is no room for the map.
     """
     folder = dataset_folder(Path(path))
     provenance = read_provenance(folder)

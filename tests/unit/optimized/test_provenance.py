@@ -49,6 +49,21 @@ BAD: dict[str, Change] = {
     "skipped as text": lambda p: p.update(skipped=["11"]),
     "source without rows": lambda p: p["source"].pop("rows"),
     "source without fingerprint": lambda p: p["source"].pop("fingerprint"),
+    "source of too many rows": lambda p: p["source"].update(rows=1 << 63),
+    "skipped beyond int64": lambda p: p.update(skipped=[1 << 63]),
+    "skipped below int64": lambda p: p.update(skipped=[-(1 << 63) - 1]),
+    "skipped as truth": lambda p: p.update(skipped=[True]),
+    "rows beyond int64": lambda p: p.update(rows=1 << 63),
+    "block beyond int64": lambda p: p["block_rows"].__setitem__(0, 1 << 63),
+    "no name": lambda p: p["contributors"][0].update(name=None),
+    "prior as number": lambda p: p["contributors"][0].update(prior=5),
+    "weights' sum as number": lambda p: p["contributors"][1].update(weights_sha256=5),
+    "alignment's sum as list": lambda p: p["contributors"][1].update(alignment_sha256=[]),
+    "no uniformity": lambda p: p["contributors"][0].update(uniformity=None),
+    "uniformity as text": lambda p: p["contributors"][0].update(uniformity="-1.5"),
+    "uniformity beyond float": lambda p: p["contributors"][0].update(uniformity=10**400),
+    "no R2": lambda p: p["contributors"][0].update(r2_heldout=None),
+    "cycle as text": lambda p: p["contributors"][0].update(cycle="0"),
 }
 
 

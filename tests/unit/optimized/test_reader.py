@@ -1,7 +1,8 @@
 """Reading a dataset: rows as planted, maps, pairs with images."""
 
-import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import coopt_fl
 from coopt_fl.data import open_source
 from coopt_fl.errors import DataError, VerificationError
 from coopt_fl.optimized import mapped
+from coopt_fl.optimized.block import dataset_digest
 from coopt_fl.optimized.reader import OptimizedDataset
 from coopt_fl.schema import DataConfig
 from tests.unit.optimized import make
@@ -44,7 +46,7 @@ def test_maps_are_built_once(run: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert_planted(coopt_fl.load(run, mmap=True))
 
 
-def test_maps_are_of_verified_files(run: Path) -> None:
+def test_maps_are_of_verified_files(run: Path, cache: Path) -> None:
     path = run / "dataset/data/part-00001.parquet"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -52,14 +54,14 @@ def test_maps_are_of_verified_files(run: Path) -> None:
     for mmap in (True, False):
         with pytest.raises(VerificationError, match=r"part-00001.parquet has changed"):
             coopt_fl.load(run, mmap=mmap)
-    assert not list((run / "dataset").rglob("*.npy"))
+    assert not list(run.rglob("*.npy")) and not list(cache.rglob("*.npy"))
 
 
 @pytest.mark.parametrize("damage", ["cut", "gone", "empty", "other dtype"])
 @pytest.mark.parametrize("name", ["ids", "targets", "participants"])
-def test_damaged_map_is_built_again(damage: str, name: str, run: Path) -> None:
+def test_damaged_map_is_built_again(damage: str, name: str, run: Path, cache: Path) -> None:
     coopt_fl.load(run, mmap=True)
-    (path,) = (run / "dataset/.cache").rglob(f"{name}.npy")
+    (path,) = cache.rglob(f"{name}.npy")
     if damage == "gone":
         path.unlink()
     elif damage == "other dtype":
@@ -69,29 +71,54 @@ def test_damaged_map_is_built_again(damage: str, name: str, run: Path) -> None:
     assert_planted(coopt_fl.load(run, mmap=True))
 
 
-def test_maps_of_a_read_only_dataset_are_in_the_users_cache(
-    run: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+def test_maps_are_in_the_users_cache_and_what_comes_with_the_dataset_is_not_trusted(
+    run: Path, cache: Path
 ) -> None:
-    monkeypatch.setattr(os, "access", lambda *_: False)
+    before = sorted((run / "dataset").rglob("*"))
+    digest = coopt_fl.load(run, mmap=True).digest
+    maps = cache / "targets" / digest
+    assert sorted(path.name for path in maps.iterdir()) == [
+        "ids.npy",
+        "participants.npy",
+        "targets.npy",
+    ]
+    assert sorted((run / "dataset").rglob("*")) == before
+    poisoned = run / "dataset/.cache" / digest[:32]
+    shutil.copytree(maps, poisoned)
+    np.save(poisoned / "targets.npy", np.zeros_like(np.load(maps / "targets.npy")))
+    shutil.rmtree(cache)
     assert_planted(coopt_fl.load(run, mmap=True))
-    assert not (run / "dataset/.cache").exists()
-    assert len(list(cache.rglob("*.npy"))) == 3
 
 
 def test_map_serves_only_its_own_dataset(run: Path) -> None:
     """Another dataset in the same place, as after a run anew."""
-    coopt_fl.load(run, mmap=True)
-    before = coopt_fl.load(run).digest
-    cache = run / "dataset/.cache"
-    kept = run / "kept"
-    cache.rename(kept)
+    before = coopt_fl.load(run, mmap=True).digest
     for path in (run / "state").rglob("*.npz"):
         path.unlink()
     make.finish(run, skipped=(1,))
-    kept.rename(cache)
     dataset = coopt_fl.load(run, mmap=True)
     assert dataset.digest != before
     assert 1 not in dataset.ids and len(dataset) == make.ROWS - 1
+
+
+@pytest.mark.parametrize("mended", [False, True])
+def test_maps_of_another_dataset_do_not_get_under_a_digest(
+    mended: bool, run: Path, cache: Path, tmp_path: Path
+) -> None:
+    """The files' sums are right, but they are not what the digest stands for."""
+    other = make.finish(tmp_path / "other", skipped=(1, 2))
+    digests = coopt_fl.load(run).provenance.block_digests
+
+    def claim(provenance: dict[str, Any]) -> None:
+        provenance["digest"] = dataset_digest(digests)
+        if mended:
+            provenance["block_digests"] = digests
+
+    assert other.digest != dataset_digest(digests)
+    make.edit(tmp_path / "other/dataset", claim)
+    with pytest.raises(VerificationError, match=r"its digest stands for.*coopt inspect"):
+        coopt_fl.load(tmp_path / "other", mmap=True)
+    assert not list(cache.rglob("*.npy"))
 
 
 @pytest.mark.parametrize("rows", [47, 49])
