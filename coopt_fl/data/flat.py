@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coopt_fl.data.cache import exclusive
-from coopt_fl.errors import DataError
+from coopt_fl.errors import OutputError
 
 _IMAGES, _OFFSETS = "images.bin", "offsets.npy"
 
@@ -36,7 +36,7 @@ def flat_copy(folder: Path, images: Callable[[], Iterable[bytes]]) -> FlatImages
     """Open the copy in ``folder``; the first time, make it of ``images()``.
 
     Raises:
-        DataError: there is no room, or the folder cannot be written.
+        OutputError: there is no room, or the folder cannot be written.
     """
     try:
         with exclusive(folder):
@@ -44,7 +44,7 @@ def flat_copy(folder: Path, images: Callable[[], Iterable[bytes]]) -> FlatImages
                 _write(folder, images())
         return FlatImages(folder)
     except OSError as error:
-        raise DataError(
+        raise OutputError(
             f"cannot copy the images into {folder} ({error.strerror}); "
             "set COOPT_CACHE to a folder with room for them"
         ) from error

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from coopt_fl.data.flat import flat_copy
-from coopt_fl.errors import DataError
+from coopt_fl.errors import OutputError
 
 IMAGES = [b"first", b"", b"third image", b"x" * 100_000]
 
@@ -53,12 +53,12 @@ def test_full_disk_names_the_remedy_and_frees_it(tmp_path: Path) -> None:
         yield b"x" * 1000
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(DataError, match=r"No space left.*set COOPT_CACHE"):
+    with pytest.raises(OutputError, match=r"No space left.*set COOPT_CACHE"):
         flat_copy(tmp_path, full)
     assert not (tmp_path / "images.bin").exists()
 
 
 def test_cache_that_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="set COOPT_CACHE"):
+    with pytest.raises(OutputError, match="set COOPT_CACHE"):
         contents(tmp_path / "file" / "copy")
