@@ -10,7 +10,7 @@ from coopt_fl.optimized.provenance import read_provenance
 from coopt_fl.optimized.reader import dataset_folder, load
 from coopt_fl.optimized.verify import verify
 from coopt_fl.progress import Silent
-from coopt_fl.schema import Config
+from coopt_fl.schema import Config, DataConfig
 
 
 def train(
@@ -65,18 +65,27 @@ def probe(checkpoint: Path, changes: list[str]) -> dict[str, Any]:
     Args:
         checkpoint: a ``.pt`` file.
         changes: ``data.KEY=VALUE`` settings to judge it elsewhere.
+
+    Raises:
+        ConfigError: ``checkpoint`` is not one, or a change is not of the data.
     """
-    from coopt_fl.students import load_student, probe_student
+    from coopt_fl.students import load_student, probe_methods
 
-    meta = load_student(checkpoint).meta
-    config = from_tree({"data": meta["data"]}, [*changes, *NOBODY], str(checkpoint))
-    accuracy = {
-        method: probe_student(checkpoint, config.data, method) for method in ("lbfgs", "adamw")
-    }
-    return {"checkpoint": str(checkpoint), "accuracy": accuracy}
+    student = load_student(checkpoint)
+    data = _data(student.meta["data"], changes, str(checkpoint))
+    return {"checkpoint": str(checkpoint), "accuracy": probe_methods(student, data)}
 
 
-NOBODY = ("participants.0.name=none", "participants.0.prior=trivial:1", "shared.size=4")
+def _data(tree: dict[str, Any], changes: list[str], name: str) -> DataConfig:
+    """Return the data settings in ``tree`` with ``changes``, which may concern nothing else."""
+    others = [change for change in changes if not change.startswith("data.")]
+    if others:
+        raise ConfigError(
+            f"a probe depends on the data alone, so {', '.join(others)} would change nothing; "
+            "give only data.KEY=VALUE"
+        )
+    rest = {"participants": [{"name": "none", "prior": "trivial:1"}], "shared": {"size": 4}}
+    return from_tree({"data": dict(tree), **rest}, changes, name).data
 
 
 def inspect(dataset: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from coopt_fl.students.objectives import OBJECTIVES, cosine, mse
 from coopt_fl.students.probe import (
     fit_probe,
     probe_features,
+    probe_methods,
     probe_prior,
     probe_random,
     probe_student,
@@ -24,6 +25,7 @@ __all__ = [
     "load_student",
     "mse",
     "probe_features",
+    "probe_methods",
     "probe_prior",
     "probe_random",
     "probe_student",

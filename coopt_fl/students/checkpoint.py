@@ -1,5 +1,6 @@
 """Checkpoints of a student: written whole or not at all, read without running any code."""
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,8 +106,10 @@ def save_student(
         "meta": meta,
         "resume": resume,
     }
+    buffer = io.BytesIO()  # torch would make its own kind of error of a full disk
+    torch.save(content, buffer)
     with atomic(path) as file:
-        torch.save(content, file)
+        file.write(buffer.getbuffer())
 
 
 def load_student(path: Path) -> LoadedStudent:

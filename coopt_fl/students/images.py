@@ -47,8 +47,8 @@ class ResidentSquares(Squares):
     def __init__(self, source: Source, ids: NDArray[np.int64], size: int, device: torch.device,
                  on_error: str) -> None:  # fmt: skip
         shape = (len(ids), 3, size, size)
-        self._images = torch.empty(shape, dtype=torch.uint8, device=device).contiguous(
-            memory_format=torch.channels_last
+        self._images = torch.empty(
+            shape, dtype=torch.uint8, device=device, memory_format=torch.channels_last
         )
         reader = StreamedSquares(source, ids, size, device, on_error)
         read = []

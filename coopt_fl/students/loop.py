@@ -19,9 +19,9 @@ from coopt_fl.schema import StudentConfig
 from coopt_fl.seeding import derive_seed
 from coopt_fl.students.augment import augment, draw
 from coopt_fl.students.checkpoint import save_student
-from coopt_fl.students.images import RESIDENT_BYTES, open_squares, own_size
+from coopt_fl.students.images import RESIDENT_BYTES, Squares, open_squares, own_size
 from coopt_fl.students.models import Student, build_student
-from coopt_fl.students.normalise import measure
+from coopt_fl.students.normalise import measure, measured_ids
 from coopt_fl.students.objectives import OBJECTIVES
 from coopt_fl.students.optimizer import make_optimizer, rate_at, set_rate
 
@@ -53,7 +53,7 @@ class Training:
         self._share = _share(config.batch_size, len(self._squares.rows), fabric.world_size)
         self._steps = len(self._squares.rows) // (self._share * fabric.world_size)
         self._objective = OBJECTIVES[config.objective]
-        self._normalisation = measure(self._squares)
+        self._normalisation = measure(self._squares, _measured(self._squares, dataset.ids, source))
         self._student = initial_student(config, size, seed)
         self._head = _head(self._student.width, dataset.dim, derive_seed(seed, "head"))
         model = nn.Sequential(self._student, self._head).to(memory_format=torch.channels_last)
@@ -110,6 +110,12 @@ def _head(width: int, dim: int, seed: int) -> nn.Linear:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return nn.Linear(width, dim)
+
+
+def _measured(squares: Squares, ids: NDArray[np.int64], source: Source) -> Tensor:
+    """Return the rows to measure the normalisation on: a choice by id, for any order of rows."""
+    chosen = np.isin(ids[squares.rows.numpy()], measured_ids(source.ids))
+    return squares.rows[torch.from_numpy(chosen)]
 
 
 def _lookup(targets: NDArray[np.float16], device: torch.device) -> Callable[[Tensor], Tensor]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,10 +19,11 @@ from coopt_fl.runtime import pick_device
 from coopt_fl.schema import DataConfig, StudentConfig
 from coopt_fl.seeding import derive_seed
 from coopt_fl.students.checkpoint import LoadedStudent, load_student
-from coopt_fl.students.images import open_squares, own_size
+from coopt_fl.students.images import StreamedSquares, own_size
 from coopt_fl.students.linear import fit_linear
 from coopt_fl.students.loop import initial_student
-from coopt_fl.students.normalise import measure
+from coopt_fl.students.normalise import measure, measured_ids
+from coopt_fl.students.session import enough_memory
 
 if TYPE_CHECKING:
     from coopt_fl.priors.prior import Prior
@@ -31,6 +33,28 @@ Encode = Callable[[Tensor | list[Tensor]], Tensor]
 
 BATCH = {"cuda": 256, "cpu": 32}
 """Images in one call of a model; a CPU is fastest while they fit into its cache."""
+
+METHODS = ("lbfgs", "adamw")
+"""The classifiers, see :func:`coopt_fl.students.linear.fit_linear`."""
+
+FEWER = "end what else uses it, set a lower data.limit, or set CUDA_VISIBLE_DEVICES= for the CPU"
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Frozen features (R, m) and labels (R,) of both splits, to fit any number of probes on."""
+
+    train: tuple[Tensor, Tensor]
+    test: tuple[Tensor, Tensor]
+
+    def accuracy(self, method: str = "lbfgs") -> float:
+        """Return the accuracy in [0, 1] on the test split.
+
+        Raises:
+            ConfigError: The GPU has too little memory.
+        """
+        with enough_memory("fit the probe", FEWER):
+            return fit_probe(*self.train, *self.test, method)
 
 
 def fit_probe(
@@ -74,16 +98,11 @@ def probe_features(
         None where ``data`` has no labels or no test split.
 
     Raises:
+        ConfigError: The GPU has too little memory.
         DataError: Images or labels cannot be read.
     """
-    parts = []
-    for split in ("train", "test"):
-        labels = _labels(data, split)
-        if labels is None:
-            return None
-        parts.append((open_source(data, split), labels))
-    train, test = (_encoded(encode, data, *part, limit) for part in parts)
-    return fit_probe(*train, *test, method)
+    encoded = _encode(encode, data, limit)
+    return encoded.accuracy(method) if encoded else None
 
 
 def probe_student(
@@ -100,7 +119,24 @@ def probe_student(
     """
     student = load_student(checkpoint)
     own = DataConfig(**student.meta["data"])
-    return _probe(student, data or own, method, limit)
+    return probe_methods(student, data or own, (method,), limit)[method]
+
+
+def probe_methods(
+    student: LoadedStudent,
+    data: DataConfig,
+    methods: Sequence[str] = METHODS,
+    limit: int | None = None,
+) -> dict[str, float | None]:
+    """Return a student's accuracy by each of the methods; the images are encoded only once.
+
+    Raises:
+        ConfigError: The GPU has too little memory.
+        DataError: The images cannot be read.
+    """
+    student.model.to(pick_device())
+    encoded = _encode(student.features, data, limit)
+    return {method: encoded.accuracy(method) if encoded else None for method in methods}
 
 
 def probe_random(
@@ -110,13 +146,27 @@ def probe_random(
     method: str = "lbfgs",
     limit: int | None = None,
 ) -> float | None:
-    """Return the probe's accuracy of the student as a training with ``seed`` would start it."""
+    """Return the probe's accuracy of the student as a training with ``seed`` would start it.
+
+    Raises:
+        ConfigError: The student cannot be built, or the GPU has too little memory.
+        DataError: The images cannot be read.
+    """
+    untrained = random_student(student, data, seed)
+    return probe_methods(untrained, data, (method,), limit)[method]
+
+
+def random_student(student: StudentConfig, data: DataConfig, seed: int) -> LoadedStudent:
+    """Return the student that a training on ``data`` with ``seed`` would start from.
+
+    Only the images that its normalisation is measured on are read.
+    """
     source = open_source(data)
     size = student.image_size or own_size(source)
-    device = torch.device("cpu")
-    normalisation = measure(open_squares(source, source.ids, size, device, data.on_error))
+    ids = measured_ids(source.ids)
+    squares = StreamedSquares(source, ids, size, pick_device(), data.on_error)
     model = initial_student(student, size, seed)
-    return _probe(LoadedStudent.of(model, normalisation, {}), data, method, limit)
+    return LoadedStudent.of(model, measure(squares, squares.rows), {})
 
 
 def probe_prior(
@@ -126,11 +176,17 @@ def probe_prior(
     return probe_features(prior.features, data, limit=limit, method=method)
 
 
-def _probe(
-    student: LoadedStudent, data: DataConfig, method: str, limit: int | None
-) -> float | None:
-    student.model.to(pick_device())
-    return probe_features(student.features, data, limit=limit, method=method)
+def _encode(encode: Encode, data: DataConfig, limit: int | None) -> Encoded | None:
+    """Return features and labels of both splits, or None where there are no labels to fit."""
+    parts = []
+    for split in ("train", "test"):
+        labels = _labels(data, split)
+        if labels is None:
+            return None
+        parts.append((open_source(data, split), labels))
+    with enough_memory("encode the images", FEWER):
+        train, test = (_encoded(encode, data, *part, limit) for part in parts)
+    return Encoded(train, test)
 
 
 def _labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:

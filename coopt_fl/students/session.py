@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from coopt_fl.errors import ConfigError
 from coopt_fl.runtime import compute, pick_device
 from coopt_fl.schema import RuntimeConfig
 
@@ -28,10 +29,14 @@ def devices_for(runtime: RuntimeConfig, devices: int | str) -> Iterator[Fabric]:
     Several devices mean as many processes: Fabric starts the running command again for each one
     but the first. These leave with status 0 at the end of the block, so that what follows it is
     done once.
+
+    Raises:
+        ConfigError: ``devices`` is less than 1, or more than there are GPUs.
     """
     from lightning.fabric import Fabric  # takes seconds, which only a training should cost
 
     gpu = pick_device().type == "cuda"
+    _check_count(devices, gpu)
     fabric = Fabric(
         accelerator="cuda" if gpu else "cpu",
         devices=devices,
@@ -45,3 +50,25 @@ def devices_for(runtime: RuntimeConfig, devices: int | str) -> Iterator[Fabric]:
         torch.distributed.destroy_process_group()
         if not fabric.is_global_zero:
             raise SystemExit(0)
+
+
+@contextmanager
+def enough_memory(work: str, remedy: str) -> Iterator[None]:
+    """Raise ConfigError with the ``remedy`` where a GPU has no memory left for the ``work``."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise ConfigError(f"the GPU has too little memory to {work}: {remedy}") from error
+
+
+def _check_count(devices: int | str, gpu: bool) -> None:
+    """Without a GPU any number of processes will do."""
+    if isinstance(devices, str):
+        return
+    if devices < 1:
+        raise ConfigError(f"--devices is {devices}; give at least 1, or leave it out for all")
+    found = torch.cuda.device_count() if gpu else devices
+    if devices > found:
+        raise ConfigError(
+            f"--devices is {devices}, but this host has {found} GPU(s); give at most that many"
+        )

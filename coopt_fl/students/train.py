@@ -14,10 +14,12 @@ from coopt_fl.schema import DataConfig, RuntimeConfig, StudentConfig
 from coopt_fl.students.checkpoint import read_checkpoint
 from coopt_fl.students.loop import Training
 from coopt_fl.students.models import check_student
-from coopt_fl.students.session import devices_for
+from coopt_fl.students.session import devices_for, enough_memory
 
 CHECKPOINT = "checkpoint.pt"
 """Name of the file in the output folder."""
+
+SMALLER = "lower student.batch_size or student.image_size, or take a smaller student.model"
 
 Progress = Callable[[int, int, float], None]
 """Called after each epoch with the epochs done, the epochs in all, and the epoch's loss."""
@@ -70,7 +72,8 @@ def train_student(
         progress: Called after every epoch, in the first process alone.
 
     Raises:
-        ConfigError: A setting cannot be used, or the loss is no longer finite.
+        ConfigError: A setting cannot be used, the loss is no longer finite, or the GPU has too
+            little memory.
         DataError: ``data`` is not what ``dataset`` was made from, or cannot be read.
         OutputError: The checkpoint cannot be written.
     """
@@ -88,7 +91,7 @@ def train_student(
         return _result(path, before["meta"])
     source = open_source(data)
     dataset.pair(source)  # refuses a source that the dataset was not made from
-    with devices_for(runtime, devices) as fabric:
+    with devices_for(runtime, devices) as fabric, enough_memory("train the student", SMALLER):
         clock = _Clock(before["meta"]["seconds"] if before else 0.0)
         training = Training(fabric, dataset, source, student, data.on_error, seed)
         if before is not None:

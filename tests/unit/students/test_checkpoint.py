@@ -1,10 +1,12 @@
 import pickle
+import resource
+from contextlib import contextmanager
 
 import pytest
 import torch
 
 from coopt_fl.errors import ConfigError, OutputError
-from coopt_fl.students import build_student, checkpoint, load_student, save_student
+from coopt_fl.students import build_student, load_student, save_student
 from coopt_fl.students.normalise import Normalisation
 
 NORMALISATION = Normalisation(mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
@@ -97,16 +99,24 @@ def test_weights_of_another_network_are_refused(tmp_path):
         load_student(tmp_path / "c.pt")
 
 
-def test_a_failed_write_leaves_the_old_checkpoint_and_nothing_else(tmp_path, monkeypatch, images):
-    saved(tmp_path / "c.pt", seed=0)
+@contextmanager
+def disk_with_room_for(size):
+    """To write past a limit fails as on a full disk, with an OSError in the middle of it."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_leaves_the_old_checkpoint_and_nothing_else(tmp_path):
+    saved(tmp_path / "c.pt", name="convnet:64")
     before = (tmp_path / "c.pt").read_bytes()
-
-    def full(content, file):
-        file.write(b"half of it")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(checkpoint.torch, "save", full)
-    with pytest.raises(OutputError, match="No space left"):
-        saved(tmp_path / "c.pt", seed=1)
+    with (
+        disk_with_room_for(len(before) // 2),
+        pytest.raises(OutputError, match=r"cannot write .*c\.pt: File too large"),
+    ):
+        saved(tmp_path / "c.pt", seed=1, name="convnet:64")
     assert (tmp_path / "c.pt").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["c.pt"]

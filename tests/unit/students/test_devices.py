@@ -6,8 +6,11 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
-from coopt_fl.students import load_student
+from coopt_fl.errors import ConfigError
+from coopt_fl.schema import RuntimeConfig
+from coopt_fl.students import load_student, session
 
 TINY = (
     "data.source=synthetic data.limit=160 targets.dim=8 targets.projection=random shared.size=32 "
@@ -40,3 +43,22 @@ def test_two_processes_train_one_student(tmp_path):
     assert student.meta["epoch"] == 3 and student.meta["loss_per_epoch"][-1] < 1
     again = coopt("train", tmp_path, "student.epochs=3", "--devices", "2", "--out", out)
     assert again == trained
+
+
+@pytest.mark.parametrize("devices", [-1, 0])
+def test_fewer_devices_than_one_are_refused(devices):
+    with (
+        pytest.raises(ConfigError, match=f"--devices is {devices}; give at least 1"),
+        session.devices_for(RuntimeConfig(), devices),
+    ):
+        pass
+
+
+def test_more_gpus_than_there_are_are_refused(monkeypatch):
+    monkeypatch.setattr(session, "pick_device", lambda: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with (
+        pytest.raises(ConfigError, match=r"--devices is 3, but this host has 2 GPU\(s\)"),
+        session.devices_for(RuntimeConfig(), 3),
+    ):
+        pass

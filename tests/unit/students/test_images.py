@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from coopt_fl.data import open_source
 from coopt_fl.data.source import CorruptImage
@@ -9,7 +10,7 @@ from coopt_fl.errors import DataError
 from coopt_fl.schema import DataConfig
 from coopt_fl.students import images
 from coopt_fl.students.images import ResidentSquares, StreamedSquares, open_squares, own_size
-from coopt_fl.students.normalise import measure
+from coopt_fl.students.normalise import measure, measured_ids
 
 CPU = torch.device("cpu")
 
@@ -100,10 +101,47 @@ def test_the_normalisation_is_that_of_the_pixels():
     source = open_source(DataConfig(source="synthetic", limit=50))
     squares = open_squares(source, source.ids, 8, CPU, "raise")
     pixels, _ = everything(squares, squares.rows)
-    found = measure(squares)
+    found = measure(squares, squares.rows)
+    assert found == measure(squares, squares.rows.flip(0))  # to the last bit
     scaled = pixels.double() / 255
     assert found.mean == pytest.approx(scaled.mean((0, 2, 3)).tolist())
     assert found.std == pytest.approx(scaled.std((0, 2, 3), correction=0).tolist())
     normal = found(pixels)
     assert normal.dtype == torch.float32
     assert normal.mean((0, 2, 3)).abs().max() < 1e-5
+
+
+class Allocations(TorchDispatchMode):
+    """Keeps every tensor of one shape that is made, so that no memory is used twice."""
+
+    def __init__(self, shape):
+        super().__init__()
+        self.shape, self.made = shape, []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and result.shape == self.shape:
+            self.made.append(result)
+        return result
+
+
+def test_resident_images_are_allocated_once():
+    source = open_source(DataConfig(source="synthetic", limit=600))
+    with Allocations((600, 3, 8, 8)) as seen:
+        squares = ResidentSquares(source, source.ids, 8, CPU, "raise")
+    assert len({image.untyped_storage().data_ptr() for image in seen.made}) == 1
+    first, _ = next(squares.batches(squares.rows, 600))
+    assert first.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_it_is_measured_on_few_of_many_images(monkeypatch):
+    monkeypatch.setattr("coopt_fl.students.normalise.MEASURED_ROWS", 10)
+    assert measured_ids(np.arange(31)).tolist() == list(range(0, 31, 4))
+    assert measured_ids(np.arange(10)).tolist() == list(range(10))
+
+
+def test_nothing_to_measure_is_named():
+    source = open_source(DataConfig(source="digits", limit=20))
+    squares = open_squares(source, source.ids, 8, CPU, "raise")
+    with pytest.raises(DataError, match=r"none of the images .* see data\.root"):
+        measure(squares, squares.rows[:0])

@@ -7,6 +7,7 @@ from sklearn.preprocessing import StandardScaler
 
 from coopt_fl.data import open_source
 from coopt_fl.data.labels import open_labels
+from coopt_fl.errors import ConfigError
 from coopt_fl.schema import DataConfig
 from coopt_fl.students import fit_probe, probe_features
 from coopt_fl.students.linear import fit_linear
@@ -144,3 +145,16 @@ def test_images_without_labels_or_without_a_test_split_have_no_accuracy(tmp_path
     assert probe_features(pixels, data) is None
     Image.new("RGB", (8, 8)).save(tmp_path / "train" / "3.png")
     assert probe_features(pixels, data) is None
+
+
+def full(*_):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 EiB")
+
+
+def test_a_gpu_without_memory_is_one_sentence(monkeypatch):
+    data = DataConfig(limit=50)
+    with pytest.raises(ConfigError, match=r"to encode the images: .*lower data\.limit"):
+        probe_features(full, data)
+    monkeypatch.setattr("coopt_fl.students.probe.fit_linear", full)
+    with pytest.raises(ConfigError, match=r"to fit the probe: .*lower data\.limit"):
+        probe_features(pixels, data)

@@ -7,7 +7,9 @@ from coopt_fl.data import open_source
 from coopt_fl.errors import ConfigError, DataError
 from coopt_fl.schema import DataConfig, RuntimeConfig, StudentConfig
 from coopt_fl.students import load_student, probe_random, probe_student, train_student
-from coopt_fl.students.images import StreamedSquares
+from coopt_fl.students.images import ResidentSquares, StreamedSquares
+from coopt_fl.students.loop import Training
+from coopt_fl.students.probe import random_student
 
 RUNTIME = RuntimeConfig()
 
@@ -176,3 +178,24 @@ def test_a_batch_larger_than_the_dataset_is_the_dataset(train):
 def test_a_batch_of_one_is_refused(train):
     with pytest.raises(ConfigError, match=r"student\.batch_size 1 cannot be shared"):
         train(batch_size=1)
+
+
+@pytest.mark.parametrize("most", [4096, 100])
+def test_the_random_student_is_normalised_as_in_training_without_reading_all(
+    train, data, student, monkeypatch, most
+):
+    monkeypatch.setattr("coopt_fl.students.normalise.MEASURED_ROWS", most)
+    trained = load_student(train(epochs=1).checkpoint)
+    monkeypatch.setattr(ResidentSquares, "__init__", None)  # which would read all
+    untrained = random_student(student, data, seed=0)
+    assert (untrained.mean, untrained.std) == (trained.mean, trained.std)
+    assert untrained.image_size == trained.image_size
+
+
+def test_a_gpu_without_memory_is_one_sentence(train, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 EiB")
+
+    monkeypatch.setattr(Training, "epoch", full)
+    with pytest.raises(ConfigError, match=r"to train the student: lower student\.batch_size"):
+        train()

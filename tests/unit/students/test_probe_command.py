@@ -1,0 +1,58 @@
+"""``coopt probe``: both classifiers on the same features, and settings of the data alone."""
+
+from dataclasses import asdict
+
+import pytest
+
+from coopt_fl import commands
+from coopt_fl.data import open_source
+from coopt_fl.errors import ConfigError
+from coopt_fl.schema import DataConfig
+from coopt_fl.students import build_student, load_student, probe_student, save_student
+from coopt_fl.students.checkpoint import LoadedStudent
+from coopt_fl.students.normalise import Normalisation
+
+DATA = DataConfig(source="synthetic", limit=100)
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    normalisation = Normalisation(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    path = tmp_path / "c.pt"
+    save_student(path, build_student("convnet:4", 8, 0), normalisation, {"data": asdict(DATA)})
+    return path
+
+
+def test_both_methods_are_fitted_on_images_encoded_once(checkpoint, monkeypatch):
+    expected = {method: probe_student(checkpoint, method=method) for method in ("lbfgs", "adamw")}
+    encoded, plain = [], LoadedStudent.features
+
+    def counted(student, images):
+        encoded.append(len(images))
+        return plain(student, images)
+
+    monkeypatch.setattr(LoadedStudent, "features", counted)
+    assert commands.probe(checkpoint, [])["accuracy"] == expected
+    assert sum(encoded) == sum(len(open_source(DATA, split).ids) for split in ("train", "test"))
+
+
+def test_the_data_can_be_changed(checkpoint):
+    elsewhere = DataConfig(source="digits", limit=60)
+    found = commands.probe(checkpoint, ["data.source=digits", "data.limit=60"])
+    assert found["accuracy"]["lbfgs"] == probe_student(checkpoint, elsewhere)
+    assert load_student(checkpoint).meta["data"] == asdict(DATA)
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["student.epochs=5", "seed=1", "participants.0.name=ann", "shared.size=9", "data=5", "junk"],
+)
+def test_what_would_change_nothing_is_refused(checkpoint, change):
+    with pytest.raises(ConfigError, match=rf"{change} would .*only data\.KEY=VALUE"):
+        commands.probe(checkpoint, ["data.limit=60", change])
+
+
+@pytest.mark.parametrize("change", ["data.limits=5", "data.limit=many"])
+def test_what_the_data_have_not_is_refused(checkpoint, change):
+    with pytest.raises(ConfigError, match=change.partition("=")[0]):
+        commands.probe(checkpoint, [change])
