@@ -62,7 +62,7 @@ def alignability(
 
 
 def _comparable(features: Sequence[Features], seed: int) -> list[Matrix]:
-    """Return the same, at most 1,000, rows of every prior."""
+    """Return the same, at most 500, rows of every prior."""
     plain = [as_matrix(one, "features") for one in features]
     counts = sorted({len(one) for one in plain})
     if len(counts) != 1:

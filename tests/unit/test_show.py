@@ -1,0 +1,72 @@
+"""What people are shown: names and paths as they are, whatever rich would make of them."""
+
+from typing import Any
+
+import pytest
+from rich.console import Console, RenderableType
+
+from coopt_fl import show
+
+ODD = "[b]a[/b] [old] [/i] :x: b"
+
+
+def printed(value: RenderableType) -> str:
+    console = Console(width=300)
+    with console.capture() as capture:
+        console.print(value)
+    return " ".join(capture.get().split())  # a long title is wrapped
+
+
+def summary() -> dict[str, Any]:
+    row = {"name": ODD, "prior": ODD, "uniformity": -1.0, "r2_heldout": 0.5, "samples": 3}
+    return {
+        "dataset": {"path": ODD, "digest": "d", "rows": 3, "dim": 2},
+        "reference": ODD,
+        "participants": [{**row, "seconds": 1.0, "samples_per_s": 3.0, "mb": 0.1}],
+        "student": {"model": ODD, "probe_accuracy": None},
+        "comparison": {"random_init": 0.1, "reference_prior": 0.2},
+        "seconds": {"plan": 1.0},
+    }
+
+
+def inspected() -> dict[str, Any]:
+    facts = dict.fromkeys(
+        ("rows", "dim", "digest", "reference", "source", "normalisation", "seed"), ODD
+    )
+    person = {"name": ODD, "prior": ODD, "weights_sha256": ODD[:16]}
+    person |= {"uniformity": -1.0, "r2_heldout": 0.5}
+    return {"path": ODD, "provenance": {**facts, "contributors": [person]}, "problems": [ODD]}
+
+
+SHOWN = {
+    "summary": (show.summary(summary()), 5),
+    "trained": (
+        show.trained(
+            {"model": ODD, "epochs": 1, "seconds": 1.0, "loss_per_epoch": [1.0], "checkpoint": ODD}
+        ),
+        2,
+    ),
+    "probed": (show.probed({"checkpoint": ODD, "accuracy": {ODD: 0.5}}), 2),
+    "inspected": (show.inspected(inspected()), 1 + 7 + 2 + 1),
+    "configuration": (show.configuration({"data": {"root": ODD}}), 1),
+    "examined": (
+        show.examined(
+            {"devices": {ODD: ODD}, "versions": {}, "priors": {ODD: ODD}, "sources": {ODD: None}}
+        ),
+        5,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(SHOWN))
+def test_markup_in_a_value_is_printed_as_it_is(name: str) -> None:
+    value, times = SHOWN[name]
+    assert printed(value).count(ODD) == times
+
+
+def test_styles_are_kept() -> None:
+    title = show.probed({"checkpoint": "c.pt", "accuracy": {}})
+    console = Console(width=80, force_terminal=True, color_system="standard", no_color=False)
+    with console.capture() as capture:
+        console.print(title)
+    assert "\x1b[3m" in capture.get()  # the title in italics
