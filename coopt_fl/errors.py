@@ -64,4 +64,5 @@ def error_coded(exit_code: int, message: str) -> CooptError:
 
 
 def _kinds() -> dict[str, type[CooptError]]:
-    return {kind.__name__: kind for kind in (CooptError, *CooptError.__subclasses__())}
+    kinds: list[type[CooptError]] = [CooptError, *CooptError.__subclasses__()]
+    return {kind.__name__: kind for kind in kinds}

@@ -92,6 +92,6 @@ class Records:
             f"alignments/{name}",
             weight=alignment.weight,
             bias=alignment.bias,
-            r2_heldout=np.float64(alignment.r2_heldout),
-            solver=np.str_(alignment.solver),
+            r2_heldout=np.array(alignment.r2_heldout, np.float64),
+            solver=np.array(alignment.solver),
         )

@@ -42,7 +42,7 @@ def _split(split: str) -> dict[str, NDArray[Any]]:
     with contextlib.suppress(OutputError):  # without a cache it only takes longer
         make_folder(file.parent)
         with atomic(file) as out:
-            np.savez(out, **made)
+            np.savez(out, images=made["images"], labels=made["labels"])
     return made
 
 
