@@ -5,8 +5,8 @@ from typing import Any
 
 from coopt_fl.config import from_tree
 from coopt_fl.errors import ConfigError
-from coopt_fl.optimized.files import make_folder
-from coopt_fl.optimized.provenance import read_provenance
+from coopt_fl.files import make_folder
+from coopt_fl.optimized.manifest import read_provenance
 from coopt_fl.optimized.reader import dataset_folder, load
 from coopt_fl.optimized.verify import verify
 from coopt_fl.progress import Silent

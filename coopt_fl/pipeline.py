@@ -14,9 +14,10 @@ from coopt_fl.commands import train_on
 from coopt_fl.config import dataset_key, keyed, to_dict
 from coopt_fl.data import Source, open_source, shared_set
 from coopt_fl.errors import PriorError, error_coded
-from coopt_fl.optimized.files import write_json
+from coopt_fl.files import write_json
+from coopt_fl.optimized.manifest import read_provenance
 from coopt_fl.optimized.plan import read_plan
-from coopt_fl.optimized.provenance import Provenance, read_provenance, versions
+from coopt_fl.optimized.provenance import Provenance, versions
 from coopt_fl.optimized.state import RunState, open_state
 from coopt_fl.priors import check_prior, load_prior, parse_prior
 from coopt_fl.progress import Silent

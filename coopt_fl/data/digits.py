@@ -11,7 +11,7 @@ from coopt_fl.data.arrays import ArraySource
 from coopt_fl.data.cache import cache_dir
 from coopt_fl.data.source import Source, limited
 from coopt_fl.errors import OutputError
-from coopt_fl.optimized.files import atomic, make_folder
+from coopt_fl.files import atomic, make_folder
 from coopt_fl.schema import DataConfig
 
 

@@ -1,17 +1,51 @@
-"""What a ``provenance.json`` must be like before anything is read by it."""
+"""Reading a ``provenance.json``: what it must be like before anything is read by it."""
 
+import json
 import re
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from coopt_fl.optimized.provenance import Provenance
+from coopt_fl.errors import VerificationError
+from coopt_fl.optimized.provenance import FORMAT, Contributor, DataFile, Provenance
 
 SHA256 = re.compile("[0-9a-f]{64}")
 INT64 = range(-(1 << 63), 1 << 63)
 
 
-def check_manifest(read: "Provenance") -> None:
+def read_provenance(dataset: Path) -> Provenance:
+    """Read and check the manifest of the dataset folder ``dataset``.
+
+    Raises:
+        VerificationError: there is none, or it is not one.
+    """
+    path = dataset / "provenance.json"
+    if not path.is_file():
+        raise VerificationError(
+            f"{dataset} holds no finished optimized dataset (no provenance.json, which is written "
+            "last); give the dataset folder of a finished run"
+        )
+    try:
+        raw = json.loads(path.read_bytes())
+        known = {field.name for field in fields(Provenance)}
+        if not isinstance(raw, dict) or set(raw) != known:
+            raise TypeError(f"keys differ: {sorted(known ^ set(raw))}")
+        if raw["format"] != FORMAT:
+            raise ValueError(f"it is of format {raw['format']}")
+        parts = {
+            "contributors": [Contributor(**item) for item in raw["contributors"]],
+            "files": [DataFile(**item) for item in raw["files"]],
+        }
+        read = Provenance(**(raw | parts))
+        _check(read)
+        return read
+    except (ValueError, TypeError, AttributeError, OSError) as error:
+        raise VerificationError(
+            f"{path} is not a provenance of format {FORMAT} ({error}); copy it again"
+        ) from None
+
+
+def _check(read: Provenance) -> None:
     """Raise TypeError or ValueError where a value cannot be meant."""
     wanted = {
         "format": int, "rows": int, "dim": int, "digest": str, "complete": bool, "config": dict,
@@ -43,7 +77,7 @@ def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value in INT64
 
 
-def _check_contributors(read: "Provenance") -> None:
+def _check_contributors(read: Provenance) -> None:
     """Require text, numbers and a cycle where they belong."""
     for one in read.contributors:
         texts = (one.name, one.prior, one.weights_sha256, one.alignment_sha256)
@@ -56,7 +90,7 @@ def _check_contributors(read: "Provenance") -> None:
             raise TypeError(f"contributor {one.name!r} needs a whole number as cycle")
 
 
-def _check_blocks(read: "Provenance") -> None:
+def _check_blocks(read: Provenance) -> None:
     """Compare the two lists of blocks with each other."""
     if len(read.block_rows) != len(read.block_digests):
         raise ValueError("as many block_rows as block_digests are needed")
@@ -68,7 +102,7 @@ def _check_blocks(read: "Provenance") -> None:
         raise TypeError("block_digests must be sha256 sums")
 
 
-def _check_files(read: "Provenance") -> None:
+def _check_files(read: Provenance) -> None:
     """Require paths inside of the dataset, and that the files hold all blocks one after another."""
     end = 0
     for file in read.files:

@@ -1,15 +1,11 @@
 """``provenance.json``: what an optimized dataset is, from what, by whom, and how to check it."""
 
-import json
 import platform
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from coopt_fl.config import to_dict
-from coopt_fl.errors import VerificationError
-from coopt_fl.optimized.manifest import check_manifest
 from coopt_fl.schema import Config
 
 FORMAT = 1
@@ -100,38 +96,6 @@ def draft(
         parent=None,
         complete=False,
     )
-
-
-def read_provenance(dataset: Path) -> Provenance:
-    """Read and check the manifest of the dataset folder ``dataset``.
-
-    Raises:
-        VerificationError: there is none, or it is not one.
-    """
-    path = dataset / "provenance.json"
-    if not path.is_file():
-        raise VerificationError(
-            f"{dataset} holds no finished optimized dataset (no provenance.json, which is written "
-            "last); give the dataset folder of a finished run"
-        )
-    try:
-        raw = json.loads(path.read_bytes())
-        known = {field.name for field in fields(Provenance)}
-        if not isinstance(raw, dict) or set(raw) != known:
-            raise TypeError(f"keys differ: {sorted(known ^ set(raw))}")
-        if raw["format"] != FORMAT:
-            raise ValueError(f"it is of format {raw['format']}")
-        parts = {
-            "contributors": [Contributor(**item) for item in raw["contributors"]],
-            "files": [DataFile(**item) for item in raw["files"]],
-        }
-        read = Provenance(**(raw | parts))
-        check_manifest(read)
-        return read
-    except (ValueError, TypeError, AttributeError, OSError) as error:
-        raise VerificationError(
-            f"{path} is not a provenance of format {FORMAT} ({error}); copy it again"
-        ) from None
 
 
 def versions() -> dict[str, str]:

@@ -10,15 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from coopt_fl.errors import OutputError
-from coopt_fl.optimized.block import Block, dataset_digest
-from coopt_fl.optimized.card import dataset_card
-from coopt_fl.optimized.files import (
+from coopt_fl.files import (
     atomic,
     file_sha256,
     make_folder,
     remove_leftovers,
     write_json,
 )
+from coopt_fl.optimized.block import Block, dataset_digest
+from coopt_fl.optimized.card import dataset_card
 from coopt_fl.optimized.plan import Plan
 from coopt_fl.optimized.provenance import DataFile, Provenance
 from coopt_fl.optimized.published import schema

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from coopt_fl.errors import VerificationError
-from coopt_fl.optimized.files import file_sha256
+from coopt_fl.files import file_sha256
 from coopt_fl.optimized.provenance import DataFile, Provenance
 
 Rows = tuple[NDArray[np.int64], NDArray[np.float16], NDArray[np.int16]]

@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from coopt_fl.errors import DataError
+from coopt_fl.optimized.manifest import read_provenance
 from coopt_fl.optimized.mapped import mapped
-from coopt_fl.optimized.provenance import Provenance, read_provenance
+from coopt_fl.optimized.provenance import Provenance
 from coopt_fl.optimized.published import Rows, all_rows
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coopt_fl.errors import OutputError
+from coopt_fl.files import atomic, make_folder, remove_leftovers, write_json
 from coopt_fl.optimized.block import Block
-from coopt_fl.optimized.files import atomic, make_folder, remove_leftovers, write_json
 
 BLOCK_ARRAYS = ["ids", "targets", "participants", "skipped", "seconds", "digest"]
 RETRY = "delete that file, then run the same command again"

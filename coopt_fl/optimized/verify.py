@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from coopt_fl.errors import VerificationError
 from coopt_fl.optimized.block import block_digest, dataset_digest
-from coopt_fl.optimized.provenance import DataFile, Provenance, read_provenance
+from coopt_fl.optimized.manifest import read_provenance
+from coopt_fl.optimized.provenance import DataFile, Provenance
 from coopt_fl.optimized.published import Rows, count_groups, row_groups, verified
 
 

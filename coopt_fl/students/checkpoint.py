@@ -10,7 +10,7 @@ from torch import Tensor
 
 from coopt_fl.data import Preprocess
 from coopt_fl.errors import ConfigError
-from coopt_fl.optimized.files import atomic, make_folder
+from coopt_fl.files import atomic, make_folder
 from coopt_fl.students.models import Student, build_student
 from coopt_fl.students.normalise import Normalisation
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from coopt_fl.errors import OutputError
-from coopt_fl.optimized.files import atomic, make_folder, remove_leftovers, write_json
+from coopt_fl.files import atomic, make_folder, remove_leftovers, write_json
 
 
 def test_file_appears_only_when_whole(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_read_only_disk_is_an_output_error(tmp_path: Path, monkeypatch: pytest.M
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from coopt_fl.optimized.files import atomic
+from coopt_fl.files import atomic
 with atomic(Path(sys.argv[1])) as file:
     file.write(b"half")
     file.flush()

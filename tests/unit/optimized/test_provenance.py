@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from coopt_fl.errors import VerificationError
-from coopt_fl.optimized.provenance import read_provenance
+from coopt_fl.optimized.manifest import read_provenance
 from tests.unit.optimized.make import config, edit, finish
 
 Change = Callable[[dict[str, Any]], Any]
