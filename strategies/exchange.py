@@ -39,7 +39,11 @@ class Exchange:
 
     def busy(self, node: int) -> bool:
         """Whether a message to ``node`` is under way."""
-        return any(job.node == node for job in self._jobs.values())
+        return node in self.nodes()
+
+    def nodes(self) -> list[int]:
+        """Return the nodes to which a message is under way."""
+        return [job.node for job in self._jobs.values()]
 
     def send(self, grid: Grid, messages: Sequence[Message], names: dict[int, str]) -> None:
         """Send messages, a list because a generator fails in deployments; ``names`` by node.

@@ -52,6 +52,10 @@ class Membership:
         """Ask a newcomer who it is."""
         return protocol.Describe(self.task, self.config.assignment.by == "speed")
 
+    def cost(self, name: str) -> int:
+        """Words weigh nothing."""
+        return 0
+
     def accept(self, name: str, reply: Message) -> int:
         """Welcome a newcomer, or remember why not: others may be enough."""
         try:

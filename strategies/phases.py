@@ -20,6 +20,9 @@ from strategies.planning import projection_ids
 from strategies.records import Features, Records
 
 IN_FLIGHT_BYTES = 128_000_000
+"""Most bytes of arrays under way at once; a single message may have more."""
+
+ID_BYTES, FLOAT_BYTES = 8, 4
 
 
 class Phase(Protocol):
@@ -29,6 +32,9 @@ class Phase(Protocol):
 
     def ask(self, name: str) -> Any:
         """Return the next request to participant ``name``, or None when it has no more to do."""
+
+    def cost(self, name: str) -> int:
+        """Return the bytes of the arrays in the next request to ``name`` and in its answer."""
 
     def accept(self, name: str, reply: Message) -> int:
         """Check and store the answer to the last request; return the samples it covers.
@@ -52,13 +58,16 @@ class Represent:
             return None
         return protocol.Represent(self.task, self.plan.shared)
 
+    def cost(self, name: str) -> int:
+        """Ids there, features back."""
+        return len(self.plan.shared) * (ID_BYTES + FLOAT_BYTES * self.records.width(name))
+
     def accept(self, name: str, reply: Message) -> int:
         """Store features of the right samples, width and finiteness."""
         answer = protocol.decode(protocol.Representation, content_of(reply))
         require_skips(answer.skipped, self.plan.shared, self.task.on_error)
-        description = self.records.description(name) or {}
         expected = np.setdiff1d(self.plan.shared, answer.skipped)
-        shape = (len(expected), description["width"])
+        shape = (len(expected), self.records.width(name))
         if not np.array_equal(answer.ids, expected) or answer.features.shape != shape:
             raise ParticipantError(
                 f"expected features {shape} of the shared set, got {answer.features.shape}"
@@ -96,6 +105,11 @@ class Project:
             self.task, ids, dim, method, derive_seed(self.config.seed, "project")
         )
 
+    def cost(self, name: str) -> int:
+        """Ids there, the map back."""
+        dim = self.config.targets.dim
+        return 4 * dim * ID_BYTES + FLOAT_BYTES * dim * self.records.width(name)
+
     def accept(self, name: str, reply: Message) -> int:
         """Store the projection as the reference's alignment."""
         rows = _accept_alignment(self.records, name, self.config.targets.dim, reply)
@@ -132,6 +146,12 @@ class Align:
         return protocol.Align(
             self.task, self.features[name], self.targets, self.config.targets.solver, seed
         )
+
+    def cost(self, name: str) -> int:
+        """Features and targets there, the map back."""
+        rows, width = len(self.features[name]), self.records.width(name)
+        dim = self.config.targets.dim
+        return FLOAT_BYTES * (rows * (width + dim) + width * dim)
 
     def accept(self, name: str, reply: Message) -> int:
         """Store the alignment."""
@@ -173,6 +193,13 @@ class Optimize:
             bias=alignment.bias,
         )
 
+    def cost(self, name: str) -> int:
+        """Ids and the map there, ids and targets back."""
+        dim = self.config.targets.dim
+        blocks = self.chunks[name][0] if self.chunks[name] else []
+        rows = sum(len(self.plan.blocks[index]) for index in blocks)
+        return rows * (2 * ID_BYTES + 2 * dim) + FLOAT_BYTES * dim * self.records.width(name)
+
     def accept(self, name: str, reply: Message) -> int:
         """Check the payload and store its blocks."""
         payload = protocol.decode(protocol.Payload, content_of(reply))
@@ -207,7 +234,7 @@ class Optimize:
 
 def _accept_alignment(records: Records, name: str, dim: int, reply: Message) -> int:
     answer = protocol.decode(protocol.Aligned, content_of(reply))
-    width = (records.description(name) or {})["width"]
+    width = records.width(name)
     if answer.weight.shape != (width, dim) or answer.bias.shape != (dim,):
         raise ParticipantError(f"expected an alignment ({width}, {dim}), got {answer.weight.shape}")
     numbers = (answer.weight, answer.bias, np.array(answer.r2_heldout))

@@ -18,6 +18,7 @@ from coopt_fl.optimized.state import RunState
 from coopt_fl.progress import Silent
 from coopt_fl.runtime import compute
 from coopt_fl.schema import Config
+from strategies import phases
 from strategies.exchange import Exchange
 from strategies.membership import Membership
 from strategies.phases import Align, Optimize, Phase, Project, Represent
@@ -55,6 +56,7 @@ class OpenDataPlatform(Strategy):
         self.task = protocol.task_of(config)
         self.members = Membership(self.task, config, source, self.records)
         self.phase: Phase = self.members
+        self.costs: dict[int, int] = {}
         self.exchange = Exchange(stopped, config.deadline.reply)
 
     def start(
@@ -226,15 +228,23 @@ class OpenDataPlatform(Strategy):
         return rows
 
     def _requests(self) -> list[Message]:
-        """Return the next request of the present phase to each idle participant."""
+        """Return the next request of the present phase to each idle participant.
+
+        Who would bring more than ``IN_FLIGHT_BYTES`` under way waits for the next reply.
+        """
         messages = []
+        under_way = sum(self.costs[node] for node in self.exchange.nodes())
         for name, node in self.members.addressed(self.phase).items():
-            if self.exchange.busy(node):
+            cost = self.phase.cost(name)
+            crowded = under_way > 0 and under_way + cost > phases.IN_FLIGHT_BYTES
+            if crowded or self.exchange.busy(node):
                 continue
             request = self.phase.ask(name)
             if request is not None:
                 content = protocol.encode(request)
                 messages.append(Message(content, node, self.phase.message_type))
+                self.costs[node] = cost
+                under_way += cost
         return messages
 
     def _accept(self, replies: Iterable[Message]) -> MetricRecord:

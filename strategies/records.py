@@ -27,6 +27,10 @@ class Records:
         found: dict[str, Any] | None = (self.state.record("participants") or {}).get(name)
         return found
 
+    def width(self, name: str) -> int:
+        """Return the width m of a participant's features."""
+        return int((self.description(name) or {})["width"])
+
     def remember(self, name: str, description: dict[str, Any]) -> None:
         """Store how a participant described itself, the first time.
 

@@ -21,6 +21,7 @@ from coopt_fl.errors import (
 from coopt_fl.optimized.block import block_digest
 from coopt_fl.optimized.verify import verify
 from coopt_fl.priors import load_prior
+from strategies import phases
 from tests.flower.grid import FakeGrid, blocks_of, run_platform, tiny
 
 
@@ -290,3 +291,25 @@ def test_a_silent_stranger_does_not_end_the_run(tmp_path: Path) -> None:
     grid = FakeGrid(4, node_config=lambda k: {"name": names[k]}, tamper=silent)
     run_platform(tiny(**{"deadline.reply": 2.0}), tmp_path, grid)
     assert verify(tmp_path / "dataset")[1] == []
+
+
+def test_what_is_under_way_at_once_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With room for one message, one is under way at a time, and the dataset is the same."""
+    most = []
+
+    class Counting(FakeGrid):
+        def push_messages(self, messages: list[Message]) -> list[str]:
+            sent = super().push_messages(messages)
+            if messages[0].metadata.message_type != protocol.DESCRIBE:
+                most.append(len(self.waiting))
+            return sent
+
+    run_platform(tiny(), tmp_path / "free", Counting(3))
+    assert max(most) == 3
+    most.clear()
+    monkeypatch.setattr(phases, "IN_FLIGHT_BYTES", 3000)
+    run_platform(tiny(), tmp_path / "bounded", Counting(3))
+    assert max(most) == 1
+    assert digest(tmp_path / "bounded") == digest(tmp_path / "free")
