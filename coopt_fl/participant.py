@@ -69,22 +69,18 @@ class Participant:
 
     def represent(self, request: protocol.Represent) -> protocol.Representation:
         """Return the features of the shared set."""
-        started = time.perf_counter()
-        ids, features, skipped = self._features(request.ids)
-        return protocol.Representation(ids, features, skipped, time.perf_counter() - started)
+        return protocol.Representation(*self._features(request.ids))
 
     def project(self, request: protocol.Project) -> protocol.Aligned:
         """Fit the projection that makes targets of the reference's features."""
-        started = time.perf_counter()
         _, features, _ = self._features(request.ids)
         projection = fit_projection(features, request.dim, request.method, request.seed)
-        return _aligned(projection, started)
+        return _aligned(projection)
 
     def align(self, request: protocol.Align) -> protocol.Aligned:
         """Fit the alignment of this prior's features to the reference's targets."""
-        started = time.perf_counter()
         alignment = fit_alignment(request.features, request.targets, request.solver, request.seed)
-        return _aligned(alignment, started)
+        return _aligned(alignment)
 
     def optimize(self, request: protocol.Optimize) -> protocol.Payload:
         """Return the aligned targets of whole blocks.
@@ -164,13 +160,12 @@ class Participant:
         return SPEED_BATCHES * len(images) / (time.perf_counter() - started)
 
 
-def _aligned(alignment: Alignment, started: float) -> protocol.Aligned:
+def _aligned(alignment: Alignment) -> protocol.Aligned:
     return protocol.Aligned(
         alignment.weight,
         alignment.bias,
         alignment.r2_heldout,
         alignment.solver,
-        time.perf_counter() - started,
     )
 
 

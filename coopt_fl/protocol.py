@@ -100,7 +100,6 @@ class Representation:
     ids: IntArray
     features: FloatArray
     skipped: IntArray
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -133,7 +132,6 @@ class Aligned:
     bias: FloatArray
     r2_heldout: float
     solver: str
-    seconds: float
 
 
 @dataclass(frozen=True)

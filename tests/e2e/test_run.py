@@ -57,6 +57,16 @@ def test_summary_and_what_a_second_run_does(shell: Shell, tiny: str) -> None:
     assert two["dataset"]["digest"] == summary["dataset"]["digest"]
 
 
+def test_the_default_run_teaches_a_student(shell: Shell) -> None:
+    """The demo: real priors, the digits, and a student that beats its own random start."""
+    summary = shell.summary("run", "--out", str(shell.folder / "digits"))
+    assert summary["dataset"]["rows"] == 1437
+    assert summary["reference"] == "consensus"
+    assert all(0 < row["r2_heldout"] < 1 for row in summary["participants"])
+    assert summary["student"]["probe_accuracy"] > summary["comparison"]["random_init"]
+    assert summary["student"]["probe_accuracy"] > summary["comparison"]["reference_prior"]
+
+
 def test_whatever_ends_it_the_same_command_goes_on_to_the_same_digest(
     shell: Shell, tiny: str
 ) -> None:
