@@ -108,7 +108,8 @@ class Project:
     def cost(self, name: str) -> int:
         """Ids there, the map back."""
         dim = self.config.targets.dim
-        return 4 * dim * ID_BYTES + FLOAT_BYTES * dim * self.records.width(name)
+        ids = projection_ids(self.plan, name, dim)
+        return len(ids) * ID_BYTES + FLOAT_BYTES * dim * self.records.width(name)
 
     def accept(self, name: str, reply: Message) -> int:
         """Store the projection as the reference's alignment."""

@@ -235,9 +235,10 @@ class OpenDataPlatform(Strategy):
         messages = []
         under_way = sum(self.costs[node] for node in self.exchange.nodes())
         for name, node in self.members.addressed(self.phase).items():
+            if self.exchange.busy(node):
+                continue
             cost = self.phase.cost(name)
-            crowded = under_way > 0 and under_way + cost > phases.IN_FLIGHT_BYTES
-            if crowded or self.exchange.busy(node):
+            if under_way > 0 and under_way + cost > phases.IN_FLIGHT_BYTES:
                 continue
             request = self.phase.ask(name)
             if request is not None:

@@ -3,7 +3,10 @@ from pathlib import Path
 
 import pytest
 
+from coopt_fl.config import to_dict
 from coopt_fl.optimized import publish
+from coopt_fl.optimized.state import RunState, open_state
+from tests.unit.optimized import make
 from tests.unit.optimized.make import BLOCK_ROWS, DIM, finish
 
 
@@ -40,3 +43,11 @@ def run(finished: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def dataset(run: Path) -> Path:
     return run / "dataset"
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> RunState:
+    """A run whose every block is there, but which is not published."""
+    with open_state(tmp_path / "out", "key", to_dict(make.config())) as state:
+        make.fill(state, make.make_plan(), make.SKIPPED)
+        return state

@@ -87,3 +87,8 @@ def edit(dataset: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def go(state: RunState) -> Provenance:
+    """Publish a run whose every block is there."""
+    return publish(state, make_plan(), make_draft(), lambda rows: None)

@@ -7,28 +7,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from coopt_fl.config import to_dict
 from coopt_fl.errors import OutputError
 from coopt_fl.optimized.block import Block
-from coopt_fl.optimized.provenance import Provenance
-from coopt_fl.optimized.publish import publish
-from coopt_fl.optimized.state import RunState, open_state
+from coopt_fl.optimized.state import RunState
 from coopt_fl.optimized.verify import verify
-from tests.unit.optimized import make
+from tests.unit.optimized.make import go
 
 pytestmark = pytest.mark.usefixtures("small_files")
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> RunState:
-    """A run whose every block is there."""
-    with open_state(tmp_path / "out", "key", to_dict(make.config())) as state:
-        make.fill(state, make.make_plan(), make.SKIPPED)
-        return state
-
-
-def go(state: RunState) -> Provenance:
-    return publish(state, make.make_plan(), make.make_draft(), lambda rows: None)
 
 
 @pytest.mark.parametrize("survivors", [0, 1, 2, 3, 4])
