@@ -27,7 +27,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 RESERVED = "consensus"
 """What the summary calls a reference that is nobody's."""
 
-NOT_IN_KEY = ("student", "simulation", "probe", "deadline", "min_participants")
+NOT_IN_KEY = ("student", "simulation", "probe", "deadline", "min_participants", "payload")
 """Settings that may change when a run is continued."""
 
 
@@ -96,7 +96,9 @@ def keyed(config: Config) -> dict[str, Any]:
     part = to_dict(config)
     for elsewhere in NOT_IN_KEY:
         del part[elsewhere]
-    del part["data"]["root"], part["data"]["on_error"], part["optimize"]["chunk_mb"]
+    for elsewhere in ("root", "on_error", "shards"):
+        del part["data"][elsewhere]
+    del part["optimize"]["chunk_mb"]
     return part
 
 
@@ -224,7 +226,7 @@ def _scalar(
 def _within(value: Any, rules: typing.Mapping[str, Any]) -> bool:
     if rules["choices"]:
         return value in rules["choices"]
-    if rules["minimum"] is not None and not value >= rules["minimum"]:
+    if rules["minimum"] is not None and not rules["minimum"] <= value <= rules["maximum"]:
         return False
     return rules["above"] is None or rules["above"] < value < float("inf")
 
@@ -234,6 +236,8 @@ def _allowed(kind: type, optional: bool, rules: typing.Mapping[str, Any]) -> str
     text = ", ".join(rules["choices"]) or names[kind]
     if rules["minimum"] is not None:
         text += f", at least {rules['minimum']}"
+    if rules["maximum"] < float("inf"):
+        text += f", at most {rules['maximum']}"
     if rules["above"] is not None:
         text += f", above {rules['above']}"
     return text + (", or null" if optional else "")

@@ -15,8 +15,11 @@ def _key(
     choices: tuple[str, ...] = (),
     minimum: float | None = None,
     above: float | None = None,
+    maximum: float = float("inf"),
 ) -> Any:
-    rules = {"help": help, "choices": choices, "minimum": minimum, "above": above}
+    rules = {
+        "help": help, "choices": choices, "minimum": minimum, "above": above, "maximum": maximum
+    }  # fmt: skip
     return field(default=default, metadata=rules)
 
 
@@ -41,6 +44,9 @@ class DataConfig:
     root: str | None = _key(None, "folder of the files; null: the per-user cache")
     limit: int | None = _key(None, "use only the first rows of each split", minimum=1)
     on_error: str = _key("raise", "what a corrupt image does", choices=("raise", "skip"))
+    shards: str | None = _key(
+        None, "URL of `coopt publish-shards`, for participants; null: they hold the images"
+    )
 
 
 @dataclass
@@ -81,6 +87,39 @@ class OptimizeConfig:
     block_rows: int = _key(1024, "samples in a block, the unit of plan and resume", minimum=1)
     batch_size: int = _key(64, "samples in one forward pass of a prior", minimum=1)
     chunk_mb: float = _key(16.0, "most MB of targets in one reply", above=0)
+
+
+@dataclass
+class PayloadConfig:
+    """How targets reach the platform; never changes a result."""
+
+    route: str = _key(
+        "flower", "flower, or the URL of a folder (file, s3) that all can write and read"
+    )
+
+
+@dataclass
+class AuditConfig:
+    """How participants check each other."""
+
+    fraction: float = _key(
+        0.01,
+        "share of a block's samples that are of other blocks, to compare",
+        minimum=0,
+        maximum=0.5,
+    )
+
+
+@dataclass
+class PrivacyConfig:
+    """Noise on what participants upload: targets, and features of the shared set."""
+
+    clip: float | None = _key(
+        None, "largest norm of a row, over the root of its width; null: no privacy", above=0
+    )
+    noise_multiplier: float = _key(
+        0.0, "standard deviation of the noise on a row's norm, over its largest norm", minimum=0
+    )
 
 
 @dataclass
@@ -145,6 +184,7 @@ class DeadlineConfig:
 
     join: float = _key(120.0, "for all participants to appear", above=0)
     reply: float = _key(3600.0, "for any one reply", above=0)
+    rejoin: float = _key(180.0, "for a lost participant, before others take over", above=0)
 
 
 @dataclass
@@ -165,6 +205,9 @@ class Config:
         choices=("consensus", "best"),
     )
     optimize: OptimizeConfig = field(default_factory=OptimizeConfig)
+    payload: PayloadConfig = field(default_factory=PayloadConfig)
+    audit: AuditConfig = field(default_factory=AuditConfig)
+    privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
     assignment: AssignmentConfig = field(default_factory=AssignmentConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     simulation: SimulationConfig = field(default_factory=SimulationConfig)

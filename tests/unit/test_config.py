@@ -9,15 +9,16 @@ from coopt_fl.config import all_keys, config_names, dataset_key, load_config, to
 from coopt_fl.errors import ConfigError
 
 KEYS = """
-seed data.source data.root data.limit data.on_error
+seed data.source data.root data.limit data.on_error data.shards
 participants.0.name participants.0.prior participants.0.weight min_participants
 shared.size targets.dim targets.projection targets.solver reference
 optimize.block_rows optimize.batch_size optimize.chunk_mb assignment.by
+payload.route audit.fraction privacy.clip privacy.noise_multiplier
 runtime.threads runtime.precision runtime.deterministic
 simulation.actors simulation.cpus simulation.gpus
 student.model student.epochs student.objective student.batch_size student.lr
 student.weight_decay student.image_size student.augment probe.limit
-deadline.join deadline.reply
+deadline.join deadline.reply deadline.rejoin
 """
 
 
