@@ -1,4 +1,6 @@
-"""How ids are cut into blocks, and which of them every participant sees."""
+"""How ids are cut into blocks and units, and which of them every participant sees."""
+
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,33 @@ def make_blocks(ids: NDArray[np.int64], block_rows: int, seed: int) -> list[NDAr
     shuffled = np.random.default_rng(derive_seed(seed, "blocks")).permutation(ids)
     starts = range(0, len(ids), block_rows)
     return [np.sort(shuffled[start : start + block_rows]) for start in starts]
+
+
+def make_units(
+    blocks: list[NDArray[np.int64]], fraction: float, seed: int
+) -> list[NDArray[np.int64]]:
+    """Return what is asked for each block: its ids and its audit ids, which ascend together.
+
+    The audit ids of a block of R ids are ceil(``fraction`` R) of the other blocks' ids, or all of
+    them where they are fewer, drawn by seed and the block's number alone: whoever gets the unit
+    cannot tell them from the block's own, and they do not depend on who owns what.
+
+    Args:
+        blocks: of :func:`make_blocks`, which no id stands in twice.
+        fraction: audit ids per id of the block, at least 0.
+        seed: of the run.
+    """
+    ids = np.concatenate(blocks) if blocks else np.empty(0, np.int64)
+    units, start = [], 0
+    for number, block in enumerate(blocks):
+        others = len(ids) - len(block)
+        size = min(math.ceil(fraction * len(block)), others)
+        generator = np.random.default_rng(derive_seed(seed, "audit", number))
+        places = generator.choice(others, size=size, replace=False) if size else np.empty(0, int)
+        places[places >= start] += len(block)  # the block's own places are not among the others'
+        units.append(np.sort(np.concatenate([block, ids[places]])))
+        start += len(block)
+    return units
 
 
 def shared_set(ids: NDArray[np.int64], size: int, seed: int) -> NDArray[np.int64]:

@@ -1,11 +1,13 @@
-"""Blocks hold every id once; the shared set is a seeded part of them."""
+"""Blocks hold every id once, units some others' ids, too; the shared set is a seeded part."""
+
+import math
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coopt_fl.data import make_blocks, shared_set
+from coopt_fl.data import make_blocks, make_units, shared_set
 from coopt_fl.errors import DataError
 
 SEEDS = st.integers(0, 2**40)
@@ -30,6 +32,49 @@ def test_blocks_are_a_random_choice_that_the_seed_repeats() -> None:
     # The mean of 1,000 of 10,000 places without replacement has standard deviation 87.
     means = [block.mean() for block in first]
     assert np.abs(np.array(means) - 4999.5).max() < 5 * 87
+
+
+@given(
+    st.lists(st.integers(0, 10**12), unique=True, max_size=200),
+    st.integers(1, 300),
+    st.floats(0, 0.5),
+    SEEDS,
+)
+def test_a_unit_is_its_block_and_some_of_the_others(
+    ids: list[int], block_rows: int, fraction: float, seed: int
+) -> None:
+    blocks = make_blocks(np.array(sorted(ids), np.int64), block_rows, seed)
+    units = make_units(blocks, fraction, seed)
+    assert len(units) == len(blocks)
+    for block, unit in zip(blocks, units, strict=True):
+        own = set(block.tolist())
+        audit = set(unit.tolist()) - own
+        assert own <= set(unit.tolist()) <= set(ids)
+        assert len(unit) == len(own) + len(audit) and unit.dtype == np.int64
+        assert len(audit) == min(math.ceil(fraction * len(block)), len(ids) - len(block))
+        assert (np.diff(unit) > 0).all()
+    assert all(map(np.array_equal, units, make_units(blocks, fraction, seed)))
+
+
+def test_without_audit_or_others_a_unit_is_its_block() -> None:
+    blocks = make_blocks(np.arange(100), 30, 0)
+    assert all(map(np.array_equal, make_units(blocks, 0, 0), blocks))
+    assert np.array_equal(make_units(blocks[:1], 0.5, 0)[0], blocks[0])
+
+
+def test_audit_ids_are_a_fair_draw_that_the_seed_repeats() -> None:
+    """Every id of other blocks is drawn equally often; each block and each seed draws anew."""
+    blocks = make_blocks(np.arange(300), 100, 0)
+    drawn = [
+        np.setdiff1d(unit, block)
+        for seed in range(200)
+        for block, unit in zip(blocks, make_units(blocks, 0.2, seed), strict=True)
+    ]
+    assert len({audit.tobytes() for audit in drawn}) == 600
+    times = np.bincount(np.concatenate(drawn), minlength=300)
+    # 400 draws of 20 among 200 that an id stands in: 40 times, with standard deviation 6.
+    assert np.abs(times - 40).max() < 5 * 6
+    assert abs(times[:150].sum() - times[150:].sum()) < 5 * 6 * np.sqrt(300)
 
 
 @given(st.integers(4, 100), st.data(), SEEDS)
