@@ -141,6 +141,42 @@ def doctor(as_json: AsJson = False) -> None:
     _print(doctor.examine(), show.examined, as_json)
 
 
+@app.command()
+def certificate(
+    hosts: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="HOST...", help="Names and IP addresses by which the platform is reached."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the files.")] = Path("certificates"),
+    as_json: AsJson = False,
+) -> None:
+    """Make a private CA and the platform's TLS certificate, for a deployment.
+
+    Participants need ca.crt, the SuperLink and nginx server.pem and server.key. The CA is valid
+    for 10 years, the certificate for 397 days: the same command renews it and keeps the keys.
+    """
+    from coopt_fl import keys, show
+
+    _print(keys.make_certificate(hosts, out), show.certified, as_json)
+
+
+@app.command()
+def key(
+    file: Annotated[Path, typer.Argument(help="Gets the private key; FILE.pub gets the public.")],
+    as_json: AsJson = False,
+) -> None:
+    """Make the key pair by which the SuperLink knows a participant's SuperNode.
+
+    The platform registers FILE.pub; FILE never leaves the participant's host. A key does not
+    expire: it is valid until the platform unregisters it.
+    """
+    from coopt_fl import keys, show
+
+    _print(keys.make_key(file), show.key_pair, as_json)
+
+
 def main() -> None:
     """Run the command line; every error that a user can meet is one sentence and an exit code."""
     try:

@@ -117,6 +117,22 @@ def examined(found: Values) -> RenderableType:
     return Group(*tables)
 
 
+def certified(found: Values) -> RenderableType:
+    """Render what a new certificate is for, and whether participants must learn of its CA."""
+    ca = "a new CA: give its ca.crt to all participants" if found["ca_is_new"] else "the same CA"
+    return Text(
+        f"Server certificate for {', '.join(found['names'])}\n"
+        f"Valid until {found['server_expires']}, signed by {ca} (valid until "
+        f"{found['ca_expires']})\n"
+        f"Folder: {found['folder']}"
+    )
+
+
+def key_pair(found: Values) -> RenderableType:
+    """Render where a participant's keys are."""
+    return Text(f"Private key, to keep: {found['private']}\nPublic key: {found['public']}")
+
+
 def _table(title: str, *, show_header: bool = True) -> Table:
     """Return an empty table whose title is printed as it is."""
     plain = Text(title, style="table.title")
