@@ -1,0 +1,23 @@
+from collections.abc import Iterator
+from itertools import count
+
+import pytest
+
+from tests.unit import s3
+
+NUMBERS = count()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[dict[str, str]]:
+    """The environment of one S3 server for all tests."""
+    with s3.running() as environment:
+        yield environment
+
+
+@pytest.fixture
+def bucket(s3_server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of an empty bucket that this test alone uses."""
+    for name, value in s3_server.items():
+        monkeypatch.setenv(name, value)
+    return s3.make_bucket(f"bucket-{next(NUMBERS)}")
