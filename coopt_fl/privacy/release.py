@@ -65,8 +65,7 @@ def normalise(features: Tensor) -> Tensor:
     What happens to a row depends on no other image. Afterwards one clip fits features and
     targets, for both have entries of about unit RMS.
     """
-    x = features.double()
-    x = x / x.abs().amax(dim=1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
+    x = features.double()  # in which no square of a float32 over- or underflows
     norms = x.norm(dim=1, keepdim=True)
     return (x * (math.sqrt(x.shape[1]) / torch.where(norms > 0, norms, 1.0))).float()
 
