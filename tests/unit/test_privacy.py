@@ -189,6 +189,7 @@ def test_a_missing_accountant_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match=r"pip install 'coopt-fl\[privacy\]'"):
         check(PrivacyConfig(clip=1.0, noise_multiplier=1.0), 64)
     check(PrivacyConfig(clip=1.0), 64)
+    summary(PrivacyConfig(clip=1.0), np.ones(4, np.int64))
 
 
 @settings(deadline=None, max_examples=30)
