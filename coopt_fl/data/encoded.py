@@ -19,12 +19,19 @@ class EncodedSource(Source):
     def _read(self, ids: NDArray[np.int64]) -> list[Tensor]:
         return [self._decoded(id) for id in ids.tolist()]
 
+    def file_bytes(self, id: int) -> bytes:
+        """Return the image's file as it is; CorruptImage where it cannot be read."""
+        try:
+            return self._bytes(id)
+        except OSError as error:
+            reason = error.strerror or "it cannot be read"
+            raise CorruptImage(id, self.where(id), reason) from error
+
     def _decoded(self, id: int) -> Tensor:
         try:
-            return decode(self._bytes(id))
-        except (UndecodableError, OSError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise CorruptImage(id, self.where(id), reason or "it cannot be read") from error
+            return decode(self.file_bytes(id))
+        except UndecodableError as error:
+            raise CorruptImage(id, self.where(id), str(error)) from error
 
     @abstractmethod
     def _bytes(self, id: int) -> bytes:

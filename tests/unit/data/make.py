@@ -12,6 +12,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from coopt_fl.data import Source, make_blocks, make_units, shared_set
+from coopt_fl.data.shards import Layout
+
 Pixels = NDArray[np.uint8]
 
 
@@ -54,3 +57,9 @@ def flip_byte(path: Path, at: int) -> None:
     content = bytearray(path.read_bytes())
     content[at] ^= 1
     path.write_bytes(content)
+
+
+def layout(source: Source, seed: int = 0) -> Layout:
+    """Blocks of 60, a fifth of others' ids to each for the audit, 30 shared."""
+    units = make_units(make_blocks(source.ids, 60, seed), 0.2, seed)
+    return Layout(units, shared_set(source.ids, 30, seed), 60, 0.2)

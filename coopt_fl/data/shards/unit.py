@@ -1,0 +1,89 @@
+"""One file of published shards: Parquet with the columns ``id`` and ``image``."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+SCHEMA = pa.schema(
+    [pa.field("id", pa.int64(), nullable=False), pa.field("image", pa.binary(), nullable=False)]
+)
+ROWS_AT_ONCE = 64
+"""Rows that are decoded before their size is looked at."""
+
+
+@dataclass(frozen=True, eq=False)
+class Unit:
+    """The images of a file, as the bytes of image files.
+
+    Attributes:
+        ids: int64 (R,), ascending.
+        images: a column of Arrow's, R binary values.
+    """
+
+    ids: NDArray[np.int64]
+    images: Any
+
+    def image(self, row: int) -> bytes:
+        """Return the bytes of one image's file."""
+        return bytes(self.images[row].as_py())
+
+
+def row_of(id: int, ids: NDArray[np.int64]) -> int | None:
+    """Return where ``id`` stands in ``ids``, which ascend; None where it does not."""
+    place = int(np.searchsorted(ids, id))
+    return place if place < len(ids) and ids[place] == id else None
+
+
+def encode_unit(ids: NDArray[np.int64], images: Sequence[bytes]) -> bytes:
+    """Return the content of a file with ``images``, whose ids (R,) ascend."""
+    table = pa.table([pa.array(ids), pa.array(images, pa.binary())], schema=SCHEMA)
+    out = pa.BufferOutputStream()
+    # Images are compressed already, and no two are the same.
+    pq.write_table(table, out, compression="none", use_dictionary=False, write_statistics=False)
+    return bytes(out.getvalue())
+
+
+def decode_unit(content: bytes, rows: int) -> Unit:
+    """Return the ``rows`` images of a file, whoever wrote it.
+
+    Raises:
+        ValueError: it is not such a file; the message says why.
+    """
+    try:
+        with pq.ParquetFile(pa.BufferReader(content)) as file:
+            table = _table(file, rows, 2 * len(content))
+        ids = table.column("id").to_numpy()
+    except Exception as error:  # damaged files make pyarrow raise many things
+        raise ValueError((str(error).strip() or type(error).__name__).splitlines()[0]) from error
+    if (np.diff(ids) <= 0).any():
+        raise ValueError("its ids do not ascend")
+    return Unit(ids, table.column("image"))
+
+
+def _table(file: Any, rows: int, most_bytes: int) -> Any:
+    """Read all rows; stop where they are so many bytes as a file of that size cannot hold."""
+    if not file.schema_arrow.equals(SCHEMA):
+        raise ValueError(f"it has the columns {', '.join(map(str, file.schema_arrow))}")
+    if file.metadata.num_rows != rows:
+        raise ValueError(f"it has {file.metadata.num_rows} rows, expected {rows}")
+    groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
+    if any(group.column(at).compression != "UNCOMPRESSED" for group in groups for at in (0, 1)):
+        raise ValueError("it is compressed")
+    batches = []
+    for batch in file.iter_batches(ROWS_AT_ONCE, use_threads=False):
+        batch.validate(full=True)
+        if any(column.null_count for column in batch.columns):
+            raise ValueError("it has rows without a value")
+        batches.append(batch)
+        most_bytes -= batch.nbytes
+        if most_bytes < 0:
+            raise ValueError("it holds more bytes than it has")
+    table = pa.Table.from_batches(batches, SCHEMA)
+    if len(table) != rows:
+        raise ValueError(f"it holds {len(table)} rows, expected {rows}")
+    return table

@@ -1,0 +1,154 @@
+"""Writing shards; what an interrupted run wrote is not written again."""
+
+import hashlib
+import io
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from coopt_fl import remote
+from coopt_fl.data.encoded import EncodedSource
+from coopt_fl.data.shards.layout import Layout
+from coopt_fl.data.shards.manifest import MOST_BYTES, MOST_FILE_BYTES, Manifest, ShardFile, parse
+from coopt_fl.data.shards.record import record_of
+from coopt_fl.data.shards.unit import encode_unit
+from coopt_fl.data.source import CorruptImage, Source
+from coopt_fl.errors import DataError, OutputError
+
+AT_ONCE = 2
+"""Files under way at once, all in memory: one is read while another is sent."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """Finished shards, and how many of their files this run wrote."""
+
+    manifest: Manifest
+    manifest_sha256: str
+    written: int
+
+
+def publish(
+    url: str, source: Source, layout: Layout, on_error: str, tell: Callable[[int, int], None]
+) -> Published:
+    """Write the files of ``layout`` and then their manifest below ``url``.
+
+    A file that is known to be there whole is kept: by the manifest, or else by a record of this
+    host. An image is published as the bytes of its file, or else as a PNG of its pixels.
+
+    Args:
+        url: where the shards go; an absolute path, ``file://``, or ``s3://`` and the like.
+        source: of the images; it is read from several threads.
+        layout: which ids go where.
+        on_error: "skip" publishes a file that cannot be read as empty, to be skipped again;
+            "raise" stops.
+        tell: told how many files are done, and of how many.
+
+    Raises:
+        DataError: an image cannot be read, or a block's images are too many bytes.
+        OutputError: ``url`` cannot be written, or holds other shards.
+    """
+    ids_sha256 = layout.digest()
+    with record_of(url, f"{source.name} {source.fingerprint} {ids_sha256}") as record:
+        before = _finished(url, source, ids_sha256)
+        known = {**(before.files if before else {}), **record.read()}
+        files, written = {}, 0
+        for path, file, new in _all(url, source, layout, on_error, known):
+            files[path] = file
+            if new:
+                written += 1
+                record.add(path, file)
+            tell(len(files), len(layout.units) + 1)
+        manifest = Manifest(
+            name=source.name,
+            fingerprint=source.fingerprint,
+            rows=len(source),
+            image_size=source.image_size,
+            block_rows=layout.block_rows,
+            audit_fraction=layout.audit_fraction,
+            ids_sha256=ids_sha256,
+            files=files,
+        )
+        content = manifest.encode()
+        if manifest != before:
+            remote.store(remote.join(url, "manifest.json"), content)
+        record.forget()
+    return Published(manifest, hashlib.sha256(content).hexdigest(), written)
+
+
+def _all(
+    url: str, source: Source, layout: Layout, on_error: str, known: dict[str, ShardFile]
+) -> Iterator[tuple[str, ShardFile, bool]]:
+    """Yield each file's path, how it is verified, and whether it was written just now."""
+
+    def one(item: tuple[str, NDArray[np.int64]]) -> tuple[str, ShardFile, bool]:
+        path, ids = item
+        place, file = remote.join(url, path), known.get(path)
+        if file is not None and remote.size(place) == file.bytes:
+            return path, file, False
+        return path, _write(place, source, ids, on_error), True
+
+    pool = ThreadPoolExecutor(AT_ONCE)
+    try:
+        yield from pool.map(one, layout.files())
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _finished(url: str, source: Source, ids_sha256: str) -> Manifest | None:
+    """Return the manifest of the same shards, where they are finished.
+
+    Raises:
+        OutputError: others are there.
+    """
+    place = remote.join(url, "manifest.json")
+    try:
+        found = parse(remote.fetch(place, MOST_BYTES))
+    except remote.MissingObject:
+        return None
+    except ValueError as error:
+        raise OutputError(
+            f"{remote.shown(place)} is there, but is no manifest of shards ({error}); "
+            "remove it, or give another --out"
+        ) from error
+    there = (found.name, found.fingerprint, found.ids_sha256)
+    if there != (source.name, source.fingerprint, ids_sha256):
+        raise OutputError(
+            f"{remote.shown(url)} holds shards of another source, seed, optimize.block_rows, "
+            "audit.fraction or shared.size; give another --out"
+        )
+    return found
+
+
+def _write(url: str, source: Source, ids: NDArray[np.int64], on_error: str) -> ShardFile:
+    content = encode_unit(ids, [_image(source, id, on_error) for id in ids.tolist()])
+    if len(content) > MOST_FILE_BYTES:
+        raise DataError(
+            f"{len(ids)} images make {remote.shown(url)} {len(content)} bytes long, at most "
+            f"{MOST_FILE_BYTES} can be; choose a smaller optimize.block_rows or shared.size"
+        )
+    remote.store(url, content)
+    return ShardFile(hashlib.sha256(content).hexdigest(), len(content), len(ids))
+
+
+def _image(source: Source, id: int, on_error: str) -> bytes:
+    if not isinstance(source, EncodedSource):
+        return _png(source.read(np.array([id]))[0])
+    try:
+        return source.file_bytes(id)
+    except CorruptImage:
+        if on_error != "skip":
+            raise
+        return b""
+
+
+def _png(image: Tensor) -> bytes:
+    """Return uint8 (3, H, W) as a file from which the same pixels are decoded."""
+    out = io.BytesIO()
+    Image.fromarray(image.permute(1, 2, 0).numpy()).save(out, "PNG")
+    return out.getvalue()
