@@ -125,6 +125,25 @@ def inspect(dataset: Dataset, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def publish_shards(
+    out: Annotated[str, typer.Option(help="Where to: a directory, file:// or s3:// URL.")],
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Publish the images for participants that do not hold them: a file for each block.
+
+    The same command continues where it was stopped.
+    """
+    from coopt_fl import commands, show
+    from coopt_fl.progress import console_progress
+
+    config = _load(*_split(settings))
+    with console_progress() as progress:
+        published = commands.publish_shards(config, out, progress)
+    _print(published, show.published, as_json)
+
+
+@app.command()
 def config(settings: Settings = None, as_json: AsJson = False) -> None:
     """Print the resolved configuration: every key with its value."""
     from coopt_fl import show

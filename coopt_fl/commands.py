@@ -10,6 +10,7 @@ from coopt_fl.optimized.manifest import read_provenance
 from coopt_fl.optimized.reader import dataset_folder, load
 from coopt_fl.optimized.verify import verify
 from coopt_fl.progress import Silent
+from coopt_fl.remote import shown
 from coopt_fl.schema import Config, DataConfig
 
 
@@ -95,3 +96,41 @@ def inspect(dataset: Path) -> dict[str, Any]:
         raise ConfigError(f"no directory {dataset}; give what `coopt run --out` wrote")
     provenance, problems = verify(folder)
     return {"path": str(folder), "provenance": provenance.as_dict(), "problems": problems}
+
+
+def publish_shards(config: Config, url: str, progress: Silent) -> dict[str, Any]:
+    """Publish the images of ``config.data`` as shards for participants that do not hold them.
+
+    Args:
+        config: of the run that they are for.
+        url: a path, ``file://``, or ``s3://`` and the like.
+        progress: told of every file.
+    """
+    from coopt_fl.data import make_blocks, make_units, open_source, shared_set
+    from coopt_fl.data.shards import Layout, publish
+
+    source = open_source(config.data)
+    rows, fraction = config.optimize.block_rows, config.audit.fraction
+    blocks = make_blocks(source.ids, rows, config.seed)
+    shared = shared_set(source.ids, config.shared.size, config.seed)
+    layout = Layout(make_units(blocks, fraction, config.seed), shared, rows, fraction)
+    place = url if "://" in url else str(Path(url).expanduser().resolve())
+    with progress.phase("shards"):
+        published = publish(
+            place,
+            source,
+            layout,
+            config.data.on_error,
+            lambda done, total: progress.show("shards", done, total, "files"),
+        )
+    files = published.manifest.files
+    return {
+        "url": shown(place),
+        "manifest_sha256": published.manifest_sha256,
+        "source": source.name,
+        "fingerprint": source.fingerprint,
+        "rows": len(source),
+        "files": len(files),
+        "written": published.written,
+        "bytes": sum(file.bytes for file in files.values()),
+    }

@@ -96,6 +96,17 @@ def inspected(found: Values) -> RenderableType:
     return Group(facts, people, Text(verdict, style="red" if problems else "green"))
 
 
+def published(found: Values) -> RenderableType:
+    """Render what was published as shards."""
+    written = f"{found['written']} of them now" if found["written"] else "all there already"
+    return Text(
+        f"Shards of {found['source']}: {found['rows']:,} images in {found['files']:,} files "
+        f"({written}), {found['bytes'] / 1e6:.1f} MB\n"
+        f"Manifest: {found['manifest_sha256']}\n"
+        f"Participants read them with data.shards={found['url']}"
+    )
+
+
 def configuration(found: Values) -> RenderableType:
     """Render a configuration as YAML."""
     return Text(yaml.safe_dump(found, sort_keys=False).rstrip())

@@ -48,6 +48,13 @@ SHOWN = {
     ),
     "probed": (show.probed({"checkpoint": ODD, "accuracy": {ODD: 0.5}}), 2),
     "inspected": (show.inspected(inspected()), 1 + 7 + 2 + 1),
+    "published": (
+        show.published(
+            {"source": ODD, "rows": 3, "files": 2, "written": 0, "bytes": 9}
+            | {"manifest_sha256": "d", "url": ODD}
+        ),
+        2,
+    ),
     "configuration": (show.configuration({"data": {"root": ODD}}), 1),
     "examined": (
         show.examined(

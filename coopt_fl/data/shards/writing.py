@@ -111,6 +111,8 @@ def _finished(url: str, source: Source, ids_sha256: str) -> Manifest | None:
         found = parse(remote.fetch(place, MOST_BYTES))
     except remote.MissingObject:
         return None
+    except DataError as error:  # the first time that anything is asked of the place
+        raise OutputError(str(error)) from error
     except ValueError as error:
         raise OutputError(
             f"{remote.shown(place)} is there, but is no manifest of shards ({error}); "

@@ -235,7 +235,10 @@ FOREIGN = {
     "one row less": (parquet(table().slice(1)), "6 rows, expected 7"),
     "twice an id": (parquet(table(ids=[2, 3, 3, 8, 13, 21, 34])), "do not ascend"),
     "disorder": (parquet(table(ids=IDS[::-1].copy())), "do not ascend"),
-    "compressed": (parquet(table(), compression="zstd"), "is compressed"),
+    "compressed": (
+        parquet(table(images=[bytes(1 << 20)] * 7), compression="zstd"),
+        "more bytes than it has",
+    ),
 }
 
 
