@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import pickle
 import threading
 import time
 from collections.abc import Callable
@@ -198,9 +199,23 @@ def test_few_files_are_open_and_two_do_not_take_turns(
     for _ in range(3):
         assert_same(found, digits, np.sort(np.concatenate(units[:2])))
     assert len(opened) == 2
-    for unit in units:
-        assert_same(found, digits, unit)
+    opened.clear()
+    for _ in range(3):
+        for unit in units:
+            assert_same(found, digits, unit)
+    # Once for each unit, and a few times for its first id, which may be in others, too: not for
+    # each of the 12 ids of a unit that are.
+    assert len(opened) < 2 * 3 * len(units)
     assert len(found._open) == 2
+
+
+def test_images_in_memory_do_not_travel_to_worker_processes(shards: Shards, digits: Source) -> None:
+    found = shards.source([0], shared=False)
+    unit = layout(digits).units[0]
+    found.read(unit)
+    sent = pickle.dumps(found)
+    assert len(sent) < shards.manifest.files["blocks/0000000.parquet"].bytes / 2
+    assert_same(pickle.loads(sent), digits, unit)
 
 
 def test_what_was_damaged_in_the_cache_is_fetched_again(
