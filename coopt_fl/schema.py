@@ -115,10 +115,13 @@ class PrivacyConfig:
     """Noise on what participants upload: targets, and features of the shared set."""
 
     clip: float | None = _key(
-        None, "largest norm of a row, over the root of its width; null: no privacy", above=0
+        None,
+        "largest norm of a row, over the root of its width (0.1 clips about every target, which "
+        "noise wants); null: no privacy",
+        above=0,
     )
     noise_multiplier: float = _key(
-        0.0, "standard deviation of the noise on a row's norm, over its largest norm", minimum=0
+        0.0, "standard deviation of the noise on each entry, over the row's largest norm", minimum=0
     )
 
 

@@ -26,7 +26,7 @@ def check(privacy: PrivacyConfig, dim: int) -> None:
     """
     if privacy.clip is None:
         if privacy.noise_multiplier > 0:
-            raise ConfigError("privacy.noise_multiplier needs privacy.clip: set it, 1 is a start")
+            raise ConfigError("privacy.noise_multiplier needs privacy.clip: set it, 0.1 is a start")
         return
     # farther out than 8 standard deviations half() cuts one entry in 10^15
     largest = privacy.clip * math.sqrt(dim) * (1 + 8 * privacy.noise_multiplier)
