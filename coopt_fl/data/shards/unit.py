@@ -1,7 +1,9 @@
 """One file of published shards: Parquet with the columns ``id`` and ``image``."""
 
-from collections.abc import Sequence
+import io
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ SCHEMA = pa.schema(
     [pa.field("id", pa.int64(), nullable=False), pa.field("image", pa.binary(), nullable=False)]
 )
 ROWS_AT_ONCE = 64
-"""Rows that are decoded before their size is looked at."""
+"""Rows that are written together, and that are read before their size is looked at."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,13 +41,20 @@ def row_of(id: int, ids: NDArray[np.int64]) -> int | None:
     return place if place < len(ids) and ids[place] == id else None
 
 
-def encode_unit(ids: NDArray[np.int64], images: Sequence[bytes]) -> bytes:
-    """Return the content of a file with ``images``, whose ids (R,) ascend."""
-    table = pa.table([pa.array(ids), pa.array(images, pa.binary())], schema=SCHEMA)
-    out = pa.BufferOutputStream()
+def encode_unit(ids: NDArray[np.int64], images: Iterable[bytes]) -> bytes:
+    """Return the content of a file with ``images``, whose ids (R,) ascend.
+
+    They are taken as they are written, so that there is only one copy of them in memory.
+    """
+    out, left = io.BytesIO(), iter(images)
     # Images are compressed already, and no two are the same.
-    pq.write_table(table, out, compression="none", use_dictionary=False, write_statistics=False)
-    return bytes(out.getvalue())
+    plain = {"compression": "none", "use_dictionary": False, "write_statistics": False}
+    with pq.ParquetWriter(out, SCHEMA, **plain) as writer:
+        for start in range(0, len(ids), ROWS_AT_ONCE):
+            some = ids[start : start + ROWS_AT_ONCE]
+            values = pa.array(islice(left, len(some)), pa.binary())
+            writer.write_batch(pa.record_batch([pa.array(some), values], schema=SCHEMA))
+    return out.getvalue()
 
 
 def decode_unit(content: bytes, rows: int) -> Unit:

@@ -16,7 +16,7 @@ from coopt_fl.data.encoded import EncodedSource
 from coopt_fl.data.shards.layout import Layout
 from coopt_fl.data.shards.manifest import MOST_BYTES, MOST_FILE_BYTES, Manifest, ShardFile, parse
 from coopt_fl.data.shards.record import record_of
-from coopt_fl.data.shards.unit import encode_unit
+from coopt_fl.data.shards.unit import ROWS_AT_ONCE, encode_unit
 from coopt_fl.data.source import CorruptImage, Source
 from coopt_fl.errors import DataError, OutputError
 
@@ -128,7 +128,7 @@ def _finished(url: str, source: Source, ids_sha256: str) -> Manifest | None:
 
 
 def _write(url: str, source: Source, ids: NDArray[np.int64], on_error: str) -> ShardFile:
-    content = encode_unit(ids, [_image(source, id, on_error) for id in ids.tolist()])
+    content = encode_unit(ids, _images(source, ids, on_error))
     if len(content) > MOST_FILE_BYTES:
         raise DataError(
             f"{len(ids)} images make {remote.shown(url)} {len(content)} bytes long, at most "
@@ -138,15 +138,18 @@ def _write(url: str, source: Source, ids: NDArray[np.int64], on_error: str) -> S
     return ShardFile(hashlib.sha256(content).hexdigest(), len(content), len(ids))
 
 
-def _image(source: Source, id: int, on_error: str) -> bytes:
+def _images(source: Source, ids: NDArray[np.int64], on_error: str) -> Iterator[bytes]:
     if not isinstance(source, EncodedSource):
-        return _png(source.read(np.array([id]))[0])
-    try:
-        return source.file_bytes(id)
-    except CorruptImage:
-        if on_error != "skip":
-            raise
-        return b""
+        for start in range(0, len(ids), ROWS_AT_ONCE):
+            yield from map(_png, source.read(ids[start : start + ROWS_AT_ONCE]))
+        return
+    for id in ids.tolist():
+        try:
+            yield source.file_bytes(id)
+        except CorruptImage:
+            if on_error != "skip":
+                raise
+            yield b""
 
 
 def _png(image: Tensor) -> bytes:

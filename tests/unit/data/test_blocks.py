@@ -62,6 +62,12 @@ def test_without_audit_or_others_a_unit_is_its_block() -> None:
     assert np.array_equal(make_units(blocks[:1], 0.5, 0)[0], blocks[0])
 
 
+def test_each_block_draws_for_itself() -> None:
+    blocks = [np.arange(100), np.arange(100, 200)]
+    first, second = make_units(blocks, 0.2, 0)
+    assert not np.array_equal(first[first >= 100] - 100, second[second < 100])
+
+
 def test_audit_ids_are_a_fair_draw_that_the_seed_repeats() -> None:
     """Every id of other blocks is drawn equally often; each block and each seed draws anew."""
     blocks = make_blocks(np.arange(300), 100, 0)
