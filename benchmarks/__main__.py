@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from benchmarks import alignment, optimization, startup, transport
+from benchmarks import alignment, optimization, scale, startup, transport
 from coopt_fl.optimized.provenance import versions
 
 BENCHMARKS = {
@@ -22,6 +22,8 @@ BENCHMARKS = {
     "alignment": alignment.measure,
     "transport": transport.measure,
     "startup": startup.measure,
+    "scale-simulation": scale.simulation,
+    "scale-deployment": scale.deployment,
 }
 
 

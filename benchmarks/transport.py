@@ -88,7 +88,7 @@ def _gather(grid: Grid, state: RunState) -> float:
 
 def _request(node: int) -> Message:
     config = load_config("digits")
-    request = protocol.Describe(protocol.task_of(config), False)
+    request = protocol.Describe(protocol.task_of(config, ""), False)
     return Message(protocol.encode(request), node, protocol.OPTIMIZE)
 
 

@@ -17,7 +17,7 @@ from coopt_fl.schema import Config, ParticipantConfig
 from coopt_fl.seeding import derive_seed
 from coopt_fl.targets import Alignment, fit_projection, optimize, represent
 from coopt_fl.targets.optimize import Features
-from strategies.planning import fuse, make_plan, projection_ids, settle_reference
+from strategies.planning import fuse, make_plan, projection_part, settle_reference
 from strategies.records import Records
 
 Ids = NDArray[np.int64]
@@ -60,15 +60,15 @@ def optimize_centrally(config: Config, source: Source, state: RunState, progress
             if not records.has_features(name):
                 seen = _features(config, prior, source, plan.shared)
                 records.save_features(name, seen.ids, seen.values)
-            settle_reference(config, records, records.features([name]), progress)
+            settle_reference(config, records, records.features([name])[1], progress)
         with progress.phase("align"):
-            ids = projection_ids(plan, name, config.targets.dim)
+            _, ids = projection_part(plan, name, config.targets.dim)
             alignment = records.alignment(name) or _project(config, prior, source, ids)
             records.save_alignment(name, alignment)
         with progress.phase("optimize"):
             _optimize(config, prior, source, state, plan.blocks, alignment, progress)
         with progress.phase("fuse"):
-            fuse(config, source, records, plan, progress)
+            fuse(config, source, records, progress)
 
 
 def _features(config: Config, prior: Prior, source: Source, ids: Ids) -> Features:

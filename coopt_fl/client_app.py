@@ -77,5 +77,6 @@ def identify(context: Context, task: protocol.Task) -> Participant:
                 f"node {partition} is one too many: the roster has {len(priors)}"
             )
         name, prior = task.roster[partition]
-    root = str(node["data-root"]) if "data-root" in node else None
-    return Participant(name, prior, task, root, partitions)
+    keys = ("data-root", "device", "privacy-secret")
+    root, device, secret = (str(node[key]) if key in node else None for key in keys)
+    return Participant(name, prior, task, root, partitions, device, secret)

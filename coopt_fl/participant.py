@@ -1,19 +1,25 @@
 """What a participant does. It keeps nothing between messages: all it needs comes with each."""
 
+import hashlib
 import time
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import lru_cache, partial
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
-from coopt_fl import protocol
+from coopt_fl import protocol, remote
 from coopt_fl.data import Source, open_source
-from coopt_fl.errors import ParticipantError, PriorError
+from coopt_fl.data.shards import Shards, open_shards
+from coopt_fl.errors import ConfigError, DataError, ParticipantError, PriorError
 from coopt_fl.optimized.block import block_digest
 from coopt_fl.optimized.provenance import versions
 from coopt_fl.priors import Prior, load_prior
+from coopt_fl.privacy import Guard, half, normalise, read_secret
 from coopt_fl.runtime import compute, pick_device
 from coopt_fl.schema import DataConfig
 from coopt_fl.targets import Alignment, fit_alignment, fit_projection, optimize, represent
@@ -32,28 +38,71 @@ class Participant:
         task: what every request carries.
         root: where its own copy of the data lies, if elsewhere than the task says.
         partitions: number of simulated participants, 0 in a deployment.
+        device: where it computes; None: on the first GPU, else on the CPU.
+        secret: the file with the secret that its noise is made of; simulations need none.
     """
 
     def __init__(
-        self, name: str, prior: str, task: protocol.Task, root: str | None, partitions: int
+        self,
+        name: str,
+        prior: str,
+        task: protocol.Task,
+        root: str | None = None,
+        partitions: int = 0,
+        device: str | None = None,
+        secret: str | None = None,
     ) -> None:
         self.name, self.prior_name, self.task = name, prior, task
         self.root = root or task.root
         self.partitions = partitions
+        self.device = device or str(pick_device())
+        self.secret = secret
 
     @property
     def prior(self) -> Prior:
-        """The prior, loaded once per process."""
-        return _prior(self.prior_name, str(pick_device()))
+        """The prior, loaded once per process; with privacy, its features have one norm."""
+        prior = _prior(self.prior_name, self.device)
+        if self.task.clip is None:
+            return prior
+        return replace(prior, model=nn.Sequential(prior.model, Normalise()))
 
     @property
-    def source(self) -> Source:
-        """The unlabeled data, opened once per process."""
-        return _source(self.task.source, self.root, self.task.limit, self.task.on_error)
+    def guard(self) -> Guard | None:
+        """What clips and noises each row before it leaves, if the task asks for privacy.
+
+        Raises:
+            ConfigError: it has no secret, or one that cannot be used.
+        """
+        if self.task.clip is None:
+            return None
+        secret = b""
+        if self.secret is not None:
+            secret = read_secret(Path(self.secret))
+        elif not self.partitions and self.task.noise_multiplier:
+            raise ConfigError(
+                f"privacy needs a secret of {self.name}: start its SuperNode with --node-config "
+                "'... privacy-secret=\"FILE\"', see docs/security.md"
+            )
+        return Guard(self.task.clip, self.task.noise_multiplier, secret)
+
+    def source(self, blocks: Sequence[int] = (), *, shared: bool = False) -> Source:
+        """Return the unlabeled data; of published shards, only what the arguments name.
+
+        Args:
+            blocks: indexes of the blocks whose samples will be read.
+            shared: whether samples of the shared set will be read.
+
+        Raises:
+            DataError: the data cannot be opened, or the shards are not the platform's.
+        """
+        task = self.task
+        if task.shards is None:
+            return _source(task.source, self.root, task.limit, task.on_error)
+        return _shards(task.shards, task.shards_sha256).source(blocks, shared)
 
     def describe(self, request: protocol.Describe) -> protocol.Description:
         """Say who this is, what it owns and what data it sees."""
-        prior, source = self.prior, self.source
+        prior, source = self.prior, self.source()
         return protocol.Description(
             name=self.name,
             prior=prior.id,
@@ -61,7 +110,7 @@ class Participant:
             weights_sha256=prior.sha256,
             fingerprint=source.fingerprint,
             rows=len(source.ids),
-            device=str(pick_device()),
+            device=self.device,
             versions=versions(),
             rows_per_s=self._speed() if request.measure else 0.0,
             partitions=self.partitions,
@@ -69,11 +118,12 @@ class Participant:
 
     def represent(self, request: protocol.Represent) -> protocol.Representation:
         """Return the features of the shared set."""
-        return protocol.Representation(*self._features(request.ids))
+        return protocol.Representation(*self._features(self.source(shared=True), request.ids))
 
     def project(self, request: protocol.Project) -> protocol.Aligned:
         """Fit the projection that makes targets of the reference's features."""
-        _, features, _ = self._features(request.ids)
+        source = self.source(request.blocks, shared=not request.blocks)
+        _, features, _ = self._features(source, request.ids)
         projection = fit_projection(features, request.dim, request.method, request.seed)
         return _aligned(projection)
 
@@ -82,29 +132,30 @@ class Participant:
         alignment = fit_alignment(request.features, request.targets, request.solver, request.seed)
         return _aligned(alignment)
 
-    def optimize(self, request: protocol.Optimize) -> protocol.Payload:
-        """Return the aligned targets of whole blocks.
+    def optimize(self, request: protocol.Optimize) -> protocol.Payload | protocol.Receipt:
+        """Send the aligned targets of whole units, or write them where the request says.
 
         Raises:
             PriorError: a feature or target is not finite, or widths do not match.
             DataError: an image cannot be read and ``data.on_error`` says to stop.
         """
-        started = time.perf_counter()
+        started, guard = time.perf_counter(), self.guard
         if sum(request.sizes) != len(request.ids) or not request.sizes:
             raise ParticipantError(f"asked for blocks {request.sizes} but {len(request.ids)} ids")
         alignment = Alignment(request.weight, request.bias, 0.0, "")
         done = list(
             optimize(
                 self.prior,
-                self.source,
+                self.source(request.blocks),
                 np.split(request.ids, np.cumsum(request.sizes)[:-1]),
                 alignment,
                 batch_size=self.task.batch_size,
                 precision=self.task.precision,
                 on_error=self.task.on_error,
+                release=partial(self._released_targets, guard, alignment.sha256) if guard else None,
             )
         )
-        return protocol.Payload(
+        payload = protocol.Payload(
             blocks=request.blocks,
             rows=[len(block.ids) for block in done],
             ids=np.concatenate([block.ids for block in done]),
@@ -120,6 +171,7 @@ class Participant:
             ],
             seconds=time.perf_counter() - started,
         )
+        return _uploaded(payload, request.upload) if request.upload else payload
 
     def run(self, work: Callable[[], R]) -> R:
         """Do ``work`` with the task's threads and determinism.
@@ -137,17 +189,31 @@ class Participant:
             ) from None
 
     def _features(
-        self, ids: protocol.IntArray
+        self, source: Source, ids: protocol.IntArray
     ) -> tuple[protocol.IntArray, protocol.FloatArray, protocol.IntArray]:
         features = represent(
             self.prior,
-            self.source,
+            source,
             ids,
             batch_size=self.task.batch_size,
             precision=self.task.precision,
             on_error=self.task.on_error,
         )
-        return features.ids, features.values, np.array(features.skipped, np.int64)
+        values, guard = features.values, self.guard
+        if guard is not None:
+            values = guard.release(values, features.ids, "features", self.prior.sha256)
+        return features.ids, values, np.array(features.skipped, np.int64)
+
+    def _released_targets(
+        self,
+        guard: Guard,
+        alignment_sha256: str,
+        ids: protocol.IntArray,
+        targets: protocol.FloatArray,
+    ) -> protocol.HalfArray:
+        """Return targets (R, n) of ``ids`` clipped, noised and rounded."""
+        made_by = ("targets", self.prior.sha256, alignment_sha256)
+        return half(guard.release(targets, ids, *made_by))
 
     def _speed(self) -> float:
         """Return samples/s of the prior alone, after one batch to warm up."""
@@ -160,6 +226,14 @@ class Participant:
         return SPEED_BATCHES * len(images) / (time.perf_counter() - started)
 
 
+class Normalise(nn.Module):
+    """Gives each row of features (B, m) the norm sqrt(m)."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the features normalised."""
+        return normalise(features)
+
+
 def _aligned(alignment: Alignment) -> protocol.Aligned:
     return protocol.Aligned(
         alignment.weight,
@@ -167,6 +241,13 @@ def _aligned(alignment: Alignment) -> protocol.Aligned:
         alignment.r2_heldout,
         alignment.solver,
     )
+
+
+def _uploaded(payload: protocol.Payload, url: str) -> protocol.Receipt:
+    """Write a payload to ``url``."""
+    data = protocol.pack(payload)
+    remote.store(url, data)
+    return protocol.Receipt(len(data), hashlib.sha256(data).hexdigest())
 
 
 @lru_cache(maxsize=4)
@@ -177,3 +258,14 @@ def _prior(spec: str, device: str) -> Prior:
 @lru_cache(maxsize=2)
 def _source(source: str, root: str | None, limit: int | None, on_error: str) -> Source:
     return open_source(DataConfig(source=source, root=root, limit=limit, on_error=on_error))
+
+
+@lru_cache(maxsize=2)
+def _shards(url: str, manifest_sha256: str) -> Shards:
+    shards = open_shards(url)
+    if shards.manifest_sha256 != manifest_sha256:
+        raise DataError(
+            f"the shards at {url} are not those that the platform opened; wait until they are "
+            "published, then run again"
+        )
+    return shards

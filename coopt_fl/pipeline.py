@@ -20,6 +20,7 @@ from coopt_fl.optimized.plan import read_plan
 from coopt_fl.optimized.provenance import Provenance, versions
 from coopt_fl.optimized.state import RunState, open_state
 from coopt_fl.priors import check_prior, load_prior, parse_prior
+from coopt_fl.privacy import check as check_privacy
 from coopt_fl.progress import Silent
 from coopt_fl.runtime import pick_device
 from coopt_fl.schema import Config
@@ -191,6 +192,7 @@ def _participants(state: RunState, provenance: Provenance) -> list[Summary]:
 def _require_usable(config: Config, source: Source) -> None:
     """Fail before anything is started where a prior cannot be loaded here, or S is too large."""
     shared_set(source.ids, config.shared.size, config.seed)
+    check_privacy(config.privacy, config.targets.dim)
     for participant in config.participants:
         parse_prior(participant.prior)
         problem = check_prior(participant.prior)

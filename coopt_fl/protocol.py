@@ -1,10 +1,11 @@
 """The messages between platform and participants: the only words that both sides share.
 
 Every message is a frozen dataclass. Its arrays travel as an ``ArrayRecord``, everything else as
-one JSON text; a participant's error travels as an ``error`` record and is raised again by
-:func:`decode`. Messages hold all that is needed to act on them, for participants keep no state.
+one JSON text; a participant's error travels as an ``error`` record, which :func:`error_in` finds.
+Messages hold all that is needed to act on them, for participants keep no state.
 """
 
+import io
 import json
 import typing
 from dataclasses import dataclass, fields
@@ -27,37 +28,50 @@ PROJECT = "train.project"
 ALIGN = "train.align"
 OPTIMIZE = "train.optimize"
 
+MOST_WORDS = 2000
+"""Letters of a participant's error that are shown."""
+
 
 @dataclass(frozen=True)
 class Task:
     """What every request carries: the data, the roster, and how to compute.
 
-    ``roster`` lists [name, prior] of the participants in order.
+    ``roster`` lists [name, prior] of the participants in order. ``shards`` is the URL of the
+    published shards, whose manifest has the sum ``shards_sha256``; None: participants hold the
+    images. ``clip`` and ``noise_multiplier`` are those of the configuration's privacy.
     """
 
     source: str
     root: str | None
     limit: int | None
     on_error: str
+    shards: str | None
+    shards_sha256: str
     roster: list[list[str]]
     batch_size: int
     threads: int
     precision: str
     deterministic: bool
+    clip: float | None
+    noise_multiplier: float
 
 
-def task_of(config: Config) -> Task:
+def task_of(config: Config, shards_sha256: str) -> Task:
     """Return the part of ``config`` that participants need."""
     return Task(
         source=config.data.source,
         root=config.data.root,
         limit=config.data.limit,
         on_error=config.data.on_error,
+        shards=config.data.shards,
+        shards_sha256=shards_sha256,
         roster=[[participant.name, participant.prior] for participant in config.participants],
         batch_size=config.optimize.batch_size,
         threads=config.runtime.threads,
         precision=config.runtime.precision,
         deterministic=config.runtime.deterministic,
+        clip=config.privacy.clip,
+        noise_multiplier=config.privacy.noise_multiplier,
     )
 
 
@@ -104,9 +118,13 @@ class Representation:
 
 @dataclass(frozen=True)
 class Project:
-    """Ask the reference for a projection to ``dim`` numbers, fitted on the samples ``ids``."""
+    """Ask the reference for a projection to ``dim`` numbers, fitted on the samples ``ids``.
+
+    ``blocks`` are those that the ids stand in.
+    """
 
     task: Task
+    blocks: list[int]
     ids: IntArray
     dim: int
     method: str
@@ -136,9 +154,10 @@ class Aligned:
 
 @dataclass(frozen=True)
 class Optimize:
-    """Ask for the targets of whole blocks: ``ids`` one after another, ``sizes`` of each.
+    """Ask for the targets of whole units: ``ids`` one after another, ``sizes`` of each.
 
-    ``contributor`` is the participant's index in the dataset; it is part of a block's digest.
+    ``contributor`` is the participant's index in the dataset; it is part of a digest. ``upload``
+    is where the payload has to be written, answered with a :class:`Receipt`; "" to send it.
     """
 
     task: Task
@@ -148,11 +167,20 @@ class Optimize:
     ids: IntArray
     weight: FloatArray
     bias: FloatArray
+    upload: str
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """A payload was written where it was asked for: its ``size`` in bytes and its sum."""
+
+    size: int
+    sha256: str
 
 
 @dataclass(frozen=True)
 class Payload:
-    """Targets (R, n) of ``ids`` (R,), ascending in each block; ``rows`` of each block."""
+    """Targets (R, n) of ``ids`` (R,), ascending in each unit; ``rows`` of each unit."""
 
     blocks: list[int]
     rows: list[int]
@@ -168,16 +196,9 @@ M = TypeVar("M")
 
 def encode(message: Any) -> RecordDict:
     """Return ``message`` (one of the dataclasses here) as Flower records."""
-    arrays, plain = {}, {}
-    for field in fields(message):
-        value = getattr(message, field.name)
-        if isinstance(value, np.ndarray):
-            arrays[field.name] = Array(np.ascontiguousarray(value))
-        else:
-            plain[field.name] = vars(value) if isinstance(value, Task) else value
-    return RecordDict(
-        {"arrays": ArrayRecord(arrays), "plain": ConfigRecord({"json": json.dumps(plain)})}
-    )
+    arrays, plain = _parts(message)
+    records = ArrayRecord({name: Array(array) for name, array in arrays.items()})
+    return RecordDict({"arrays": records, "plain": ConfigRecord({"json": json.dumps(plain)})})
 
 
 def encode_error(error: CooptError) -> RecordDict:
@@ -185,22 +206,61 @@ def encode_error(error: CooptError) -> RecordDict:
     return RecordDict({"error": ConfigRecord({"kind": kind_of(error), "message": str(error)})})
 
 
+def error_in(records: RecordDict) -> CooptError | None:
+    """Return the error that ``records`` carry instead of an answer."""
+    error = records.config_records.get("error")
+    if error is None:
+        return None
+    return error_named(str(error.get("kind")), str(error.get("message"))[:MOST_WORDS])
+
+
+def pack(payload: Payload) -> bytes:
+    """Return a payload as the bytes of a file."""
+    arrays, plain = _parts(payload)
+    file = io.BytesIO()
+    np.savez(file, **arrays, plain=np.array(json.dumps(plain).encode()))  # type: ignore[arg-type]
+    return file.getvalue()
+
+
+def unpack(data: bytes) -> Payload:
+    """Return the payload in the bytes of a file.
+
+    Raises:
+        ParticipantError: they are not one.
+    """
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        plain = json.loads(arrays.pop("plain").item())
+        return _build(Payload, plain | arrays)
+    except Exception as problem:  # bytes from elsewhere make their readers raise nearly anything
+        raise ParticipantError(f"a malformed payload came: {problem}") from None
+
+
 def decode(kind: type[M], records: RecordDict) -> M:
     """Return the message of type ``kind`` in ``records``, every field of its declared type.
 
     Raises:
-        CooptError: the one that the records carry.
         ParticipantError: the records are not such a message.
     """
-    if "error" in records.config_records:
-        error = records.config_records["error"]
-        raise error_named(str(error.get("kind")), str(error.get("message")))
     try:
         plain = json.loads(str(records.config_records["plain"]["json"]))
         arrays = {name: array.numpy() for name, array in records.array_records["arrays"].items()}
         return _build(kind, plain | arrays)
     except Exception as problem:  # bytes from elsewhere make their readers raise nearly anything
         raise ParticipantError(f"a malformed {kind.__name__} message came: {problem}") from None
+
+
+def _parts(message: Any) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Return the arrays of a message, and everything else."""
+    arrays, plain = {}, {}
+    for field in fields(message):
+        value = getattr(message, field.name)
+        if isinstance(value, np.ndarray):
+            arrays[field.name] = np.ascontiguousarray(value)
+        else:
+            plain[field.name] = vars(value) if isinstance(value, Task) else value
+    return arrays, plain
 
 
 def _build(kind: type[M], values: dict[str, Any]) -> M:

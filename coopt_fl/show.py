@@ -30,8 +30,8 @@ def summary(found: Values) -> RenderableType:
             table,
             row["name"],
             row["prior"],
-            f"{row['uniformity']:.3f}",
-            f"{row['r2_heldout']:.3f}",
+            _number(row["uniformity"]),
+            _number(row["r2_heldout"]),
             f"{row['samples']:,}",
             f"{row['seconds']:.1f}",
             f"{row['samples_per_s']:.1f}",
@@ -86,8 +86,8 @@ def inspected(found: Values) -> RenderableType:
             one["name"],
             one["prior"],
             one["weights_sha256"][:16],
-            f"{one['uniformity']:.3f}",
-            f"{one['r2_heldout']:.3f}",
+            _number(one["uniformity"]),
+            _number(one["r2_heldout"]),
         )
     problems = found["problems"]
     verdict = "\n".join(f"WRONG: {problem}" for problem in problems) or (
@@ -157,3 +157,8 @@ def _row(table: Table, *cells: str | Text, style: str | None = None) -> None:
 
 def _percent(accuracy: float | None) -> str:
     return "no labels" if accuracy is None else f"{100 * accuracy:.1f}%"
+
+
+def _number(value: float | None) -> str:
+    """Show a number; one who was lost before the alignment has none."""
+    return "" if value is None else f"{value:.3f}"

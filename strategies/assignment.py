@@ -1,6 +1,7 @@
 """Who optimizes which blocks: decided before any work, from the weights alone."""
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -18,17 +19,25 @@ def assign_blocks(total: int, weights: Sequence[float]) -> list[int]:
     return np.repeat(np.arange(len(weights)), counts).tolist()
 
 
-def chunk_blocks(blocks: Sequence[int], rows: Sequence[int], most_rows: int) -> list[list[int]]:
-    """Group ``blocks`` of ``rows`` each, in order, into chunks of at most ``most_rows`` rows.
+def take_chunk(left: deque[int], rows: Callable[[int], int], most_rows: int) -> list[int]:
+    """Take blocks off the front of ``left``, as many as have at most ``most_rows`` together.
 
-    A block that is larger than that makes a chunk of its own.
+    A first block that is larger than that makes a chunk of its own.
+
+    Args:
+        left: indexes of blocks; it is changed.
+        rows: tells how many rows a block has.
+        most_rows: of a chunk.
     """
-    chunks: list[list[int]] = []
-    filled = 0
-    for block, size in zip(blocks, rows, strict=True):
-        if not chunks or filled + size > most_rows:
-            chunks.append([])
-            filled = 0
-        chunks[-1].append(block)
-        filled += size
-    return chunks
+    chunk = [left.popleft()] if left else []
+    filled = sum(map(rows, chunk))
+    while left and filled + rows(left[0]) <= most_rows:
+        chunk.append(left.popleft())
+        filled += rows(chunk[-1])
+    return chunk
+
+
+def hand_over(blocks: Sequence[int], heirs: Mapping[str, float]) -> list[str]:
+    """Return the new owner of each of ``blocks``: names in ``heirs``, in proportion to weights."""
+    names = list(heirs)
+    return [names[owner] for owner in assign_blocks(len(blocks), list(heirs.values()))]

@@ -4,12 +4,16 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from flwr.app import Message, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from coopt_fl.errors import ParticipantError
+
+if TYPE_CHECKING:
+    from strategies.phases import Phase
 
 POLL_SECONDS = 0.1
 AGAIN = "what was delivered is kept: run the same command again to continue"
@@ -20,13 +24,22 @@ LOST = {
 }
 
 
+class LostReplyError(ParticipantError):
+    """No answer will come: the participant died, went offline, or was too slow."""
+
+
 @dataclass(frozen=True)
 class Job:
-    """What was asked of a node: which participant it is, and until when it may take."""
+    """What was asked of a node: by which phase, of which participant, and until when it may take.
 
+    ``cost`` is the bytes of the arrays in the request and in its answer.
+    """
+
+    phase: "Phase"
     participant: str
     node: int
-    deadline: float
+    cost: int
+    deadline: float = 0.0
 
 
 class Exchange:
@@ -36,58 +49,81 @@ class Exchange:
         self._stopped = stopped
         self._reply_seconds = reply_seconds
         self._jobs: dict[str, Job] = {}
+        self._prepared: dict[int, Job] = {}
+
+    def under_way(self) -> list[Job]:
+        """Return what is not answered yet."""
+        return [*self._jobs.values(), *self._prepared.values()]
 
     def busy(self, node: int) -> bool:
         """Whether a message to ``node`` is under way."""
-        return node in self.nodes()
+        return any(job.node == node for job in self.under_way())
 
-    def nodes(self) -> list[int]:
-        """Return the nodes to which a message is under way."""
-        return [job.node for job in self._jobs.values()]
+    def cost(self) -> int:
+        """Return the bytes under way."""
+        return sum(job.cost for job in self.under_way())
 
-    def send(self, grid: Grid, messages: Sequence[Message], names: dict[int, str]) -> None:
-        """Send messages, a list because a generator fails in deployments; ``names`` by node.
+    def prepare(self, job: Job) -> None:
+        """Note what the next message to a node will be about."""
+        self._prepared[job.node] = job
 
-        Raises:
-            ParticipantError: the grid refuses one.
+    def send(self, grid: Grid, messages: Sequence[Message]) -> list[Job]:
+        """Send prepared messages, a list because a generator fails in deployments.
+
+        Returns:
+            The jobs whose messages the grid refused.
         """
         if not messages:
-            return
+            return []
         deadline = time.monotonic() + self._reply_seconds
-        nodes = [message.metadata.dst_node_id for message in messages]
-        sent = list(grid.push_messages(messages))
-        for index, node in enumerate(nodes):
-            if index >= len(sent) or not sent[index]:
-                raise ParticipantError(
-                    f"the message to participant {names[node]} could not be sent: lower "
-                    "optimize.chunk_mb, or look at the SuperLink's log"
-                )
-            self._jobs[str(sent[index])] = Job(names[node], node, deadline)
+        jobs = [self._prepared.pop(message.metadata.dst_node_id) for message in messages]
+        sent = [*grid.push_messages(messages), *[None] * len(jobs)]
+        for job, message_id in zip(jobs, sent, strict=False):
+            if message_id:
+                self._jobs[str(message_id)] = replace(job, deadline=deadline)
+        return [job for job, message_id in zip(jobs, sent, strict=False) if not message_id]
+
+    def replies(self, grid: Grid) -> Iterator[tuple[Message, Job]]:
+        """Yield each reply that has come, with its job; whoever accepts it takes the job.
+
+        Raises:
+            KeyboardInterrupt: the run was asked to stop.
+        """
+        for message_id in list(self._jobs):
+            for reply in grid.pull_messages([message_id]):
+                job = self._jobs.get(reply.metadata.reply_to_message_id)
+                if job is not None:  # else it comes after its deadline
+                    yield reply, job
+            if self._stopped.is_set():
+                raise KeyboardInterrupt
 
     def take(self, reply: Message) -> Job:
         """Take the job that ``reply`` answers off the table and return it."""
         return self._jobs.pop(reply.metadata.reply_to_message_id)
 
-    def replies(self, grid: Grid) -> Iterator[Message]:
-        """Yield replies until nothing is under way; the caller may send more meanwhile.
+    def overdue(self) -> list[Job]:
+        """Take the jobs that are past their deadline off the table and return them."""
+        now = time.monotonic()
+        late = {key: job for key, job in self._jobs.items() if now > job.deadline}
+        for key in late:
+            del self._jobs[key]
+        return list(late.values())
+
+    def too_late(self) -> LostReplyError:
+        """Return what is to be said of a job that is past its deadline."""
+        return LostReplyError(
+            f"it did not answer within deadline.reply={self._reply_seconds:g} s; raise it or "
+            f"lower optimize.chunk_mb; {AGAIN}"
+        )
+
+    def rest(self, seconds: float = POLL_SECONDS) -> None:
+        """Wait a little for the next answers.
 
         Raises:
-            ParticipantError: a participant is past its deadline.
             KeyboardInterrupt: the run was asked to stop.
         """
-        while self._jobs:
-            for message_id in list(self._jobs):
-                yield from grid.pull_messages([message_id])
-            if self._stopped.is_set():
-                raise KeyboardInterrupt
-            self._check_deadlines()
-            time.sleep(POLL_SECONDS)
-
-    def abandon(self) -> list[str]:
-        """Wait no longer for anyone; return who had not answered."""
-        silent = [job.participant for job in self._jobs.values()]
-        self._jobs.clear()
-        return silent
+        if self._stopped.wait(seconds):
+            raise KeyboardInterrupt
 
     def hurry(self, seconds: float) -> None:
         """Give all that is under way at most ``seconds`` from now."""
@@ -96,21 +132,12 @@ class Exchange:
             key: replace(job, deadline=min(job.deadline, latest)) for key, job in self._jobs.items()
         }
 
-    def _check_deadlines(self) -> None:
-        now = time.monotonic()
-        for job in self._jobs.values():
-            if now > job.deadline:
-                raise ParticipantError(
-                    f"participant {job.participant} did not answer within deadline.reply="
-                    f"{self._reply_seconds:g} s; raise it or lower optimize.chunk_mb; {AGAIN}"
-                )
-
 
 def content_of(reply: Message) -> RecordDict:
     """Return what a reply carries.
 
     Raises:
-        ParticipantError: Flower's error as one sentence; its own text can be a page of traceback.
+        LostReplyError: Flower's error as one sentence; its own text can be a page of traceback.
     """
     if not reply.has_error():
         return reply.content
@@ -120,4 +147,4 @@ def content_of(reply: Message) -> RecordDict:
     detail = lines[-1][:200] if lines else f"code {reply.error.code}"
     if "ActorDied" in reason or "ActorUnavailable" in reason:
         what, detail = "it died", "its process was killed, perhaps for lack of memory"
-    raise ParticipantError(f"{what} ({detail}); {AGAIN}")
+    raise LostReplyError(f"{what} ({detail}); {AGAIN}")

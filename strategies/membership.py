@@ -1,24 +1,42 @@
-"""Who takes part: names, not node ids, and only those that see the same data."""
+"""Who takes part: names, not node ids, and only those that see the same data.
+
+Nodes come and go: one that was started again has another node id, and the platform hears of the
+old one's end up to a minute late. So a second node of the same name waits as a *spare* until the
+first is lost.
+"""
 
 import math
-from collections.abc import Iterable
-from dataclasses import asdict
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 
-from flwr.app import Message
+from flwr.app import RecordDict
 
 from coopt_fl import protocol
 from coopt_fl.data import Source
 from coopt_fl.errors import ConfigError, CooptError, DataError, ParticipantError
 from coopt_fl.schema import Config
-from strategies.exchange import content_of
 from strategies.records import Records
+
+STRIKES = 3
+"""Requests in a row that may come to nothing before others take over."""
+
+
+@dataclass(frozen=True)
+class Absence:
+    """Since when (monotonic seconds) a participant is away, and why."""
+
+    since: float
+    reason: CooptError
 
 
 class Membership:
     """The describe phase: asks nodes who they are and keeps those that belong.
 
     Attributes:
-        nodes: node id of each participant that belongs, in the order of the roster.
+        nodes: node id of each participant that is here, in the order of the roster.
+        absences: participants that were here.
     """
 
     message_type = protocol.DESCRIBE
@@ -29,24 +47,27 @@ class Membership:
         self.task, self.config, self.source, self.records = task, config, source, records
         self.roster = [participant.name for participant in config.participants]
         self.nodes: dict[str, int] = {}
-        self._newcomers: dict[str, int] = {}
-        self._refused: dict[str, CooptError] = {}
+        self.absences: dict[str, Absence] = {}
+        self._there: dict[int, str] = {}
+        self._spares: dict[str, int] = {}
+        self._refused: dict[int, CooptError] = {}
+        self._strikes: Counter[str] = Counter()
         self._partitions = 0
 
-    def present(self, nodes: Iterable[int]) -> None:
-        """Note which nodes are there now; new ones will be asked who they are."""
-        known = {*self.nodes.values(), *self._newcomers.values()}
-        self._newcomers |= {f"on node {node}": node for node in nodes if node not in known}
+    @property
+    def simulated(self) -> bool:
+        """Whether the participants are processes of this host's simulation."""
+        return self._partitions > 0
 
-    def addressed(self, phase: object) -> dict[str, int]:
-        """Return whom ``phase`` may ask: newcomers in this phase, participants in the others."""
-        if phase is not self:
-            return dict(self.nodes)
-        return {name: n for name, n in self._newcomers.items() if name not in self._refused}
+    def present(self, nodes: Mapping[int, str]) -> None:
+        """Note which nodes are there now, and as what each is registered ("" for as nothing)."""
+        self._there = dict(nodes)
+        self._spares = {name: node for name, node in self._spares.items() if node in nodes}
 
-    def names(self) -> dict[int, str]:
-        """Return the name of each node."""
-        return {node: name for name, node in {**self._newcomers, **self.nodes}.items()}
+    def newcomers(self) -> dict[str, int]:
+        """Return the nodes that did not yet say who they are."""
+        known = {*self.nodes.values(), *self._spares.values(), *self._refused}
+        return {f"on node {node}": node for node in self._there if node not in known}
 
     def ask(self, name: str) -> protocol.Describe | None:
         """Ask a newcomer who it is."""
@@ -56,28 +77,82 @@ class Membership:
         """Words weigh nothing."""
         return 0
 
-    def accept(self, name: str, reply: Message) -> int:
-        """Welcome a newcomer, or remember why not: others may be enough."""
-        try:
-            described = protocol.decode(protocol.Description, content_of(reply))
-            self._partitions = described.partitions
-            self._check(described)
-        except CooptError as error:
-            self._refused[name] = error
+    def accept(self, name: str, content: RecordDict) -> int:
+        """Welcome a newcomer.
+
+        Raises:
+            CooptError: why not.
+        """
+        node = int(name.removeprefix("on node "))
+        described = protocol.decode(protocol.Description, content)
+        self._partitions = described.partitions
+        self._check(described, self._there.get(node, ""))
+        known = self.nodes.get(described.name)
+        if known in self._there:
+            self._spares[described.name] = node
             return 0
-        self.nodes[described.name] = self._newcomers.pop(name)
-        self.nodes = {known: self.nodes[known] for known in self.roster if known in self.nodes}
+        self.records.remember(described.name, asdict(described))
+        self._welcome(described.name, node)
         return described.rows
 
-    def refuse(self, names: Iterable[str], reason: CooptError) -> None:
-        """Go on without newcomers that could not say who they are."""
-        self._refused |= dict.fromkeys(names, reason)
+    def returned(self, name: str) -> None:
+        """Nothing to take back."""
+
+    def refuse(self, node: int, reason: CooptError) -> None:
+        """Do not ask ``node`` again."""
+        self._refused[node] = reason
+
+    def lose(self, name: str, node: int, reason: CooptError) -> None:
+        """Note that a request to ``node`` came to nothing; its spare takes its place."""
+        self._strikes[name] += 1
+        if name not in self.roster:
+            if self._strikes[name] >= STRIKES or node not in self._there:
+                self.refuse(node, reason)
+        elif self.nodes.get(name) == node:
+            del self.nodes[name]
+            self.absences[name] = Absence(time.monotonic(), reason)
+            if name in self._spares:
+                self._welcome(name, self._spares.pop(name))
+
+    def reject(self, name: str, reason: CooptError) -> None:
+        """Have nothing more to do with a participant."""
+        node = self.nodes.pop(name, None)
+        if node is not None:
+            self.refuse(node, reason)
+
+    def heard(self, name: str) -> None:
+        """Note that ``name`` answered well."""
+        self._strikes[name] = 0
+        self.absences.pop(name, None)
+
+    def fit(self) -> list[str]:
+        """Return who is here and may be given work."""
+        return [name for name in self.nodes if self._strikes[name] < STRIKES]
+
+    def overdue(self, name: str) -> CooptError | None:
+        """Return why others should take over from ``name``, or None."""
+        absence = self.absences.get(name)
+        if absence is None or name in self.fit():
+            return None
+        away = time.monotonic() - absence.since
+        late = name not in self.nodes and away > self.config.deadline.rejoin
+        return absence.reason if late or self._strikes[name] >= STRIKES else None
 
     def complete(self) -> bool:
         """Whether waiting longer is of no use: all are there, or (simulated) all have spoken."""
-        spoken = len(self.nodes) + len(self._refused)
-        enough = max(len(self.nodes), len(self._refused)) >= len(self.roster)
-        return enough or 0 < self._partitions <= spoken
+        here = {*self.nodes, *self.records.rejected}
+        if here >= set(self.roster) or len(self._refused) >= len(self.roster):
+            return True
+        return 0 < self._partitions <= len(self.nodes) + len(self._refused)
+
+    def fewest(self) -> int:
+        """Return how many participants a run goes on with; who was rejected is not missed."""
+        left = len(self.roster) - len(self.records.rejected)
+        return max(1, min(self.config.min_participants or left, left))
+
+    def enough(self) -> bool:
+        """Whether those who are here are enough to go on."""
+        return len(self.nodes) >= self.fewest()
 
     def settle(self) -> list[str]:
         """Return warnings about who is missing.
@@ -86,48 +161,52 @@ class Membership:
             ConfigError: a simulation has fewer nodes than the roster.
             CooptError: too few participants joined, for the reason that the first was refused.
         """
-        missing = [name for name in self.roster if name not in self.nodes]
         if 0 < self._partitions < len(self.roster):
             raise ConfigError(
                 f"{self._partitions} simulated nodes for {len(self.roster)} participants: run "
                 f'`flwr run . --federation-config "num-supernodes={len(self.roster)} '
                 'client-resources-num-cpus=1"`'
             )
-        wanted = self.config.min_participants or len(self.roster)
-        reasons = [f"{name}: {error}" for name, error in self._refused.items()]
-        if len(self.nodes) < wanted and self._refused:
-            kind = type(next(iter(self._refused.values())))
-            raise kind(f"a participant cannot take part ({'; '.join(reasons)})")
-        if len(self.nodes) < wanted:
-            raise ParticipantError(
-                f"{len(self.nodes)} of {wanted} participants joined within deadline.join="
-                f"{self.config.deadline.join:g} s; missing: {', '.join(missing)}: start them, or "
-                "lower min_participants"
-            )
+        missing = [n for n in self.roster if n not in self.nodes and n not in self.records.rejected]
+        reasons = [f"on node {node}: {error}" for node, error in self._refused.items()]
+        reasons += [f"a second node says that it is {name}" for name in self._spares]
+        if not self.enough():
+            raise self._too_few(missing, reasons)
+        for name in missing:
+            self.absences[name] = Absence(-math.inf, ParticipantError("it did not join"))
         return [f"going on without participant {name}" for name in missing] + reasons
 
-    def keep(self, contributors: list[str]) -> None:
-        """Go on with the contributors of the plan alone.
+    def _too_few(self, missing: list[str], reasons: list[str]) -> CooptError:
+        if self._refused:
+            kind = type(next(iter(self._refused.values())))
+            return kind(f"a participant cannot take part ({'; '.join(reasons)})")
+        also = f" ({'; '.join(reasons)})" if reasons else ""
+        return ParticipantError(
+            f"{len(self.nodes)} of {self.fewest()} participants joined within deadline.join="
+            f"{self.config.deadline.join:g} s; missing: {', '.join(missing)}{also}: start them, or "
+            "lower min_participants"
+        )
 
-        Raises:
-            ParticipantError: one of them is not here.
-        """
-        absent = [name for name in contributors if name not in self.nodes]
-        if absent:
-            raise ParticipantError(
-                f"{', '.join(absent)} took part in this run's plan but is not here; start it and "
-                "run the same command again"
-            )
-        self.nodes = {name: self.nodes[name] for name in contributors}
+    def _welcome(self, name: str, node: int) -> None:
+        here = self.nodes | {name: node}
+        self.nodes = {known: here[known] for known in self.roster if known in here}
 
-    def _check(self, described: protocol.Description) -> None:
+    def _check(self, described: protocol.Description, registered: str) -> None:
         name = described.name
         if name not in self.roster:
             raise ParticipantError(
                 f"{name!r} is not in the roster ({', '.join(self.roster)}); name the node after one"
             )
-        if name in self.nodes:
-            raise ParticipantError(f"a second node says that it is {name}; names must be unique")
+        if registered and registered != name:
+            raise ParticipantError(
+                f"it is registered as {registered!r} and says that it is {name!r}; give its "
+                "SuperNode the name under which its key is registered"
+            )
+        if name in self.records.rejected:
+            raise ParticipantError(
+                f"{name} was rejected ({self.records.rejected[name]['reason']}); the run goes on "
+                "without it, a new --out would ask it again"
+            )
         expected, rows = self.source.fingerprint, len(self.source.ids)
         if (described.fingerprint, described.rows) != (expected, rows):
             raise DataError(
@@ -138,4 +217,3 @@ class Membership:
         speed, measured = described.rows_per_s, self.config.assignment.by == "speed"
         if not math.isfinite(speed) or speed < 0 or (measured and speed == 0):
             raise ParticipantError(f"{name} says that it makes {speed} samples/s")
-        self.records.remember(name, asdict(described))

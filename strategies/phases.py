@@ -4,20 +4,20 @@ from collections import deque
 from typing import Any, Protocol
 
 import numpy as np
-from flwr.app import Message
+from flwr.app import RecordDict
 
 from coopt_fl import protocol
 from coopt_fl.errors import ParticipantError
-from coopt_fl.optimized.plan import Plan
 from coopt_fl.progress import Silent
 from coopt_fl.schema import Config
 from coopt_fl.seeding import derive_seed
 from coopt_fl.targets import Alignment
-from strategies.assignment import chunk_blocks
-from strategies.exchange import AGAIN, content_of
+from strategies.assignment import take_chunk
 from strategies.fusion import accept_payload, require_skips
-from strategies.planning import projection_ids
-from strategies.records import Features, Records
+from strategies.inspection import Inspection
+from strategies.planning import projection_part
+from strategies.records import Records
+from strategies.routes import route_of
 
 IN_FLIGHT_BYTES = 128_000_000
 """Most bytes of arrays under way at once; a single message may have more."""
@@ -36,12 +36,22 @@ class Phase(Protocol):
     def cost(self, name: str) -> int:
         """Return the bytes of the arrays in the next request to ``name`` and in its answer."""
 
-    def accept(self, name: str, reply: Message) -> int:
+    def accept(self, name: str, content: RecordDict) -> int:
         """Check and store the answer to the last request; return the samples it covers.
 
         Raises:
-            CooptError: the participant's own, or ParticipantError for an unacceptable answer.
+            ParticipantError: the answer is not acceptable.
         """
+
+    def returned(self, name: str) -> None:
+        """Take back the last request to ``name``, which came to nothing."""
+
+
+class Work(Phase, Protocol):
+    """A phase that ends when nothing is missing."""
+
+    def missing(self, name: str) -> bool:
+        """Whether something of ``name`` is not stored yet."""
 
 
 class Represent:
@@ -49,24 +59,31 @@ class Represent:
 
     message_type = protocol.REPRESENT
 
-    def __init__(self, task: protocol.Task, plan: Plan, records: Records) -> None:
-        self.task, self.plan, self.records = task, plan, records
+    def __init__(self, task: protocol.Task, records: Records) -> None:
+        self.task, self.records = task, records
+
+    def missing(self, name: str) -> bool:
+        """Whether the features of ``name`` are not stored."""
+        return not self.records.has_features(name)
 
     def ask(self, name: str) -> protocol.Represent | None:
         """Ask for features unless they are stored."""
-        if self.records.has_features(name):
-            return None
-        return protocol.Represent(self.task, self.plan.shared)
+        return protocol.Represent(self.task, self.records.plan.shared)
+
+    def returned(self, name: str) -> None:
+        """Nothing to take back."""
 
     def cost(self, name: str) -> int:
         """Ids there, features back."""
-        return len(self.plan.shared) * (ID_BYTES + FLOAT_BYTES * self.records.width(name))
+        width = self.records.width(name)
+        return len(self.records.plan.shared) * (ID_BYTES + FLOAT_BYTES * width)
 
-    def accept(self, name: str, reply: Message) -> int:
+    def accept(self, name: str, content: RecordDict) -> int:
         """Store features of the right samples, width and finiteness."""
-        answer = protocol.decode(protocol.Representation, content_of(reply))
-        require_skips(answer.skipped, self.plan.shared, self.task.on_error)
-        expected = np.setdiff1d(self.plan.shared, answer.skipped)
+        answer = protocol.decode(protocol.Representation, content)
+        shared = self.records.plan.shared
+        require_skips(answer.skipped, shared, self.task.on_error)
+        expected = np.setdiff1d(shared, answer.skipped)
         shape = (len(expected), self.records.width(name))
         if not np.array_equal(answer.ids, expected) or answer.features.shape != shape:
             raise ParticipantError(
@@ -87,40 +104,42 @@ class Project:
         self,
         task: protocol.Task,
         config: Config,
-        plan: Plan,
         records: Records,
         reference: str,
         progress: Silent,
     ) -> None:
-        self.task, self.config, self.plan = task, config, plan
-        self.records, self.reference, self.progress = records, reference, progress
+        self.task, self.config, self.records = task, config, records
+        self.reference, self.progress = reference, progress
+
+    def missing(self, name: str) -> bool:
+        """Whether ``name`` is the reference and has not delivered."""
+        return name == self.reference and not self.records.has_alignment(name)
 
     def ask(self, name: str) -> protocol.Project | None:
-        """Ask the reference alone, with the first ids of its shard."""
-        if name != self.reference or self.records.alignment(name) is not None:
-            return None
+        """Ask with the first ids of its shard."""
         dim, method = self.config.targets.dim, self.config.targets.projection
-        ids = projection_ids(self.plan, name, dim)
-        return protocol.Project(
-            self.task, ids, dim, method, derive_seed(self.config.seed, "project")
-        )
+        blocks, ids = projection_part(self.records.plan, name, dim)
+        seed = derive_seed(self.config.seed, "project")
+        return protocol.Project(self.task, blocks, ids, dim, method, seed)
+
+    def returned(self, name: str) -> None:
+        """Nothing to take back."""
 
     def cost(self, name: str) -> int:
         """Ids there, the map back."""
         dim = self.config.targets.dim
-        ids = projection_ids(self.plan, name, dim)
+        _, ids = projection_part(self.records.plan, name, dim)
         return len(ids) * ID_BYTES + FLOAT_BYTES * dim * self.records.width(name)
 
-    def accept(self, name: str, reply: Message) -> int:
+    def accept(self, name: str, content: RecordDict) -> int:
         """Store the projection as the reference's alignment."""
-        rows = _accept_alignment(self.records, name, self.config.targets.dim, reply)
-        fitted = self.records.alignment(name)
-        if fitted and fitted.solver != f"projection:{self.config.targets.projection}":
+        fitted = _accept_alignment(self.records, name, self.config.targets.dim, content)
+        if fitted.solver != f"projection:{self.config.targets.projection}":
             self.progress.warn(
                 f"the shard of {name} has too few samples for a PCA to "
                 f"{self.config.targets.dim}: a random projection is used; lower targets.dim"
             )
-        return rows
+        return 0
 
 
 class Align:
@@ -128,113 +147,144 @@ class Align:
 
     message_type = protocol.ALIGN
 
+    def __init__(self, task: protocol.Task, config: Config, records: Records) -> None:
+        self.task, self.config, self.records = task, config, records
+
+    def missing(self, name: str) -> bool:
+        """Whether the alignment of ``name`` is not stored; it is never fitted twice."""
+        return not self.records.has_alignment(name)
+
+    def ask(self, name: str) -> protocol.Align | None:
+        """Ask for the alignment of the features that the participant sent."""
+        features, targets = self.records.aligning(name)
+        seed = derive_seed(self.config.seed, "align", name)
+        return protocol.Align(self.task, features, targets, self.config.targets.solver, seed)
+
+    def returned(self, name: str) -> None:
+        """Nothing to take back."""
+
+    def cost(self, name: str) -> int:
+        """Features and targets there, the map back."""
+        rows, width = len(self.records.plan.shared), self.records.width(name)
+        dim = self.config.targets.dim
+        return FLOAT_BYTES * (rows * (width + dim) + width * dim)
+
+    def accept(self, name: str, content: RecordDict) -> int:
+        """Store the alignment."""
+        _accept_alignment(self.records, name, self.config.targets.dim, content)
+        return 0
+
+
+class Optimize:
+    """Everyone's targets, in chunks of whole units."""
+
+    message_type = protocol.OPTIMIZE
+
     def __init__(
         self,
         task: protocol.Task,
         config: Config,
         records: Records,
-        features: dict[str, Features],
-        targets: Features,
+        inspection: Inspection,
+        progress: Silent,
     ) -> None:
         self.task, self.config, self.records = task, config, records
-        self.features, self.targets = features, targets
-
-    def ask(self, name: str) -> protocol.Align | None:
-        """Ask for the alignment unless it is stored; it is never fitted twice."""
-        if self.records.alignment(name) is not None:
-            return None
-        seed = derive_seed(self.config.seed, "align", name)
-        return protocol.Align(
-            self.task, self.features[name], self.targets, self.config.targets.solver, seed
-        )
-
-    def cost(self, name: str) -> int:
-        """Features and targets there, the map back."""
-        rows, width = len(self.features[name]), self.records.width(name)
-        dim = self.config.targets.dim
-        return FLOAT_BYTES * (rows * (width + dim) + width * dim)
-
-    def accept(self, name: str, reply: Message) -> int:
-        """Store the alignment."""
-        return _accept_alignment(self.records, name, self.config.targets.dim, reply)
-
-
-class Optimize:
-    """Everyone's targets, in chunks of whole blocks."""
-
-    message_type = protocol.OPTIMIZE
-
-    def __init__(
-        self, task: protocol.Task, config: Config, plan: Plan, records: Records, progress: Silent
-    ) -> None:
-        self.task, self.config, self.plan = task, config, plan
-        self.records, self.progress = records, progress
-        self.chunks = {name: self._chunks(name) for name in plan.contributors}
-        self.done = {name: plan.rows_of(name) - self._rows_left(name) for name in self.chunks}
+        self.inspection, self.progress = inspection, progress
+        self.route = route_of(config.payload.route, records.key)
         self.asked: dict[str, list[int]] = {}
-        for name in plan.contributors:
+        self.plan = records.plan
+        self._replan()
+
+    def _replan(self) -> None:
+        """Look anew at who has what left to do; what is under way stays so."""
+        self.plan = plan = self.records.plan
+        stored = self.records.state.has_block
+        waiting = {index for chunk in self.asked.values() for index in chunk}
+        self.left: dict[str, deque[int]] = {name: deque() for name in plan.contributors}
+        self.rows = {name: [0, 0] for name in plan.contributors}
+        for index, owner in enumerate(plan.owners):
+            name, rows, done = plan.contributors[owner], len(plan.blocks[index]), stored(index)
+            self.rows[name][1] += rows
+            self.rows[name][0] += rows if done else 0
+            if not done and index not in waiting:
+                self.left[name].append(index)
+        for name in self.left:
             self._show(name)
+
+    def missing(self, name: str) -> bool:
+        """Whether blocks of ``name`` are not stored."""
+        if self.plan is not self.records.plan:
+            self._replan()
+        return bool(self.left.get(name) or self.asked.get(name))
 
     def ask(self, name: str) -> protocol.Optimize | None:
         """Ask for the next chunk that is not stored."""
-        if not self.chunks[name]:
-            return None
         alignment = self.records.alignment(name)
-        if alignment is None:
-            raise ParticipantError(f"{name} has no alignment; {AGAIN}")
-        self.asked[name] = self.chunks[name].popleft()
-        ids = [self.plan.blocks[index] for index in self.asked[name]]
+        if alignment is None or not self.left[name]:
+            return None
+        plan = self.records.plan
+        self.asked[name] = take_chunk(self.left[name], self._rows, self._most_rows())
+        ids = [plan.units[index] for index in self.asked[name]]
         return protocol.Optimize(
             task=self.task,
-            contributor=self.plan.contributors.index(name),
+            contributor=plan.contributors.index(name),
             blocks=self.asked[name],
-            sizes=[len(block) for block in ids],
+            sizes=[len(unit) for unit in ids],
             ids=np.concatenate(ids),
             weight=alignment.weight,
             bias=alignment.bias,
+            upload=self.route.place(name, self.asked[name]),
         )
+
+    def returned(self, name: str) -> None:
+        """Put the last chunk of ``name`` back in front."""
+        self.left[name].extendleft(reversed(self.asked.pop(name)))
 
     def cost(self, name: str) -> int:
         """Ids and the map there, ids and targets back."""
         dim = self.config.targets.dim
-        blocks = self.chunks[name][0] if self.chunks[name] else []
-        rows = sum(len(self.plan.blocks[index]) for index in blocks)
+        head = deque(self.left.get(name) or ())
+        rows = sum(map(self._rows, take_chunk(head, self._rows, self._most_rows())))
         return rows * (2 * ID_BYTES + 2 * dim) + FLOAT_BYTES * dim * self.records.width(name)
 
-    def accept(self, name: str, reply: Message) -> int:
-        """Check the payload and store its blocks."""
-        payload = protocol.decode(protocol.Payload, content_of(reply))
-        asked = np.concatenate([self.plan.blocks[index] for index in self.asked[name]])
-        require_skips(payload.skipped, asked, self.task.on_error)
-        expected = {index: self.plan.blocks[index] for index in self.asked[name]}
-        contributor = self.plan.contributors.index(name)
-        accepted = accept_payload(payload, expected, self.config.targets.dim, contributor)
-        for index, block in accepted.items():
-            self.records.state.save_block(index, block)
-        rows = sum(len(ids) for ids in expected.values())
-        self.done[name] += rows
+    def accept(self, name: str, content: RecordDict) -> int:
+        """Check the payload and store its blocks, and apart what is for the audit."""
+        plan, asked = self.records.plan, self.asked[name]
+        units = {index: plan.units[index] for index in asked}
+        payload, size = self.route.payload(content, name, asked, units, self.config.targets.dim)
+        everything = np.concatenate(list(units.values()))
+        require_skips(payload.skipped, everything, self.task.on_error)
+        contributor = plan.contributors.index(name)
+        accepted = accept_payload(payload, units, self.config.targets.dim, contributor)
+        for index, unit in accepted.items():
+            self.inspection.inspect(name, index, unit)
+        for index, unit in accepted.items():
+            self.inspection.store(index, unit)
+        del self.asked[name]
+        self.route.forget(name, asked)
+        self.records.add_upload(name, size)
+        rows = sum(len(plan.blocks[index]) for index in units)
+        self.rows[name][0] += rows
         self._show(name)
         return rows
 
-    def _chunks(self, name: str) -> deque[list[int]]:
-        """Cut what ``name`` has left so that all that is in flight together stays bounded."""
-        state = self.records.state
-        left = [index for index in self.plan.blocks_of(name) if not state.has_block(index)]
-        share = IN_FLIGHT_BYTES / len(self.plan.contributors)
-        most_bytes = min(self.config.optimize.chunk_mb * 1e6, share)
-        most_rows = int(most_bytes // (2 * self.config.targets.dim))
-        return deque(chunk_blocks(left, [len(self.plan.blocks[i]) for i in left], most_rows))
+    def _rows(self, index: int) -> int:
+        return len(self.records.plan.units[index])
 
-    def _rows_left(self, name: str) -> int:
-        return sum(len(self.plan.blocks[index]) for chunk in self.chunks[name] for index in chunk)
+    def _most_rows(self) -> int:
+        """Return how many rows a chunk may have so that all that is in flight stays bounded."""
+        share = IN_FLIGHT_BYTES / len(self.records.plan.contributors)
+        most_bytes = min(self.config.optimize.chunk_mb * 1e6, share)
+        return int(most_bytes // (2 * self.config.targets.dim))
 
     def _show(self, name: str) -> None:
-        total = self.plan.rows_of(name)
-        self.progress.show(f"  {name}", self.done[name], total, "samples")
+        """Show what ``name`` has done of its shard."""
+        done, total = self.rows[name]
+        self.progress.show(f"  {name}", done, total, "samples")
 
 
-def _accept_alignment(records: Records, name: str, dim: int, reply: Message) -> int:
-    answer = protocol.decode(protocol.Aligned, content_of(reply))
+def _accept_alignment(records: Records, name: str, dim: int, content: RecordDict) -> Alignment:
+    answer = protocol.decode(protocol.Aligned, content)
     width = records.width(name)
     if answer.weight.shape != (width, dim) or answer.bias.shape != (dim,):
         raise ParticipantError(f"expected an alignment ({width}, {dim}), got {answer.weight.shape}")
@@ -243,4 +293,4 @@ def _accept_alignment(records: Records, name: str, dim: int, reply: Message) -> 
         raise ParticipantError("its alignment holds NaN or infinity")
     alignment = Alignment(answer.weight, answer.bias, answer.r2_heldout, answer.solver)
     records.save_alignment(name, alignment)
-    return 0
+    return alignment

@@ -1,59 +1,103 @@
 """The platform's decisions: made once, stored before they are acted upon, read back on resume."""
 
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from coopt_fl.data import Source, make_blocks, shared_set
-from coopt_fl.errors import ParticipantError
-from coopt_fl.optimized.plan import Plan, read_plan, save_plan
+from coopt_fl.data import Source, make_blocks, make_units, shared_set
+from coopt_fl.data.shards import Layout, open_shards
+from coopt_fl.errors import DataError, ParticipantError
+from coopt_fl.optimized.plan import Plan
 from coopt_fl.optimized.provenance import Contributor, draft
 from coopt_fl.optimized.publish import publish
+from coopt_fl.privacy import count_releases
+from coopt_fl.privacy import summary as privacy_summary
 from coopt_fl.progress import Silent
+from coopt_fl.remote import shown
 from coopt_fl.schema import Config
-from coopt_fl.targets import consensus_targets
+from coopt_fl.targets import consensus_targets, uniformity
 from strategies.assignment import assign_blocks
-from strategies.records import Features, Records
+from strategies.records import Features, Ids, Records
 from strategies.reference import CONSENSUS, elect
 
 
 def make_plan(config: Config, source: Source, records: Records, present: list[str]) -> Plan:
     """Return the run's plan, made now from those ``present`` if there is none yet."""
-    stored = read_plan(records.state)
-    if stored is not None:
-        return stored
-    weights = {participant.name: participant.weight for participant in config.participants}
-    if config.assignment.by == "speed":
-        weights = {name: (records.description(name) or {})["rows_per_s"] for name in present}
+    if records.planned:
+        return records.plan
+    blocks, units, shared = _cut(config, source)
+    shares = weights(config, records, present)
+    owners = assign_blocks(len(blocks), list(shares.values()))
+    records.make(Plan(present, blocks, units, owners, shared))
+    return records.plan
+
+
+def shards_sum(config: Config, source: Source) -> str:
+    """Return the sha256 of the manifest of ``data.shards``; "" where there are none.
+
+    Raises:
+        DataError: they cannot be opened, or are of other data, blocks or seed.
+    """
+    url = config.data.shards
+    if url is None:
+        return ""
+    shards, (_, units, shared) = open_shards(url), _cut(config, source)
+    layout = Layout(units, shared, config.optimize.block_rows, config.audit.fraction)
+    same_ids = shards.manifest.ids_sha256 == layout.digest()
+    if shards.fingerprint != source.fingerprint or not same_ids:
+        what = "blocks, shared set or seed" if not same_ids else "data"
+        raise DataError(
+            f"the shards at {shown(url)} are of other {what} than this run: run `coopt "
+            "publish-shards` with the same configuration and another --out"
+        )
+    return shards.manifest_sha256
+
+
+def _cut(config: Config, source: Source) -> tuple[list[Ids], list[Ids], Ids]:
+    """Return the blocks, the units and the shared set of a run."""
     blocks = make_blocks(source.ids, config.optimize.block_rows, config.seed)
-    plan = Plan(
-        contributors=present,
-        blocks=blocks,
-        owners=assign_blocks(len(blocks), [weights[name] for name in present]),
-        shared=shared_set(source.ids, config.shared.size, config.seed),
-    )
-    save_plan(records.state, plan)
-    return plan
+    units = make_units(blocks, config.audit.fraction, config.seed)
+    return blocks, units, shared_set(source.ids, config.shared.size, config.seed)
 
 
-def projection_ids(plan: Plan, name: str, dim: int) -> NDArray[np.int64]:
-    """Return the samples of its shard on which participant ``name`` fits its projection.
+def weights(config: Config, records: Records, names: list[str]) -> dict[str, float]:
+    """Return the share of the work that each of ``names`` should have, relative to the others'."""
+    if config.assignment.by == "speed":
+        return {name: (records.description(name) or {})["rows_per_s"] for name in names}
+    given = {participant.name: participant.weight for participant in config.participants}
+    return {name: given[name] for name in names}
+
+
+def projection_part(plan: Plan, name: str, dim: int) -> tuple[list[int], Ids]:
+    """Return the samples of its shard on which ``name`` fits its projection, and their blocks.
 
     A PCA needs 2 ``dim`` of them; twice as many leave room for images that cannot be read.
     """
-    shard = plan.shard(name)[: 4 * dim]
-    return shard if len(shard) else plan.shared
+    blocks, rows = list[int](), 0
+    for index in plan.blocks_of(name):
+        if rows >= 4 * dim:
+            break
+        blocks.append(index)
+        rows += len(plan.blocks[index])
+    if not blocks:
+        return [], plan.shared
+    return blocks, np.concatenate([plan.blocks[index] for index in blocks])[: 4 * dim]
 
 
 def settle_reference(
     config: Config, records: Records, features: dict[str, Features], progress: Silent
 ) -> str:
-    """Return the run's reference, elected now if it was not yet."""
+    """Return the run's reference, elected now from ``features`` if it was not yet.
+
+    Who was elected but is lost before its projection came is replaced.
+    """
     stored = records.state.record("reference")
     if stored is not None:
-        return str(stored["reference"])
+        reference = str(stored["reference"])
+        if reference in (CONSENSUS, *features) or records.shared_targets() is not None:
+            return reference
     wanted, targets = config.reference, config.targets
     if wanted == CONSENSUS and (targets.projection != "pca" or targets.solver == "none"):
         wanted = "best"
@@ -68,48 +112,80 @@ def settle_reference(
     return election.reference
 
 
-def shared_targets(
-    config: Config, records: Records, features: dict[str, Features], reference: str
-) -> Features:
-    """Return S_Y* (S, n): what everyone's targets of the shared set should be."""
-    stored = records.state.arrays("shared_targets")
-    if stored is not None:
-        return stored["targets"]
+def settle_targets(
+    config: Config,
+    records: Records,
+    ids: Ids,
+    features: dict[str, Features],
+    reference: str,
+) -> int:
+    """Store S_Y* (S, n), what everyone's targets of the shared set should be; return S."""
+    settled = records.shared_targets()
+    if settled is not None:
+        return len(settled[0])
     if reference == CONSENSUS:
         accepted = records.state.record("reference")["accepted"]
-        targets = consensus_targets([features[name] for name in accepted], config.targets.dim)
+        votes = [features[name] for name in accepted if name in features]
+        targets = consensus_targets(votes, config.targets.dim)
     else:
         alignment = records.alignment(reference)
         if alignment is None:
             raise ParticipantError(f"{reference} has not delivered its projection")
         targets = alignment.apply(torch.from_numpy(features[reference])).numpy()
-    records.state.save_arrays("shared_targets", targets=np.asarray(targets, np.float32))
-    return np.asarray(targets, np.float32)
+    records.save_shared_targets(ids, np.asarray(targets, np.float32))
+    return len(ids)
 
 
-def fuse(config: Config, source: Source, records: Records, plan: Plan, progress: Silent) -> None:
+def fuse(config: Config, source: Source, records: Records, progress: Silent) -> None:
     """Publish the optimized dataset from the stored blocks."""
-    election = records.state.record("reference")
+    plan, election = records.plan, records.state.record("reference")
     provenance = draft(
         config=config,
         source={"name": source.name, "fingerprint": source.fingerprint, "rows": len(source.ids)},
         contributors=[_contributor(records, name, election) for name in plan.contributors],
         reference=election["reference"],
-        plan_changes=[],
+        plan_changes=[asdict(change) for change in plan.changes],
+        audit=records.state.record("audit") or {},
+        privacy=_privacy(config, source, records),
     )
     total = len(source.ids)
     publish(records.state, plan, provenance, lambda rows: progress.show("fuse", rows, total))
 
 
-def _contributor(records: Records, name: str, election: dict[str, dict[str, float]]) -> Contributor:
+def _privacy(config: Config, source: Source, records: Records) -> dict[str, Any] | None:
+    """Return what was released of each image, and what that may tell; None without privacy."""
+    if config.privacy.clip is None:
+        return None
+    plan = records.plan
+    uploads = list(plan.units)
+    for change in plan.changes:
+        uploads += [plan.units[index] for index in change.blocks]
+    for name in plan.contributors:
+        if records.has_features(name):
+            uploads.append(plan.shared)
+    reference = records.state.record("reference")["reference"]
+    if reference in plan.contributors:
+        uploads.append(projection_part(plan, reference, config.targets.dim)[1])
+    return privacy_summary(config.privacy, count_releases(source.ids, uploads))
+
+
+def _contributor(records: Records, name: str, election: dict[str, Any]) -> Contributor:
+    """Return what is known of ``name``, which may have been lost before it was aligned."""
     alignment, described = records.alignment(name), records.description(name)
-    if alignment is None or described is None:
+    if described is None:
         raise ParticipantError(f"nothing is known of {name}; run the same command again")
     return Contributor(
         name=name,
         prior=described["prior"],
         weights_sha256=described["weights_sha256"],
-        alignment_sha256=alignment.sha256,
-        uniformity=election["uniformity"][name],
-        r2_heldout=alignment.r2_heldout,
+        alignment_sha256=alignment.sha256 if alignment else "",
+        uniformity=election["uniformity"].get(name) or _uniformity(records, name),
+        r2_heldout=alignment.r2_heldout if alignment else None,
     )
+
+
+def _uniformity(records: Records, name: str) -> float | None:
+    """Return the uniformity of one who joined after the election."""
+    if not records.has_features(name):
+        return None
+    return uniformity(records.features([name])[1][name])

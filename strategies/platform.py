@@ -2,34 +2,42 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from logging import INFO
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 from flwr.supercore import log
 
 from coopt_fl import protocol
 from coopt_fl.data import Source
-from coopt_fl.errors import CooptError, ParticipantError
-from coopt_fl.optimized.plan import Plan
+from coopt_fl.errors import CooptError, DataError, ParticipantError
 from coopt_fl.optimized.state import RunState
 from coopt_fl.progress import Silent
 from coopt_fl.runtime import compute
 from coopt_fl.schema import Config
 from strategies import phases
-from strategies.exchange import Exchange
+from strategies.exchange import Exchange, Job, LostReplyError, content_of
+from strategies.handover import Handover
+from strategies.inspection import Inspection
 from strategies.membership import Membership
-from strategies.phases import Align, Optimize, Phase, Project, Represent
-from strategies.planning import fuse, make_plan, settle_reference, shared_targets
-from strategies.records import Records
+from strategies.phases import Align, Optimize, Phase, Project, Represent, Work
+from strategies.planning import fuse, make_plan, settle_reference, settle_targets, shards_sum
+from strategies.records import Records, require_size, sent_bytes
+from strategies.reference import CONSENSUS
 
 DRAIN_SECONDS = 60.0
+LOOK_SECONDS = 1.0
+"""How often the platform looks who is there."""
+
+NOT_SENT = "its message could not be sent: lower optimize.chunk_mb, or look at the SuperLink's log"
 
 
 class OpenDataPlatform(Strategy):
-    """Describe, represent, elect, project, align, optimize, fuse.
+    """Describe, represent, elect, project, align, optimize, audit, fuse.
 
     Each phase asks only for what the run's state lacks, and stores every reply before the next is
     taken: after any death, a new platform on the same state goes on where the last one was.
@@ -40,6 +48,9 @@ class OpenDataPlatform(Strategy):
         state: where everything is kept.
         progress: told what happens.
         stopped: set from outside to end the run early.
+
+    Raises:
+        DataError: ``data.shards`` are not those of this run.
     """
 
     def __init__(
@@ -50,14 +61,15 @@ class OpenDataPlatform(Strategy):
         progress: Silent,
         stopped: threading.Event,
     ) -> None:
-        self.config, self.source, self.state = config, source, state
-        self.progress, self.stopped = progress, stopped
+        self.config, self.source = config, source
+        self.progress = progress
         self.records = Records(state)
-        self.task = protocol.task_of(config)
+        self.task = protocol.task_of(config, shards_sum(config, source))
         self.members = Membership(self.task, config, source, self.records)
-        self.phase: Phase = self.members
-        self.costs: dict[int, int] = {}
         self.exchange = Exchange(stopped, config.deadline.reply)
+        self.works: Sequence[Work] = ()
+        self.handover = Handover(config, self.records, self.members, progress)
+        self.looked = 0.0
 
     def start(
         self,
@@ -86,17 +98,17 @@ class OpenDataPlatform(Strategy):
         self.summary()
         with self.progress.phase("describe"):
             self._join(grid)
-        plan = make_plan(self.config, self.source, self.records, list(self.members.nodes))
-        self.members.keep(plan.contributors)
+        make_plan(self.config, self.source, self.records, list(self.members.nodes))
+        self.handover.finish_rejections()
+        represent = Represent(self.task, self.records)
         with self.progress.phase("represent"):
-            self._evaluate(grid, Represent(self.task, plan, self.records))
+            self._work(grid, represent)
         with self.progress.phase("align"):
-            self._align(grid, plan)
+            align = self._align(grid, represent)
         with self.progress.phase("optimize"):
-            work = Optimize(self.task, self.config, plan, self.records, self.progress)
-            rows = self._train(grid, work)
+            rows = self._optimize(grid, represent, align)
         with self.progress.phase("fuse"):
-            fuse(self.config, self.source, self.records, plan, self.progress)
+            fuse(self.config, self.source, self.records, self.progress)
         result = Result(train_metrics_clientapp={1: MetricRecord({"rows": rows})})
         if evaluate_fn is not None and (scores := evaluate_fn(1, ArrayRecord())) is not None:
             result.evaluate_metrics_serverapp[1] = scores
@@ -114,8 +126,8 @@ class OpenDataPlatform(Strategy):
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> list[Message]:
-        """Return the next describe or represent requests, to participants that are idle."""
-        return self._requests()
+        """Return the next describe and represent requests, to nodes that are idle."""
+        return self._requests("query")
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
@@ -127,7 +139,7 @@ class OpenDataPlatform(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> list[Message]:
         """Return the next project, align or optimize requests, to participants that are idle."""
-        return self._requests()
+        return self._requests("train")
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -136,36 +148,56 @@ class OpenDataPlatform(Strategy):
         return None, self._accept(replies)
 
     def _join(self, grid: Grid) -> None:
-        """Describe nodes as they appear, until everyone is there or ``deadline.join`` is past."""
+        """Describe nodes as they appear, until everyone is there or ``deadline.join`` is past.
+
+        Who is still busy describing itself then is waited for only if too few are there.
+        """
         deadline = time.monotonic() + self.config.deadline.join
-        while True:
-            self.members.present(grid.get_node_ids())
-            try:
-                self._evaluate(grid, self.members)
-            except ParticipantError as error:
-                silent = self.exchange.abandon()
-                if not silent:
-                    raise
-                self.members.refuse(silent, error)
-            if self.members.complete() or time.monotonic() > deadline:
+        while not self.members.complete():
+            late = time.monotonic() > deadline
+            if late and (self.members.enough() or not self.exchange.under_way()):
                 break
-            if self.stopped.wait(0.5):
-                raise KeyboardInterrupt
+            self._step(grid)
         for warning in self.members.settle():
             self.progress.warn(warning)
 
-    def _align(self, grid: Grid, plan: Plan) -> None:
+    def _align(self, grid: Grid, represent: Represent) -> Align:
         """Settle the reference, then everyone's map from features to its targets."""
         threads = self.config.runtime.threads
-        features = self.records.features(plan.contributors)
+        while True:
+            ids, features = self.records.features(self.records.active())
+            with compute(threads):
+                reference = settle_reference(self.config, self.records, features, self.progress)
+            project = Project(self.task, self.config, self.records, reference, self.progress)
+            self._work(grid, represent, project)
+            if reference == CONSENSUS or self.records.has_alignment(reference):
+                break
         with compute(threads):
-            reference = settle_reference(self.config, self.records, features, self.progress)
-        project = Project(self.task, self.config, plan, self.records, reference, self.progress)
-        self._train(grid, project)
-        with compute(threads):
-            targets = shared_targets(self.config, self.records, features, reference)
-        self._warn_of_few(len(targets))
-        self._train(grid, Align(self.task, self.config, self.records, features, targets))
+            size = settle_targets(self.config, self.records, ids, features, reference)
+        self._warn_of_few(size)
+        align = Align(self.task, self.config, self.records)
+        self._work(grid, represent, align)
+        return align
+
+    def _optimize(self, grid: Grid, represent: Represent, align: Align) -> int:
+        """Have all blocks optimized by participants that pass the audit; return the samples."""
+        inspection = Inspection(self.config, self.records)
+        optimize = Optimize(self.task, self.config, self.records, inspection, self.progress)
+        rows = self._work(grid, represent, align, optimize)
+        while self._audit(inspection):
+            rows += self._work(grid, represent, align, optimize)
+        return rows
+
+    def _audit(self, inspection: Inspection) -> bool:
+        """Reject whom the others contradict; return whether their blocks have to be done again."""
+        with compute(self.config.runtime.threads):
+            judgement = inspection.judge()
+        for sentence in judgement.undecided:
+            self.progress.warn(sentence)
+        self.records.state.save_record("audit", inspection.summary(judgement))
+        for name, evidence in judgement.rejected.items():
+            self.handover.reject(name, ParticipantError(evidence.sentence), asdict(evidence))
+        return bool(judgement.rejected)
 
     def _warn_of_few(self, size: int) -> None:
         """Warn here of what a participant, too, would warn of, where nobody sees it."""
@@ -176,86 +208,152 @@ class OpenDataPlatform(Strategy):
                 f"to {2 * wide} or more, or targets.dim lower"
             )
 
-    def _evaluate(self, grid: Grid, phase: Phase) -> int:
-        """Run a query phase to its end; return the samples it covered."""
-        nothing = ArrayRecord(), ConfigRecord()
-        return self._run(
-            grid,
-            phase,
-            lambda: self.configure_evaluate(1, *nothing, grid),
-            lambda reply: self.aggregate_evaluate(1, [reply]),
-        )
-
-    def _train(self, grid: Grid, phase: Phase) -> int:
-        """Run a train phase to its end; return the samples it covered."""
-        nothing = ArrayRecord(), ConfigRecord()
-        return self._run(
-            grid,
-            phase,
-            lambda: self.configure_train(1, *nothing, grid),
-            lambda reply: self.aggregate_train(1, [reply])[1],
-        )
-
-    def _run(
-        self,
-        grid: Grid,
-        phase: Phase,
-        configure: Callable[[], list[Message]],
-        aggregate: Callable[[Message], MetricRecord | None],
-    ) -> int:
-        """Send and accept until nobody has more to do.
+    def _work(self, grid: Grid, *works: Work) -> int:
+        """Have everything done that ``works`` lack; return the samples covered.
 
         After a failure nothing new is sent, but what is under way is still taken and stored.
         """
-        self.phase = phase
-        failed: CooptError | None = None
-        rows = 0
-        self.exchange.send(grid, configure(), self.members.names())
+        self.works, rows = works, 0
         try:
-            for reply in self.exchange.replies(grid):
-                try:
-                    metrics = aggregate(reply) or MetricRecord()
-                    rows += int(str(metrics.get("rows", 0)))
-                    if failed is None:
-                        self.exchange.send(grid, configure(), self.members.names())
-                except CooptError as error:
-                    failed = failed or error
-                    self.exchange.hurry(DRAIN_SECONDS)
-        except CooptError as error:
-            raise failed or error from None
-        if failed:
-            raise failed
+            while self._unfinished() or self._awaited():
+                rows += self._step(grid)
+        except CooptError:
+            self._drain(grid)
+            raise
+        finally:
+            self.records.save_uploads()
         return rows
 
-    def _requests(self) -> list[Message]:
-        """Return the next request of the present phase to each idle participant.
+    def _unfinished(self) -> list[str]:
+        """Return the contributors of which something is missing."""
+        active = self.records.active() if self.works else []
+        return [name for name in active if any(work.missing(name) for work in self.works)]
+
+    def _awaited(self) -> list[Job]:
+        """Return what is under way, but for questions to newcomers."""
+        return [job for job in self.exchange.under_way() if job.phase is not self.members]
+
+    def _step(self, grid: Grid) -> int:
+        """Look who is there, send, receive, replace whom it is no use to wait for, and rest."""
+        if time.monotonic() - self.looked > LOOK_SECONDS:
+            self.members.present({node.node_id: node.name for node in grid.get_nodes()})
+            self.looked = time.monotonic()
+        self._send(grid)
+        rows = self._receive(grid)
+        for name in self._unfinished():
+            reason = self.members.overdue(name)
+            if reason is not None:
+                self.handover.give_up(name, reason)
+        self.exchange.rest()
+        return rows
+
+    def _send(self, grid: Grid) -> None:
+        """Send each idle node its next request, if it has one."""
+        nothing = ArrayRecord(), ConfigRecord()
+        messages = self.configure_evaluate(1, *nothing, grid)
+        messages += self.configure_train(1, *nothing, grid)
+        for job in self.exchange.send(grid, messages):
+            self._failed(job, LostReplyError(NOT_SENT))
+
+    def _receive(self, grid: Grid) -> int:
+        """Take what has come, one reply at a time; return the samples covered."""
+        rows = 0
+        for reply, job in self.exchange.replies(grid):
+            if job.phase.message_type.startswith("query"):
+                metrics = self.aggregate_evaluate(1, [reply])
+            else:
+                _, metrics = self.aggregate_train(1, [reply])
+            rows += int(str((metrics or MetricRecord()).get("rows", 0)))
+            self._send(grid)
+        for job in self.exchange.overdue():
+            self._failed(job, self.exchange.too_late())
+        return rows
+
+    def _drain(self, grid: Grid) -> None:
+        """Store what is under way, but wait no longer than a minute for it."""
+        self.exchange.hurry(DRAIN_SECONDS)
+        while self._awaited():
+            for reply, _ in self.exchange.replies(grid):
+                with suppress(CooptError):
+                    self._accept([reply])
+            self.exchange.overdue()
+            self.exchange.rest()
+
+    def _requests(self, kind: str) -> list[Message]:
+        """Return the next request of that kind ("query", "train") to each idle node.
 
         Who would bring more than ``IN_FLIGHT_BYTES`` under way waits for the next reply.
         """
         messages = []
-        under_way = sum(self.costs[node] for node in self.exchange.nodes())
-        for name, node in self.members.addressed(self.phase).items():
-            if self.exchange.busy(node):
+        for name, node, phase in self._open():
+            if self.exchange.busy(node) or not phase.message_type.startswith(kind):
                 continue
-            cost = self.phase.cost(name)
+            cost, under_way = phase.cost(name), self.exchange.cost()
             if under_way > 0 and under_way + cost > phases.IN_FLIGHT_BYTES:
                 continue
-            request = self.phase.ask(name)
+            request = phase.ask(name)
             if request is not None:
-                content = protocol.encode(request)
-                messages.append(Message(content, node, self.phase.message_type))
-                self.costs[node] = cost
-                under_way += cost
+                message = Message(protocol.encode(request), node, phase.message_type)
+                self.exchange.prepare(Job(phase, name, node, cost))
+                messages.append(message)
         return messages
 
+    def _open(self) -> Iterator[tuple[str, int, Phase]]:
+        """Yield who could be asked, at which node, in the first phase that is not finished."""
+        for name, node in self.members.newcomers().items():
+            yield name, node, self.members
+        active = self.records.active() if self.works else []
+        for name, node in self.members.nodes.items():
+            work = next((work for work in self.works if work.missing(name)), None)
+            if name in active and work is not None:
+                yield name, node, work
+
     def _accept(self, replies: Iterable[Message]) -> MetricRecord:
-        """Let the present phase check and store each reply; name the participant in errors."""
+        """Let the phase of each reply check and store it."""
         rows = 0
         for reply in replies:
             job = self.exchange.take(reply)
             try:
-                rows += self.phase.accept(job.participant, reply)
-                self.records.add_upload(job.participant, reply)
-            except CooptError as error:
-                raise type(error)(f"participant {job.participant}: {error}") from None
+                content = content_of(reply)
+                problem = protocol.error_in(content)
+            except LostReplyError as lost:
+                problem = lost
+            if problem is None:
+                rows += self._check(job, content)
+            else:
+                self._failed(job, problem)
         return MetricRecord({"rows": rows})
+
+    def _check(self, job: Job, content: RecordDict) -> int:
+        """Have an answer checked and stored; reject whose answers are unacceptable."""
+        try:
+            require_size(content, job.cost)
+            rows = job.phase.accept(job.participant, content)
+            if not isinstance(job.phase, Membership):
+                self.records.add_upload(job.participant, sent_bytes(content))
+                self.members.heard(job.participant)
+            return rows
+        except ParticipantError as error:
+            if isinstance(job.phase, Membership):
+                self.members.refuse(job.node, error)
+            else:
+                job.phase.returned(job.participant)
+                self.handover.reject(job.participant, error, {})
+        except DataError as error:
+            self._failed(job, error)
+        return 0
+
+    def _failed(self, job: Job, error: CooptError) -> None:
+        """Note that a request came to nothing; in a simulation that is the end of the run."""
+        name = job.participant
+        if isinstance(job.phase, Membership):
+            if isinstance(error, LostReplyError):
+                self.members.lose(name, job.node, error)
+            else:
+                self.members.refuse(job.node, error)
+            return
+        job.phase.returned(name)
+        if self.members.simulated:
+            raise type(error)(f"participant {name}: {error}")
+        self.progress.warn(f"participant {name}: {error}")
+        self.members.lose(name, job.node, error)

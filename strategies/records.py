@@ -3,24 +3,74 @@
 from typing import Any
 
 import numpy as np
-from flwr.app import Message
+from flwr.app import RecordDict
 from numpy.typing import NDArray
 
 from coopt_fl.errors import ParticipantError
+from coopt_fl.optimized.plan import Change, Plan, read_plan, save_changes, save_plan
 from coopt_fl.optimized.state import RunState
 from coopt_fl.targets import Alignment
 
+Ids = NDArray[np.int64]
 Features = NDArray[np.float32]
 
 PERMANENT = ("prior", "weights_sha256", "width", "device")
 """What must stay as it was when a run is continued; another kind of device changes the bits."""
 
 
+SLACK_BYTES = 1_000_000
+"""What a reply may have beyond its ids, features and targets."""
+
+
 class Records:
-    """Typed access to the platform's records; all of it survives the process."""
+    """Typed access to the platform's records; all of it survives the process.
+
+    Attributes:
+        rejected: reason and evidence by the name of who takes part no longer.
+    """
 
     def __init__(self, state: RunState) -> None:
         self.state = state
+        self._plan = read_plan(state)
+        self._uploads: dict[str, int] = state.record("uploads") or {}
+        self.rejected: dict[str, dict[str, Any]] = state.record("rejected") or {}
+
+    @property
+    def key(self) -> str:
+        """The dataset key."""
+        return str(self.state.record("run")["key"])
+
+    @property
+    def planned(self) -> bool:
+        """Whether there is a plan."""
+        return self._plan is not None
+
+    @property
+    def plan(self) -> Plan:
+        """The plan as it is now."""
+        if self._plan is None:
+            raise LookupError("no plan was made")
+        return self._plan
+
+    def make(self, plan: Plan) -> None:
+        """Store the run's plan."""
+        save_plan(self.state, plan)
+        self._plan = plan
+
+    def change(self, change: Change) -> None:
+        """Store what a fault changes about the plan."""
+        self._plan = self.plan.moved(change)
+        save_changes(self.state, self._plan)
+
+    def reject(self, name: str, reason: str, evidence: dict[str, Any]) -> None:
+        """Store that a participant takes part no longer."""
+        self.rejected[name] = {"reason": reason, "evidence": evidence}
+        self.state.save_record("rejected", self.rejected)
+
+    def active(self) -> list[str]:
+        """Return the contributors that still count, in order."""
+        out = self.plan.out() | set(self.rejected)
+        return [name for name in self.plan.contributors if name not in out]
 
     def description(self, name: str) -> dict[str, Any] | None:
         """Return how a participant described itself when it first joined."""
@@ -50,33 +100,54 @@ class Records:
                 "another --out"
             )
 
-    def add_upload(self, name: str, reply: Message) -> None:
-        """Count the bytes of the arrays that a participant sent."""
-        sent = 0
-        if reply.has_content():
-            for record in reply.content.array_records.values():
-                sent += sum(len(array.data) for array in record.values())
-        known: dict[str, int] = self.state.record("uploads") or {}
-        self.state.save_record("uploads", known | {name: known.get(name, 0) + sent})
+    def add_upload(self, name: str, size: int) -> None:
+        """Count the bytes of targets and features that a participant sent."""
+        self._uploads[name] = self._uploads.get(name, 0) + size
+
+    def save_uploads(self) -> None:
+        """Store what was counted; once a phase, for a crash may lose a statistic."""
+        self.state.save_record("uploads", self._uploads)
 
     def has_features(self, name: str) -> bool:
         """Whether a participant has represented the shared set."""
-        return self.state.arrays(f"features/{name}") is not None
+        return self.state.has_arrays(f"features/{name}")
 
-    def save_features(self, name: str, ids: NDArray[np.int64], features: Features) -> None:
+    def save_features(self, name: str, ids: Ids, features: Features) -> None:
         """Store features (S', m) of the shared samples ``ids`` that a participant could read."""
         self.state.save_arrays(f"features/{name}", ids=ids, features=features)
 
-    def features(self, names: list[str]) -> dict[str, Features]:
-        """Return everyone's features of those shared samples that everyone could read."""
+    def features(self, names: list[str]) -> tuple[Ids, dict[str, Features]]:
+        """Return those shared samples that everyone in ``names`` could read, and their features."""
         stored = {name: self.state.arrays(f"features/{name}") or {} for name in names}
         common = stored[names[0]]["ids"]
         for arrays in stored.values():
             common = np.intersect1d(common, arrays["ids"])
-        return {
+        return common, {
             name: arrays["features"][np.isin(arrays["ids"], common)]
             for name, arrays in stored.items()
         }
+
+    def shared_targets(self) -> tuple[Ids, Features] | None:
+        """Return ids and S_Y* (S, n) of the shared samples, or None."""
+        stored = self.state.arrays("shared_targets")
+        return None if stored is None else (stored["ids"], stored["targets"])
+
+    def save_shared_targets(self, ids: Ids, targets: Features) -> None:
+        """Store S_Y*, which is settled once."""
+        self.state.save_arrays("shared_targets", ids=ids, targets=targets)
+
+    def aligning(self, name: str) -> tuple[Features, Features]:
+        """Return a participant's features and the targets of the same shared samples."""
+        settled = self.shared_targets()
+        if settled is None:
+            raise LookupError("the targets of the shared set are not settled")
+        ids, targets = settled
+        own, features = self.features([name])
+        return features[name][np.isin(own, ids)], targets[np.isin(ids, own)]
+
+    def has_alignment(self, name: str) -> bool:
+        """Whether the alignment of a participant is stored."""
+        return self.state.has_arrays(f"alignments/{name}")
 
     def alignment(self, name: str) -> Alignment | None:
         """Return a participant's alignment; it is fitted once and never again."""
@@ -99,3 +170,24 @@ class Records:
             r2_heldout=np.array(alignment.r2_heldout, np.float64),
             solver=np.array(alignment.solver),
         )
+
+
+def require_size(content: RecordDict, cost: int) -> None:
+    """Compare the size of a reply with the bytes of arrays that it may have.
+
+    Raises:
+        ParticipantError: it is far too large.
+    """
+    size, words = sent_bytes(content), 0
+    for record in content.config_records.values():
+        words += sum(len(str(value)) for value in record.values())
+    if size > 2 * cost + SLACK_BYTES or words > SLACK_BYTES:
+        raise ParticipantError(
+            f"expected some {cost} bytes of arrays, got {size}, and {words} letters"
+        )
+
+
+def sent_bytes(content: RecordDict) -> int:
+    """Return the bytes of the arrays in a reply."""
+    records = content.array_records.values()
+    return sum(len(array.data) for record in records for array in record.values())

@@ -51,7 +51,7 @@ unaugmented image: a student trained with augmentation learns to ignore it.{skip
 def dataset_card(provenance: Provenance) -> str:
     """Return the card as Markdown with YAML front matter."""
     rows = "\n".join(
-        f"| {c.name} | `{c.prior}` | {c.uniformity:.3f} | {c.r2_heldout:.3f} |"
+        f"| {c.name} | `{c.prior}` | {_number(c.uniformity)} | {_number(c.r2_heldout)} |"
         for c in provenance.contributors
     )
     left_out = len(provenance.skipped)
@@ -67,3 +67,8 @@ def dataset_card(provenance: Provenance) -> str:
         augmentation=provenance.augmentation,
         skipped=f" {left_out} unreadable images were left out." if left_out else "",
     )
+
+
+def _number(value: float | None) -> str:
+    """Show a number that may be missing."""
+    return "" if value is None else f"{value:.3f}"

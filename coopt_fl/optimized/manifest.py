@@ -50,6 +50,7 @@ def _check(read: Provenance) -> None:
     wanted = {
         "format": int, "rows": int, "dim": int, "digest": str, "complete": bool, "config": dict,
         "source": dict, "skipped": list, "block_rows": list, "block_digests": list,
+        "plan_changes": list, "audit": dict,
     }  # fmt: skip
     for name, kind in wanted.items():
         if not isinstance(getattr(read, name), kind):
@@ -81,7 +82,7 @@ def _check_contributors(read: Provenance) -> None:
     """Require text, numbers and a cycle where they belong."""
     for one in read.contributors:
         texts = (one.name, one.prior, one.weights_sha256, one.alignment_sha256)
-        numbers = (one.uniformity, one.r2_heldout)
+        numbers = [n for n in (one.uniformity, one.r2_heldout) if n is not None]
         if not all(isinstance(text, str) for text in texts):
             raise TypeError(f"contributor {one.name!r} needs text as name, prior and sha256 sums")
         if not all(isinstance(number, float) or _whole(number) for number in numbers):

@@ -8,19 +8,23 @@ from typing import Any
 from coopt_fl.config import to_dict
 from coopt_fl.schema import Config
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
 class Contributor:
-    """One participant's part in the dataset; ``participant`` in the files is its index."""
+    """One participant's part in the dataset; ``participant`` in the files is its index.
+
+    ``uniformity`` and ``r2_heldout`` are None, ``alignment_sha256`` is empty for one that was lost
+    before that was known.
+    """
 
     name: str
     prior: str
     weights_sha256: str
     alignment_sha256: str
-    uniformity: float
-    r2_heldout: float
+    uniformity: float | None
+    r2_heldout: float | None
     cycle: int = 0
 
 
@@ -45,6 +49,8 @@ class Provenance:
     contributors: list[Contributor]
     reference: str
     plan_changes: list[dict[str, Any]]
+    audit: dict[str, Any]
+    privacy: dict[str, Any] | None
     versions: dict[str, str]
     seed: int
     dim: int
@@ -72,6 +78,8 @@ def draft(
     contributors: list[Contributor],
     reference: str,
     plan_changes: list[dict[str, Any]],
+    audit: dict[str, Any],
+    privacy: dict[str, Any] | None = None,
 ) -> Provenance:
     """Return the provenance of a dataset that is about to be published."""
     return Provenance(
@@ -81,6 +89,8 @@ def draft(
         contributors=contributors,
         reference=reference,
         plan_changes=plan_changes,
+        audit=audit,
+        privacy=privacy,
         versions=versions(),
         seed=config.seed,
         dim=config.targets.dim,

@@ -51,6 +51,10 @@ class RunState:
         path = self.folder / f"{name}.npz"
         return _load(path) if path.exists() else None
 
+    def has_arrays(self, name: str) -> bool:
+        """Whether arrays are stored under ``name`` (and, being written atomically, whole)."""
+        return (self.folder / f"{name}.npz").exists()
+
     def save_arrays(self, name: str, **arrays: NDArray[Any]) -> None:
         """Store arrays under ``name``, which may hold a folder."""
         path = self.folder / f"{name}.npz"
@@ -59,8 +63,20 @@ class RunState:
             np.savez(file, **arrays)  # type: ignore[arg-type]
 
     def has_block(self, index: int) -> bool:
-        """Whether the block is there (and, being written atomically, whole)."""
-        return (self.folder / f"{_block_name(index)}.npz").exists()
+        """Whether the block is there."""
+        return self.has_arrays(_block_name(index))
+
+    def remove_block(self, index: int) -> None:
+        """Remove a block whose contributor was rejected.
+
+        Raises:
+            OutputError: the disk refuses.
+        """
+        path = self.folder / f"{_block_name(index)}.npz"
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot remove {path}: {error.strerror}; {RETRY}") from error
 
     def missing_blocks(self, total: int) -> list[int]:
         """Return the indexes of the blocks that nobody delivered yet."""

@@ -103,13 +103,7 @@ def fit_alignment(
         PriorError: an entry is not finite, or the rows do not correspond.
     """
     solve = _solver_named(solver)
-    x, y = as_matrix(source, "features"), as_matrix(target, "targets")
-    if len(x) != len(y):
-        raise PriorError(f"features of {len(x)} samples cannot be aligned to targets of {len(y)}")
-    if len(x) < LEAST_ROWS:
-        raise ConfigError(
-            f"shared.size must be at least {LEAST_ROWS}: alignment got {len(x)} samples"
-        )
+    x, y = _matched(source, target)
     if len(x) < 2 * y.shape[1] and solver != "none":
         warnings.warn(
             f"{len(x)} shared samples are few for targets of width {y.shape[1]}: "
@@ -117,9 +111,35 @@ def fit_alignment(
             UserWarning,
             stacklevel=2,
         )
-    r2 = _heldout_r2(x, y, solve, seed)
+    r2 = r2_score(y, _heldout(x, y, solve, seed)[0])
     weight, bias = solve(x, y, seed)
     return Alignment(weight.astype(np.float32), bias.astype(np.float32), r2, solver)
+
+
+def heldout_targets(
+    source: Features, target: Features, solver: str = "ridge", seed: int = 0
+) -> NDArray[np.float32]:
+    """Return targets (S, n) of the shared set that are like those of samples outside of it.
+
+    Each row comes from an alignment fitted without it, on the folds that ``r2_heldout`` is
+    measured on. What :func:`fit_alignment` makes of the rows it was fitted on is no measure of
+    what it makes of others: with S near m it may reproduce any target. The folds' alignments are
+    shifted to a common mean, for that of samples outside of S is one.
+
+    Args:
+        source: (S, m) features of the shared set.
+        target: (S, n) the reference's targets of the same rows.
+        solver: see :func:`fit_alignment`.
+        seed: the one that the alignment was fitted with.
+
+    Raises:
+        ConfigError: fewer than 4 rows, or no such solver.
+        PriorError: an entry is not finite, or the rows do not correspond.
+    """
+    solve = _solver_named(solver)
+    x, y = _matched(source, target)
+    predicted, means = _heldout(x, y, solve, seed)
+    return (predicted - means + means.mean(axis=0)).astype(np.float32)
 
 
 def folds(rows: int, seed: int) -> list[NDArray[np.int64]]:
@@ -138,13 +158,26 @@ def r2_score(target: Matrix, predicted: Matrix) -> float:
     return 1.0 - float((residual * residual).sum()) / variance
 
 
-def _heldout_r2(x: Matrix, y: Matrix, solve: Solver, seed: int) -> float:
-    predicted = np.empty_like(y)
+def _matched(source: Features, target: Features) -> tuple[Matrix, Matrix]:
+    x, y = as_matrix(source, "features"), as_matrix(target, "targets")
+    if len(x) != len(y):
+        raise PriorError(f"features of {len(x)} samples cannot be aligned to targets of {len(y)}")
+    if len(x) < LEAST_ROWS:
+        raise ConfigError(
+            f"shared.size must be at least {LEAST_ROWS}: alignment got {len(x)} samples"
+        )
+    return x, y
+
+
+def _heldout(x: Matrix, y: Matrix, solve: Solver, seed: int) -> tuple[Matrix, Matrix]:
+    """Return each row's prediction (S, n), and the mean of the map that made it: (S, n)."""
+    predicted, means = np.empty_like(y), np.empty_like(y)
     for fold in folds(len(x), seed):
         kept = np.delete(np.arange(len(x)), fold)
         weight, bias = solve(x[kept], y[kept], seed)
         predicted[fold] = x[fold] @ weight + bias
-    return r2_score(y, predicted)
+        means[fold] = x[kept].mean(axis=0) @ weight + bias
+    return predicted, means
 
 
 def _solver_named(name: str) -> Solver:

@@ -15,6 +15,7 @@ from coopt_fl.targets.alignment import Alignment
 
 Ids = NDArray[np.int64]
 Finish = Callable[[Tensor], Tensor]
+Release = Callable[[Ids, NDArray[np.float32]], NDArray[np.float16]]
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,22 @@ def optimize(
     batch_size: int,
     precision: str,
     on_error: str,
+    release: Release | None = None,
 ) -> Iterator[BlockTargets]:
     """Return the targets of the blocks, one after another; memory is O(block).
 
-    Every forward pass has ``batch_size`` rows and never crosses a block, so the bits of a row do
-    not depend on what else is asked for.
+    A forward pass has ``batch_size`` rows, or at the end of a block the next power of two, and
+    never crosses a block, so the bits of a row do not depend on what else is asked for.
+
+    Args:
+        prior: whose features become targets.
+        source: where the images are.
+        blocks: ids (R,) of each block.
+        alignment: from features to targets.
+        batch_size: rows of a forward pass.
+        precision: arithmetic on a GPU.
+        on_error: what a corrupt image does.
+        release: what becomes of ids and targets before they are handed out; None: rounding.
 
     Raises:
         DataError: an image cannot be read and ``on_error`` is "raise".
@@ -76,8 +88,9 @@ def optimize(
             f"{width}: it was fitted for another prior, start with a new --out"
         )
     forward = _Forward(prior, source, batch_size, precision, on_error)
-    rows = forward.blocks(blocks, dim, torch.float16, alignment.on(prior.device))
-    return (BlockTargets(block.ids, block.values.numpy(), block.skipped) for block in rows)
+    dtype = torch.float32 if release else torch.float16
+    rows = forward.blocks(blocks, dim, dtype, alignment.on(prior.device))
+    return (_targets(block, release) for block in rows)
 
 
 @dataclass(frozen=True)
@@ -92,7 +105,7 @@ class _Block:
 
 @dataclass(frozen=True)
 class _Forward:
-    """A prior at work on a source, ``batch_size`` rows at a time."""
+    """A prior at work on a source, at most ``batch_size`` rows at a time."""
 
     prior: Prior
     source: Source
@@ -144,9 +157,17 @@ class _Forward:
             raise PriorError(f"prior {self.prior.id}, sample {sample} ({where}): {problem}")
 
 
-def _fill(images: Tensor | list[Tensor], size: int) -> Tensor | list[Tensor]:
-    """Return ``size`` images, the first one repeated at the end where some are missing."""
-    missing = size - len(images)
+def _targets(block: _Block, release: Release | None) -> BlockTargets:
+    values = block.values.numpy()
+    return BlockTargets(block.ids, release(block.ids, values) if release else values, block.skipped)
+
+
+def _fill(images: Tensor | list[Tensor], most: int) -> Tensor | list[Tensor]:
+    """Return images filled up with the first one to a power of two, or to ``most``.
+
+    Few different shapes, and little to compute for the few rows at the end of a unit.
+    """
+    missing = min(most, 1 << (len(images) - 1).bit_length()) - len(images)
     if isinstance(images, list):
         return images + images[:1] * missing
     return torch.cat([images, images[:1].expand(missing, -1, -1, -1)])

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flwr.app import Context, Error, Message, RecordDict
+from flwr.proto.node_pb2 import NodeInfo
 
 from coopt_fl.client_app import app as client_app
 from coopt_fl.config import dataset_key, from_tree, keyed
@@ -29,10 +30,10 @@ class FakeGrid:
     sent: list[Message] = field(default_factory=list)
     waiting: dict[str, Message] = field(default_factory=dict)
 
-    def get_node_ids(self) -> list[int]:
+    def get_nodes(self) -> list[NodeInfo]:
         self.asked += 1
         there = min(self.asked, self.partitions) if self.one_by_one else self.partitions
-        return [100 + k for k in range(there)]
+        return [NodeInfo(node_id=100 + k) for k in range(there)]
 
     def push_messages(self, messages: list[Message]) -> list[str]:
         ids = []
@@ -93,4 +94,4 @@ def run_platform(config: Config, out: Path, grid: FakeGrid | None = None) -> Fak
 
 def blocks_of(out: Path) -> dict[str, float]:
     """Return the modification time of every stored block."""
-    return {path.name: path.stat().st_mtime_ns for path in (out / "state" / "blocks").iterdir()}
+    return {path.name: path.stat().st_mtime_ns for path in (out / "state").glob("blocks/*.npz")}

@@ -1,6 +1,7 @@
 """Messages survive the wire, and nothing else passes for one."""
 
 import contextlib
+import io
 import json
 from typing import Any
 
@@ -10,6 +11,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coopt_fl.config import from_tree
 from coopt_fl.errors import CooptError, DataError, ParticipantError
 from coopt_fl.protocol import (
     Aligned,
@@ -17,13 +19,16 @@ from coopt_fl.protocol import (
     Optimize,
     Payload,
     Represent,
-    Task,
     decode,
     encode,
     encode_error,
+    error_in,
+    pack,
+    task_of,
+    unpack,
 )
 
-TASK = Task("digits", None, 5, "raise", [["a", "trivial:4"]], 8, 1, "float32", False)
+TASK = task_of(from_tree({"participants": [{"name": "a", "prior": "trivial:4"}]}, [], "a test"), "")
 
 
 def test_round_trip() -> None:
@@ -35,6 +40,7 @@ def test_round_trip() -> None:
         ids=np.array([4, 9]),
         weight=np.eye(3, dtype=np.float32),
         bias=np.zeros(3, np.float32),
+        upload="",
     )
     back = decode(Optimize, encode(request))
     assert back.task == TASK
@@ -44,14 +50,17 @@ def test_round_trip() -> None:
 
 
 def test_an_error_travels_as_itself() -> None:
-    with pytest.raises(DataError, match="no images here"):
-        decode(Describe, encode_error(DataError("no images here")))
+    error = error_in(encode_error(DataError("no images here")))
+    assert isinstance(error, DataError)
+    assert str(error) == "no images here"
+    assert error_in(encode(Describe(TASK, False))) is None
 
 
 def test_an_unknown_error_is_a_participants() -> None:
-    records = RecordDict({"error": ConfigRecord({"kind": "os.system", "message": "x"})})
-    with pytest.raises(ParticipantError):
-        decode(Describe, records)
+    records = RecordDict({"error": ConfigRecord({"kind": "os.system", "message": "x" * 10_000})})
+    error = error_in(records)
+    assert isinstance(error, ParticipantError)
+    assert len(str(error)) == 2000
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.int32, np.float16])
@@ -106,3 +115,40 @@ def test_bytes_that_break_their_reader_are_a_malformed_message() -> None:
     records = RecordDict({"arrays": ArrayRecord(arrays), "plain": plain})
     with pytest.raises(ParticipantError, match="malformed"):
         decode(Aligned, records)
+
+
+PAYLOAD = Payload(
+    blocks=[3, 5],
+    rows=[2, 1],
+    ids=np.array([4, 9, 2]),
+    targets=np.arange(6, dtype=np.float16).reshape(3, 2),
+    skipped=np.array([7]),
+    digests=["a" * 64, "b" * 64],
+    seconds=0.5,
+)
+
+
+def test_a_payload_survives_a_file() -> None:
+    back = unpack(pack(PAYLOAD))
+    assert (back.blocks, back.rows, back.digests) == ([3, 5], [2, 1], PAYLOAD.digests)
+    assert np.array_equal(back.targets, PAYLOAD.targets)
+    assert np.array_equal(back.skipped, [7])
+
+
+@given(st.data())
+def test_a_damaged_file_is_a_payload_or_a_typed_error(data: st.DataObject) -> None:
+    """Any bytes changed, any part cut off, anything else instead."""
+    whole = bytearray(pack(PAYLOAD))
+    for _ in range(data.draw(st.integers(1, 8))):
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    end = data.draw(st.integers(0, len(whole)))
+    for damaged in (bytes(whole), bytes(whole[:end]), data.draw(st.binary(max_size=300))):
+        with contextlib.suppress(ParticipantError):
+            assert isinstance(unpack(damaged), Payload)
+
+
+def test_a_pickle_in_a_file_is_not_opened() -> None:
+    file = io.BytesIO()
+    np.savez(file, plain=np.array(b"{}"), ids=np.array([print], dtype=object))
+    with pytest.raises(ParticipantError, match="malformed payload"):
+        unpack(file.getvalue())

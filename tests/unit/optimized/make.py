@@ -36,7 +36,7 @@ def config(dim: int = DIM) -> Config:
 def make_plan(rows: int = ROWS, block_rows: int = BLOCK_ROWS) -> Plan:
     blocks = make_blocks(np.arange(rows), block_rows, seed=0)
     owners = [index % len(NAMES) for index in range(len(blocks))]
-    return Plan(NAMES, blocks, owners, shared=np.arange(4))
+    return Plan(NAMES, blocks, blocks, owners, shared=np.arange(4))
 
 
 def make_block(plan: Plan, index: int, skipped: tuple[int, ...] = (), dim: int = DIM) -> Block:
@@ -59,6 +59,7 @@ def make_draft(rows: int = ROWS, dim: int = DIM) -> Provenance:
         contributors=contributors(),
         reference="ann",
         plan_changes=[],
+        audit={},
     )
 
 

@@ -31,7 +31,7 @@ BAD: dict[str, Change] = {
     "no digest": lambda p: p.pop("digest"),
     "foreign key": lambda p: p.update(extra=1),
     "not complete": lambda p: p.update(complete=False),
-    "later format": lambda p: p.update(format=2),
+    "later format": lambda p: p.update(format=3),
     "rows as text": lambda p: p.update(rows="48"),
     "negative rows": lambda p: p.update(rows=-1),
     "files missing": lambda p: p.update(files=None),
@@ -59,10 +59,12 @@ BAD: dict[str, Change] = {
     "prior as number": lambda p: p["contributors"][0].update(prior=5),
     "weights' sum as number": lambda p: p["contributors"][1].update(weights_sha256=5),
     "alignment's sum as list": lambda p: p["contributors"][1].update(alignment_sha256=[]),
-    "no uniformity": lambda p: p["contributors"][0].update(uniformity=None),
+    "no uniformity": lambda p: p["contributors"][0].pop("uniformity"),
     "uniformity as text": lambda p: p["contributors"][0].update(uniformity="-1.5"),
     "uniformity beyond float": lambda p: p["contributors"][0].update(uniformity=10**400),
-    "no R2": lambda p: p["contributors"][0].update(r2_heldout=None),
+    "R2 as list": lambda p: p["contributors"][0].update(r2_heldout=[]),
+    "audit as list": lambda p: p.update(audit=[]),
+    "changes as text": lambda p: p.update(plan_changes="none"),
     "cycle as text": lambda p: p["contributors"][0].update(cycle="0"),
 }
 

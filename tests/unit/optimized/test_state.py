@@ -7,7 +7,7 @@ import pytest
 
 from coopt_fl.errors import OutputError
 from coopt_fl.optimized.block import Block
-from coopt_fl.optimized.plan import read_plan, save_plan
+from coopt_fl.optimized.plan import Change, read_plan, save_changes, save_plan
 from coopt_fl.optimized.state import RunState, open_state
 from tests.unit.optimized.make import make_block, make_plan
 
@@ -114,7 +114,19 @@ def test_plan_comes_back(state: RunState) -> None:
     assert all(map(np.array_equal, stored.blocks, plan.blocks))
     assert len(stored.blocks) == len(plan.blocks) == 7
     assert np.array_equal(stored.shared, plan.shared)
-    shards = [stored.shard(name) for name in ("ann", "bob")]
-    assert sorted(np.concatenate(shards)) == list(range(50))
-    assert [stored.rows_of(name) for name in ("ann", "bob")] == [len(shard) for shard in shards]
+    assert stored.rows_of("ann") + stored.rows_of("bob") == 50
     assert stored.blocks_of("bob") == [1, 3, 5]
+
+
+def test_changes_of_the_plan_come_back_and_name_new_contributors(state: RunState) -> None:
+    plan = make_plan()
+    save_plan(state, plan)
+    lost = Change("bob", [1, 5], ["ann", "cyd"], "it went offline", {})
+    save_changes(state, plan.moved(lost))
+    stored = read_plan(state)
+    assert stored is not None
+    assert stored.contributors == ["ann", "bob", "cyd"]
+    assert stored.owners == [0, 0, 0, 1, 0, 2, 0]
+    assert stored.changes == [lost]
+    assert stored.out() == {"bob"}
+    assert stored.moved(Change("cyd", [5], ["bob"], "it died", {})).out() == {"cyd"}

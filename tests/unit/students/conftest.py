@@ -24,6 +24,7 @@ def as_dataset(source: Source, ids: NDArray[np.int64], targets: NDArray) -> Opti
         contributors=[],
         reference="best",
         plan_changes=[],
+        audit={},
     )
     provenance = dataclasses.replace(
         provenance, rows=len(ids), dim=targets.shape[1], digest="0" * 64

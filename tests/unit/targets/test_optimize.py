@@ -42,11 +42,11 @@ def test_targets_are_the_aligned_features_of_each_block_in_float16(prior: Callab
         np.testing.assert_allclose(block.targets, targets, atol=4e-3)
 
 
-def test_every_batch_is_full_and_of_one_block(prior: Callable) -> None:
+def test_a_batch_is_of_one_block_and_its_size_a_power_of_two(prior: Callable) -> None:
     some, source = prior(), Pictures(300)
-    blocks = [np.arange(6), np.arange(10, 11), np.arange(20, 28)]
+    blocks = [np.arange(6), np.arange(10, 11), np.arange(20, 28), np.arange(30, 33)]
     list(optimize(some, source, blocks, ALIGNMENT, **SETTINGS))
-    assert some.model.batches == [4] * 5  # 2 + 1 + 2
+    assert some.model.batches == [4, 2, 1, 4, 4, 4]
     assert source.most_read == 4
 
 
@@ -94,7 +94,7 @@ def test_images_of_mixed_sizes(prior: Callable) -> None:
     some, ids = prior(), np.arange(6)
     found = represent(some, Pictures(20, large=(1, 4)), ids, **SETTINGS)
     np.testing.assert_allclose(found.values, expected(ids), atol=1e-5)
-    assert some.model.batches == [4, 4]
+    assert some.model.batches == [4, 2]
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

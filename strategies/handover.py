@@ -1,0 +1,82 @@
+"""What a fault changes about the plan: blocks whose owner was lost or rejected go to others."""
+
+from typing import Any
+
+from coopt_fl.errors import CooptError, ParticipantError
+from coopt_fl.optimized.plan import Change
+from coopt_fl.progress import Silent
+from coopt_fl.schema import Config
+from strategies.assignment import hand_over
+from strategies.exchange import AGAIN
+from strategies.membership import Membership
+from strategies.planning import weights
+from strategies.records import Records
+
+
+class Handover:
+    """Decides who takes over, and stores it before anybody is asked."""
+
+    def __init__(
+        self, config: Config, records: Records, members: Membership, progress: Silent
+    ) -> None:
+        self.config, self.records, self.members = config, records, members
+        self.progress = progress
+
+    def give_up(self, name: str, reason: CooptError) -> None:
+        """Have others do what ``name`` has left, if enough are here.
+
+        Raises:
+            CooptError: the ``reason``, if too few are here.
+        """
+        heirs = self._heirs(name)
+        if len(heirs) < self.members.fewest():
+            raise type(reason)(
+                f"participant {name}: {reason}. Start it again, or set min_participants to "
+                f"{max(len(heirs), 1)} or less to have others take over its blocks"
+            )
+        stored = self.records.state.has_block
+        blocks = [index for index in self.records.plan.blocks_of(name) if not stored(index)]
+        self._move(name, blocks, heirs, str(reason), {})
+
+    def reject(self, name: str, reason: CooptError, evidence: dict[str, Any]) -> None:
+        """Use nothing of ``name``, now and in what it has delivered.
+
+        Raises:
+            CooptError: the ``reason``, if nobody else is here.
+        """
+        if not self._heirs(name):
+            raise type(reason)(
+                f"participant {name}: {reason}; nobody else is here to take over; {AGAIN}"
+            )
+        self.records.reject(name, str(reason), evidence)
+        self.members.reject(name, reason)
+        self._free(name)
+
+    def finish_rejections(self) -> None:
+        """Take from the rejected what a run that was stopped meanwhile has left to them."""
+        for name in self.records.rejected:
+            if self.records.plan.blocks_of(name):
+                self._free(name)
+
+    def _free(self, name: str) -> None:
+        verdict = self.records.rejected[name]
+        blocks = self.records.plan.blocks_of(name)
+        for index in blocks:
+            self.records.state.remove_block(index)
+        reason = f"rejected: {verdict['reason']}"
+        self._move(name, blocks, self._heirs(name), reason, verdict["evidence"])
+
+    def _heirs(self, name: str) -> list[str]:
+        return [other for other in self.members.fit() if other != name]
+
+    def _move(
+        self, name: str, blocks: list[int], heirs: list[str], reason: str, evidence: dict[str, Any]
+    ) -> None:
+        if blocks and not heirs:
+            raise ParticipantError(f"nobody is here to take over from {name}; {AGAIN}")
+        owners = hand_over(blocks, weights(self.config, self.records, heirs)) if blocks else []
+        self.records.change(Change(name, blocks, owners, reason, evidence))
+        self.progress.warn(
+            f"participant {name}: {reason}; {len(blocks)} blocks go to "
+            f"{', '.join(dict.fromkeys(owners)) or 'nobody'}"
+        )

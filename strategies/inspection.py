@@ -1,0 +1,167 @@
+"""What becomes of a unit: looked at, then its block stored, and apart what is for the audit."""
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from coopt_fl.errors import ParticipantError
+from coopt_fl.optimized.block import Block
+from coopt_fl.privacy import Guard
+from coopt_fl.protocol import HalfArray, IntArray
+from coopt_fl.schema import Config
+from coopt_fl.seeding import derive_seed
+from coopt_fl.targets import heldout_targets
+from coopt_fl.targets.alignment import r2_score
+from strategies.audit import Expected, inconsistent, odd_spread, spread
+from strategies.evidence import Comparison, Judgement, judge
+from strategies.exchange import AGAIN
+from strategies.records import Features, Records
+
+PROJECTION = "projection:"
+"""How the solver of a map begins that was not fitted on the shared set."""
+
+
+class Inspection:
+    """Compares targets with what the shared set says of their contributor, and of each pair."""
+
+    def __init__(self, config: Config, records: Records) -> None:
+        self.config, self.records = config, records
+        self._expected: dict[str, Expected] = {}
+
+    @cached_property
+    def _audited(self) -> IntArray:
+        """The ids that somebody else is asked for, too."""
+        plan = self.records.plan
+        parts = [plan.audit_ids(index) for index in range(len(plan.blocks))]
+        return np.unique(np.concatenate(parts))
+
+    def inspect(self, name: str, index: int, unit: Block) -> None:
+        """Look at the targets of one unit by themselves.
+
+        Raises:
+            ParticipantError: they cannot be what the participant was asked for.
+        """
+        if self.config.privacy.clip is not None:
+            return  # clipping and noise change what could be compared
+        expected = self.expected(name)
+        problem = self._contradiction(name, unit) or odd_spread(unit.targets, expected)
+        if problem:
+            raise ParticipantError(f"block {index}: {problem}")
+
+    def store(self, index: int, unit: Block) -> None:
+        """Store the block of ``unit``, last, and the rows that can be compared."""
+        block = self.records.plan.blocks[index]
+        mine = np.isin(unit.ids, block)
+        compared = ~mine | np.isin(unit.ids, self._audited)
+        self.records.state.save_arrays(
+            _audit_name(index), ids=unit.ids[compared], targets=unit.targets[compared]
+        )
+        share = float(mine.sum()) / max(len(unit.ids), 1)
+        skipped = unit.skipped[np.isin(unit.skipped, block)]
+        own = Block(
+            unit.ids[mine],
+            unit.targets[mine],
+            unit.participants[mine],
+            skipped,
+            unit.seconds * share,
+        )
+        self.records.state.save_block(index, own)
+
+    def judge(self) -> Judgement:
+        """Compare all that two contributors have answered, and let the majority decide."""
+        comparisons = self._comparisons()
+        names = {one.owner for one in comparisons} | {one.auditor for one in comparisons}
+        return judge({name: self.expected(name) for name in names}, comparisons)
+
+    def summary(self, judgement: Judgement) -> dict[str, Any]:
+        """Return what the provenance says of the audit."""
+        return {
+            "fraction": self.config.audit.fraction,
+            "samples": len(self._audited),
+            "rejected": sorted(self.records.rejected | judgement.rejected),
+            "undecided": list(judgement.undecided),
+        }
+
+    def expected(self, name: str) -> Expected:
+        """Return what the targets of a participant have to be like."""
+        if name not in self._expected:
+            features, targets = self.records.aligning(name)
+            alignment = self.records.alignment(name)
+            if alignment is None:
+                raise ParticipantError(f"{name} has no alignment; {AGAIN}")
+            fitted = heldout = alignment.apply(torch.from_numpy(features)).numpy()
+            if not alignment.solver.startswith(PROJECTION):
+                seed = derive_seed(self.config.seed, "align", name)
+                heldout = heldout_targets(features, targets, self.config.targets.solver, seed)
+            r2 = r2_score(np.asarray(targets, np.float64), np.asarray(heldout, np.float64))
+            heldout = self._released(name, heldout)
+            self._expected[name] = Expected(fitted, heldout, r2)
+        return self._expected[name]
+
+    def _released(self, name: str, targets: Features) -> Features:
+        """Return targets as they would come: with privacy, clipped and with noise of their own."""
+        privacy = self.config.privacy
+        if privacy.clip is None:
+            return targets
+        guard = Guard(privacy.clip, privacy.noise_multiplier, b"")
+        return guard.release(targets, np.arange(len(targets)), "expected", name)
+
+    def _contradiction(self, name: str, unit: Block) -> str | None:
+        """Compare the targets of shared samples with the features that came of them before."""
+        ids, features = self.records.features([name])
+        alignment = self.records.alignment(name)
+        known = np.isin(unit.ids, ids)
+        if alignment is None or not known.any():
+            return None
+        rows = np.searchsorted(ids, unit.ids[known])
+        wanted = alignment.apply(torch.from_numpy(features[name][rows])).numpy()
+        problem = inconsistent(unit.targets[known], wanted, spread(self.expected(name).fitted))
+        return problem and f"of the shared samples, {problem}"
+
+    def _comparisons(self) -> list[Comparison]:
+        """Return the answers of owners and auditors to the same ids, by block and auditor."""
+        plan = self.records.plan
+        stored = [self._stored(index) for index in range(len(plan.blocks))]
+        homes = self._homes()
+        found: dict[tuple[int, int], list[tuple[HalfArray, HalfArray]]] = {}
+        for unit, auditor in enumerate(plan.owners):
+            for id in plan.audit_ids(unit).tolist():
+                home = homes[id]
+                pair = _row(stored[home], id), _row(stored[unit], id)
+                if plan.owners[home] != auditor and pair[0] is not None and pair[1] is not None:
+                    found.setdefault((home, unit), []).append((pair[0], pair[1]))
+        names = plan.contributors
+        return [
+            Comparison(
+                owner=names[plan.owners[home]],
+                block=home,
+                auditor=names[plan.owners[unit]],
+                unit=unit,
+                ours=np.stack([row[0] for row in rows]),
+                theirs=np.stack([row[1] for row in rows]),
+            )
+            for (home, unit), rows in found.items()
+        ]
+
+    def _stored(self, index: int) -> tuple[IntArray, HalfArray]:
+        arrays = self.records.state.arrays(_audit_name(index)) or {}
+        return arrays["ids"], arrays["targets"]
+
+    def _homes(self) -> dict[int, int]:
+        """Return the block in which each audited id stands."""
+        blocks = self.records.plan.blocks
+        inside = (ids[np.isin(ids, self._audited)].tolist() for ids in blocks)
+        return {id: index for index, ids in enumerate(inside) for id in ids}
+
+
+def _row(stored: tuple[IntArray, HalfArray], id: int) -> HalfArray | None:
+    """Return the target of ``id``, or None where it was skipped."""
+    place = int(np.searchsorted(stored[0], id))
+    there = place < len(stored[0]) and stored[0][place] == id
+    return stored[1][place] if there else None
+
+
+def _audit_name(index: int) -> str:
+    return f"audit/{index:07d}"

@@ -1,0 +1,106 @@
+"""How payloads come: in the reply, or as a file that the participant wrote elsewhere."""
+
+import hashlib
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Protocol
+
+from flwr.app import RecordDict
+
+from coopt_fl import protocol, remote
+from coopt_fl.errors import OutputError, ParticipantError
+from coopt_fl.protocol import IntArray
+from strategies.records import SLACK_BYTES
+
+THROUGH_FLOWER = "flower"
+
+
+class Route(Protocol):
+    """A way for payloads."""
+
+    def place(self, name: str, blocks: list[int]) -> str:
+        """Return where ``name`` has to write its payload of ``blocks``; "" to send it."""
+
+    def payload(
+        self,
+        content: RecordDict,
+        name: str,
+        blocks: list[int],
+        units: Mapping[int, IntArray],
+        dim: int,
+    ) -> tuple[protocol.Payload, int]:
+        """Return the payload that an answer stands for, and the bytes that came besides it.
+
+        Raises:
+            ParticipantError: it is not a payload, or not the one that was announced.
+        """
+
+    def forget(self, name: str, blocks: list[int]) -> None:
+        """Clean up after a payload that was stored."""
+
+
+class ThroughFlower:
+    """Payloads are in the replies."""
+
+    def place(self, name: str, blocks: list[int]) -> str:
+        """Have it sent."""
+        return ""
+
+    def payload(
+        self,
+        content: RecordDict,
+        name: str,
+        blocks: list[int],
+        units: Mapping[int, IntArray],
+        dim: int,
+    ) -> tuple[protocol.Payload, int]:
+        """Decode it."""
+        return protocol.decode(protocol.Payload, content), 0
+
+    def forget(self, name: str, blocks: list[int]) -> None:
+        """Nothing to do."""
+
+
+class OutOfBand:
+    """Payloads are files below ``url``; a reply holds the size and sum of one.
+
+    The platform says where a participant has to write, so that nobody's file is taken for
+    another's, and what was stored is removed.
+    """
+
+    def __init__(self, url: str, key: str) -> None:
+        self.url, self.key = url, key
+
+    def place(self, name: str, blocks: list[int]) -> str:
+        """Return the URL of a file of this run, participant and chunk."""
+        return remote.join(self.url, self.key[:16], name, f"{blocks[0]:07d}-{len(blocks)}.npz")
+
+    def payload(
+        self,
+        content: RecordDict,
+        name: str,
+        blocks: list[int],
+        units: Mapping[int, IntArray],
+        dim: int,
+    ) -> tuple[protocol.Payload, int]:
+        """Fetch the file, no larger than it has to be, and compare its sum."""
+        receipt = protocol.decode(protocol.Receipt, content)
+        most = sum(map(len, units.values())) * (2 * 8 + 2 * dim) + SLACK_BYTES
+        if not 0 < receipt.size <= most:
+            raise ParticipantError(f"its payload has {receipt.size} bytes, expected at most {most}")
+        data = remote.fetch(self.place(name, blocks), receipt.size)
+        if len(data) != receipt.size or hashlib.sha256(data).hexdigest() != receipt.sha256:
+            raise ParticipantError(
+                f"the payload at {self.place(name, blocks)} is not the one that it announced"
+            )
+        return protocol.unpack(data), len(data)
+
+    def forget(self, name: str, blocks: list[int]) -> None:
+        """Remove the file, where the platform may."""
+        with suppress(OutputError):
+            remote.remove(self.place(name, blocks))
+
+
+def route_of(route: str, key: str) -> Route:
+    """Return the way that ``payload.route`` names, for the run with the dataset key ``key``."""
+    return ThroughFlower() if route == THROUGH_FLOWER else OutOfBand(route, key)

@@ -1,0 +1,126 @@
+"""A SuperLink and SuperNodes on the loopback interface, one process each, to be killed at will."""
+
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tests.e2e.conftest import ROOT, Shell, free_port, kill_session, times
+
+QUICK = "--disable-runtime-dependency-installation"
+
+
+class Network:
+    """Participants by name, and the platform's runs.
+
+    Args:
+        shell: runs the programs.
+        config: path of the configuration.
+        overrides: settings of all runs, as in a shell.
+    """
+
+    def __init__(self, shell: Shell, config: str, overrides: str) -> None:
+        self.shell, self.config, self.overrides = shell, config, overrides
+        self.address = f"127.0.0.1:{free_port()}"
+        self.nodes: dict[str, subprocess.Popen[str]] = {}
+        self.out = shell.folder / "out"
+        home = shell.folder / "flwr"
+        home.mkdir(exist_ok=True)
+        settings = f'[superlink.here]\naddress = "{self.address}"\ninsecure = true\n'
+        (home / "config.toml").write_text(settings)
+        self.link = self.start_link()
+
+    def start_link(self, *options: str) -> subprocess.Popen[str]:
+        """Start the SuperLink on this network's port, with a database that survives it."""
+        port = self.address.rpartition(":")[2]
+        database = ("--database", str(self.shell.folder / "link.db"))
+        command = ("flower-superlink", "--insecure", "--port", port, QUICK, *database, *options)
+        return self.shell.start(*command, log=f"superlink-{time.monotonic_ns()}")
+
+    def join(self, *names: str) -> None:
+        """Start a SuperNode for each name."""
+        for name in names:
+            command = ("flower-supernode", "--insecure", "--superlink", self.address)
+            own = ("--port", str(free_port()), "--node-config", f'name="{name}"')
+            log = f"supernode-{name}-{time.monotonic_ns()}"
+            self.nodes[name] = self.shell.start(*command, *own, log=log)
+
+    def kill(self, name: str) -> None:
+        """Kill a SuperNode and whatever it has started."""
+        kill_session(self.nodes[name].pid)
+
+    def submit(self, overrides: str = "") -> subprocess.Popen[str]:
+        """Start a run; the process ends with it."""
+        _wait(self._listening, "the SuperLink")
+        words = f"{self.overrides} {overrides}".strip()
+        settings = f"config='{self.config}' out='{self.out}' overrides='{words}'"
+        command = ("flwr", "run", str(ROOT), "here", "--stream", "--run-config", settings)
+        return self.shell.start(*command, log=f"run-{time.monotonic_ns()}")
+
+    def _listening(self) -> bool:
+        host, _, port = self.address.rpartition(":")
+        with socket.socket() as probe:
+            return probe.connect_ex((host, int(port))) == 0
+
+    def finish(self, run: subprocess.Popen[str], seconds: float = 400) -> dict[str, Any]:
+        """Wait for a run and return its summary."""
+        run.wait(seconds)
+        assert (self.out / "summary.json").exists(), self.said()
+        summary: dict[str, Any] = json.loads((self.out / "summary.json").read_text())
+        return summary
+
+    def said(self) -> str:
+        """Return what the last run printed."""
+        logs = sorted(self.shell.folder.glob("run-*"), key=lambda path: path.stat().st_mtime)
+        return logs[-1].read_text()[-6000:] if logs else ""
+
+    def app_of(self, name: str) -> psutil.Process:
+        """Return the process in which the participant ``name`` works on a message."""
+        found = _wait(lambda: _apps(self.nodes[name].pid, "clientapp"), "a participant at work")
+        return found[0]
+
+    def platform(self) -> psutil.Process:
+        """Return the process of the platform."""
+        return _wait(lambda: _apps(self.link.pid, "serverapp"), "the platform")[0]
+
+    def until_aligned(self, count: int = 3) -> None:
+        """Wait until the alignments are stored, so that the next messages ask for targets."""
+        folder = self.out / "state" / "alignments"
+        _wait(lambda: folder.exists() and len(times(folder)) >= count, "alignments", self.said)
+
+    def until_blocks(self, count: int) -> None:
+        """Wait until that many blocks are stored."""
+        folder = self.out / "state" / "blocks"
+        _wait(lambda: folder.exists() and len(times(folder)) >= count, "blocks", self.said)
+
+    def changes(self) -> list[dict[str, Any]]:
+        """Return what the provenance says of changes of the plan."""
+        provenance = json.loads((self.out / "dataset" / "provenance.json").read_text())
+        changes: list[dict[str, Any]] = provenance["plan_changes"]
+        return changes
+
+
+def _apps(pid: int, word: str) -> list[psutil.Process]:
+    found = []
+    for process in psutil.Process(pid).children(recursive=True):
+        try:
+            if any(word in Path(part).name for part in process.cmdline()[:3]):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def _wait(
+    until: Callable[[], Any], what: str, said: Callable[[], str] = str, seconds: float = 300
+) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := until()):
+        assert time.monotonic() < deadline, f"waited for {what} in vain\n{said()}"
+        time.sleep(0.1)
+    return found

@@ -1,0 +1,111 @@
+"""A grid of named nodes that come and go, as in a deployment."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.proto.node_pb2 import NodeInfo
+
+from coopt_fl import protocol
+from coopt_fl.client_app import app as client_app
+from coopt_fl.protocol import Optimize, decode
+from coopt_fl.schema import Config
+from tests.flower.grid import FakeGrid, run_platform, tiny
+
+OFFLINE, DIED = 5, 8
+
+Fault = Callable[["Deployment", str, Message], bool]
+"""Told of every optimize request before it is answered; True: no answer comes of it."""
+
+
+@dataclass
+class Deployment(FakeGrid):
+    """Nodes by name; ``fault`` happens to optimize requests.
+
+    Attributes:
+        names: what each node id says that it is.
+        registered: under which name the key of a node is registered.
+        fault: what happens.
+        code: Flower's error in place of an answer; None: silence.
+        done: how often each block was delivered.
+    """
+
+    partitions: int = 0
+    names: dict[int, str] = field(default_factory=dict)
+    registered: dict[int, str] = field(default_factory=dict)
+    fault: Fault = lambda grid, name, message: False
+    code: int | None = OFFLINE
+    done: Counter[int] = field(default_factory=Counter)
+    _next: int = 100
+
+    def start(self, *names: str) -> "Deployment":
+        """Start a node for each name; its id is a new one."""
+        for name in names:
+            self._next += 1
+            self.names[self._next] = name
+        return self
+
+    def kill(self, name: str) -> None:
+        """Kill the node of ``name``."""
+        self.names = {node: one for node, one in self.names.items() if one != name}
+
+    def get_nodes(self) -> list[NodeInfo]:
+        return [NodeInfo(node_id=n, name=self.registered.get(n, "")) for n in self.names]
+
+    def _answer(self, message: Message) -> Message | None:
+        name, node = self.names.get(message.metadata.dst_node_id), message.metadata.dst_node_id
+        optimize = message.metadata.message_type == protocol.OPTIMIZE
+        if name is None or (optimize and self.fault(self, name, message)):
+            if name is not None and self.code is None:
+                return None
+            return Message(Error(code=self.code or OFFLINE, reason="gone"), reply_to=message)
+        context = Context(1, node, {"name": name}, RecordDict(), {})
+        reply = client_app(message, context)
+        if optimize:
+            self.done.update(decode(Optimize, message.content).blocks)
+        return reply
+
+
+class Nth:
+    """A fault of the n-th optimize request to a participant, and of those after if ``onwards``."""
+
+    def __init__(
+        self,
+        name: str,
+        number: int,
+        act: Callable[[Deployment], object] = lambda grid: None,
+        onwards: bool = False,
+    ) -> None:
+        self.name, self.number, self.act, self.onwards = name, number, act, onwards
+        self.seen = 0
+
+    def __call__(self, grid: Deployment, name: str, message: Message) -> bool:
+        self.seen += name == self.name
+        if name != self.name or self.seen < self.number:
+            return False
+        if self.seen == self.number:
+            self.act(grid)
+        return self.onwards or self.seen == self.number
+
+
+def patient(**changes: object) -> Config:
+    """Return the tiny configuration with deadlines that tests can wait for."""
+    return tiny(**{"deadline.join": 0.2, "deadline.rejoin": 0.3} | changes)
+
+
+def undisturbed(out: Path) -> np.ndarray:
+    """Run without faults; return the targets by id."""
+    run_platform(tiny(), out)
+    return targets_of(out)
+
+
+def targets_of(out: Path) -> np.ndarray:
+    """Return the targets of a run by id, each of which must be there once."""
+    import coopt_fl
+
+    dataset = coopt_fl.load(out)
+    assert np.array_equal(np.sort(dataset.ids), np.arange(203))
+    return dataset.targets[np.argsort(dataset.ids)]

@@ -1,0 +1,289 @@
+"""Whatever happens to a participant or the platform, nothing is lost, or done or fused twice."""
+
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Message
+
+import coopt_fl
+from coopt_fl.errors import OutputError, ParticipantError
+from coopt_fl.optimized.verify import verify
+from strategies import exchange, platform
+from tests.flower.deployment import DIED, OFFLINE, Deployment, Nth, patient, targets_of, undisturbed
+from tests.flower.grid import blocks_of, run_platform
+
+NAMES = ("alpha", "beta", "gamma")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(exchange, "POLL_SECONDS", 0.01)
+
+
+def digest(out: Path) -> str:
+    return coopt_fl.load(out).digest
+
+
+def changes(out: Path) -> list[dict[str, Any]]:
+    provenance, problems = verify(out / "dataset")
+    assert problems == []
+    return provenance.plan_changes
+
+
+@pytest.mark.parametrize(
+    ("code", "act"),
+    [
+        pytest.param(DIED, lambda grid: None, id="its process is killed mid-chunk"),
+        pytest.param(OFFLINE, lambda grid: None, id="its reply is lost after the upload"),
+        pytest.param(
+            OFFLINE,
+            lambda grid: (grid.kill("beta"), grid.start("beta")),
+            id="its SuperNode is started again, with another id",
+        ),
+        pytest.param(OFFLINE, lambda grid: grid.start("beta"), id="the new one comes first"),
+    ],
+)
+def test_who_comes_back_goes_on(code: int, act: Any, tmp_path: Path) -> None:
+    undisturbed(tmp_path / "whole")
+    grid = Deployment(fault=Nth("beta", 2, act), code=code).start(*NAMES)
+    run_platform(patient(), tmp_path / "cut", grid)
+    assert digest(tmp_path / "cut") == digest(tmp_path / "whole")
+    assert changes(tmp_path / "cut") == []
+    assert set(grid.done.values()) == {1}
+
+
+def test_who_is_gone_for_good_is_replaced_if_that_was_allowed(tmp_path: Path) -> None:
+    whole = undisturbed(tmp_path / "whole")
+    grid = Deployment(fault=Nth("beta", 2, lambda grid: grid.kill("beta"))).start(*NAMES)
+    run_platform(patient(min_participants=2), tmp_path / "cut", grid)
+    (change,) = changes(tmp_path / "cut")
+    assert change["origin"] == "beta"
+    assert "went offline" in change["reason"]
+    assert set(change["owners"]) == {"alpha", "gamma"}
+    plan = json.loads((tmp_path / "cut" / "state" / "plan.json").read_text())
+    stored = np.load(tmp_path / "cut" / "state" / "order.npz")
+    blocks = np.split(stored["ids"], np.cumsum(stored["sizes"])[:-1])
+    moved = np.concatenate([blocks[index] for index in change["blocks"]])
+    stayed = np.setdiff1d(np.arange(203), moved)
+    cut = targets_of(tmp_path / "cut")
+    assert np.array_equal(cut[stayed], whole[stayed])
+    assert not np.array_equal(cut[moved], whole[moved])
+    owners = [plan["blocks"][index][0][0] for index in change["blocks"]]
+    assert owners == change["owners"]
+    assert set(grid.done.values()) == {1}
+
+
+def test_else_the_run_stops_and_a_later_one_completes_it(tmp_path: Path) -> None:
+    undisturbed(tmp_path / "whole")
+    grid = Deployment(fault=Nth("beta", 2, lambda grid: grid.kill("beta"))).start(*NAMES)
+    with pytest.raises(ParticipantError, match=r"beta.*Start it again, or set min_participants"):
+        run_platform(patient(), tmp_path / "cut", grid)
+    before = blocks_of(tmp_path / "cut")
+    assert before
+    run_platform(patient(), tmp_path / "cut", Deployment().start(*NAMES))
+    after = blocks_of(tmp_path / "cut")
+    assert {name: after[name] for name in before} == before
+    assert digest(tmp_path / "cut") == digest(tmp_path / "whole")
+
+
+def test_a_later_run_may_also_go_on_without_it(tmp_path: Path) -> None:
+    grid = Deployment(fault=Nth("beta", 2, lambda grid: grid.kill("beta"))).start(*NAMES)
+    with pytest.raises(ParticipantError):
+        run_platform(patient(), tmp_path, grid)
+    without = Deployment().start("alpha", "gamma")
+    with pytest.raises(ParticipantError, match="missing: beta"):
+        run_platform(patient(), tmp_path, without)
+    run_platform(patient(min_participants=2), tmp_path, without)
+    (change,) = changes(tmp_path)
+    assert change["origin"] == "beta"
+    targets_of(tmp_path)
+
+
+def test_one_that_joins_late_only_takes_over(tmp_path: Path) -> None:
+    """gamma starts once the plan is made, and beta goes for good later."""
+
+    def begin(grid: Deployment) -> None:
+        grid.kill("beta")
+        grid.start("gamma")
+
+    grid = Deployment(fault=Nth("beta", 2, begin)).start("alpha", "beta")
+    run_platform(patient(min_participants=2), tmp_path, grid)
+    (change,) = changes(tmp_path)
+    assert set(change["owners"]) == {"alpha", "gamma"}
+    dataset = coopt_fl.load(tmp_path)
+    assert [c.name for c in dataset.provenance.contributors] == ["alpha", "beta", "gamma"]
+    assert (dataset.participants == 2).any()
+    targets_of(tmp_path)
+
+
+def test_one_that_joins_late_and_is_not_needed_gets_nothing(tmp_path: Path) -> None:
+    grid = Deployment(fault=Nth("beta", 2, lambda grid: grid.start("gamma"))).start("alpha", "beta")
+    run_platform(patient(min_participants=2), tmp_path, grid)
+    assert changes(tmp_path) == []
+    assert set(coopt_fl.load(tmp_path).participants.tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize("kind", ["represent", "project", "align"])
+def test_who_is_lost_before_it_delivered_anything_is_replaced(kind: str, tmp_path: Path) -> None:
+    """Even the reference: another one is elected."""
+    undisturbed(tmp_path / "whole")
+    reference = verify(tmp_path / "whole" / "dataset")[0].reference
+    lost = reference if kind == "project" else next(n for n in NAMES if n != reference)
+
+    class Losing(Deployment):
+        def _answer(self, message: Message) -> Message | None:
+            name = self.names.get(message.metadata.dst_node_id)
+            if message.metadata.message_type.endswith(kind) and name == lost:
+                self.kill(lost)
+            return super()._answer(message)
+
+    grid = Losing().start(*NAMES)
+    run_platform(patient(min_participants=2), tmp_path / "cut", grid)
+    (change,) = changes(tmp_path / "cut")
+    provenance = verify(tmp_path / "cut" / "dataset")[0]
+    assert change["origin"] == lost
+    assert (provenance.reference == lost) is False
+    targets_of(tmp_path / "cut")
+
+
+def test_a_straggler_is_waited_for(tmp_path: Path) -> None:
+    undisturbed(tmp_path / "whole")
+
+    class Slow(Deployment):
+        looks = 0
+
+        def pull_messages(self, message_ids: list[str]) -> list[Message]:
+            """Answers of beta come only at every tenth look."""
+            self.looks += 1
+            mine = [m for m in self.sent if m.metadata.message_id in message_ids]
+            slow = any(self.names[m.metadata.dst_node_id] == "beta" for m in mine)
+            return [] if slow and self.looks % 10 else super().pull_messages(message_ids)
+
+    run_platform(patient(), tmp_path / "slow", Slow().start(*NAMES))
+    assert digest(tmp_path / "slow") == digest(tmp_path / "whole")
+
+
+def test_a_chunk_past_its_deadline_is_asked_again(tmp_path: Path) -> None:
+    undisturbed(tmp_path / "whole")
+    grid = Deployment(fault=Nth("beta", 2), code=None).start(*NAMES)
+    run_platform(patient(**{"deadline.reply": 0.3}), tmp_path / "cut", grid)
+    assert digest(tmp_path / "cut") == digest(tmp_path / "whole")
+    assert set(grid.done.values()) == {1}
+
+
+def test_who_is_always_past_the_deadline_is_replaced(tmp_path: Path) -> None:
+    grid = Deployment(fault=Nth("beta", 2, onwards=True), code=None).start(*NAMES)
+    run_platform(patient(min_participants=2, **{"deadline.reply": 0.3}), tmp_path, grid)
+    (change,) = changes(tmp_path)
+    assert change["origin"] == "beta"
+    assert "deadline.reply" in change["reason"]
+    targets_of(tmp_path)
+
+
+@pytest.mark.parametrize("number", range(8, 60, 5))
+def test_a_full_disk_stops_the_run_and_a_later_one_completes_it(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed(tmp_path / "whole")
+    count, real = [0], os.fsync
+
+    def full(handle: int) -> None:
+        count[0] += 1
+        if count[0] >= number:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OutputError, match="No space left"):
+            run_platform(patient(), tmp_path / "cut", Deployment().start(*NAMES))
+    before = blocks_of(tmp_path / "cut")
+    run_platform(patient(), tmp_path / "cut", Deployment().start(*NAMES))
+    after = blocks_of(tmp_path / "cut")
+    assert {name: after[name] for name in before} == before
+    assert digest(tmp_path / "cut") == digest(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("number", range(1, 15, 2))
+def test_a_platform_that_dies_between_any_two_messages_goes_on(number: int, tmp_path: Path) -> None:
+    undisturbed(tmp_path / "whole")
+
+    class Dying(Deployment):
+        def push_messages(self, messages: list[Message]) -> list[str]:
+            if len(self.sent) >= number:
+                raise KeyboardInterrupt
+            return super().push_messages(messages)
+
+    first, second = Dying().start(*NAMES), Deployment().start(*NAMES)
+    with pytest.raises(KeyboardInterrupt):
+        run_platform(patient(), tmp_path / "cut", first)
+    run_platform(patient(), tmp_path / "cut", second)
+    assert digest(tmp_path / "cut") == digest(tmp_path / "whole")
+    blocks = tmp_path / "cut" / "state" / "blocks"
+    assert sum(second.done.values()) <= len(list(blocks.iterdir()))
+
+
+def test_a_platform_that_dies_after_a_handover_keeps_to_it(tmp_path: Path) -> None:
+    """The change is stored before the heirs are asked, and nobody's blocks come back to beta."""
+    gone = Nth("beta", 2, lambda grid: grid.kill("beta"))
+
+    class Dying(Deployment):
+        def push_messages(self, messages: list[Message]) -> list[str]:
+            plan = tmp_path / "state" / "plan.json"
+            if plan.exists() and json.loads(plan.read_text())["changes"]:
+                raise KeyboardInterrupt
+            return super().push_messages(messages)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_platform(patient(min_participants=2), tmp_path, Dying(fault=gone).start(*NAMES))
+    grid = Deployment().start(*NAMES)
+    run_platform(patient(min_participants=2), tmp_path, grid)
+    (change,) = changes(tmp_path)
+    dataset = coopt_fl.load(tmp_path)
+    assert set(change["blocks"]) <= set(grid.done)
+    assert dataset.provenance.contributors[1].name == "beta"
+    targets_of(tmp_path)
+
+
+def test_an_error_of_its_own_does_not_stop_a_deployment(tmp_path: Path) -> None:
+    """A participant that cannot read its images any more is replaced."""
+
+    class Broken(Deployment):
+        def _answer(self, message: Message) -> Message | None:
+            name = self.names.get(message.metadata.dst_node_id)
+            if message.metadata.message_type == "train.optimize" and name == "beta":
+                from coopt_fl import protocol
+                from coopt_fl.errors import DataError
+
+                return Message(protocol.encode_error(DataError("disk gone")), reply_to=message)
+            return super()._answer(message)
+
+    run_platform(patient(min_participants=2), tmp_path, Broken().start(*NAMES))
+    (change,) = changes(tmp_path)
+    assert change["reason"] == "disk gone"
+
+
+def test_a_node_must_be_whom_it_is_registered_as(tmp_path: Path) -> None:
+    grid = Deployment().start(*NAMES)
+    grid.registered = {101: "alpha", 102: "mallory", 103: "gamma"}
+    with pytest.raises(
+        ParticipantError, match="registered as 'mallory' and says that it is 'beta'"
+    ):
+        run_platform(patient(), tmp_path, grid)
+
+
+def test_a_second_node_of_a_name_gets_nothing_while_the_first_is_there(tmp_path: Path) -> None:
+    undisturbed(tmp_path / "whole")
+    grid = Deployment().start(*NAMES, "beta")
+    run_platform(patient(), tmp_path / "two", grid)
+    asked = [
+        m.metadata.dst_node_id for m in grid.sent if m.metadata.message_type != "query.describe"
+    ]
+    assert 104 not in asked
+    assert digest(tmp_path / "two") == digest(tmp_path / "whole")

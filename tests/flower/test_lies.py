@@ -1,0 +1,291 @@
+"""Participants that lie are found out, their blocks are done by others, and nobody else suffers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Message
+
+import coopt_fl
+from coopt_fl import protocol
+from coopt_fl.errors import ParticipantError
+from coopt_fl.optimized.block import block_digest
+from coopt_fl.optimized.verify import verify
+from coopt_fl.protocol import Payload, Representation
+from coopt_fl.schema import Config
+from strategies import exchange, platform
+from tests.flower.deployment import Deployment
+from tests.flower.grid import run_platform, tiny
+
+NAMES = ("alpha", "beta", "gamma", "delta")
+ROWS = 900
+
+Lie = Callable[["Lying", protocol.Optimize, Payload], Payload]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(exchange, "POLL_SECONDS", 0.01)
+
+
+@dataclass
+class Lying(Deployment):
+    """``liar`` tells ``lie`` of its targets, and ``features`` of the shared set."""
+
+    liar: str = "delta"
+    lie: Lie = lambda grid, request, payload: payload
+    features: Callable[[np.ndarray], np.ndarray] = lambda features: features
+    seen: list[tuple[str, Payload]] = field(default_factory=list)
+
+    def _answer(self, message: Message) -> Message | None:
+        reply = super()._answer(message)
+        name = self.names.get(message.metadata.dst_node_id)
+        kind = message.metadata.message_type
+        if reply is None or reply.has_error():
+            return reply
+        if kind == protocol.REPRESENT and name == self.liar:
+            told = protocol.decode(Representation, reply.content)
+            told = replace(told, features=self.features(told.features).astype(np.float32))
+            return Message(protocol.encode(told), reply_to=message)
+        if kind == protocol.OPTIMIZE:
+            request = protocol.decode(protocol.Optimize, message.content)
+            payload = protocol.decode(Payload, reply.content)
+            if name == self.liar:
+                payload = signed(request, self.lie(self, request, payload))
+            self.seen.append((str(name), payload))
+            return Message(protocol.encode(payload), reply_to=message)
+        return reply
+
+
+def signed(request: protocol.Optimize, payload: Payload) -> Payload:
+    """Return ``payload`` with digests that fit, where it has the shape of one."""
+    if payload.digests != ["?"]:
+        ends = np.cumsum(payload.rows).tolist()
+        parts = [slice(end - rows, end) for end, rows in zip(ends, payload.rows, strict=True)]
+        who = np.int16(request.contributor)
+        payload = replace(
+            payload,
+            digests=[
+                block_digest(
+                    payload.ids[part],
+                    payload.targets[part],
+                    np.full(len(payload.ids[part]), who),
+                )
+                for part in parts
+            ],
+        )
+    return payload
+
+
+def digits(**changes: object) -> Config:
+    """Four participants that see the same: their targets agree almost wholly."""
+    tree = {
+        "data.source": "digits", "data.limit": ROWS, "shared.size": 100, "targets.dim": 16,
+        "optimize.block_rows": 45, "optimize.chunk_mb": 0.003, "audit.fraction": 0.05,
+        "deadline.join": 5, "deadline.rejoin": 0.3,
+    }  # fmt: skip
+    for index, name in enumerate(NAMES):
+        prior = f"trivial:{64 + 8 * index}"
+        tree |= {f"participants.{index}.name": name, f"participants.{index}.prior": prior}
+    return tiny(**(tree | changes))
+
+
+def noise(shape: tuple[int, ...], scale: float = 1.0) -> np.ndarray:
+    return (np.random.default_rng(5).normal(size=shape) * scale).astype(np.float16)
+
+
+def permuted(payload: Payload) -> np.ndarray:
+    order = np.random.default_rng(3).permutation(len(payload.targets))
+    return payload.targets[order]
+
+
+def rotated(payload: Payload) -> np.ndarray:
+    dim = payload.targets.shape[1]
+    turn = np.linalg.qr(np.random.default_rng(1).normal(size=(dim, dim)))[0]
+    return (payload.targets.astype(np.float64) @ turn).astype(np.float16)
+
+
+def replayed(grid: Lying, payload: Payload) -> np.ndarray:
+    """Somebody else's targets, for other ids."""
+    other = next((p for name, p in grid.seen if name != grid.liar), payload)
+    return np.resize(other.targets, payload.targets.shape)
+
+
+def targets(make: Callable[[Lying, Payload], np.ndarray]) -> Lie:
+    return lambda grid, request, payload: replace(
+        payload, targets=np.ascontiguousarray(make(grid, payload), dtype=np.float16)
+    )
+
+
+def honest_about_shared(make: Callable[[Payload], np.ndarray]) -> Lie:
+    """It knows the shared set, and tells the truth there: only other participants can tell."""
+
+    def lie(grid: Lying, request: protocol.Optimize, payload: Payload) -> Payload:
+        shared = next(
+            protocol.decode(protocol.Represent, m.content).ids
+            for m in grid.sent
+            if m.metadata.message_type == protocol.REPRESENT
+        )
+        told = np.where(np.isin(payload.ids, shared)[:, None], payload.targets, make(payload))
+        return replace(payload, targets=told.astype(np.float16))
+
+    return lie
+
+
+LIES: dict[str, Lie] = {
+    "constant": targets(lambda grid, p: np.ones_like(p.targets)),
+    "zero": targets(lambda grid, p: np.zeros_like(p.targets)),
+    "collapsed to a line": targets(lambda grid, p: p.targets[:, :1] * np.ones_like(p.targets)),
+    "noise": targets(lambda grid, p: noise(p.targets.shape)),
+    "rows permuted": targets(lambda grid, p: permuted(p)),
+    "half as large": targets(lambda grid, p: p.targets * np.float16(0.5)),
+    "twice as large": targets(lambda grid, p: p.targets * np.float16(2)),
+    "rotated": targets(lambda grid, p: rotated(p)),
+    "of the other sign": targets(lambda grid, p: -p.targets),
+    "replayed": targets(replayed),
+    "noise, but for the shared set": honest_about_shared(lambda p: noise(p.targets.shape)),
+    "permuted, but for the shared set": honest_about_shared(permuted),
+    "rotated, but for the shared set": honest_about_shared(rotated),
+    "mirrored, but for the shared set": honest_about_shared(lambda p: -p.targets),
+}
+
+MALFORMED: dict[str, Lie] = {
+    "NaN": targets(lambda grid, p: np.where(p.ids[:, None] == p.ids[0], np.nan, p.targets)),
+    "infinity": targets(lambda grid, p: np.where(p.ids[:, None] == p.ids[0], np.inf, p.targets)),
+    "wrong dtype": lambda grid, r, p: replace(p, targets=p.targets.astype(np.float32)),
+    "wrong width": lambda grid, r, p: replace(p, targets=p.targets[:, :5].copy()),
+    "wrong digest": lambda grid, r, p: replace(p, digests=["?"]),
+    "ids not assigned": lambda grid, r, p: replace(p, ids=p.ids + 1),
+    "an id twice": lambda grid, r, p: replace(p, ids=np.where(p.ids == p.ids[1], p.ids[0], p.ids)),
+    "an id missing": lambda grid, r, p: replace(
+        p, ids=p.ids[1:], targets=p.targets[1:], rows=[p.rows[0] - 1, *p.rows[1:]]
+    ),
+    "others' blocks": lambda grid, r, p: replace(p, blocks=[block + 1 for block in p.blocks]),
+    "something skipped": lambda grid, r, p: replace(p, skipped=p.ids[:1]),
+    "rows that do not add up": lambda grid, r, p: replace(p, rows=[0] * len(p.rows)),
+    "oversized": lambda grid, r, p: replace(p, skipped=np.zeros(400_000, np.int64)),
+}
+
+
+def rejection(out: Path, liar: str) -> dict[str, Any]:
+    """Return how ``liar`` was rejected; nobody else was, and every id is there once."""
+    provenance, problems = verify(out / "dataset")
+    assert problems == []
+    (change,) = provenance.plan_changes
+    assert change["origin"] == liar
+    assert change["reason"].startswith("rejected: ")
+    assert liar not in change["owners"]
+    dataset = coopt_fl.load(out)
+    index = [one.name for one in provenance.contributors].index(liar)
+    assert not (dataset.participants == index).any()
+    assert np.array_equal(np.sort(dataset.ids), np.arange(ROWS))
+    return change
+
+
+@pytest.fixture(scope="module")
+def truth(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An honest run, in which nobody is rejected."""
+    out = tmp_path_factory.mktemp("truth")
+    from flwr.supercore.task_identity import TaskIdentity
+
+    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
+    run_platform(digits(), out, Deployment().start(*NAMES))
+    assert verify(out / "dataset")[0].plan_changes == []
+    return out
+
+
+@pytest.mark.parametrize("name", [*LIES, *MALFORMED])
+def test_a_liar_is_rejected_and_its_blocks_are_done_by_others(
+    name: str, truth: Path, tmp_path: Path
+) -> None:
+    grid = Lying(lie=(LIES | MALFORMED)[name]).start(*NAMES)
+    run_platform(digits(), tmp_path, grid)
+    change = rejection(tmp_path, "delta")
+    moved = np.isin(coopt_fl.load(truth).participants, 3)
+    told, true = coopt_fl.load(tmp_path), coopt_fl.load(truth)
+    assert np.array_equal(told.ids, true.ids)
+    assert np.array_equal(told.targets[~moved], true.targets[~moved])
+    distance = np.linalg.norm(told.targets[moved].astype(float) - true.targets[moved], axis=1)
+    assert np.median(distance) < 0.3 * np.median(np.linalg.norm(true.targets.astype(float), axis=1))
+    assert len(change["blocks"]) == 5
+
+
+def test_a_lie_in_one_chunk_alone_is_found(tmp_path: Path) -> None:
+    """Right statistics, wrong samples, in its last chunk, and honest about the shared set."""
+    lie, told = honest_about_shared(permuted), []
+
+    def last(grid: Lying, request: protocol.Optimize, payload: Payload) -> Payload:
+        told.append(request.blocks)
+        return lie(grid, request, payload) if len(told) == 2 else payload
+
+    run_platform(digits(**{"audit.fraction": 0.5}), tmp_path, Lying(lie=last).start(*NAMES))
+    change = rejection(tmp_path, "delta")
+    assert change["evidence"]
+
+
+def test_noise_is_not_elected_though_it_is_the_most_uniform(tmp_path: Path) -> None:
+    grid = Lying(features=lambda f: np.random.default_rng(0).normal(size=f.shape)).start(*NAMES)
+    run_platform(digits(), tmp_path, grid)
+    provenance, _ = verify(tmp_path / "dataset")
+    scores = {one.name: one.uniformity for one in provenance.contributors}
+    assert min(scores, key=lambda name: scores[name]) == "delta"
+    assert provenance.reference != "delta"
+    rejection(tmp_path, "delta")
+
+
+def test_a_reference_can_be_wrong_too(truth: Path, tmp_path: Path) -> None:
+    reference = verify(truth / "dataset")[0].reference
+    grid = Lying(liar=reference, lie=honest_about_shared(rotated)).start(*NAMES)
+    run_platform(digits(), tmp_path, grid)
+    rejection(tmp_path, reference)
+    assert verify(tmp_path / "dataset")[0].reference == reference
+
+
+def test_of_two_nobody_can_tell_who_lies(tmp_path: Path) -> None:
+    grid = Lying(liar="beta", lie=honest_about_shared(rotated)).start("alpha", "beta")
+    run_platform(digits(min_participants=2, **{"deadline.join": 0.2}), tmp_path, grid)
+    provenance, problems = verify(tmp_path / "dataset")
+    assert problems == []
+    assert provenance.plan_changes == []
+    said = " ".join(provenance.audit["undecided"])
+    assert "alpha" in said
+    assert "beta" in said
+
+
+def test_features_that_later_targets_contradict(tmp_path: Path) -> None:
+    """Another prior's features of the shared set: the targets of the same samples differ."""
+    grid = Lying(features=lambda f: np.roll(f, 1, axis=1)).start(*NAMES)
+    run_platform(digits(), tmp_path, grid)
+    assert "shared" in rejection(tmp_path, "delta")["reason"]
+
+
+def test_a_rejected_participant_stays_out_of_later_runs(tmp_path: Path) -> None:
+    """The verdict is stored before its blocks are freed; a platform that dies then goes on."""
+
+    class Dying(Lying):
+        def push_messages(self, messages: list[Message]) -> list[str]:
+            if (tmp_path / "state" / "rejected.json").exists():
+                raise KeyboardInterrupt
+            return super().push_messages(messages)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_platform(digits(), tmp_path, Dying(lie=LIES["noise"]).start(*NAMES))
+    grid = Deployment().start(*NAMES)
+    run_platform(digits(), tmp_path, grid)
+    rejection(tmp_path, "delta")
+    asked = {m.metadata.message_type for m in grid.sent if m.metadata.dst_node_id == 104}
+    assert asked == {protocol.DESCRIBE}
+
+
+def test_when_everybody_lies_the_run_stops(tmp_path: Path) -> None:
+    class Liars(Lying):
+        def _answer(self, message: Message) -> Message | None:
+            self.liar = self.names[message.metadata.dst_node_id]
+            return super()._answer(message)
+
+    with pytest.raises(ParticipantError, match="nobody else is here to take over"):
+        run_platform(digits(), tmp_path, Liars(lie=MALFORMED["NaN"]).start(*NAMES))

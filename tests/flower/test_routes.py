@@ -1,0 +1,142 @@
+"""Ways for images and payloads other than the participant's disk and Flower: the same dataset."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from flwr.app import Message
+
+import coopt_fl
+from coopt_fl import commands, remote
+from coopt_fl.errors import DataError, ParticipantError
+from coopt_fl.optimized.verify import verify
+from coopt_fl.progress import Silent
+from strategies import exchange, platform
+from tests.flower.deployment import Deployment, patient, targets_of, undisturbed
+from tests.flower.grid import run_platform, tiny
+
+NAMES = ("alpha", "beta", "gamma")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(exchange, "POLL_SECONDS", 0.01)
+
+
+@pytest.fixture(params=["path", "file", "s3"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A place that the platform and all participants can write to and read from."""
+    if request.param == "s3":
+        return str(request.getfixturevalue("bucket"))
+    folder = tmp_path / "remote"
+    return str(folder) if request.param == "path" else f"file://{folder}"
+
+
+def digest(out: Path) -> str:
+    return coopt_fl.load(out).digest
+
+
+def test_payloads_out_of_band_make_the_same_dataset(url: str, tmp_path: Path) -> None:
+    undisturbed(tmp_path / "whole")
+    grid = Deployment().start(*NAMES)
+    run_platform(patient(**{"payload.route": url}), tmp_path / "apart", grid)
+    assert digest(tmp_path / "apart") == digest(tmp_path / "whole")
+    replies = json.loads((tmp_path / "apart" / "state" / "uploads.json").read_text())
+    direct = json.loads((tmp_path / "whole" / "state" / "uploads.json").read_text())
+    assert replies.keys() == direct.keys()
+    assert all(replies[name] > direct[name] / 2 for name in NAMES)
+
+
+def test_what_was_adopted_is_removed(tmp_path: Path) -> None:
+    run_platform(tiny(**{"payload.route": str(tmp_path / "remote")}), tmp_path / "run")
+    assert [path for path in (tmp_path / "remote").rglob("*") if path.is_file()] == []
+
+
+def parts(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.npz"))
+
+
+def test_a_part_that_was_changed_is_not_used(tmp_path: Path) -> None:
+    """Somebody else writes into the store: the sum does not fit, and nobody's file is adopted."""
+
+    class Changing(Deployment):
+        def pull_messages(self, message_ids: list[str]) -> list[Message]:
+            for part in parts(tmp_path / "remote"):
+                part.write_bytes(b"x" * part.stat().st_size)
+            return super().pull_messages(message_ids)
+
+    config = patient(**{"payload.route": str(tmp_path / "remote")})
+    with pytest.raises(ParticipantError, match="is not the one that it announced"):
+        run_platform(config, tmp_path / "run", Changing().start(*NAMES))
+    assert list((tmp_path / "run" / "state").glob("blocks/*")) == []
+
+
+def test_a_part_that_is_lost_is_asked_for_again(tmp_path: Path) -> None:
+    undisturbed(tmp_path / "whole")
+    lost = []
+
+    class Losing(Deployment):
+        def pull_messages(self, message_ids: list[str]) -> list[Message]:
+            if not lost and parts(tmp_path / "remote"):
+                lost.append(parts(tmp_path / "remote")[0])
+                lost[0].unlink()
+            return super().pull_messages(message_ids)
+
+    config = patient(**{"payload.route": str(tmp_path / "remote")})
+    run_platform(config, tmp_path / "run", Losing().start(*NAMES))
+    assert lost
+    assert digest(tmp_path / "run") == digest(tmp_path / "whole")
+
+
+def test_a_store_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "remote").write_text("a file where a folder has to be")
+    config = patient(**{"payload.route": str(tmp_path / "remote")})
+    with pytest.raises(Exception, match="remote"):
+        run_platform(config, tmp_path / "run", Deployment().start(*NAMES))
+
+
+def test_participants_without_images_read_published_shards(url: str, tmp_path: Path) -> None:
+    undisturbed(tmp_path / "whole")
+    config = patient(**{"data.shards": url})
+    commands.publish_shards(config, url, Silent())
+    run_platform(config, tmp_path / "shards", Deployment().start(*NAMES))
+    assert digest(tmp_path / "shards") == digest(tmp_path / "whole")
+    targets_of(tmp_path / "shards")
+
+
+def test_shards_of_another_seed_are_refused_at_once(tmp_path: Path) -> None:
+    url = str(tmp_path / "remote")
+    commands.publish_shards(tiny(seed=1), url, Silent())
+    with pytest.raises(DataError, match="are of other blocks, shared set or seed than this run"):
+        run_platform(tiny(**{"data.shards": url}), tmp_path / "run")
+
+
+def test_no_shards_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no finished shards"):
+        run_platform(tiny(**{"data.shards": str(tmp_path)}), tmp_path / "run")
+
+
+def test_shards_published_anew_meanwhile_are_refused(tmp_path: Path) -> None:
+    """What a participant finds there must be what the platform has opened."""
+    url, other = str(tmp_path / "remote"), tmp_path / "other"
+    commands.publish_shards(tiny(), url, Silent())
+    commands.publish_shards(tiny(seed=1), str(other), Silent())
+
+    class Replacing(Deployment):
+        def push_messages(self, messages: list[Message]) -> list[str]:
+            shutil.copy(other / "manifest.json", tmp_path / "remote")
+            return super().push_messages(messages)
+
+    with pytest.raises(DataError, match="are not those that the platform opened"):
+        run_platform(patient(**{"data.shards": url}), tmp_path / "run", Replacing().start(*NAMES))
+
+
+def test_provenance_says_nothing_of_the_ways(tmp_path: Path) -> None:
+    """They change nothing, and a URL may be nobody's business."""
+    run_platform(tiny(**{"payload.route": str(tmp_path / "remote")}), tmp_path / "run")
+    provenance, problems = verify(tmp_path / "run" / "dataset")
+    assert problems == []
+    assert str(tmp_path / "remote") not in json.dumps(provenance.plan_changes)
+    assert remote.join("s3://bucket", "a") == "s3://bucket/a"
