@@ -15,6 +15,8 @@ import psutil
 import pytest
 import yaml
 
+from tests.e2e.nginx import find_nginx
+
 ROOT = Path(__file__).parents[2]
 SECONDS = 600
 
@@ -96,6 +98,12 @@ class Shell:
         assert done.returncode == 0, done.stderr[-4000:]
         value: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return value
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip, and name, a test that needs nginx where there is none."""
+    if item.get_closest_marker("nginx") and not find_nginx():
+        pytest.skip(f"{item.name} needs nginx, which is not on the PATH and not to be had by apt")
 
 
 @pytest.fixture

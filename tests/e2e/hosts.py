@@ -1,0 +1,124 @@
+"""The hosts of docs/deployment.md, all of them on this one and in one folder."""
+
+import os
+import pwd
+import re
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tests.e2e.conftest import ROOT, SECONDS, free_port, kill_session
+
+DOCS = ROOT / "docs"
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """Does what the runbook says, with folders, ports and names replaced by ``instead``.
+
+    Args:
+        folder: everything that is written goes below it.
+        instead: what stands in the documents, and what stands for it here.
+    """
+
+    folder: Path
+    instead: dict[str, str]
+
+    def section(self, number: int) -> None:
+        """Run the ``bash`` blocks of a section of the runbook, each of which must succeed."""
+        for block in _blocks()[number]:
+            done = self.bash(block)
+            assert done.returncode == 0, f"{self.local(block)}\n{done.stdout}\n{done.stderr}"
+
+    def of(self, name: str, **instead: str) -> "Hosts":
+        """Return these hosts for a reader who is another participant than alpha."""
+        own = {"alpha": name, "9101": str(free_port())}
+        return replace(self, instead=self.instead | own | instead)
+
+    def local(self, text: str) -> str:
+        """Return ``text`` with everything replaced, longer names first, nothing twice."""
+        names = sorted(self.instead, key=len, reverse=True)
+        pattern = "|".join(map(re.escape, names))
+        return re.sub(pattern, lambda found: self.instead[found[0]], text)
+
+    def bash(self, block: str) -> subprocess.CompletedProcess[str]:
+        """Run a block as if typed into one shell after all others, up to its first failure."""
+        exports = self.folder / "exports"
+        script = f". {exports}; set -euo pipefail\n{self.local(block)}\nexport -p > {exports}"
+        return subprocess.run(
+            ["bash", "-c", script],
+            cwd=self.folder,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+
+    @property
+    def env(self) -> dict[str, str]:
+        """A new shell's environment: another HOME, and our ``systemctl`` first on the PATH."""
+        inherited = {key: value for key, value in os.environ.items() if key[:5] != "FLWR_"}
+        return inherited | {
+            "PATH": f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
+            "HOME": str(self.folder / "home"),
+            "FLWR_TELEMETRY_ENABLED": "0",
+            "FLWR_DISABLE_UPDATE_CHECK": "1",
+        }
+
+    def log(self, unit: str) -> str:
+        """Return what a service has said so far."""
+        text = (self.folder / "systemd" / f"{unit}.log").read_text(errors="replace")
+        return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+    def kill(self) -> None:
+        """Kill every service that is still running."""
+        for file in (self.folder / "systemd").glob("*.pid"):
+            kill_session(int(file.read_text()))
+
+
+def settle(folder: Path, instead: dict[str, str], public: int) -> Hosts:
+    """Lay out the hosts in ``folder``; participants reach the platform at port ``public``."""
+    for place in ("bin", "deployment", "etc", "home", "nginx", "systemd", "var"):
+        (folder / place).mkdir(parents=True)
+    (folder / "exports").write_text("")
+    superlink = str(free_port())
+    nginx = folder / "nginx"
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    temporary = " ".join(f"{kind}_temp_path {nginx / kind};" for kind in kinds)
+    instead = {
+        "/opt/coopt/src": str(ROOT),
+        "/opt/coopt/src/docs/deployment": str(folder / "deployment"),
+        "/opt/coopt/bin": str(Path(sys.executable).parent),
+        "/etc/coopt": str(folder / "etc"),
+        "/etc/systemd/system": str(folder / "systemd"),
+        "/var/lib/coopt": str(folder / "var"),
+        "127.0.0.1:8000": f"127.0.0.1:{superlink}",
+        "--port 8000": f"--port {superlink}",
+        "platform.example.org:443": f"127.0.0.1:{public}",
+        "listen 443": f"listen 127.0.0.1:{public}",
+        "user www-data;": f"user {pwd.getpwuid(os.getuid()).pw_name};",
+        "/run/nginx.pid": str(nginx / "pid"),
+        "/var/log/nginx": str(nginx),
+        "http {": f"http {{ {temporary}",
+        **instead,
+    }
+    hosts = Hosts(folder, instead)
+    for file in (DOCS / "deployment").iterdir():
+        (folder / "deployment" / file.name).write_text(hosts.local(file.read_text()))
+    script = Path(__file__).with_name("systemctl.py")
+    systemctl = folder / "bin" / "systemctl"
+    systemctl.write_text(f'#!/bin/sh\nexec {sys.executable} {script} {folder / "systemd"} "$@"\n')
+    systemctl.chmod(0o755)
+    return hosts
+
+
+def _blocks() -> dict[int, list[str]]:
+    """Return the ``bash`` blocks of the runbook's sections."""
+    text = (DOCS / "deployment.md").read_text()
+    sections = re.findall(r"^## (\d+)\. .*?$(.*?)(?=^## |\Z)", text, re.M | re.S)
+    fence = re.compile(r"^```bash\n(.*?)^```$", re.M | re.S)
+    found = {int(number): fence.findall(body) for number, body in sections}
+    assert sum(map(len, found.values())) == len(fence.findall(text))
+    return found

@@ -1,0 +1,331 @@
+"""Who gets through docs/deployment/nginx.conf to a SuperLink, and who does not."""
+
+import os
+import re
+import socket
+import ssl
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import httpx
+import psutil
+import pytest
+from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+from flwr.proto.control_pb2 import ListRunsRequest, StartRunRequest
+from flwr.proto.fleet_pb2 import PullMessagesRequest, PullMessagesResponse
+from flwr.proto.node_pb2 import Node
+from flwr.proto.runtime_pb2 import AcquireTaskRequest
+from flwr.supercore.control import ControlHttpClient
+from flwr.supercore.protobuf.translation import PROTOBUF_REQUEST_TYPES
+from flwr.supercore.runtime.runtime_http_client import RuntimeHttpClient
+from flwr.supernode.fleet_http_client import FleetHttpClient
+from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
+
+from coopt_fl.keys import make_certificate, make_key
+from tests.e2e.conftest import free_port
+from tests.e2e.hosts import DOCS, Hosts, settle
+from tests.e2e.nginx import find_nginx
+
+pytestmark = pytest.mark.e2e
+
+PATHS = [path for _, path in PROTOBUF_REQUEST_TYPES]
+FLEET = {path for path in PATHS if path.startswith("/v1/fleet/")}
+OTHERS = sorted({*PATHS, "/", "/health", "/docs", "/openapi.json", "/v1/runtime/responses"} - FLEET)
+SECONDS = 120
+TARGET = "/v1/control/list-runs"
+
+TRICKS = [
+    "//v1/control/list-runs",
+    "/v1//control/list-runs",
+    "/./v1/control/list-runs",
+    "/v1/fleet/../control/list-runs",
+    "/v1/fleet/get-run/../../control/list-runs",
+    "/v1/fleet/%2e%2e/control/list-runs",
+    "/v1/fleet/..%2fcontrol/list-runs",
+    "/v1/fleet/%252e%252e/control/list-runs",
+    "/v1/fleet/..;/control/list-runs",
+    "/v1/fleet/..\\control\\list-runs",
+    "/v1/fleet/get-run%00/../../control/list-runs",
+    "/v1/fleet/get-run%0a/../../control/list-runs",
+    "/v1/fleet/get-run?/../../control/list-runs",
+    "/v1/fleet/get-run#/../../control/list-runs",
+    "/%76%31/%63ontrol/list-runs",
+    "/V1/CONTROL/LIST-RUNS",
+    "https://localhost/v1/control/list-runs",
+    "https://localhost/v1/fleet/../control/list-runs",
+    "*",
+]
+"""Request targets by which a proxy and what is behind it have been known to disagree."""
+
+
+REFUSED = {
+    "an unregistered key": "[code: 2004] Failed to activate SuperNode",
+    "no key": "[code: 2001] SuperNode authentication is enabled",
+    "a wrong CA": "CERTIFICATE_VERIFY_FAILED",
+    "the system's CAs": "CERTIFICATE_VERIFY_FAILED",
+    "plain text": "400 Bad Request",
+    "plain text with a key": "Exit Code: 303",
+}
+"""SuperNodes that must be refused, and what each says before it ends with exit code 1."""
+
+ECHO = """
+import time
+from pathlib import Path
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import ServerApp
+
+client = ClientApp()
+server = ServerApp()
+
+
+def pack(values):
+    return RecordDict({"arrays": ArrayRecord({"values": Array(values)})})
+
+
+@client.query()
+def add_one(message, context):
+    return Message(pack(message.content["arrays"]["values"].numpy() + 1), reply_to=message)
+
+
+@server.main()
+def main(grid, context):
+    while not (nodes := list(grid.get_node_ids())):
+        time.sleep(1)
+    values = np.arange(5_000_000, dtype=np.float32)
+    question = Message(pack(values), dst_node_id=nodes[0], message_type="query")
+    (reply,) = grid.send_and_receive([question])
+    right = np.array_equal(reply.content["arrays"]["values"].numpy(), values + 1)
+    Path(context.run_config["out"]).write_text(f"{len(nodes)} node, right: {right}")
+"""
+"""An app that sends 20 MB to a SuperNode and gets 20 MB back, in pieces of 5 MiB."""
+
+PYPROJECT = """
+[project]
+name = "echo"
+version = "1.0.0"
+license = "Apache-2.0"
+[tool.flwr.app]
+publisher = "tests"
+[tool.flwr.app.components]
+serverapp = "echo:server"
+clientapp = "echo:client"
+[tool.flwr.app.config]
+out = ""
+"""
+
+
+@dataclass(frozen=True)
+class Site:
+    """The runbook's platform and participant alpha, nginx between them, and who else calls."""
+
+    hosts: Hosts
+    public: int
+    callers: dict[str, subprocess.Popen[str]]
+
+    @property
+    def ca(self) -> bytes:
+        return (self.hosts.folder / "etc" / "ca.crt").read_bytes()
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.public}"
+
+    @property
+    def passed(self) -> set[str]:
+        """The paths that nginx has passed on: it names callers, and the SuperLink their port 0.
+
+        Those that the SuperLink answers without success, and all of the Control API; it does not
+        log the others, which are frequent.
+        """
+        log = self.hosts.log("coopt-superlink")
+        return set(re.findall(r'127\.0\.0\.1:0 - "\S+ (\S+) ', log))
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A SuperLink behind nginx by the runbook, with one SuperNode, and those to be refused."""
+    folder, public = tmp_path_factory.mktemp("site"), free_port()
+    hosts = settle(folder, {}, public)
+    alpha, nginx = hosts.of("alpha"), find_nginx()
+    assert nginx
+    started: list[subprocess.Popen[str]] = []
+    try:
+        hosts.section(1)
+        hosts.section(2)
+        conf = str(folder / "deployment" / "nginx.conf")
+        options = ("-p", str(folder), "-e", str(folder / "nginx" / "start.log"))
+        started.append(_start(hosts, "nginx", nginx, "-c", conf, *options, "-g", "daemon off;"))
+        callers = _callers(hosts, public)
+        started += callers.values()
+        for section in (4, 5, 6):
+            alpha.section(section)
+        yield Site(hosts, public, callers)
+    finally:
+        for process in started:
+            process.kill()
+        hosts.kill()
+
+
+def _callers(hosts: Hosts, public: int) -> dict[str, subprocess.Popen[str]]:
+    """Start the SuperNodes that must be refused, all at once."""
+    folder = hosts.folder
+    make_key(folder / "stranger")
+    make_certificate(["platform.example.org"], folder / "other")
+    key = ("--auth-supernode-private-key", str(folder / "stranger"))
+    ours = ("--root-certificates", str(folder / "etc" / "ca.crt"))
+    theirs = ("--root-certificates", str(folder / "other" / "ca.crt"))
+    options = ((*ours, *key), ours, (*theirs, *key), key, ("--insecure",), ("--insecure", *key))
+    program = f"{hosts.instead['/opt/coopt/bin']}/flower-supernode"
+    command = (program, "--superlink", f"127.0.0.1:{public}", "--port")
+    return {
+        name: _start(hosts, name, *command, str(free_port()), *own)
+        for name, own in zip(REFUSED, options, strict=True)
+    }
+
+
+@pytest.mark.nginx
+def test_a_registered_supernode_takes_part_in_a_run(site: Site) -> None:
+    app = site.hosts.folder / "echo"
+    app.mkdir()
+    (app / "echo.py").write_text(ECHO)
+    (app / "pyproject.toml").write_text(PYPROJECT)
+    done = site.hosts.bash(f"flwr run {app} platform --stream --run-config \"out='{app}/out'\"")
+    assert (app / "out").exists(), done.stdout + done.stderr
+    assert (app / "out").read_text() == "1 node, right: True"
+    log = (site.hosts.folder / "nginx" / "access.log").read_text()
+    went = set(re.findall(r'"POST /v1/fleet/(\S+) HTTP/1.1" 200', log))
+    used = "activate-node pull-messages get-run get-fab pull-object push-messages push-object"
+    assert set(used.split()) <= went
+
+
+@pytest.mark.nginx
+@pytest.mark.parametrize("caller", REFUSED)
+def test_a_supernode_is_refused_that_has(site: Site, caller: str) -> None:
+    assert site.callers[caller].wait(SECONDS) == 1
+    said = (site.hosts.folder / f"{caller}.log").read_text()
+    assert REFUSED[caller] in said
+    assert "SuperNode ID" not in said
+
+
+@pytest.mark.nginx
+def test_flowers_own_clients_cannot_control_or_run_anything(site: Site) -> None:
+    there: tuple[str, bool, bytes, tuple[()]] = (site.address, False, site.ca, ())
+    calls: list[tuple[Callable[..., object], object]] = [
+        (ControlHttpClient.from_server_address(*there).ListRuns, ListRunsRequest()),
+        (ControlHttpClient.from_server_address(*there).StartRun, StartRunRequest()),
+        (RuntimeHttpClient.from_server_address(*there).AcquireTask, AcquireTaskRequest()),
+    ]
+    for call, request in calls:
+        with pytest.raises(httpx.HTTPStatusError, match="403 Forbidden"):
+            call(request)
+    superlink = site.hosts.instead["127.0.0.1:8000"]
+    inside = ControlHttpClient.from_server_address(superlink, False, site.ca, ())
+    inside.ListRuns(ListRunsRequest())
+
+
+@pytest.mark.nginx
+def test_every_path_of_the_superlink_but_the_fleets_is_forbidden(site: Site) -> None:
+    for path in OTHERS:
+        for method in ("GET", "POST"):
+            assert _statuses(site, f"{method} {path}") == [403], path
+    for method in ("GET", "PUT", "DELETE", "OPTIONS", "HEAD"):
+        assert _statuses(site, f"{method} /v1/fleet/pull-messages") == [403], method
+    assert site.passed <= FLEET
+
+
+@pytest.mark.nginx
+@pytest.mark.parametrize("target", TRICKS)
+def test_no_way_of_writing_a_path_leads_around(site: Site, target: str) -> None:
+    (status,) = _statuses(site, f"POST {target}")
+    assert status in (400, 401, 403)
+    assert site.passed <= FLEET
+
+
+@pytest.mark.nginx
+@pytest.mark.parametrize(
+    "framing", ["Content-Length: 0", "Transfer-Encoding: chunked\r\nContent-Length: 5"]
+)
+def test_a_request_behind_a_request_is_not_passed_on(site: Site, framing: str) -> None:
+    body = "" if framing.endswith(" 0") else "0\r\n\r\n"
+    first = f"POST /v1/fleet/pull-messages HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n{body}"
+    statuses = _statuses(site, f"{first}POST {TARGET}")
+    assert statuses[0] in (400, 415)
+    assert statuses[1:] in ([], [403])
+    assert site.passed <= FLEET
+
+
+@pytest.mark.nginx
+def test_a_body_is_bounded_before_the_superlink_holds_it(site: Site) -> None:
+    for megabytes, status in ((15, 415), (17, 413)):
+        with httpx.Client(verify=_trusting(site.ca)) as client:
+            url = f"https://{site.address}/v1/fleet/push-object"
+            answer = client.post(url, content=bytes(megabytes * 2**20))
+        assert answer.status_code == status
+
+
+@pytest.mark.nginx
+def test_a_registered_key_speaks_for_no_other_node(site: Site) -> None:
+    beta = site.hosts.of("beta")
+    beta.section(4)
+    beta.section(5)
+    folder = site.hosts.folder / "etc"
+    private = load_ssh_private_key((folder / "beta.key").read_bytes(), None)
+    signed = NodeAuthHttpInterceptor(private, private.public_key())
+    client = FleetHttpClient.from_server_address(site.address, False, site.ca, [signed])
+    own, other = (
+        int(re.findall(r'"node-id": "?(\d+)', (folder / f"{name}.node").read_text())[0])
+        for name in ("beta", "alpha")
+    )
+    asked = client.PullMessages(PullMessagesRequest(node=Node(node_id=own)))
+    assert asked == PullMessagesResponse()
+    with pytest.raises(httpx.HTTPStatusError, match="401 Unauthorized"):
+        client.PullMessages(PullMessagesRequest(node=Node(node_id=other)))
+
+
+@pytest.mark.nginx
+@pytest.mark.parametrize("unit", ["coopt-superlink", "coopt-superexec", "coopt-supernode@alpha"])
+def test_nothing_of_flowers_listens_to_the_world(site: Site, unit: str) -> None:
+    pid = int((site.hosts.folder / "systemd" / f"{unit}.pid").read_text())
+    service = psutil.Process(pid)
+    family = [service, *service.children(recursive=True)]
+    listening = {
+        connection.laddr.ip
+        for process in family
+        for connection in process.net_connections()
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert listening == (set() if unit == "coopt-superexec" else {"127.0.0.1"})
+
+
+def test_nginx_knows_every_call_of_the_fleet_api() -> None:
+    (names,) = re.findall(r"\^/v1/fleet/\((.*)\)\$", (DOCS / "deployment/nginx.conf").read_text())
+    assert {f"/v1/fleet/{name}" for name in names.split("|")} == FLEET
+
+
+def _start(hosts: Hosts, name: str, *command: str) -> subprocess.Popen[str]:
+    """Start a program, whose output goes to ``name.log``."""
+    log = (hosts.folder / f"{name}.log").open("w")
+    path = f"{hosts.instead['/opt/coopt/bin']}{os.pathsep}{hosts.env['PATH']}"
+    env = hosts.env | {"PATH": path}
+    return subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT, text=True)
+
+
+def _trusting(ca: bytes) -> ssl.SSLContext:
+    return ssl.create_default_context(cadata=ca.decode())
+
+
+def _statuses(site: Site, request: str) -> list[int]:
+    """Send the beginning of a request as it is, end it properly; return every answer's status."""
+    rest = " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/protobuf\r\n"
+    text = f"{request}{rest}Content-Length: 0\r\nConnection: close\r\n\r\n"
+    raw = socket.create_connection(("127.0.0.1", site.public), timeout=30)
+    with _trusting(site.ca).wrap_socket(raw, server_hostname="localhost") as connection:
+        connection.sendall(text.encode())
+        answer = b""
+        while received := connection.recv(65536):
+            answer += received
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+)", answer)]
