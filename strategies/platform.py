@@ -33,6 +33,9 @@ DRAIN_SECONDS = 60.0
 LOOK_SECONDS = 1.0
 """How often the platform looks who is there."""
 
+LEAST_SECRET = 2**40
+"""Smaller seeds are found by trying."""
+
 NOT_SENT = "its message could not be sent: lower optimize.chunk_mb, or look at the SuperLink's log"
 
 
@@ -160,6 +163,11 @@ class OpenDataPlatform(Strategy):
             self._step(grid)
         for warning in self.members.settle():
             self.progress.warn(warning)
+        if self.config.seed < LEAST_SECRET and not self.members.simulated:
+            self.progress.warn(
+                "a participant can guess so small a seed, and with it which samples are audited: "
+                "set seed to a large random number (docs/security.md)"
+            )
 
     def _align(self, grid: Grid, represent: Represent) -> Align:
         """Settle the reference, then everyone's map from features to its targets."""

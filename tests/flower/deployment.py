@@ -92,8 +92,13 @@ class Nth:
 
 
 def patient(**changes: object) -> Config:
-    """Return the tiny configuration with deadlines that tests can wait for."""
-    return tiny(**{"deadline.join": 0.2, "deadline.rejoin": 0.3} | changes)
+    """Return the tiny configuration with deadlines that a deployment in a test keeps."""
+    return tiny(**{"deadline.join": 30, "deadline.rejoin": 30} | changes)
+
+
+def impatient(**changes: object) -> Config:
+    """Return one for tests in which somebody does not come, or not again."""
+    return patient(**{"deadline.join": 0.5, "deadline.rejoin": 0.3} | changes)
 
 
 def undisturbed(out: Path) -> np.ndarray:

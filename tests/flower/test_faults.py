@@ -14,7 +14,16 @@ import coopt_fl
 from coopt_fl.errors import OutputError, ParticipantError
 from coopt_fl.optimized.verify import verify
 from strategies import exchange, platform
-from tests.flower.deployment import DIED, OFFLINE, Deployment, Nth, patient, targets_of, undisturbed
+from tests.flower.deployment import (
+    DIED,
+    OFFLINE,
+    Deployment,
+    Nth,
+    impatient,
+    patient,
+    targets_of,
+    undisturbed,
+)
 from tests.flower.grid import blocks_of, run_platform
 
 NAMES = ("alpha", "beta", "gamma")
@@ -61,7 +70,7 @@ def test_who_comes_back_goes_on(code: int, act: Any, tmp_path: Path) -> None:
 def test_who_is_gone_for_good_is_replaced_if_that_was_allowed(tmp_path: Path) -> None:
     whole = undisturbed(tmp_path / "whole")
     grid = Deployment(fault=Nth("beta", 2, lambda grid: grid.kill("beta"))).start(*NAMES)
-    run_platform(patient(min_participants=2), tmp_path / "cut", grid)
+    run_platform(impatient(min_participants=2), tmp_path / "cut", grid)
     (change,) = changes(tmp_path / "cut")
     assert change["origin"] == "beta"
     assert "went offline" in change["reason"]
@@ -83,10 +92,10 @@ def test_else_the_run_stops_and_a_later_one_completes_it(tmp_path: Path) -> None
     undisturbed(tmp_path / "whole")
     grid = Deployment(fault=Nth("beta", 2, lambda grid: grid.kill("beta"))).start(*NAMES)
     with pytest.raises(ParticipantError, match=r"beta.*Start it again, or set min_participants"):
-        run_platform(patient(), tmp_path / "cut", grid)
+        run_platform(impatient(), tmp_path / "cut", grid)
     before = blocks_of(tmp_path / "cut")
     assert before
-    run_platform(patient(), tmp_path / "cut", Deployment().start(*NAMES))
+    run_platform(impatient(), tmp_path / "cut", Deployment().start(*NAMES))
     after = blocks_of(tmp_path / "cut")
     assert {name: after[name] for name in before} == before
     assert digest(tmp_path / "cut") == digest(tmp_path / "whole")
@@ -95,11 +104,11 @@ def test_else_the_run_stops_and_a_later_one_completes_it(tmp_path: Path) -> None
 def test_a_later_run_may_also_go_on_without_it(tmp_path: Path) -> None:
     grid = Deployment(fault=Nth("beta", 2, lambda grid: grid.kill("beta"))).start(*NAMES)
     with pytest.raises(ParticipantError):
-        run_platform(patient(), tmp_path, grid)
+        run_platform(impatient(), tmp_path, grid)
     without = Deployment().start("alpha", "gamma")
     with pytest.raises(ParticipantError, match="missing: beta"):
-        run_platform(patient(), tmp_path, without)
-    run_platform(patient(min_participants=2), tmp_path, without)
+        run_platform(impatient(), tmp_path, without)
+    run_platform(impatient(min_participants=2), tmp_path, without)
     (change,) = changes(tmp_path)
     assert change["origin"] == "beta"
     targets_of(tmp_path)
@@ -113,7 +122,7 @@ def test_one_that_joins_late_only_takes_over(tmp_path: Path) -> None:
         grid.start("gamma")
 
     grid = Deployment(fault=Nth("beta", 2, begin)).start("alpha", "beta")
-    run_platform(patient(min_participants=2), tmp_path, grid)
+    run_platform(impatient(min_participants=2), tmp_path, grid)
     (change,) = changes(tmp_path)
     assert set(change["owners"]) == {"alpha", "gamma"}
     dataset = coopt_fl.load(tmp_path)
@@ -124,7 +133,7 @@ def test_one_that_joins_late_only_takes_over(tmp_path: Path) -> None:
 
 def test_one_that_joins_late_and_is_not_needed_gets_nothing(tmp_path: Path) -> None:
     grid = Deployment(fault=Nth("beta", 2, lambda grid: grid.start("gamma"))).start("alpha", "beta")
-    run_platform(patient(min_participants=2), tmp_path, grid)
+    run_platform(impatient(min_participants=2), tmp_path, grid)
     assert changes(tmp_path) == []
     assert set(coopt_fl.load(tmp_path).participants.tolist()) == {0, 1}
 
@@ -144,7 +153,7 @@ def test_who_is_lost_before_it_delivered_anything_is_replaced(kind: str, tmp_pat
             return super()._answer(message)
 
     grid = Losing().start(*NAMES)
-    run_platform(patient(min_participants=2), tmp_path / "cut", grid)
+    run_platform(impatient(min_participants=2), tmp_path / "cut", grid)
     (change,) = changes(tmp_path / "cut")
     provenance = verify(tmp_path / "cut" / "dataset")[0]
     assert change["origin"] == lost
@@ -179,7 +188,7 @@ def test_a_chunk_past_its_deadline_is_asked_again(tmp_path: Path) -> None:
 
 def test_who_is_always_past_the_deadline_is_replaced(tmp_path: Path) -> None:
     grid = Deployment(fault=Nth("beta", 2, onwards=True), code=None).start(*NAMES)
-    run_platform(patient(min_participants=2, **{"deadline.reply": 0.3}), tmp_path, grid)
+    run_platform(impatient(min_participants=2, **{"deadline.reply": 0.3}), tmp_path, grid)
     (change,) = changes(tmp_path)
     assert change["origin"] == "beta"
     assert "deadline.reply" in change["reason"]
@@ -241,9 +250,9 @@ def test_a_platform_that_dies_after_a_handover_keeps_to_it(tmp_path: Path) -> No
             return super().push_messages(messages)
 
     with pytest.raises(KeyboardInterrupt):
-        run_platform(patient(min_participants=2), tmp_path, Dying(fault=gone).start(*NAMES))
+        run_platform(impatient(min_participants=2), tmp_path, Dying(fault=gone).start(*NAMES))
     grid = Deployment().start(*NAMES)
-    run_platform(patient(min_participants=2), tmp_path, grid)
+    run_platform(impatient(min_participants=2), tmp_path, grid)
     (change,) = changes(tmp_path)
     dataset = coopt_fl.load(tmp_path)
     assert set(change["blocks"]) <= set(grid.done)
@@ -264,7 +273,7 @@ def test_an_error_of_its_own_does_not_stop_a_deployment(tmp_path: Path) -> None:
                 return Message(protocol.encode_error(DataError("disk gone")), reply_to=message)
             return super()._answer(message)
 
-    run_platform(patient(min_participants=2), tmp_path, Broken().start(*NAMES))
+    run_platform(impatient(min_participants=2), tmp_path, Broken().start(*NAMES))
     (change,) = changes(tmp_path)
     assert change["reason"] == "disk gone"
 
@@ -275,7 +284,7 @@ def test_a_node_must_be_whom_it_is_registered_as(tmp_path: Path) -> None:
     with pytest.raises(
         ParticipantError, match="registered as 'mallory' and says that it is 'beta'"
     ):
-        run_platform(patient(), tmp_path, grid)
+        run_platform(impatient(), tmp_path, grid)
 
 
 def test_a_second_node_of_a_name_gets_nothing_while_the_first_is_there(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from coopt_fl.errors import DataError, ParticipantError
 from coopt_fl.optimized.verify import verify
 from coopt_fl.progress import Silent
 from strategies import exchange, platform
-from tests.flower.deployment import Deployment, patient, targets_of, undisturbed
+from tests.flower.deployment import Deployment, impatient, patient, targets_of, undisturbed
 from tests.flower.grid import run_platform, tiny
 
 NAMES = ("alpha", "beta", "gamma")
@@ -67,7 +67,7 @@ def test_a_part_that_was_changed_is_not_used(tmp_path: Path) -> None:
                 part.write_bytes(b"x" * part.stat().st_size)
             return super().pull_messages(message_ids)
 
-    config = patient(**{"payload.route": str(tmp_path / "remote")})
+    config = impatient(**{"payload.route": str(tmp_path / "remote")})
     with pytest.raises(ParticipantError, match="is not the one that it announced"):
         run_platform(config, tmp_path / "run", Changing().start(*NAMES))
     assert list((tmp_path / "run" / "state").glob("blocks/*")) == []
@@ -92,7 +92,7 @@ def test_a_part_that_is_lost_is_asked_for_again(tmp_path: Path) -> None:
 
 def test_a_store_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "remote").write_text("a file where a folder has to be")
-    config = patient(**{"payload.route": str(tmp_path / "remote")})
+    config = impatient(**{"payload.route": str(tmp_path / "remote")})
     with pytest.raises(Exception, match="remote"):
         run_platform(config, tmp_path / "run", Deployment().start(*NAMES))
 
@@ -130,7 +130,7 @@ def test_shards_published_anew_meanwhile_are_refused(tmp_path: Path) -> None:
             return super().push_messages(messages)
 
     with pytest.raises(DataError, match="are not those that the platform opened"):
-        run_platform(patient(**{"data.shards": url}), tmp_path / "run", Replacing().start(*NAMES))
+        run_platform(impatient(**{"data.shards": url}), tmp_path / "run", Replacing().start(*NAMES))
 
 
 def test_provenance_says_nothing_of_the_ways(tmp_path: Path) -> None:

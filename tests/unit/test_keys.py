@@ -13,7 +13,7 @@ from flwr.cli.supernode.register import try_load_public_key
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supernode.cli.flower_supernode import _try_setup_client_authentication
 
-from coopt_fl import cli, keys
+from coopt_fl import certificates, cli, keys
 from coopt_fl.errors import ConfigError, OutputError
 
 HOSTS = ["platform.example.org", "10.0.0.7", "fd00::7"]
@@ -22,7 +22,7 @@ HOSTS = ["platform.example.org", "10.0.0.7", "fd00::7"]
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with a CA and a certificate for HOSTS."""
-    keys.make_certificate(HOSTS, tmp_path / "tls")
+    certificates.make_certificate(HOSTS, tmp_path / "tls")
     return tmp_path / "tls"
 
 
@@ -46,14 +46,14 @@ def test_no_other_name_is_trusted(folder: Path, host: str) -> None:
 
 
 def test_another_ca_of_the_same_name_is_not_trusted(folder: Path, tmp_path: Path) -> None:
-    keys.make_certificate(HOSTS, tmp_path / "other")
+    certificates.make_certificate(HOSTS, tmp_path / "other")
     with pytest.raises(ssl.SSLCertVerificationError, match="certificate verify failed"):
         _handshake(folder, tmp_path / "other" / "ca.crt", HOSTS[0])
 
 
 def test_the_same_command_renews_the_certificate_and_nothing_else(folder: Path) -> None:
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
-    made = keys.make_certificate(["moved.example.org"], folder)
+    made = certificates.make_certificate(["moved.example.org"], folder)
     changed = {name for name, old in before.items() if (folder / name).read_bytes() != old}
     assert (changed, made["ca_is_new"]) == ({"server.pem"}, False)
     assert {file.name for file in folder.iterdir()} == set(before)
@@ -62,13 +62,13 @@ def test_the_same_command_renews_the_certificate_and_nothing_else(folder: Path) 
 
 def test_a_lost_server_key_is_replaced_by_the_same_ca(folder: Path) -> None:
     (folder / "server.key").unlink()
-    keys.make_certificate(HOSTS, folder)
+    certificates.make_certificate(HOSTS, folder)
     _handshake(folder, folder / "ca.crt", HOSTS[0])
 
 
 def test_only_the_owner_reads_private_keys(tmp_path: Path, open_umask: None) -> None:
-    keys.make_certificate(HOSTS, tmp_path)
-    keys.make_key(tmp_path / "alpha")
+    certificates.make_certificate(HOSTS, tmp_path)
+    keys.make_key_pair(tmp_path / "alpha")
     modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.iterdir()}
     assert {name for name, mode in modes.items() if mode == 0o600} == {
         "ca.key",
@@ -92,17 +92,17 @@ def test_validity_is_what_the_help_says(
 def test_a_certificate_does_not_outlive_its_ca(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keys, "CA_DAYS", 5)
-    keys.make_certificate(HOSTS, tmp_path)
+    monkeypatch.setattr(certificates, "CA_DAYS", 5)
+    certificates.make_certificate(HOSTS, tmp_path)
     assert _days_left(tmp_path / "server.pem") == pytest.approx(5, abs=1)
 
 
 def test_an_expired_ca_issues_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keys, "CA_DAYS", 0)
-    keys.make_certificate(HOSTS, tmp_path)
+    monkeypatch.setattr(certificates, "CA_DAYS", 0)
+    certificates.make_certificate(HOSTS, tmp_path)
     before = (tmp_path / "server.pem").read_bytes()
     with pytest.raises(ConfigError, match="expired"):
-        keys.make_certificate(HOSTS, tmp_path)
+        certificates.make_certificate(HOSTS, tmp_path)
     assert (tmp_path / "server.pem").read_bytes() == before
 
 
@@ -116,14 +116,14 @@ def test_an_expired_ca_issues_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_broken_set_of_files_is_refused(
     folder: Path, tmp_path: Path, file: str, damage: str
 ) -> None:
-    keys.make_certificate(HOSTS, tmp_path / "other")
+    certificates.make_certificate(HOSTS, tmp_path / "other")
     foreign = (tmp_path / "other" / file).read_bytes()
     (folder / file).unlink()
     if damage != "missing":
         (folder / file).write_bytes(b"-----BEGIN" if damage == "garbage" else foreign)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     with pytest.raises(ConfigError, match="restore it"):
-        keys.make_certificate(HOSTS, folder)
+        certificates.make_certificate(HOSTS, folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
@@ -132,12 +132,12 @@ def test_a_broken_set_of_files_is_refused(
 )
 def test_what_is_no_host_is_refused_before_anything_is_made(tmp_path: Path, host: str) -> None:
     with pytest.raises(ConfigError, match="neither a host name nor an IP address"):
-        keys.make_certificate(["good.org", host], tmp_path / "tls")
+        certificates.make_certificate(["good.org", host], tmp_path / "tls")
     assert not (tmp_path / "tls").exists()
 
 
 def test_flower_reads_both_halves_of_a_key_pair(tmp_path: Path) -> None:
-    keys.make_key(tmp_path / "new" / "alpha")
+    keys.make_key_pair(tmp_path / "new" / "alpha")
     arguments = argparse.Namespace(
         auth_supernode_private_key=str(tmp_path / "new" / "alpha"), auth_supernode_public_key=None
     )
@@ -152,15 +152,15 @@ def test_flower_reads_both_halves_of_a_key_pair(tmp_path: Path) -> None:
 def test_a_key_pair_is_never_overwritten(tmp_path: Path, exists: str) -> None:
     (tmp_path / exists).write_text("mine")
     with pytest.raises(ConfigError, match=f"{exists} exists"):
-        keys.make_key(tmp_path / "alpha")
+        keys.make_key_pair(tmp_path / "alpha")
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [(exists, "mine")]
 
 
 def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for make in (
-        lambda: keys.make_key(tmp_path / "file" / "alpha"),
-        lambda: keys.make_certificate(HOSTS, tmp_path / "file"),
+        lambda: keys.make_key_pair(tmp_path / "file" / "alpha"),
+        lambda: certificates.make_certificate(HOSTS, tmp_path / "file"),
     ):
         with pytest.raises(OutputError, match="file"):
             make()

@@ -1,13 +1,18 @@
 """The manifest: written, read back equal, and refused when it cannot be meant."""
 
-from collections.abc import Callable
+import contextlib
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from coopt_fl.errors import VerificationError
 from coopt_fl.optimized.manifest import read_provenance
+from coopt_fl.optimized.verify import verify
 from tests.unit.optimized.make import config, edit, finish
 
 Change = Callable[[dict[str, Any]], Any]
@@ -81,3 +86,39 @@ def test_what_is_no_manifest_is_refused(content: bytes, dataset: Path) -> None:
     (dataset / "provenance.json").write_bytes(content)
     with pytest.raises(VerificationError, match=r"provenance\.json is not a provenance"):
         read_provenance(dataset)
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=5,
+)
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the way to every value in a JSON tree."""
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, inner in items:
+        yield (*path, key)
+        if isinstance(inner, dict | list):
+            yield from places(inner, (*path, key))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_whatever_is_changed_it_is_read_or_refused(data: st.DataObject, dataset: Path) -> None:
+    """Any value, anywhere, replaced by any other; any bytes; any part cut off."""
+    path = dataset / "provenance.json"
+    whole = path.read_bytes()
+    tree = json.loads(whole)
+    way = data.draw(st.sampled_from(sorted(places(tree), key=str)))
+    node = tree
+    for key in way[:-1]:
+        node = node[key]
+    node[way[-1]] = data.draw(values)
+    cut = whole[: data.draw(st.integers(0, len(whole) - 1))]
+    for damaged in (json.dumps(tree).encode(), cut, data.draw(st.binary(max_size=100))):
+        path.write_bytes(damaged)
+        with contextlib.suppress(VerificationError):
+            verify(dataset)
+    path.write_bytes(whole)
