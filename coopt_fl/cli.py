@@ -176,9 +176,9 @@ def certificate(
     Participants need ca.crt, the SuperLink and nginx server.pem and server.key. The CA is valid
     for 10 years, the certificate for 397 days: the same command renews it and keeps the keys.
     """
-    from coopt_fl import keys, show
+    from coopt_fl import certificates, show
 
-    _print(keys.make_certificate(hosts, out), show.certified, as_json)
+    _print(certificates.make_certificate(hosts, out), show.certified, as_json)
 
 
 @app.command()
@@ -193,7 +193,7 @@ def key(
     """
     from coopt_fl import keys, show
 
-    _print(keys.make_key(file), show.key_pair, as_json)
+    _print(keys.make_key_pair(file), show.key_pair, as_json)
 
 
 def main() -> None:

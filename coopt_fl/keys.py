@@ -1,18 +1,9 @@
-"""Certificates and key pairs of a deployment, for hosts that have no openssl and no ssh-keygen.
-
-A key is made once and never overwritten. What expires is the server's certificate: each time that
-it is asked for, the same CA issues a new one for the same key.
-"""
+"""Private keys of a deployment, without openssl and ssh-keygen; none is ever overwritten."""
 
 import os
-import re
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -21,66 +12,14 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_private_key,
 )
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from coopt_fl.errors import ConfigError, OutputError
 from coopt_fl.files import atomic, make_folder
 
 Key = ec.EllipticCurvePrivateKey
 
-CA_DAYS = 3650
-SERVER_DAYS = 397
-"""Days that the two certificates are valid; many clients refuse a server's beyond 398."""
 
-LOOPBACK = ("localhost", "127.0.0.1")
-"""In every server certificate: on the platform's host the SuperLink is reached by these."""
-
-SKEW = timedelta(hours=1)
-"""A certificate is valid from before now, for clocks that are slow."""
-
-LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
-HOST = re.compile(rf"(?!.{{254}}){LABEL}(\.{LABEL})*", re.IGNORECASE)
-
-
-def make_certificate(hosts: list[str], folder: Path) -> dict[str, Any]:
-    """Issue a server certificate for ``hosts`` and the loopback interface.
-
-    Args:
-        hosts: DNS names and IP addresses by which participants reach the platform.
-        folder: gets ``server.pem``; and where they are missing, ``server.key``, ``ca.crt`` and
-            ``ca.key``, by which the next certificate will be signed.
-
-    Returns:
-        The folder, the names, the days on which both certificates expire, and whether the CA is
-        new, that is, unknown to all participants.
-
-    Raises:
-        ConfigError: a host is not a name, or the CA in ``folder`` cannot issue any more.
-        OutputError: ``folder`` cannot be written.
-    """
-    names = [_general_name(host) for host in dict.fromkeys([*hosts, *LOOPBACK])]
-    make_folder(folder)
-    new = not any((folder / file).exists() for file in ("ca.crt", "ca.key"))
-    ca, ca_key = _make_authority(folder) if new else _read_authority(folder)
-    path = folder / "server.key"
-    key = _read_key(path) if path.exists() else _make_key(path)
-    expires = min(_in_days(SERVER_DAYS), ca.not_valid_after_utc)
-    builder = _certificate("coopt-fl", ca.subject, key, ca_key, expires)
-    builder = builder.add_extension(x509.BasicConstraints(False, None), critical=True)
-    builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-    server_only = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
-    builder = builder.add_extension(server_only, critical=False)
-    server = _sign(builder, ca_key, folder / "server.pem")
-    return {
-        "folder": str(folder),
-        "names": [str(name.value) for name in names],
-        "ca_is_new": new,
-        "ca_expires": f"{ca.not_valid_after_utc:%Y-%m-%d}",
-        "server_expires": f"{server.not_valid_after_utc:%Y-%m-%d}",
-    }
-
-
-def make_key(path: Path) -> dict[str, Any]:
+def make_key_pair(path: Path) -> dict[str, Any]:
     """Make the P-384 key pair by which a SuperLink knows a SuperNode, in OpenSSH's format.
 
     Args:
@@ -102,73 +41,21 @@ def make_key(path: Path) -> dict[str, Any]:
     return {"private": str(path), "public": str(public)}
 
 
-def _make_authority(folder: Path) -> tuple[x509.Certificate, Key]:
-    """Make a CA that can sign servers and no further CA."""
-    key = _make_key(folder / "ca.key")
-    subject = _name("coopt-fl CA")
-    builder = _certificate("coopt-fl CA", subject, key, key, _in_days(CA_DAYS))
-    builder = builder.add_extension(x509.BasicConstraints(True, 0), critical=True)
-    builder = builder.add_extension(_signs_certificates(), critical=True)
-    return _sign(builder, key, folder / "ca.crt"), key
-
-
-def _read_authority(folder: Path) -> tuple[x509.Certificate, Key]:
-    """Read the CA in ``folder``."""
-    path = folder / "ca.crt"
-    key = _read_key(folder / "ca.key")
-    try:
-        ca = x509.load_pem_x509_certificate(path.read_bytes())
-    except (OSError, ValueError):
-        raise _unusable(path) from None
-    if ca.public_key() != key.public_key():
-        raise _unusable(path)
-    if ca.not_valid_after_utc < datetime.now(UTC):
-        raise ConfigError(
-            f"the CA in {folder} has expired: make another one with another --out, and give its "
-            "ca.crt to every participant"
-        )
-    return ca, key
-
-
-def _certificate(
-    subject: str, issuer: x509.Name, key: Key, issuer_key: Key, expires: datetime
-) -> x509.CertificateBuilder:
-    """Describe a certificate for ``key``, as far as a CA's and a server's are alike."""
-    own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
-    by = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
-    return (
-        x509.CertificateBuilder()
-        .subject_name(_name(subject))
-        .issuer_name(issuer)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(datetime.now(UTC) - SKEW)
-        .not_valid_after(expires)
-        .add_extension(own, critical=False)
-        .add_extension(by, critical=False)
-    )
-
-
-def _sign(builder: x509.CertificateBuilder, key: Key, path: Path) -> x509.Certificate:
-    certificate = builder.sign(key, hashes.SHA256())
-    with atomic(path) as file:
-        file.write(certificate.public_bytes(Encoding.PEM))
-    return certificate
-
-
-def _make_key(path: Path) -> Key:
+def make_server_key(path: Path) -> Key:
+    """Make the P-256 key of a server or of its CA, in PEM; raise ConfigError if one is there."""
     key = ec.generate_private_key(ec.SECP256R1())
     _write_secret(path, key, PrivateFormat.PKCS8)
     return key
 
 
-def _read_key(path: Path) -> Key:
+def read_server_key(path: Path) -> Key:
+    """Read what :func:`make_server_key` wrote; raise ConfigError if it is anything else."""
     try:
         key = load_pem_private_key(path.read_bytes(), None)
     except (OSError, TypeError, ValueError):
-        raise _unusable(path) from None
+        raise unusable(path) from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise _unusable(path)
+        raise unusable(path)
     return key
 
 
@@ -184,45 +71,12 @@ def _write_secret(path: Path, key: Key, form: PrivateFormat) -> None:
         raise OutputError(f"cannot write {path}: {error.strerror}; give another place") from error
 
 
-def _general_name(host: str) -> x509.GeneralName:
-    """Return ``host`` as it stands in a certificate."""
-    try:
-        return x509.IPAddress(ip_address(host))
-    except ValueError:
-        if not HOST.fullmatch(host):
-            raise ConfigError(
-                f"{host!r} is neither a host name nor an IP address; give it without port and "
-                "https://, such as platform.example.org"
-            ) from None
-        return x509.DNSName(host.lower())
-
-
-def _name(common: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
-
-
-def _in_days(days: int) -> datetime:
-    return datetime.now(UTC) + timedelta(days=days)
-
-
-def _signs_certificates() -> x509.KeyUsage:
-    unused = (
-        "digital_signature",
-        "content_commitment",
-        "key_encipherment",
-        "data_encipherment",
-        "key_agreement",
-        "encipher_only",
-        "decipher_only",
-    )
-    return x509.KeyUsage(key_cert_sign=True, crl_sign=True, **dict.fromkeys(unused, False))
-
-
 def _taken(path: Path) -> ConfigError:
     return ConfigError(f"{path} exists, and a key is never overwritten; give another name")
 
 
-def _unusable(path: Path) -> ConfigError:
+def unusable(path: Path) -> ConfigError:
+    """Return the error for a file that is not what its neighbours need."""
     return ConfigError(
         f"{path} is missing, unreadable, or not the partner of the key beside it; restore it, or "
         "make everything anew with another --out"

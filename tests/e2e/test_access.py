@@ -1,12 +1,9 @@
 """Who gets through docs/deployment/nginx.conf to a SuperLink, and who does not."""
 
-import os
 import re
 import socket
 import ssl
-import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import httpx
 import psutil
@@ -22,10 +19,8 @@ from flwr.supercore.runtime.runtime_http_client import RuntimeHttpClient
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
-from coopt_fl.keys import make_certificate, make_key
-from tests.e2e.conftest import free_port
-from tests.e2e.hosts import DOCS, Hosts, settle
-from tests.e2e.nginx import find_nginx
+from tests.e2e.hosts import DOCS
+from tests.e2e.site import ECHO, PYPROJECT, REFUSED, Site, opened
 
 pytestmark = pytest.mark.e2e
 
@@ -59,132 +54,11 @@ TRICKS = [
 """Request targets by which a proxy and what is behind it have been known to disagree."""
 
 
-REFUSED = {
-    "an unregistered key": "[code: 2004] Failed to activate SuperNode",
-    "no key": "[code: 2001] SuperNode authentication is enabled",
-    "a wrong CA": "CERTIFICATE_VERIFY_FAILED",
-    "the system's CAs": "CERTIFICATE_VERIFY_FAILED",
-    "plain text": "400 Bad Request",
-    "plain text with a key": "Exit Code: 303",
-}
-"""SuperNodes that must be refused, and what each says before it ends with exit code 1."""
-
-ECHO = """
-import time
-from pathlib import Path
-
-import numpy as np
-from flwr.app import Array, ArrayRecord, Message, RecordDict
-from flwr.clientapp import ClientApp
-from flwr.serverapp import ServerApp
-
-client = ClientApp()
-server = ServerApp()
-
-
-def pack(values):
-    return RecordDict({"arrays": ArrayRecord({"values": Array(values)})})
-
-
-@client.query()
-def add_one(message, context):
-    return Message(pack(message.content["arrays"]["values"].numpy() + 1), reply_to=message)
-
-
-@server.main()
-def main(grid, context):
-    while not (nodes := list(grid.get_node_ids())):
-        time.sleep(1)
-    values = np.arange(5_000_000, dtype=np.float32)
-    question = Message(pack(values), dst_node_id=nodes[0], message_type="query")
-    (reply,) = grid.send_and_receive([question])
-    right = np.array_equal(reply.content["arrays"]["values"].numpy(), values + 1)
-    Path(context.run_config["out"]).write_text(f"{len(nodes)} node, right: {right}")
-"""
-"""An app that sends 20 MB to a SuperNode and gets 20 MB back, in pieces of 5 MiB."""
-
-PYPROJECT = """
-[project]
-name = "echo"
-version = "1.0.0"
-license = "Apache-2.0"
-[tool.flwr.app]
-publisher = "tests"
-[tool.flwr.app.components]
-serverapp = "echo:server"
-clientapp = "echo:client"
-[tool.flwr.app.config]
-out = ""
-"""
-
-
-@dataclass(frozen=True)
-class Site:
-    """The runbook's platform and participant alpha, nginx between them, and who else calls."""
-
-    hosts: Hosts
-    public: int
-    callers: dict[str, subprocess.Popen[str]]
-
-    @property
-    def ca(self) -> bytes:
-        return (self.hosts.folder / "etc" / "ca.crt").read_bytes()
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.public}"
-
-    @property
-    def passed(self) -> set[str]:
-        """The paths that nginx has passed on: it names callers, and the SuperLink their port 0.
-
-        Those that the SuperLink answers without success, and all of the Control API; it does not
-        log the others, which are frequent.
-        """
-        log = self.hosts.log("coopt-superlink")
-        return set(re.findall(r'127\.0\.0\.1:0 - "\S+ (\S+) ', log))
-
-
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A SuperLink behind nginx by the runbook, with one SuperNode, and those to be refused."""
-    folder, public = tmp_path_factory.mktemp("site"), free_port()
-    hosts = settle(folder, {}, public)
-    alpha, nginx = hosts.of("alpha"), find_nginx()
-    assert nginx
-    started: list[subprocess.Popen[str]] = []
-    try:
-        hosts.section(1)
-        hosts.section(2)
-        conf = str(folder / "deployment" / "nginx.conf")
-        options = ("-p", str(folder), "-e", str(folder / "nginx" / "start.log"))
-        started.append(_start(hosts, "nginx", nginx, "-c", conf, *options, "-g", "daemon off;"))
-        callers = _callers(hosts, public)
-        started += callers.values()
-        for section in (4, 5, 6):
-            alpha.section(section)
-        yield Site(hosts, public, callers)
-    finally:
-        for process in started:
-            process.kill()
-        hosts.kill()
-
-
-def _callers(hosts: Hosts, public: int) -> dict[str, subprocess.Popen[str]]:
-    """Start the SuperNodes that must be refused, all at once."""
-    folder = hosts.folder
-    make_key(folder / "stranger")
-    make_certificate(["platform.example.org"], folder / "other")
-    key = ("--auth-supernode-private-key", str(folder / "stranger"))
-    ours = ("--root-certificates", str(folder / "etc" / "ca.crt"))
-    theirs = ("--root-certificates", str(folder / "other" / "ca.crt"))
-    options = ((*ours, *key), ours, (*theirs, *key), key, ("--insecure",), ("--insecure", *key))
-    program = f"{hosts.instead['/opt/coopt/bin']}/flower-supernode"
-    command = (program, "--superlink", f"127.0.0.1:{public}", "--port")
-    return {
-        name: _start(hosts, name, *command, str(free_port()), *own)
-        for name, own in zip(REFUSED, options, strict=True)
-    }
+    """One site for all tests here."""
+    with opened(tmp_path_factory.mktemp("site")) as site:
+        yield site
 
 
 @pytest.mark.nginx
@@ -304,14 +178,6 @@ def test_nothing_of_flowers_listens_to_the_world(site: Site, unit: str) -> None:
 def test_nginx_knows_every_call_of_the_fleet_api() -> None:
     (names,) = re.findall(r"\^/v1/fleet/\((.*)\)\$", (DOCS / "deployment/nginx.conf").read_text())
     assert {f"/v1/fleet/{name}" for name in names.split("|")} == FLEET
-
-
-def _start(hosts: Hosts, name: str, *command: str) -> subprocess.Popen[str]:
-    """Start a program, whose output goes to ``name.log``."""
-    log = (hosts.folder / f"{name}.log").open("w")
-    path = f"{hosts.instead['/opt/coopt/bin']}{os.pathsep}{hosts.env['PATH']}"
-    env = hosts.env | {"PATH": path}
-    return subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT, text=True)
 
 
 def _trusting(ca: bytes) -> ssl.SSLContext:
