@@ -73,13 +73,11 @@ class Agreement:
 
 
 def agreement(one: View, other: View) -> Agreement:
-    """Return what is usual for two participants; it is the same in either order."""
-    rows = len(one.shared)
-    same = _cosines(one.shared, other.shared)
-    shifts = {max(rows * part // 4, 1) for part in (1, 2, 3)}
-    different = np.concatenate(
-        [_cosines(one.shared, np.roll(other.shared, shift, axis=0)) for shift in sorted(shifts)]
-    )
+    """Return what is usual for two participants, from at least 4 samples of S."""
+    ours, theirs, rows = one.shared, other.shared, len(one.shared)
+    same = _cosines(ours, theirs)
+    shifts = (rows // 4, rows // 2, 3 * rows // 4)
+    different = np.concatenate([_cosines(ours[:-shift], theirs[shift:]) for shift in shifts])
     threshold = float(same.mean() + different.mean()) / 2
     usual = _upper_limit(int((same < threshold).sum()), rows)
     return Agreement(threshold, max(usual, _LEAST_FAR), float((different < threshold).mean()))

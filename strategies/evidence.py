@@ -4,6 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from itertools import combinations
 
 from strategies.agreement import Agreement, View, agreement
 from strategies.audit import Expected, Targets
@@ -148,31 +149,34 @@ class _Trial:
         """Return the evidence of ``partners`` against a participant, if it is enough."""
         said = {block: self.witnesses(name, block, partners) for block in self.tallies[name]}
         odds = {block: _without_half(found.values()) for block, found in said.items()}
-        enough = [block for block, value in odds.items() if value >= self.limit]
+        enough = [block for block in said if odds[block] >= self.limit]
         if not enough:
             return None
-        blocks = sorted(block for block in enough if block is not None)
+        worst = max(enough, key=lambda block: (block is None, odds[block]))
+        where = "" if worst is None else f" that were asked for with block {worst}"
         return Evidence(
-            sentence=_sentence(
-                name, [said[part] for part in ([None] if None in enough else blocks)]
-            ),
-            odds=max(odds[block] for block in enough),
+            sentence=_sentence(name, said[worst]) + where,
+            odds=odds[worst],
             limit=self.limit,
-            blocks=blocks,
+            blocks=sorted(block for block in enough if block is not None),
             witnesses=said[None],
         )
 
     def disagreements(self, names: Set[str]) -> list[str]:
-        """Return a sentence on each participant that another contradicts, in all blocks or one."""
+        """Return a sentence on each two who contradict each other, in all blocks or in one."""
         said = []
-        for name in sorted(names):
-            for partner in sorted(names & self.tallies[name][None].keys()):
-                found = [self.witnesses(name, block, {partner}) for block in self.tallies[name]]
-                enough = [
-                    one for one in found if partner in one and one[partner].odds >= self.limit
-                ]
-                if enough:
-                    said.append(f"{_sentence(name, enough[:1])}, and nobody can tell who is right")
+        for one, other in combinations(sorted(names), 2):
+            parts = [
+                witnesses
+                for name, partner in ((one, other), (other, one))
+                for block in self.tallies[name]
+                for witnesses in self.witnesses(name, block, {partner}).values()
+                if witnesses.odds >= self.limit
+            ]
+            if parts:
+                said.append(
+                    f"{_sentence(one, {other: parts[0]})}, and nobody can tell who is right"
+                )
         return said
 
 
@@ -182,14 +186,13 @@ def _without_half(witnesses: Iterable[Witness]) -> float:
     return sum(odds[: len(odds) - len(odds) // 2]) if len(odds) > 1 else -math.inf
 
 
-def _sentence(name: str, parts: Sequence[Mapping[str, Witness]]) -> str:
-    """Say in words what witnesses, of all blocks or of some, say about a participant."""
-    found = [(partner, one) for part in parts for partner, one in part.items()]
-    partners = sorted({partner for partner, one in found if one.odds > 0})
+def _sentence(name: str, witnesses: Mapping[str, Witness]) -> str:
+    """Say in words what witnesses say about a participant."""
+    partners = sorted(partner for partner, one in witnesses.items() if one.odds > 0)
     others = f" and {len(partners) - 3} others" if len(partners) > 3 else ""
-    far, samples = sum(one.far for _, one in found), sum(one.samples for _, one in found)
-    usual = max(one.usual for _, one in found)
+    far = sum(one.far for one in witnesses.values())
+    samples = sum(one.samples for one in witnesses.values())
     return (
-        f"{name} disagrees with {', '.join(partners[:3])}{others} on {far} of {samples} audited samples, "
-        f"where at most {usual:.0%} is usual"
+        f"{name} disagrees with {', '.join(partners[:3])}{others} on {far} of {samples} samples, "
+        f"where at most {max(one.usual for one in witnesses.values()):.0%} is usual"
     )

@@ -22,6 +22,10 @@ class Handover:
         self.config, self.records, self.members = config, records, members
         self.progress = progress
 
+    def possible(self, name: str) -> bool:
+        """Whether enough others are here to go on without ``name``."""
+        return len(self._heirs(name)) >= self.members.fewest()
+
     def give_up(self, name: str, reason: CooptError) -> None:
         """Have others do what ``name`` has left, if enough are here.
 
@@ -29,7 +33,7 @@ class Handover:
             CooptError: the ``reason``, if too few are here.
         """
         heirs = self._heirs(name)
-        if len(heirs) < self.members.fewest():
+        if not self.possible(name):
             raise type(reason)(
                 f"participant {name}: {reason}. Start it again, or set min_participants to "
                 f"{max(len(heirs), 1)} or less to have others take over its blocks"

@@ -250,7 +250,8 @@ class OpenDataPlatform(Strategy):
         rows = self._receive(grid)
         for name in self._unfinished():
             reason = self.members.overdue(name)
-            if reason is not None:
+            describing = any(job.phase is self.members for job in self.exchange.under_way())
+            if reason is not None and (self.handover.possible(name) or not describing):
                 self.handover.give_up(name, reason)
         self.exchange.rest()
         return rows

@@ -22,7 +22,7 @@ from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 from tests.e2e.hosts import DOCS
 from tests.e2e.site import ECHO, PYPROJECT, REFUSED, Site, opened
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.network, pytest.mark.xdist_group("access")]
 
 PATHS = [path for _, path in PROTOBUF_REQUEST_TYPES]
 FLEET = {path for path in PATHS if path.startswith("/v1/fleet/")}

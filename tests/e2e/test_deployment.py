@@ -11,7 +11,7 @@ import coopt_fl
 from tests.e2e.conftest import TINY, Shell, free_port
 from tests.e2e.hosts import Hosts, settle
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.network]
 
 PRIORS = {"alpha": "trivial:24", "beta": "trivial:32"}
 """Every participant says in its --node-config which prior it has; the configuration does not."""

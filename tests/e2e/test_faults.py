@@ -1,33 +1,34 @@
 """A deployment in which processes are killed: it ends with the dataset of an undisturbed run."""
 
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 
 import coopt_fl
+from coopt_fl.config import from_tree
 from coopt_fl.optimized.reader import OptimizedDataset
 from coopt_fl.optimized.verify import verify
-from tests.e2e.conftest import TINY, Shell, free_port, times
+from tests.e2e.conftest import TINY, Shell, kill_session, times
 from tests.e2e.network import Network
+from tests.flower.conftest import identity as identity
+from tests.flower.grid import run_platform
 
-pytestmark = [pytest.mark.e2e, pytest.mark.faults]
+pytestmark = [pytest.mark.e2e, pytest.mark.network]
 
 FEW = "optimize.chunk_mb=0.02 data.limit=1800 deadline.rejoin=10"
 """Chunks of 30 blocks of 20: each participant is asked for targets once or twice."""
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> OptimizedDataset:
-    """The dataset of the same run without faults, simulated."""
-    folder = tmp_path_factory.mktemp("whole")
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
-    shell = Shell(folder, free_port())
-    shell.summary("run", str(folder / "tiny.yaml"), *FEW.split(), "--out", str(folder / "run"))
-    return coopt_fl.load(folder / "run")
+@pytest.fixture
+def whole(tmp_path: Path, identity: None) -> OptimizedDataset:
+    """The dataset of the same run without faults, made in this process."""
+    out = tmp_path / "whole"
+    run_platform(from_tree(deepcopy(TINY), FEW.split(), "tiny"), out)
+    return coopt_fl.load(out)
 
 
 @pytest.fixture
@@ -100,13 +101,9 @@ def test_the_superlink_killed_and_started_again(network: Network, whole: Any) ->
     """The platform ends with it; SuperNodes connect again, and the next run completes it."""
     first = network.submit()
     network.until_aligned()
-    link = Path(network.shell.folder)
     network.platform()
-    from tests.e2e.conftest import kill_session
-
     kill_session(network.link.pid)
     first.wait(120)
-    assert link.exists()
     network.link = network.start_link()
     network.finish(network.submit("deadline.join=300"))
     same(network, whole)
