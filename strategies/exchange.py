@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from strategies.phases import Phase
 
 POLL_SECONDS = 0.1
+"""Between two looks for replies in a simulation."""
+
+REMOTE_POLL_SECONDS = 1.0
+"""Between two looks in a deployment, where each is a call and no reply takes less than seconds."""
+
 AGAIN = "what was delivered is kept: run the same command again to continue"
 LOST = {
     ErrorCode.MESSAGE_UNAVAILABLE: "it did not answer in time",
@@ -116,13 +121,13 @@ class Exchange:
             f"lower optimize.chunk_mb; {AGAIN}"
         )
 
-    def rest(self, seconds: float = POLL_SECONDS) -> None:
+    def rest(self, simulated: bool) -> None:
         """Wait a little for the next answers.
 
         Raises:
             KeyboardInterrupt: the run was asked to stop.
         """
-        if self._stopped.wait(seconds):
+        if self._stopped.wait(POLL_SECONDS if simulated else REMOTE_POLL_SECONDS):
             raise KeyboardInterrupt
 
     def hurry(self, seconds: float) -> None:

@@ -253,7 +253,7 @@ class OpenDataPlatform(Strategy):
             describing = any(job.phase is self.members for job in self.exchange.under_way())
             if reason is not None and (self.handover.possible(name) or not describing):
                 self.handover.give_up(name, reason)
-        self.exchange.rest()
+        self.exchange.rest(self.members.simulated)
         return rows
 
     def _send(self, grid: Grid) -> None:
@@ -286,7 +286,7 @@ class OpenDataPlatform(Strategy):
                 with suppress(CooptError):
                     self._accept([reply])
             self.exchange.overdue()
-            self.exchange.rest()
+            self.exchange.rest(self.members.simulated)
 
     def _requests(self, kind: str) -> list[Message]:
         """Return the next request of that kind ("query", "train") to each idle node.

@@ -33,6 +33,7 @@ NAMES = ("alpha", "beta", "gamma")
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "LOOK_SECONDS", 0.0)
     monkeypatch.setattr(exchange, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(exchange, "REMOTE_POLL_SECONDS", 0.01)
 
 
 def digest(out: Path) -> str:

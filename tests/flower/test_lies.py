@@ -30,6 +30,7 @@ Lie = Callable[["Lying", protocol.Optimize, Payload], Payload]
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "LOOK_SECONDS", 0.0)
     monkeypatch.setattr(exchange, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(exchange, "REMOTE_POLL_SECONDS", 0.01)
 
 
 @dataclass
