@@ -24,6 +24,7 @@ BENCHMARKS = {
     "startup": startup.measure,
     "scale-simulation": scale.simulation,
     "scale-deployment": scale.deployment,
+    "scale-out-of-band": scale.deployment_out_of_band,
 }
 
 

@@ -44,8 +44,18 @@ def simulation() -> dict[str, Any]:
 
 def deployment() -> dict[str, Any]:
     """Measure a SuperLink, three SuperNodes and a run, all on this host."""
+    return _deployed("flower")
+
+
+def deployment_out_of_band() -> dict[str, Any]:
+    """Measure the same with payloads that go through a folder."""
+    return _deployed("folder")
+
+
+def _deployed(route: str) -> dict[str, Any]:
     with _shell() as (shell, config):
-        network = Network(shell, config, "")
+        folder = shell.folder / "payloads"
+        network = Network(shell, config, f"payload.route={folder}" if route == "folder" else "")
         network.join(*NAMES)
         run = network.submit()
         watched = {

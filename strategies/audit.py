@@ -19,8 +19,10 @@ FEWEST_ROWS = 20
 TOLERANCE = {"float32": 0.1, "float16": 0.2, "bfloat16": 0.75}
 """How far arithmetic may move a target, as a share of their spread (docs/decisions.md)."""
 
+PREDICTS = 0.1
+"""R2 from which on held-out targets are as wide as those of other samples."""
+
 _ROUNDING = 2.0**-10  # float16 keeps 11 bits
-_PREDICTS = 0.1  # R2 from which on held-out targets are as wide as those of other samples
 _SURE = 5.0  # standard deviations, for there are thousands of blocks
 _FEW_VALUES = 0.25  # of the rows are distinct; of the dimensions that held-out targets fill
 
@@ -87,7 +89,7 @@ def odd_spread(targets: Targets, expected: Expected) -> str | None:
     known = _distances(expected.heldout)
     wide = narrow = float(np.median(known))
     slack = 0.15 + 1.5 / math.sqrt(shared) + _SURE * _relative_error(known, rows)
-    if predicts := expected.r2 > _PREDICTS:
+    if predicts := expected.r2 > PREDICTS:
         if reason := _few_values(targets, expected.heldout):
             return reason
     else:

@@ -141,7 +141,8 @@ class Membership:
     def complete(self) -> bool:
         """Whether waiting longer is of no use: all are there, or (simulated) all have spoken."""
         here = {*self.nodes, *self.records.rejected}
-        if here >= set(self.roster) or len(self._refused) >= len(self.roster):
+        nobody = not self.nodes and len(self._refused) >= len(self.roster)
+        if here >= set(self.roster) or nobody:
             return True
         return 0 < self._partitions <= len(self.nodes) + len(self._refused)
 
