@@ -76,8 +76,13 @@ def agreement(one: View, other: View) -> Agreement:
     """Return what is usual for two participants, from at least 4 samples of S."""
     ours, theirs, rows = one.shared, other.shared, len(one.shared)
     same = _cosines(ours, theirs)
-    shifts = (rows // 4, rows // 2, 3 * rows // 4)
-    different = np.concatenate([_cosines(ours[:-shift], theirs[shift:]) for shift in shifts])
+    different = np.concatenate(
+        [
+            _cosines(left[:-shift], right[shift:])
+            for left, right in ((ours, theirs), (theirs, ours))
+            for shift in (rows // 4, rows // 2)
+        ]
+    )
     threshold = float(same.mean() + different.mean()) / 2
     usual = _upper_limit(int((same < threshold).sum()), rows)
     return Agreement(threshold, max(usual, _LEAST_FAR), float((different < threshold).mean()))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import r2_score as sklearn_r2
 
 from coopt_fl.errors import ConfigError, PriorError
-from coopt_fl.targets import Alignment, fit_alignment
+from coopt_fl.targets import Alignment, fit_alignment, heldout_targets
 from coopt_fl.targets.alignment import folds, r2_score
 from coopt_fl.targets.solvers import SOLVERS
 
@@ -89,6 +89,44 @@ def test_r2_is_the_cross_validated_one() -> None:
         predicted[fold] = LinearRegression().fit(x[kept], y[kept]).predict(x[fold])
     expected = 1 - ((y - predicted) ** 2).sum() / ((y - y.mean(axis=0)) ** 2).sum()
     assert fit_alignment(x, y, "lstsq", seed=7).r2_heldout == pytest.approx(expected, abs=1e-9)
+
+
+@quiet
+def test_heldout_targets_are_those_of_maps_fitted_without_the_row() -> None:
+    """Recomputed with scikit-learn's model on the same folds, shifted to a common mean."""
+    from sklearn.linear_model import LinearRegression
+
+    x, _, y = planted(60, 5, 4)
+    y = y + np.random.default_rng(1).standard_normal(y.shape)
+    deviations, means = np.empty_like(y), np.empty_like(y)
+    for fold in folds(60, 7):
+        kept = np.setdiff1d(np.arange(60), fold)
+        model = LinearRegression().fit(x[kept], y[kept])
+        means[fold] = y[kept].mean(axis=0)
+        deviations[fold] = model.predict(x[fold]) - means[fold]
+    found = heldout_targets(x, y, "lstsq", seed=7)
+    np.testing.assert_allclose(found, deviations + means.mean(axis=0), atol=1e-5)
+
+
+@quiet
+def test_heldout_targets_are_as_wide_as_those_of_other_samples() -> None:
+    """With S below m, ridge nearly reproduces the targets of S, which are much wider."""
+    x, _, y = planted(4040, 120, 3)
+    found = fit_alignment(x[:40], y[:40], "ridge")
+    others = x[40:] @ found.weight
+    heldout = heldout_targets(x[:40], y[:40], "ridge")
+    assert heldout.dtype == np.float32
+    assert heldout.std() == pytest.approx(others.std(), rel=0.25)
+    assert (x[:40] @ found.weight).std() > 1.5 * others.std()
+
+
+def test_heldout_targets_of_no_alignment_are_its_own() -> None:
+    x, _, y = planted(400, 6, 4)
+    heldout, found = heldout_targets(x, y, "none", 3), fit_alignment(x, y, "none", 3)
+    exact = x @ found.weight
+    np.testing.assert_allclose(heldout, exact, atol=0.1 * exact.std())
+    with pytest.raises(PriorError, match=r"400 samples.*targets of 9"):
+        heldout_targets(x, y[:9])
 
 
 @pytest.mark.parametrize(("rows", "count"), [(4, 4), (5, 5), (6, 5), (103, 5)])
