@@ -8,6 +8,7 @@ Messages hold all that is needed to act on them, for participants keep no state.
 import io
 import json
 import typing
+import zipfile
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
@@ -229,6 +230,11 @@ def unpack(data: bytes) -> Payload:
         ParticipantError: they are not one.
     """
     try:
+        members = zipfile.ZipFile(io.BytesIO(data)).infolist()
+        if any(one.compress_type != zipfile.ZIP_STORED for one in members):
+            raise ValueError("it is compressed, and may have any size")
+        if sum(one.file_size for one in members) > len(data):
+            raise ValueError("it says that it is larger than it is")
         with np.load(io.BytesIO(data), allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         plain = json.loads(arrays.pop("plain").item())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from flwr.app import Message, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
+from flwr.superlink.grid import InMemoryGrid
 
 from coopt_fl.errors import ParticipantError
 
@@ -60,9 +61,10 @@ class Exchange:
         """Return what is not answered yet."""
         return [*self._jobs.values(), *self._prepared.values()]
 
-    def busy(self, node: int) -> bool:
-        """Whether a message to ``node`` is under way."""
-        return any(job.node == node for job in self.under_way())
+    def busy(self) -> set[int | str]:
+        """Return the nodes and the participants to which a message is under way."""
+        jobs = self.under_way()
+        return {job.node for job in jobs} | {job.participant for job in jobs}
 
     def cost(self) -> int:
         """Return the bytes under way."""
@@ -73,20 +75,19 @@ class Exchange:
         self._prepared[job.node] = job
 
     def send(self, grid: Grid, messages: Sequence[Message]) -> list[Job]:
-        """Send prepared messages, a list because a generator fails in deployments.
+        """Send prepared messages, one by one, for Flower refuses all of a list for one too large.
 
         Returns:
             The jobs whose messages the grid refused.
         """
-        if not messages:
-            return []
-        deadline = time.monotonic() + self._reply_seconds
-        jobs = [self._prepared.pop(message.metadata.dst_node_id) for message in messages]
-        sent = [*grid.push_messages(messages), *[None] * len(jobs)]
-        for job, message_id in zip(jobs, sent, strict=False):
-            if message_id:
-                self._jobs[str(message_id)] = replace(job, deadline=deadline)
-        return [job for job, message_id in zip(jobs, sent, strict=False) if not message_id]
+        refused = []
+        for message in messages:
+            job = self._prepared.pop(message.metadata.dst_node_id)
+            sent = [str(one) for one in grid.push_messages([message]) if one]
+            deadline = time.monotonic() + self._reply_seconds
+            self._jobs |= {one: replace(job, deadline=deadline) for one in sent}
+            refused += [] if sent else [job]
+        return refused
 
     def replies(self, grid: Grid) -> Iterator[tuple[Message, Job]]:
         """Yield each reply that has come, with its job; whoever accepts it takes the job.
@@ -131,11 +132,17 @@ class Exchange:
             raise KeyboardInterrupt
 
     def hurry(self, seconds: float) -> None:
-        """Give all that is under way at most ``seconds`` from now."""
+        """Give all that is under way at most ``seconds`` from now; send nothing more."""
+        self._prepared.clear()
         latest = time.monotonic() + seconds
         self._jobs = {
             key: replace(job, deadline=min(job.deadline, latest)) for key, job in self._jobs.items()
         }
+
+
+def is_simulated(grid: Grid) -> bool:
+    """Whether the nodes of ``grid`` are this host's own: no participant is believed about that."""
+    return isinstance(grid, InMemoryGrid)
 
 
 def content_of(reply: Message) -> RecordDict:

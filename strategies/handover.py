@@ -5,6 +5,7 @@ from typing import Any
 from coopt_fl.errors import CooptError, ParticipantError
 from coopt_fl.optimized.plan import Change
 from coopt_fl.progress import Silent
+from coopt_fl.protocol import MOST_WORDS
 from coopt_fl.schema import Config
 from strategies.assignment import hand_over
 from strategies.exchange import AGAIN
@@ -52,7 +53,7 @@ class Handover:
             raise type(reason)(
                 f"participant {name}: {reason}; nobody else is here to take over; {AGAIN}"
             )
-        self.records.reject(name, str(reason), evidence)
+        self.records.reject(name, str(reason)[:MOST_WORDS], evidence)
         self.members.reject(name, reason)
         self._free(name)
 

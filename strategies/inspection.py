@@ -1,12 +1,14 @@
 """What becomes of a unit: looked at, then its block stored, and apart what is for the audit."""
 
+from collections import Counter
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from coopt_fl.errors import ParticipantError
+from coopt_fl.errors import OutputError, ParticipantError
 from coopt_fl.optimized.block import Block
 from coopt_fl.privacy import Guard
 from coopt_fl.protocol import HalfArray, IntArray
@@ -19,6 +21,9 @@ from strategies.evidence import Comparison, Judgement, judge
 from strategies.exchange import AGAIN
 from strategies.records import Features, Records
 
+FEWEST_SKIPPED = 5
+"""Samples that only one cannot read, from which on that is no accident."""
+
 PROJECTION = "projection:"
 """How the solver of a map begins that was not fitted on the shared set."""
 
@@ -29,6 +34,7 @@ class Inspection:
     def __init__(self, config: Config, records: Records) -> None:
         self.config, self.records = config, records
         self._expected: dict[str, Expected] = {}
+        self._shared: dict[str, tuple[IntArray, Features]] = {}
 
     @cached_property
     def _audited(self) -> IntArray:
@@ -54,7 +60,7 @@ class Inspection:
         """Store the block of ``unit``, last, and the rows that can be compared."""
         block = self.records.plan.blocks[index]
         mine = np.isin(unit.ids, block)
-        compared = ~mine | np.isin(unit.ids, self._audited)
+        compared = ~mine | _among(unit.ids, self._audited)
         self.records.state.save_arrays(
             _audit_name(index), ids=unit.ids[compared], targets=unit.targets[compared]
         )
@@ -110,15 +116,42 @@ class Inspection:
 
     def _contradiction(self, name: str, unit: Block) -> str | None:
         """Compare the targets of shared samples with the features that came of them before."""
-        ids, features = self.records.features([name])
-        alignment = self.records.alignment(name)
-        known = np.isin(unit.ids, ids)
-        if alignment is None or not known.any():
+        if name not in self._shared:
+            ids, features = self.records.features([name])
+            alignment = self.records.alignment(name)
+            assert alignment is not None  # or it would not have been asked
+            wanted = alignment.apply(torch.from_numpy(features[name])).numpy()
+            self._shared[name] = ids, wanted
+        ids, wanted = self._shared[name]
+        if _among(unit.skipped, ids).any():
+            return "it skips shared samples of which it had features"
+        known = _among(unit.ids, ids)
+        if not known.any():
             return None
-        rows = np.searchsorted(ids, unit.ids[known])
-        wanted = alignment.apply(torch.from_numpy(features[name][rows])).numpy()
-        problem = inconsistent(unit.targets[known], wanted, spread(self.expected(name).fitted))
+        problem = inconsistent(
+            unit.targets[known],
+            wanted[np.searchsorted(ids, unit.ids[known])],
+            spread(self.expected(name).fitted),
+            self.config.runtime.precision,
+        )
         return problem and f"of the shared samples, {problem}"
+
+    def idlers(self) -> dict[str, str]:
+        """Return who skips samples that others can read, and how many, in words."""
+        plan, homes = self.records.plan, self._homes()
+        skipped, asked = Counter[str](), Counter[str]()
+        stored = [self._stored(index) for index in range(len(plan.blocks))]
+        for unit, auditor in enumerate(plan.owners):
+            for id in plan.audit_ids(unit).tolist():
+                owner = plan.contributors[plan.owners[homes[id]]]
+                if plan.owners[homes[id]] != auditor and _row(stored[unit], id) is not None:
+                    asked[owner] += 1
+                    skipped[owner] += _row(stored[homes[id]], id) is None
+        return {
+            name: f"it skips {count} of {asked[name]} audited samples that others can read"
+            for name, count in skipped.items()
+            if count >= FEWEST_SKIPPED and count > asked[name] / 4
+        }
 
     def _comparisons(self) -> list[Comparison]:
         """Return the answers of owners and auditors to the same ids, by block and auditor."""
@@ -146,14 +179,24 @@ class Inspection:
         ]
 
     def _stored(self, index: int) -> tuple[IntArray, HalfArray]:
-        arrays = self.records.state.arrays(_audit_name(index)) or {}
+        arrays = self.records.state.arrays(_audit_name(index))
+        if arrays is None:
+            raise OutputError(f"the audit rows of block {index} are missing; give another --out")
         return arrays["ids"], arrays["targets"]
 
     def _homes(self) -> dict[int, int]:
         """Return the block in which each audited id stands."""
         blocks = self.records.plan.blocks
-        inside = (ids[np.isin(ids, self._audited)].tolist() for ids in blocks)
+        inside = (ids[_among(ids, self._audited)].tolist() for ids in blocks)
         return {id: index for index, ids in enumerate(inside) for id in ids}
+
+
+def _among(ids: IntArray, known: IntArray) -> NDArray[np.bool_]:
+    """Return which of ``ids`` are in ``known``, which ascends and may be far longer."""
+    if not len(known):
+        return np.zeros(len(ids), bool)
+    found: NDArray[np.bool_] = known[np.searchsorted(known, ids).clip(max=len(known) - 1)] == ids
+    return found
 
 
 def _row(stored: tuple[IntArray, HalfArray], id: int) -> HalfArray | None:

@@ -6,6 +6,7 @@ first is lost.
 """
 
 import math
+import re
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -18,6 +19,11 @@ from coopt_fl.data import Source
 from coopt_fl.errors import ConfigError, CooptError, DataError, ParticipantError
 from coopt_fl.schema import Config
 from strategies.records import Records
+
+MOST_LETTERS, MOST_WIDTH, MOST_SPEED = 2000, 65_536, 1e7
+"""Of what a participant says of itself: letters, numbers in a feature, samples/s."""
+
+SHA256 = re.compile("[0-9a-f]{64}")
 
 STRIKES = 3
 """Requests in a row that may come to nothing before others take over."""
@@ -35,6 +41,7 @@ class Membership:
     """The describe phase: asks nodes who they are and keeps those that belong.
 
     Attributes:
+        simulated: whether the participants are processes of this host's simulation.
         nodes: node id of each participant that is here, in the order of the roster.
         absences: participants that were here.
     """
@@ -45,28 +52,25 @@ class Membership:
         self, task: protocol.Task, config: Config, source: Source, records: Records
     ) -> None:
         self.task, self.config, self.source, self.records = task, config, source, records
+        self.simulated = False
         self.roster = [participant.name for participant in config.participants]
         self.nodes: dict[str, int] = {}
         self.absences: dict[str, Absence] = {}
         self._there: dict[int, str] = {}
-        self._spares: dict[str, int] = {}
+        self._spares: dict[int, str] = {}
         self._refused: dict[int, CooptError] = {}
         self._strikes: Counter[str] = Counter()
         self._partitions = 0
 
-    @property
-    def simulated(self) -> bool:
-        """Whether the participants are processes of this host's simulation."""
-        return self._partitions > 0
-
     def present(self, nodes: Mapping[int, str]) -> None:
         """Note which nodes are there now, and as what each is registered ("" for as nothing)."""
         self._there = dict(nodes)
-        self._spares = {name: node for name, node in self._spares.items() if node in nodes}
+        self._spares = {node: name for node, name in self._spares.items() if node in nodes}
+        self._refused = {node: why for node, why in self._refused.items() if node in nodes}
 
     def newcomers(self) -> dict[str, int]:
         """Return the nodes that did not yet say who they are."""
-        known = {*self.nodes.values(), *self._spares.values(), *self._refused}
+        known = {*self.nodes.values(), *self._spares, *self._refused}
         return {f"on node {node}": node for node in self._there if node not in known}
 
     def ask(self, name: str) -> protocol.Describe | None:
@@ -85,11 +89,11 @@ class Membership:
         """
         node = int(name.removeprefix("on node "))
         described = protocol.decode(protocol.Description, content)
-        self._partitions = described.partitions
         self._check(described, self._there.get(node, ""))
+        self._partitions = described.partitions if self.simulated else 0
         known = self.nodes.get(described.name)
         if known in self._there:
-            self._spares[described.name] = node
+            self._spares[node] = described.name
             return 0
         self.records.remember(described.name, asdict(described))
         self._welcome(described.name, node)
@@ -111,14 +115,17 @@ class Membership:
         elif self.nodes.get(name) == node:
             del self.nodes[name]
             self.absences[name] = Absence(time.monotonic(), reason)
-            if name in self._spares:
-                self._welcome(name, self._spares.pop(name))
+            spare = next((node for node, known in self._spares.items() if known == name), None)
+            if spare is not None:
+                del self._spares[spare]
+                self._welcome(name, spare)
 
     def reject(self, name: str, reason: CooptError) -> None:
         """Have nothing more to do with a participant."""
         node = self.nodes.pop(name, None)
-        if node is not None:
-            self.refuse(node, reason)
+        for one in [node, *(spare for spare, known in self._spares.items() if known == name)]:
+            if one is not None:
+                self.refuse(one, reason)
 
     def heard(self, name: str) -> None:
         """Note that ``name`` answered well."""
@@ -141,7 +148,7 @@ class Membership:
     def complete(self) -> bool:
         """Whether waiting longer is of no use: all are there, or (simulated) all have spoken."""
         here = {*self.nodes, *self.records.rejected}
-        nobody = not self.nodes and len(self._refused) >= len(self.roster)
+        nobody = self.simulated and len(self._refused) >= len(self.roster)
         if here >= set(self.roster) or nobody:
             return True
         return 0 < self._partitions <= len(self.nodes) + len(self._refused)
@@ -170,7 +177,7 @@ class Membership:
             )
         missing = [n for n in self.roster if n not in self.nodes and n not in self.records.rejected]
         reasons = [f"on node {node}: {error}" for node, error in self._refused.items()]
-        reasons += [f"a second node says that it is {name}" for name in self._spares]
+        reasons += [f"a second node says that it is {name}" for name in self._spares.values()]
         if not self.enough():
             raise self._too_few(missing, reasons)
         for name in missing:
@@ -194,6 +201,13 @@ class Membership:
 
     def _check(self, described: protocol.Description, registered: str) -> None:
         name = described.name
+        words = (name, described.prior, described.device, str(described.versions))
+        if max(map(len, words)) > MOST_LETTERS or not SHA256.fullmatch(described.weights_sha256):
+            raise ParticipantError("what it says of itself is too long, or no sha256 sum")
+        if not 0 < described.width <= MOST_WIDTH:
+            raise ParticipantError(
+                f"its features are {described.width} wide, not 1 to {MOST_WIDTH}"
+            )
         if name not in self.roster:
             raise ParticipantError(
                 f"{name!r} is not in the roster ({', '.join(self.roster)}); name the node after one"
@@ -216,5 +230,5 @@ class Membership:
                 "give it the same files and data.limit"
             )
         speed, measured = described.rows_per_s, self.config.assignment.by == "speed"
-        if not math.isfinite(speed) or speed < 0 or (measured and speed == 0):
+        if not 0 <= speed <= MOST_SPEED or (measured and speed == 0):
             raise ParticipantError(f"{name} says that it makes {speed} samples/s")

@@ -16,13 +16,16 @@ from strategies.assignment import take_chunk
 from strategies.fusion import accept_payload, require_skips
 from strategies.inspection import Inspection
 from strategies.planning import projection_part
-from strategies.records import Records
+from strategies.records import Features, Records
 from strategies.routes import route_of
 
 IN_FLIGHT_BYTES = 128_000_000
 """Most bytes of arrays under way at once; a single message may have more."""
 
 ID_BYTES, FLOAT_BYTES = 8, 4
+
+MOST_SKIPPED, LARGEST, MOST_LETTERS = 0.25, 1e6, 100
+"""The share of S that may be unreadable, the largest feature, the length of a solver's name."""
 
 
 class Phase(Protocol):
@@ -89,8 +92,10 @@ class Represent:
             raise ParticipantError(
                 f"expected features {shape} of the shared set, got {answer.features.shape}"
             )
-        if not np.isfinite(answer.features).all():
-            raise ParticipantError("its features of the shared set hold NaN or infinity")
+        _require_features(answer.features, len(shared))
+        settled = self.records.shared_targets()
+        if settled is not None and len(np.setdiff1d(settled[0], answer.ids)):
+            raise ParticipantError("it cannot read shared samples that all others can")
         self.records.save_features(name, answer.ids, answer.features)
         return len(expected)
 
@@ -133,7 +138,9 @@ class Project:
 
     def accept(self, name: str, content: RecordDict) -> int:
         """Store the projection as the reference's alignment."""
-        fitted = _accept_alignment(self.records, name, self.config.targets.dim, content)
+        fitted = _alignment(self.records, name, self.config.targets.dim, content)
+        _require_projection(fitted, self.records.features([name])[1][name])
+        self.records.save_alignment(name, fitted)
         if fitted.solver != f"projection:{self.config.targets.projection}":
             self.progress.warn(
                 f"the shard of {name} has too few samples for a PCA to "
@@ -171,7 +178,8 @@ class Align:
 
     def accept(self, name: str, content: RecordDict) -> int:
         """Store the alignment."""
-        _accept_alignment(self.records, name, self.config.targets.dim, content)
+        fitted = _alignment(self.records, name, self.config.targets.dim, content)
+        self.records.save_alignment(name, fitted)
         return 0
 
 
@@ -237,8 +245,10 @@ class Optimize:
         )
 
     def returned(self, name: str) -> None:
-        """Put the last chunk of ``name`` back in front."""
-        self.left[name].extendleft(reversed(self.asked.pop(name)))
+        """Put the last chunk of ``name`` back in front, for whoever has to do it now."""
+        plan = self.records.plan
+        for index in reversed(self.asked.pop(name)):
+            self.left[plan.contributors[plan.owners[index]]].appendleft(index)
 
     def cost(self, name: str) -> int:
         """Ids and the map there, ids and targets back."""
@@ -283,7 +293,7 @@ class Optimize:
         self.progress.show(f"  {name}", done, total, "samples")
 
 
-def _accept_alignment(records: Records, name: str, dim: int, content: RecordDict) -> Alignment:
+def _alignment(records: Records, name: str, dim: int, content: RecordDict) -> Alignment:
     answer = protocol.decode(protocol.Aligned, content)
     width = records.width(name)
     if answer.weight.shape != (width, dim) or answer.bias.shape != (dim,):
@@ -291,6 +301,33 @@ def _accept_alignment(records: Records, name: str, dim: int, content: RecordDict
     numbers = (answer.weight, answer.bias, np.array(answer.r2_heldout))
     if not all(np.isfinite(array).all() for array in numbers):
         raise ParticipantError("its alignment holds NaN or infinity")
-    alignment = Alignment(answer.weight, answer.bias, answer.r2_heldout, answer.solver)
-    records.save_alignment(name, alignment)
-    return alignment
+    return Alignment(answer.weight, answer.bias, answer.r2_heldout, answer.solver[:MOST_LETTERS])
+
+
+def _require_features(features: Features, shared: int) -> None:
+    """Refuse features (S', m) that nothing can be made of, whatever prior they are of."""
+    problem = None
+    if len(features) < (1 - MOST_SKIPPED) * shared:
+        problem = f"of {shared} shared samples it has features of {len(features)}"
+    elif not np.isfinite(features).all():
+        problem = "its features of the shared set hold NaN or infinity"
+    elif np.abs(features).max() > LARGEST:
+        problem = f"its features of the shared set exceed {LARGEST:g}"
+    elif len({row.tobytes() for row in features}) < len(features) / 4:
+        problem = "its features of the shared set hardly differ"
+    if problem:
+        raise ParticipantError(problem)
+
+
+def _require_projection(fitted: Alignment, features: Features) -> None:
+    """Refuse a projection that is not orthogonal axes to one scale, for everyone aligns to it."""
+    weight = fitted.weight.astype(np.float64)
+    gram = weight.T @ weight
+    scale = np.trace(gram) / len(gram)
+    targets = features @ weight + fitted.bias
+    size = float(np.sqrt(np.mean(np.square(targets))))
+    if np.abs(gram - scale * np.eye(len(gram))).max() > 0.01 * scale or not 0.2 < size < 5:
+        raise ParticipantError(
+            "expected a projection to orthogonal axes and to targets of unit RMS, got another "
+            f"map, which makes targets of RMS {size:.3g} of the shared set"
+        )

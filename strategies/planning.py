@@ -22,6 +22,9 @@ from strategies.assignment import assign_blocks
 from strategies.records import Features, Ids, Records
 from strategies.reference import CONSENSUS, elect
 
+FASTEST = 20.0
+"""What a participant's word about its speed is worth at most, over the median of all."""
+
 
 def make_plan(config: Config, source: Source, records: Records, present: list[str]) -> Plan:
     """Return the run's plan, made now from those ``present`` if there is none yet."""
@@ -65,7 +68,9 @@ def _cut(config: Config, source: Source) -> tuple[list[Ids], list[Ids], Ids]:
 def weights(config: Config, records: Records, names: list[str]) -> dict[str, float]:
     """Return the share of the work that each of ``names`` should have, relative to the others'."""
     if config.assignment.by == "speed":
-        return {name: (records.description(name) or {})["rows_per_s"] for name in names}
+        speeds = {name: float((records.description(name) or {})["rows_per_s"]) for name in names}
+        most = FASTEST * float(np.median(list(speeds.values())))
+        return {name: min(speed, most) for name, speed in speeds.items()}
     given = {participant.name: participant.weight for participant in config.participants}
     return {name: given[name] for name in names}
 

@@ -14,13 +14,13 @@ from flwr.supercore import log
 
 from coopt_fl import protocol
 from coopt_fl.data import Source
-from coopt_fl.errors import CooptError, DataError, ParticipantError
+from coopt_fl.errors import CooptError, DataError, OutputError, ParticipantError
 from coopt_fl.optimized.state import RunState
 from coopt_fl.progress import Silent
 from coopt_fl.runtime import compute
 from coopt_fl.schema import Config
 from strategies import phases
-from strategies.exchange import Exchange, Job, LostReplyError, content_of
+from strategies.exchange import Exchange, Job, LostReplyError, content_of, is_simulated
 from strategies.handover import Handover
 from strategies.inspection import Inspection
 from strategies.membership import Membership
@@ -99,6 +99,7 @@ class OpenDataPlatform(Strategy):
             CooptError: what went wrong; the state keeps what was done.
         """
         self.summary()
+        self.members.simulated = is_simulated(grid)
         with self.progress.phase("describe"):
             self._join(grid)
         make_plan(self.config, self.source, self.records, list(self.members.nodes))
@@ -203,9 +204,15 @@ class OpenDataPlatform(Strategy):
         for sentence in judgement.undecided:
             self.progress.warn(sentence)
         self.records.state.save_record("audit", inspection.summary(judgement))
-        for name, evidence in judgement.rejected.items():
-            self.handover.reject(name, ParticipantError(evidence.sentence), asdict(evidence))
-        return bool(judgement.rejected)
+        verdicts = {
+            name: (evidence.sentence, asdict(evidence))
+            for name, evidence in judgement.rejected.items()
+        }
+        for name, sentence in inspection.idlers().items():
+            verdicts.setdefault(name, (sentence, {}))
+        for name, (sentence, evidence) in verdicts.items():
+            self.handover.reject(name, ParticipantError(sentence), evidence)
+        return bool(verdicts)
 
     def _warn_of_few(self, size: int) -> None:
         """Warn here of what a participant, too, would warn of, where nobody sees it."""
@@ -248,13 +255,18 @@ class OpenDataPlatform(Strategy):
             self.looked = time.monotonic()
         self._send(grid)
         rows = self._receive(grid)
-        for name in self._unfinished():
-            reason = self.members.overdue(name)
-            describing = any(job.phase is self.members for job in self.exchange.under_way())
-            if reason is not None and (self.handover.possible(name) or not describing):
-                self.handover.give_up(name, reason)
+        self._replace()
         self.exchange.rest(self.members.simulated)
         return rows
+
+    def _replace(self) -> None:
+        """Give up whom it is no use to wait for, unless somebody who may help is just coming."""
+        busy = self.exchange.busy()
+        describing = any(job.phase is self.members for job in self.exchange.under_way())
+        for name in self._unfinished():
+            reason = None if name in busy else self.members.overdue(name)
+            if reason is not None and (self.handover.possible(name) or not describing):
+                self.handover.give_up(name, reason)
 
     def _send(self, grid: Grid) -> None:
         """Send each idle node its next request, if it has one."""
@@ -293,17 +305,18 @@ class OpenDataPlatform(Strategy):
 
         Who would bring more than ``IN_FLIGHT_BYTES`` under way waits for the next reply.
         """
-        messages = []
+        messages, busy, under_way = list[Message](), self.exchange.busy(), self.exchange.cost()
         for name, node, phase in self._open():
-            if self.exchange.busy(node) or not phase.message_type.startswith(kind):
+            if {name, node} & busy or not phase.message_type.startswith(kind):
                 continue
-            cost, under_way = phase.cost(name), self.exchange.cost()
+            cost = phase.cost(name)
             if under_way > 0 and under_way + cost > phases.IN_FLIGHT_BYTES:
                 continue
             request = phase.ask(name)
             if request is not None:
                 message = Message(protocol.encode(request), node, phase.message_type)
                 self.exchange.prepare(Job(phase, name, node, cost))
+                under_way += cost
                 messages.append(message)
         return messages
 
@@ -311,11 +324,11 @@ class OpenDataPlatform(Strategy):
         """Yield who could be asked, at which node, in the first phase that is not finished."""
         for name, node in self.members.newcomers().items():
             yield name, node, self.members
-        active = self.records.active() if self.works else []
-        for name, node in self.members.nodes.items():
+        active = set(self.records.active() if self.works else [])
+        for name in self.members.fit():
             work = next((work for work in self.works if work.missing(name)), None)
             if name in active and work is not None:
-                yield name, node, work
+                yield name, self.members.nodes[name], work
 
     def _accept(self, replies: Iterable[Message]) -> MetricRecord:
         """Let the phase of each reply check and store it."""
@@ -342,14 +355,16 @@ class OpenDataPlatform(Strategy):
                 self.records.add_upload(job.participant, sent_bytes(content))
                 self.members.heard(job.participant)
             return rows
-        except ParticipantError as error:
+        except OutputError:
+            raise
+        except DataError as error:
+            self._failed(job, error)
+        except CooptError as error:
             if isinstance(job.phase, Membership):
                 self.members.refuse(job.node, error)
             else:
                 job.phase.returned(job.participant)
-                self.handover.reject(job.participant, error, {})
-        except DataError as error:
-            self._failed(job, error)
+                self.handover.reject(job.participant, ParticipantError(str(error)), {})
         return 0
 
     def _failed(self, job: Job, error: CooptError) -> None:

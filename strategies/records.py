@@ -33,6 +33,7 @@ class Records:
         self.state = state
         self._plan = read_plan(state)
         self._uploads: dict[str, int] = state.record("uploads") or {}
+        self._described: dict[str, dict[str, Any]] = state.record("participants") or {}
         self.rejected: dict[str, dict[str, Any]] = state.record("rejected") or {}
 
     @property
@@ -74,8 +75,7 @@ class Records:
 
     def description(self, name: str) -> dict[str, Any] | None:
         """Return how a participant described itself when it first joined."""
-        found: dict[str, Any] | None = (self.state.record("participants") or {}).get(name)
-        return found
+        return self._described.get(name)
 
     def width(self, name: str) -> int:
         """Return the width m of a participant's features."""
@@ -90,8 +90,8 @@ class Records:
         """
         first = self.description(name)
         if first is None:
-            known = self.state.record("participants") or {}
-            self.state.save_record("participants", known | {name: description})
+            self._described[name] = description
+            self.state.save_record("participants", self._described)
             return
         changed = [key for key in PERMANENT if first[key] != description[key]]
         if changed:

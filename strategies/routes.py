@@ -1,6 +1,7 @@
 """How payloads come: in the reply, or as a file that the participant wrote elsewhere."""
 
 import hashlib
+import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Protocol
@@ -8,7 +9,7 @@ from typing import Protocol
 from flwr.app import RecordDict
 
 from coopt_fl import protocol, remote
-from coopt_fl.errors import OutputError, ParticipantError
+from coopt_fl.errors import DataError, OutputError, ParticipantError
 from coopt_fl.protocol import IntArray
 from strategies.records import SLACK_BYTES
 
@@ -32,7 +33,8 @@ class Route(Protocol):
         """Return the payload that an answer stands for, and the bytes that came besides it.
 
         Raises:
-            ParticipantError: it is not a payload, or not the one that was announced.
+            ParticipantError: it is not a payload.
+            DataError: it is not there, or not the one that was announced.
         """
 
     def forget(self, name: str, blocks: list[int]) -> None:
@@ -65,15 +67,18 @@ class OutOfBand:
     """Payloads are files below ``url``; a reply holds the size and sum of one.
 
     The platform says where a participant has to write, so that nobody's file is taken for
-    another's, and what was stored is removed.
+    another's. A file that was changed is asked for again: its author may not be to blame.
     """
 
     def __init__(self, url: str, key: str) -> None:
         self.url, self.key = url, key
+        self._places: dict[str, str] = {}
 
     def place(self, name: str, blocks: list[int]) -> str:
-        """Return the URL of a file of this run, participant and chunk."""
-        return remote.join(self.url, self.key[:16], name, f"{blocks[0]:07d}-{len(blocks)}.npz")
+        """Return the URL of a file of this run and participant, which nobody else can guess."""
+        file = f"{blocks[0]:07d}-{secrets.token_hex(8)}.npz"
+        self._places[name] = remote.join(self.url, self.key[:16], name, file)
+        return self._places[name]
 
     def payload(
         self,
@@ -88,17 +93,19 @@ class OutOfBand:
         most = sum(map(len, units.values())) * (2 * 8 + 2 * dim) + SLACK_BYTES
         if not 0 < receipt.size <= most:
             raise ParticipantError(f"its payload has {receipt.size} bytes, expected at most {most}")
-        data = remote.fetch(self.place(name, blocks), receipt.size)
+        place = self._places[name]
+        data = remote.fetch(place, receipt.size)
         if len(data) != receipt.size or hashlib.sha256(data).hexdigest() != receipt.sha256:
-            raise ParticipantError(
-                f"the payload at {self.place(name, blocks)} is not the one that it announced"
+            raise DataError(
+                f"the payload at {remote.shown(place)} is not the one that it announced; see who "
+                "else can write there"
             )
         return protocol.unpack(data), len(data)
 
     def forget(self, name: str, blocks: list[int]) -> None:
         """Remove the file, where the platform may."""
         with suppress(OutputError):
-            remote.remove(self.place(name, blocks))
+            remote.remove(self._places[name])
 
 
 def route_of(route: str, key: str) -> Route:

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import pytest
 from flwr.supercore.task_identity import TaskIdentity
 
+from strategies import exchange, platform
+
 
 @pytest.fixture(autouse=True)
 def identity() -> Iterator[None]:
@@ -12,3 +14,12 @@ def identity() -> Iterator[None]:
     TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
     yield
     TaskIdentity._run_id = TaskIdentity._node_id = TaskIdentity._task_id = None
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the platform look often, and take a grid's own word for what it is."""
+    monkeypatch.setattr(platform, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(platform, "is_simulated", lambda grid: grid.simulated)
+    monkeypatch.setattr(exchange, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(exchange, "REMOTE_POLL_SECONDS", 0.01)

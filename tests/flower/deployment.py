@@ -34,6 +34,7 @@ class Deployment(FakeGrid):
     """
 
     partitions: int = 0
+    simulated: bool = False
     names: dict[int, str] = field(default_factory=dict)
     registered: dict[int, str] = field(default_factory=dict)
     fault: Fault = lambda grid, name, message: False

@@ -26,6 +26,7 @@ class FakeGrid:
     tamper: Callable[[Message, Message], Message | None] = lambda request, reply: reply
     backwards: bool = False
     one_by_one: bool = False
+    simulated: bool = True
     asked: int = 0
     sent: list[Message] = field(default_factory=list)
     waiting: dict[str, Message] = field(default_factory=dict)

@@ -13,7 +13,6 @@ from flwr.app import Message
 import coopt_fl
 from coopt_fl.errors import OutputError, ParticipantError
 from coopt_fl.optimized.verify import verify
-from strategies import exchange, platform
 from tests.flower.deployment import (
     DIED,
     OFFLINE,
@@ -27,13 +26,6 @@ from tests.flower.deployment import (
 from tests.flower.grid import blocks_of, run_platform
 
 NAMES = ("alpha", "beta", "gamma")
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(platform, "LOOK_SECONDS", 0.0)
-    monkeypatch.setattr(exchange, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(exchange, "REMOTE_POLL_SECONDS", 0.01)
 
 
 def digest(out: Path) -> str:

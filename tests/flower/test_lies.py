@@ -16,7 +16,6 @@ from coopt_fl.optimized.block import block_digest
 from coopt_fl.optimized.verify import verify
 from coopt_fl.protocol import Payload, Representation
 from coopt_fl.schema import Config
-from strategies import exchange, platform
 from tests.flower.deployment import Deployment
 from tests.flower.grid import run_platform, tiny
 
@@ -24,13 +23,6 @@ NAMES = ("alpha", "beta", "gamma", "delta")
 ROWS = 900
 
 Lie = Callable[["Lying", protocol.Optimize, Payload], Payload]
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(platform, "LOOK_SECONDS", 0.0)
-    monkeypatch.setattr(exchange, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(exchange, "REMOTE_POLL_SECONDS", 0.01)
 
 
 @dataclass

@@ -241,7 +241,7 @@ def test_other_weights_cannot_continue_a_run(tmp_path: Path) -> None:
 
     with pytest.raises(ParticipantError, match="went offline"):
         run_platform(tiny(), tmp_path, FakeGrid(3, tamper=gone))
-    grid = FakeGrid(3, tamper=lambda asked, reply: described(asked, reply, weights_sha256="other"))
+    grid = FakeGrid(3, tamper=lambda asked, reply: described(asked, reply, weights_sha256="0" * 64))
     with pytest.raises(ParticipantError, match="the weights_sha256 of alpha changed"):
         run_platform(tiny(), tmp_path, grid)
 

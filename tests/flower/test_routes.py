@@ -9,21 +9,13 @@ from flwr.app import Message
 
 import coopt_fl
 from coopt_fl import commands, remote
-from coopt_fl.errors import DataError, ParticipantError
+from coopt_fl.errors import DataError
 from coopt_fl.optimized.verify import verify
 from coopt_fl.progress import Silent
-from strategies import exchange, platform
 from tests.flower.deployment import Deployment, impatient, patient, targets_of, undisturbed
 from tests.flower.grid import run_platform, tiny
 
 NAMES = ("alpha", "beta", "gamma")
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(platform, "LOOK_SECONDS", 0.0)
-    monkeypatch.setattr(exchange, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(exchange, "REMOTE_POLL_SECONDS", 0.01)
 
 
 @pytest.fixture(params=["path", "file", "s3"])
@@ -69,7 +61,7 @@ def test_a_part_that_was_changed_is_not_used(tmp_path: Path) -> None:
             return super().pull_messages(message_ids)
 
     config = impatient(**{"payload.route": str(tmp_path / "remote")})
-    with pytest.raises(ParticipantError, match="is not the one that it announced"):
+    with pytest.raises(DataError, match="is not the one that it announced"):
         run_platform(config, tmp_path / "run", Changing().start(*NAMES))
     assert list((tmp_path / "run" / "state").glob("blocks/*")) == []
 
