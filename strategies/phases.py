@@ -313,7 +313,7 @@ def _require_features(features: Features, shared: int) -> None:
         problem = "its features of the shared set hold NaN or infinity"
     elif np.abs(features).max() > LARGEST:
         problem = f"its features of the shared set exceed {LARGEST:g}"
-    elif len({row.tobytes() for row in features}) < len(features) / 4:
+    elif len({(row + 0.0).tobytes() for row in features}) < len(features) / 4:  # -0.0 is 0.0
         problem = "its features of the shared set hardly differ"
     if problem:
         raise ParticipantError(problem)
@@ -324,8 +324,8 @@ def _require_projection(fitted: Alignment, features: Features) -> None:
     weight = fitted.weight.astype(np.float64)
     gram = weight.T @ weight
     scale = np.trace(gram) / len(gram)
-    targets = features @ weight + fitted.bias
-    size = float(np.sqrt(np.mean(np.square(targets))))
+    targets = features @ weight
+    size = float(np.sqrt(np.mean(np.square(targets - targets.mean(axis=0)))))
     if np.abs(gram - scale * np.eye(len(gram))).max() > 0.01 * scale or not 0.2 < size < 5:
         raise ParticipantError(
             "expected a projection to orthogonal axes and to targets of unit RMS, got another "

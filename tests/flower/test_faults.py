@@ -289,3 +289,43 @@ def test_a_second_node_of_a_name_gets_nothing_while_the_first_is_there(tmp_path:
     ]
     assert 104 not in asked
     assert digest(tmp_path / "two") == digest(tmp_path / "whole")
+
+
+def test_a_new_node_comes_while_a_message_to_the_old_one_is_under_way(tmp_path: Path) -> None:
+    """beta's node vanishes without a word; the new one gets no work until the old one is late."""
+
+    def vanish(grid: Deployment) -> None:
+        grid.kill("beta")
+        grid.start("beta")
+
+    class Silent(Deployment):
+        def _answer(self, message: Message) -> Message | None:
+            known = message.metadata.dst_node_id in self.names
+            reply = super()._answer(message)
+            still = message.metadata.dst_node_id in self.names
+            return reply if known and still else None
+
+    undisturbed(tmp_path / "whole")
+    grid = Silent(fault=Nth("beta", 1, vanish)).start(*NAMES)
+    run_platform(patient(**{"deadline.reply": 1}), tmp_path / "cut", grid)
+    assert digest(tmp_path / "cut") == digest(tmp_path / "whole")
+    assert changes(tmp_path / "cut") == []
+    assert set(grid.done.values()) == {1}
+
+
+def test_a_spare_that_fails_like_the_first_is_given_up_with_it(tmp_path: Path) -> None:
+    grid = Deployment(fault=Nth("beta", 1, onwards=True)).start(*NAMES, "beta", "beta")
+    run_platform(impatient(min_participants=2), tmp_path, grid)
+    (change,) = changes(tmp_path)
+    assert change["origin"] == "beta"
+    assert not (coopt_fl.load(tmp_path).participants == 1).any()
+    targets_of(tmp_path)
+
+
+def test_damaged_state_is_an_error_and_not_a_wait(tmp_path: Path) -> None:
+    grid = Deployment(fault=Nth("beta", 2, lambda grid: grid.kill("beta"))).start(*NAMES)
+    with pytest.raises(ParticipantError):
+        run_platform(impatient(), tmp_path, grid)
+    (tmp_path / "state" / "alignments" / "beta.npz").write_bytes(b"damaged")
+    with pytest.raises(OutputError, match=r"beta\.npz is damaged"):
+        run_platform(patient(), tmp_path, Deployment().start(*NAMES))

@@ -32,6 +32,8 @@ class Lying(Deployment):
     liar: str = "delta"
     lie: Lie = lambda grid, request, payload: payload
     features: Callable[[np.ndarray], np.ndarray] = lambda features: features
+    projection: Callable[[np.ndarray], np.ndarray] = lambda weight: weight
+    described: dict[str, Any] = field(default_factory=dict)
     seen: list[tuple[str, Payload]] = field(default_factory=list)
 
     def _answer(self, message: Message) -> Message | None:
@@ -44,6 +46,13 @@ class Lying(Deployment):
             told = protocol.decode(Representation, reply.content)
             told = replace(told, features=self.features(told.features).astype(np.float32))
             return Message(protocol.encode(told), reply_to=message)
+        if kind == protocol.DESCRIBE and name == self.liar:
+            said = replace(protocol.decode(protocol.Description, reply.content), **self.described)
+            return Message(protocol.encode(said), reply_to=message)
+        if kind == protocol.PROJECT and name == self.liar:
+            fitted = protocol.decode(protocol.Aligned, reply.content)
+            fitted = replace(fitted, weight=self.projection(fitted.weight).astype(np.float32))
+            return Message(protocol.encode(fitted), reply_to=message)
         if kind == protocol.OPTIMIZE:
             request = protocol.decode(protocol.Optimize, message.content)
             payload = protocol.decode(Payload, reply.content)
@@ -282,3 +291,91 @@ def test_when_everybody_lies_the_run_stops(tmp_path: Path) -> None:
 
     with pytest.raises(ParticipantError, match="nobody else is here to take over"):
         run_platform(digits(), tmp_path, Liars(lie=MALFORMED["NaN"]).start(*NAMES))
+
+
+PROJECTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "zero": lambda w: w * 0,
+    "huge": lambda w: w * 1e6,
+    "a line": lambda w: np.repeat(w[:, :1], w.shape[1], axis=1),
+}
+
+
+@pytest.mark.parametrize("name", list(PROJECTIONS))
+def test_a_reference_whose_projection_is_none_is_replaced(
+    name: str, truth: Path, tmp_path: Path
+) -> None:
+    reference = verify(truth / "dataset")[0].reference
+    grid = Lying(liar=reference, projection=PROJECTIONS[name]).start(*NAMES)
+    run_platform(digits(), tmp_path, grid)
+    rejection(tmp_path, reference)
+    assert verify(tmp_path / "dataset")[0].reference != reference
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda f: f * 0, id="zero"),
+        pytest.param(lambda f: f * 0 + f[:1], id="constant"),
+        pytest.param(lambda f: f * 1e30, id="huge"),
+        pytest.param(lambda f: np.where(f == f.max(), np.nan, f), id="NaN"),
+        pytest.param(lambda f: f[:, :-1], id="narrow"),
+        pytest.param(lambda f: f[:-1], id="one row less"),
+    ],
+)
+def test_features_of_which_nothing_can_be_made(
+    make: Callable[[np.ndarray], np.ndarray], tmp_path: Path
+) -> None:
+    run_platform(digits(), tmp_path, Lying(features=make).start(*NAMES))
+    provenance, problems = verify(tmp_path / "dataset")
+    assert problems == []
+    assert [change["origin"] for change in provenance.plan_changes] == ["delta"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"partitions": 1},
+        {"width": 0},
+        {"width": 10**9},
+        {"device": "x" * 10**6},
+        {"rows_per_s": 1e300},
+        {"weights_sha256": "../../etc"},
+        {"name": "alpha", "partitions": 3},
+    ],
+    ids=str,
+)
+def test_what_a_participant_says_of_itself_cannot_stop_the_others(
+    said: dict[str, Any], tmp_path: Path
+) -> None:
+    settings = digits(min_participants=3, **{"deadline.join": 1})
+    run_platform(settings, tmp_path, Lying(described=said).start(*NAMES))
+    dataset = coopt_fl.load(tmp_path)
+    assert np.array_equal(np.sort(dataset.ids), np.arange(ROWS))
+
+
+def test_who_skips_what_others_can_read_is_rejected(tmp_path: Path) -> None:
+    """It claims that nothing but the shared set can be read."""
+
+    def idle(grid: Lying, request: protocol.Optimize, payload: Payload) -> Payload:
+        shared = next(
+            protocol.decode(protocol.Represent, m.content).ids
+            for m in grid.sent
+            if m.metadata.message_type == protocol.REPRESENT
+        )
+        kept = np.isin(payload.ids, shared)
+        ends = np.cumsum(payload.rows).tolist()
+        rows = [
+            int(kept[end - count : end].sum())
+            for end, count in zip(ends, payload.rows, strict=True)
+        ]
+        return replace(
+            payload,
+            ids=payload.ids[kept],
+            targets=payload.targets[kept],
+            skipped=payload.ids[~kept],
+            rows=rows,
+        )
+
+    settings = digits(**{"data.on_error": "skip", "audit.fraction": 0.2})
+    run_platform(settings, tmp_path, Lying(lie=idle).start(*NAMES))
+    assert "skips" in rejection(tmp_path, "delta")["reason"]

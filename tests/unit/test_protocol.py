@@ -152,3 +152,11 @@ def test_a_pickle_in_a_file_is_not_opened() -> None:
     np.savez(file, plain=np.array(b"{}"), ids=np.array([print], dtype=object))
     with pytest.raises(ParticipantError, match="malformed payload"):
         unpack(file.getvalue())
+
+
+def test_a_compressed_file_is_not_inflated() -> None:
+    """A small file may hold gigabytes."""
+    file = io.BytesIO()
+    np.savez_compressed(file, plain=np.array(b"{}"), ids=np.zeros(100_000, np.int64))
+    with pytest.raises(ParticipantError, match="compressed"):
+        unpack(file.getvalue())
