@@ -72,7 +72,7 @@ STUDENTS = {
     "digits": StudentConfig(
         model="convnet:64", epochs=12, batch_size=128, lr=0.003, augment="crop"
     ),
-    "cifar10": StudentConfig(model="convnet:16", epochs=6, batch_size=64, lr=0.003),
+    "cifar10": StudentConfig(model="convnet:8", epochs=5, batch_size=64, lr=0.003),
 }
 RELEASES = {"ordinary": 1, "audited": 2, "shared": 1 + len(PRIORS)}
 app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)

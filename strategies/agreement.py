@@ -60,9 +60,11 @@ class Agreement:
     usual: float
     chance: float
 
-    def far(self, ours: Directions, theirs: Directions) -> NDArray[np.bool_]:
-        """Return which of the samples (r,) are far."""
-        return ~(_cosines(ours, theirs) >= self.threshold)
+    def count(self, ours: Directions, theirs: Directions) -> tuple[int, int]:
+        """Return how many of the samples (r,) have directions, and how many of those are far."""
+        told = ours.any(axis=1) & theirs.any(axis=1)
+        far = told & ~(_cosines(ours, theirs) >= self.threshold)
+        return int(told.sum()), int(far.sum())
 
     def odds(self, far: int, rows: int) -> float:
         """Return the log odds of half of ``rows`` samples being wrong, when ``far`` are far."""

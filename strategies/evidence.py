@@ -43,7 +43,7 @@ class Witness:
     """What one partner's answers say about a participant.
 
     Attributes:
-        samples: how many both answered.
+        samples: how many both answered, but for targets at the mean, which have no direction.
         far: how many of them are farther apart than is usual.
         usual: share of samples that may be far if both are right.
         chance: share of samples that are far where targets do not correspond.
@@ -128,12 +128,12 @@ class _Trial:
         if pair not in self.pairs:
             self.pairs[pair] = agreement(*(views[name] for name in sorted(pair)))
         ours, theirs = views[one.owner].of(one.ours), views[one.auditor].of(one.theirs)
-        far = int(self.pairs[pair].far(ours, theirs).sum())
+        told, far = self.pairs[pair].count(ours, theirs)
         ends = ((one.owner, one.block, one.auditor), (one.auditor, one.unit, one.owner))
         for name, block, partner in ends:
             for part in (None, block):
                 samples, before = self.tallies[name][part].get(partner, (0, 0))
-                self.tallies[name][part][partner] = (samples + len(ours), before + far)
+                self.tallies[name][part][partner] = (samples + told, before + far)
 
     def witnesses(self, name: str, block: int | None, partners: Set[str]) -> dict[str, Witness]:
         """Return what each of ``partners`` says about a participant, in one block or in all."""

@@ -139,7 +139,8 @@ def heldout_targets(
     solve = _solver_named(solver)
     x, y = _matched(source, target)
     predicted, means = _heldout(x, y, solve, seed)
-    return (predicted - means + means.mean(axis=0)).astype(np.float32)
+    centred: Matrix = predicted - means + means.mean(axis=0)
+    return centred.astype(np.float32)
 
 
 def folds(rows: int, seed: int) -> list[NDArray[np.int64]]:

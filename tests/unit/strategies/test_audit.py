@@ -210,6 +210,22 @@ def test_few_rows_and_alignments_that_predict_nothing_are_not_judged() -> None:
     assert odd_spread(100 * run.targets["C"][:100], run.expected["C"]) is not None
 
 
+def test_small_blocks_vary_more() -> None:
+    """Distances with a long tail, where medians of 20 rows differ by a factor."""
+    rng = np.random.default_rng(0)
+    y = rng.standard_normal((4000, 3)) * rng.lognormal(sigma=1.0, size=(4000, 1))
+    known = Expected(y[:500], y[:500], 1.0)
+    for block in y[500:3500].reshape(-1, 20, 3):
+        assert odd_spread(block, known) is None
+    assert odd_spread(3 * y[500:], known) is not None
+
+
+def test_an_alignment_that_predicts_nothing_may_be_as_wide_as_on_the_shared_set() -> None:
+    y = np.random.default_rng(0).standard_normal((100, 4))
+    assert odd_spread(10 * y, Expected(10 * y, y, 0.0)) is None
+    assert odd_spread(10 * y, Expected(y, y, 0.0)) is not None
+
+
 # What others say
 
 
@@ -305,6 +321,33 @@ def test_priors_that_agree_with_nobody_neither_accuse_nor_are_accused() -> None:
     run, rng = world("aBCD"), np.random.default_rng(1)
     assert run.judged({"B": mixed(rng, run.targets["B"])}) == Judgement({}, [])
     assert run.judged({"a": mixed(rng, run.targets["a"])}) == Judgement({}, [])
+
+
+def test_witnesses_without_knowledge_do_not_count() -> None:
+    """Two of the four others can tell; not half of four, but both of two."""
+    run = world("abcDE", fraction=0.3)
+    mixed_up = mixed(np.random.default_rng(1), run.targets["a"])
+    assert set(run.judged({"a": mixed_up}).rejected) == {"a"}
+
+
+def test_one_witness_is_no_majority() -> None:
+    """The middle one sees what either of the others sees, who have nothing in common."""
+    rng = np.random.default_rng(0)
+    left, right = rng.standard_normal((2, 1200, 8))
+    features = {"middle": np.hstack([left, right]), "left": left, "right": right}
+    run = play(features, 0, 0.3, 100, SHARED)
+    judgement = run.judged({"left": -run.targets["left"]})
+    assert judgement.rejected == {}
+    (sentence,) = judgement.undecided
+    assert sentence.startswith("left disagrees with middle on")
+
+
+def test_who_shrank_to_the_mean_is_not_accused_of_rounding() -> None:
+    run = world("abcd")
+    flat = np.full((1200, DIM), 0.1)
+    expected = run.expected | {"d": Expected(flat[:SHARED], run.expected["d"].heldout, 0.0)}
+    comparisons = run.comparisons(run.answers({"d": flat.astype(np.float16)}))
+    assert judge(expected, comparisons) == Judgement({}, [])
 
 
 def test_scaling_is_left_to_the_spread() -> None:
