@@ -79,16 +79,18 @@ def odd_spread(targets: Targets, expected: Expected) -> str | None:
     """Return evidence that targets (R, n) are too wide, too narrow, or too few, or None.
 
     Their distances from the mean are compared with those of held-out targets of S, which differ
-    from them by chance and because less was known to the alignments that made them. An alignment
-    that predicts next to nothing may have shrunk to any extent, so that only targets wider than
-    both the fitted and the held-out ones are odd. Fewer than 20 rows are not judged.
+    by chance, and because those were made by alignments that knew less: by how much was measured
+    (docs/decisions.md). An alignment that predicts next to nothing may have shrunk to any extent,
+    so that only targets wider than both the fitted and the held-out ones are odd. Fewer than 20
+    rows are not judged; nor must those be that the reference's projection was fitted on, which
+    spreads them more than any others.
     """
     rows, shared = len(targets), len(expected.heldout)
     if min(rows, shared) < FEWEST_ROWS:
         return None
     known = _distances(expected.heldout)
     wide = narrow = float(np.median(known))
-    slack = 0.15 + 1.5 / math.sqrt(shared) + _SURE * _relative_error(known, rows)
+    slack = math.hypot(0.2 + 2 / math.sqrt(shared), _SURE * _relative_error(known, rows))
     if predicts := expected.r2 > PREDICTS:
         if reason := _few_values(targets, expected.heldout):
             return reason
