@@ -51,7 +51,7 @@ from experiments.solvers import (
 RESULTS = Path(__file__).parent / "results"
 SHARED = {"digits": 260, "cifar10": 520}
 STRENGTHS = (1.0, 0.01)
-THREADS = 1
+THREADS = 2
 OFF, PLAIN = {"clip": None, "noise": 0.0}, {"clip": 1e6, "noise": 0.0}
 CELLS = [
     OFF,
