@@ -3,7 +3,10 @@
 import logging
 import math
 import os
+import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from coopt_fl.data import Source
@@ -48,12 +51,13 @@ def simulate(config: Config, source: Source, state: RunState, progress: Silent) 
             outcome.append(error)
 
     try:
-        run_simulation(
-            server_app=server_app,
-            client_app=client_app,
-            num_supernodes=len(config.participants),
-            backend_config=backend(config),
-        )
+        with _interruptible(stopped):
+            run_simulation(
+                server_app=server_app,
+                client_app=client_app,
+                num_supernodes=len(config.participants),
+                backend_config=backend(config),
+            )
     except RuntimeError as error:
         stopped.set()
         raise ParticipantError(f"the simulation broke down: {error}") from error
@@ -63,6 +67,24 @@ def simulate(config: Config, source: Source, state: RunState, progress: Silent) 
         raise ParticipantError("the simulation ended before the platform did; run it again")
     if outcome[0] is not None:
         raise outcome[0]
+
+
+@contextmanager
+def _interruptible(stopped: threading.Event) -> Iterator[None]:
+    """Let Ctrl-C stop the platform even where Ray or Flower lose the KeyboardInterrupt."""
+
+    def stop(*_: object) -> None:
+        stopped.set()
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # which gets no signals
+        yield
+        return
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def backend(config: Config) -> Any:
