@@ -102,6 +102,54 @@ def train(
 
 
 @app.command()
+def pretrain(
+    settings: Settings = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(
+            help="simclr, byol, dino, moco, simsiam, swav, dcl, instdisc; regression and rela on "
+            "the targets of --dataset (default: student.objective)."
+        ),
+    ] = None,
+    dataset: Annotated[
+        Path | None, typer.Option(help="Output of `coopt run` or `coopt centralized`.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Output directory (default: runs/CONFIG-OBJECTIVE).")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How many, from `seed` on.")] = 1,
+    probe_every: Annotated[int, typer.Option(min=1, help="Epochs between two probes.")] = 1,
+    devices: Annotated[
+        int | None, typer.Option(min=1, help="How many devices (default: all).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a student without labels, by our regression or by a self-supervised baseline.
+
+    Every objective has the same loop, images, optimizer, precision, clock and probe. The same
+    command continues where it was stopped.
+    """
+    from coopt_fl import show
+    from coopt_fl.pretraining import pretrain
+    from coopt_fl.progress import console_progress
+
+    name, changes = _split(settings)
+    config = _load(name, [*changes, *([f"student.objective={objective}"] if objective else [])])
+    with console_progress() as progress:
+        found = pretrain(
+            config,
+            dataset,
+            out or _default_out(name, f"-{config.student.objective}"),
+            progress,
+            seeds=seeds,
+            watch_every=probe_every,
+            count=devices or "auto",
+        )
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        _print(found, show.pretrained, as_json)
+
+
+@app.command()
 def probe(
     checkpoint: Annotated[Path, typer.Argument(help="A student's checkpoint (.pt).")],
     changes: Changes = None,

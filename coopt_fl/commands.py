@@ -47,8 +47,8 @@ def train_on(
         out,
         config.seed,
         devices=devices,
-        progress=lambda epoch, epochs, loss: progress.show(
-            "student", epoch, epochs, "epochs", f"loss {loss:.4f}"
+        progress=lambda point, epochs: progress.show(
+            "student", point.epoch, epochs, "epochs", f"loss {point.loss:.4f}"
         ),
     )
     return {
@@ -56,7 +56,7 @@ def train_on(
         "model": config.student.model,
         "epochs": trained.epochs,
         "seconds": trained.seconds,
-        "loss_per_epoch": list(trained.loss_per_epoch),
+        "loss_per_epoch": trained.loss_per_epoch,
     }
 
 

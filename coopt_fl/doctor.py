@@ -24,14 +24,14 @@ TREES = {
 def examine() -> dict[str, Any]:
     """Return devices, versions, and each prior and source with None or the reason against it."""
     return {
-        "devices": _devices(),
+        "devices": devices(),
         "versions": versions(),
         "priors": {spec: _prior_problem(spec) for spec in _priors()},
         "sources": _sources(),
     }
 
 
-def _devices() -> dict[str, str]:
+def devices() -> dict[str, str]:
     """Return the processors that a run would use."""
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30

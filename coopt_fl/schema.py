@@ -162,7 +162,23 @@ class StudentConfig:
 
     model: str = _key("resnet18", "convnet:WIDTH, a torchvision name, or timm:NAME")
     epochs: int = _key(20, "passes over the dataset", minimum=1)
-    objective: str = _key("cosine", "loss between output and target", choices=("cosine", "mse"))
+    objective: str = _key(
+        "regression",
+        "what it is trained to minimise: onto the targets, or a self-supervised baseline",
+        choices=(
+            "regression",
+            "simclr",
+            "byol",
+            "dino",
+            "moco",
+            "simsiam",
+            "swav",
+            "dcl",
+            "instdisc",
+            "rela",
+        ),
+    )
+    loss: str = _key("cosine", "between output and target", choices=("cosine", "mse"))
     batch_size: int = _key(128, "samples in one step, over all devices", minimum=1)
     lr: float = _key(1e-3, "peak learning rate of AdamW", above=0)
     weight_decay: float = _key(0.01, "weight decay of AdamW", minimum=0)
@@ -170,7 +186,7 @@ class StudentConfig:
         None, "side in pixels; null: the source's own, at most 224", minimum=8
     )
     augment: str = _key(
-        "crop_flip", "augmentation on the device", choices=("none", "crop", "crop_flip")
+        "crop_flip", "augmentation of a regression", choices=("none", "crop", "crop_flip")
     )
 
 
@@ -178,7 +194,9 @@ class StudentConfig:
 class ProbeConfig:
     """The linear classifier that judges a student."""
 
-    limit: int = _key(10_000, "most rows of each split for the reference prior's probe", minimum=1)
+    limit: int = _key(
+        10_000, "most rows of each split, for the reference prior and after every epoch", minimum=1
+    )
 
 
 @dataclass

@@ -62,6 +62,35 @@ def trained(found: Values) -> RenderableType:
     )
 
 
+def pretrained(found: Values) -> RenderableType:
+    """Render each seed of a pretraining, and mean and spread over them."""
+    table = _table(f"{found['objective']}, {found['model']}")
+    for heading in ("seed", "epochs", "seconds", "loss", "spread", "random", "probe"):
+        table.add_column(heading, justify="right")
+    for one in found["seeds"]:
+        end = one["curve"][-1]
+        row = (f"{one['seconds']:.1f}", f"{end['loss']:.4f}", f"{end['spread']:.2f}")
+        rates = (_percent(one["random_accuracy"]), _percent(one["accuracy"]))
+        _row(table, str(one["seed"]), str(one["epochs"]), *row, *rates)
+    return Group(table, Text(_over_seeds(found)))
+
+
+def _over_seeds(found: Values) -> str:
+    accuracy, seconds = found["accuracy"], found["seconds"]
+    lines = [f"Results: {found['path']}/seed-*/pretrain.json"]
+    if accuracy:
+        rates = f"{accuracy['mean']:.1%} ± {accuracy['std']:.1%}"
+        lines.insert(0, f"Probe {rates} after {seconds['mean']:.1f} ± {seconds['std']:.1f} s")
+    made = found["seeds"][0]["preparation"]
+    if made:
+        lines.insert(
+            1,
+            f"Targets took {made['sum']:.1f} s on one device, {made['max']:.1f} s with one for "
+            "each participant; the seconds above do not contain them",
+        )
+    return "\n".join(lines)
+
+
 def probed(found: Values) -> RenderableType:
     """Render a student's accuracies."""
     table = _table(f"Linear probe of {found['checkpoint']}")

@@ -1,8 +1,9 @@
 """Students: models trained on an optimized dataset, and the probe that judges them."""
 
 from coopt_fl.students.checkpoint import LoadedStudent, load_student, save_student
+from coopt_fl.students.curve import Point, seconds_to, speed_up
+from coopt_fl.students.judge import Judge, spread
 from coopt_fl.students.models import Student, build_student, check_student
-from coopt_fl.students.objectives import OBJECTIVES, cosine, mse
 from coopt_fl.students.probe import (
     fit_probe,
     probe_features,
@@ -14,21 +15,23 @@ from coopt_fl.students.probe import (
 from coopt_fl.students.train import TrainResult, train_student
 
 __all__ = [
-    "OBJECTIVES",
+    "Judge",
     "LoadedStudent",
+    "Point",
     "Student",
     "TrainResult",
     "build_student",
     "check_student",
-    "cosine",
     "fit_probe",
     "load_student",
-    "mse",
     "probe_features",
     "probe_methods",
     "probe_prior",
     "probe_random",
     "probe_student",
     "save_student",
+    "seconds_to",
+    "speed_up",
+    "spread",
     "train_student",
 ]

@@ -14,7 +14,7 @@ from coopt_fl.files import atomic, make_folder
 from coopt_fl.students.models import Student, build_student
 from coopt_fl.students.normalise import Normalisation
 
-FORMAT = 1
+FORMAT = 2
 KEYS = {"format", "name", "image_size", "mean", "std", "weights", "meta", "resume"}
 
 
@@ -30,7 +30,7 @@ class LoadedStudent:
         std: Likewise.
         width: Width of its features.
         meta: ``data`` and ``student`` (configuration), ``dataset_digest``, ``dim``, ``seed``,
-            ``epoch``, ``epochs``, ``loss_per_epoch``, ``seconds``.
+            ``epochs``, ``curve`` (see :class:`coopt_fl.students.curve.Point`).
     """
 
     model: Student

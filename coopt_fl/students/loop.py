@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from coopt_fl.data import Source
 from coopt_fl.errors import ConfigError
 from coopt_fl.optimized.reader import OptimizedDataset
 from coopt_fl.schema import StudentConfig
 from coopt_fl.seeding import derive_seed
-from coopt_fl.students.augment import augment, draw
-from coopt_fl.students.checkpoint import save_student
+from coopt_fl.students.augment import draw_view
+from coopt_fl.students.checkpoint import LoadedStudent, save_student
 from coopt_fl.students.images import RESIDENT_BYTES, Squares, open_squares, own_size
 from coopt_fl.students.models import Student, build_student
 from coopt_fl.students.normalise import measure, measured_ids
-from coopt_fl.students.objectives import OBJECTIVES
+from coopt_fl.students.objectives import Task, make_objective
 from coopt_fl.students.optimizer import make_optimizer, rate_at, set_rate
 
 if TYPE_CHECKING:
@@ -30,45 +30,64 @@ if TYPE_CHECKING:
 
 
 class Training:
-    """A student with its head and optimizer on one device, and the data that it sees.
+    """An objective with its student and optimizer on one device, and the data that it sees.
 
-    Everything random comes from the seed and the number of the epoch, so nothing but the weights
-    and the optimizer must be kept to go on after an interruption.
+    Everything random comes from the seed, the number of the epoch and a sample's row, so nothing
+    but the objective and the optimizer must be kept to go on after an interruption.
     """
 
     def __init__(
         self,
         fabric: Fabric,
-        dataset: OptimizedDataset,
+        dataset: OptimizedDataset | None,
         source: Source,
         config: StudentConfig,
         on_error: str,
         seed: int,
     ) -> None:
         self._fabric, self._config, self._seed = fabric, config, seed
+        ids = source.ids if dataset is None else dataset.ids
         size = config.image_size or own_size(source)
-        self._squares = open_squares(source, dataset.ids, size, fabric.device, on_error)
-        self._targets = _lookup(dataset.targets, fabric.device)
-        self._samples = len(dataset.ids)
+        self._squares = open_squares(source, ids, size, fabric.device, on_error)
         self._share = _share(config.batch_size, len(self._squares.rows), fabric.world_size)
         self._steps = len(self._squares.rows) // (self._share * fabric.world_size)
-        self._objective = OBJECTIVES[config.objective]
-        self._normalisation = measure(self._squares, _measured(self._squares, dataset.ids, source))
-        self._student = initial_student(config, size, seed)
-        self._head = _head(self._student.width, dataset.dim, derive_seed(seed, "head"))
-        model = nn.Sequential(self._student, self._head).to(memory_format=torch.channels_last)
+        self._normalisation = measure(self._squares, _measured(self._squares, ids, source))
+        student = initial_student(config, size, seed)
+        task = Task(
+            samples=len(ids),
+            devices=fabric.world_size,
+            augment=config.augment,
+            loss=config.loss,
+            dim=dataset.dim if dataset else 0,
+            targets=_lookup(dataset.targets, fabric.device) if dataset else None,
+        )
+        self._objective = make_objective(config.objective, student, task, derive_seed(seed, "head"))
+        model = self._objective.to(memory_format=torch.channels_last)
         optimizer = make_optimizer(model, config.lr, config.weight_decay)
         self._model, self._optimizer = fabric.setup(model, optimizer)
 
+    @property
+    def samples(self) -> int:
+        """The samples that an epoch trains on."""
+        return self._steps * self._share * self._fabric.world_size
+
+    @property
+    def student(self) -> LoadedStudent:
+        """The student as it is now, sharing its weights, to give features on the device."""
+        return LoadedStudent.of(self._objective.student, self._normalisation, {})
+
     def save(self, path: Path, meta: dict[str, Any], *, last: bool) -> None:
         """Write a checkpoint; all but the last one hold what :meth:`resume` needs."""
-        resume = {"head": self._head.state_dict(), "optimizer": self._optimizer.state_dict()}
-        save_student(path, self._student, self._normalisation, meta, None if last else resume)
+        resume = {
+            "objective": self._objective.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+        }
+        student = self._objective.student
+        save_student(path, student, self._normalisation, meta, None if last else resume)
 
     def resume(self, checkpoint: dict[str, Any]) -> None:
         """Go on from the content of a checkpoint that was not the last."""
-        self._student.load_state_dict(checkpoint["weights"])
-        self._head.load_state_dict(checkpoint["resume"]["head"])
+        self._objective.load_state_dict(checkpoint["resume"]["objective"])
         self._optimizer.load_state_dict(checkpoint["resume"]["optimizer"])
 
     def epoch(self, number: int) -> float:
@@ -77,20 +96,33 @@ class Training:
         What is left over after the last full batch waits for another epoch's shuffle.
         """
         config, device = self._config, self._fabric.device
-        draws = draw(self._samples, derive_seed(self._seed, "augment", number)).to(device)
         total, steps = torch.zeros((), device=device), self._steps
+        self._model.train()
         with _seeded(device, derive_seed(self._seed, "dropout", number, self._fabric.global_rank)):
             parts = self._squares.batches(self._order(number), self._share)
             for step, (images, rows) in enumerate(parts, start=number * steps):
+                progress = step / (config.epochs * steps)
                 set_rate(self._optimizer, rate_at(step, config.epochs * steps, config.lr))
-                seen = augment(self._normalisation(images), draws[rows], config.augment)
-                loss = self._objective(self._model(seen), self._targets(rows))
+                rows = rows.to(device)
+                loss = self._model(self._views(images, rows, number), rows, progress)
                 self._fabric.backward(loss)
                 self._optimizer.step()
                 self._optimizer.zero_grad()
+                self._objective.after_step(progress)
                 total += loss.detach()
         mean = self._fabric.all_reduce(total / steps, reduce_op="mean")
         return float(cast(Tensor, mean))
+
+    def _views(self, images: Tensor, rows: Tensor, epoch: int) -> list[Tensor]:
+        """Return each view that the objective asks for, augmented and normalised."""
+        unit = images.to(torch.float32, memory_format=torch.channels_last).div_(255)
+        return [
+            self._normalisation(view(unit, draw_view(rows, self._view_seed(epoch, index))))
+            for index, view in enumerate(self._objective.views)
+        ]
+
+    def _view_seed(self, epoch: int, view: int) -> int:
+        return derive_seed(self._seed, "augment", epoch, view)
 
     def _order(self, number: int) -> Tensor:
         """Return this device's rows of the epoch: its share of each batch of the shuffle."""
@@ -104,12 +136,6 @@ class Training:
 def initial_student(config: StudentConfig, size: int, seed: int) -> Student:
     """Return the student as it is before a training with ``seed`` begins."""
     return build_student(config.model, size, derive_seed(seed, "student"))
-
-
-def _head(width: int, dim: int, seed: int) -> nn.Linear:
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        return nn.Linear(width, dim)
 
 
 def _measured(squares: Squares, ids: NDArray[np.int64], source: Source) -> Tensor:

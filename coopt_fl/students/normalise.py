@@ -21,12 +21,11 @@ class Normalisation:
     std: tuple[float, float, float]
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return uint8 (B, 3, s, s) as float32, channels_last, centred and scaled."""
+        """Return float (B, 3, s, s), counting from 0 to 1, centred and scaled."""
         shape = (1, 3, 1, 1)
-        mean = torch.tensor(self.mean, device=images.device).view(shape) * 255
-        std = torch.tensor(self.std, device=images.device).view(shape) * 255
-        centred = images.to(torch.float32, memory_format=torch.channels_last).sub_(mean)
-        return centred.div_(std)
+        mean = torch.tensor(self.mean, device=images.device).view(shape)
+        std = torch.tensor(self.std, device=images.device).view(shape)
+        return (images - mean) / std
 
 
 def measured_ids(ids: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -180,7 +180,7 @@ def _encode(encode: Encode, data: DataConfig, limit: int | None) -> Encoded | No
     """Return features and labels of both splits, or None where there are no labels to fit."""
     parts = []
     for split in ("train", "test"):
-        labels = _labels(data, split)
+        labels = split_labels(data, split)
         if labels is None:
             return None
         parts.append((open_source(data, split), labels))
@@ -189,7 +189,12 @@ def _encode(encode: Encode, data: DataConfig, limit: int | None) -> Encoded | No
     return Encoded(train, test)
 
 
-def _labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
+def split_labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
+    """Return the labels of a split's rows; None where it has none.
+
+    Raises:
+        DataError: There are no training images at all.
+    """
     try:
         return open_labels(data, split)
     except DataError:
@@ -206,7 +211,7 @@ def _encoded(
     limit: int | None,
 ) -> tuple[Tensor, Tensor]:
     """Return features (R, m) and labels (R,) of at most ``limit`` rows."""
-    rows, size = _chosen(len(source.ids), limit), BATCH[pick_device().type]
+    rows, size = chosen_rows(len(source.ids), limit), BATCH[pick_device().type]
     features, found = [], []
     for batch in batches(source, [source.ids[rows]], size, on_error=data.on_error):
         if len(batch.ids):
@@ -218,7 +223,8 @@ def _encoded(
     return x, torch.from_numpy(labels[np.concatenate(found)]).to(x.device)
 
 
-def _chosen(rows: int, limit: int | None) -> NDArray[np.int64]:
+def chosen_rows(rows: int, limit: int | None) -> NDArray[np.int64]:
+    """Return at most ``limit`` of so many rows: a seeded choice, ascending."""
     if limit is None or rows <= limit:
         return np.arange(rows)
     chosen = np.random.default_rng(derive_seed(0, "probe")).choice(rows, limit, replace=False)

@@ -1,7 +1,6 @@
-"""Training a student on an optimized dataset: regression from image to target."""
+"""Training a student: on an optimized dataset, or by a self-supervised baseline."""
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,9 +10,12 @@ from coopt_fl.data import open_source
 from coopt_fl.errors import ConfigError
 from coopt_fl.optimized.reader import OptimizedDataset
 from coopt_fl.schema import DataConfig, RuntimeConfig, StudentConfig
-from coopt_fl.students.checkpoint import read_checkpoint
+from coopt_fl.students.checkpoint import LoadedStudent, read_checkpoint
+from coopt_fl.students.curve import Clock, Point
+from coopt_fl.students.judge import Judged
 from coopt_fl.students.loop import Training
 from coopt_fl.students.models import check_student
+from coopt_fl.students.objectives import ON_TARGETS
 from coopt_fl.students.session import devices_for, enough_memory
 
 CHECKPOINT = "checkpoint.pt"
@@ -21,8 +23,11 @@ CHECKPOINT = "checkpoint.pt"
 
 SMALLER = "lower student.batch_size or student.image_size, or take a smaller student.model"
 
-Progress = Callable[[int, int, float], None]
-"""Called after each epoch with the epochs done, the epochs in all, and the epoch's loss."""
+Progress = Callable[[Point, int], None]
+"""Called after each epoch with what is known of it, and the epochs in all."""
+
+Watch = Callable[[LoadedStudent], Judged]
+"""Judges the student after an epoch."""
 
 
 @dataclass(frozen=True)
@@ -31,19 +36,30 @@ class TrainResult:
 
     Attributes:
         checkpoint: The file for :func:`coopt_fl.students.load_student`.
-        epochs: Passes over the dataset.
-        seconds: Of loading the images and training, in all sessions together.
-        loss_per_epoch: Mean training loss of each epoch.
+        curve: A point for every epoch, over all sessions.
     """
 
     checkpoint: Path
-    epochs: int
-    seconds: float
-    loss_per_epoch: list[float]
+    curve: list[Point]
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the dataset."""
+        return len(self.curve)
+
+    @property
+    def seconds(self) -> float:
+        """Of loading the images and training, in all sessions together."""
+        return self.curve[-1].seconds
+
+    @property
+    def loss_per_epoch(self) -> list[float]:
+        """Mean training loss of each epoch."""
+        return [point.loss for point in self.curve]
 
 
 def train_student(
-    dataset: OptimizedDataset,
+    dataset: OptimizedDataset | None,
     data: DataConfig,
     student: StudentConfig,
     runtime: RuntimeConfig,
@@ -52,16 +68,19 @@ def train_student(
     *,
     devices: int | str = "auto",
     progress: Progress | None = None,
+    watch: Watch | None = None,
+    watch_every: int = 1,
 ) -> TrainResult:
-    """Train a student on ``dataset`` with the images of ``data``, or go on where it stopped.
+    """Train a student with the images of ``data``, or go on where it stopped.
 
     After every epoch ``out/checkpoint.pt`` is replaced as a whole. The same call goes on from
     there, bit for bit as if it had never stopped (on a CPU with as many threads), and returns at
     once when all is done; a checkpoint of other settings or another dataset is replaced.
 
     Args:
-        dataset: Rows of ids and targets (N, n).
-        data: The source that it was made from.
+        dataset: Rows of ids and targets (N, n); None for an objective without targets, which
+            sees every sample of ``data``.
+        data: The images, those that ``dataset`` was made from.
         student: Model, objective and optimization.
         runtime: Precision and determinism on a GPU. The number of CPU threads is the process's.
         out: Folder of the checkpoint.
@@ -70,6 +89,9 @@ def train_student(
             several, the running command is started again for each but the first, and only the
             first returns.
         progress: Called after every epoch, in the first process alone.
+        watch: Judges the student after every ``watch_every`` epochs and after the last one; its
+            time does not count.
+        watch_every: See ``watch``.
 
     Raises:
         ConfigError: A setting cannot be used, the loss is no longer finite, or the GPU has too
@@ -78,44 +100,47 @@ def train_student(
         OutputError: The checkpoint cannot be written.
     """
     check_student(student.model)
+    if (student.objective in ON_TARGETS) != (dataset is not None):
+        needs = "needs" if dataset is None else "knows no targets, so it takes no"
+        raise ConfigError(f"student.objective={student.objective} {needs} optimized dataset")
+    source = open_source(data)
     made_with = {
         "student": asdict(student),
-        "dataset_digest": dataset.digest,
-        "dim": dataset.dim,
+        "dataset_digest": dataset.digest if dataset else None,
+        "fingerprint": source.fingerprint,
+        "dim": dataset.dim if dataset else 0,
         "seed": seed,
         "precision": runtime.precision,
     }
     path = out / CHECKPOINT
     before = _matching(path, made_with)
     if before is not None and before["resume"] is None:
-        return _result(path, before["meta"])
-    source = open_source(data)
-    dataset.pair(source)  # refuses a source that the dataset was not made from
+        return TrainResult(path, _curve(before))
+    if dataset is not None:
+        dataset.pair(source)  # refuses a source that the dataset was not made from
     with devices_for(runtime, devices) as fabric, enough_memory("train the student", SMALLER):
-        clock = _Clock(before["meta"]["seconds"] if before else 0.0)
-        training = Training(fabric, dataset, source, student, data.on_error, seed)
-        if before is not None:
-            training.resume(before)
-        losses = list(before["meta"]["loss_per_epoch"]) if before else []
+        curve = _curve(before)
+        clock = Clock(curve[-1].seconds if curve else 0.0)
+        with clock.running():
+            training = Training(fabric, dataset, source, student, data.on_error, seed)
+            if before is not None:
+                training.resume(before)
         meta = made_with | {"data": asdict(data), "epochs": student.epochs}
-        for epoch in range(len(losses), student.epochs):
-            losses.append(_finite(training.epoch(epoch), epoch))
-            meta |= {"epoch": epoch + 1, "loss_per_epoch": losses, "seconds": clock.seconds()}
+        for epoch in range(len(curve), student.epochs):
+            with clock.running():
+                loss = _finite(training.epoch(epoch), epoch)
             if fabric.is_global_zero:
-                training.save(path, meta, last=epoch + 1 == student.epochs)
+                last = epoch + 1 == student.epochs
+                turn = watch is not None and (last or (epoch + 1) % watch_every == 0)
+                judged = watch(training.student) if watch and turn else Judged(None, None)
+                seen = (epoch + 1) * training.samples
+                curve.append(
+                    Point(epoch + 1, seen, clock.seconds, loss, judged.accuracy, judged.spread)
+                )
+                training.save(path, meta | {"curve": [asdict(p) for p in curve]}, last=last)
                 if progress is not None:
-                    progress(epoch + 1, student.epochs, losses[-1])
-    return _result(path, meta)
-
-
-class _Clock:
-    """Seconds since now, on top of those of earlier sessions."""
-
-    def __init__(self, before: float) -> None:
-        self._zero = time.perf_counter() - before
-
-    def seconds(self) -> float:
-        return time.perf_counter() - self._zero
+                    progress(curve[-1], student.epochs)
+    return TrainResult(path, curve)
 
 
 def _matching(path: Path, made_with: dict[str, Any]) -> dict[str, Any] | None:
@@ -127,8 +152,8 @@ def _matching(path: Path, made_with: dict[str, Any]) -> dict[str, Any] | None:
     return content if same else None
 
 
-def _result(path: Path, meta: dict[str, Any]) -> TrainResult:
-    return TrainResult(path, meta["epochs"], meta["seconds"], list(meta["loss_per_epoch"]))
+def _curve(checkpoint: dict[str, Any] | None) -> list[Point]:
+    return [Point(**point) for point in checkpoint["meta"]["curve"]] if checkpoint else []
 
 
 def _finite(loss: float, epoch: int) -> float:

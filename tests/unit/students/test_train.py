@@ -32,8 +32,8 @@ class StoppedError(Exception):
 
 
 def stop_after(epochs):
-    def progress(epoch, _total, _loss):
-        if epoch == epochs:
+    def progress(point, _total):
+        if point.epoch == epochs:
             raise StoppedError
 
     return progress
@@ -47,10 +47,10 @@ def equal(one, two):
     return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
 
 
-@pytest.mark.parametrize("objective", ["cosine", "mse"])
-def test_planted_targets_are_learned(train, objective):
+@pytest.mark.parametrize("loss", ["cosine", "mse"])
+def test_planted_targets_are_learned(train, loss):
     """Without looking at the image both losses stay at 1: targets are centred, of unit RMS."""
-    result = train(objective=objective, epochs=12, augment="none")
+    result = train(loss=loss, epochs=12, augment="none")
     assert result.loss_per_epoch[-1] < 0.5
     assert len(result.loss_per_epoch) == result.epochs == 12
 
@@ -77,8 +77,8 @@ def test_an_interrupted_training_ends_with_the_same_bits(train, epochs):
     with pytest.raises(StoppedError):
         train("stopped", progress=stop_after(epochs))
     seen = []
-    resumed = train("stopped", progress=lambda *told: seen.append(told))
-    assert [told[0] for told in seen] == list(range(epochs + 1, 5))
+    resumed = train("stopped", progress=lambda point, _: seen.append(point))
+    assert [point.epoch for point in seen] == list(range(epochs + 1, 5))
     assert resumed.loss_per_epoch == whole.loss_per_epoch
     assert equal(weights(resumed), weights(whole))
 
@@ -94,9 +94,9 @@ def test_dropout_too_is_the_same_after_an_interruption(train):
 def test_seconds_add_up_over_interruptions(train, tmp_path):
     with pytest.raises(StoppedError):
         train(progress=stop_after(3))
-    stopped = load_student(tmp_path / "a" / "checkpoint.pt").meta
-    assert stopped["epoch"] == 3
-    assert train().seconds > stopped["seconds"] > 0
+    curve = load_student(tmp_path / "a" / "checkpoint.pt").meta["curve"]
+    assert len(curve) == 3
+    assert train().seconds > curve[-1]["seconds"] > 0
 
 
 def test_a_finished_training_returns_at_once(train, monkeypatch):
@@ -148,12 +148,13 @@ def test_streamed_images_give_the_same_student(train, monkeypatch):
 def test_progress_is_told_once_per_epoch(train):
     told = []
     result = train(progress=lambda *args: told.append(args))
-    assert told == [(k + 1, 4, loss) for k, loss in enumerate(result.loss_per_epoch)]
+    assert told == [(point, 4) for point in result.curve]
+    assert [(p.epoch, p.samples) for p in result.curve] == [(k, 320 * k) for k in range(1, 5)]
 
 
 def test_a_loss_that_is_not_finite_stops_the_training(planted, data, student, tmp_path):
     planted.targets[5] = float("inf")
-    config = dataclasses.replace(student, objective="mse")
+    config = dataclasses.replace(student, loss="mse")
     with pytest.raises(ConfigError, match=r"after epoch 1; set a lower student\.lr"):
         train_student(planted, data, config, RUNTIME, tmp_path, 0, devices=1)
     assert not list(tmp_path.iterdir())

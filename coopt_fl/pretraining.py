@@ -1,0 +1,154 @@
+"""Students by any objective, over several seeds, with curves: what the tables are made of."""
+
+import json
+import statistics
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from coopt_fl.config import to_dict
+from coopt_fl.doctor import devices
+from coopt_fl.errors import ConfigError
+from coopt_fl.files import make_folder, write_json
+from coopt_fl.optimized.provenance import versions
+from coopt_fl.optimized.reader import OptimizedDataset, dataset_folder, load
+from coopt_fl.progress import Silent
+from coopt_fl.schema import Config
+from coopt_fl.students import Judge, TrainResult, train_student
+from coopt_fl.students.objectives import ON_TARGETS
+from coopt_fl.students.probe import random_student
+
+RESULT = "pretrain.json"
+"""What is written for each seed, beside the checkpoint."""
+
+Summary = dict[str, Any]
+
+
+def pretrain(
+    config: Config,
+    dataset: Path | None,
+    out: Path,
+    progress: Silent,
+    *,
+    seeds: int = 1,
+    watch_every: int = 1,
+    count: int | str = "auto",
+) -> Summary:
+    """Train a student by ``config.student.objective`` with each seed; continue what was stopped.
+
+    Args:
+        config: The data, the student, and the first seed.
+        dataset: A run directory, or the dataset folder in it, for an objective on targets.
+        out: Gets a folder ``seed-S`` for each, with ``checkpoint.pt`` and ``pretrain.json``.
+        progress: Told of every epoch.
+        seeds: How many, one after another from ``config.seed`` on.
+        watch_every: Epochs between two probes; the last one is always probed.
+        count: Devices, or "auto".
+
+    Returns:
+        The results of all seeds, and mean and standard deviation over them.
+
+    Raises:
+        ConfigError: The objective needs a dataset and there is none, or the other way round.
+    """
+    targets = _open(config, dataset)
+    judge = Judge(config.data, config.probe.limit)
+    results = []
+    for seed in range(config.seed, config.seed + seeds):
+        one, folder = replace(config, seed=seed), out / f"seed-{seed}"
+        make_folder(folder)
+        name = f"seed {seed}"
+        trained = train_student(
+            targets,
+            one.data,
+            one.student,
+            one.runtime,
+            folder,
+            seed,
+            devices=count,
+            progress=lambda point, epochs, name=name: progress.show(
+                name, point.epoch, epochs, "epochs", _note(point.loss, point.accuracy)
+            ),
+            watch=judge,
+            watch_every=watch_every,
+        )
+        start = judge(random_student(one.student, one.data, seed)).accuracy
+        results.append(_result(one, trained, targets, preparation(dataset), start))
+        write_json(folder / RESULT, results[-1])
+    return {
+        "path": str(out),
+        "objective": config.student.objective,
+        "model": config.student.model,
+        "seeds": results,
+        "accuracy": mean_and_spread([one["accuracy"] for one in results]),
+        "seconds": mean_and_spread([one["seconds"] for one in results]),
+    }
+
+
+def preparation(dataset: Path | None) -> Summary | None:
+    """Return the seconds that an optimized dataset took to make, or None if nobody knows.
+
+    ``sum`` is as if one device did all participants' work, ``max`` as if each had its own. Both
+    contain uniformity and alignment, and what fusion and transport took beyond the computing.
+    """
+    if dataset is None:
+        return None
+    summary = dataset_folder(dataset).parent / "summary.json"
+    if not summary.is_file():
+        return None
+    known = json.loads(summary.read_text())
+    alone = [one["seconds"] for one in known["participants"]]
+    phases = {key: known["seconds"].get(key, 0.0) for key in ("represent", "align", "fuse")}
+    transport = max(0.0, known["seconds"].get("optimize", 0.0) - sum(alone))
+    shared = sum(phases.values()) + transport
+    parts = {**phases, "transport": transport, "optimize": sum(alone)}
+    return {"sum": shared + sum(alone), "max": shared + max(alone), "parts": parts}
+
+
+def mean_and_spread(values: list[float | None]) -> dict[str, float] | None:
+    """Return mean and sample standard deviation (0 of a single value); None without values."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    std = statistics.stdev(known) if len(known) > 1 else 0.0
+    return {"mean": statistics.fmean(known), "std": std, "n": len(known)}
+
+
+def _open(config: Config, dataset: Path | None) -> OptimizedDataset | None:
+    objective = config.student.objective
+    if objective in ON_TARGETS and dataset is None:
+        raise ConfigError(
+            f"{objective} is trained on targets: give --dataset DIR, the output of `coopt run`"
+        )
+    if objective not in ON_TARGETS and dataset is not None:
+        raise ConfigError(f"{objective} knows no targets; leave out --dataset")
+    return None if dataset is None else load(dataset, mmap=True)
+
+
+def _result(
+    config: Config,
+    trained: TrainResult,
+    targets: OptimizedDataset | None,
+    prepared: Summary | None,
+    start: float | None,
+) -> Summary:
+    return {
+        "objective": config.student.objective,
+        "model": config.student.model,
+        "seed": config.seed,
+        "epochs": trained.epochs,
+        "config": to_dict(config),
+        "versions": versions(),
+        "hardware": devices(),
+        "dataset_digest": targets.digest if targets else None,
+        "curve": [asdict(point) for point in trained.curve],
+        "preparation": prepared,
+        "random_accuracy": start,
+        "accuracy": trained.curve[-1].accuracy,
+        "seconds": trained.seconds,
+        "checkpoint": str(trained.checkpoint),
+    }
+
+
+def _note(loss: float, accuracy: float | None) -> str:
+    return f"loss {loss:.4f}" + ("" if accuracy is None else f", probe {accuracy:.1%}")

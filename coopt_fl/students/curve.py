@@ -1,0 +1,73 @@
+"""What is written down of a training, and how two are compared."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Point:
+    """A student after an epoch.
+
+    Attributes:
+        epoch: Passes so far, from 1.
+        samples: Samples seen so far, over all epochs.
+        seconds: Of loading the images and training so far; neither probes nor checkpoints.
+        loss: Mean training loss of the epoch.
+        accuracy: Of the probe; None where there are no labels, or it was not this epoch's turn.
+        spread: Of the features, see :func:`coopt_fl.students.judge.spread`; None likewise.
+    """
+
+    epoch: int
+    samples: int
+    seconds: float
+    loss: float
+    accuracy: float | None = None
+    spread: float | None = None
+
+
+class Clock:
+    """Seconds of what runs inside :meth:`running`, on top of those of earlier sessions."""
+
+    def __init__(self, before: float) -> None:
+        self.seconds = before
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Count the time until the end of the block."""
+        zero = time.perf_counter()
+        yield
+        self.seconds += time.perf_counter() - zero
+
+
+def seconds_to(curve: Sequence[Point], accuracy: float, preparation: float = 0.0) -> float | None:
+    """Return the seconds until the probe first reaches ``accuracy``; None if it never does.
+
+    Args:
+        curve: Of one training.
+        accuracy: In [0, 1].
+        preparation: Seconds before training began, such as making the targets.
+    """
+    reached = (p for p in curve if p.accuracy is not None and p.accuracy >= accuracy)
+    first = next(reached, None)
+    return None if first is None else first.seconds + preparation
+
+
+def speed_up(
+    curve: Sequence[Point], baseline: Sequence[Point], preparation: float = 0.0
+) -> dict[str, float | None]:
+    """Return how many times faster a training is than a baseline, in both senses.
+
+    Returns:
+        ``equal_epochs``: the baseline's seconds over ours, both per epoch, the preparation
+        included in ours; ``to_accuracy``: the baseline's seconds over ours until our probe
+        reaches the baseline's final accuracy, None where it never does.
+    """
+    ours = (curve[-1].seconds + preparation) / curve[-1].epoch
+    final = baseline[-1].accuracy
+    reached = None if final is None else seconds_to(curve, final, preparation)
+    return {
+        "equal_epochs": baseline[-1].seconds / baseline[-1].epoch / ours,
+        "to_accuracy": baseline[-1].seconds / reached if reached else None,
+    }

@@ -1,0 +1,48 @@
+"""What a student can be trained to minimise: ours, and the baselines."""
+
+import importlib
+
+import torch
+
+from coopt_fl.errors import ConfigError
+from coopt_fl.students.models import Student
+from coopt_fl.students.objectives.objective import Objective, Task
+
+WHERE = {
+    "regression": "regression.Regression",
+    "simclr": "contrastive.SimCLR",
+    "byol": "teachers.BYOL",
+    "dino": "teachers.DINO",
+    "moco": "contrastive.MoCo",
+    "simsiam": "teachers.SimSiam",
+    "swav": "clusters.SwAV",
+    "dcl": "contrastive.DCL",
+    "instdisc": "contrastive.InstanceDiscrimination",
+    "rela": "rela.ReLA",
+}
+"""The class of each ``student.objective``. Imported when needed: lightly takes seconds."""
+
+ON_TARGETS = ("regression", "rela")
+"""Objectives that need an optimized dataset."""
+
+
+def make_objective(name: str, student: Student, task: Task, seed: int) -> Objective:
+    """Return an objective whose heads are initialised by ``seed``.
+
+    Raises:
+        ConfigError: Its losses and heads are not installed.
+    """
+    module, _, kind = WHERE[name].partition(".")
+    try:
+        found = importlib.import_module(f"{__name__}.{module}")
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"student.objective={name} needs lightly: pip install 'coopt-fl[baselines]'"
+        ) from error
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        objective: Objective = getattr(found, kind)(student, task)
+    return objective
+
+
+__all__ = ["ON_TARGETS", "WHERE", "Objective", "Task", "make_objective"]

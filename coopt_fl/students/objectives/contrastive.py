@@ -1,0 +1,127 @@
+"""Objectives that tell a sample from others: SimCLR, DCL, MoCo v2, instance discrimination.
+
+Settings are those of the papers on ImageNet, and for images up to 64 pixels those that the
+authors, or else common reproductions, use on CIFAR-10.
+"""
+
+from copy import deepcopy
+from typing import Any
+
+import torch
+from lightly.loss import DCLLoss, NTXentLoss
+from lightly.models.modules import MoCoProjectionHead, SimCLRProjectionHead
+from lightly.models.utils import concat_all_gather
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from coopt_fl.students.augment import DCL as DCL_VIEWS
+from coopt_fl.students.augment import INSTDISC, MOCO, SIMCLR
+from coopt_fl.students.models import Student
+from coopt_fl.students.objectives.objective import Objective, Task, Teacher, in_float32
+
+MOST_NEGATIVES = 65_536
+
+
+class SimCLR(Objective):
+    """Chen et al. 2020: of all views in a batch, find the other one of the same sample."""
+
+    def __init__(self, student: Student, task: Task) -> None:
+        super().__init__(student, SIMCLR)
+        self.head = SimCLRProjectionHead(student.width, student.width, 128)
+        temperature = 0.5 if self.small else 0.1
+        self.criterion = NTXentLoss(temperature, gather_distributed=task.devices > 1)
+
+    def forward(self, views: list[Tensor], rows: Tensor, progress: float) -> Tensor:
+        """Return the normalised-temperature cross-entropy of two views."""
+        return in_float32(self.criterion, *(self.head(self.student(view)) for view in views))
+
+
+class DCL(Objective):
+    """Yeh et al. 2022: SimCLR without the positive pair in the denominator."""
+
+    def __init__(self, student: Student, task: Task) -> None:
+        super().__init__(student, DCL_VIEWS)
+        self.head = SimCLRProjectionHead(student.width, student.width, 128)
+        temperature = 0.07 if self.small else 0.1
+        self.criterion = DCLLoss(temperature, gather_distributed=task.devices > 1)
+
+    def forward(self, views: list[Tensor], rows: Tensor, progress: float) -> Tensor:
+        """Return the decoupled contrastive loss of two views."""
+        return in_float32(self.criterion, *(self.head(self.student(view)) for view in views))
+
+
+class MoCo(Objective):
+    """He et al. 2020, Chen et al. 2020 (v2): a queue of a momentum teacher's outputs as negatives.
+
+    The queue is a sixteenth of the samples, at most 65,536: about the paper's share of ImageNet
+    and the authors' 4,096 on CIFAR-10. Momentum 0.999, or 0.99 for small images, as they have it.
+    """
+
+    def __init__(self, student: Student, task: Task) -> None:
+        super().__init__(student, MOCO)
+        self.head = MoCoProjectionHead(student.width, student.width, 128)
+        self.teacher = Teacher(deepcopy(student), deepcopy(self.head))
+        size = min(MOST_NEGATIVES, max(64, task.samples // 16))
+        gather = task.devices > 1
+        temperature = 0.1 if self.small else 0.2
+        self.criterion = NTXentLoss(temperature, (size, 128), gather_distributed=gather)
+        self.momentum = 0.99 if self.small else 0.999
+
+    def forward(self, views: list[Tensor], rows: Tensor, progress: float) -> Tensor:
+        """Return the loss of finding the teacher's output of the other view, in both directions.
+
+        (The symmetric form of the authors' CIFAR-10 code; the ImageNet form has one direction.)
+        """
+        queries = [self.head(self.student(view)) for view in views]
+        keys = [self.teacher(view) for view in reversed(views)]
+        losses = [in_float32(self.criterion, *pair) for pair in zip(queries, keys, strict=True)]
+        return torch.stack(losses).mean()
+
+    def after_step(self, progress: float) -> None:
+        """Move the teacher."""
+        self.teacher.follow(self.momentum, self.student, self.head)
+
+    def get_extra_state(self) -> dict[str, Tensor]:
+        """Return the queue, which lightly does not count as state."""
+        memory = self.criterion.memory_bank
+        return {"bank": memory.bank.cpu(), "place": memory.bank_ptr.cpu()}
+
+    def set_extra_state(self, state: Any) -> None:
+        """Put the queue back."""
+        memory = self.criterion.memory_bank
+        memory.bank, memory.bank_ptr = (
+            state[key].to(memory.bank.device) for key in ("bank", "place")
+        )
+
+
+class InstanceDiscrimination(Objective):
+    """Wu et al. 2018: every sample is a class of its own, whose weights are a memory bank.
+
+    128 wide, temperature 0.07, and a bank that moves halfway to each new output. The softmax over
+    all samples is exact; the paper estimates it by noise contrast, to save what a GPU now has.
+    """
+
+    bank: Tensor
+
+    def __init__(self, student: Student, task: Task) -> None:
+        super().__init__(student, INSTDISC)
+        self.head = nn.Linear(student.width, 128)
+        self.register_buffer("bank", F.normalize(torch.randn(task.samples, 128)))
+        self.devices = task.devices
+
+    def forward(self, views: list[Tensor], rows: Tensor, progress: float) -> Tensor:
+        """Return the cross-entropy over all samples."""
+        output = F.normalize(self.head(self.student(views[0])).float())
+        self._seen = output.detach(), rows
+        return in_float32(self._loss, output, rows)
+
+    def _loss(self, output: Tensor, rows: Tensor) -> Tensor:
+        return F.cross_entropy(output @ self.bank.T / 0.07, rows.long())
+
+    @torch.no_grad()
+    def after_step(self, progress: float) -> None:
+        """Take the outputs into the bank."""
+        output, rows = self._seen
+        if self.devices > 1:
+            output, rows = concat_all_gather(output), concat_all_gather(rows)
+        self.bank[rows] = F.normalize(0.5 * self.bank[rows] + 0.5 * output)

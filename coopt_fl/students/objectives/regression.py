@@ -1,0 +1,49 @@
+"""Ours: plain regression from an image to the target of an optimized dataset."""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from coopt_fl.students.augment import View
+from coopt_fl.students.models import Student
+from coopt_fl.students.objectives.objective import Objective, Task, in_float32
+
+AUGMENTATIONS = {
+    "none": View(scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, jitter=0.0, grey=0.0),
+    "crop": View(scale=(0.64, 1.0), ratio=(1.0, 1.0), flip=0.0, jitter=0.0, grey=0.0),
+    "crop_flip": View(scale=(0.64, 1.0), ratio=(1.0, 1.0), flip=0.5, jitter=0.0, grey=0.0),
+}
+"""By ``student.augment``. Crops keep at least 0.8 of the side: a target is that of the whole
+image, and a crop that loses the subject would be trained towards what it does not show."""
+
+
+def cosine(output: Tensor, target: Tensor) -> Tensor:
+    """Return the mean over the batch of 1 - cos(output, target); both (B, n), a scalar in [0, 2].
+
+    Blind to the length of a target, so that a few long ones cannot dominate.
+    """
+    return 1 - F.cosine_similarity(output, target, dim=1).mean()
+
+
+def mse(output: Tensor, target: Tensor) -> Tensor:
+    """Return the mean squared error over all entries; both (B, n)."""
+    return F.mse_loss(output, target)
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cosine": cosine, "mse": mse}
+"""By the names that ``student.loss`` may have."""
+
+
+class Regression(Objective):
+    """One view, one linear head, one loss (CoOpt, arXiv 2505.14117)."""
+
+    def __init__(self, student: Student, task: Task) -> None:
+        super().__init__(student, [AUGMENTATIONS[task.augment]])
+        assert task.targets is not None
+        self.head = nn.Linear(student.width, task.dim)
+        self._loss, self._targets = LOSSES[task.loss], task.targets
+
+    def forward(self, views: list[Tensor], rows: Tensor, progress: float) -> Tensor:
+        """Return the loss between the head's output and the rows' targets."""
+        return in_float32(self._loss, self.head(self.student(views[0])), self._targets(rows))

@@ -1,0 +1,101 @@
+"""Objectives without negatives: BYOL, SimSiam, DINO."""
+
+import math
+from copy import deepcopy
+
+import torch
+from lightly.loss import DINOLoss, NegativeCosineSimilarity
+from lightly.models.modules import (
+    BYOLPredictionHead,
+    BYOLProjectionHead,
+    DINOProjectionHead,
+    SimSiamPredictionHead,
+    SimSiamProjectionHead,
+)
+from torch import Tensor
+
+from coopt_fl.students.augment import BYOL as BYOL_VIEWS
+from coopt_fl.students.augment import DINO as DINO_VIEWS
+from coopt_fl.students.augment import SIMSIAM
+from coopt_fl.students.models import Student
+from coopt_fl.students.objectives.objective import Objective, Task, Teacher, in_float32
+
+
+def rising(base: float, progress: float) -> float:
+    """Return a momentum that rises from ``base`` to 1 along a half cosine."""
+    return 1 - (1 - base) * (math.cos(math.pi * progress) + 1) / 2
+
+
+class BYOL(Objective):
+    """Grill et al. 2020: predict what a momentum teacher says of the other view.
+
+    Momentum from 0.996, or from 0.99 for small images, up to 1.
+    """
+
+    def __init__(self, student: Student, task: Task) -> None:
+        super().__init__(student, BYOL_VIEWS)
+        self.head = BYOLProjectionHead(student.width, 4096, 256)
+        self.predictor = BYOLPredictionHead(256, 4096, 256)
+        self.teacher = Teacher(deepcopy(student), deepcopy(self.head))
+        self.criterion = NegativeCosineSimilarity()
+        self.momentum = 0.99 if self.small else 0.996
+
+    def forward(self, views: list[Tensor], rows: Tensor, progress: float) -> Tensor:
+        """Return the negative cosine similarity, the mean of both directions."""
+        said = [self.predictor(self.head(self.student(view))) for view in views]
+        taught = [self.teacher(view) for view in reversed(views)]
+        losses = [in_float32(self.criterion, *pair) for pair in zip(said, taught, strict=True)]
+        return torch.stack(losses).mean()
+
+    def after_step(self, progress: float) -> None:
+        """Move the teacher."""
+        self.teacher.follow(rising(self.momentum, progress), self.student, self.head)
+
+
+class SimSiam(Objective):
+    """Chen and He 2021: BYOL whose teacher is the student itself, without a gradient."""
+
+    def __init__(self, student: Student, task: Task) -> None:
+        super().__init__(student, SIMSIAM)
+        self.head = SimSiamProjectionHead(student.width, 2048, 2048)
+        self.predictor = SimSiamPredictionHead(2048, 512, 2048)
+        self.criterion = NegativeCosineSimilarity()
+
+    def forward(self, views: list[Tensor], rows: Tensor, progress: float) -> Tensor:
+        """Return the negative cosine similarity, the mean of both directions."""
+        projected = [self.head(self.student(view)) for view in views]
+        losses = [
+            in_float32(self.criterion, self.predictor(own), other.detach())
+            for own, other in zip(projected, reversed(projected), strict=True)
+        ]
+        return torch.stack(losses).mean()
+
+
+class DINO(Objective):
+    """Caron et al. 2021: agree with a momentum teacher on clusters that it does not collapse.
+
+    65,536 outputs, or 4,096 for small images; the teacher sees the two global views only. Its
+    temperature rises from 0.04 to 0.07 in the first 10% of the steps (the paper: 30 epochs of
+    300), and the last layer stands still for the first 1% (1 epoch of 100).
+    """
+
+    def __init__(self, student: Student, task: Task) -> None:
+        super().__init__(student, DINO_VIEWS)
+        outputs = 4096 if self.small else 65_536
+        self.head = DINOProjectionHead(student.width, 2048, 256, outputs)
+        copied = DINOProjectionHead(student.width, 2048, 256, outputs)
+        copied.load_state_dict(self.head.state_dict())
+        self.teacher = Teacher(deepcopy(student), copied)
+        self.criterion = DINOLoss(outputs)
+
+    def forward(self, views: list[Tensor], rows: Tensor, progress: float) -> Tensor:
+        """Return the cross-entropy between the teacher's and the student's clusters."""
+        self.head.last_layer.weight_v.requires_grad_(progress >= 0.01)
+        taught = [self.teacher(view) for view in views[:2]]
+        said = [self.head(self.student(view)) for view in views]
+        temperature = 0.04 + 0.03 * min(1.0, progress / 0.1)
+        return in_float32(self.criterion, taught, said, temperature)
+
+    def after_step(self, progress: float) -> None:
+        """Move the teacher."""
+        self.teacher.follow(rising(0.996, progress), self.student, self.head)

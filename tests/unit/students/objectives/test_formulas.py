@@ -1,0 +1,251 @@
+"""Each loss against the paper's formula, written down slowly, on the outputs of its own heads."""
+
+import math
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+
+from coopt_fl.students import build_student
+from coopt_fl.students.objectives import WHERE, Task, make_objective
+
+BATCH, SAMPLES, DIM, SIZE = 6, 40, 5, 12
+ROWS = torch.tensor([3, 0, 17, 39, 8, 21])
+TARGETS = torch.randn(SAMPLES, DIM, generator=torch.Generator().manual_seed(5))
+
+
+def made(name, image_size=SIZE):
+    task = Task(samples=SAMPLES, dim=DIM, targets=lambda rows: TARGETS[rows])
+    objective = make_objective(name, build_student("convnet:4", image_size, seed=1), task, seed=2)
+    return objective.train()
+
+
+def views_of(objective, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    side = objective.student.image_size
+    sizes = [round(view.size * side) for view in objective.views]
+    return [torch.randn(BATCH, 3, size, size, generator=generator) for size in sizes]
+
+
+def unit(values):
+    values = values.detach().double().numpy()
+    return values / np.linalg.norm(values, axis=1, keepdims=True)
+
+
+def log_softmax(values, axis=-1):
+    shifted = values - values.max(axis, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis, keepdims=True))
+
+
+def cross_cosine(ones, others):
+    return -np.mean([o @ t for o, t in zip(ones, others, strict=True)])
+
+
+def simclr(objective, views):
+    z = np.concatenate([unit(objective.head(objective.student(view))) for view in views])
+    terms = []
+    for i in range(2 * BATCH):
+        partner = (i + BATCH) % (2 * BATCH)
+        others = [z[i] @ z[j] / 0.5 for j in range(2 * BATCH) if j != i]
+        terms.append(-z[i] @ z[partner] / 0.5 + math.log(sum(map(math.exp, others))))
+    return np.mean(terms)
+
+
+def dcl(objective, views):
+    z = [unit(objective.head(objective.student(view))) for view in views]
+    terms = []
+    for own, other in (z, z[::-1]):
+        for i in range(BATCH):
+            negatives = [one[j] for j in range(BATCH) if j != i for one in (own, other)]
+            total = sum(math.exp(own[i] @ negative / 0.07) for negative in negatives)
+            terms.append(-own[i] @ other[i] / 0.07 + math.log(total))
+    return np.mean(terms)
+
+
+def moco(objective, views):
+    """The queue takes in the first view's keys before it serves the second's queries."""
+    queries = [unit(objective.head(objective.student(view))) for view in views]
+    keys = [unit(objective.teacher(view)) for view in reversed(views)]
+    queue = objective.criterion.memory_bank.bank.double().numpy().copy()
+    terms = []
+    for query, key in zip(queries, keys, strict=True):
+        for q, k in zip(query, key, strict=True):
+            terms.append(-log_softmax(np.array([q @ k, *(queue @ q)]) / 0.1)[0])
+        queue[:BATCH] = key
+    return np.mean(terms)
+
+
+def instdisc(objective, views):
+    v = unit(objective.head(objective.student(views[0])))
+    scores = v @ objective.bank.double().numpy().T / 0.07
+    return -np.mean([log_softmax(scores)[i, row] for i, row in enumerate(ROWS.tolist())])
+
+
+def byol(objective, views):
+    said = [unit(objective.predictor(objective.head(objective.student(view)))) for view in views]
+    taught = [unit(objective.teacher(view)) for view in views]
+    return (cross_cosine(said[0], taught[1]) + cross_cosine(said[1], taught[0])) / 2
+
+
+def simsiam(objective, views):
+    z = [objective.head(objective.student(view)) for view in views]
+    p = [unit(objective.predictor(one)) for one in z]
+    return (cross_cosine(p[0], unit(z[1])) + cross_cosine(p[1], unit(z[0]))) / 2
+
+
+def dino(objective, views):
+    """At half of all steps: the teacher's temperature has reached 0.07; the centre starts at 0."""
+    taught = [objective.teacher(view).double().numpy() / 0.07 for view in views[:2]]
+    said = [
+        objective.head(objective.student(view)).detach().double().numpy() / 0.1 for view in views
+    ]
+    terms = [
+        -(np.exp(log_softmax(t)) * log_softmax(s)).sum(1).mean()
+        for i, t in enumerate(taught)
+        for j, s in enumerate(said)
+        if i != j
+    ]
+    return np.mean(terms)
+
+
+def swav(objective, views):
+    prototypes = objective.prototypes.heads[0]
+    scores = []
+    for view in views:
+        z = torch.nn.functional.normalize(objective.head(objective.student(view)))
+        scores.append(prototypes(z).detach().double().numpy())
+    terms = []
+    for i in range(2):
+        q = np.exp(scores[i] / 0.05)
+        for _ in range(3):
+            q = q / q.sum(0, keepdims=True)
+            q = q / q.sum(1, keepdims=True)
+        for j, other in enumerate(scores):
+            if i != j:
+                terms.append(-(q * log_softmax(other / 0.1)).sum(1).mean())
+    return np.mean(terms)
+
+
+def rela(objective, views):
+    targets = unit(TARGETS[ROWS])
+    outputs = [unit(objective.transfer(objective.student(view))) for view in views]
+    return np.mean([1 + cross_cosine(output, targets) for output in outputs])
+
+
+def regression(objective, views):
+    return 1 + cross_cosine(unit(objective.head(objective.student(views[0]))), unit(TARGETS[ROWS]))
+
+
+FORMULAS = {
+    f.__name__: f
+    for f in (simclr, dcl, moco, instdisc, byol, simsiam, dino, swav, rela, regression)
+}
+
+
+def test_every_objective_has_a_formula():
+    assert FORMULAS.keys() == WHERE.keys()
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_the_loss_is_the_papers(name):
+    objective = made(name)
+    for parameter in objective.parameters():  # a teacher that differs from its student
+        if not parameter.requires_grad:
+            parameter.data += 0.05 * torch.randn(
+                parameter.shape, generator=torch.Generator().manual_seed(3)
+            )
+    views = views_of(objective)
+    expected = FORMULAS[name](deepcopy_of(objective), views)
+    assert objective(views, ROWS, 0.5).item() == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+def deepcopy_of(objective):
+    """The formula gets its own copy: a forward pass in train mode changes running statistics."""
+    other = made(next(name for name, path in WHERE.items() if path.endswith(type(objective).__name__)))
+    other.load_state_dict(deepcopy(objective.state_dict()))
+    return other
+
+
+@pytest.mark.parametrize(("name", "momentum"), [("byol", 0.99), ("moco", 0.99), ("dino", 0.996)])
+def test_the_teacher_is_a_moving_average(name, momentum):
+    objective = made(name)
+    followed = [objective.student, objective.head]
+    before = [p.clone() for p in objective.teacher.parameters()]
+    for module in followed:
+        for parameter in module.parameters():
+            parameter.data += 0.1
+    objective.after_step(0.5)
+    if name != "moco":  # rises to 1 along a half cosine: at half of the steps, half of the way
+        momentum = 1 - (1 - momentum) / 2
+    originals = [p for module in followed for p in module.parameters()]
+    for was, original, now in zip(before, originals, objective.teacher.parameters(), strict=True):
+        torch.testing.assert_close(now, momentum * was + (1 - momentum) * original.detach())
+
+
+def test_the_bank_moves_halfway_to_the_outputs():
+    objective = made("instdisc")
+    before = objective.bank.clone()
+    views = views_of(objective)
+    output = unit(objective.head(objective.student(views[0])))
+    objective(views, ROWS, 0.0)
+    assert torch.equal(objective.bank, before)
+    objective.after_step(0.0)
+    moved = unit(torch.from_numpy((before[ROWS].numpy() + output) / 2))
+    assert objective.bank[ROWS].numpy() == pytest.approx(moved, abs=1e-5)
+    others = np.setdiff1d(np.arange(SAMPLES), ROWS)
+    assert torch.equal(objective.bank[others], before[others])
+
+
+@pytest.mark.parametrize("name", WHERE)
+def test_gradients_reach_the_student_but_no_teacher(name):
+    objective = made(name)
+    torch.autograd.backward(objective(views_of(objective), ROWS, 0.5))
+    assert all(p.grad is not None and p.grad.any() for p in objective.student.parameters())
+    assert all(p.grad is None for p in objective.parameters() if not p.requires_grad)
+
+
+@pytest.mark.parametrize("name", WHERE)
+def test_all_that_is_needed_to_go_on_is_state(name):
+    one, other = made(name), made(name)
+    views = views_of(one)
+    for _ in range(3):
+        torch.autograd.backward(one(views, ROWS, 0.2))
+        one.after_step(0.2)
+    other.load_state_dict(deepcopy(one.state_dict()))
+    assert other(views, ROWS, 0.3).item() == one(views, ROWS, 0.3).item()
+
+
+def test_rela_goes_on_to_byol_when_its_loss_stands_still():
+    """With the loss at 0 the averages' distance falls below -log 0.995 after a few hundred steps."""
+    objective = made("rela")
+    first = objective.views
+    fast, slow, steps = 1.0, 2.0, 0
+    while math.exp(-max(slow - fast, 0)) < 0.995:
+        fast = fast * 0.999
+        slow = slow * 0.99 + fast * 0.01
+        steps += 1
+    for step in range(steps + 1 + 32):
+        if objective.views is first:
+            assert step <= steps + 32
+            objective._watch(torch.zeros(()))
+            objective.after_step(0.0)
+            assert step >= steps - 1 or objective.views is first
+    assert objective.views == made("byol").views
+    views = views_of(objective)
+    same = made("byol")
+    kept = {k: v for k, v in objective.state_dict().items() if k in same.state_dict()}
+    same.load_state_dict(kept)
+    assert objective(views, ROWS, 0.5).item() == pytest.approx(same(views, ROWS, 0.5).item())
+    resumed = made("rela")
+    resumed.load_state_dict(deepcopy(objective.state_dict()))
+    assert resumed.views == objective.views
+
+
+def test_local_views_are_of_full_size_for_a_model_that_takes_no_other():
+    task = Task(samples=SAMPLES)
+    small = made("swav", image_size=32)
+    assert min(view.size for view in small.views) < 1
+    vit = make_objective("swav", build_student("vit_b_16", 32, seed=0), task, seed=0)
+    assert {view.size for view in vit.views} == {1.0}
+    assert len(vit.views) == len(small.views)
