@@ -1,0 +1,32 @@
+"""Augmentation of a batch on the device, each sample by its own draw."""
+
+from coopt_fl.students.augment.draws import DRAWS, draw_view
+from coopt_fl.students.augment.published import (
+    BYOL,
+    DCL,
+    DINO,
+    INSTDISC,
+    MOCO,
+    RELA,
+    SIMCLR,
+    SIMSIAM,
+    SWAV,
+    views_for,
+)
+from coopt_fl.students.augment.view import View
+
+__all__ = [
+    "BYOL",
+    "DCL",
+    "DINO",
+    "DRAWS",
+    "INSTDISC",
+    "MOCO",
+    "RELA",
+    "SIMCLR",
+    "SIMSIAM",
+    "SWAV",
+    "View",
+    "draw_view",
+    "views_for",
+]

@@ -1,0 +1,113 @@
+"""How one view of an image is made."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from coopt_fl.students.augment import colour
+
+
+@dataclass(frozen=True)
+class View:
+    """Random resized crop, flip, colour jitter, grey, blur, solarisation, in this order.
+
+    Probabilities are those of a sample. ``jitter`` is that of all four colour changes, which are
+    drawn as torchvision's ColorJitter draws them, but always applied in the order below (there it
+    is random). What a sample's draws do not ask for leaves it as it is.
+
+    Attributes:
+        size: Side of the view relative to the image's.
+        scale: Range of the crop's area relative to the image's.
+        ratio: Range of the crop's width over its height, drawn on a logarithmic scale.
+        flip: Probability of mirroring left and right.
+        jitter: Probability of the four changes of colour.
+        brightness: Half-width of the range of the factor around 1; likewise the next two.
+        contrast: See ``brightness``.
+        saturation: See ``brightness``.
+        hue: Half-width of the range of the rotation, as a part of a full turn.
+        grey: Probability of losing all colour.
+        blur: Probability of a Gaussian of 0.1 to 2 pixels.
+        solarise: Probability of inverting what is brighter than one half.
+    """
+
+    size: float = 1.0
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: float = 0.5
+    jitter: float = 0.8
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    grey: float = 0.2
+    blur: float = 0.0
+    solarise: float = 0.0
+
+    def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
+        """Return one view of each image.
+
+        Args:
+            images: float (B, 3, s, s) in [0, 1].
+            draws: float (B, DRAWS) of :func:`coopt_fl.students.augment.draw_view`.
+
+        Returns:
+            float (B, 3, v, v) in [0, 1], with v = ``size`` s.
+        """
+        u = draws.unbind(1)
+        seen = self._crop(images, u[0], u[1], u[2], u[3], u[4])
+        seen = self._colour(seen, u[5] < self.jitter, u[6], u[7], u[8], u[9])
+        if self.grey:
+            seen = torch.where(_each(u[10] < self.grey), colour.grey(seen), seen)
+        if self.blur:
+            sigma = torch.where(u[11] < self.blur, 0.1 + 1.9 * u[12], 0.0)
+            seen = colour.blur(seen, sigma)
+        if self.solarise:
+            seen = torch.where(_each(u[13] < self.solarise), colour.solarise(seen), seen)
+        return seen
+
+    def _crop(
+        self, images: Tensor, area: Tensor, shape: Tensor, x: Tensor, y: Tensor, flip: Tensor
+    ) -> Tensor:
+        """Return the crops, bilinear; a crop longer than the image is cut to it."""
+        if self.scale == (1.0, 1.0) and self.size == 1.0 and not self.flip:
+            return images
+        area = self.scale[0] + (self.scale[1] - self.scale[0]) * area
+        low, high = map(math.log, self.ratio)
+        root = torch.exp((low + (high - low) * shape) / 2)
+        width, height = (area.sqrt() * root).clamp(max=1), (area.sqrt() / root).clamp(max=1)
+        mirror = torch.where(flip < self.flip, -1.0, 1.0)
+        nothing = torch.zeros_like(width)
+        # affine_grid counts from -1 to 1 over the image: the free space on each side is 1 - width
+        rows = [width * mirror, nothing, (2 * x - 1) * (1 - width)]
+        rows += [nothing, height, (2 * y - 1) * (1 - height)]
+        theta = torch.stack(rows, dim=1).view(-1, 2, 3).to(images.dtype)
+        side = round(self.size * images.shape[-1])
+        grid = F.affine_grid(theta, [len(images), 3, side, side], align_corners=False)
+        return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+    def _colour(
+        self, images: Tensor, chosen: Tensor, b: Tensor, c: Tensor, s: Tensor, h: Tensor
+    ) -> Tensor:
+        """Return the images with the four changes, the chosen ones."""
+
+        def factor(width: float, draw: Tensor) -> Tensor:
+            least = max(0.0, 1 - width)
+            return torch.where(chosen, least + (1 + width - least) * draw, 1.0)
+
+        if self.brightness:
+            images = colour.brighten(images, factor(self.brightness, b))
+        if self.contrast:
+            images = colour.contrast(images, factor(self.contrast, c))
+        if self.saturation:
+            images = colour.saturate(images, factor(self.saturation, s))
+        if self.hue:
+            turns = torch.where(chosen, self.hue * (2 * h - 1), 0.0)
+            images = colour.rotate_hue(images, turns)
+        return images
+
+
+def _each(chosen: Tensor) -> Tensor:
+    return chosen[:, None, None, None]

@@ -1,0 +1,100 @@
+"""Cells of a table: each measured once, stored at once, summed up over the seeds."""
+
+import json
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from coopt_fl.doctor import devices
+from coopt_fl.files import write_json
+from coopt_fl.optimized.provenance import versions
+from coopt_fl.pretraining import mean_and_spread
+from experiments.lab import Lab
+from experiments.scales import Study, studies
+
+RESULTS = Path(__file__).parent / "results"
+FIGURES = Path(__file__).parents[1] / "docs" / "figures"
+
+Cell = dict[str, Any]
+Settings = Callable[[Study], Iterable[Cell]]
+Measure = Callable[[Lab, Cell], Cell]
+Draw = Callable[[Path, Path], None]
+
+
+def experiment(name: str, settings: Settings, measure: Measure, draw: Draw) -> typer.Typer:
+    """Return the command line of an experiment.
+
+    Args:
+        name: Of its module; results go to ``experiments/results/NAME-SCALE.json``.
+        settings: The rows of the table, as plain values, for a study.
+        measure: What is found for one row and seed (``cell["seed"]``); plain values.
+        draw: Makes the figure from the results, given both files.
+    """
+    app = typer.Typer(add_completion=False)
+
+    @app.command()
+    def run(
+        scale: Annotated[str, typer.Option(help="smoke, cpu, gpu or paper.")] = "cpu",
+        root: Annotated[str | None, typer.Option(help="Folder of the images.")] = None,
+        only: Annotated[str | None, typer.Option(help="One study of the scale.")] = None,
+        results: Annotated[Path, typer.Option(help="Folder of the results.")] = RESULTS,
+        figures: Annotated[Path, typer.Option(help="Folder of the figures.")] = FIGURES,
+    ) -> None:
+        """Measure what is missing, write the results after every cell, draw the figure."""
+        file = results / f"{name}-{scale}.json"
+        for study_name, study in studies(scale, root).items():
+            if only in (None, study_name):
+                fill(file, name, scale, study_name, study, settings, measure)
+        draw(file, figures / f"{name}-{scale}.png")
+
+    return app
+
+
+def fill(
+    file: Path,
+    name: str,
+    scale: str,
+    study_name: str,
+    study: Study,
+    settings: Settings,
+    measure: Measure,
+) -> None:
+    """Measure every cell that ``file`` lacks, and store each at once."""
+    found = json.loads(file.read_text()) if file.exists() else {}
+    lab = Lab(study)
+    about = {
+        "command": f"python -m experiments.{name} --scale {scale}",
+        "study": asdict(study),
+        "samples": lab.rows,
+        "fingerprint": lab.source.fingerprint,
+        "hardware": devices(),
+        "versions": versions(),
+    }
+    known = found.setdefault(study_name, {"about": about, "cells": []})
+    for cell in [row | {"seed": seed} for seed in study.seeds for row in settings(study)]:
+        if any(cell.items() <= one.items() for one in known["cells"]):
+            continue
+        started = time.perf_counter()
+        measured = measure(lab, cell)
+        took = {"took": time.perf_counter() - started, "date": time.strftime("%Y-%m-%d")}
+        known["cells"].append(cell | measured | took)
+        known["table"] = summary(known["cells"], list(settings(study)))
+        typer.echo(f"{study_name} {cell}: {measured.get('accuracy')}")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, found)
+
+
+def summary(cells: list[Cell], rows: list[Cell]) -> list[Cell]:
+    """Return each row with mean, standard deviation (n - 1) and number of seeds of its numbers."""
+    table = []
+    for row in rows:
+        same = [cell for cell in cells if row.items() <= cell.items()]
+        if not same:
+            continue
+        measures = [k for k, v in same[0].items() if isinstance(v, float) and k not in row]
+        table.append(row | {key: mean_and_spread([one[key] for one in same]) for key in measures})
+    return table
