@@ -12,8 +12,7 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(BIN)/pytest -m "not e2e" -n 2
-	$(BIN)/pytest -m "e2e and not network"
-	$(BIN)/pytest -m network -n 3 --dist loadgroup
+	$(BIN)/pytest -m e2e -n 3 --dist loadgroup
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

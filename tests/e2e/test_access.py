@@ -3,6 +3,7 @@
 import re
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterator
 
 import httpx
@@ -163,21 +164,28 @@ def test_a_registered_key_speaks_for_no_other_node(site: Site) -> None:
 @pytest.mark.nginx
 @pytest.mark.parametrize("unit", ["coopt-superlink", "coopt-superexec", "coopt-supernode@alpha"])
 def test_nothing_of_flowers_listens_to_the_world(site: Site, unit: str) -> None:
-    pid = int((site.hosts.folder / "systemd" / f"{unit}.pid").read_text())
-    service = psutil.Process(pid)
-    family = [service, *service.children(recursive=True)]
-    listening = {
-        connection.laddr.ip
-        for process in family
-        for connection in process.net_connections()
-        if connection.status == psutil.CONN_LISTEN
-    }
-    assert listening == (set() if unit == "coopt-superexec" else {"127.0.0.1"})
+    service = psutil.Process(int((site.hosts.folder / "systemd" / f"{unit}.pid").read_text()))
+    expected = set() if unit == "coopt-superexec" else {"127.0.0.1"}
+    until = time.monotonic() + SECONDS
+    while (listening := _listening(service)) != expected and time.monotonic() < until:
+        assert listening <= expected  # it may only just have been started
+        time.sleep(1)
+    assert listening == expected
 
 
 def test_nginx_knows_every_call_of_the_fleet_api() -> None:
     (names,) = re.findall(r"\^/v1/fleet/\((.*)\)\$", (DOCS / "deployment/nginx.conf").read_text())
     assert {f"/v1/fleet/{name}" for name in names.split("|")} == FLEET
+
+
+def _listening(service: psutil.Process) -> set[str]:
+    """Return the addresses on which a service and its children listen."""
+    return {
+        connection.laddr.ip
+        for process in (service, *service.children(recursive=True))
+        for connection in process.net_connections()
+        if connection.status == psutil.CONN_LISTEN
+    }
 
 
 def _trusting(ca: bytes) -> ssl.SSLContext:
