@@ -173,6 +173,24 @@ def inspect(dataset: Dataset, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def report(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN_DIR...", help="What run, centralized or pretrain wrote."),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The HTML file.")] = Path("report.html"),
+    as_json: AsJson = False,
+) -> None:
+    """Show one or several runs on one HTML page, which is readable offline."""
+    from coopt_fl import commands, show
+    from coopt_fl.progress import console_progress
+
+    with console_progress() as progress:
+        found = commands.report(runs, out, progress)
+    _print(found, show.reported, as_json)
+
+
+@app.command()
 def publish_shards(
     out: Annotated[str, typer.Option(help="Where to: a directory, file:// or s3:// URL.")],
     settings: Settings = None,

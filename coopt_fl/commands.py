@@ -98,6 +98,32 @@ def inspect(dataset: Path) -> dict[str, Any]:
     return {"path": str(folder), "provenance": provenance.as_dict(), "problems": problems}
 
 
+REPORT_NEEDS = ("jinja2", "matplotlib", "openTSNE")
+"""What the extra ``coopt-fl[report]`` brings."""
+
+
+def report(runs: list[Path], out: Path, progress: Silent) -> dict[str, Any]:
+    """Write one HTML page about run directories.
+
+    Args:
+        runs: what ``coopt run``, ``centralized`` or ``pretrain`` wrote.
+        out: the HTML file.
+        progress: told of every run.
+
+    Raises:
+        ConfigError: a directory holds no finished run, or a package is not installed.
+    """
+    try:
+        from coopt_fl.report.page import write_report
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in REPORT_NEEDS:
+            raise
+        raise ConfigError(
+            f"a report needs {error.name}, which is not installed: pip install 'coopt-fl[report]'"
+        ) from None
+    return write_report(runs, out, progress)
+
+
 def publish_shards(config: Config, url: str, progress: Silent) -> dict[str, Any]:
     """Publish the images of ``config.data`` as shards for participants that do not hold them.
 

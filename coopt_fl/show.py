@@ -125,6 +125,13 @@ def inspected(found: Values) -> RenderableType:
     return Group(facts, people, Text(verdict, style="red" if problems else "green"))
 
 
+def reported(found: Values) -> RenderableType:
+    """Render where the report is."""
+    return Text(
+        f"Report of {', '.join(found['runs'])}: {found['report']} ({found['bytes'] / 1e6:.2f} MB)"
+    )
+
+
 def published(found: Values) -> RenderableType:
     """Render what was published as shards."""
     written = f"{found['written']} of them now" if found["written"] else "all there already"

@@ -1,0 +1,143 @@
+"""What run directories hold: outputs of ``coopt run``, ``centralized``, ``train`` or ``pretrain``."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from coopt_fl.errors import ConfigError
+from coopt_fl.optimized.manifest import read_provenance
+from coopt_fl.optimized.provenance import Provenance
+from coopt_fl.optimized.reader import dataset_folder
+from coopt_fl.optimized.state import RunState
+from coopt_fl.report.students import Seeds, pretrained, trained
+
+Values = dict[str, Any]
+
+RESULT = "pretrain.json"
+AGAIN = "run the same command again"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run directory.
+
+    Attributes:
+        name: what the report calls it: the end of its path, long enough to tell it from others.
+        path: the directory.
+        config: resolved configuration, as plain values.
+        versions: of what determines the numbers.
+        hardware: what it ran on, where that was written down.
+        provenance: of its optimized dataset; None where it made none.
+        summary: ``summary.json``; None where there is none.
+        students: what was trained; what the run is about first.
+    """
+
+    name: str
+    path: Path
+    config: Values
+    versions: dict[str, str]
+    hardware: dict[str, str]
+    provenance: Provenance | None
+    summary: Values | None
+    students: tuple[Seeds, ...]
+
+    @property
+    def student(self) -> Seeds | None:
+        """What the run is about; None where it made a dataset only."""
+        return self.students[0] if self.students else None
+
+    @property
+    def state(self) -> RunState:
+        """The platform's state, which need not be there."""
+        return RunState(self.path)
+
+    @property
+    def seed(self) -> int:
+        """The seed of the run."""
+        return int(self.config["seed"])
+
+
+def collect(paths: Sequence[Path]) -> list[Run]:
+    """Read run directories, in order.
+
+    Raises:
+        ConfigError: a directory is not there, is given twice, holds no finished run, or a damaged
+            file.
+        VerificationError: a provenance is damaged.
+    """
+    places = [path.expanduser().resolve() for path in paths]
+    if len(set(places)) < len(places):
+        raise ConfigError("a run directory is given twice; give each once")
+    return [_read(place, name) for place, name in zip(places, _names(places), strict=True)]
+
+
+def _read(path: Path, name: str) -> Run:
+    if not path.is_dir():
+        raise ConfigError(f"no directory {path}; give what `coopt run --out` wrote")
+    folder = dataset_folder(path)
+    results = sorted([*path.glob(RESULT), *path.glob(f"seed-*/{RESULT}")])
+    try:
+        if (folder / "provenance.json").is_file():
+            return _optimized(path, name, read_provenance(folder))
+        if results:
+            return _pretrained(path, name, [_json(result) for result in results])
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise ConfigError(
+            f"a file in {path} is not what this version writes ({error!r}); {AGAIN}"
+        ) from None
+    raise ConfigError(
+        f"{path} holds neither dataset/provenance.json nor {RESULT}, which are written at the end "
+        "of a run: finish it with the same command, or give another directory"
+    )
+
+
+def _optimized(path: Path, name: str, provenance: Provenance) -> Run:
+    file = path / "summary.json"
+    summary = _json(file) if file.is_file() else None
+    students = trained(path, provenance, summary)
+    return Run(
+        name=name,
+        path=path,
+        config=provenance.config if summary is None else summary["config"],
+        versions=provenance.versions,
+        hardware={},
+        provenance=provenance,
+        summary=summary,
+        students=tuple(Seeds((one,)) for one in students),
+    )
+
+
+def _pretrained(path: Path, name: str, seeds: list[Values]) -> Run:
+    """Return a run of several seeds, which differ in nothing else."""
+    return Run(
+        name=name,
+        path=path,
+        config=seeds[0]["config"],
+        versions=seeds[0]["versions"],
+        hardware=seeds[0]["hardware"],
+        provenance=None,
+        summary=None,
+        students=(Seeds(tuple(pretrained(one) for one in seeds)),),
+    )
+
+
+def _json(path: Path) -> Values:
+    try:
+        value = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ConfigError(f"{path} is damaged ({error}); {AGAIN}") from None
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path} holds no JSON object; {AGAIN}")
+    return value
+
+
+def _names(places: Sequence[Path]) -> list[str]:
+    """Return the shortest ends of the paths that differ."""
+    deepest = max(len(place.parts) for place in places)
+    for length in range(1, deepest + 1):
+        names = ["/".join(place.parts[-length:]) for place in places]
+        if len(set(names)) == len(names):
+            break
+    return names

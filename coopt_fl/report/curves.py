@@ -1,0 +1,109 @@
+"""Curves of students: accuracy of all runs over seconds and samples, and each one's own loss."""
+
+from collections.abc import Sequence
+from statistics import fmean
+
+from markupsafe import Markup
+
+from coopt_fl.report.collect import Run
+from coopt_fl.report.figures import Curve, Kind, curves
+from coopt_fl.report.parts import LeftOut
+from coopt_fl.report.students import Seeds, Student
+from coopt_fl.report.tables import Entry
+
+Figures = list[tuple[str, Markup]]
+Places = list[tuple[float, float]]
+
+
+def accuracy_figures(entries: Sequence[Entry]) -> Figures:
+    """Return accuracy over seconds, the preparation included, and over samples, of all students.
+
+    Raises:
+        LeftOut: nothing was probed, or one student alone and only at its end.
+    """
+    found = [(one, one.seeds) for one in entries if one.seeds]
+    probed = [(one, seeds) for one, seeds in found if seeds.mean("accuracy") is not None]
+    if not probed:
+        raise LeftOut("no student was probed: there are no labels, or none was trained")
+    if len(probed) == 1 and _kind(probed[0][1].first) == "ends":
+        raise LeftOut(
+            "the student was probed at its end alone; coopt pretrain probes after every epoch"
+        )
+    alt = "Probe accuracy at the end: " + ", ".join(
+        f"{one.name} {seeds.mean('accuracy'):.1%}" for one, seeds in probed
+    )
+    clocks = {"seconds": "seconds", "samples": "samples seen"}
+    figures = []
+    for clock, label in clocks.items():
+        lines = [line for one, seeds in probed for line in _lines(one, seeds, clock)]
+        figure = curves(f"accuracy-{clock}", f"{alt}; by {clock}", lines, label, percent=True)
+        figures.append((f"By {clock}", figure))
+    return figures
+
+
+def training_figures(run: Run, anchor: str) -> Figures:
+    """Return loss and, where it was measured, feature spread over samples; of the first seeds.
+
+    Raises:
+        LeftOut: no student was trained for at least two epochs.
+    """
+    students = [one.first for one in run.students if len(one.first.curve) > 1]
+    if not students:
+        raise LeftOut("no student was trained for two epochs")
+    figures = [("Training loss", _measured(f"{anchor}-loss", "loss", students))]
+    spread = [one for one in students if any(point.spread is not None for point in one.curve)]
+    if spread:
+        figures.append(
+            ("Feature spread, 0 if collapsed", _measured(f"{anchor}-spread", "spread", spread))
+        )
+    return figures
+
+
+def _kind(student: Student) -> Kind:
+    """Return "ends" where nothing was probed between the beginning and the end."""
+    return "ends" if all(point.accuracy is None for point in student.curve[:-1]) else "mean"
+
+
+def _lines(entry: Entry, seeds: Seeds, clock: str) -> list[Curve]:
+    """Return each seed's curve, one after the slowest participant alone, and the mean over all."""
+    before = seeds.first.preparation if clock == "seconds" else None
+    own = [_probes(student, clock) for student in seeds.students]
+    mean = [(fmean(x for x, _ in at), fmean(y for _, y in at)) for at in zip(*own, strict=False)]
+    after = before.sum if before else 0.0
+    drawn: list[tuple[str, Places, float, Kind]] = []
+    if len(own) > 1:
+        drawn += [("", places, after, "seed") for places in own]
+    if before and before.max < before.sum:
+        drawn.append(("", mean, before.max, "alone"))
+    drawn.append((entry.name, mean, after, _kind(seeds.first)))
+    return [
+        Curve(name, entry.colour, [shift + x for x, _ in places], [y for _, y in places], kind)
+        for name, places, shift, kind in drawn
+    ]
+
+
+def _probes(student: Student, clock: str) -> Places:
+    """Return when a student was probed and what came of it, the untrained one at 0."""
+    known = [
+        (float(getattr(point, clock)), point.accuracy)
+        for point in student.curve
+        if point.accuracy is not None
+    ]
+    end = float(getattr(student.curve[-1], clock))
+    if student.random_accuracy is not None:
+        known.insert(0, (0.0, student.random_accuracy))
+    if student.accuracy is not None and student.curve[-1].accuracy is None:
+        known.append((end, student.accuracy))
+    return known
+
+
+def _measured(name: str, what: str, students: Sequence[Student]) -> Markup:
+    """Return loss or spread of students over samples."""
+    lines = []
+    for number, one in enumerate(students):
+        known = [(float(point.samples), getattr(point, what)) for point in one.curve]
+        known = [(at, value) for at, value in known if value is not None]
+        label = one.model if len(students) > 1 else ""
+        lines.append(Curve(label, number, [at for at, _ in known], [value for _, value in known]))
+    alt = f"{what} after each epoch, from {lines[0].y[0]:.3f} to {lines[0].y[-1]:.3f}"
+    return curves(name, alt, lines, "samples seen")

@@ -1,0 +1,176 @@
+"""The report's figures: curves with their names beside them, and points in the plane."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from numpy.typing import NDArray
+
+from coopt_fl.report.svg import INK, OTHERS, PAPER, series, svg
+
+CURVES, CLOUD = (4.6, 2.9), (4.0, 3.0)
+LAYERS = 8
+LETTERS = 18
+"""Most letters of a name beside a curve."""
+
+Kind = Literal["mean", "seed", "alone", "ends"]
+STYLES: dict[Kind, dict[str, Any]] = {
+    "mean": {"linewidth": 1.7},
+    "seed": {"linewidth": 0.7, "alpha": 0.5},
+    "alone": {"linewidth": 1.0, "linestyle": (0, (4, 2.5))},
+    "ends": {"linewidth": 1.1, "linestyle": (0, (0.1, 2.4)), "dash_capstyle": "round"},
+}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line.
+
+    Attributes:
+        name: printed at its end; empty: not named.
+        colour: index of its series.
+        x: ascending.
+        y: as many.
+        kind: "mean" is drawn strongly, a single "seed" thinly, one after the slowest participant
+            "alone" dashed; of "ends" only the first and last point are known, between are dots.
+    """
+
+    name: str
+    colour: int
+    x: Sequence[float]
+    y: Sequence[float]
+    kind: Kind = "mean"
+
+
+def curves(
+    name: str, alt: str, lines: Sequence[Curve], x_label: str, *, percent: bool = False
+) -> Markup:
+    """Return lines over a common axis from 0, each named at the right."""
+
+    def draw(figure: Figure) -> None:
+        named = [line for line in lines if line.name]
+        widest = max((min(len(line.name), LETTERS) for line in named), default=0)
+        right = 0.98 - widest * 0.0145 - (0.035 if named else 0)
+        axis = figure.add_axes((0.095, 0.155, right - 0.095, 0.8))
+        for line in lines:
+            _draw(axis, line)
+        axis.set_xlim(0, max(line.x[-1] for line in lines) * 1.02 or 1)
+        axis.margins(y=0.08)
+        axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axis.yaxis.set_major_locator(MaxNLocator(5))
+        axis.xaxis.set_major_formatter(FuncFormatter(_thousands))
+        if percent:
+            axis.yaxis.set_major_formatter(FuncFormatter(_percent))
+        axis.set_xlabel(x_label, loc="right", fontsize=8)
+        _name(axis, named)
+
+    return svg(name, alt, CURVES, draw)
+
+
+def points(
+    name: str, alt: str, places: NDArray[np.float64], groups: NDArray[np.int64], seed: int
+) -> Markup:
+    """Return points (N, 2) in the colours of their groups (N,); -1 is "others".
+
+    In layers, so that no group hides another.
+    """
+
+    def draw(figure: Figure) -> None:
+        axis = figure.add_axes((0, 0, 1, 1))
+        axis.axis("off")
+        order = np.random.default_rng(seed).permutation(len(places))
+        for layer in np.array_split(order, LAYERS):
+            for group in np.unique(groups[layer]):
+                mine = places[layer[groups[layer] == group]]
+                axis.add_patch(_dots(mine, OTHERS if group < 0 else series(int(group))))
+        _fit(axis, places)
+
+    return svg(name, alt, CLOUD, draw)
+
+
+def _fit(axis: Axes, places: NDArray[np.float64]) -> None:
+    """Show all points as large as they fit, to one scale."""
+    low, high = places.min(0), places.max(0)
+    per_inch = float(((high - low) / CLOUD).max()) * 1.04 or 1.0
+    (x, y), (width, height) = (low + high) / 2, (side * per_inch / 2 for side in CLOUD)
+    axis.set_xlim(x - width, x + width)
+    axis.set_ylim(y - height, y + height)
+
+
+def _draw(axis: Axes, line: Curve) -> None:
+    """Draw a line, and a dot at its end, or at both if nothing else of it is known."""
+    colour = series(line.colour)
+    joins = {"solid_capstyle": "round", "solid_joinstyle": "round"}
+    axis.plot(line.x, line.y, color=colour, **joins, **STYLES[line.kind])
+    ends = {"mean": [-1], "ends": [0, -1]}.get(line.kind, [])
+    axis.plot(
+        [line.x[end] for end in ends],
+        [line.y[end] for end in ends],
+        color=colour,
+        marker="o",
+        linestyle="none",
+        markersize=4.5,
+        markeredgecolor=PAPER,
+        markeredgewidth=0.8,
+        clip_on=False,
+    )
+
+
+def _name(axis: Axes, lines: Sequence[Curve]) -> None:
+    """Write the names in the right margin, at the height of their lines' ends but not closer."""
+    low, high = axis.get_ylim()
+    heights = _apart([(line.y[-1] - low) / (high - low) for line in lines], 0.068)
+    for line, height in zip(lines, heights, strict=True):
+        short = line.name if len(line.name) <= LETTERS else f"{line.name[: LETTERS - 1]}…"
+        axis.plot(
+            [1.025],
+            [height],
+            marker="o",
+            markersize=4.5,
+            color=series(line.colour),
+            transform=axis.transAxes,
+            clip_on=False,
+        )
+        axis.text(1.05, height, short, transform=axis.transAxes, va="center", color=INK, fontsize=8)
+
+
+def _apart(heights: Sequence[float], least: float) -> list[float]:
+    """Return heights at least ``least`` apart, in the same order, moved as little as it takes."""
+    order = np.argsort(heights, kind="stable")
+    placed = np.array(heights, np.float64)[order]
+    for _ in range(100):
+        gaps = np.diff(placed)
+        close = np.flatnonzero(gaps < least - 1e-6)
+        if not len(close):
+            break
+        for gap in close:
+            shift = max(least - (placed[gap + 1] - placed[gap]), 0) / 2
+            placed[gap] -= shift
+            placed[gap + 1] += shift
+    result = np.empty_like(placed)
+    result[order] = placed
+    return result.tolist()
+
+
+def _dots(places: NDArray[np.float64], colour: str) -> PathPatch:
+    """Return points as one path of strokes without length, whose round caps are the dots."""
+    vertices = np.repeat(places, 2, axis=0)
+    codes = np.tile([Path.MOVETO, Path.LINETO], len(places))
+    return PathPatch(
+        Path(vertices, codes), fill=False, edgecolor=colour, linewidth=3.0, capstyle="round"
+    )
+
+
+def _thousands(value: float, place: int) -> str:
+    return f"{value:,.0f}"
+
+
+def _percent(value: float, place: int) -> str:
+    return f"{100 * value:.0f}%"

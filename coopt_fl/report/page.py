@@ -1,0 +1,75 @@
+"""The page: sections and figures put into the template, and written as one file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from coopt_fl.files import atomic, make_folder
+from coopt_fl.progress import Silent
+from coopt_fl.report import headline, tables
+from coopt_fl.report.collect import Run, collect
+from coopt_fl.report.curves import accuracy_figures
+from coopt_fl.report.parts import part
+from coopt_fl.report.section import section
+from coopt_fl.report.svg import variable
+
+Values = dict[str, Any]
+
+
+def write_report(directories: Sequence[Path], out: Path, progress: Silent) -> Values:
+    """Write the report of run directories to ``out``, and return what it is of.
+
+    The same directories give the same page, byte for byte, with equal versions.
+
+    Raises:
+        ConfigError: a directory holds no finished run.
+        VerificationError: an optimized dataset is damaged.
+        OutputError: ``out`` cannot be written.
+    """
+    runs = collect(directories)
+    html = render(runs, progress).encode()
+    make_folder(out.parent)
+    with atomic(out) as file:
+        file.write(html)
+    return {"report": str(out), "bytes": len(html), "runs": [run.name for run in runs]}
+
+
+def render(runs: Sequence[Run], progress: Silent) -> str:
+    """Return the page as HTML."""
+    known, sections = tables.entries(runs), []
+    for number, run in enumerate(runs, 1):
+        with progress.phase(f"report of {run.name}"):
+            sections.append(section(run, f"run-{number}"))
+    template = _environment().get_template("page.html.j2")
+    return template.render(
+        title=headline.title(runs),
+        lead=headline.lead(runs),
+        entries=known,
+        sources=sorted({tables.images(run) for run in runs}),
+        curves=part(lambda: accuracy_figures(known)),
+        sections=sections,
+    )
+
+
+def _environment() -> Environment:
+    """Return an environment that escapes everything: names and paths come from outside."""
+    environment = Environment(
+        loader=PackageLoader("coopt_fl.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": lambda value, digits=1: _or_dash(value, f".{digits}%"),
+        "number": lambda value, digits=1: _or_dash(value, f",.{digits}f"),
+        "colour": variable,
+    }
+    return environment
+
+
+def _or_dash(value: float | None, style: str) -> str:
+    """Return a number, or a dash where nobody measured it."""
+    return "–" if value is None else format(value, style).replace("-", "−")

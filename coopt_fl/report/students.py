@@ -1,0 +1,176 @@
+"""Students in a run directory: how each was trained, in what time, and what it is worth."""
+
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from coopt_fl.optimized.provenance import Provenance
+from coopt_fl.students.checkpoint import read_checkpoint
+
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A student after an epoch.
+
+    Attributes:
+        epoch: passes so far, from 1.
+        samples: seen so far, over all epochs.
+        seconds: of training so far.
+        loss: mean training loss of the epoch.
+        accuracy: of the probe; None where it was not probed.
+        spread: of its features, 0 where they collapsed; None likewise.
+    """
+
+    epoch: int
+    samples: int
+    seconds: float
+    loss: float
+    accuracy: float | None = None
+    spread: float | None = None
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """Seconds before training: targets, uniformity, alignment, transport.
+
+    Attributes:
+        sum: as if one device did the work of all participants.
+        max: as if each had its own.
+        parts: of the sum, by phase.
+    """
+
+    sum: float
+    max: float
+    parts: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Student:
+    """A trained model.
+
+    Attributes:
+        objective: ``regression`` or the name of a self-supervised baseline.
+        model: as in ``student.model``.
+        seed: of the training.
+        epochs: that were planned.
+        curve: what is known after each epoch that was done, at least one.
+        preparation: None for baselines, and where nobody knows.
+        random_accuracy: of the probe on the untrained model.
+        accuracy: of the probe at the end; None where there are no labels, or nobody probed it.
+    """
+
+    objective: str
+    model: str
+    seed: int
+    epochs: int
+    curve: tuple[Point, ...]
+    preparation: Preparation | None
+    random_accuracy: float | None
+    accuracy: float | None
+
+    @property
+    def seconds(self) -> float:
+        """Of training."""
+        return self.curve[-1].seconds
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """A student for each of one or several seeds, which differ in nothing else."""
+
+    students: tuple[Student, ...]
+
+    @property
+    def first(self) -> Student:
+        """The student with the first seed."""
+        return self.students[0]
+
+    def mean(self, name: str) -> float | None:
+        """Return the mean of the students' attribute ``name``; None where one has none."""
+        known = self._known(name)
+        return statistics.fmean(known) if known else None
+
+    def spread(self, name: str) -> float | None:
+        """Return the sample standard deviation of ``name``; None of less than two."""
+        known = self._known(name)
+        return statistics.stdev(known) if len(known) > 1 else None
+
+    def _known(self, name: str) -> list[float]:
+        found = [getattr(student, name) for student in self.students]
+        known = [one for one in found if one is not None]
+        return known if len(known) == len(found) else []
+
+
+def pretrained(known: Values) -> Student:
+    """Return the student of a ``pretrain.json``."""
+    before = known["preparation"]
+    return Student(
+        objective=str(known["objective"]),
+        model=str(known["model"]),
+        seed=int(known["seed"]),
+        epochs=int(known["config"]["student"]["epochs"]),
+        curve=tuple(Point(**point) for point in known["curve"]),
+        preparation=before and Preparation(**before),
+        random_accuracy=known["random_accuracy"],
+        accuracy=known["accuracy"],
+    )
+
+
+def trained(path: Path, provenance: Provenance, summary: Values | None) -> Iterator[Student]:
+    """Yield the student of a run, then those of ``coopt train``; only the former was probed.
+
+    Raises:
+        ConfigError: a checkpoint is of another version.
+    """
+    before = _preparation(summary) if summary else None
+    if summary and (path / "student" / "checkpoint.pt").is_file():
+        random, accuracy = summary["comparison"]["random_init"], summary["student"]
+        file = path / "student" / "checkpoint.pt"
+        yield _of_file(file, provenance, before, random, accuracy["probe_accuracy"])
+    for file in sorted((path / "students").glob("*/checkpoint.pt")):
+        yield _of_file(file, provenance, before, None, None)
+
+
+def _of_file(
+    file: Path,
+    provenance: Provenance,
+    before: Preparation | None,
+    random_accuracy: float | None,
+    accuracy: float | None,
+) -> Student:
+    content = read_checkpoint(file)
+    meta: Values = content["meta"]
+    return Student(
+        objective="rela" if meta["student"]["objective"] == "rela" else "regression",
+        model=str(content["name"]),
+        seed=int(meta["seed"]),
+        epochs=int(meta["epochs"]),
+        curve=_curve(meta, provenance.rows),
+        preparation=before,
+        random_accuracy=random_accuracy,
+        accuracy=accuracy,
+    )
+
+
+def _curve(meta: Values, rows: int) -> tuple[Point, ...]:
+    """Return the curve in a checkpoint; of format 1 only the total of the seconds is known."""
+    if "curve" in meta:
+        return tuple(Point(**point) for point in meta["curve"])
+    return tuple(
+        Point(epoch, epoch * rows, meta["seconds"], loss)
+        for epoch, loss in enumerate(meta["loss_per_epoch"], 1)
+    )
+
+
+def _preparation(summary: Values) -> Preparation:
+    """Return what a run took before its student; uniformity is part of ``represent``."""
+    alone = [float(one["seconds"]) for one in summary["participants"]]
+    spent: dict[str, float] = summary["seconds"]
+    parts = {phase: spent.get(phase, 0.0) for phase in ("represent", "align", "fuse")}
+    parts["transport"] = max(0.0, spent.get("optimize", 0.0) - sum(alone))
+    shared = sum(parts.values())
+    return Preparation(shared + sum(alone), shared + max(alone), parts | {"optimize": sum(alone)})

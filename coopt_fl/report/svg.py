@@ -1,0 +1,99 @@
+"""Matplotlib figures as SVG that takes its colours and its font from the page around it.
+
+Figures are drawn in placeholder colours, which become CSS variables: one figure is then legible
+in light and dark, and series have the colour that tables give them.
+"""
+
+import io
+import re
+from collections.abc import Callable
+
+import matplotlib
+from markupsafe import Markup, escape
+from matplotlib.figure import Figure
+
+SERIES = 10
+"""Colours that can be told apart; whoever comes later is drawn as "others"."""
+
+INK, MUTED, RULE, PAPER, OTHERS = "#fd00fd", "#fd01fd", "#fd02fd", "#fd03fd", "#fd04fd"
+
+_VARIABLES = {
+    INK: "--ink",
+    MUTED: "--muted",
+    RULE: "--rule",
+    PAPER: "--paper",
+    OTHERS: "--others",
+    **{f"#fe{index:02x}fe": f"--series-{index}" for index in range(SERIES)},
+}
+
+_STYLE = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "path.simplify": False,
+    "font.size": 9,
+    "text.color": INK,
+    "axes.edgecolor": RULE,
+    "axes.labelcolor": MUTED,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "xtick.color": RULE,
+    "xtick.labelcolor": MUTED,
+    "xtick.labelsize": 8,
+    "ytick.left": False,
+    "ytick.color": RULE,
+    "ytick.labelcolor": MUTED,
+    "ytick.labelsize": 8,
+}
+
+_NOTHING = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+
+
+def series(index: int) -> str:
+    """Return the placeholder of a series' colour."""
+    return f"#fe{index:02x}fe" if 0 <= index < SERIES else OTHERS
+
+
+def variable(index: int) -> str:
+    """Return the CSS variable of a series' colour."""
+    return f"var({_VARIABLES[series(index)]})"
+
+
+def svg(name: str, alt: str, size: tuple[float, float], draw: Callable[[Figure], None]) -> Markup:
+    """Return what ``draw`` draws on an empty figure, as inline SVG.
+
+    Args:
+        name: unique on the page; ids begin with it.
+        alt: what it shows, in words, for those who do not see it.
+        size: width and height in inches, of which the page only keeps the ratio.
+        draw: draws with the placeholder colours.
+    """
+    buffer = io.StringIO()
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
+        figure = Figure(figsize=size)
+        draw(figure)
+        figure.savefig(buffer, format="svg", transparent=True, metadata=_NOTHING)
+    text = buffer.getvalue()
+    return Markup(_for_page(text[text.index("<svg") :], name, alt))
+
+
+def _for_page(text: str, name: str, alt: str) -> str:
+    """Return SVG without what would leak into the page, or depend on anything but it."""
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
+    text = re.sub(r'<g id="[^"]*"', "<g", text)
+    text = re.sub(r'(\bid="|xlink:href="#|url\(#)', rf"\g<1>{name}-", text)
+    text = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\d\.\d)\d+", r"\1", tag[0]), text)
+    text = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", text)
+    for placeholder, css in _VARIABLES.items():
+        text = text.replace(placeholder, f"var({css})")
+    view = re.search(r'viewBox="[^"]*"', text)
+    assert view is not None  # matplotlib always writes one
+    opening = f'<svg {view[0]} role="img" aria-label="{escape(alt)}">'
+    return re.sub(r"\s*\n\s*", "\n", re.sub(r"<svg[^>]*>", lambda _: opening, text, count=1))

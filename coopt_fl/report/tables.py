@@ -1,0 +1,142 @@
+"""What the report's tables say, as plain values for the template."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from coopt_fl.optimized.provenance import Provenance
+from coopt_fl.report.collect import Run
+from coopt_fl.report.parts import LeftOut
+from coopt_fl.report.shared import Ids
+from coopt_fl.report.students import Seeds
+
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A student, with each of its seeds, in the overview and in the curves.
+
+    Attributes:
+        colour: index of its series.
+        run: name of its run.
+        name: the same, with its model where the run has several.
+        anchor: of its run's section.
+        method: how it came about, in words.
+        seeds: the student; None where the run has made a dataset only.
+    """
+
+    colour: int
+    run: str
+    name: str
+    anchor: str
+    method: str
+    seeds: Seeds | None
+
+
+def entries(runs: Sequence[Run]) -> list[Entry]:
+    """Return the students of all runs."""
+    found: list[Entry] = []
+    for number, run in enumerate(runs, 1):
+        for seeds in run.students or (None,):
+            several = len(run.students) > 1
+            name = f"{run.name} {seeds.first.model}" if seeds and several else run.name
+            colour, anchor = len(found), f"run-{number}"
+            found.append(Entry(colour, run.name, name, anchor, _method(run, seeds), seeds))
+    return found
+
+
+def facts(run: Run) -> list[tuple[str, str]]:
+    """Return what ran, as terms and values."""
+    config, known = run.config, run.provenance
+    rows = [("Images", images(run)), ("Seed", ", ".join(_seeds(run)))]
+    if known:
+        targets = config["targets"]
+        rows += [
+            ("Participants", str(len(known.contributors))),
+            ("Aligned to", known.reference),
+            ("Targets", f"{known.dim} numbers, {known.dtype}, {known.normalisation}"),
+            ("Projection, solver", f"{targets['projection']}, {targets['solver']}"),
+            ("Shared set", f"{config['shared']['size']:,} samples"),
+            ("Dataset digest", known.digest),
+        ]
+    if run.student:
+        first = run.student.first
+        rows.append(("Student", f"{first.model}, {first.objective}, {first.epochs} epochs"))
+    return rows + [(name[:1].upper() + name[1:], str(is_)) for name, is_ in run.hardware.items()]
+
+
+def participants(known: Provenance, summary: Values | None, counts: Ids) -> list[Values]:
+    """Return a row for each participant; its times are None without a summary.
+
+    Args:
+        known: the provenance.
+        summary: ``summary.json``.
+        counts: targets of each participant.
+    """
+    rates = {row["name"]: row for row in (summary or {}).get("participants", [])}
+    rows: list[Values] = []
+    for index, one in enumerate(known.contributors):
+        rate: Mapping[str, Any] = rates.get(one.name, {})
+        rows.append(
+            {
+                "colour": index,
+                "name": one.name,
+                "prior": one.prior,
+                "uniformity": one.uniformity,
+                "r2": one.r2_heldout,
+                "samples": int(counts[index]),
+                "seconds": rate.get("seconds"),
+                "rate": rate.get("samples_per_s"),
+                "mb": rate.get("mb"),
+            }
+        )
+    return rows
+
+
+def costs(run: Run) -> list[Values]:
+    """Return seconds by phase, with their share of the longest.
+
+    Raises:
+        LeftOut: no time was written down.
+    """
+    spent: dict[str, float] = {}
+    if run.summary:
+        spent |= run.summary["seconds"]
+    elif run.student:
+        before = run.student.first.preparation
+        spent |= before.parts if before else {}
+        spent["training"] = run.student.mean("seconds") or 0.0
+    if not spent:
+        raise LeftOut("there is no summary.json, which holds the times")
+    longest = max(spent.values()) or 1.0
+    return [
+        {"phase": phase, "seconds": seconds, "share": 100 * seconds / longest}
+        for phase, seconds in spent.items()
+    ]
+
+
+def _method(run: Run, seeds: Seeds | None) -> str:
+    """Return how a student came about, in words."""
+    objective = [seeds.first.objective] if seeds else []
+    if run.provenance is None:
+        number = len(seeds.students) if seeds else 0
+        return ", ".join(objective + ([f"{number} seeds"] if number > 1 else []))
+    people = run.provenance.contributors
+    by = f"{len(people)} participants" if len(people) > 1 else f"{people[0].name} alone"
+    return ", ".join([by, *objective])
+
+
+def _seeds(run: Run) -> list[str]:
+    return [str(one.seed) for one in run.student.students] if run.student else [str(run.seed)]
+
+
+def images(run: Run) -> str:
+    """Return which images a run is of, in words."""
+    source = str(run.config["data"]["source"])
+    if run.provenance:
+        return f"{source}, {run.provenance.source['rows']:,} samples"
+    if run.student:
+        start = run.student.first.curve[0]
+        return f"{source}, {start.samples // start.epoch:,} samples"
+    return source
