@@ -3,6 +3,7 @@
 import json
 import statistics
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from coopt_fl.optimized.provenance import versions
 from coopt_fl.optimized.reader import OptimizedDataset, dataset_folder, load
 from coopt_fl.progress import Silent
 from coopt_fl.schema import Config
-from coopt_fl.students import Judge, TrainResult, train_student
+from coopt_fl.students import Judge, Point, TrainResult, train_student
 from coopt_fl.students.objectives import ON_TARGETS
 from coopt_fl.students.probe import random_student
 
@@ -57,7 +58,6 @@ def pretrain(
     for seed in range(config.seed, config.seed + seeds):
         one, folder = replace(config, seed=seed), out / f"seed-{seed}"
         make_folder(folder)
-        name = f"seed {seed}"
         trained = train_student(
             targets,
             one.data,
@@ -66,9 +66,7 @@ def pretrain(
             folder,
             seed,
             devices=count,
-            progress=lambda point, epochs, name=name: progress.show(
-                name, point.epoch, epochs, "epochs", _note(point.loss, point.accuracy)
-            ),
+            progress=partial(_show, progress, f"seed {seed}"),
             watch=judge,
             watch_every=watch_every,
         )
@@ -150,5 +148,6 @@ def _result(
     }
 
 
-def _note(loss: float, accuracy: float | None) -> str:
-    return f"loss {loss:.4f}" + ("" if accuracy is None else f", probe {accuracy:.1%}")
+def _show(progress: Silent, name: str, point: Point, epochs: int) -> None:
+    probed = "" if point.accuracy is None else f", probe {point.accuracy:.1%}"
+    progress.show(name, point.epoch, epochs, "epochs", f"loss {point.loss:.4f}{probed}")

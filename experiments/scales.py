@@ -1,4 +1,4 @@
-"""How large an experiment is: what it runs on at ``--scale smoke``, ``cpu``, ``gpu`` and ``paper``."""
+"""How large an experiment is: what it runs on at each ``--scale``."""
 
 from dataclasses import dataclass, replace
 

@@ -1,4 +1,4 @@
-"""What run directories hold: outputs of ``coopt run``, ``centralized``, ``train`` or ``pretrain``."""
+"""What run directories hold: the output of ``coopt run``, ``centralized`` or ``pretrain``."""
 
 import json
 from collections.abc import Sequence

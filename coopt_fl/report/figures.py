@@ -107,7 +107,7 @@ def _fit(axis: Axes, places: NDArray[np.float64]) -> None:
 def _draw(axis: Axes, line: Curve) -> None:
     """Draw a line, and a dot at its end, or at both if nothing else of it is known."""
     colour = series(line.colour)
-    joins = {"solid_capstyle": "round", "solid_joinstyle": "round"}
+    joins: dict[str, Any] = {"solid_capstyle": "round", "solid_joinstyle": "round"}
     axis.plot(line.x, line.y, color=colour, **joins, **STYLES[line.kind])
     ends = {"mean": [-1], "ends": [0, -1]}.get(line.kind, [])
     axis.plot(
@@ -156,7 +156,7 @@ def _apart(heights: Sequence[float], least: float) -> list[float]:
             placed[gap + 1] += shift
     result = np.empty_like(placed)
     result[order] = placed
-    return result.tolist()
+    return list(map(float, result))
 
 
 def _dots(places: NDArray[np.float64], colour: str) -> PathPatch:

@@ -49,7 +49,7 @@ def stats(run: Run) -> list[tuple[str, str]]:
         found.append((f"{prior:.1%}", "the reference prior itself"))
     if run.provenance:
         found.append((f"{run.provenance.rows:,}", f"targets of {run.provenance.dim} numbers"))
-    seconds = run.student and run.student.mean("seconds")
+    seconds = run.student.mean("seconds") if run.student else None
     if seconds is not None:
         found.append((duration(seconds), "training"))
     return found

@@ -95,10 +95,15 @@ def agreement(dataset: OptimizedDataset, labels: Labels, seed: int) -> tuple[flo
         raise LeftOut("one participant alone made the targets")
     unit = _unit(dataset.targets[rows])
     cosine = np.where(who[:, None] == who, -np.inf, unit @ unit.T)
-    chance = np.mean([(classes[who != mine] == label).mean() for mine, label in zip(who, classes)])
+    chance = np.mean(
+        [(classes[who != mine] == one).mean() for mine, one in zip(who, classes, strict=True)]
+    )
     return float((classes[cosine.argmax(1)] == classes).mean()), float(chance), len(rows)
 
 
 def _unit(targets: NDArray[np.float16]) -> NDArray[np.float64]:
     exact = np.asarray(targets, np.float64)
-    return exact / np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), 1e-12)
+    unit: NDArray[np.float64] = exact / np.maximum(
+        np.linalg.norm(exact, axis=1, keepdims=True), 1e-12
+    )
+    return unit

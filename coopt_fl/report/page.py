@@ -63,11 +63,19 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "percent": lambda value, digits=1: _or_dash(value, f".{digits}%"),
-        "number": lambda value, digits=1: _or_dash(value, f",.{digits}f"),
+        "percent": _percent,
+        "number": _number,
         "colour": variable,
     }
     return environment
+
+
+def _percent(value: float | None, digits: int = 1) -> str:
+    return _or_dash(value, f".{digits}%")
+
+
+def _number(value: float | None, digits: int = 1) -> str:
+    return _or_dash(value, f",.{digits}f")
 
 
 def _or_dash(value: float | None, style: str) -> str:

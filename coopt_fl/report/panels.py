@@ -54,7 +54,7 @@ def tsne_panels(
     names = [one.name for one in dataset.provenance.contributors]
     clouds = _shared(views, names) if views else [_fused(dataset, run.seed)]
     places = [embed(cloud.targets, run.seed) for cloud in clouds]
-    people = {index: name for index, name in enumerate(names[:SERIES])}
+    people = dict(enumerate(names[:SERIES]))
     colourings = [("participant", [cloud.who for cloud in clouds], people)]
     if labels.classes is not None:
         classes = [labels.classes[cloud.ids] for cloud in clouds]

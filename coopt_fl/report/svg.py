@@ -7,6 +7,7 @@ in light and dark, and series have the colour that tables give them.
 import io
 import re
 from collections.abc import Callable
+from typing import Any
 
 import matplotlib
 from markupsafe import Markup, escape
@@ -26,7 +27,7 @@ _VARIABLES = {
     **{f"#fe{index:02x}fe": f"--series-{index}" for index in range(SERIES)},
 }
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
     "path.simplify": False,

@@ -62,7 +62,7 @@ class Judge:
 
     def _open(self, size: int) -> list[Split]:
         """Return both splits, or the training images alone where one has no labels."""
-        splits = []
+        splits: list[Split] = []
         for name in ("train", "test"):
             labels = split_labels(self._data, name)
             if labels is None and splits:

@@ -34,7 +34,9 @@ def test_a_round_trip_gives_the_same_features(tmp_path, images):
     found = loaded.features(images)
     assert found.dtype == torch.float32 and found.shape == (5, 16)
     with torch.no_grad():
-        torch.testing.assert_close(found, student(NORMALISATION(images / 255)), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            found, student(NORMALISATION(images / 255)), rtol=1e-4, atol=1e-5
+        )
 
 
 def test_features_of_larger_images_are_those_of_the_resized_ones(tmp_path, images):

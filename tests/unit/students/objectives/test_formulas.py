@@ -162,7 +162,9 @@ def test_the_loss_is_the_papers(name):
 
 def deepcopy_of(objective):
     """The formula gets its own copy: a forward pass in train mode changes running statistics."""
-    other = made(next(name for name, path in WHERE.items() if path.endswith(type(objective).__name__)))
+    other = made(
+        next(name for name, path in WHERE.items() if path.endswith(type(objective).__name__))
+    )
     other.load_state_dict(deepcopy(objective.state_dict()))
     return other
 

@@ -1,0 +1,139 @@
+"""Views: what is cropped, how often something happens, and what is left alone."""
+
+from dataclasses import fields, replace
+
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor
+from torch.nn import functional as F
+
+from coopt_fl.students.augment import (
+    BYOL,
+    DINO,
+    DRAWS,
+    MOCO,
+    SIMCLR,
+    SWAV,
+    View,
+    draw_view,
+    views_for,
+)
+
+SIDE = 32
+BATCH = 4000
+PLAIN = View(scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, jitter=0.0, grey=0.0)
+
+
+def where(batch: int = BATCH) -> Tensor:
+    """Images whose red is the place of a pixel in x, whose green is that in y, from 0 to 1."""
+    place = (torch.arange(SIDE) + 0.5) / SIDE
+    x, y = place.expand(SIDE, SIDE), place[:, None].expand(SIDE, SIDE)
+    return torch.stack([x, y, torch.zeros_like(x)]).expand(batch, 3, SIDE, SIDE)
+
+
+def boxes(views: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Left, top, width and height of what each view shows of :func:`where`; by its inner half."""
+    side = views.shape[-1]
+    low, high = side // 4, side - 1 - side // 4
+    row, column = views[:, 0, side // 2], views[:, 1, :, side // 2]
+    width = (row[:, high] - row[:, low]) / (high - low) * side
+    height = (column[:, high] - column[:, low]) / (high - low) * side
+    left = row[:, low] - (low + 0.5) / side * width
+    top = column[:, low] - (low + 0.5) / side * height
+    return left, top, width, height
+
+
+def test_crops_are_inside_and_have_the_area_and_shape_that_were_asked_for() -> None:
+    view = replace(PLAIN, scale=(0.2, 0.5), ratio=(3 / 4, 4 / 3))
+    left, top, width, height = boxes(view(where(), draw_view(torch.arange(BATCH), 0)))
+    slack = 1e-3
+    assert left.min() > -slack
+    assert top.min() > -slack
+    assert (left + width).max() < 1 + slack
+    assert (top + height).max() < 1 + slack
+    area, shape = width * height, (width / height).log()
+    assert stats.kstest(area, stats.uniform(0.2, 0.3).cdf).pvalue > 1e-3
+    widest = torch.tensor(4 / 3).log().item()
+    assert stats.kstest(shape, stats.uniform(-widest, 2 * widest).cdf).pvalue > 1e-3
+    free = left / (1 - width)
+    assert stats.kstest(free, "uniform").pvalue > 1e-3
+
+
+def test_a_crop_is_the_bilinear_resize_of_its_box() -> None:
+    image = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    view = replace(PLAIN, scale=(0.25, 0.25), size=0.75)  # a quarter of the area, at 24 pixels
+    draws = torch.zeros(1, DRAWS)
+    draws[0, 2], draws[0, 3], draws[0, 4] = 0.5, 0.25, 1.0  # box from (8, 4) to (24, 20)
+    seen = view(image, draws)
+    expected = F.interpolate(image[:, :, 4:20, 8:24], size=24, mode="bilinear")
+    inner = (..., slice(1, -1), slice(1, -1))  # at the border the resize does not look outside
+    torch.testing.assert_close(seen[inner], expected[inner], atol=1e-5, rtol=0)
+
+
+def test_half_of_the_views_are_mirrored() -> None:
+    views = replace(PLAIN, flip=0.5)(where(), draw_view(torch.arange(BATCH), 1))
+    mirrored = views[:, 0, 0, 0] > views[:, 0, 0, -1]
+    assert abs(float(mirrored.float().mean()) - 0.5) < 0.04
+    torch.testing.assert_close(views[mirrored], where(int(mirrored.sum())).flip(-1))
+    torch.testing.assert_close(views[~mirrored], where(int((~mirrored).sum())))
+
+
+@pytest.mark.parametrize(
+    ("changes", "share"),
+    [
+        ({"grey": 0.2}, 0.2),
+        ({"solarise": 0.3}, 0.3),
+        ({"blur": 0.6}, 0.6),
+        ({"jitter": 0.8, "brightness": 0.4}, 0.8),
+        ({"jitter": 0.8, "contrast": 0.4}, 0.8),
+        ({"jitter": 0.8, "saturation": 0.4}, 0.8),
+        ({"jitter": 0.8, "hue": 0.1}, 0.8),
+    ],
+)
+def test_each_change_happens_to_its_share_and_to_no_other(
+    changes: dict[str, float], share: float
+) -> None:
+    generator = torch.Generator().manual_seed(2)
+    images = torch.rand(2000, 3, 8, 8, generator=generator)
+    views = replace(PLAIN, **changes)(images, draw_view(torch.arange(2000), 2))
+    changed = (views - images).abs().amax((1, 2, 3)) > 1e-6
+    assert abs(float(changed.float().mean()) - share) < 0.04
+
+
+def test_nothing_asked_for_is_nothing_done() -> None:
+    images = where(3)
+    assert PLAIN(images, draw_view(torch.arange(3), 0)) is images
+
+
+def test_all_four_colours_are_changed_in_the_same_samples() -> None:
+    both = replace(PLAIN, jitter=0.5, brightness=0.4, hue=0.1)
+    images = torch.rand(500, 3, 8, 8, generator=torch.Generator().manual_seed(3))
+    draws = draw_view(torch.arange(500), 3)
+    each = [replace(both, hue=0.0), replace(both, brightness=0.0)]
+    first, second = [(view(images, draws) - images).abs().amax((1, 2, 3)) > 1e-6 for view in each]
+    assert float((first == second).float().mean()) > 0.98
+
+
+def test_a_view_of_one_sample_does_not_depend_on_the_others() -> None:
+    images = torch.rand(8, 3, 40, 40, generator=torch.Generator().manual_seed(4))
+    draws = draw_view(torch.arange(8), 4)
+    for view in (*BYOL, SWAV[-1]):
+        alone = torch.cat([view(images[i : i + 1], draws[i : i + 1]) for i in range(8)])
+        torch.testing.assert_close(view(images, draws), alone, atol=1e-5, rtol=0)
+
+
+def test_small_images_are_not_blurred_and_seen_no_smaller_than_8_pixels() -> None:
+    for view in views_for(DINO, 16):
+        assert view.blur == 0
+        assert round(view.size * 16) >= 8
+    assert [round(view.size * 224) for view in views_for(SWAV, 224)] == [224, 224] + [96] * 6
+
+
+def test_only_simclrs_colours_are_weaker_on_small_images() -> None:
+    colours = ("brightness", "contrast", "saturation", "hue")
+    strong, weak = SIMCLR[0], views_for(SIMCLR, 32)[0]
+    assert [getattr(weak, key) * 2 for key in colours] == [getattr(strong, key) for key in colours]
+    same = replace(MOCO[0], blur=0.0)
+    assert views_for(MOCO, 32)[0] == same
+    assert {field.name for field in fields(View)} >= set(colours)
