@@ -219,7 +219,7 @@ def test_all_that_is_needed_to_go_on_is_state(name):
 
 
 def test_rela_goes_on_to_byol_when_its_loss_stands_still():
-    """With the loss at 0 the averages' distance falls below -log 0.995 after a few hundred steps."""
+    """With the loss at 0 the averages come within -log 0.995 after a few hundred steps."""
     objective = made("rela")
     first = objective.views
     fast, slow, steps = 1.0, 2.0, 0
