@@ -162,9 +162,9 @@ def _session(pid: int) -> int:
 
 
 def times(folder: Path) -> dict[str, int]:
-    """Return the modification time of every file below ``folder``."""
+    """Return the modification time of every file below ``folder``; not of one half written."""
     return {
         str(path.relative_to(folder)): path.stat().st_mtime_ns
         for path in folder.rglob("*")
-        if path.is_file()
+        if path.is_file() and not path.name.startswith(".")
     }
