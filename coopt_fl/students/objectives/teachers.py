@@ -87,6 +87,7 @@ class DINO(Objective):
         copied.load_state_dict(self.head.state_dict())
         self.teacher = Teacher(deepcopy(student), copied)
         self.criterion = DINOLoss(outputs)
+        self.momentum = 0.996
 
     def forward(self, views: list[Tensor], rows: Tensor, progress: float) -> Tensor:
         """Return the cross-entropy between the teacher's and the student's clusters."""
@@ -98,4 +99,4 @@ class DINO(Objective):
 
     def after_step(self, progress: float) -> None:
         """Move the teacher."""
-        self.teacher.follow(rising(0.996, progress), self.student, self.head)
+        self.teacher.follow(rising(self.momentum, progress), self.student, self.head)

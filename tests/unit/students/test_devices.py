@@ -40,7 +40,7 @@ def test_two_processes_train_one_student(tmp_path):
     assert len(trained["loss_per_epoch"]) == 3
     assert [path.name for path in out.iterdir()] == ["checkpoint.pt"]
     student = load_student(out / "checkpoint.pt")
-    assert student.meta["epoch"] == 3 and student.meta["loss_per_epoch"][-1] < 1
+    assert student.meta["epochs"] == 3 and student.meta["curve"][-1]["loss"] < 1
     again = coopt("train", tmp_path, "student.epochs=3", "--devices", "2", "--out", out)
     assert again == trained
 
