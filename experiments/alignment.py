@@ -1,96 +1,30 @@
-"""What alignment does to targets: ``python experiments/alignment.py UNALIGNED ALIGNED``.
+"""To what targets are aligned, and how: ``python -m experiments.alignment --scale cpu``."""
 
-Both are output directories of ``coopt run`` on the same labeled source, the first one with
-``targets.solver=none reference=best``. Each panel shows the fused targets' first two principal
-components and, in its title, how often the nearest target of *another* participant is of the same
-class: 1 in the number of classes where participants mean different things by a target.
-"""
+from statistics import fmean
 
-import json
-from pathlib import Path
-from typing import Annotated
+from experiments.figures import dots
+from experiments.lab import Lab
+from experiments.scales import Study
+from experiments.table import Cell, experiment
 
-import matplotlib
-import numpy as np
-import typer
-from matplotlib.axes import Axes
-from numpy.typing import NDArray
-from sklearn.decomposition import PCA
-from sklearn.metrics import pairwise_distances
-
-import coopt_fl
-from coopt_fl.config import from_tree
-from coopt_fl.data.labels import open_labels
-from coopt_fl.optimized.reader import OptimizedDataset
-
-MARKERS = "os^Dv<>P"
+REFERENCES = ("worst", "random", "best", "consensus")
+SOLVERS = ("none", "sgd", "lstsq", "procrustes")
 
 
-def main(
-    unaligned: Path,
-    aligned: Path,
-    out: Annotated[Path, typer.Option()] = Path("docs/figures/alignment.png"),
-    results: Annotated[Path, typer.Option()] = Path("experiments/results/alignment.json"),
-) -> None:
-    """Draw both datasets side by side."""
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4.6), constrained_layout=True)
-    found = {}
-    panels = {"not aligned": unaligned, "aligned": aligned}
-    for axis, (name, path) in zip(axes, panels.items(), strict=True):
-        dataset = coopt_fl.load(path)
-        labels = labels_of(dataset)
-        draw(axis, dataset, labels)
-        agreement = across(dataset, labels)
-        axis.set_title(f"{name}: {agreement:.0%} agree across participants", fontsize=11)
-        known = dataset.provenance
-        found[name] = {
-            "agreement": agreement,
-            "digest": known.digest,
-            "config": known.config,
-            "versions": known.versions,
-        }
-    handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False)
-    figure.savefig(out, dpi=110)
-    results.write_text(json.dumps(found, indent=1) + "\n")
+def settings(study: Study) -> list[Cell]:
+    """Return each reference with the default solver, and each other solver with the best prior."""
+    rows = [{"reference": reference, "solver": "ridge"} for reference in REFERENCES]
+    return rows + [{"reference": "best", "solver": solver} for solver in SOLVERS]
 
 
-def labels_of(dataset: OptimizedDataset) -> NDArray[np.int64]:
-    """Return the class of each row; only for looking at targets, which never saw a label."""
-    data = from_tree(dataset.provenance.config, [], "the dataset").data
-    labels = open_labels(data, "train")
-    assert labels is not None, "this figure needs labels"
-    return labels[dataset.ids]
+def measure(lab: Lab, cell: Cell) -> Cell:
+    """Train on targets so aligned."""
+    how = {key: cell[key] for key in ("reference", "solver")}
+    made = lab.collaborate(cell["seed"], **how)
+    return lab.student(made, cell["seed"]) | {"r2": fmean(made.r2)}
 
 
-def across(dataset: OptimizedDataset, labels: NDArray[np.int64]) -> float:
-    """Return the share of rows whose nearest row (by cosine) of another participant agrees."""
-    distance = pairwise_distances(dataset.targets.astype(np.float32), metric="cosine")
-    distance[dataset.participants[:, None] == dataset.participants] = np.inf
-    return float((labels[distance.argmin(1)] == labels).mean())
-
-
-def draw(axis: Axes, dataset: OptimizedDataset, labels: NDArray[np.int64]) -> None:
-    """Scatter the targets: colour is the class, shape the participant."""
-    places = PCA(2).fit_transform(dataset.targets.astype(np.float32))
-    for index, contributor in enumerate(dataset.provenance.contributors):
-        mine = dataset.participants == index
-        axis.scatter(
-            *places[mine].T,
-            c=labels[mine],
-            cmap="tab10",
-            marker=MARKERS[index % len(MARKERS)],
-            s=14,
-            alpha=0.75,
-            linewidths=0,
-            label=contributor.name,
-        )
-    axis.set_xticks([])
-    axis.set_yticks([])
-
+app = experiment("alignment", settings, measure, dots)
 
 if __name__ == "__main__":
-    typer.run(main)
+    app()

@@ -9,7 +9,6 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from coopt_fl.runtime import pick_device
 from coopt_fl.schema import Config, RuntimeConfig
 from coopt_fl.seeding import derive_seed
 from coopt_fl.students import Judge, train_student
-from coopt_fl.students.probe import random_student
+from coopt_fl.students.probe import fit_probe, random_student, split_labels
 from coopt_fl.targets import (
     Alignment,
     consensus_targets,
@@ -38,25 +37,33 @@ from coopt_fl.targets import (
 from experiments.scales import Study
 
 Array = NDArray[np.float32]
+Rows = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+SPLITS = ("train", "test")
+
+
+@dataclass(frozen=True, eq=False)
 class Made:
     """Targets that some way of making them gave.
 
     Attributes:
-        targets: float32 (N, n), of every row of the training split.
-        participants: int16 (N,): who made each.
+        rows: int64 (N,), of the training split, ascending.
+        targets: float32 (N, n).
+        participants: int16 (N,): who made each; -1 where several did.
         optimize: Seconds of each participant alone on the device.
         align: Seconds of uniformity, reference and alignment.
         r2: Held-out R2 of each participant.
+        on_s: Each participant's float32 (S, n) of the shared set.
     """
 
+    rows: Rows
     targets: Array
     participants: NDArray[np.int16]
     optimize: list[float]
     align: float
     r2: list[float]
+    on_s: list[Array]
 
     @property
     def preparation(self) -> dict[str, float]:
@@ -64,7 +71,6 @@ class Made:
         return {
             "sum": sum(self.optimize) + self.align,
             "max": max(self.optimize, default=0.0) + self.align,
-            "align": self.align,
         }
 
 
@@ -74,15 +80,19 @@ class Lab:
     def __init__(self, study: Study) -> None:
         self.study = study
         self.source = open_source(study.data)
-        self.rows = len(self.source.ids)
+        self.all = np.arange(len(self.source.ids))
         self.judge = Judge(study.data)
-        self._features: dict[str, tuple[Array, float]] = {}
+        self._features: dict[tuple[str, str], tuple[Array, float]] = {}
 
-    def features(self, spec: str) -> tuple[Array, float]:
-        """Return a prior's features (N, m) of all training images, and the seconds they took."""
-        if spec not in self._features:
-            self._features[spec] = self._cached(spec)
-        return self._features[spec]
+    def features(self, spec: str, split: str = "train") -> tuple[Array, float]:
+        """Return a prior's features (N, m) of all images of a split, and the seconds they took."""
+        if (spec, split) not in self._features:
+            self._features[spec, split] = self._cached(spec, split)
+        return self._features[spec, split]
+
+    def shared(self, size: int, seed: int) -> Rows:
+        """Return the rows of a shared set."""
+        return shared_set(self.all, size, seed)
 
     def collaborate(
         self,
@@ -110,37 +120,61 @@ class Lab:
         xs = [values for values, _ in found]
         shards = self.shards(len(xs), seed)
         started = time.perf_counter()
-        on_s = [x[shared_set(np.arange(self.rows), shared or self.study.shared, seed)] for x in xs]
+        on_s = [x[self.shared(shared or self.study.shared, seed)] for x in xs]
         maps = self._maps(xs, on_s, shards, seed, reference, solver, projection)
         align = time.perf_counter() - started
         shares = [seconds * replicas / len(xs) for _, seconds in found]
-        targets = np.zeros((self.rows, self.study.dim), np.float32)
-        participants = np.zeros(self.rows, np.int16)
+        targets = np.zeros((len(self.all), self.study.dim), np.float32)
+        participants = np.zeros(len(self.all), np.int16)
         for k, rows in enumerate(shards):
             participants[rows] = k if replicas == 1 else -1
             for r in range(replicas):
                 other = (k + r) % len(xs)
                 targets[rows] += apply(maps[other], xs[other][rows]) / replicas
-        return Made(targets, participants, shares, align, [one.r2_heldout for one in maps])
+        r2 = [one.r2_heldout for one in maps]
+        aligned = [apply(one, x) for one, x in zip(maps, on_s, strict=True)]
+        return Made(self.all, targets, participants, shares, align, r2, aligned)
 
-    def centralize(self, spec: str, seed: int, projection: str = "pca") -> Made:
+    def centralize(self, spec: str, seed: int) -> Made:
         """Return the targets of one prior for every sample: the baseline without collaboration."""
         x, seconds = self.features(spec)
-        rows = self.shards(1, seed)[0][: 4 * self.study.dim]
-        made = fit_projection(x[rows], self.study.dim, projection, seed)
-        return Made(apply(made, x), np.zeros(self.rows, np.int16), [seconds], 0.0, [1.0])
+        dim = min(self.study.dim, x.shape[1])
+        made = fit_projection(x[self.shards(1, seed)[0][: 4 * dim]], dim, "pca", seed)
+        return Made(self.all, apply(made, x), np.zeros(len(x), np.int16), [seconds], 0.0, [1.0], [])
 
-    def shards(self, count: int, seed: int) -> list[NDArray[np.int64]]:
+    def every_prior(
+        self, seed: int, share: float = 1.0, *, priors: Sequence[str] | None = None
+    ) -> Made:
+        """Return the targets of every prior for each of a share of the samples, side by side.
+
+        The ceiling of multi-teacher distillation: one linear head for each teacher, whose targets
+        PHI-S (Ranzinger et al. 2024) puts on one scale. Its Hadamard rotation is left out: a
+        linear head and a loss of the squared error or the cosine do not see a rotation.
+        """
+        rows = self.shared(round(share * len(self.all)), derive_seed(seed, "every prior"))
+        found = [self.features(spec) for spec in priors or self.study.priors]
+        each = []
+        for x, _ in found:
+            dim = min(self.study.dim, x.shape[1], len(rows) // 2)
+            each.append(apply(fit_projection(x[rows[: 4 * dim]], dim, "pca", seed), x[rows]))
+        scaled = [y / np.sqrt(np.square(y).mean()) for y in each]
+        nobody, seconds = np.full(len(rows), -1, np.int16), [share * cost for _, cost in found]
+        return Made(rows, np.concatenate(scaled, axis=1), nobody, seconds, 0.0, [1.0], [])
+
+    def shards(self, count: int, seed: int) -> list[Rows]:
         """Return the rows of each of ``count`` random shards of equal size."""
-        order = np.random.default_rng(derive_seed(seed, "shards")).permutation(self.rows)
+        order = np.random.default_rng(derive_seed(seed, "shards")).permutation(self.all)
         return np.array_split(order, count)
 
-    def student(self, made: Made | None, seed: int, **changes: Any) -> dict[str, Any]:
+    def student(
+        self, made: Made | None, seed: int, *, every: int | None = None, **changes: Any
+    ) -> dict[str, Any]:
         """Train a student on ``made``, or without targets, and return its curve.
 
         Args:
             made: The targets, for an objective that needs them.
             seed: Of the training.
+            every: Epochs between two probes; only at the end unless given.
             changes: Of the study's ``student``, such as ``objective="byol"``.
         """
         config = replace(self.study.student, **changes)
@@ -149,14 +183,16 @@ class Lab:
         with tempfile.TemporaryDirectory() as folder:
             trained = train_student(
                 dataset, self.study.data, config, runtime, Path(folder), seed,
-                devices=1, watch=self.judge,
+                devices=1, watch=self.judge, watch_every=every or config.epochs,
             )  # fmt: skip
         end = trained.curve[-1]
+        before = made.preparation if made else {"sum": 0.0, "max": 0.0}
         return {
             "accuracy": end.accuracy,
             "spread": end.spread,
-            "seconds": end.seconds,
-            "preparation": made.preparation if made else None,
+            "training s": end.seconds,
+            "preparation s, one device": before["sum"],
+            "preparation s, one each": before["max"],
             "curve": [asdict(point) for point in trained.curve],
         }
 
@@ -165,17 +201,20 @@ class Lab:
         config = replace(self.study.student, **changes)
         return self.judge(random_student(config, self.study.data, seed)).accuracy
 
-    @cached_property
-    def uniformities(self) -> dict[str, float]:
-        """The uniformity of each of the study's priors, on the shared set of seed 0."""
-        rows = shared_set(np.arange(self.rows), self.study.shared, 0)
-        return {spec: uniformity(self.features(spec)[0][rows]) for spec in self.study.priors}
+    def probe(self, spec: str) -> float | None:
+        """Return the accuracy of a linear probe of a prior's own features."""
+        labels = [split_labels(self.study.data, split) for split in SPLITS]
+        if labels[0] is None or labels[1] is None:
+            return None
+        x, z = (torch.from_numpy(self.features(spec, split)[0]) for split in SPLITS)
+        y, w = (torch.from_numpy(one) for one in labels if one is not None)
+        return fit_probe(x, y, z, w)
 
     def _maps(
         self,
         xs: list[Array],
         on_s: list[Array],
-        shards: list[NDArray[np.int64]],
+        shards: list[Rows],
         seed: int,
         reference: str,
         solver: str,
@@ -195,14 +234,14 @@ class Lab:
             for k, x in enumerate(on_s)
         ]
 
-    def _cached(self, spec: str) -> tuple[Array, float]:
-        prior = load_prior(spec, pick_device())
-        key = f"{spec} {prior.sha256} {self.source.fingerprint} {pick_device().type}"
+    def _cached(self, spec: str, split: str) -> tuple[Array, float]:
+        prior, source = load_prior(spec, pick_device()), open_source(self.study.data, split)
+        key = f"{spec} {prior.sha256} {source.fingerprint} {pick_device().type}"
         file = cache_dir() / "features" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
         if not file.exists():
             size = 32 if pick_device().type == "cpu" else 256
             started = time.perf_counter()
-            made = represent(prior, self.source, self.source.ids, batch_size=size,
+            made = represent(prior, source, source.ids, batch_size=size,
                              precision="float32", on_error="raise").values  # fmt: skip
             file.parent.mkdir(parents=True, exist_ok=True)
             np.savez(file, features=made, seconds=time.perf_counter() - started)
@@ -221,8 +260,8 @@ class Lab:
         )
         targets = made.targets.astype(np.float16)
         digest = hashlib.sha256(targets).hexdigest()
-        known = replace(known, rows=self.rows, dim=targets.shape[1], digest=digest)
-        ids = np.asarray(self.source.ids)
+        known = replace(known, rows=len(targets), dim=targets.shape[1], digest=digest)
+        ids = np.asarray(self.source.ids)[made.rows]
         return OptimizedDataset(Path("in memory"), ids, targets, made.participants, known)
 
 

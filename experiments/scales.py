@@ -6,7 +6,13 @@ from coopt_fl.errors import ConfigError
 from coopt_fl.schema import DataConfig, StudentConfig
 
 LITE = tuple(f"timm:tf_efficientnet_lite{i}@bundled?size=96" for i in range(3))
+UNTRAINED = tuple(f"random:tf_efficientnet_lite{i}?size=96" for i in range(3))
+STEPS = tuple(
+    f"timm:tf_efficientnet_lite{i}@bundled?size={side}" for side in (32, 64, 96) for i in range(3)
+)
 CLIP = tuple(f"open_clip:{name}/openai" for name in ("RN50", "RN101", "ViT-B-32", "ViT-B-16"))
+RESNETS = tuple(f"random:resnet{depth}?size=224" for depth in (18, 34, 50, 101))
+PAPER = ("resnet18", "resnet50", "resnet101", "mobilenet_v2", "efficientnet_b0", "vit_b_16")
 
 
 @dataclass(frozen=True)
@@ -19,8 +25,11 @@ class Study:
         shared: Samples of the shared set.
         dim: Width n of a target.
         student: Model and training; an experiment changes the objective.
+        weak: Priors that have seen no image, as many.
+        ladder: Ever better priors, for the cycles of ``continual``.
+        sizes: Of the shared set, for ``shared_size``.
+        models: Architectures, for ``table3_architectures``.
         seeds: Of the whole: shards, shared set, initialisation, augmentation.
-        device: How the numbers may be called: what the study is meant to run on.
     """
 
     data: DataConfig
@@ -28,43 +37,86 @@ class Study:
     shared: int
     dim: int
     student: StudentConfig
+    weak: tuple[str, ...]
+    ladder: tuple[str, ...]
+    sizes: tuple[int, ...]
+    models: tuple[str, ...]
     seeds: tuple[int, ...] = (0, 1, 2)
 
 
 SMALL = StudentConfig(model="convnet:8", epochs=2, batch_size=64, lr=3e-3, augment="crop")
-DIGITS = StudentConfig(model="convnet:32", epochs=12, batch_size=128, lr=3e-3, augment="crop")
+DIGITS = StudentConfig(model="convnet:32", epochs=10, batch_size=128, lr=3e-3, augment="crop")
 SUBSET = StudentConfig(model="convnet:16", epochs=10, batch_size=128, lr=3e-3)
 RESNET = StudentConfig(model="resnet18", epochs=100, batch_size=128, lr=1e-3)
 
+SMOKE = Study(
+    data=DataConfig("synthetic", limit=320),
+    priors=("trivial:24", "trivial:32", "trivial:20"),
+    shared=64,
+    dim=16,
+    student=SMALL,
+    weak=("trivial:16", "trivial:18", "trivial:17"),
+    ladder=("trivial:20", "trivial:24", "trivial:32"),
+    sizes=(16, 64),
+    models=("convnet:4", "convnet:8"),
+    seeds=(0,),
+)
+ON_DIGITS = Study(
+    data=DataConfig("digits"),
+    priors=LITE,
+    shared=260,
+    dim=128,
+    student=DIGITS,
+    weak=UNTRAINED,
+    ladder=(UNTRAINED[0], *STEPS),
+    sizes=(8, 16, 32, 64, 128, 260, 520),
+    models=("convnet:32", "resnet18", "mobilenet_v2", "efficientnet_b0", "timm:test_vit"),
+)
+ON_SUBSET = replace(
+    ON_DIGITS,
+    data=DataConfig("parquet", limit=2000),
+    shared=520,
+    dim=256,
+    student=SUBSET,
+    models=("convnet:16", "convnet:32"),
+)
+ON_CIFAR10 = replace(
+    ON_SUBSET,
+    data=DataConfig("parquet"),
+    student=replace(RESNET, epochs=30, lr=2e-3),
+    sizes=(13, 25, 64, 128, 260, 520, 2048),
+    models=PAPER,
+)
+AS_PUBLISHED = Study(
+    data=DataConfig("cifar10"),
+    priors=CLIP,
+    shared=1024,
+    dim=512,
+    student=RESNET,
+    weak=RESNETS,
+    ladder=(*RESNETS[:2], *CLIP),
+    sizes=(13, 25, 250, 1024, 5000),
+    models=PAPER,
+)
+
 SCALES: dict[str, dict[str, Study]] = {
-    "smoke": {
-        "synthetic": Study(
-            DataConfig("synthetic", limit=480), ("trivial:24", "trivial:32", "trivial:20"),
-            64, 16, SMALL, (0,),
-        ),
-    },
-    "cpu": {
-        "digits": Study(DataConfig("digits"), LITE, 260, 128, DIGITS),
-        "cifar10": Study(DataConfig("parquet", limit=4000), LITE, 520, 256, SUBSET),
-    },
-    "gpu": {
-        "cifar10": Study(
-            DataConfig("parquet"), LITE, 520, 256, replace(RESNET, epochs=30, lr=2e-3)
-        ),
-    },
+    "smoke": {"synthetic": SMOKE},
+    "cpu": {"digits": ON_DIGITS, "cifar10": ON_SUBSET},
+    "gpu": {"cifar10": ON_CIFAR10},
     "paper": {
-        "cifar10": Study(DataConfig("cifar10"), CLIP, 25, 512, RESNET),
-        "cifar100": Study(DataConfig("cifar100"), CLIP, 25, 512, RESNET),
-        "tiny_imagenet": Study(DataConfig("tiny_imagenet"), CLIP, 50, 512, RESNET),
-        "imagenet": Study(
-            DataConfig("imagefolder"), CLIP, 13, 512,
-            replace(RESNET, model="resnet50", batch_size=256),
+        "cifar10": AS_PUBLISHED,
+        "cifar100": replace(AS_PUBLISHED, data=DataConfig("cifar100")),
+        "tiny_imagenet": replace(AS_PUBLISHED, data=DataConfig("tiny_imagenet")),
+        "imagenet": replace(
+            AS_PUBLISHED,
+            data=DataConfig("imagefolder"),
+            student=replace(RESNET, model="resnet50", batch_size=256),
         ),
     },
-}  # fmt: skip
+}
 """``cpu``: minutes to an hour on two cores; ``gpu``: minutes on one GPU; ``paper``: the paper's
-setting (AdamW, batch 128, or 256 on ImageNet-1K; CLIP priors; a shared set of 0.05% of CIFAR and
-0.001% of ImageNet), which takes days."""
+setting (AdamW, batch 128, or 256 on ImageNet-1K; CLIP priors; 512 numbers in a target), which takes
+days, but for a shared set of 1,024 samples, which a consensus needs."""
 
 
 def studies(scale: str, root: str | None) -> dict[str, Study]:

@@ -3,10 +3,11 @@
 import json
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 
 from coopt_fl.doctor import devices
@@ -18,6 +19,9 @@ from experiments.scales import Study, studies
 
 RESULTS = Path(__file__).parent / "results"
 FIGURES = Path(__file__).parents[1] / "docs" / "figures"
+
+UNSHOWN = {"took": ""}
+"""Measures that are not summed up: seconds of the cell with its probes, for planning."""
 
 Cell = dict[str, Any]
 Settings = Callable[[Study], Iterable[Cell]]
@@ -64,17 +68,16 @@ def fill(
     measure: Measure,
 ) -> None:
     """Measure every cell that ``file`` lacks, and store each at once."""
-    found = json.loads(file.read_text()) if file.exists() else {}
     lab = Lab(study)
     about = {
         "command": f"python -m experiments.{name} --scale {scale}",
-        "study": asdict(study),
-        "samples": lab.rows,
+        "study": asdict(replace(study, data=replace(study.data, root=None))),
+        "samples": len(lab.all),
         "fingerprint": lab.source.fingerprint,
-        "hardware": devices(),
+        "hardware": devices() | {"threads": str(torch.get_num_threads())},
         "versions": versions(),
     }
-    known = found.setdefault(study_name, {"about": about, "cells": []})
+    known = _stored(file).get(study_name, {"about": about, "cells": []})
     for cell in [row | {"seed": seed} for seed in study.seeds for row in settings(study)]:
         if any(cell.items() <= one.items() for one in known["cells"]):
             continue
@@ -85,7 +88,12 @@ def fill(
         known["table"] = summary(known["cells"], list(settings(study)))
         typer.echo(f"{study_name} {cell}: {measured.get('accuracy')}")
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(file, found)
+        write_json(file, _stored(file) | {study_name: known})
+
+
+def _stored(file: Path) -> dict[str, Any]:
+    """Return the results of all studies so far; another process may add to them."""
+    return json.loads(file.read_text()) if file.exists() else {}
 
 
 def summary(cells: list[Cell], rows: list[Cell]) -> list[Cell]:
@@ -95,6 +103,8 @@ def summary(cells: list[Cell], rows: list[Cell]) -> list[Cell]:
         same = [cell for cell in cells if row.items() <= cell.items()]
         if not same:
             continue
-        measures = [k for k, v in same[0].items() if isinstance(v, float) and k not in row]
+        measures = [
+            k for k, v in same[0].items() if isinstance(v, float) and k not in row | UNSHOWN
+        ]
         table.append(row | {key: mean_and_spread([one[key] for one in same]) for key in measures})
     return table

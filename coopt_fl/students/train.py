@@ -15,7 +15,7 @@ from coopt_fl.students.curve import Clock, Point
 from coopt_fl.students.judge import Judged
 from coopt_fl.students.loop import Training
 from coopt_fl.students.models import check_student
-from coopt_fl.students.objectives import ON_TARGETS
+from coopt_fl.students.objectives import ON_TARGETS, find_objective
 from coopt_fl.students.session import devices_for, enough_memory
 
 CHECKPOINT = "checkpoint.pt"
@@ -100,6 +100,7 @@ def train_student(
         OutputError: The checkpoint cannot be written.
     """
     check_student(student.model)
+    find_objective(student.objective)  # its import is not part of the training's time
     if (student.objective in ON_TARGETS) != (dataset is not None):
         needs = "needs" if dataset is None else "knows no targets, so it takes no"
         raise ConfigError(f"student.objective={student.objective} {needs} optimized dataset")

@@ -1,6 +1,7 @@
 """What a student can be trained to minimise: ours, and the baselines."""
 
 import importlib
+from collections.abc import Callable
 
 import torch
 
@@ -26,8 +27,8 @@ ON_TARGETS = ("regression", "rela")
 """Objectives that need an optimized dataset."""
 
 
-def make_objective(name: str, student: Student, task: Task, seed: int) -> Objective:
-    """Return an objective whose heads are initialised by ``seed``.
+def find_objective(name: str) -> type[Objective]:
+    """Return the class of an objective; importing it may take seconds.
 
     Raises:
         ConfigError: Its losses and heads are not installed.
@@ -39,10 +40,20 @@ def make_objective(name: str, student: Student, task: Task, seed: int) -> Object
         raise ConfigError(
             f"student.objective={name} needs lightly: pip install 'coopt-fl[baselines]'"
         ) from error
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        objective: Objective = getattr(found, kind)(student, task)
+    objective: type[Objective] = getattr(found, kind)
     return objective
 
 
-__all__ = ["ON_TARGETS", "WHERE", "Objective", "Task", "make_objective"]
+def make_objective(name: str, student: Student, task: Task, seed: int) -> Objective:
+    """Return an objective whose heads are initialised by ``seed``.
+
+    Raises:
+        ConfigError: See :func:`find_objective`.
+    """
+    kind: Callable[[Student, Task], Objective] = find_objective(name)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return kind(student, task)
+
+
+__all__ = ["ON_TARGETS", "WHERE", "Objective", "Task", "find_objective", "make_objective"]

@@ -1,0 +1,71 @@
+"""Cycles with ever better priors: ``python -m experiments.continual --scale cpu``.
+
+In every cycle one better prior arrives and takes over the shard whose targets have the worst
+uniformity. Then the reference is elected anew, and the other shards are
+
+- ``left``: as they are, in the old reference's terms;
+- ``realigned``: mapped from the old reference's terms to the new one's, without any prior;
+- ``recomputed``: made again, at the full cost.
+"""
+
+from dataclasses import replace
+from statistics import fmean
+
+import numpy as np
+
+from coopt_fl.targets import fit_alignment, uniformity
+from experiments.figures import dots
+from experiments.lab import Lab, Made, apply
+from experiments.scales import Study
+from experiments.table import Cell, experiment
+
+WAYS = ("left", "realigned", "recomputed")
+SHARDS = 3
+
+
+def settings(study: Study) -> list[Cell]:
+    """Return a row for each way to treat what is there."""
+    return [{"old shards": way} for way in WAYS]
+
+
+def measure(lab: Lab, cell: Cell) -> Cell:
+    """Play all cycles, with a student after each."""
+    seed, cycles, seconds = cell["seed"], [], 0.0
+    owners = [lab.study.ladder[0]] * SHARDS
+    made = lab.collaborate(seed, priors=owners, reference="best")
+    for arrived in lab.study.ladder:
+        at = lab.shared(lab.study.shared, seed)
+        worst = int(np.argmax([uniformity(lab.features(owner)[0][at]) for owner in owners]))
+        owners[worst] = arrived
+        fresh = lab.collaborate(seed, priors=owners, reference="best")
+        made = kept(lab, made, fresh, worst, cell["old shards"], seed)
+        seconds += sum(made.optimize) + made.align
+        found = lab.student(made, seed)
+        cycles.append({"prior": arrived, "accuracy": found["accuracy"], "seconds": seconds})
+    return {
+        "accuracy": cycles[-1]["accuracy"],
+        "mean over cycles": fmean(one["accuracy"] for one in cycles),
+        "preparation s": seconds,
+        "cycles": cycles,
+    }
+
+
+def kept(lab: Lab, old: Made, fresh: Made, worst: int, way: str, seed: int) -> Made:
+    """Return the new cycle's targets: those of shard ``worst`` are fresh."""
+    if way == "recomputed":
+        return fresh
+    targets, on_s = fresh.targets.copy(), list(fresh.on_s)
+    for k, rows in enumerate(lab.shards(SHARDS, seed)):
+        if k == worst:
+            continue
+        targets[rows], on_s[k] = old.targets[rows], old.on_s[k]
+        if way == "realigned":
+            change = fit_alignment(old.on_s[k], fresh.on_s[k], "ridge", seed)
+            targets[rows], on_s[k] = apply(change, targets[rows]), apply(change, on_s[k])
+    return replace(fresh, targets=targets, on_s=on_s, optimize=[fresh.optimize[worst]])
+
+
+app = experiment("continual", settings, measure, dots)
+
+if __name__ == "__main__":
+    app()

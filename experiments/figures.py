@@ -1,0 +1,105 @@
+"""Figures of a table's results: one panel for each study, each row with its spread over seeds."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+Known = dict[str, Any]
+WIDTH, ROW = 5.2, 0.3
+INK, MARK = "#333333", "#2f6fc4"
+
+
+def dots(results: Path, out: Path) -> None:
+    """Draw each row's accuracy (its first measure, where it has none) and its spread."""
+    _panels(results, out, _dots, lambda known: 1.2 + ROW * len(known["table"]))
+
+
+def curves(results: Path, out: Path) -> None:
+    """Draw accuracy over seconds, the preparation included, of every row's first seed."""
+    _panels(results, out, _curves, lambda known: 3.8)
+
+
+def points(results: Path, out: Path) -> None:
+    """Draw accuracy over uniformity, a point for each row."""
+    _panels(results, out, _points, lambda known: 3.6)
+
+
+def _panels(
+    results: Path,
+    out: Path,
+    draw: Callable[[Axes, Known], None],
+    height: Callable[[Known], float],
+) -> None:
+    found = json.loads(results.read_text())
+    size = (WIDTH * len(found), max(height(known) for known in found.values()))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(1, len(found), squeeze=False)[0]
+    for axis, (name, known) in zip(axes, found.items(), strict=True):
+        draw(axis, known)
+        axis.set_title(name, loc="left", fontsize=10, color=INK)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.tick_params(labelsize=8)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=110, metadata={"Software": None})
+
+
+def _dots(axis: Axes, known: Known) -> None:
+    rows = known["table"]
+    name = measures(rows)[0]
+    for place, row in enumerate(reversed(rows)):
+        value = row[name]
+        axis.errorbar(value["mean"], place, xerr=value["std"], fmt="o", color=MARK, capsize=2)
+    axis.set_yticks(range(len(rows)), [label(row) for row in reversed(rows)])
+    axis.set_xlabel(name, fontsize=8)
+    axis.grid(axis="x", alpha=0.3)
+
+
+def _curves(axis: Axes, known: Known) -> None:
+    for cell in known["cells"]:
+        if "curve" not in cell or cell["seed"] != known["cells"][0]["seed"]:
+            continue
+        before = cell["preparation s, one device"]
+        x = [before + point["seconds"] for point in cell["curve"]]
+        y = [point["accuracy"] for point in cell["curve"]]
+        name = next(iter(cell.values()))
+        axis.plot(x, y, marker=".", markersize=4, linewidth=1.2, label=name)
+    untrained = next(row["accuracy"]["mean"] for row in known["table"] if "random" in row.values())
+    axis.axhline(untrained, color=INK, linewidth=0.8, linestyle=":", label="random")
+    axis.set_xscale("log")
+    axis.set_xlabel("seconds, preparation included", fontsize=8)
+    axis.set_ylabel("probe accuracy", fontsize=8)
+    axis.legend(fontsize=7, frameon=False)
+
+
+def _points(axis: Axes, known: Known) -> None:
+    for row in known["table"]:
+        x, y = row["uniformity"]["mean"], row["accuracy"]["mean"]
+        axis.plot(x, y, "o", color=MARK, markersize=4)
+        axis.annotate(label(row), (x, y), fontsize=6, xytext=(3, 3), textcoords="offset points")
+    axis.set_xlabel("uniformity (lower is more spread out)", fontsize=8)
+    axis.set_ylabel("probe accuracy", fontsize=8)
+
+
+def measures(rows: list[Known]) -> list[str]:
+    """Return the names of what was measured, accuracy first."""
+    names = dict.fromkeys(key for row in rows for key, value in row.items() if _measured(value))
+    return sorted(names, key=lambda name: name != "accuracy")
+
+
+def label(row: Known) -> str:
+    """Return what a row is, in words."""
+    return ", ".join(_word(key, value) for key, value in row.items() if not _measured(value))
+
+
+def _word(key: str, value: object) -> str:
+    if isinstance(value, str):
+        return value.removeprefix("timm:tf_").replace(":tf_", ":").replace("@bundled", "")
+    return f"{key} {value}"
+
+
+def _measured(value: object) -> bool:
+    return isinstance(value, dict)

@@ -1,0 +1,26 @@
+"""Each sample optimized by r participants, averaged after alignment. Ours, not the paper's.
+
+``python -m experiments.redundancy --scale cpu``. r times the inference; at equal cost compare it
+with a student that is trained longer.
+"""
+
+from experiments.figures import dots
+from experiments.lab import Lab
+from experiments.scales import Study
+from experiments.table import Cell, experiment
+
+
+def settings(study: Study) -> list[Cell]:
+    """Return a row for each number of replicas."""
+    return [{"replicas": r} for r in range(1, len(study.priors) + 1)]
+
+
+def measure(lab: Lab, cell: Cell) -> Cell:
+    """Train on the averages."""
+    return lab.student(lab.collaborate(cell["seed"], replicas=cell["replicas"]), cell["seed"])
+
+
+app = experiment("redundancy", settings, measure, dots)
+
+if __name__ == "__main__":
+    app()

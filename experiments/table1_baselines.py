@@ -1,0 +1,30 @@
+"""CoOpt against self-supervised learning: ``python -m experiments.table1_baselines --scale cpu``.
+
+All objectives have the same loop, images, optimizer, precision, clock and probe.
+"""
+
+from coopt_fl.students.objectives import ON_TARGETS, WHERE
+from experiments.figures import curves
+from experiments.lab import Lab
+from experiments.scales import Study
+from experiments.table import Cell, experiment
+
+
+def settings(study: Study) -> list[Cell]:
+    """Return a row for each objective, and one for no training at all."""
+    return [{"objective": name} for name in ("random", *WHERE)]
+
+
+def measure(lab: Lab, cell: Cell) -> Cell:
+    """Train by the objective."""
+    objective, seed = cell["objective"], cell["seed"]
+    if objective == "random":
+        return {"accuracy": lab.random(seed)}
+    made = lab.collaborate(seed) if objective in ON_TARGETS else None
+    return lab.student(made, seed, every=1, objective=objective)
+
+
+app = experiment("table1_baselines", settings, measure, curves)
+
+if __name__ == "__main__":
+    app()

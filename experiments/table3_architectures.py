@@ -1,0 +1,28 @@
+"""One optimized dataset for every architecture.
+
+``python -m experiments.table3_architectures --scale cpu``
+"""
+
+from experiments.figures import dots
+from experiments.lab import Lab
+from experiments.scales import Study
+from experiments.table import Cell, experiment
+
+
+def settings(study: Study) -> list[Cell]:
+    """Return a row for each architecture, before and after training."""
+    return [{"model": model, "trained": done} for model in study.models for done in (False, True)]
+
+
+def measure(lab: Lab, cell: Cell) -> Cell:
+    """Train the architecture on the same targets as all others."""
+    model, seed = cell["model"], cell["seed"]
+    if not cell["trained"]:
+        return {"accuracy": lab.random(seed, model=model)}
+    return lab.student(lab.collaborate(seed), seed, model=model, lr=1e-3)
+
+
+app = experiment("table3_architectures", settings, measure, dots)
+
+if __name__ == "__main__":
+    app()

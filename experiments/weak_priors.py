@@ -1,0 +1,40 @@
+"""Priors that have seen no image, and early training: ``python -m experiments.weak_priors``.
+
+The paper's open problem. What is tried against it: a consensus in place of the best prior, every
+weak prior for every sample, and ReLA, which regresses two strongly augmented views and goes on
+with BYOL when that no longer helps.
+"""
+
+from experiments.figures import curves
+from experiments.lab import Lab
+from experiments.scales import Study
+from experiments.table import Cell, experiment
+
+TRIED = ("best", "consensus", "every prior", "rela")
+WITHOUT = ("byol", "simclr")
+
+
+def settings(study: Study) -> list[Cell]:
+    """Return a row for each way to use weak priors, and for training without any."""
+    return [{"how": how} for how in ("random", *TRIED, *WITHOUT)]
+
+
+def measure(lab: Lab, cell: Cell) -> Cell:
+    """Train a student, probed after every epoch."""
+    how, seed, weak = cell["how"], cell["seed"], lab.study.weak
+    if how == "random":
+        return {"accuracy": lab.random(seed)}
+    if how in WITHOUT:
+        return lab.student(None, seed, every=1, objective=how)
+    if how == "every prior":
+        return lab.student(lab.every_prior(seed, priors=weak), seed, every=1)
+    reference = "best" if how == "best" else "consensus"
+    made = lab.collaborate(seed, priors=weak, reference=reference)
+    objective = how if how == "rela" else "regression"
+    return lab.student(made, seed, every=1, objective=objective)
+
+
+app = experiment("weak_priors", settings, measure, curves)
+
+if __name__ == "__main__":
+    app()
