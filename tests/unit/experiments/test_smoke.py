@@ -1,0 +1,57 @@
+"""Every table and figure is made at its smallest scale, and continued where it was stopped."""
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from experiments.scales import SCALES
+from experiments.table import summary
+
+NAMES = (
+    "alignment",
+    "continual",
+    "overhead",
+    "prior_data",
+    "redundancy",
+    "shared_size",
+    "table1_baselines",
+    "table2_centralized",
+    "table3_architectures",
+    "uniformity_as_judge",
+    "weak_priors",
+)
+(STUDY,) = SCALES["smoke"].values()
+
+
+def run(name: str, folder: Path) -> str:
+    module = importlib.import_module(f"experiments.{name}")
+    where = ["--results", str(folder), "--figures", str(folder)]
+    done = CliRunner().invoke(module.app, ["--scale", "smoke", *where], catch_exceptions=False)
+    assert done.exit_code == 0
+    return done.output
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_smallest_scale(name: str, tmp_path: Path) -> None:
+    run(name, tmp_path)
+    file = tmp_path / f"{name}-smoke.json"
+    (known,) = json.loads(file.read_text()).values()
+    rows = importlib.import_module(f"experiments.{name}").settings(STUDY)
+    assert len(known["cells"]) == len(rows) == len(known["table"])
+    assert {"command", "study", "hardware", "versions", "samples"} <= set(known["about"])
+    assert (tmp_path / f"{name}-smoke.png").stat().st_size > 1000
+    known["cells"].pop()
+    file.write_text(json.dumps({"synthetic": known}))
+    assert len(run(name, tmp_path).splitlines()) == 1, "only the cell that is missing"
+
+
+def test_a_table_has_mean_and_standard_deviation_over_seeds() -> None:
+    cells = [{"a": 1, "seed": s, "x": x, "took": 9.0} for s, x in enumerate((1.0, 2.0, 6.0))]
+    cells.append({"a": 2, "seed": 0, "x": 5.0, "took": 9.0})
+    assert summary(cells, [{"a": 1}, {"a": 2}, {"a": 3}]) == [
+        {"a": 1, "x": {"mean": 3.0, "std": pytest.approx(7**0.5), "n": 3}},
+        {"a": 2, "x": {"mean": 5.0, "std": 0.0, "n": 1}},
+    ]
