@@ -15,11 +15,13 @@ NAMES = (
     "continual",
     "overhead",
     "prior_data",
+    "recipe",
     "redundancy",
     "shared_size",
     "table1_baselines",
     "table2_centralized",
     "table3_architectures",
+    "tsne",
     "uniformity_as_judge",
     "weak_priors",
 )
