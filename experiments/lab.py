@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from coopt_fl.data import open_source, shared_set
 from coopt_fl.data.cache import cache_dir
+from coopt_fl.files import atomic, make_folder
 from coopt_fl.optimized.provenance import draft
 from coopt_fl.optimized.reader import OptimizedDataset
 from coopt_fl.priors import load_prior
@@ -253,8 +254,10 @@ class Lab:
             started = time.perf_counter()
             made = represent(prior, source, source.ids, batch_size=size,
                              precision="float32", on_error="raise").values  # fmt: skip
-            file.parent.mkdir(parents=True, exist_ok=True)
-            np.savez(file, features=made, seconds=time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            make_folder(file.parent)
+            with atomic(file) as whole:  # several experiments may make the same
+                np.savez(whole, features=made, seconds=seconds)
         with np.load(file) as known:
             return known["features"], float(known["seconds"])
 
