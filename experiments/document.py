@@ -1,7 +1,8 @@
 """Tables of docs/results.md, from the committed results: ``python -m experiments.document``.
 
 A table stands between ``<!-- NAME STUDY -->`` and ``<!-- end -->``, such as ``<!-- recipe-cpu
-digits -->``; what is between them is replaced.
+digits -->``; what is between them is replaced. ``<!-- NAME STUDY speed -->`` is how many times
+faster ours is than each row.
 """
 
 import json
@@ -10,10 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from experiments.figures import label, measures
+from experiments.speed import speed_ups
 from experiments.table import RESULTS
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "results.md"
-PLACE = re.compile(r"(<!-- (?P<name>[\w-]+) (?P<study>\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+PLACE = re.compile(
+    r"(?P<head><!-- (?P<name>[\w-]+) (?P<study>\w+)(?P<speed> speed)? -->\n)"
+    r".*?(?P<end><!-- end -->)",
+    re.DOTALL,
+)
 
 Row = dict[str, Any]
 
@@ -23,7 +29,8 @@ def filled(text: str, results: Path = RESULTS) -> str:
 
     def table(place: re.Match[str]) -> str:
         known = json.loads((results / f"{place['name']}.json").read_text())[place["study"]]
-        return f"{place[1]}\n{markdown(known['table'])}\n{place[4]}"
+        rows = speed_ups(known["cells"]) if place["speed"] else known["table"]
+        return f"{place['head']}\n{markdown(rows)}\n{place['end']}"
 
     return PLACE.sub(table, text)
 
