@@ -26,6 +26,7 @@ class SwAV(Objective):
     200). The queue is full by then in a training of two epochs or more.
     """
 
+    staged = True
     queue: Tensor
 
     def __init__(self, student: Student, task: Task) -> None:

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +44,10 @@ class Objective(nn.Module, ABC):
         student: What remains in the end.
         views: How each view of an image is made; may change between two steps.
         small: Whether the papers' settings for small images apply.
+        staged: Whether some weights stand still in some steps.
     """
+
+    staged: ClassVar[bool] = False
 
     def __init__(self, student: Student, published: Published) -> None:
         super().__init__()

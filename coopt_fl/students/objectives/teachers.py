@@ -90,17 +90,21 @@ def _two_layers(width: int, hidden: int, out: int) -> ProjectionHead:
 class DINO(Objective):
     """Caron et al. 2021: agree with a momentum teacher on clusters that it does not collapse.
 
-    65,536 outputs, or 4,096 for small images; the teacher sees the two global views only. Its
-    temperature is 0.04, the authors' for convolutional networks, and the last layer stands still
-    for the first 1% of the steps (1 epoch of 100). Momentum from 0.996, or from 0.99 for small
-    images, up to 1.
+    65,536 outputs; the teacher sees the two global views only. Its temperature is 0.04, the
+    authors' for ResNet-50, and the last layer stands still for the first 1% of the steps (1 epoch
+    of 100). Momentum from 0.996 up to 1. For small images 2,048 outputs, batch norm in the head
+    and a momentum from 0.99, as lightly and ReLA have it on CIFAR-10: without batch norm, outputs
+    become equal for all samples within a few epochs, whose probe is then no better than a random
+    backbone's.
     """
+
+    staged = True
 
     def __init__(self, student: Student, task: Task) -> None:
         super().__init__(student, DINO_VIEWS)
-        outputs = 4096 if self.small else 65_536
-        self.head = DINOProjectionHead(student.width, 2048, 256, outputs)
-        copied = DINOProjectionHead(student.width, 2048, 256, outputs)
+        outputs = 2048 if self.small else 65_536
+        self.head = DINOProjectionHead(student.width, 2048, 256, outputs, batch_norm=self.small)
+        copied = DINOProjectionHead(student.width, 2048, 256, outputs, batch_norm=self.small)
         copied.load_state_dict(self.head.state_dict())
         self.teacher = Teacher(deepcopy(student), copied)
         self.criterion = DINOLoss(outputs)
