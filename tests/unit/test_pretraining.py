@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from coopt_fl import cli, pipeline
+from coopt_fl import pipeline
 from coopt_fl.comparison import compare
 from coopt_fl.config import load_config
 from coopt_fl.errors import ConfigError
@@ -18,6 +18,7 @@ from coopt_fl.progress import Silent
 from coopt_fl.schema import Config
 from coopt_fl.seeds import mean_and_spread
 from coopt_fl.students import load_student
+from tests.unit.test_cli import Coopt
 
 CHANGES = (
     "data.source=synthetic data.limit=160 student.model=convnet:4 student.epochs=3 "
@@ -184,41 +185,26 @@ def test_mean_and_spread() -> None:
     assert mean_and_spread([None]) is None
 
 
-class Coopt:
-    """Calls the command line as a shell would, in this process."""
-
-    def __init__(self, patch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self._patch, self._capsys = patch, capsys
-
-    def __call__(self, *arguments: object) -> tuple[int, str, str]:
-        """Return exit code, stdout and stderr."""
-        self._patch.setattr("sys.argv", ["coopt", "pretrain", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        out, err = self._capsys.readouterr()
-        return code, out, err
-
-
 @pytest.fixture
-def coopt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Coopt:
-    return Coopt(monkeypatch, capsys)
+def coopt(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Coopt:
+    return Coopt(monkeypatch, capsys, tmp_path)
 
 
-SMALLEST = ("digits", *CHANGES.split(), "student.epochs=1", "--devices", "1")
+SMALLEST = ("pretrain", "digits", *CHANGES.split(), "student.epochs=1", "--devices", "1")
 
 
 def test_the_command_prints_a_table_or_json_and_says_how_much_faster_it_is(
     coopt: Coopt, tmp_path: Path, optimized: Path
 ) -> None:
     baseline, ours = tmp_path / "simclr", tmp_path / "ours"
-    code, out, _ = coopt(*SMALLEST, "--objective", "simclr", "--seeds", "2", "--out", baseline)
+    code, out, _ = coopt(*SMALLEST, "--objective", "simclr", "--seeds", "2", "--out", str(baseline))
     assert code == 0
     assert "simclr, convnet:4" in out
     assert "±" in out
-    said = (*SMALLEST, "--dataset", optimized, "--out", ours, "--against", baseline)
+    folders = ("--dataset", str(optimized), "--out", str(ours), "--against", str(baseline))
+    said = (*SMALLEST, *folders)
     code, out, err = coopt(*said, "--json")
     found = json.loads(out)
     assert code == 0
@@ -244,7 +230,7 @@ def test_the_command_prints_a_table_or_json_and_says_how_much_faster_it_is(
 def test_what_cannot_be_done_is_one_sentence_and_an_exit_code(
     coopt: Coopt, tmp_path: Path, arguments: tuple[str, ...], code: int, says: str
 ) -> None:
-    got, _, err = coopt(*SMALLEST, *arguments, "--out", tmp_path / "out")
+    got, _, err = coopt(*SMALLEST, *arguments, "--out", str(tmp_path / "out"))
     assert (got, "Traceback" in err) == (code, False)
     assert says in " ".join(err.replace("│", " ").split())
 
@@ -256,6 +242,6 @@ def test_without_lightly_the_error_says_what_to_install(
         if name.rpartition(".")[2] in ("contrastive", "teachers", "clusters", "rela"):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "lightly.loss", None)
-    code, _, err = coopt(*SMALLEST, "--objective", "simclr", "--out", tmp_path / "out")
+    code, _, err = coopt(*SMALLEST, "--objective", "simclr", "--out", str(tmp_path / "out"))
     assert code == 2
     assert "pip install 'coopt-fl[baselines]'" in err
