@@ -119,6 +119,10 @@ def pretrain(
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many, from `seed` on.")] = 1,
     probe_every: Annotated[int, typer.Option(min=1, help="Epochs between two probes.")] = 1,
+    against: Annotated[
+        Path | None,
+        typer.Option(help="Output of another pretrain: how many times faster is this one?"),
+    ] = None,
     devices: Annotated[
         int | None, typer.Option(min=1, help="How many devices (default: all).")
     ] = None,
@@ -144,6 +148,7 @@ def pretrain(
             seeds=seeds,
             watch_every=probe_every,
             count=devices or "auto",
+            against=against,
         )
     if os.environ.get("LOCAL_RANK", "0") == "0":
         _print(found, show.pretrained, as_json)

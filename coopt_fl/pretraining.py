@@ -1,26 +1,24 @@
 """Students by any objective, over several seeds, with curves: what the tables are made of."""
 
-import json
-import statistics
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from coopt_fl.comparison import RESULT, compare, read_baseline
 from coopt_fl.config import to_dict
 from coopt_fl.doctor import devices
 from coopt_fl.errors import ConfigError
 from coopt_fl.files import make_folder, write_json
 from coopt_fl.optimized.provenance import versions
-from coopt_fl.optimized.reader import OptimizedDataset, dataset_folder, load
+from coopt_fl.optimized.reader import OptimizedDataset, load
+from coopt_fl.preparation import Preparation, preparation
 from coopt_fl.progress import Silent
 from coopt_fl.schema import Config
+from coopt_fl.seeds import mean_and_spread
 from coopt_fl.students import Judge, Point, TrainResult, train_student
 from coopt_fl.students.objectives import ON_TARGETS
 from coopt_fl.students.probe import random_student
-
-RESULT = "pretrain.json"
-"""What is written for each seed, beside the checkpoint."""
 
 Summary = dict[str, Any]
 
@@ -34,6 +32,7 @@ def pretrain(
     seeds: int = 1,
     watch_every: int = 1,
     count: int | str = "auto",
+    against: Path | None = None,
 ) -> Summary:
     """Train a student by ``config.student.objective`` with each seed; continue what was stopped.
 
@@ -45,17 +44,22 @@ def pretrain(
         seeds: How many, one after another from ``config.seed`` on.
         watch_every: Epochs between two probes; the last one is always probed.
         count: Devices, or "auto".
+        against: Output of a baseline's pretraining, to state how many times faster this one is.
 
     Returns:
         The results of all seeds, and mean and standard deviation over them.
 
     Raises:
-        ConfigError: The objective needs a dataset and there is none, or the other way round.
+        ConfigError: The objective needs a dataset and there is none, or the other way round; or
+            the baseline cannot be compared with.
     """
     targets = _open(config, dataset)
+    prepared = preparation(dataset) if dataset else None
+    each = range(config.seed, config.seed + seeds)
+    baseline = read_baseline(against, each) if against else None
     judge = Judge(config.data, config.probe.limit)
-    results = []
-    for seed in range(config.seed, config.seed + seeds):
+    results: list[Summary] = []
+    for seed in each:
         one, folder = replace(config, seed=seed), out / f"seed-{seed}"
         make_folder(folder)
         trained = train_student(
@@ -71,7 +75,7 @@ def pretrain(
             watch_every=watch_every,
         )
         start = judge(random_student(one.student, one.data, seed)).accuracy
-        results.append(_result(one, trained, targets, preparation(dataset), start))
+        results.append(_result(one, trained, targets, prepared, start))
         write_json(folder / RESULT, results[-1])
     return {
         "path": str(out),
@@ -80,36 +84,8 @@ def pretrain(
         "seeds": results,
         "accuracy": mean_and_spread([one["accuracy"] for one in results]),
         "seconds": mean_and_spread([one["seconds"] for one in results]),
+        "speed_up": compare(results, baseline) if baseline else None,
     }
-
-
-def preparation(dataset: Path | None) -> Summary | None:
-    """Return the seconds that an optimized dataset took to make, or None if nobody knows.
-
-    ``sum`` is as if one device did all participants' work, ``max`` as if each had its own. Both
-    contain uniformity and alignment, and what fusion and transport took beyond the computing.
-    """
-    if dataset is None:
-        return None
-    summary = dataset_folder(dataset).parent / "summary.json"
-    if not summary.is_file():
-        return None
-    known = json.loads(summary.read_text())
-    alone = [one["seconds"] for one in known["participants"]]
-    phases = {key: known["seconds"].get(key, 0.0) for key in ("represent", "align", "fuse")}
-    transport = max(0.0, known["seconds"].get("optimize", 0.0) - sum(alone))
-    shared = sum(phases.values()) + transport
-    parts = {**phases, "transport": transport, "optimize": sum(alone)}
-    return {"sum": shared + sum(alone), "max": shared + max(alone), "parts": parts}
-
-
-def mean_and_spread(values: list[float | None]) -> dict[str, float] | None:
-    """Return mean and sample standard deviation (0 of a single value); None without values."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return None
-    std = statistics.stdev(known) if len(known) > 1 else 0.0
-    return {"mean": statistics.fmean(known), "std": std, "n": len(known)}
 
 
 def _open(config: Config, dataset: Path | None) -> OptimizedDataset | None:
@@ -127,7 +103,7 @@ def _result(
     config: Config,
     trained: TrainResult,
     targets: OptimizedDataset | None,
-    prepared: Summary | None,
+    prepared: Preparation | None,
     start: float | None,
 ) -> Summary:
     return {
@@ -140,7 +116,7 @@ def _result(
         "hardware": devices(),
         "dataset_digest": targets.digest if targets else None,
         "curve": [asdict(point) for point in trained.curve],
-        "preparation": prepared,
+        "preparation": asdict(prepared) if prepared else None,
         "random_accuracy": start,
         "accuracy": trained.curve[-1].accuracy,
         "seconds": trained.seconds,

@@ -77,18 +77,41 @@ def pretrained(found: Values) -> RenderableType:
 
 def _over_seeds(found: Values) -> str:
     accuracy, seconds = found["accuracy"], found["seconds"]
-    lines = [f"Results: {found['path']}/seed-*/pretrain.json"]
+    lines = []
     if accuracy:
-        rates = f"{accuracy['mean']:.1%} ± {accuracy['std']:.1%}"
-        lines.insert(0, f"Probe {rates} after {seconds['mean']:.1f} ± {seconds['std']:.1f} s")
+        lines.append(f"Probe {_spread(accuracy, '.1%')} after {_spread(seconds, '.1f')} s")
     made = found["seeds"][0]["preparation"]
     if made:
-        lines.insert(
-            1,
+        lines.append(
             f"Targets took {made['sum']:.1f} s on one device, {made['max']:.1f} s with one for "
-            "each participant; the seconds above do not contain them",
+            "each participant; the seconds above do not contain them"
         )
-    return "\n".join(lines)
+    if made and not made["alone"]:
+        lines.append("(Too many: participants shared a device; simulation.actors=1 measures each.)")
+    if found["speed_up"]:
+        lines += _faster(found["speed_up"], bool(made))
+    return "\n".join([*lines, f"Results: {found['path']}/seed-*/pretrain.json"])
+
+
+def _faster(found: Values, prepared: bool) -> list[str]:
+    """Say how many times faster a training is than a baseline, in both senses."""
+    target = found["accuracy"] and f", {_spread(found['accuracy'], '.1%')}"
+    lines = []
+    for which, clock in (("sum", "one device"), ("max", "one for each participant")):
+        epochs, reached = found[which]["equal_epochs"], found[which]["to_accuracy"]
+        lines.append(
+            f"Against {found['objective']}{f', targets made on {clock}' if prepared else ''}: "
+            f"{_spread(epochs, '.2f')} times as fast for equal epochs, "
+            + (f"{_spread(reached, '.2f')} times" if reached else "never")
+            + f" to its final accuracy{target or ''}"
+            + (f" ({reached['n']} of {epochs['n']} seeds)" if reached else "")
+        )
+    return lines if prepared else lines[:1]
+
+
+def _spread(found: Values, form: str) -> str:
+    """Return mean and spread over the seeds."""
+    return f"{found['mean']:{form}} ± {found['std']:{form}}"
 
 
 def probed(found: Values) -> RenderableType:

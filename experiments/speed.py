@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from coopt_fl.pretraining import mean_and_spread
+from coopt_fl.seeds import mean_and_spread
 from coopt_fl.students.curve import Point, speed_up
 
 OURS = "regression"

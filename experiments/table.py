@@ -13,7 +13,7 @@ import typer
 from coopt_fl.doctor import devices
 from coopt_fl.files import write_json
 from coopt_fl.optimized.provenance import versions
-from coopt_fl.pretraining import mean_and_spread
+from coopt_fl.seeds import mean_and_spread
 from experiments.lab import Lab
 from experiments.scales import Study, studies
 

@@ -7,45 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from coopt_fl.optimized.provenance import Provenance
+from coopt_fl.preparation import Preparation, preparation_of
+from coopt_fl.students import Point
 from coopt_fl.students.checkpoint import read_checkpoint
 
 Values = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Point:
-    """A student after an epoch.
-
-    Attributes:
-        epoch: passes so far, from 1.
-        samples: seen so far, over all epochs.
-        seconds: of training so far.
-        loss: mean training loss of the epoch.
-        accuracy: of the probe; None where it was not probed.
-        spread: of its features, 0 where they collapsed; None likewise.
-    """
-
-    epoch: int
-    samples: int
-    seconds: float
-    loss: float
-    accuracy: float | None = None
-    spread: float | None = None
-
-
-@dataclass(frozen=True)
-class Preparation:
-    """Seconds before training: targets, uniformity, alignment, transport.
-
-    Attributes:
-        sum: as if one device did the work of all participants.
-        max: as if each had its own.
-        parts: of the sum, by phase.
-    """
-
-    sum: float
-    max: float
-    parts: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -126,7 +92,7 @@ def trained(path: Path, provenance: Provenance, summary: Values | None) -> Itera
     Raises:
         ConfigError: a checkpoint is of another version.
     """
-    before = _preparation(summary) if summary else None
+    before = preparation_of(summary) if summary else None
     if summary and (path / "student" / "checkpoint.pt").is_file():
         random, accuracy = summary["comparison"]["random_init"], summary["student"]
         file = path / "student" / "checkpoint.pt"
@@ -164,13 +130,3 @@ def _curve(meta: Values, rows: int) -> tuple[Point, ...]:
         Point(epoch, epoch * rows, meta["seconds"], loss)
         for epoch, loss in enumerate(meta["loss_per_epoch"], 1)
     )
-
-
-def _preparation(summary: Values) -> Preparation:
-    """Return what a run took before its student; uniformity is part of ``represent``."""
-    alone = [float(one["seconds"]) for one in summary["participants"]]
-    spent: dict[str, float] = summary["seconds"]
-    parts = {phase: spent.get(phase, 0.0) for phase in ("represent", "align", "fuse")}
-    parts["transport"] = max(0.0, spent.get("optimize", 0.0) - sum(alone))
-    shared = sum(parts.values())
-    return Preparation(shared + sum(alone), shared + max(alone), parts | {"optimize": sum(alone)})

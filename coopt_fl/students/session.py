@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
@@ -23,12 +24,20 @@ PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
 
 
 @contextmanager
-def devices_for(runtime: RuntimeConfig, devices: int | str) -> Iterator[Fabric]:
+def devices_for(
+    runtime: RuntimeConfig, devices: int | str, *, staged: bool = False
+) -> Iterator[Fabric]:
     """Yield a Fabric over ``devices`` GPUs ("auto": all), or CPU processes without a GPU.
 
     Several devices mean as many processes: Fabric starts the running command again for each one
     but the first. These leave with status 0 at the end of the block, so that what follows it is
     done once.
+
+    Args:
+        runtime: Precision and determinism on a GPU.
+        devices: How many.
+        staged: Whether some weights have no gradient in some steps, which several devices take
+            for a mistake unless they know.
 
     Raises:
         ConfigError: ``devices`` is less than 1, or more than there are GPUs.
@@ -37,11 +46,14 @@ def devices_for(runtime: RuntimeConfig, devices: int | str) -> Iterator[Fabric]:
 
     gpu = pick_device().type == "cuda"
     _check_count(devices, gpu)
+    several = devices != 1 and (gpu or devices != "auto")
     fabric = Fabric(
         accelerator="cuda" if gpu else "cpu",
         devices=devices,
+        strategy="ddp_find_unused_parameters_true" if staged and several else "auto",
         precision=PRECISIONS[runtime.precision if gpu else "float32"],
     )
+    outside = set(os.environ)
     fabric.launch()
     with compute(torch.get_num_threads(), runtime.deterministic):
         yield fabric
@@ -50,6 +62,8 @@ def devices_for(runtime: RuntimeConfig, devices: int | str) -> Iterator[Fabric]:
         torch.distributed.destroy_process_group()
         if not fabric.is_global_zero:
             raise SystemExit(0)
+        for name in set(os.environ) - outside:  # else the next launch would start no process
+            del os.environ[name]
 
 
 @contextmanager

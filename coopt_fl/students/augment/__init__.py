@@ -11,7 +11,7 @@ from coopt_fl.students.augment.published import (
     SIMCLR,
     SIMSIAM,
     SWAV,
-    views_for,
+    Published,
 )
 from coopt_fl.students.augment.view import View
 
@@ -26,7 +26,7 @@ __all__ = [
     "SIMCLR",
     "SIMSIAM",
     "SWAV",
+    "Published",
     "View",
     "draw_view",
-    "views_for",
 ]

@@ -1,7 +1,7 @@
-"""The augmentation that each paper published, for 224 pixels, and what small images need."""
+"""The augmentation that each paper published, for 224 pixels and for small images."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from coopt_fl.students.augment.view import View
 from coopt_fl.students.convnet import SMALL_IMAGE
@@ -9,67 +9,74 @@ from coopt_fl.students.convnet import SMALL_IMAGE
 LOCAL = 96 / 224
 """Side of a local view (Caron et al. 2020)."""
 
-SMALLEST_VIEW = 8
-"""Side in pixels below which nothing can be recognised, and backbones fail."""
+
+@dataclass(frozen=True)
+class Published:
+    """How a method makes its views.
+
+    Attributes:
+        large: Of images as ImageNet's.
+        small: Of images of up to 64 pixels, as the authors have it on CIFAR-10, or else lightly's
+            and solo-learn's reproductions. None of them blurs there, and none has local views: a
+            twentieth of 32x32 pixels shows nothing.
+    """
+
+    large: tuple[View, ...]
+    small: tuple[View, ...]
+
+    def at(self, image_size: int) -> tuple[View, ...]:
+        """Return the views for images of a side in pixels."""
+        return self.small if image_size <= SMALL_IMAGE else self.large
+
+
+def _sharp(views: Sequence[View]) -> tuple[View, ...]:
+    """Return the views without blur."""
+    return tuple(replace(view, blur=0.0) for view in views)
+
 
 _STRONG = View(brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2, blur=0.5)
-_BYOL = View(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)
-_MOCO = View(scale=(0.2, 1.0), brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, blur=0.5)
+_HALF = View(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
+_WEAK = View(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)
+_MOCO = (replace(_HALF, scale=(0.2, 1.0), blur=0.5),) * 2
+_WIDE = (0.14, 1.0)
+_BYOL = (replace(_WEAK, blur=1.0), replace(_WEAK, blur=0.1, solarise=0.2))
+_DINO = tuple(replace(view, scale=_WIDE) for view in _BYOL)
 
-SIMCLR = (_STRONG, _STRONG)
-"""Chen et al. 2020, appendix A."""
+SIMCLR = Published(large=(_STRONG,) * 2, small=(_HALF,) * 2)
+"""Chen et al. 2020, appendices A and B.9."""
 
 DCL = SIMCLR
 """Yeh et al. 2022 have SimCLR's."""
 
-BYOL = (replace(_BYOL, blur=1.0), replace(_BYOL, blur=0.1, solarise=0.2))
-"""Grill et al. 2020, table 6."""
+BYOL = Published(large=_BYOL, small=_sharp(_BYOL))
+"""Grill et al. 2020, table 6; small as solo-learn."""
 
-MOCO = (_MOCO, _MOCO)
-"""Chen et al. 2020 (v2)."""
+MOCO = Published(large=_MOCO, small=(_HALF,) * 2)
+"""Chen et al. 2020 (v2); small as the authors' CIFAR-10 notebook."""
 
-SIMSIAM = MOCO
-"""Chen and He 2021, section 3, have MoCo v2's."""
+SIMSIAM = Published(large=_MOCO, small=_sharp(_MOCO))
+"""Chen and He 2021, section 3 and appendix D."""
 
-SWAV = (
-    *(replace(_STRONG, scale=(0.14, 1.0)),) * 2,
-    *(replace(_STRONG, scale=(0.05, 0.14), size=LOCAL),) * 6,
+SWAV = Published(
+    large=(replace(_STRONG, scale=_WIDE),) * 2
+    + (replace(_STRONG, scale=(0.05, 0.14), size=LOCAL),) * 6,
+    small=(replace(_HALF, scale=_WIDE),) * 2,
 )
-"""Caron et al. 2020: two global views and six local ones."""
+"""Caron et al. 2020: two global views and six local ones; small as lightly."""
 
-DINO = (
-    replace(_BYOL, scale=(0.4, 1.0), blur=1.0),
-    replace(_BYOL, scale=(0.4, 1.0), blur=0.1, solarise=0.2),
-    *(replace(_BYOL, scale=(0.05, 0.4), size=LOCAL, blur=0.5),) * 8,
+DINO = Published(
+    large=_DINO + (replace(_WEAK, scale=(0.05, 0.14), size=LOCAL, blur=0.5),) * 8,
+    small=_sharp(_DINO),
 )
-"""Caron et al. 2021: two global views and eight local ones."""
+"""Caron et al. 2021: two global views and eight local ones, in the authors' scales for ResNet-50,
+which they also recommend where there are no local views."""
 
-INSTDISC = (
+_INSTDISC = (
     View(scale=(0.2, 1.0), jitter=1.0, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.4),
 )
-"""Wu et al. 2018, the authors' code."""
+INSTDISC = Published(large=_INSTDISC, small=_INSTDISC)
+"""Wu et al. 2018, the authors' code for either."""
 
-RELA = (View(scale=(0.5, 1.0), brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2),) * 2
-"""Sun et al. 2024, the authors' code."""
-
-
-def views_for(views: Sequence[View], image_size: int) -> list[View]:
-    """Return ``views`` for images of a side in pixels.
-
-    Up to 64 pixels nothing is blurred, and SimCLR's colour jitter has half its strength, as in its
-    own CIFAR-10 setting (Chen et al. 2020, appendix B.9). No view is smaller than 8 pixels.
-    """
-    least = min(1.0, SMALLEST_VIEW / image_size)
-    sized = [replace(view, size=max(view.size, least)) for view in views]
-    if image_size > SMALL_IMAGE:
-        return sized
-    return [replace(_weaker(view), blur=0.0) for view in sized]
-
-
-def _weaker(view: View) -> View:
-    if view.brightness <= 0.4:
-        return view
-    halves = {
-        key: getattr(view, key) / 2 for key in ("brightness", "contrast", "saturation", "hue")
-    }
-    return replace(view, **halves)
+_RELA = (replace(_sharp([_STRONG])[0], scale=(0.5, 1.0)),) * 2
+RELA = Published(large=_RELA, small=_RELA)
+"""Sun et al. 2024, the authors' code for either."""

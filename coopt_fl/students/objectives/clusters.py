@@ -3,6 +3,8 @@
 import torch
 from lightly.loss import SwaVLoss
 from lightly.models.modules import SwaVProjectionHead, SwaVPrototypes
+from lightly.models.utils import concat_all_gather
+from lightly.utils import dist
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -10,34 +12,50 @@ from coopt_fl.students.augment import SWAV
 from coopt_fl.students.models import Student
 from coopt_fl.students.objectives.objective import Objective, Task, in_float32
 
+FROZEN, UNQUEUED = 0.01, 0.075
+"""Parts of all steps without a change of the prototypes, and without the queue."""
+
 
 class SwAV(Objective):
     """Caron et al. 2020: predict the cluster of one view from every other one.
 
     3,000 prototypes (a tenth of the samples if that is less: a batch is shared out equally among
-    them), which stand still for the first 1% of the steps. No queue: it is the paper's remedy for
-    batches of less than 256, starts after 15 epochs, and is left out of its standard form.
+    them), which stand still for the first 1% of the steps. As a batch is smaller than that, the
+    last 3,840 outputs (an eighth of the samples if that is less) of either global view are shared
+    out with it, from 7.5% of the steps on: the authors' recipe for batches of 256 (15 epochs of
+    200). The queue is full by then in a training of two epochs or more.
     """
+
+    staged = True
+    queue: Tensor
 
     def __init__(self, student: Student, task: Task) -> None:
         super().__init__(student, SWAV)
         self.head = SwaVProjectionHead(student.width, 2048, 128)
         self.prototypes = SwaVPrototypes(128, max(16, min(3000, task.samples // 10)))
         self.prototypes.normalize()
+        held = min(3840, task.samples // 8)
+        self.register_buffer("queue", F.normalize(torch.randn(held, 2, 128), dim=2))
+        self.devices = task.devices
         self.criterion = SwaVLoss(sinkhorn_gather_distributed=task.devices > 1)
 
     def forward(self, views: list[Tensor], rows: Tensor, progress: float) -> Tensor:
         """Return the cross-entropy to the assignments of the two global views."""
-        self.prototypes.requires_grad_(progress >= 0.01)
-        outputs = [self.head(self.student(view)) for view in views]
-        return in_float32(self._loss, outputs)
+        self.prototypes.requires_grad_(progress >= FROZEN)
+        outputs = [F.normalize(self.head(self.student(view)).float()) for view in views]
+        self._seen = torch.stack(outputs[:2], dim=1).detach()
+        return in_float32(self._loss, outputs, progress >= UNQUEUED)
 
-    def _loss(self, outputs: list[Tensor]) -> Tensor:
-        scores = [self.prototypes(F.normalize(output)) for output in outputs]
-        loss: Tensor = self.criterion(scores[:2], scores[2:])
+    def _loss(self, outputs: list[Tensor], queued: bool) -> Tensor:
+        scores = [self.prototypes(output) for output in outputs]
+        own = self.queue[dist.rank() :: self.devices]  # each device adds its share to the batch
+        earlier = [self.prototypes(output) for output in own.unbind(1)] if queued else None
+        loss: Tensor = self.criterion(scores[:2], scores[2:], earlier)
         return loss.squeeze()
 
+    @torch.no_grad()
     def after_step(self, progress: float) -> None:
-        """Keep the prototypes on the unit sphere."""
-        with torch.no_grad():
-            self.prototypes.normalize()
+        """Keep the prototypes on the unit sphere, and take the outputs into the queue."""
+        self.prototypes.normalize()
+        seen = concat_all_gather(self._seen) if self.devices > 1 else self._seen
+        self.queue.copy_(torch.cat([seen, self.queue])[: len(self.queue)])

@@ -5,12 +5,12 @@ authors, or else common reproductions, use on CIFAR-10.
 """
 
 from copy import deepcopy
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightly.loss import DCLLoss, NTXentLoss
 from lightly.models.modules import MoCoProjectionHead, SimCLRProjectionHead
-from lightly.models.utils import concat_all_gather
+from lightly.models.utils import batch_shuffle, batch_unshuffle, concat_all_gather
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -62,20 +62,30 @@ class MoCo(Objective):
         self.head = MoCoProjectionHead(student.width, student.width, 128)
         self.teacher = Teacher(deepcopy(student), deepcopy(self.head))
         size = min(MOST_NEGATIVES, max(64, task.samples // 16))
-        gather = task.devices > 1
+        self.several = task.devices > 1
         temperature = 0.1 if self.small else 0.2
-        self.criterion = NTXentLoss(temperature, (size, 128), gather_distributed=gather)
+        self.criterion = NTXentLoss(temperature, (size, 128), gather_distributed=self.several)
         self.momentum = 0.99 if self.small else 0.999
 
     def forward(self, views: list[Tensor], rows: Tensor, progress: float) -> Tensor:
         """Return the loss of finding the teacher's output of the other view, in both directions.
 
-        (The symmetric form of the authors' CIFAR-10 code; the ImageNet form has one direction.)
+        (The symmetric form of the authors' CIFAR-10 code; on ImageNet they have one direction.)
+        Both see the same queue: with the first keys in it, a sample would be its own negative.
         """
         queries = [self.head(self.student(view)) for view in views]
-        keys = [self.teacher(view) for view in reversed(views)]
-        losses = [in_float32(self.criterion, *pair) for pair in zip(queries, keys, strict=True)]
-        return torch.stack(losses).mean()
+        keys = [self._key(view) for view in reversed(views)]
+        return in_float32(self.criterion, torch.cat(queries), torch.cat(keys))
+
+    def _key(self, view: Tensor) -> Tensor:
+        """Return the teacher's outputs, each of a device other than its query's, by chance.
+
+        Else the statistics of a device's batch, which both share, would tell the pair.
+        """
+        if not self.several:
+            return cast(Tensor, self.teacher(view))
+        shuffled, order = batch_shuffle(view, distributed=True)
+        return cast(Tensor, batch_unshuffle(self.teacher(shuffled), order, distributed=True))
 
     def after_step(self, progress: float) -> None:
         """Move the teacher."""
@@ -97,8 +107,9 @@ class MoCo(Objective):
 class InstanceDiscrimination(Objective):
     """Wu et al. 2018: every sample is a class of its own, whose weights are a memory bank.
 
-    128 wide, temperature 0.07, and a bank that moves halfway to each new output. The softmax over
-    all samples is exact; the paper estimates it by noise contrast, to save what a GPU now has.
+    128 wide, temperature 0.07, or 0.1 for small images, and a bank that moves halfway to each new
+    output. The softmax over all samples is exact, as in the authors' CIFAR-10 code; on ImageNet
+    they estimate it by noise contrast, to save what a GPU now has.
     """
 
     bank: Tensor
@@ -107,7 +118,7 @@ class InstanceDiscrimination(Objective):
         super().__init__(student, INSTDISC)
         self.head = nn.Linear(student.width, 128)
         self.register_buffer("bank", F.normalize(torch.randn(task.samples, 128)))
-        self.devices = task.devices
+        self.devices, self.temperature = task.devices, 0.1 if self.small else 0.07
 
     def forward(self, views: list[Tensor], rows: Tensor, progress: float) -> Tensor:
         """Return the cross-entropy over all samples."""
@@ -116,7 +127,7 @@ class InstanceDiscrimination(Objective):
         return in_float32(self._loss, output, rows)
 
     def _loss(self, output: Tensor, rows: Tensor) -> Tensor:
-        return F.cross_entropy(output @ self.bank.T / 0.07, rows.long())
+        return F.cross_entropy(output @ self.bank.T / self.temperature, rows.long())
 
     @torch.no_grad()
     def after_step(self, progress: float) -> None:

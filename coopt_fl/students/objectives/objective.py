@@ -1,13 +1,14 @@
 """What every objective is: a loss of views of a batch, and the modules that it needs."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from coopt_fl.students.augment import View, views_for
+from coopt_fl.students.augment import Published, View
 from coopt_fl.students.convnet import SMALL_IMAGE
 from coopt_fl.students.models import Student
 
@@ -45,13 +46,16 @@ class Objective(nn.Module, ABC):
         student: What remains in the end.
         views: How each view of an image is made; may change between two steps.
         small: Whether the papers' settings for small images apply.
+        staged: Whether some weights stand still in some steps.
     """
 
-    def __init__(self, student: Student, views: Sequence[View]) -> None:
+    staged: ClassVar[bool] = False
+
+    def __init__(self, student: Student, published: Published) -> None:
         super().__init__()
         self.student = student
         self.small = student.image_size <= SMALL_IMAGE
-        self.views = self.fitting(views)
+        self.views = self.fitting(published)
 
     @abstractmethod
     def forward(self, views: list[Tensor], rows: Tensor, progress: float) -> Tensor:
@@ -66,14 +70,14 @@ class Objective(nn.Module, ABC):
     def after_step(self, progress: float) -> None:
         """Do what follows an optimizer's step, such as moving the teacher."""
 
-    def fitting(self, views: Sequence[View]) -> tuple[View, ...]:
-        """Return ``views`` for images of the student's size, and of sizes that it can take."""
+    def fitting(self, published: Published) -> tuple[View, ...]:
+        """Return the views for images of the student's size, all of it if it takes no other."""
         size = self.student.image_size
-        sized = views_for(views, size)
-        smallest = round(min(view.size for view in sized) * size)
+        views = published.at(size)
+        smallest = round(min(view.size for view in views) * size)
         if smallest == size or _takes(self.student, smallest):
-            return tuple(sized)
-        return tuple(replace(view, size=1.0) for view in sized)
+            return views
+        return tuple(replace(view, size=1.0) for view in views)
 
 
 class Teacher(nn.Module):

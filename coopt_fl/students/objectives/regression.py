@@ -5,7 +5,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from coopt_fl.students.augment import View
+from coopt_fl.students.augment import Published, View
 from coopt_fl.students.models import Student
 from coopt_fl.students.objectives.objective import Objective, Task, in_float32
 
@@ -61,7 +61,8 @@ class Regression(Objective):
     """One view, one head, one loss (CoOpt, arXiv 2505.14117; the paper's head is linear)."""
 
     def __init__(self, student: Student, task: Task) -> None:
-        super().__init__(student, [AUGMENTATIONS[task.augment]])
+        view = AUGMENTATIONS[task.augment]
+        super().__init__(student, Published(large=(view,), small=(view,)))
         assert task.targets is not None
         self.head = HEADS[task.head](student.width, task.dim)
         self._loss, self._targets = LOSSES[task.loss], task.targets

@@ -22,6 +22,7 @@ class ReLA(BYOL):
     least some 530 steps, so a short training never leaves it. The teacher follows all the time.
     """
 
+    staged = True
     averages: Tensor
     over: Tensor
 

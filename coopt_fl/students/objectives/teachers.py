@@ -12,7 +12,8 @@ from lightly.models.modules import (
     SimSiamPredictionHead,
     SimSiamProjectionHead,
 )
-from torch import Tensor
+from lightly.models.modules.heads import ProjectionHead
+from torch import Tensor, nn
 
 from coopt_fl.students.augment import BYOL as BYOL_VIEWS
 from coopt_fl.students.augment import DINO as DINO_VIEWS
@@ -53,11 +54,16 @@ class BYOL(Objective):
 
 
 class SimSiam(Objective):
-    """Chen and He 2021: BYOL whose teacher is the student itself, without a gradient."""
+    """Chen and He 2021: BYOL whose teacher is the student itself, without a gradient.
+
+    A projection of three layers, or of two for small images (appendix D).
+    """
 
     def __init__(self, student: Student, task: Task) -> None:
         super().__init__(student, SIMSIAM)
-        self.head = SimSiamProjectionHead(student.width, 2048, 2048)
+        self.head = (_two_layers if self.small else SimSiamProjectionHead)(
+            student.width, 2048, 2048
+        )
         self.predictor = SimSiamPredictionHead(2048, 512, 2048)
         self.criterion = NegativeCosineSimilarity()
 
@@ -71,31 +77,45 @@ class SimSiam(Objective):
         return torch.stack(losses).mean()
 
 
+def _two_layers(width: int, hidden: int, out: int) -> ProjectionHead:
+    """Return SimSiam's projection without its middle layer."""
+    return ProjectionHead(
+        [
+            (width, hidden, nn.BatchNorm1d(hidden), nn.ReLU(inplace=True)),
+            (hidden, out, nn.BatchNorm1d(out, affine=False), None),
+        ]
+    )
+
+
 class DINO(Objective):
     """Caron et al. 2021: agree with a momentum teacher on clusters that it does not collapse.
 
-    65,536 outputs, or 4,096 for small images; the teacher sees the two global views only. Its
-    temperature rises from 0.04 to 0.07 in the first 10% of the steps (the paper: 30 epochs of
-    300), and the last layer stands still for the first 1% (1 epoch of 100).
+    65,536 outputs; the teacher sees the two global views only. Its temperature is 0.04, the
+    authors' for ResNet-50, and the last layer stands still for the first 1% of the steps (1 epoch
+    of 100). Momentum from 0.996 up to 1. For small images 2,048 outputs, batch norm in the head
+    and a momentum from 0.99, as lightly and ReLA have it on CIFAR-10: without batch norm, outputs
+    become equal for all samples within a few epochs, whose probe is then no better than a random
+    backbone's.
     """
+
+    staged = True
 
     def __init__(self, student: Student, task: Task) -> None:
         super().__init__(student, DINO_VIEWS)
-        outputs = 4096 if self.small else 65_536
-        self.head = DINOProjectionHead(student.width, 2048, 256, outputs)
-        copied = DINOProjectionHead(student.width, 2048, 256, outputs)
+        outputs = 2048 if self.small else 65_536
+        self.head = DINOProjectionHead(student.width, 2048, 256, outputs, batch_norm=self.small)
+        copied = DINOProjectionHead(student.width, 2048, 256, outputs, batch_norm=self.small)
         copied.load_state_dict(self.head.state_dict())
         self.teacher = Teacher(deepcopy(student), copied)
         self.criterion = DINOLoss(outputs)
-        self.momentum = 0.996
+        self.momentum = 0.99 if self.small else 0.996
 
     def forward(self, views: list[Tensor], rows: Tensor, progress: float) -> Tensor:
         """Return the cross-entropy between the teacher's and the student's clusters."""
         self.head.last_layer.weight_v.requires_grad_(progress >= 0.01)
         taught = [self.teacher(view) for view in views[:2]]
         said = [self.head(self.student(view)) for view in views]
-        temperature = 0.04 + 0.03 * min(1.0, progress / 0.1)
-        return in_float32(self.criterion, taught, said, temperature)
+        return in_float32(self.criterion, taught, said)
 
     def after_step(self, progress: float) -> None:
         """Move the teacher."""

@@ -1,6 +1,7 @@
 """Several devices: as many processes, each started from the same command line."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -43,6 +44,20 @@ def test_two_processes_train_one_student(tmp_path):
     assert student.meta["epochs"] == 3 and student.meta["curve"][-1]["loss"] < 1
     again = coopt("train", tmp_path, "student.epochs=3", "--devices", "2", "--out", out)
     assert again == trained
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("objective", ["moco", "swav", "dino"])
+def test_two_processes_train_one_seed_after_another(tmp_path, objective):
+    """Whether the teacher's batch is shuffled among them, or some weights wait for their turn."""
+    tiny = "data.source=synthetic data.limit=160 shared.size=32 student.model=convnet:2"
+    arguments = ("pretrain", "digits", *tiny.split(), "student.epochs=2", "student.batch_size=32")
+    found = coopt(
+        *arguments, "--objective", objective, "--seeds", "2", "--devices", "2", "--out", tmp_path
+    )
+    assert [one["seed"] for one in found["seeds"]] == [0, 1]
+    assert all(math.isfinite(point["loss"]) for one in found["seeds"] for point in one["curve"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["seed-0", "seed-1"]
 
 
 @pytest.mark.parametrize("devices", [-1, 0])

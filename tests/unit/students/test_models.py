@@ -3,6 +3,9 @@ import torch
 
 from coopt_fl.errors import ConfigError
 from coopt_fl.students import build_student, check_student
+from coopt_fl.students.augment import draw_view
+from coopt_fl.students.objectives import Task, make_objective
+from coopt_fl.students.optimizer import make_optimizer
 
 SMALL = ["convnet:8", "resnet18", "mobilenet_v2", "timm:resnet10t", "timm:vit_tiny_patch16_224"]
 LARGE = ["convnet:8", "resnet18", "efficientnet_b0", "timm:vit_tiny_patch16_224"]
@@ -88,3 +91,45 @@ def test_a_size_that_the_model_cannot_take_is_a_config_error():
         build_student("vit_b_16", 13, seed=0)
     with pytest.raises(ConfigError, match=r"student\.image_size"):
         build_student("vit_b_16", 100, seed=0)
+
+
+PAPERS = {
+    "resnet18": (32, 112),
+    "resnet50": (32, 112),
+    "resnet101": (32, 112),
+    "mobilenet_v2": (32, 112),
+    "efficientnet_b0": (32, 112),
+    "vit_b_16": (8, 14),
+}
+"""Side of what the first convolution gives of 32 and of 224 pixels: a stem's, or patches' grid."""
+
+
+@pytest.mark.parametrize("size", [32, 224])
+@pytest.mark.parametrize("name", PAPERS)
+def test_the_papers_students_have_the_stem_of_their_image_size(name, size):
+    student = build_student(name, size, seed=0).eval()
+    with torch.inference_mode():
+        sides = spatial_sizes(student, size)
+        assert student(torch.zeros(1, 3, size, size)).shape == (1, student.width)
+    assert sides[0] == PAPERS[name][size == 224]
+    if name.startswith("resnet"):  # 7x7, stride 2, and a max-pool, or neither
+        assert sides[1] == (32 if size == 32 else 56)
+
+
+@pytest.mark.parametrize("objective", ["byol", "regression"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "mobilenet_v2", "vit_b_32"])
+def test_the_papers_students_take_a_step_by_a_baseline_and_by_ours(name, objective):
+    targets = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+    task = Task(samples=4, dim=6, targets=lambda rows: targets[rows])
+    model = make_objective(objective, build_student(name, 32, seed=0), task, seed=0).train()
+    before = next(model.student.parameters()).detach().clone()
+    optimizer, rows = make_optimizer(model, 1e-3, 0.0), torch.arange(4)
+    images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    views = [view(images, draw_view(rows, index)) for index, view in enumerate(model.views)]
+    loss = model(views, rows, 0.5)
+    loss.backward()
+    optimizer.step()
+    model.after_step(0.5)
+    assert loss.isfinite()
+    assert not torch.equal(next(model.student.parameters()), before)
+    assert all(parameter.isfinite().all() for parameter in model.parameters())

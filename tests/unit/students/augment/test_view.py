@@ -1,6 +1,6 @@
 """Views: what is cropped, how often something happens, and what is left alone."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,12 +12,14 @@ from coopt_fl.students.augment import (
     BYOL,
     DINO,
     DRAWS,
+    INSTDISC,
     MOCO,
+    RELA,
     SIMCLR,
+    SIMSIAM,
     SWAV,
     View,
     draw_view,
-    views_for,
 )
 
 SIDE = 32
@@ -118,22 +120,83 @@ def test_all_four_colours_are_changed_in_the_same_samples() -> None:
 def test_a_view_of_one_sample_does_not_depend_on_the_others() -> None:
     images = torch.rand(8, 3, 40, 40, generator=torch.Generator().manual_seed(4))
     draws = draw_view(torch.arange(8), 4)
-    for view in (*BYOL, SWAV[-1]):
+    for view in (*BYOL.large, SWAV.large[-1]):
         alone = torch.cat([view(images[i : i + 1], draws[i : i + 1]) for i in range(8)])
         torch.testing.assert_close(view(images, draws), alone, atol=1e-5, rtol=0)
 
 
-def test_small_images_are_not_blurred_and_seen_no_smaller_than_8_pixels() -> None:
-    for view in views_for(DINO, 16):
-        assert view.blur == 0
-        assert round(view.size * 16) >= 8
-    assert [round(view.size * 224) for view in views_for(SWAV, 224)] == [224, 224] + [96] * 6
+PUBLISHED = {
+    "simclr": SIMCLR,
+    "byol": BYOL,
+    "moco": MOCO,
+    "simsiam": SIMSIAM,
+    "swav": SWAV,
+    "dino": DINO,
+    "instdisc": INSTDISC,
+    "rela": RELA,
+}
 
 
-def test_only_simclrs_colours_are_weaker_on_small_images() -> None:
-    colours = ("brightness", "contrast", "saturation", "hue")
-    strong, weak = SIMCLR[0], views_for(SIMCLR, 32)[0]
-    assert [getattr(weak, key) * 2 for key in colours] == [getattr(strong, key) for key in colours]
-    same = replace(MOCO[0], blur=0.0)
-    assert views_for(MOCO, 32)[0] == same
-    assert {field.name for field in fields(View)} >= set(colours)
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_small_images_are_neither_blurred_nor_cut_into_local_views(name: str) -> None:
+    for side in (8, 32, 64):
+        assert all(view.blur == 0 and view.size == 1 for view in PUBLISHED[name].at(side))
+    assert PUBLISHED[name].at(65) == PUBLISHED[name].at(224) == PUBLISHED[name].large
+
+
+def test_local_views_have_96_pixels_of_224() -> None:
+    assert [round(view.size * 224) for view in SWAV.at(224)] == [224] * 2 + [96] * 6
+    assert [round(view.size * 224) for view in DINO.at(224)] == [224] * 2 + [96] * 8
+
+
+JITTER = {
+    "simclr": ((0.8, 0.8, 0.8, 0.2), (0.4, 0.4, 0.4, 0.1)),
+    "byol": ((0.4, 0.4, 0.2, 0.1), (0.4, 0.4, 0.2, 0.1)),
+    "moco": ((0.4, 0.4, 0.4, 0.1), (0.4, 0.4, 0.4, 0.1)),
+    "simsiam": ((0.4, 0.4, 0.4, 0.1), (0.4, 0.4, 0.4, 0.1)),
+    "swav": ((0.8, 0.8, 0.8, 0.2), (0.4, 0.4, 0.4, 0.1)),
+    "dino": ((0.4, 0.4, 0.2, 0.1), (0.4, 0.4, 0.2, 0.1)),
+    "instdisc": ((0.4, 0.4, 0.4, 0.4), (0.4, 0.4, 0.4, 0.4)),
+    "rela": ((0.8, 0.8, 0.8, 0.2), (0.8, 0.8, 0.8, 0.2)),
+}
+SCALE = {
+    "simclr": (0.08, 0.08),
+    "byol": (0.08, 0.08),
+    "moco": (0.2, 0.08),
+    "simsiam": (0.2, 0.2),
+    "swav": (0.14, 0.14),
+    "dino": (0.14, 0.14),
+    "instdisc": (0.2, 0.2),
+    "rela": (0.5, 0.5),
+}
+"""Of ColorJitter and RandomResizedCrop, large and small, as papers and their codes have them."""
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_colours_and_crops_are_those_that_were_published(name: str) -> None:
+    for index, side in enumerate((224, 32)):
+        for view in PUBLISHED[name].at(side):
+            strengths = (view.brightness, view.contrast, view.saturation, view.hue)
+            assert strengths == JITTER[name][index]
+            assert (view.jitter, view.grey, view.flip) == (
+                float(name == "instdisc") or 0.8,
+                0.2,
+                0.5,
+            )
+            if view.size == 1:
+                assert view.scale == (SCALE[name][index], 1.0)
+            else:
+                assert view.scale == (0.05, 0.14)
+
+
+def test_blur_and_solarisation_are_those_that_were_published() -> None:
+    likely = {
+        name: [(view.blur, view.solarise) for view in published.large if view.size == 1]
+        for name, published in PUBLISHED.items()
+    }
+    twice, asymmetric = [(0.5, 0.0)] * 2, [(1.0, 0.0), (0.1, 0.2)]
+    assert likely["simclr"] == likely["moco"] == likely["simsiam"] == likely["swav"] == twice
+    assert likely["byol"] == likely["dino"] == asymmetric
+    assert {view.blur for view in DINO.large[2:]} == {0.5}
+    assert likely["instdisc"] + likely["rela"] == [(0.0, 0.0)] * 3
+    assert [view.solarise for view in BYOL.small] == [0.0, 0.2]

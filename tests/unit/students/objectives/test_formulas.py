@@ -64,21 +64,20 @@ def dcl(objective, views):
 
 
 def moco(objective, views):
-    """The queue takes in the first view's keys before it serves the second's queries."""
+    """Both directions against the queue as it was: no key of the batch is a negative."""
     queries = [unit(objective.head(objective.student(view))) for view in views]
     keys = [unit(objective.teacher(view)) for view in reversed(views)]
-    queue = objective.criterion.memory_bank.bank.double().numpy().copy()
+    queue = objective.criterion.memory_bank.bank.double().numpy()
     terms = []
     for query, key in zip(queries, keys, strict=True):
         for q, k in zip(query, key, strict=True):
             terms.append(-log_softmax(np.array([q @ k, *(queue @ q)]) / 0.1)[0])
-        queue[:BATCH] = key
     return np.mean(terms)
 
 
 def instdisc(objective, views):
     v = unit(objective.head(objective.student(views[0])))
-    scores = v @ objective.bank.double().numpy().T / 0.07
+    scores = v @ objective.bank.double().numpy().T / 0.1
     return -np.mean([log_softmax(scores)[i, row] for i, row in enumerate(ROWS.tolist())])
 
 
@@ -95,8 +94,8 @@ def simsiam(objective, views):
 
 
 def dino(objective, views):
-    """At half of all steps: the teacher's temperature has reached 0.07; the centre starts at 0."""
-    taught = [objective.teacher(view).double().numpy() / 0.07 for view in views[:2]]
+    """The teacher's temperature is 0.04, the student's 0.1; the centre starts at 0."""
+    taught = [objective.teacher(view).double().numpy() / 0.04 for view in views[:2]]
     said = [
         objective.head(objective.student(view)).detach().double().numpy() / 0.1 for view in views
     ]
@@ -110,6 +109,7 @@ def dino(objective, views):
 
 
 def swav(objective, views):
+    """From 7.5% of the steps on the queue is shared out among the prototypes with the batch."""
     prototypes = objective.prototypes.heads[0]
     scores = []
     for view in views:
@@ -117,13 +117,14 @@ def swav(objective, views):
         scores.append(prototypes(z).detach().double().numpy())
     terms = []
     for i in range(2):
-        q = np.exp(scores[i] / 0.05)
+        queued = prototypes(objective.queue[:, i]).detach().double().numpy()
+        q = np.exp(np.concatenate([scores[i], queued]) / 0.05)
         for _ in range(3):
             q = q / q.sum(0, keepdims=True)
             q = q / q.sum(1, keepdims=True)
         for j, other in enumerate(scores):
             if i != j:
-                terms.append(-(q * log_softmax(other / 0.1)).sum(1).mean())
+                terms.append(-(q[:BATCH] * log_softmax(other / 0.1)).sum(1).mean())
     return np.mean(terms)
 
 
@@ -169,7 +170,7 @@ def deepcopy_of(objective):
     return other
 
 
-@pytest.mark.parametrize(("name", "momentum"), [("byol", 0.99), ("moco", 0.99), ("dino", 0.996)])
+@pytest.mark.parametrize(("name", "momentum"), [("byol", 0.99), ("moco", 0.99), ("dino", 0.99)])
 def test_the_teacher_is_a_moving_average(name, momentum):
     objective = made(name)
     followed = [objective.student, objective.head]
@@ -246,8 +247,36 @@ def test_rela_goes_on_to_byol_when_its_loss_stands_still():
 
 def test_local_views_are_of_full_size_for_a_model_that_takes_no_other():
     task = Task(samples=SAMPLES)
-    small = made("swav", image_size=32)
-    assert min(view.size for view in small.views) < 1
-    vit = make_objective("swav", build_student("vit_b_16", 32, seed=0), task, seed=0)
+    large = made("swav", image_size=96)
+    assert min(view.size for view in large.views) < 1
+    name = "timm:vit_tiny_patch16_224"
+    vit = make_objective("swav", build_student(name, 96, seed=0), task, seed=0)
     assert {view.size for view in vit.views} == {1.0}
-    assert len(vit.views) == len(small.views)
+    assert len(vit.views) == len(large.views)
+
+
+def test_swavs_queue_holds_the_last_outputs_and_waits_for_its_turn():
+    objective = made("swav")
+    views, before = views_of(objective), objective.queue.clone()
+    early = objective(views, ROWS, 0.07).item()
+    outputs = [unit(deepcopy_of(objective).head(objective.student(view))) for view in views]
+    objective.after_step(0.07)
+    held = len(before)
+    assert held == SAMPLES // 8
+    assert objective.queue.numpy() == pytest.approx(np.stack(outputs, 1)[:held], abs=1e-5)
+    objective.queue.copy_(before)
+    assert objective(views, ROWS, 0.08).item() != pytest.approx(early, rel=1e-6)
+
+
+def test_dcl_instdisc_and_moco_have_other_settings_for_large_images():
+    assert made("instdisc", 96).temperature == 0.07
+    assert (made("moco", 96).momentum, made("moco", 96).criterion.temperature) == (0.999, 0.2)
+    assert made("simclr", 96).criterion.temperature == made("dcl", 96).criterion.temperature == 0.1
+
+
+def test_simsiam_projects_with_three_layers_or_with_two_for_small_images():
+    def depth(size):
+        layers = made("simsiam", size).head.modules()
+        return sum(isinstance(layer, torch.nn.Linear) for layer in layers)
+
+    assert (depth(96), depth(32)) == (3, 2)

@@ -1,0 +1,247 @@
+"""``coopt pretrain``: several seeds, what is written, what targets cost, speed-up, and refusals."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from coopt_fl import pipeline
+from coopt_fl.comparison import compare
+from coopt_fl.config import load_config
+from coopt_fl.errors import ConfigError
+from coopt_fl.preparation import preparation, preparation_of
+from coopt_fl.pretraining import pretrain
+from coopt_fl.progress import Silent
+from coopt_fl.schema import Config
+from coopt_fl.seeds import mean_and_spread
+from coopt_fl.students import load_student
+from tests.unit.test_cli import Coopt
+
+CHANGES = (
+    "data.source=synthetic data.limit=160 student.model=convnet:4 student.epochs=3 "
+    "student.batch_size=32 shared.size=40 targets.dim=8"
+)
+
+
+def config_of(*changes: str) -> Config:
+    return load_config("digits", [*CHANGES.split(), *changes])
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def student_of(result: dict[str, Any]) -> dict[str, Any]:
+    return load_student(Path(result["checkpoint"])).model.state_dict()
+
+
+def test_each_seed_has_its_own_student_curve_and_file(tmp_path: Path) -> None:
+    config = config_of("student.objective=simclr", "seed=3")
+    found = pretrain(config, None, tmp_path, Silent(), seeds=2, watch_every=2, count=1)
+    assert [one["seed"] for one in found["seeds"]] == [3, 4]
+    for one in found["seeds"]:
+        assert json.loads((tmp_path / f"seed-{one['seed']}" / "pretrain.json").read_text()) == one
+        assert [point["epoch"] for point in one["curve"]] == [1, 2, 3]
+        assert [point["samples"] for point in one["curve"]] == [160, 320, 480]
+        assert [point["accuracy"] is None for point in one["curve"]] == [True, False, False]
+        seconds = [point["seconds"] for point in one["curve"]]
+        assert 0 < seconds[0] < seconds[1] < seconds[2] == one["seconds"]
+        assert one["config"]["student"]["objective"] == "simclr"
+        assert {"torch", "python"} <= {name.lower() for name in one["versions"]}
+        assert (one["preparation"], one["dataset_digest"]) == (None, None)
+    accuracies = [one["accuracy"] for one in found["seeds"]]
+    assert found["accuracy"] == mean_and_spread(accuracies)
+    first, second = map(student_of, found["seeds"])
+    assert any(not torch.equal(first[key], second[key]) for key in first)
+
+
+class StoppedError(Exception):
+    pass
+
+
+class Stopping(Silent):
+    """Ends the process, as it were, after two epochs of the second seed."""
+
+    def show(self, name: str, done: int, *rest: Any, **more: Any) -> None:
+        if (name, done) == ("seed 1", 2):
+            raise StoppedError
+
+
+@pytest.mark.parametrize("objective", ["byol", "moco", "swav"])
+def test_a_pretraining_that_was_stopped_goes_on_to_the_same_result(
+    tmp_path: Path, objective: str
+) -> None:
+    config = config_of(f"student.objective={objective}", "student.model=convnet:2")
+    whole = pretrain(config, None, tmp_path / "whole", Silent(), seeds=2, count=1)
+    with pytest.raises(StoppedError):
+        pretrain(config, None, tmp_path / "stopped", Stopping(), seeds=2, count=1)
+    first = (tmp_path / "stopped" / "seed-0" / "pretrain.json").read_text()
+    again = pretrain(config, None, tmp_path / "stopped", Silent(), seeds=2, count=1)
+    assert (tmp_path / "stopped" / "seed-0" / "pretrain.json").read_text() == first
+    for one, other in zip(whole["seeds"], again["seeds"], strict=True):
+        assert one["accuracy"] == other["accuracy"]
+        assert [p["loss"] for p in one["curve"]] == [p["loss"] for p in other["curve"]]
+        weights, same = student_of(one), student_of(other)
+        assert all(torch.equal(weights[key], same[key]) for key in weights)
+
+
+@pytest.fixture
+def optimized(tmp_path: Path) -> Path:
+    config = load_config(
+        "digits",
+        [*CHANGES.split(), "participants.0.prior=trivial:24", "student.epochs=1"],
+    )
+    pipeline.centralized(config, "alpha", tmp_path / "run", Silent())
+    return tmp_path / "run"
+
+
+def test_ours_needs_targets_and_counts_what_they_cost(tmp_path: Path, optimized: Path) -> None:
+    found = pretrain(config_of(), optimized, tmp_path / "ours", Silent(), count=1)
+    (one,) = found["seeds"]
+    known = json.loads((optimized / "summary.json").read_text())
+    assert one["dataset_digest"] == known["dataset"]["digest"]
+    cost = one["preparation"]
+    spent = known["seconds"]
+    parts = spent["represent"] + spent["align"] + spent["fuse"]
+    assert cost["sum"] == pytest.approx(
+        parts + max(spent["optimize"], known["participants"][0]["seconds"])
+    )
+    assert cost["sum"] == cost["max"] == pytest.approx(sum(cost["parts"].values()))
+    assert cost["alone"]
+
+
+def test_two_participants_cost_the_sum_or_the_slowest() -> None:
+    summary = {
+        "participants": [{"seconds": 10.0}, {"seconds": 4.0}],
+        "seconds": {"represent": 3.0, "align": 1.0, "optimize": 16.0, "fuse": 0.5, "student": 99.0},
+        "config": {"simulation": {"actors": 1}},
+    }
+    cost = preparation_of(summary)
+    assert cost.parts["transport"] == 2.0  # what the phase took beyond the computing
+    assert (cost.sum, cost.max) == (20.5, 16.5)
+    assert cost.alone
+    summary["config"] = {"simulation": {"actors": None}}
+    assert not preparation_of(summary).alone
+
+
+def test_nobody_knows_what_a_dataset_without_its_run_cost(tmp_path: Path, optimized: Path) -> None:
+    moved = tmp_path / "moved"
+    (optimized / "dataset").rename(moved)
+    assert preparation(moved) is None
+
+
+def result_of(seconds: float, accuracies: list[float], made: float = 0.0, **other: Any) -> Any:
+    """A training that takes as many seconds in each epoch."""
+    curve = [
+        {"epoch": k, "samples": k, "seconds": k * seconds, "loss": 1.0, "accuracy": accuracy}
+        for k, accuracy in enumerate(accuracies, 1)
+    ]
+    student, runtime = {"batch_size": 32}, {"precision": "float32"}
+    return {
+        "objective": "byol",
+        "model": "resnet18",
+        "hardware": {"GPUs": "none"},
+        "config": {"data": {"source": "digits"}, "student": student, "runtime": runtime},
+        "curve": curve,
+        "accuracy": accuracies[-1],
+        "preparation": {"sum": made, "max": made / 2, "parts": {}, "alone": True} if made else None,
+    } | other
+
+
+def test_speed_up_is_stated_for_equal_epochs_and_to_the_baselines_accuracy() -> None:
+    baseline = result_of(3.0, [0.3, 0.4, 0.5, 0.6])  # 12 s to 0.6
+    ours = result_of(1.0, [0.5, 0.7, 0.8, 0.8], made=2.0)  # 2 + 4 s; 0.6 after 2 + 2 s
+    found = compare([ours], [baseline])
+    assert found["sum"]["equal_epochs"]["mean"] == pytest.approx(12 / 6)
+    assert found["sum"]["to_accuracy"]["mean"] == pytest.approx(12 / 4)
+    assert found["max"]["equal_epochs"]["mean"] == pytest.approx(12 / 5)
+    assert found["max"]["to_accuracy"]["mean"] == pytest.approx(12 / 3)
+
+
+def test_a_seed_that_never_gets_there_does_not_count_towards_the_time_to_accuracy() -> None:
+    baseline = [result_of(3.0, [0.4, 0.6]), result_of(3.0, [0.4, 0.6])]
+    ours = [result_of(1.0, [0.5, 0.7]), result_of(1.0, [0.5, 0.5])]
+    found = compare(ours, baseline)["sum"]
+    assert (found["equal_epochs"]["n"], found["to_accuracy"]["n"]) == (2, 1)
+    assert compare(ours[1:], baseline[1:])["sum"]["to_accuracy"] is None
+
+
+@pytest.mark.parametrize("change", [{"model": "vit_b_16"}, {"hardware": {"GPUs": "H100"}}])
+def test_what_ran_elsewhere_or_with_another_model_is_not_compared(change: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(change))):
+        compare([result_of(1.0, [0.5])], [result_of(1.0, [0.5], **change)])
+
+
+def test_mean_and_spread() -> None:
+    assert mean_and_spread([1.0, 2.0, 3.0, None]) == {"mean": 2.0, "std": 1.0, "n": 3}
+    assert mean_and_spread([5.0]) == {"mean": 5.0, "std": 0.0, "n": 1}
+    assert mean_and_spread([None]) is None
+
+
+@pytest.fixture
+def coopt(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Coopt:
+    return Coopt(monkeypatch, capsys, tmp_path)
+
+
+SMALLEST = ("pretrain", "digits", *CHANGES.split(), "student.epochs=1", "--devices", "1")
+
+
+def test_the_command_prints_a_table_or_json_and_says_how_much_faster_it_is(
+    coopt: Coopt, tmp_path: Path, optimized: Path
+) -> None:
+    baseline, ours = tmp_path / "simclr", tmp_path / "ours"
+    code, out, _ = coopt(*SMALLEST, "--objective", "simclr", "--seeds", "2", "--out", str(baseline))
+    assert code == 0
+    assert "simclr, convnet:4" in out
+    assert "±" in out
+    folders = ("--dataset", str(optimized), "--out", str(ours), "--against", str(baseline))
+    said = (*SMALLEST, *folders)
+    code, out, err = coopt(*said, "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert found["speed_up"]["objective"] == "simclr"
+    assert found["speed_up"]["max"]["equal_epochs"]["mean"] > 0
+    assert "times as fast for equal epochs" in err
+    assert "to its final accuracy" in err
+    assert coopt(*said, "--json")[1] == out  # finished: the same, at once
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("--objective", "simlcr"), 2, "did you mean simclr"),
+        (("--objective", "regression"), 2, "give --dataset DIR"),
+        (("--objective", "byol", "--dataset", "run"), 2, "leave out --dataset"),
+        (("--objective", "rela", "--dataset", "nowhere"), 1, "no finished optimized dataset"),
+        (("--objective", "byol", "student.batch_size=1"), 2, "at least 2 samples"),
+        (("--objective", "byol", "--against", "nowhere"), 2, "nowhere/seed-0/pretrain.json"),
+        (("--objective", "byol", "--seeds", "0"), 2, "--seeds"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence_and_an_exit_code(
+    coopt: Coopt, tmp_path: Path, arguments: tuple[str, ...], code: int, says: str
+) -> None:
+    got, _, err = coopt(*SMALLEST, *arguments, "--out", str(tmp_path / "out"))
+    assert (got, "Traceback" in err) == (code, False)
+    assert says in " ".join(err.replace("│", " ").split())
+
+
+def test_without_lightly_the_error_says_what_to_install(
+    coopt: Coopt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("coopt_fl.students.objectives.")]:
+        if name.rpartition(".")[2] in ("contrastive", "teachers", "clusters", "rela"):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "lightly.loss", None)
+    code, _, err = coopt(*SMALLEST, "--objective", "simclr", "--out", str(tmp_path / "out"))
+    assert code == 2
+    assert "pip install 'coopt-fl[baselines]'" in err
