@@ -6,31 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coopt_fl.optimized.provenance import Provenance
+from coopt_fl.pretraining import preparation
 from coopt_fl.students.checkpoint import read_checkpoint
+from coopt_fl.students.curve import Point
 
 Values = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Point:
-    """A student after an epoch.
-
-    Attributes:
-        epoch: passes so far, from 1.
-        samples: seen so far, over all epochs.
-        seconds: of training so far.
-        loss: mean training loss of the epoch.
-        accuracy: of the probe; None where it was not probed.
-        spread: of its features, 0 where they collapsed; None likewise.
-    """
-
-    epoch: int
-    samples: int
-    seconds: float
-    loss: float
-    accuracy: float | None = None
-    spread: float | None = None
 
 
 @dataclass(frozen=True)
@@ -120,57 +100,34 @@ def pretrained(known: Values) -> Student:
     )
 
 
-def trained(path: Path, provenance: Provenance, summary: Values | None) -> Iterator[Student]:
+def trained(path: Path, summary: Values | None) -> Iterator[Student]:
     """Yield the student of a run, then those of ``coopt train``; only the former was probed.
 
     Raises:
         ConfigError: a checkpoint is of another version.
     """
-    before = _preparation(summary) if summary else None
-    if summary and (path / "student" / "checkpoint.pt").is_file():
+    made = preparation(path)
+    before = Preparation(**made) if made else None
+    own = path / "student" / "checkpoint.pt"
+    if summary and own.is_file():
         random, accuracy = summary["comparison"]["random_init"], summary["student"]
-        file = path / "student" / "checkpoint.pt"
-        yield _of_file(file, provenance, before, random, accuracy["probe_accuracy"])
+        yield _of_file(own, before, random, accuracy["probe_accuracy"])
     for file in sorted((path / "students").glob("*/checkpoint.pt")):
-        yield _of_file(file, provenance, before, None, None)
+        yield _of_file(file, before, None, None)
 
 
 def _of_file(
-    file: Path,
-    provenance: Provenance,
-    before: Preparation | None,
-    random_accuracy: float | None,
-    accuracy: float | None,
+    file: Path, before: Preparation | None, random_accuracy: float | None, accuracy: float | None
 ) -> Student:
     content = read_checkpoint(file)
     meta: Values = content["meta"]
     return Student(
-        objective="rela" if meta["student"]["objective"] == "rela" else "regression",
+        objective=str(meta["student"]["objective"]),
         model=str(content["name"]),
         seed=int(meta["seed"]),
         epochs=int(meta["epochs"]),
-        curve=_curve(meta, provenance.rows),
+        curve=tuple(Point(**point) for point in meta["curve"]),
         preparation=before,
         random_accuracy=random_accuracy,
         accuracy=accuracy,
     )
-
-
-def _curve(meta: Values, rows: int) -> tuple[Point, ...]:
-    """Return the curve in a checkpoint; of format 1 only the total of the seconds is known."""
-    if "curve" in meta:
-        return tuple(Point(**point) for point in meta["curve"])
-    return tuple(
-        Point(epoch, epoch * rows, meta["seconds"], loss)
-        for epoch, loss in enumerate(meta["loss_per_epoch"], 1)
-    )
-
-
-def _preparation(summary: Values) -> Preparation:
-    """Return what a run took before its student; uniformity is part of ``represent``."""
-    alone = [float(one["seconds"]) for one in summary["participants"]]
-    spent: dict[str, float] = summary["seconds"]
-    parts = {phase: spent.get(phase, 0.0) for phase in ("represent", "align", "fuse")}
-    parts["transport"] = max(0.0, spent.get("optimize", 0.0) - sum(alone))
-    shared = sum(parts.values())
-    return Preparation(shared + sum(alone), shared + max(alone), parts | {"optimize": sum(alone)})
