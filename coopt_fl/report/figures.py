@@ -125,6 +125,7 @@ def _draw(axis: Axes, line: Curve) -> None:
 
 def _name(axis: Axes, lines: Sequence[Curve]) -> None:
     """Write the names in the right margin, at the height of their lines' ends but not closer."""
+    frame = axis.transAxes
     low, high = axis.get_ylim()
     heights = _apart([(line.y[-1] - low) / (high - low) for line in lines], 0.074)
     for line, height in zip(lines, heights, strict=True):
@@ -135,12 +136,10 @@ def _name(axis: Axes, lines: Sequence[Curve]) -> None:
             marker="o",
             markersize=4.5,
             color=series(line.colour),
-            transform=axis.transAxes,
+            transform=frame,
             clip_on=False,
         )
-        axis.text(
-            1.065, height, short, transform=axis.transAxes, va="center", color=INK, fontsize=8
-        )
+        axis.text(1.065, height, short, va="center", color=INK, fontsize=8, transform=frame)
 
 
 def _apart(heights: Sequence[float], least: float) -> list[float]:

@@ -1,4 +1,4 @@
-"""A page as a reader without eyes gets it: tags, text, and tables by the words of their captions."""
+"""A page as who cannot see gets it: tags, text, and tables by the words of their captions."""
 
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
