@@ -179,6 +179,12 @@ class StudentConfig:
         ),
     )
     loss: str = _key("cosine", "between output and target", choices=("cosine", "mse"))
+    head: str = _key(
+        "mlp", "from features to targets; dropped after training", choices=("mlp", "linear")
+    )
+    whiten: bool = _key(
+        False, "give all directions of the targets the same weight: for priors that are all weak"
+    )
     batch_size: int = _key(128, "samples in one step, over all devices", minimum=1)
     lr: float = _key(1e-3, "peak learning rate of AdamW", above=0)
     weight_decay: float = _key(0.01, "weight decay of AdamW", minimum=0)

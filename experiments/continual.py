@@ -14,7 +14,7 @@ from statistics import fmean
 import numpy as np
 
 from coopt_fl.targets import fit_alignment, uniformity
-from experiments.figures import dots
+from experiments.figures import cycles
 from experiments.lab import Lab, Made, apply
 from experiments.scales import Study
 from experiments.table import Cell, experiment
@@ -30,7 +30,7 @@ def settings(study: Study) -> list[Cell]:
 
 def measure(lab: Lab, cell: Cell) -> Cell:
     """Play all cycles, with a student after each."""
-    seed, cycles, seconds = cell["seed"], [], 0.0
+    seed, played, seconds = cell["seed"], [], 0.0
     owners = [lab.study.ladder[0]] * SHARDS
     made = lab.collaborate(seed, priors=owners, reference="best")
     for arrived in lab.study.ladder:
@@ -41,12 +41,12 @@ def measure(lab: Lab, cell: Cell) -> Cell:
         made = kept(lab, made, fresh, worst, cell["old shards"], seed)
         seconds += sum(made.optimize) + made.align
         found = lab.student(made, seed)
-        cycles.append({"prior": arrived, "accuracy": found["accuracy"], "seconds": seconds})
+        played.append({"prior": arrived, "accuracy": found["accuracy"], "seconds": seconds})
     return {
-        "accuracy": cycles[-1]["accuracy"],
-        "mean over cycles": fmean(one["accuracy"] for one in cycles),
+        "accuracy": played[-1]["accuracy"],
+        "mean over cycles": fmean(one["accuracy"] for one in played),
         "preparation s": seconds,
-        "cycles": cycles,
+        "cycles": played,
     }
 
 
@@ -65,7 +65,7 @@ def kept(lab: Lab, old: Made, fresh: Made, worst: int, way: str, seed: int) -> M
     return replace(fresh, targets=targets, on_s=on_s, optimize=[fresh.optimize[worst]])
 
 
-app = experiment("continual", settings, measure, dots)
+app = experiment("continual", settings, measure, cycles)
 
 if __name__ == "__main__":
     app()

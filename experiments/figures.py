@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -26,6 +27,11 @@ def curves(results: Path, out: Path) -> None:
 def points(results: Path, out: Path) -> None:
     """Draw accuracy over uniformity, a point for each row."""
     _panels(results, out, _points, lambda known: 3.6)
+
+
+def cycles(results: Path, out: Path) -> None:
+    """Draw accuracy after every cycle, the mean over seeds, of each row."""
+    _panels(results, out, _cycles, lambda known: 3.4)
 
 
 def _panels(
@@ -73,6 +79,17 @@ def _curves(axis: Axes, known: Known) -> None:
     axis.set_xlabel("seconds, preparation included", fontsize=8)
     axis.set_ylabel("probe accuracy", fontsize=8)
     axis.legend(fontsize=7, frameon=False)
+
+
+def _cycles(axis: Axes, known: Known) -> None:
+    for row in known["table"]:
+        same = [cell for cell in known["cells"] if label(row) == cell["old shards"]]
+        accuracies = [[cycle["accuracy"] for cycle in cell["cycles"]] for cell in same]
+        mean = [fmean(of_cycle) for of_cycle in zip(*accuracies, strict=True)]
+        axis.plot(range(1, len(mean) + 1), mean, marker=".", linewidth=1.2, label=label(row))
+    axis.set_xlabel("cycle", fontsize=8)
+    axis.set_ylabel("probe accuracy", fontsize=8)
+    axis.legend(title="old shards", title_fontsize=7, fontsize=7, frameon=False)
 
 
 def _points(axis: Axes, known: Known) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from coopt_fl.data import open_source, shared_set
 from coopt_fl.data.cache import cache_dir
+from coopt_fl.files import atomic, make_folder
 from coopt_fl.optimized.provenance import draft
 from coopt_fl.optimized.reader import OptimizedDataset
 from coopt_fl.priors import load_prior
@@ -104,6 +105,7 @@ class Lab:
         projection: str = "pca",
         shared: int | None = None,
         replicas: int = 1,
+        by_r2: bool = False,
     ) -> Made:
         """Return the targets of a collaboration in which each participant has an equal shard.
 
@@ -115,6 +117,7 @@ class Lab:
             projection: See :func:`coopt_fl.targets.fit_projection`.
             shared: Samples of the shared set; the study's own unless given.
             replicas: Participants that make each sample's target; theirs are averaged.
+            by_r2: Give shards in proportion to the held-out R2 instead of equal ones.
         """
         found = [self.features(spec) for spec in priors or self.study.priors]
         xs = [values for values, _ in found]
@@ -123,7 +126,13 @@ class Lab:
         on_s = [x[self.shared(shared or self.study.shared, seed)] for x in xs]
         maps = self._maps(xs, on_s, shards, seed, reference, solver, projection)
         align = time.perf_counter() - started
-        shares = [seconds * replicas / len(xs) for _, seconds in found]
+        r2 = [one.r2_heldout for one in maps]
+        if by_r2:
+            shards = self.shards(len(xs), seed, r2)
+        shares = [
+            seconds * replicas * len(rows) / len(self.all)
+            for (_, seconds), rows in zip(found, shards, strict=True)
+        ]
         targets = np.zeros((len(self.all), self.study.dim), np.float32)
         participants = np.zeros(len(self.all), np.int16)
         for k, rows in enumerate(shards):
@@ -131,7 +140,6 @@ class Lab:
             for r in range(replicas):
                 other = (k + r) % len(xs)
                 targets[rows] += apply(maps[other], xs[other][rows]) / replicas
-        r2 = [one.r2_heldout for one in maps]
         aligned = [apply(one, x) for one, x in zip(maps, on_s, strict=True)]
         return Made(self.all, targets, participants, shares, align, r2, aligned)
 
@@ -161,10 +169,13 @@ class Lab:
         nobody, seconds = np.full(len(rows), -1, np.int16), [share * cost for _, cost in found]
         return Made(rows, np.concatenate(scaled, axis=1), nobody, seconds, 0.0, [1.0], [])
 
-    def shards(self, count: int, seed: int) -> list[Rows]:
-        """Return the rows of each of ``count`` random shards of equal size."""
+    def shards(self, count: int, seed: int, weights: Sequence[float] | None = None) -> list[Rows]:
+        """Return the rows of each of ``count`` random shards, of equal size or by weight."""
         order = np.random.default_rng(derive_seed(seed, "shards")).permutation(self.all)
-        return np.array_split(order, count)
+        if weights is None:
+            return np.array_split(order, count)
+        parts = np.cumsum(np.maximum(weights, 0))
+        return np.split(order, np.round(parts[:-1] / parts[-1] * len(order)).astype(int))
 
     def student(
         self, made: Made | None, seed: int, *, every: int | None = None, **changes: Any
@@ -243,8 +254,10 @@ class Lab:
             started = time.perf_counter()
             made = represent(prior, source, source.ids, batch_size=size,
                              precision="float32", on_error="raise").values  # fmt: skip
-            file.parent.mkdir(parents=True, exist_ok=True)
-            np.savez(file, features=made, seconds=time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            make_folder(file.parent)
+            with atomic(file) as whole:  # several experiments may make the same
+                np.savez(whole, features=made, seconds=seconds)
         with np.load(file) as known:
             return known["features"], float(known["seconds"])
 

@@ -46,7 +46,7 @@ class Study:
 
 SMALL = StudentConfig(model="convnet:8", epochs=2, batch_size=64, lr=3e-3, augment="crop")
 DIGITS = StudentConfig(model="convnet:32", epochs=10, batch_size=128, lr=3e-3, augment="crop")
-SUBSET = StudentConfig(model="convnet:16", epochs=10, batch_size=128, lr=3e-3)
+SUBSET = StudentConfig(model="convnet:16", epochs=5, batch_size=128, lr=3e-3)
 RESNET = StudentConfig(model="resnet18", epochs=100, batch_size=128, lr=1e-3)
 
 SMOKE = Study(
@@ -74,7 +74,7 @@ ON_DIGITS = Study(
 )
 ON_SUBSET = replace(
     ON_DIGITS,
-    data=DataConfig("parquet", limit=2000),
+    data=DataConfig("parquet", limit=5000),
     shared=520,
     dim=256,
     student=SUBSET,

@@ -1,96 +1,94 @@
-"""What alignment does to targets: ``python -m experiments.tsne UNALIGNED ALIGNED``.
+"""What alignment does to targets: ``python -m experiments.tsne --scale cpu``.
 
-Both are output directories of ``coopt run`` on the same labeled source, the first one with
-``targets.solver=none reference=best``. Each panel shows a t-SNE of the fused targets and, in its
-title, how often the nearest target of *another* participant is of the same class: 1 in the number
-of classes where participants mean different things by a target.
+The accuracy of this table is no student's: it is how often the nearest target of *another*
+participant is of the same class, which is chance where participants mean different things by a
+target. The figure shows the first seed's targets by t-SNE; colour is the class, shape the
+participant.
 """
 
 import json
 from pathlib import Path
-from typing import Annotated
 
-import matplotlib
 import numpy as np
-import typer
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.metrics import pairwise_distances
 
-import coopt_fl
-from coopt_fl.config import from_tree
-from coopt_fl.data.labels import open_labels
-from coopt_fl.optimized.reader import OptimizedDataset
 from coopt_fl.report.tsne import embed
+from coopt_fl.students.probe import split_labels
+from experiments.lab import Lab
+from experiments.scales import Study
+from experiments.table import Cell, experiment
 
+ALIGNMENTS = {
+    "not aligned": {"reference": "best", "solver": "none"},
+    "aligned to the best prior": {"reference": "best"},
+    "aligned to the consensus": {"reference": "consensus"},
+}
 MARKERS = "os^Dv<>P"
+SHOWN = 1200
+"""Most targets that are compared and drawn; a seeded choice."""
 
 
-def main(
-    unaligned: Path,
-    aligned: Path,
-    out: Annotated[Path, typer.Option()] = Path("docs/figures/tsne.png"),
-    results: Annotated[Path, typer.Option()] = Path("experiments/results/tsne.json"),
-) -> None:
-    """Draw both datasets side by side."""
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4.6), constrained_layout=True)
-    found = {}
-    panels = {"not aligned": unaligned, "aligned": aligned}
-    for axis, (name, path) in zip(axes, panels.items(), strict=True):
-        dataset = coopt_fl.load(path)
-        labels = labels_of(dataset)
-        draw(axis, dataset, labels)
-        agreement = across(dataset, labels)
-        axis.set_title(f"{name}: {agreement:.0%} agree across participants", fontsize=11)
-        known = dataset.provenance
-        found[name] = {
-            "agreement": agreement,
-            "digest": known.digest,
-            "config": known.config,
-            "versions": known.versions,
-        }
-    handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False)
-    figure.savefig(out, dpi=110)
-    results.write_text(json.dumps(found, indent=1) + "\n")
+def settings(study: Study) -> list[Cell]:
+    """Return a row for each way to align."""
+    return [{"targets": how} for how in ALIGNMENTS]
 
 
-def labels_of(dataset: OptimizedDataset) -> NDArray[np.int64]:
-    """Return the class of each row; only for looking at targets, which never saw a label."""
-    data = from_tree(dataset.provenance.config, [], "the dataset").data
-    labels = open_labels(data, "train")
-    assert labels is not None, "this figure needs labels"
-    return labels[dataset.ids]
+def measure(lab: Lab, cell: Cell) -> Cell:
+    """Compare targets across participants, and lay those of the first seed out in the plane."""
+    made = lab.collaborate(cell["seed"], **ALIGNMENTS[cell["targets"]])
+    rows = lab.shared(min(SHOWN, len(lab.all)), 0)
+    targets, owners = made.targets[rows], made.participants[rows]
+    known = split_labels(lab.study.data, "train")
+    assert known is not None, "this figure needs labels"
+    labels = known[rows]
+    found: Cell = {"accuracy": across(targets, owners, labels)}
+    if cell["seed"] == lab.study.seeds[0]:
+        places = embed(targets, seed=0)
+        found["places"] = [[round(float(v), 1) for v in place] for place in places]
+        found["owners"], found["labels"] = owners.tolist(), labels.tolist()
+    return found
 
 
-def across(dataset: OptimizedDataset, labels: NDArray[np.int64]) -> float:
+def across(
+    targets: NDArray[np.float32], owners: NDArray[np.int16], labels: NDArray[np.int64]
+) -> float:
     """Return the share of rows whose nearest row (by cosine) of another participant agrees."""
-    distance = pairwise_distances(dataset.targets.astype(np.float32), metric="cosine")
-    distance[dataset.participants[:, None] == dataset.participants] = np.inf
+    distance = pairwise_distances(targets, metric="cosine")
+    distance[owners[:, None] == owners] = np.inf
     return float((labels[distance.argmin(1)] == labels).mean())
 
 
-def draw(axis: Axes, dataset: OptimizedDataset, labels: NDArray[np.int64]) -> None:
-    """Scatter the targets: colour is the class, shape the participant."""
-    places = embed(dataset.targets.astype(np.float32), seed=0)
-    for index, contributor in enumerate(dataset.provenance.contributors):
-        mine = dataset.participants == index
-        axis.scatter(
-            *places[mine].T,
-            c=labels[mine],
-            cmap="tab10",
-            marker=MARKERS[index % len(MARKERS)],
-            s=14,
-            alpha=0.75,
-            linewidths=0,
-            label=contributor.name,
-        )
-    axis.set_xticks([])
-    axis.set_yticks([])
+def draw(results: Path, out: Path) -> None:
+    """Draw a line of panels for each study, one for each way to align."""
+    found = json.loads(results.read_text())
+    figure = Figure(figsize=(13, 4.4 * len(found)), layout="constrained")
+    axes = figure.subplots(len(found), len(ALIGNMENTS), squeeze=False)
+    for line, (name, known) in zip(axes, found.items(), strict=True):
+        for axis, row in zip(line, known["table"], strict=True):
+            cell = next(c for c in known["cells"] if c["targets"] == row["targets"])
+            scatter(axis, cell)
+            agree = f"{row['accuracy']['mean']:.0%} agree across participants"
+            axis.set_title(f"{name}, {row['targets']}: {agree}", loc="left", fontsize=10)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=90, metadata={"Software": None})
 
+
+def scatter(axis: Axes, cell: Cell) -> None:
+    """Show each target: colour is the class, shape the participant."""
+    places, owners, labels = (np.array(cell[key]) for key in ("places", "owners", "labels"))
+    for owner in np.unique(owners):
+        x, y = places[owners == owner].T
+        axis.scatter(
+            x, y, c=labels[owners == owner], cmap="tab10", marker=MARKERS[owner % len(MARKERS)],
+            s=12, alpha=0.75, linewidths=0,
+        )  # fmt: skip
+    axis.set(xticks=[], yticks=[])
+
+
+app = experiment("tsne", settings, measure, draw)
 
 if __name__ == "__main__":
-    typer.run(main)
+    app()

@@ -1,8 +1,9 @@
 """Priors that have seen no image, and early training: ``python -m experiments.weak_priors``.
 
-The paper's open problem. What is tried against it: a consensus in place of the best prior, every
-weak prior for every sample, and ReLA, which regresses two strongly augmented views and goes on
-with BYOL when that no longer helps.
+The paper's open problem. What is tried against it: a consensus in place of the best prior; targets
+whitened, for those of weak priors vary in few directions; every weak prior for every sample, at K
+times the cost; and ReLA, which regresses two strongly augmented views and goes on with BYOL when
+that no longer helps.
 """
 
 from experiments.figures import curves
@@ -10,7 +11,15 @@ from experiments.lab import Lab
 from experiments.scales import Study
 from experiments.table import Cell, experiment
 
-TRIED = ("best", "consensus", "every prior", "rela")
+TRIED: dict[str, tuple[str, Cell]] = {
+    "best": ("best", {}),
+    "consensus": ("consensus", {}),
+    "consensus, whitened": ("consensus", {"whiten": True}),
+    "every prior, whitened": ("every prior", {"whiten": True}),
+    "rela": ("consensus", {"objective": "rela"}),
+}
+"""What the targets come from, and how the student is trained."""
+
 WITHOUT = ("byol", "simclr")
 
 
@@ -26,12 +35,13 @@ def measure(lab: Lab, cell: Cell) -> Cell:
         return {"accuracy": lab.random(seed)}
     if how in WITHOUT:
         return lab.student(None, seed, every=1, objective=how)
-    if how == "every prior":
-        return lab.student(lab.every_prior(seed, priors=weak), seed, every=1)
-    reference = "best" if how == "best" else "consensus"
-    made = lab.collaborate(seed, priors=weak, reference=reference)
-    objective = how if how == "rela" else "regression"
-    return lab.student(made, seed, every=1, objective=objective)
+    reference, changes = TRIED[how]
+    made = (
+        lab.every_prior(seed, priors=weak)
+        if reference == "every prior"
+        else lab.collaborate(seed, priors=weak, reference=reference)
+    )
+    return lab.student(made, seed, every=1, **changes)
 
 
 app = experiment("weak_priors", settings, measure, curves)

@@ -24,6 +24,7 @@ from coopt_fl.students.models import Student, build_student
 from coopt_fl.students.normalise import measure, measured_ids
 from coopt_fl.students.objectives import Task, make_objective
 from coopt_fl.students.optimizer import make_optimizer, rate_at, set_rate
+from coopt_fl.targets.whitening import fit_whitening
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -59,7 +60,8 @@ class Training:
             augment=config.augment,
             loss=config.loss,
             dim=dataset.dim if dataset else 0,
-            targets=_lookup(dataset.targets, fabric.device) if dataset else None,
+            head=config.head,
+            targets=_lookup(dataset.targets, config.whiten, fabric.device) if dataset else None,
         )
         self._objective = make_objective(config.objective, student, task, derive_seed(seed, "head"))
         model = self._objective.to(memory_format=torch.channels_last)
@@ -144,12 +146,15 @@ def _measured(squares: Squares, ids: NDArray[np.int64], source: Source) -> Tenso
     return squares.rows[torch.from_numpy(chosen)]
 
 
-def _lookup(targets: NDArray[np.float16], device: torch.device) -> Callable[[Tensor], Tensor]:
+def _lookup(
+    targets: NDArray[np.float16], whiten: bool, device: torch.device
+) -> Callable[[Tensor], Tensor]:
     """Return rows -> float32 (B, n) on ``device``; the targets stay there if they fit."""
+    change = fit_whitening(targets).on(device) if whiten else Tensor.float
     if targets.nbytes <= RESIDENT_BYTES:
         resident = torch.tensor(targets, device=device)
-        return lambda rows: resident[rows].float()
-    return lambda rows: torch.from_numpy(targets[rows.cpu().numpy()]).to(device).float()
+        return lambda rows: change(resident[rows])
+    return lambda rows: change(torch.from_numpy(targets[rows.cpu().numpy()]).to(device))
 
 
 def _share(batch_size: int, rows: int, devices: int) -> int:

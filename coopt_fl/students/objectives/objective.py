@@ -21,6 +21,7 @@ class Task:
         devices: How many share a batch; contrastive losses gather their negatives.
         augment: ``student.augment``, of a regression.
         loss: ``student.loss``, likewise.
+        head: ``student.head``, likewise.
         dim: Width n of the targets; 0 where there are none.
         targets: Rows (B,) to float32 targets (B, n).
     """
@@ -29,6 +30,7 @@ class Task:
     devices: int = 1
     augment: str = "crop_flip"
     loss: str = "cosine"
+    head: str = "mlp"
     dim: int = 0
     targets: Callable[[Tensor], Tensor] | None = None
 

@@ -35,13 +35,35 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cosine": cosine, "mse"
 """By the names that ``student.loss`` may have."""
 
 
+HIDDEN = 2048
+"""Width of the hidden layer of a head, as in SimSiam's projection."""
+
+
+def linear(width: int, dim: int) -> nn.Module:
+    """Return a linear map from features (B, width) to outputs (B, dim)."""
+    return nn.Linear(width, dim)
+
+
+def mlp(width: int, dim: int) -> nn.Module:
+    """Return a map with one hidden layer from features (B, width) to outputs (B, dim).
+
+    It takes over what is particular to the targets, so that the features need not hold it.
+    """
+    first, last = nn.Linear(width, HIDDEN, bias=False), nn.Linear(HIDDEN, dim)
+    return nn.Sequential(first, nn.BatchNorm1d(HIDDEN), nn.ReLU(inplace=True), last)
+
+
+HEADS: dict[str, Callable[[int, int], nn.Module]] = {"mlp": mlp, "linear": linear}
+"""By the names that ``student.head`` may have."""
+
+
 class Regression(Objective):
-    """One view, one linear head, one loss (CoOpt, arXiv 2505.14117)."""
+    """One view, one head, one loss (CoOpt, arXiv 2505.14117; the paper's head is linear)."""
 
     def __init__(self, student: Student, task: Task) -> None:
         super().__init__(student, [AUGMENTATIONS[task.augment]])
         assert task.targets is not None
-        self.head = nn.Linear(student.width, task.dim)
+        self.head = HEADS[task.head](student.width, task.dim)
         self._loss, self._targets = LOSSES[task.loss], task.targets
 
     def forward(self, views: list[Tensor], rows: Tensor, progress: float) -> Tensor:

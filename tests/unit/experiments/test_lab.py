@@ -5,6 +5,7 @@ import pytest
 
 from coopt_fl.targets import uniformity
 from experiments.lab import Lab, elected
+from experiments.recipe import balanced, phi_s, scaled
 from experiments.scales import SCALES
 
 (STUDY,) = SCALES["smoke"].values()
@@ -53,3 +54,25 @@ def test_a_student_sees_only_the_rows_that_have_targets(lab: Lab) -> None:
     made = lab.every_prior(0, share=0.5)
     half = lab.student(made, 0, epochs=2)
     assert half["curve"][-1]["samples"] == 2 * 128  # whole batches of 64 only
+
+
+def test_shards_by_weight_are_disjoint_and_in_proportion(lab: Lab) -> None:
+    shards = lab.shards(3, 0, [2.0, 1.0, -0.5])
+    assert [len(rows) for rows in shards] == [213, 107, 0]
+    assert sorted(np.concatenate(shards)) == list(range(320))
+    assert lab.collaborate(0, by_r2=True).targets.shape == (320, STUDY.dim)
+
+
+def test_phi_s_gives_every_entry_the_same_variance_and_keeps_angles(lab: Lab) -> None:
+    made = lab.collaborate(0)
+    before, after = scaled(made.targets), phi_s(made).targets
+    np.testing.assert_allclose(after.var(axis=0), 1, atol=1e-3)
+    np.testing.assert_allclose(after @ after.T, before @ before.T, atol=1e-2)
+
+
+def test_normalised_participants_have_the_same_moments(lab: Lab) -> None:
+    made = balanced(lab.collaborate(0))
+    for owner in range(3):
+        mine = made.targets[made.participants == owner]
+        np.testing.assert_allclose(mine.mean(axis=0), 0, atol=1e-4)
+        assert np.square(mine).mean() == pytest.approx(1, abs=1e-3)

@@ -2,27 +2,19 @@
 
 import importlib
 import json
+import queue
+import subprocess
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
+from experiments.__main__ import TABLES, work
 from experiments.scales import SCALES
 from experiments.table import summary
 
-NAMES = (
-    "alignment",
-    "continual",
-    "overhead",
-    "prior_data",
-    "redundancy",
-    "shared_size",
-    "table1_baselines",
-    "table2_centralized",
-    "table3_architectures",
-    "uniformity_as_judge",
-    "weak_priors",
-)
 (STUDY,) = SCALES["smoke"].values()
 
 
@@ -34,7 +26,7 @@ def run(name: str, folder: Path) -> str:
     return done.output
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TABLES)
 def test_the_smallest_scale(name: str, tmp_path: Path) -> None:
     run(name, tmp_path)
     file = tmp_path / f"{name}-smoke.json"
@@ -55,3 +47,23 @@ def test_a_table_has_mean_and_standard_deviation_over_seeds() -> None:
         {"a": 1, "x": {"mean": 3.0, "std": pytest.approx(7**0.5), "n": 3}},
         {"a": 2, "x": {"mean": 5.0, "std": 0.0, "n": 1}},
     ]
+
+
+def test_each_table_is_started_once_on_its_gpu_and_failures_are_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[tuple[str, str]] = []
+
+    def run(command: Sequence[str], env: dict[str, str], check: bool) -> SimpleNamespace:
+        started.append((command[2], env["CUDA_VISIBLE_DEVICES"]))
+        return SimpleNamespace(returncode=int(command[2].endswith("tsne")))
+
+    monkeypatch.setattr(subprocess, "run", run)
+    waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
+    for name in ("recipe", "tsne", "overhead"):
+        waiting.put(name)
+    failed: list[str] = []
+    work(waiting, ["--scale", "gpu"], 1, failed)
+    work(waiting, ["--scale", "gpu"], 0, failed)
+    assert started == [(f"experiments.{name}", "1") for name in ("recipe", "tsne", "overhead")]
+    assert failed == ["tsne"]

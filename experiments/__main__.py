@@ -1,0 +1,69 @@
+"""All tables and figures, one after another or one on each GPU: ``python -m experiments``."""
+
+import os
+import queue
+import subprocess
+import sys
+import threading
+from typing import Annotated
+
+import typer
+
+TABLES = (
+    "table1_baselines",
+    "table2_centralized",
+    "table3_architectures",
+    "recipe",
+    "alignment",
+    "shared_size",
+    "weak_priors",
+    "continual",
+    "prior_data",
+    "overhead",
+    "tsne",
+    "redundancy",
+    "uniformity_as_judge",
+)
+
+
+def main(
+    names: Annotated[list[str] | None, typer.Argument(help=f"Of {', '.join(TABLES)}.")] = None,
+    scale: Annotated[str, typer.Option(help="smoke, cpu, gpu or paper.")] = "cpu",
+    root: Annotated[str | None, typer.Option(help="Folder of the images.")] = None,
+    gpus: Annotated[int, typer.Option(help="GPUs, each with a table at a time; 0: none.")] = 0,
+) -> None:
+    """Measure what is missing of every table; the same command goes on where it was stopped."""
+    waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
+    for name in names or TABLES:
+        waiting.put(name)
+    options = ["--scale", scale, *(["--root", root] if root else [])]
+    failed: list[str] = []
+    workers = [
+        threading.Thread(target=work, args=(waiting, options, gpu, failed))
+        for gpu in (range(gpus) if gpus else [None])
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    if failed:
+        raise SystemExit(f"not finished: {', '.join(sorted(failed))}")
+
+
+def work(
+    waiting: queue.SimpleQueue[str], options: list[str], gpu: int | None, failed: list[str]
+) -> None:
+    """Run what is waiting until nothing is, on one GPU; names that fail are added to ``failed``."""
+    device = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": str(gpu)}
+    while True:
+        try:
+            name = waiting.get_nowait()
+        except queue.Empty:
+            return
+        command = [sys.executable, "-m", f"experiments.{name}", *options]
+        if subprocess.run(command, env=os.environ | device, check=False).returncode:
+            failed.append(name)
+
+
+if __name__ == "__main__":
+    typer.run(main)

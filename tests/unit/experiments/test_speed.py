@@ -1,0 +1,37 @@
+"""Speed-ups of planted curves, worked out by hand."""
+
+import pytest
+
+from experiments.speed import speed_ups
+
+
+def cell(objective: str, seconds: float, accuracies: list[float], preparation: float = 0) -> dict:
+    curve = [
+        {"epoch": i, "samples": 0, "seconds": seconds * i, "loss": 0.0, "accuracy": a}
+        for i, a in enumerate(accuracies, start=1)
+    ]
+    before = {"preparation s, one device": preparation, "preparation s, one each": preparation / 2}
+    return {"objective": objective, "seed": 0, "curve": curve} | before
+
+
+def test_equal_epochs_and_time_to_the_baselines_accuracy() -> None:
+    cells = [
+        {"objective": "random", "seed": 0, "accuracy": 0.1},
+        cell("regression", 1.0, [0.2, 0.3, 0.4, 0.5], preparation=8.0),
+        cell("byol", 3.0, [0.1, 0.2, 0.2, 0.3]),
+        cell("dino", 4.0, [0.6, 0.6, 0.6, 0.6]),
+    ]
+    byol, dino = speed_ups(cells)
+    assert byol["objective"] == "byol"
+    means = {key: value["mean"] for key, value in byol.items() if key != "objective"}
+    assert means == pytest.approx(
+        {
+            "equal, training alone": 3.0,
+            "equal, all, one device": 12 / 12,
+            "equal, all, one each": 12 / 8,
+            "to accuracy, training alone": 12 / 2,
+            "to accuracy, all, one device": 12 / 10,
+            "to accuracy, all, one each": 12 / 6,
+        }
+    )
+    assert not [key for key in dino if key.startswith("to accuracy")], "never reached"
