@@ -46,8 +46,7 @@ def alignment(known: Known) -> str:
         places, labels = np.array(cell["places"]), np.array(cell["labels"])
         figure = points(f"tsne-{number}", f"{alt}, {how}; colour: class", places, labels, 0)
         (row,) = (one for one in known["table"] if one["targets"] == how)
-        title = f"{how}: {row['accuracy']['mean']:.0%} agree across participants"
-        panels.append((title[0].upper() + title[1:], figure))
+        panels.append((f"{how.capitalize()}: {row['accuracy']['mean']:.0%} agree", figure))
     return standalone(panels)
 
 
@@ -63,7 +62,7 @@ def seconds(known: Known) -> str:
         students = tuple(student(cell, untrained) for cell in cells)
         entries.append(Entry(colour, name, name, name, name, Seeds(students)))
     ((_, figure), _) = accuracy_figures(entries)
-    return standalone([("Probe accuracy over seconds, the making of targets included", figure)])
+    return standalone([("Probe accuracy over seconds", figure)])
 
 
 def student(cell: Known, untrained: float) -> Student:

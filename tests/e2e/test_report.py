@@ -98,4 +98,4 @@ def opened(page: Page, file: Path) -> tuple[list[str], list[str]]:
 def looked_at(screenshot: bytes) -> tuple[int, int]:
     """Return the grey of the corner, and how many greys there are."""
     grey = Image.open(io.BytesIO(screenshot)).convert("L")
-    return int(grey.getdata()[0]), len(grey.getcolors() or [])
+    return int(grey.getpixel((0, 0))), len(grey.getcolors() or [])

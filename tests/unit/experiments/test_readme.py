@@ -56,8 +56,8 @@ def test_both_figures(tmp_path: Path) -> None:
     tsne, seconds = map(ET.fromstring, made[0])
     titles = [one.text for one in tsne.iter(f"{SVG}text")]
     assert titles == [
-        "Not aligned: 25% agree across participants",
-        "Aligned to the consensus: 25% agree across participants",
+        "Not aligned: 25% agree",
+        "Aligned to the consensus: 25% agree",
     ]
     drawn = " ".join(path.get("d", "") for path in tsne.iter(f"{SVG}path"))
     assert len(re.findall(r"M (\S+ \S+)\s+L \1", drawn)) == 2 * 60, "a dot for each target"

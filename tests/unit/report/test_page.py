@@ -109,11 +109,10 @@ def test_hostile_names_are_text(runs: Runs, tmp_path: Path) -> None:
     hostile = folder.rename(tmp_path / "<b>$x^2$ & #fd00fd")
     page = report(hostile, runs.ours)
     assert [a["src"][:11] for a in page.all("img")] == ["data:image/"] * len(page.all("img"))
-    assert "b" not in {tag for tag, attributes in page.tags if "onerror" in attributes}
-    assert page.text.count(HOSTILE) >= 12
+    assert not [attributes for _, attributes in page.tags if "onerror" in attributes]
+    assert page.text.count(HOSTILE) >= 12, "each as it is, {{ 7*7 }} included"
     assert len(page.all("svg")) >= 4, "</svg> in a name closes none"
     assert hostile.name in page.text
-    assert "49" not in re.findall(r"\b49\b", page.text)
 
 
 def test_without_labels(runs: Runs) -> None:
