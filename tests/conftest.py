@@ -4,6 +4,7 @@ from itertools import count
 import pytest
 
 from tests.unit import s3
+from tests.unit.report.runs import Runs, make_runs
 
 NUMBERS = count()
 
@@ -21,3 +22,9 @@ def bucket(s3_server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
     for name, value in s3_server.items():
         monkeypatch.setenv(name, value)
     return s3.make_bucket(f"bucket-{next(NUMBERS)}")
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """A few finished runs, which no test may change."""
+    return make_runs(tmp_path_factory.mktemp("runs"))

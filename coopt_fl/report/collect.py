@@ -11,12 +11,13 @@ from coopt_fl.optimized.manifest import read_provenance
 from coopt_fl.optimized.provenance import Provenance
 from coopt_fl.optimized.reader import dataset_folder
 from coopt_fl.optimized.state import RunState
+from coopt_fl.pretraining import RESULT
 from coopt_fl.report.students import Seeds, pretrained, trained
 
 Values = dict[str, Any]
 
-RESULT = "pretrain.json"
 AGAIN = "run the same command again"
+UNFINISHED = "there is no summary.json, for this run is not at its end; the same command goes on"
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def _read(path: Path, name: str) -> Run:
 def _optimized(path: Path, name: str, provenance: Provenance) -> Run:
     file = path / "summary.json"
     summary = _json(file) if file.is_file() else None
-    students = trained(path, provenance, summary)
+    students = trained(path, summary)
     return Run(
         name=name,
         path=path,

@@ -5,7 +5,7 @@ from statistics import fmean
 
 from markupsafe import Markup
 
-from coopt_fl.report.collect import Run
+from coopt_fl.report.collect import UNFINISHED
 from coopt_fl.report.figures import Curve, Kind, curves
 from coopt_fl.report.parts import LeftOut
 from coopt_fl.report.students import Seeds, Student
@@ -41,17 +41,19 @@ def accuracy_figures(entries: Sequence[Entry]) -> Figures:
     return figures
 
 
-def training_figures(run: Run, anchor: str) -> Figures:
-    """Return loss and, where it was measured, feature spread over samples; of the first seeds.
+def training_figures(entries: Sequence[Entry]) -> Figures:
+    """Return loss and, where measured, feature spread over samples of a run's first seeds.
 
     Raises:
         LeftOut: no student was trained for at least two epochs.
     """
-    students = [one.first for one in run.students if len(one.first.curve) > 1]
+    trained = [(one.colour, one.seeds.first) for one in entries if one.seeds]
+    students = [(colour, one) for colour, one in trained if len(one.curve) > 1]
     if not students:
-        raise LeftOut("no student was trained for two epochs")
+        raise LeftOut("no student was trained for two epochs" if trained else UNFINISHED)
+    anchor = entries[0].anchor
     figures = [("Training loss", _measured(f"{anchor}-loss", "loss", students))]
-    spread = [one for one in students if any(point.spread is not None for point in one.curve)]
+    spread = [one for one in students if any(point.spread is not None for point in one[1].curve)]
     if spread:
         figures.append(
             ("Feature spread, 0 if collapsed", _measured(f"{anchor}-spread", "spread", spread))
@@ -97,13 +99,13 @@ def _probes(student: Student, clock: str) -> Places:
     return known
 
 
-def _measured(name: str, what: str, students: Sequence[Student]) -> Markup:
-    """Return loss or spread of students over samples."""
+def _measured(name: str, what: str, students: Sequence[tuple[int, Student]]) -> Markup:
+    """Return loss or spread over samples of students, each with its colour."""
     lines = []
-    for number, one in enumerate(students):
+    for colour, one in students:
         known = [(float(point.samples), getattr(point, what)) for point in one.curve]
         known = [(at, value) for at, value in known if value is not None]
         label = one.model if len(students) > 1 else ""
-        lines.append(Curve(label, number, [at for at, _ in known], [value for _, value in known]))
+        lines.append(Curve(label, colour, [at for at, _ in known], [value for _, value in known]))
     alt = f"{what} after each epoch, from {lines[0].y[0]:.3f} to {lines[0].y[-1]:.3f}"
     return curves(name, alt, lines, "samples seen")

@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 
 from coopt_fl.report.svg import INK, OTHERS, PAPER, series, svg
 
-CURVES, CLOUD = (4.6, 2.9), (4.0, 3.0)
+CURVES, CLOUD = (4.0, 2.8), (4.0, 3.0)
 LAYERS = 8
-LETTERS = 18
-"""Most letters of a name beside a curve."""
+LETTERS, LETTER = 18, 0.0158
+"""Most letters of a name beside a curve, and the share of the width that one takes."""
 
 Kind = Literal["mean", "seed", "alone", "ends"]
 STYLES: dict[Kind, dict[str, Any]] = {
     "mean": {"linewidth": 1.7},
-    "seed": {"linewidth": 0.7, "alpha": 0.5},
+    "seed": {"linewidth": 0.8, "alpha": 0.65},
     "alone": {"linewidth": 1.0, "linestyle": (0, (4, 2.5))},
     "ends": {"linewidth": 1.1, "linestyle": (0, (0.1, 2.4)), "dash_capstyle": "round"},
 }
@@ -57,8 +57,8 @@ def curves(
     def draw(figure: Figure) -> None:
         named = [line for line in lines if line.name]
         widest = max((min(len(line.name), LETTERS) for line in named), default=0)
-        right = 0.98 - widest * 0.0145 - (0.035 if named else 0)
-        axis = figure.add_axes((0.095, 0.155, right - 0.095, 0.8))
+        right = 0.98 - widest * LETTER - (0.035 if named else 0)
+        axis = figure.add_axes((0.115, 0.16, right - 0.115, 0.8))
         for line in lines:
             _draw(axis, line)
         axis.set_xlim(0, max(line.x[-1] for line in lines) * 1.02 or 1)
@@ -125,20 +125,21 @@ def _draw(axis: Axes, line: Curve) -> None:
 
 def _name(axis: Axes, lines: Sequence[Curve]) -> None:
     """Write the names in the right margin, at the height of their lines' ends but not closer."""
+    frame = axis.transAxes
     low, high = axis.get_ylim()
-    heights = _apart([(line.y[-1] - low) / (high - low) for line in lines], 0.068)
+    heights = _apart([(line.y[-1] - low) / (high - low) for line in lines], 0.074)
     for line, height in zip(lines, heights, strict=True):
         short = line.name if len(line.name) <= LETTERS else f"{line.name[: LETTERS - 1]}…"
         axis.plot(
-            [1.025],
+            [1.03],
             [height],
             marker="o",
             markersize=4.5,
             color=series(line.colour),
-            transform=axis.transAxes,
+            transform=frame,
             clip_on=False,
         )
-        axis.text(1.05, height, short, transform=axis.transAxes, va="center", color=INK, fontsize=8)
+        axis.text(1.065, height, short, va="center", color=INK, fontsize=8, transform=frame)
 
 
 def _apart(heights: Sequence[float], least: float) -> list[float]:

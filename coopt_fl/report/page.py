@@ -39,9 +39,9 @@ def write_report(directories: Sequence[Path], out: Path, progress: Silent) -> Va
 def render(runs: Sequence[Run], progress: Silent) -> str:
     """Return the page as HTML."""
     known, sections = tables.entries(runs), []
-    for number, run in enumerate(runs, 1):
+    for run in runs:
         with progress.phase(f"report of {run.name}"):
-            sections.append(section(run, f"run-{number}"))
+            sections.append(section(run, [one for one in known if one.run == run.name]))
     template = _environment().get_template("page.html.j2")
     return template.render(
         title=headline.title(runs),

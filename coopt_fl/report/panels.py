@@ -55,6 +55,8 @@ def tsne_panels(
     clouds = _shared(views, names) if views else [_fused(dataset, run.seed)]
     places = [embed(cloud.targets, run.seed) for cloud in clouds]
     people = dict(enumerate(names[:SERIES]))
+    if len(names) > SERIES:
+        people[-1] = f"{len(names) - SERIES} other participants"
     colourings = [("participant", [cloud.who for cloud in clouds], people)]
     if labels.classes is not None:
         classes = [labels.classes[cloud.ids] for cloud in clouds]

@@ -1,5 +1,6 @@
 """One run's section of the page: its parts, each there or with the reason why not."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,14 +19,15 @@ from coopt_fl.report.shared import Views, matches, shared_views
 Values = dict[str, Any]
 
 
-def section(run: Run, anchor: str) -> Values:
-    """Return what the template shows of a run."""
+def section(run: Run, entries: Sequence[tables.Entry]) -> Values:
+    """Return what the template shows of a run and its students' entries in the overview."""
+    anchor = entries[0].anchor
     shown: Values = {
         "name": run.name,
         "anchor": anchor,
         "stats": headline.stats(run),
         "facts": tables.facts(run),
-        "training": part(lambda: training_figures(run, anchor)),
+        "training": part(lambda: training_figures(entries)),
         "costs": part(lambda: tables.costs(run)),
         "versions": run.versions,
         "config": yaml.safe_dump(dict(run.config), sort_keys=False).rstrip(),
@@ -41,14 +43,14 @@ def _of_dataset(run: Run, anchor: str) -> Values:
     dataset = load(run.path, mmap=True)
     known, images = dataset.provenance, part(lambda: images_of(run))
     labels = labels_of(run, images)
-    counts = np.bincount(dataset.participants.clip(0), minlength=len(known.contributors))
+    who = dataset.participants[dataset.participants >= 0]
+    counts = np.bincount(who, minlength=len(known.contributors))
     views = part(lambda: shared_views(run))
     alignment = part(lambda: _alignment(run, views.there()))
     same_class = part(lambda: agreement(dataset, labels, run.seed))
     panels = part(lambda: tsne_panels(run, anchor, dataset, labels, views.value))
     near = part(lambda: neighbours(dataset, images.there(), labels, run.seed))
     return {
-        "names": [one.name for one in known.contributors],
         "participants": tables.participants(known, run.summary, counts),
         "reference": known.reference,
         "alignment": alignment,

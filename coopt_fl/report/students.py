@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coopt_fl.optimized.provenance import Provenance
-from coopt_fl.preparation import Preparation, preparation_of
-from coopt_fl.students import Point
+from coopt_fl.preparation import Preparation, preparation
 from coopt_fl.students.checkpoint import read_checkpoint
+from coopt_fl.students.curve import Point
 
 Values = dict[str, Any]
 
@@ -86,47 +85,33 @@ def pretrained(known: Values) -> Student:
     )
 
 
-def trained(path: Path, provenance: Provenance, summary: Values | None) -> Iterator[Student]:
+def trained(path: Path, summary: Values | None) -> Iterator[Student]:
     """Yield the student of a run, then those of ``coopt train``; only the former was probed.
 
     Raises:
         ConfigError: a checkpoint is of another version.
     """
-    before = preparation_of(summary) if summary else None
-    if summary and (path / "student" / "checkpoint.pt").is_file():
+    before = preparation(path)
+    own = path / "student" / "checkpoint.pt"
+    if summary and own.is_file():
         random, accuracy = summary["comparison"]["random_init"], summary["student"]
-        file = path / "student" / "checkpoint.pt"
-        yield _of_file(file, provenance, before, random, accuracy["probe_accuracy"])
+        yield _of_file(own, before, random, accuracy["probe_accuracy"])
     for file in sorted((path / "students").glob("*/checkpoint.pt")):
-        yield _of_file(file, provenance, before, None, None)
+        yield _of_file(file, before, None, None)
 
 
 def _of_file(
-    file: Path,
-    provenance: Provenance,
-    before: Preparation | None,
-    random_accuracy: float | None,
-    accuracy: float | None,
+    file: Path, before: Preparation | None, random_accuracy: float | None, accuracy: float | None
 ) -> Student:
     content = read_checkpoint(file)
     meta: Values = content["meta"]
     return Student(
-        objective="rela" if meta["student"]["objective"] == "rela" else "regression",
+        objective=str(meta["student"]["objective"]),
         model=str(content["name"]),
         seed=int(meta["seed"]),
         epochs=int(meta["epochs"]),
-        curve=_curve(meta, provenance.rows),
+        curve=tuple(Point(**point) for point in meta["curve"]),
         preparation=before,
         random_accuracy=random_accuracy,
         accuracy=accuracy,
-    )
-
-
-def _curve(meta: Values, rows: int) -> tuple[Point, ...]:
-    """Return the curve in a checkpoint; of format 1 only the total of the seconds is known."""
-    if "curve" in meta:
-        return tuple(Point(**point) for point in meta["curve"])
-    return tuple(
-        Point(epoch, epoch * rows, meta["seconds"], loss)
-        for epoch, loss in enumerate(meta["loss_per_epoch"], 1)
     )

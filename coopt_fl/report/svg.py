@@ -88,13 +88,19 @@ def _for_page(text: str, name: str, alt: str) -> str:
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", text, flags=re.DOTALL)
     text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
-    text = re.sub(r'<g id="[^"]*"', "<g", text)
-    text = re.sub(r'(\bid="|xlink:href="#|url\(#)', rf"\g<1>{name}-", text)
-    text = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\d\.\d)\d+", r"\1", tag[0]), text)
-    text = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", text)
-    for placeholder, css in _VARIABLES.items():
-        text = text.replace(placeholder, f"var({css})")
+    text = re.sub(r"<[^>]*>", lambda tag: _tag(tag[0], name), text)
     view = re.search(r'viewBox="[^"]*"', text)
     assert view is not None  # matplotlib always writes one
     opening = f'<svg {view[0]} role="img" aria-label="{escape(alt)}">'
     return re.sub(r"\s*\n\s*", "\n", re.sub(r"<svg[^>]*>", lambda _: opening, text, count=1))
+
+
+def _tag(text: str, name: str) -> str:
+    """Return a tag with ids of its own, short numbers, and the page's font and colours."""
+    text = re.sub(r'<g id="[^"]*"', "<g", text)
+    text = re.sub(r'(\bid="|xlink:href="#|url\(#)', rf"\g<1>{name}-", text)
+    text = re.sub(r"(\d\.\d)\d+", r"\1", text)
+    text = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", text)
+    for placeholder, css in _VARIABLES.items():
+        text = text.replace(placeholder, f"var({css})")
+    return text

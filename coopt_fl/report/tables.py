@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from coopt_fl.optimized.provenance import Provenance
-from coopt_fl.report.collect import Run
+from coopt_fl.report.collect import UNFINISHED, Run
 from coopt_fl.report.parts import LeftOut
 from coopt_fl.report.shared import Ids
 from coopt_fl.report.students import Seeds
@@ -55,7 +55,8 @@ def facts(run: Run) -> list[tuple[str, str]]:
         rows += [
             ("Participants", str(len(known.contributors))),
             ("Aligned to", known.reference),
-            ("Targets", f"{known.dim} numbers, {known.dtype}, {known.normalisation}"),
+            ("Targets", f"{known.rows:,} of {known.dim} numbers, {known.dtype}"),
+            ("Normalisation", known.normalisation),
             ("Projection, solver", f"{targets['projection']}, {targets['solver']}"),
             ("Shared set", f"{config['shared']['size']:,} samples"),
             ("Dataset digest", known.digest),
@@ -98,17 +99,15 @@ def costs(run: Run) -> list[Values]:
     """Return seconds by phase, with their share of the longest.
 
     Raises:
-        LeftOut: no time was written down.
+        LeftOut: the run is not at its end, when the times are written down.
     """
-    spent: dict[str, float] = {}
     if run.summary:
-        spent |= run.summary["seconds"]
-    elif run.student:
+        spent: dict[str, float] = run.summary["seconds"]
+    elif run.provenance is None and run.student:
         before = run.student.first.preparation
-        spent |= before.parts if before else {}
-        spent["training"] = run.student.mean("seconds") or 0.0
-    if not spent:
-        raise LeftOut("there is no summary.json, which holds the times")
+        spent = (before.parts if before else {}) | {"training": run.student.mean("seconds") or 0.0}
+    else:
+        raise LeftOut(UNFINISHED)
     longest = max(spent.values()) or 1.0
     return [
         {"phase": phase, "seconds": seconds, "share": 100 * seconds / longest}
@@ -132,11 +131,8 @@ def _seeds(run: Run) -> list[str]:
 
 
 def images(run: Run) -> str:
-    """Return which images a run is of, in words."""
-    source = str(run.config["data"]["source"])
-    if run.provenance:
-        return f"{source}, {run.provenance.source['rows']:,} samples"
-    if run.student:
-        start = run.student.first.curve[0]
-        return f"{source}, {start.samples // start.epoch:,} samples"
-    return source
+    """Return which images a run is of, in words that are equal for equal images."""
+    data = run.config["data"]
+    place = f" in {data['root']}" if data["root"] else ""
+    first = f", the first {data['limit']:,}" if data["limit"] else ""
+    return f"{data['source']}{place}{first}"

@@ -52,7 +52,7 @@ def audit(known: Provenance, state: RunState) -> Values:
             rejected.setdefault(change["origin"], said | {"evidence": change["evidence"]})
     names = [one.name for one in known.contributors]
     names += [name for name in known.audit.get("rejected", []) if name not in names]
-    left = {change["origin"] for change in known.plan_changes}
+    left = {change["origin"]: str(change["reason"]) for change in known.plan_changes}
     return {
         "fraction": known.audit.get("fraction"),
         "samples": known.audit.get("samples"),
@@ -61,7 +61,7 @@ def audit(known: Provenance, state: RunState) -> Values:
     }
 
 
-def _verdict(name: str, known: Provenance, rejected: Values, left: set[str]) -> Values:
+def _verdict(name: str, known: Provenance, rejected: Values, left: dict[str, str]) -> Values:
     if name in rejected or name in known.audit.get("rejected", []):
         found = rejected.get(name, {"reason": "", "evidence": {}})
         return {
@@ -71,7 +71,7 @@ def _verdict(name: str, known: Provenance, rejected: Values, left: set[str]) -> 
             "evidence": _evidence(found["evidence"]),
         }
     if name in left:
-        return {"name": name, "verdict": "lost for a while", "reason": "", "evidence": []}
+        return {"name": name, "verdict": "lost", "reason": left[name], "evidence": []}
     return {"name": name, "verdict": "accepted", "reason": "", "evidence": []}
 
 

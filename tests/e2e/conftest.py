@@ -15,6 +15,7 @@ import psutil
 import pytest
 import yaml
 
+from tests.e2e.chromium import find_chromium
 from tests.e2e.nginx import find_nginx
 
 ROOT = Path(__file__).parents[2]
@@ -101,9 +102,12 @@ class Shell:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip, and name, a test that needs nginx where there is none."""
-    if item.get_closest_marker("nginx") and not find_nginx():
-        pytest.skip(f"{item.name} needs nginx, which is not on the PATH and not to be had by apt")
+    """Skip, and name, a test that needs a program where there is none."""
+    for program, find in (("nginx", find_nginx), ("chromium", find_chromium)):
+        if item.get_closest_marker(program) and not find():
+            pytest.skip(
+                f"{item.name} needs {program}, which is not on the PATH and not to be had by apt"
+            )
 
 
 @pytest.fixture

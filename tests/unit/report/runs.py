@@ -1,0 +1,82 @@
+"""Small real runs to report on: in one process, without Ray, in seconds."""
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flwr.supercore.task_identity import TaskIdentity
+from PIL import Image
+
+from coopt_fl.config import from_tree
+from coopt_fl.data import Source
+from coopt_fl.optimized.state import RunState
+from coopt_fl.pipeline import centralized, execute
+from coopt_fl.pretraining import pretrain
+from coopt_fl.progress import Silent
+from coopt_fl.schema import Config
+from strategies import platform
+from strategies.platform import OpenDataPlatform
+from tests.flower.grid import FakeGrid, tiny
+
+STUDENT = {"student.model": "convnet:2", "student.epochs": 2, "probe.limit": 60}
+AUDITED = {"audit.fraction": 0.1, "reference": "consensus"}
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Output directories.
+
+    Attributes:
+        full: three participants and a student.
+        baseline: simclr on the same images, two seeds.
+        ours: regression on the targets of ``full``, probed after every epoch.
+        plain: one prior on images without labels.
+    """
+
+    full: Path
+    baseline: Path
+    ours: Path
+    plain: Path
+
+
+def make_runs(folder: Path) -> Runs:
+    """Make them in ``folder``."""
+    runs = Runs(*(folder / name for name in ("full", "simclr", "regression", "plain")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(platform, "is_simulated", lambda grid: True)
+        execute(tiny(**STUDENT, **AUDITED), runs.full, Silent(), optimize)
+    baseline = tiny(**STUDENT, **{"student.objective": "simclr"})
+    pretrain(baseline, None, runs.baseline, Silent(), seeds=2)
+    pretrain(tiny(**STUDENT), runs.full, runs.ours, Silent())
+    centralized(unlabeled(folder / "images"), "alpha", runs.plain, Silent())
+    return runs
+
+
+def optimize(config: Config, source: Source, state: RunState, progress: Silent) -> None:
+    """Optimize with the real platform and participants, in this process."""
+    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
+    try:
+        grid = FakeGrid(len(config.participants))
+        OpenDataPlatform(config, source, state, progress, threading.Event()).start(grid)
+    finally:
+        TaskIdentity._run_id = TaskIdentity._node_id = TaskIdentity._task_id = None
+
+
+def unlabeled(folder: Path) -> Config:
+    """Write 20 images without classes, and return a configuration that reads them."""
+    (folder / "train").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for number in range(20):
+        pixels = rng.integers(0, 256, (12, 12, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / "train" / f"{number}.png")
+    tree = {
+        "data": {"source": "imagefolder", "root": str(folder)},
+        "participants": [{"name": "alpha", "prior": "trivial:24"}],
+        "shared": {"size": 8},
+        "targets": {"dim": 8},
+        "optimize": {"block_rows": 10, "batch_size": 10},
+        "student": {"model": "convnet:2", "epochs": 1, "batch_size": 10},
+    }
+    return from_tree(tree, [], "unlabeled")
