@@ -7,6 +7,7 @@ Messages hold all that is needed to act on them, for participants keep no state.
 
 import io
 import json
+import re
 import typing
 import zipfile
 from dataclasses import dataclass, fields
@@ -31,6 +32,9 @@ OPTIMIZE = "train.optimize"
 
 MOST_WORDS = 2000
 """Letters of a participant's error that are shown."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+"""JSON can say half of a letter, which no file can hold."""
 
 
 @dataclass(frozen=True)
@@ -285,6 +289,8 @@ def _typed(hint: Any, name: str, value: Any) -> Any:
         if not isinstance(value, np.ndarray) or value.dtype != dtype:
             came = getattr(value, "dtype", type(value).__name__)
             raise TypeError(f"{name} is {came}, not {dtype}")
+        if value.ndim == 0:  # of which there is not even a length
+            raise TypeError(f"{name} is a single number, not an array of them")
         return value
     if hint is float and type(value) is int:
         return float(value)
@@ -299,7 +305,9 @@ def _is_plain(hint: Any, value: Any) -> bool:
     if origin is list:
         return isinstance(value, list) and all(_is_plain(args[0], item) for item in value)
     if origin is dict:
-        return isinstance(value, dict) and all(_is_plain(args[1], v) for v in value.values())
+        return isinstance(value, dict) and all(
+            _is_plain(args[0], key) and _is_plain(args[1], item) for key, item in value.items()
+        )
     if args:
         return any(_is_plain(arg, value) for arg in args)
-    return type(value) is hint
+    return type(value) is hint and not (hint is str and _SURROGATE.search(value))

@@ -17,7 +17,7 @@ FEWEST_ROWS = 20
 """Rows from which on a spread is judged."""
 
 TOLERANCE = {"float32": 0.1, "float16": 0.2, "bfloat16": 0.75}
-"""How far arithmetic may move a target, as a share of their spread (docs/decisions.md)."""
+"""How far arithmetic may move a target, as a share of their spread."""
 
 PREDICTS = 0.1
 """R2 from which on held-out targets are as wide as those of other samples."""

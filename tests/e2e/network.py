@@ -22,10 +22,12 @@ class Network:
         shell: runs the programs.
         config: path of the configuration.
         overrides: settings of all runs, as in a shell.
+        apart: start the platform's program apart from the SuperLink, as docs/deployment.md does.
     """
 
-    def __init__(self, shell: Shell, config: str, overrides: str) -> None:
+    def __init__(self, shell: Shell, config: str, overrides: str, apart: bool = False) -> None:
         self.shell, self.config, self.overrides = shell, config, overrides
+        self.apart = apart
         self.address = f"127.0.0.1:{free_port()}"
         self.nodes: dict[str, subprocess.Popen[str]] = {}
         self.out = shell.folder / "out"
@@ -34,12 +36,15 @@ class Network:
         settings = f'[superlink.here]\naddress = "{self.address}"\ninsecure = true\n'
         (home / "config.toml").write_text(settings)
         self.link = self.start_link()
+        executor = ("flower-superexec", "--insecure", "--runtime-api-address", self.address)
+        self.executor = shell.start(*executor, log="superexec") if apart else None
 
-    def start_link(self, *options: str) -> subprocess.Popen[str]:
+    def start_link(self) -> subprocess.Popen[str]:
         """Start the SuperLink on this network's port, with a database that survives it."""
         port = self.address.rpartition(":")[2]
         database = ("--database", str(self.shell.folder / "link.db"))
-        command = ("flower-superlink", "--insecure", "--port", port, QUICK, *database, *options)
+        options = ("--isolation", "process") if self.apart else (QUICK,)
+        command = ("flower-superlink", "--insecure", "--port", port, *database, *options)
         return self.shell.start(*command, log=f"superlink-{time.monotonic_ns()}")
 
     def join(self, *names: str) -> None:
@@ -73,6 +78,10 @@ class Network:
         _wait(lambda: published.exists() or run.poll() is not None, "a dataset", self.said)
         assert published.exists(), self.said()
 
+    def until_published(self) -> None:
+        """Wait for the dataset; ``flwr run`` ends with the SuperLink, even if the run does not."""
+        _wait((self.out / "dataset" / "provenance.json").exists, "a dataset", self.said)
+
     def said(self) -> str:
         """Return what the last run printed."""
         logs = sorted(self.shell.folder.glob("run-*"), key=lambda path: path.stat().st_mtime)
@@ -85,7 +94,9 @@ class Network:
 
     def platform(self) -> psutil.Process:
         """Return the process of the platform."""
-        return _wait(lambda: _apps(self.link.pid, "serverapp"), "the platform")[0]
+        return _wait(lambda: _apps((self.executor or self.link).pid, "serverapp"), "the platform")[
+            0
+        ]
 
     def until_aligned(self, count: int = 3) -> None:
         """Wait until the alignments are stored, so that the next messages ask for targets."""

@@ -107,3 +107,20 @@ def test_the_superlink_killed_and_started_again(network: Network, whole: Any) ->
     network.link = network.start_link()
     network.finish(network.submit("deadline.join=300"))
     same(network, whole)
+
+
+def test_a_run_goes_on_when_the_superlink_is_back(shell: Shell, tiny: str, whole: Any) -> None:
+    """As docs/deployment.md has it, the platform's program is not the SuperLink's child."""
+    network = Network(shell, tiny, FEW, apart=True)
+    network.join("alpha", "beta", "gamma")
+    network.submit()
+    network.until_aligned()
+    platform = network.platform()
+    kill_session(network.link.pid)
+    before = times(network.out / "state")
+    network.link = network.start_link()
+    network.until_published()
+    assert platform.is_running()
+    after = times(network.out / "state" / "alignments")
+    assert {f"alignments/{name}": when for name, when in after.items()}.items() <= before.items()
+    same(network, whole)

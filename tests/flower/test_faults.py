@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,8 @@ import pytest
 from flwr.app import Message
 
 import coopt_fl
-from coopt_fl.errors import OutputError, ParticipantError
+from coopt_fl import protocol
+from coopt_fl.errors import DataError, OutputError, ParticipantError
 from coopt_fl.optimized.verify import verify
 from tests.flower.deployment import (
     DIED,
@@ -114,14 +117,23 @@ def test_one_that_joins_late_only_takes_over(tmp_path: Path) -> None:
         grid.kill("beta")
         grid.start("gamma")
 
+    run_platform(
+        impatient(min_participants=2), tmp_path / "two", Deployment().start("alpha", "beta")
+    )
     grid = Deployment(fault=Nth("beta", 2, begin)).start("alpha", "beta")
-    run_platform(impatient(min_participants=2), tmp_path, grid)
-    (change,) = changes(tmp_path)
+    run_platform(impatient(min_participants=2), tmp_path / "late", grid)
+    (change,) = changes(tmp_path / "late")
     assert set(change["owners"]) == {"alpha", "gamma"}
-    dataset = coopt_fl.load(tmp_path)
+    dataset = coopt_fl.load(tmp_path / "late")
     assert [c.name for c in dataset.provenance.contributors] == ["alpha", "beta", "gamma"]
     assert (dataset.participants == 2).any()
-    targets_of(tmp_path)
+    assert set(grid.done.values()) == {1}
+    plan = coopt_fl.load(tmp_path / "two").participants == 1
+    moved = (dataset.participants != 1) & plan
+    assert moved.any() and not moved.all()
+    late, two = targets_of(tmp_path / "late"), targets_of(tmp_path / "two")
+    order = np.argsort(dataset.ids)
+    assert np.array_equal(late[~moved[order]], two[~moved[order]])
 
 
 def test_one_that_joins_late_and_is_not_needed_gets_nothing(tmp_path: Path) -> None:
@@ -154,21 +166,58 @@ def test_who_is_lost_before_it_delivered_anything_is_replaced(kind: str, tmp_pat
     targets_of(tmp_path / "cut")
 
 
-def test_a_straggler_is_waited_for(tmp_path: Path) -> None:
+@dataclass
+class Slow(Deployment):
+    """An answer of beta comes at the tenth look at it, that of anybody else at the first."""
+
+    looks: Counter[str] = field(default_factory=Counter)
+    came: list[str] = field(default_factory=list)
+
+    def pull_messages(self, message_ids: list[str]) -> list[Message]:
+        (message_id,) = message_ids
+        (asked,) = (m for m in self.sent if m.metadata.message_id == message_id)
+        name = self.names[asked.metadata.dst_node_id]
+        self.looks[message_id] += 1
+        if self.looks[message_id] < (10 if name == "beta" else 1):
+            return []
+        if asked.metadata.message_type == protocol.OPTIMIZE:
+            self.came.append(name)
+        return super().pull_messages(message_ids)
+
+
+def test_a_straggler_ten_times_slower_is_waited_for_and_holds_nobody_up(tmp_path: Path) -> None:
     undisturbed(tmp_path / "whole")
-
-    class Slow(Deployment):
-        looks = 0
-
-        def pull_messages(self, message_ids: list[str]) -> list[Message]:
-            """Answers of beta come only at every tenth look."""
-            self.looks += 1
-            mine = [m for m in self.sent if m.metadata.message_id in message_ids]
-            slow = any(self.names[m.metadata.dst_node_id] == "beta" for m in mine)
-            return [] if slow and self.looks % 10 else super().pull_messages(message_ids)
-
-    run_platform(patient(), tmp_path / "slow", Slow().start(*NAMES))
+    grid = Slow().start(*NAMES)
+    run_platform(patient(), tmp_path / "slow", grid)
     assert digest(tmp_path / "slow") == digest(tmp_path / "whole")
+    assert changes(tmp_path / "slow") == []
+    assert set(grid.done.values()) == {1}
+    firsts = grid.came[: grid.came.index("beta")]
+    assert len(firsts) == grid.came.count("alpha") + grid.came.count("gamma") > 2
+
+
+def test_who_is_ten_times_slower_may_be_given_a_tenth(tmp_path: Path) -> None:
+    """By measured speed; and nobody is believed to be more than 20 times as fast as the median."""
+    speeds = {"alpha": 1000.0, "beta": 100.0, "gamma": 1000.0}
+
+    class Told(Deployment):
+        def _answer(self, message: Message) -> Message | None:
+            reply = super()._answer(message)
+            if reply is not None and message.metadata.message_type == protocol.DESCRIBE:
+                said = protocol.decode(protocol.Description, reply.content)
+                assert said.rows_per_s > 0
+                said = replace(said, rows_per_s=speeds[said.name])
+                reply = Message(protocol.encode(said), reply_to=message)
+            return reply
+
+    cut = {"assignment.by": "speed", "optimize.block_rows": 4, "optimize.batch_size": 4}
+    run_platform(patient(**cut), tmp_path / "slow", Told().start(*NAMES))
+    counts = np.bincount(coopt_fl.load(tmp_path / "slow").participants)
+    assert np.abs(counts - 203 * np.array([10, 1, 10]) / 21).max() <= 4
+    speeds["beta"] = 1e6
+    run_platform(patient(**cut), tmp_path / "fast", Told().start(*NAMES))
+    counts = np.bincount(coopt_fl.load(tmp_path / "fast").participants)
+    assert np.abs(counts - 203 * np.array([1, 20, 1]) / 22).max() <= 4
 
 
 def test_a_chunk_past_its_deadline_is_asked_again(tmp_path: Path) -> None:
@@ -260,9 +309,6 @@ def test_an_error_of_its_own_does_not_stop_a_deployment(tmp_path: Path) -> None:
         def _answer(self, message: Message) -> Message | None:
             name = self.names.get(message.metadata.dst_node_id)
             if message.metadata.message_type == "train.optimize" and name == "beta":
-                from coopt_fl import protocol
-                from coopt_fl.errors import DataError
-
                 return Message(protocol.encode_error(DataError("disk gone")), reply_to=message)
             return super()._answer(message)
 

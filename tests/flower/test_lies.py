@@ -1,5 +1,6 @@
 """Participants that lie are found out, their blocks are done by others, and nobody else suffers."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Message
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
 import coopt_fl
 from coopt_fl import protocol
@@ -216,6 +217,40 @@ def test_a_liar_is_rejected_and_its_blocks_are_done_by_others(
     assert len(change["blocks"]) == 5
 
 
+def bare(**values: Any) -> RecordDict:
+    """Return records that no honest program makes."""
+    arrays = {name: Array(one) for name, one in values.items() if isinstance(one, np.ndarray)}
+    plain = {name: one for name, one in values.items() if name not in arrays}
+    text = ConfigRecord({"json": json.dumps(plain)})
+    return RecordDict({"arrays": ArrayRecord(arrays), "plain": text})
+
+
+RECORDS: dict[str, Callable[[Payload], RecordDict]] = {
+    "none": lambda p: RecordDict(),
+    "no json": lambda p: RecordDict({"plain": ConfigRecord({"json": "{"})}),
+    "another message": lambda p: protocol.encode(protocol.Receipt(9, "0" * 64)),
+    "a field more": lambda p: bare(**vars(p), more=1),
+    "a single number for ids": lambda p: bare(**vars(p) | {"ids": np.array(1)}),
+    "a single number skipped": lambda p: bare(**vars(p) | {"skipped": np.array(1)}),
+    "rows beyond all bounds": lambda p: bare(**vars(p) | {"rows": [10**400] * len(p.rows)}),
+    "half a letter": lambda p: bare(**vars(p) | {"digests": ["\ud800"] * len(p.rows)}),
+}
+
+
+@pytest.mark.parametrize("name", list(RECORDS))
+def test_who_sends_malformed_records_is_rejected(name: str, tmp_path: Path) -> None:
+    class Malformed(Lying):
+        def _answer(self, message: Message) -> Message | None:
+            reply = super()._answer(message)
+            asked = message.metadata.message_type == protocol.OPTIMIZE
+            if not asked or self.names[message.metadata.dst_node_id] != self.liar:
+                return reply
+            return Message(RECORDS[name](self.seen[-1][1]), reply_to=message)
+
+    run_platform(digits(), tmp_path, Malformed().start(*NAMES))
+    rejection(tmp_path, "delta")
+
+
 def test_a_lie_in_one_chunk_alone_is_found(tmp_path: Path) -> None:
     """Right statistics, wrong samples, in its last chunk, and honest about the shared set."""
     lie, told = honest_about_shared(permuted), []
@@ -341,8 +376,10 @@ def test_features_of_which_nothing_can_be_made(
         {"rows_per_s": 1e300},
         {"weights_sha256": "../../etc"},
         {"name": "alpha", "partitions": 3},
+        {"prior": "\ud800"},
+        {"versions": {"torch": "\udfff"}},
     ],
-    ids=str,
+    ids=ascii,
 )
 def test_what_a_participant_says_of_itself_cannot_stop_the_others(
     said: dict[str, Any], tmp_path: Path

@@ -13,6 +13,7 @@ from coopt_fl import protocol
 from coopt_fl.data import open_source
 from coopt_fl.errors import (
     ConfigError,
+    CooptError,
     DataError,
     OutputError,
     ParticipantError,
@@ -23,6 +24,7 @@ from coopt_fl.optimized.verify import verify
 from coopt_fl.priors import load_prior
 from strategies import phases
 from tests.flower.grid import FakeGrid, blocks_of, run_platform, tiny
+from tests.unit.data import make
 
 
 def digest(out: Path) -> str:
@@ -150,6 +152,54 @@ def test_deployment_names_participants_by_node_config(tmp_path: Path) -> None:
     grid = FakeGrid(3, node_config=lambda k: {"name": names[k]})
     run_platform(tiny(), tmp_path / "deployed", grid)
     assert digest(tmp_path / "simulated") == digest(tmp_path / "deployed")
+
+
+def test_a_node_brings_its_own_prior_images_and_device(tmp_path: Path) -> None:
+    """Participants do not have the configuration's root, and gamma has another prior."""
+    names = ["alpha", "beta", "gamma"]
+    for place in ("platform", *names):
+        make.tree(tmp_path / place, [f"train/a/{number:03}.png" for number in range(80)])
+    config = tiny(
+        **{"data.source": "imagefolder", "data.limit": 80, "data.root": tmp_path / "platform"},
+        **{"shared.size": 40, "deadline.join": 5},
+    )
+
+    def node(k: int) -> dict[str, int | str]:
+        own = {"name": names[k], "data-root": str(tmp_path / names[k]), "device": "cpu"}
+        return own | ({"prior": "trivial:28"} if k == 2 else {})
+
+    class Elsewhere(FakeGrid):
+        def push_messages(self, messages: list[Message]) -> list[str]:
+            """Participants have another disk than the platform."""
+            (tmp_path / "platform").rename(tmp_path / "away")
+            try:
+                return super().push_messages(messages)
+            finally:
+                (tmp_path / "away").rename(tmp_path / "platform")
+
+    grid = Elsewhere(3, node_config=node, simulated=False)
+    run_platform(config, tmp_path / "run", grid)
+    provenance, problems = verify(tmp_path / "run" / "dataset")
+    assert problems == []
+    priors = [one.prior for one in provenance.contributors]
+    assert [prior.partition("?")[0] for prior in priors] == [
+        "trivial:24",
+        "trivial:32",
+        "trivial:28",
+    ]
+
+    make.write(tmp_path / "gamma" / "train" / "a" / "007.png", make.encode(make.pixels(7_000)))
+    with pytest.raises(DataError, match="gamma sees other data than the platform"):
+        run_platform(config, tmp_path / "other", Elsewhere(3, node_config=node, simulated=False))
+
+
+def test_a_device_that_a_node_does_not_have_is_its_error(tmp_path: Path) -> None:
+    def node(k: int) -> dict[str, int | str]:
+        return {"name": ["alpha", "beta", "gamma"][k], "device": "cuda:99" if k == 1 else "cpu"}
+
+    grid = FakeGrid(3, node_config=node, simulated=False)
+    with pytest.raises(CooptError, match=r"on node 101: prior 'trivial:32' cannot be loaded"):
+        run_platform(tiny(**{"deadline.join": 0.1}), tmp_path, grid)
 
 
 def test_unknown_node_is_refused(tmp_path: Path) -> None:

@@ -5,14 +5,14 @@ import shutil
 from pathlib import Path
 
 import pytest
-from flwr.app import Message
+from flwr.app import Error, Message
 
 import coopt_fl
-from coopt_fl import commands, remote
+from coopt_fl import commands, protocol, remote
 from coopt_fl.errors import DataError
 from coopt_fl.optimized.verify import verify
 from coopt_fl.progress import Silent
-from tests.flower.deployment import Deployment, impatient, patient, targets_of, undisturbed
+from tests.flower.deployment import OFFLINE, Deployment, impatient, patient, targets_of, undisturbed
 from tests.flower.grid import run_platform, tiny
 
 NAMES = ("alpha", "beta", "gamma")
@@ -81,6 +81,31 @@ def test_a_part_that_is_lost_is_asked_for_again(tmp_path: Path) -> None:
     run_platform(config, tmp_path / "run", Losing().start(*NAMES))
     assert lost
     assert digest(tmp_path / "run") == digest(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("route", ["flower", "out of band"])
+def test_a_reply_that_is_lost_after_the_upload_costs_its_chunk(route: str, tmp_path: Path) -> None:
+    """The work is done and the payload has left; the platform hears only that beta went offline."""
+    undisturbed(tmp_path / "whole")
+    place = str(tmp_path / "remote")
+    lost = []
+
+    class Losing(Deployment):
+        def _answer(self, message: Message) -> Message | None:
+            reply = super()._answer(message)
+            name = self.names[message.metadata.dst_node_id]
+            if lost or name != "beta" or message.metadata.message_type != protocol.OPTIMIZE:
+                return reply
+            lost.extend(protocol.decode(protocol.Optimize, message.content).blocks)
+            return Message(Error(code=OFFLINE, reason="gone"), reply_to=message)
+
+    grid = Losing().start(*NAMES)
+    settings = {} if route == "flower" else {"payload.route": place}
+    run_platform(patient(**settings), tmp_path / "run", grid)
+    assert digest(tmp_path / "run") == digest(tmp_path / "whole")
+    assert verify(tmp_path / "run" / "dataset")[0].plan_changes == []
+    assert {block for block, times in grid.done.items() if times > 1} == set(lost)
+    assert len(parts(tmp_path / "remote")) == (route != "flower")  # nobody will ever fetch it
 
 
 def test_a_store_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -3,22 +3,27 @@
 import contextlib
 import io
 import json
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 
 from coopt_fl.config import from_tree
-from coopt_fl.errors import CooptError, DataError, ParticipantError
+from coopt_fl.errors import DataError, ParticipantError
 from coopt_fl.protocol import (
     Aligned,
     Describe,
+    Description,
     Optimize,
     Payload,
+    Receipt,
     Represent,
+    Representation,
     decode,
     encode,
     encode_error,
@@ -29,6 +34,25 @@ from coopt_fl.protocol import (
 )
 
 TASK = task_of(from_tree({"participants": [{"name": "a", "prior": "trivial:4"}]}, [], "a test"), "")
+
+PAYLOAD = Payload(
+    blocks=[3, 5],
+    rows=[2, 1],
+    ids=np.array([4, 9, 2]),
+    targets=np.arange(6, dtype=np.float16).reshape(3, 2),
+    skipped=np.array([7]),
+    digests=["a" * 64, "b" * 64],
+    seconds=0.5,
+)
+EXAMPLES: dict[type, Any] = {
+    Aligned: Aligned(np.eye(2, dtype=np.float32), np.zeros(2, np.float32), 0.5, "ridge"),
+    Description: Description("a", "trivial:4", 4, "0" * 64, "f", 9, "cpu", {"torch": "2"}, 1.0, 0),
+    Payload: PAYLOAD,
+    Receipt: Receipt(9, "0" * 64),
+    Representation: Representation(np.arange(2), np.ones((2, 3), np.float32), np.arange(0)),
+}
+ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()), max_size=5)
+"""Lone surrogates, too, which JSON can say."""
 
 
 def test_round_trip() -> None:
@@ -74,29 +98,75 @@ def test_another_message_is_malformed() -> None:
         decode(Payload, encode(Represent(TASK, np.arange(3))))
 
 
-values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | ANY_TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(ANY_TEXT, inner, max_size=3),
     max_leaves=6,
 )
-names = st.sampled_from(["weight", "bias", "r2_heldout", "solver", "seconds", "task", "x"])
-
-
-@given(
-    st.dictionaries(names, values, max_size=6) | values,
-    st.dictionaries(names, st.sampled_from([np.zeros(2, np.float32), np.zeros(1)]), max_size=3),
+ARRAYS = st.sampled_from([np.float16, np.float32, np.int64]).flatmap(
+    lambda dtype: arrays(dtype, array_shapes(min_dims=0, max_dims=3, max_side=3))
 )
-def test_whatever_comes_is_a_message_or_a_typed_error(
-    plain: Any, arrays: dict[str, np.ndarray]
-) -> None:
-    records = RecordDict(
+
+
+@settings(max_examples=500)
+@given(st.sampled_from([Aligned, Description, Payload, Receipt, Representation]), st.data())
+def test_whatever_comes_is_a_message_or_a_typed_error(kind: type, data: st.DataObject) -> None:
+    """Most often a whole message, of which one field is anything at all."""
+    names = [field.name for field in fields(kind)]
+    odd = data.draw(st.sampled_from([*names, "x"]))
+    known = {name: getattr(EXAMPLES[kind], name) for name in names}
+    told = known | {odd: data.draw(VALUES | ARRAYS)}
+    for name in data.draw(st.lists(st.sampled_from(names), max_size=1)):
+        del told[name]
+    try:
+        found = decode(kind, records_of(told))
+    except ParticipantError:
+        return
+    assert set(told) == set(names)
+    for name, value in known.items():
+        assert type(getattr(found, name)) is type(value)
+        if isinstance(value, np.ndarray):
+            assert getattr(found, name).dtype == value.dtype
+            assert len(getattr(found, name)) >= 0
+    json.dumps(plain_of(found), ensure_ascii=False).encode()
+
+
+def plain_of(message: Any) -> dict[str, Any]:
+    return {k: v for k, v in vars(message).items() if not isinstance(v, np.ndarray)}
+
+
+def records_of(told: dict[str, Any]) -> RecordDict:
+    """Return records as anybody can make them, of arrays and of whatever JSON can say."""
+    sent = {name: Array(one) for name, one in told.items() if isinstance(one, np.ndarray)}
+    plain = {name: one for name, one in told.items() if name not in sent}
+    return RecordDict(
         {
             "plain": ConfigRecord({"json": json.dumps(plain)}),
-            "arrays": ArrayRecord({name: Array(array) for name, array in arrays.items()}),
+            "arrays": ArrayRecord(sent),
         }
     )
-    with contextlib.suppress(CooptError):
-        assert isinstance(decode(Aligned, records), Aligned)
+
+
+@given(st.dictionaries(st.sampled_from(["plain", "arrays", "x"]), st.text(max_size=9)))
+def test_records_of_any_name_and_text_are_a_typed_error(told: dict[str, str]) -> None:
+    records = RecordDict({name: ConfigRecord({"json": text}) for name, text in told.items()})
+    with pytest.raises(ParticipantError, match="malformed Payload"):
+        decode(Payload, records)
+
+
+@pytest.mark.parametrize("said", ["\ud800", "a\udfff"])
+def test_half_a_letter_is_malformed(said: str) -> None:
+    """Else the platform's own files could not be written."""
+    for change in ({"device": said}, {"versions": {"torch": said}}, {"versions": {said: "1"}}):
+        with pytest.raises(ParticipantError, match="malformed Description"):
+            decode(Description, encode(replace(EXAMPLES[Description], **change)))
+
+
+def test_a_single_number_is_no_array() -> None:
+    for name in ("ids", "targets", "skipped"):
+        dtype = getattr(PAYLOAD, name).dtype
+        with pytest.raises(ParticipantError, match=f"{name} is a single number"):
+            decode(Payload, records_of(vars(PAYLOAD) | {name: np.zeros((), dtype)}))
 
 
 def test_damaged_array_bytes_are_a_typed_error() -> None:
@@ -115,17 +185,6 @@ def test_bytes_that_break_their_reader_are_a_malformed_message() -> None:
     records = RecordDict({"arrays": ArrayRecord(arrays), "plain": plain})
     with pytest.raises(ParticipantError, match="malformed"):
         decode(Aligned, records)
-
-
-PAYLOAD = Payload(
-    blocks=[3, 5],
-    rows=[2, 1],
-    ids=np.array([4, 9, 2]),
-    targets=np.arange(6, dtype=np.float16).reshape(3, 2),
-    skipped=np.array([7]),
-    digests=["a" * 64, "b" * 64],
-    seconds=0.5,
-)
 
 
 def test_a_payload_survives_a_file() -> None:

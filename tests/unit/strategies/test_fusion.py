@@ -1,14 +1,18 @@
 """A payload is accepted as it should be, or refused as a whole."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 
 from coopt_fl.errors import ParticipantError
 from coopt_fl.optimized.block import block_digest
 from coopt_fl.protocol import Payload
-from strategies.fusion import accept_payload
+from strategies.fusion import accept_payload, require_skips
 
 EXPECTED = {4: np.array([1, 5, 9]), 7: np.array([2, 3])}
 
@@ -76,3 +80,34 @@ def test_bad_payload_is_refused(name: str) -> None:
     contributor = 1 if name == "other contributor" else 2
     with pytest.raises(ParticipantError, match=r"expected .* got .*not used"):
         accept_payload(BAD[name], EXPECTED, 6, contributor)
+
+
+INTS = st.integers(-1, 10) | st.integers()
+SHAPES = array_shapes(min_dims=1, max_dims=2, min_side=0, max_side=6)
+ANY: dict[str, st.SearchStrategy[Any]] = {
+    "blocks": st.lists(INTS, max_size=3),
+    "rows": st.lists(INTS, max_size=3),
+    "ids": arrays(np.int64, SHAPES, elements=st.integers(-1, 10)),
+    "targets": arrays(np.float16, SHAPES),
+    "skipped": arrays(np.int64, SHAPES, elements=st.integers(-1, 10)),
+    "digests": st.lists(st.text(max_size=4), max_size=3),
+    "seconds": st.floats(),
+}
+
+
+@settings(max_examples=500)
+@given(st.dictionaries(st.sampled_from(list(ANY)), st.just(None), max_size=3), st.data())
+def test_whatever_comes_becomes_the_blocks_asked_for_or_is_refused(
+    odd: dict[str, None], data: st.DataObject
+) -> None:
+    told = replace(GOOD, **{name: data.draw(ANY[name], name) for name in odd})
+    try:
+        require_skips(told.skipped, np.concatenate(list(EXPECTED.values())), "skip")
+        blocks = accept_payload(told, EXPECTED, 6, 2)
+    except ParticipantError:
+        return
+    assert list(blocks) == list(EXPECTED)
+    for index, block in blocks.items():
+        assert sorted([*block.ids, *block.skipped]) == EXPECTED[index].tolist()
+        assert block.targets.shape == (len(block.ids), 6)
+        assert np.isfinite(block.targets).all()
