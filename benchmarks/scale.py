@@ -1,5 +1,6 @@
 """ImageNet-1K's size: 1,281,167 x 512 targets through a simulation and through a deployment.
 
+``python -m benchmarks.scale [NAME]... [--out FILE]``, in a checkout: it uses the tests' helpers.
 The priors do nothing but multiply small synthetic images, so what is measured is everything
 else: messages, checks, disk. The run is stopped once the dataset is published.
 """
@@ -11,11 +12,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import psutil
+import typer
 import yaml
 
+from benchmarks.results import results_of
+from coopt_fl.files import write_json
 from tests.e2e.conftest import Shell, free_port, kill_session
 from tests.e2e.network import Network
 
@@ -89,7 +93,11 @@ def _watch(
 
     Memory is unique set size, counted from the first optimize request for the growth.
     """
-    peaks, before, spent = dict.fromkeys(watched, 0.0), dict.fromkeys(watched, 0.0), {}
+    peaks, before, spent = (
+        dict.fromkeys(watched, 0.0),
+        dict.fromkeys(watched, 0.0),
+        dict[tuple[int, float], float](),
+    )
     while not (out / "dataset" / "provenance.json").exists():
         assert run.poll() is None, "the run ended too early"
         working = (out / "state" / "blocks").exists()
@@ -136,3 +144,25 @@ def _uss(process: psutil.Process) -> float:
         return float(process.memory_full_info().uss) / 1e6
     except psutil.Error:
         return 0.0
+
+
+MEASURED = {
+    "simulation": simulation,
+    "deployment": deployment,
+    "deployment-out-of-band": deployment_out_of_band,
+}
+
+
+def main(
+    names: Annotated[list[str] | None, typer.Argument(help=f"Of {', '.join(MEASURED)}.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the results here as JSON.")] = None,
+) -> None:
+    """Measure and print."""
+    rows = [{"name": name, "details": MEASURED[name]()} for name in names or MEASURED]
+    print(json.dumps(rows, indent=1))
+    if out is not None:
+        write_json(out, results_of(["python -m benchmarks.scale", *(names or [])], rows))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,61 +1,86 @@
-"""From the command to the first useful work, over importing torch, which nothing can avoid."""
+"""From the command to its first message, over importing and starting what nothing can avoid."""
 
+import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
-from benchmarks.timing import spread
+from benchmarks.case import Case, Reach, Row
+from benchmarks.timing import in_turn, spread
 
 REPEATS = 3
-TINY = (
-    "data.source=synthetic",
-    "data.limit=64",
-    "shared.size=16",
-    "targets.dim=4",
-    "participants.0.prior=trivial:8",
-    "participants.1.prior=trivial:8",
-    "participants.2.prior=trivial:8",
+CASE = Case(
+    "startup",
+    "coopt run digits until its first message is sent",
+    "importing torch and flwr, ray.init and the actor pool alone",
+    Reach(1.3, at_least=False),
 )
-COMMANDS = {
-    "coopt --help": ("--help",),
-    "coopt config": ("config", "digits"),
-    "coopt run until the plan": ("run", "digits", *TINY),
-}
+SIGN = "here"
+
+RUN = f"""
+import sys
+from coopt_fl import cli
+from strategies.exchange import Exchange
+
+send = Exchange.send
+
+def sent(*given):
+    print("{SIGN}", flush=True)
+    Exchange.send = send
+    return send(*given)
+
+Exchange.send = sent
+cli.main()
+"""
+
+ALONE = f"""
+import torch
+from coopt_fl.config import load_config
+from coopt_fl.simulation import QUIET, backend
+import os, time
+os.environ.update(QUIET)
+import flwr.simulation
+from flwr.server.superlink.fleet.vce.backend.raybackend import RayBackend
+pool = RayBackend(backend(load_config("digits")))
+pool.build(lambda: None)
+print("{SIGN}", flush=True)
+time.sleep(600)
+"""
 
 
-def measure() -> dict[str, Any]:
-    """Return seconds of each command and their multiple of ``import torch``."""
-    found: dict[str, Any] = {}
-    for name, arguments in COMMANDS.items():
-        pairs = [(_command(arguments), _import_torch()) for _ in range(REPEATS)]
-        found[name] = {
-            "seconds": spread([pair[0] for pair in pairs]),
-            "times import torch": spread([pair[0] / pair[1] for pair in pairs]),
-        }
-    return found
+def measure() -> Iterator[Row]:
+    """Yield the row."""
+    pairs = in_turn(_run, lambda: _until_sign(ALONE), REPEATS)
+    yield CASE.measured(
+        spread(ours / alone for ours, alone in pairs),
+        seconds=spread(ours for ours, _ in pairs),
+        alone_seconds=spread(alone for _, alone in pairs),
+    )
 
 
-def _import_torch() -> float:
-    started = time.perf_counter()
-    subprocess.run([sys.executable, "-c", "import torch"], check=True)
-    return time.perf_counter() - started
-
-
-def _command(arguments: tuple[str, ...]) -> float:
-    """Return the seconds until the command ended, or, for a run, made its plan."""
+def _run() -> float:
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "coopt_fl", *arguments]
-        plan = Path(folder) / "run" / "state" / "plan.json"
-        if arguments[0] == "run":
-            command += ["--out", str(Path(folder) / "run")]
-        started = time.perf_counter()
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        running = subprocess.Popen(command, **quiet)
-        while running.poll() is None and not plan.exists():
-            time.sleep(0.02)
+        return _until_sign(RUN, "run", "digits", "--out", f"{folder}/run")
+
+
+def _until_sign(script: str, *arguments: str) -> float:
+    """Return the seconds until a script says that it is there; then stop it as Ctrl-C does."""
+    started = time.perf_counter()
+    with subprocess.Popen(
+        [sys.executable, "-c", script, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        seen = any(line.strip() == SIGN for line in process.stdout)
         seconds = time.perf_counter() - started
-        running.wait()
+        os.killpg(process.pid, signal.SIGINT)
+        process.stdout.read()
+    if not seen:
+        raise RuntimeError(f"{' '.join(arguments) or 'the roofline'} ended before it began")
     return seconds

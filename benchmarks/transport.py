@@ -8,29 +8,36 @@ and syncs it to the disk.
 import os
 import shutil
 import tempfile
-import threading
 import time
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
+from benchmarks.case import Case, Row
 from benchmarks.timing import spread
 from coopt_fl import protocol
 from coopt_fl.config import load_config
 from coopt_fl.optimized.block import block_digest
 from coopt_fl.optimized.state import RunState
-from coopt_fl.simulation import backend
-from strategies.exchange import Exchange, content_of
+from coopt_fl.simulation import QUIET, backend
 from strategies.fusion import accept_payload
 
 DIM = 512
 ROWS = 16_384  # of 512 float16: a chunk of 16.8 MB, the default of optimize.chunk_mb
 CHUNKS = 12
+
+POLL_SECONDS = 0.05
+
+CASE = Case(
+    "transport",
+    f"{CHUNKS} payloads of {ROWS * DIM * 2 / 1e6:.1f} MB through a simulation, checked and stored",
+    "copying as many bytes to a file, synced",
+)
 
 client_app = ClientApp()
 
@@ -41,10 +48,11 @@ def answer(message: Message, context: Context) -> Message:
     return Message(protocol.encode(_payload()), reply_to=message)
 
 
-def measure() -> dict[str, Any]:
-    """Return MB/s of both and their ratio."""
+def measure() -> Iterator[Row]:
+    """Yield the row."""
     from flwr.simulation import run_simulation
 
+    os.environ.update(QUIET)
     config = load_config("digits")
     config.participants = config.participants[:2]
     seconds = list[float]()
@@ -59,30 +67,32 @@ def measure() -> dict[str, Any]:
         run_simulation(app, client_app, len(config.participants), backend_config=backend(config))
         copies = [_copy(Path(folder)) for _ in range(5)]
     megabytes = CHUNKS * ROWS * DIM * 2 / 1e6
-    return {
-        "megabytes": megabytes,
-        "MB_per_s": megabytes / seconds[0],
-        "copy_MB_per_s": spread([megabytes / one for one in copies]),
-        "ratio": spread([one / seconds[0] for one in copies]),
-    }
+    yield CASE.measured(
+        spread(one / seconds[0] for one in copies),
+        megabytes=round(megabytes, 1),
+        MB_per_s=round(megabytes / seconds[0], 1),
+        copy_MB_per_s=spread(megabytes / one for one in copies),
+    )
 
 
 def _gather(grid: Grid, state: RunState) -> float:
     """Ask, receive, check and store all chunks but a first, which starts the processes."""
-    exchange, nodes = Exchange(threading.Event(), 600), _nodes(grid)
-    names = dict.fromkeys(nodes, "benchmark")
-    expected = {0: np.arange(ROWS)}
-    started, asked = 0.0, len(nodes)
-    exchange.send(grid, [_request(node) for node in nodes], names)
-    for done, reply in enumerate(exchange.replies(grid), start=1):
-        node = exchange.take(reply).node
-        payload = protocol.decode(protocol.Payload, content_of(reply))
-        state.save_block(done, accept_payload(payload, expected, DIM, 0)[0])
-        if done == len(nodes):
-            started = time.perf_counter()
-        if asked < CHUNKS + len(nodes):
-            exchange.send(grid, [_request(node)], names)
-            asked += 1
+    nodes = _nodes(grid)
+    waiting = set(grid.push_messages([_request(node) for node in nodes]))
+    started, asked, done = 0.0, len(nodes), 0
+    while waiting:
+        for reply in grid.pull_messages(waiting):
+            waiting.remove(reply.metadata.reply_to_message_id)
+            done += 1
+            payload = protocol.decode(protocol.Payload, reply.content)
+            block = accept_payload(payload, {0: np.arange(ROWS)}, DIM, 0)[0]
+            state.save_block(done, block)
+            if done == len(nodes):
+                started = time.perf_counter()
+            if asked < CHUNKS + len(nodes):
+                waiting |= set(grid.push_messages([_request(reply.metadata.src_node_id)]))
+                asked += 1
+        time.sleep(POLL_SECONDS)
     return time.perf_counter() - started
 
 

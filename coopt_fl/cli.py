@@ -232,6 +232,33 @@ def doctor(as_json: AsJson = False) -> None:
 
 
 @app.command()
+def bench(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME]...",
+            help="optimize, handwritten, alignment, student, sharing, fusion, startup, imports, "
+            "transport (default: all).",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Keep the results here, as JSON.")
+    ] = None,
+    compare: Annotated[
+        Path | None, typer.Option(help="Show what changed since the run that wrote this file.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how near to the hardware this host comes: ratios to rooflines of the same run."""
+    from benchmarks import suite, table
+
+    found = suite.bench(
+        names or [], out, compare, lambda row: print(table.line(row), file=sys.stderr)
+    )
+    _print(found, table.rendered, as_json)
+
+
+@app.command()
 def certificate(
     hosts: Annotated[
         list[str],

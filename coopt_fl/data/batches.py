@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from coopt_fl.data.reading import Reading, read_batch
+from coopt_fl.data.reading import Fit, Reading, read_batch
 from coopt_fl.data.source import Source
 from coopt_fl.data.workers import read_in_workers
 
@@ -43,6 +43,7 @@ def batches(
     batch_size: int,
     on_error: str = "raise",
     workers: int | None = None,
+    fit: Fit | None = None,
 ) -> Iterator[Batch]:
     """Walk the blocks in order; a batch never crosses a block.
 
@@ -53,13 +54,15 @@ def batches(
         on_error: "raise", or "skip" to leave a corrupt image out and name it in ``skipped``.
         workers: worker processes; 0 decodes here; None times the first batches and decides.
             The batches are the same either way.
+        fit: what becomes of each image where it is read, such as shrinking: then only what is left
+            of it travels between processes.
 
     Raises:
         CorruptImage: an image cannot be decoded and ``on_error`` is "raise".
         DataError: the source or a worker process failed.
     """
     plan = [ids for block in blocks for ids in _cut(block, batch_size)]
-    for reading in _readings(source, plan, workers):
+    for reading in _readings(source, plan, workers, fit):
         if reading.failures and on_error != "skip":
             raise reading.failures[0]
         skipped = tuple(failure.id for failure in reading.failures)
@@ -72,21 +75,21 @@ def _cut(block: NDArray[np.int64], rows: int) -> Iterator[NDArray[np.int64]]:
 
 
 def _readings(
-    source: Source, plan: Sequence[NDArray[np.int64]], workers: int | None
+    source: Source, plan: Sequence[NDArray[np.int64]], workers: int | None, fit: Fit | None
 ) -> Iterator[Reading]:
     if workers is None:
         seconds = 0.0
         for ids in plan[:WARM_UP]:
             started = time.perf_counter()
-            reading = read_batch(source, ids)
+            reading = read_batch(source, ids, fit)
             seconds = time.perf_counter() - started
             yield reading
         plan = plan[WARM_UP:]
         workers = _workers(source, seconds * len(plan))
     if workers and plan:
-        yield from read_in_workers(source, plan, workers)
+        yield from read_in_workers(source, plan, workers, fit)
     else:
-        yield from (read_batch(source, ids) for ids in plan)
+        yield from (read_batch(source, ids, fit) for ids in plan)
 
 
 def _workers(source: Source, seconds: float) -> int:

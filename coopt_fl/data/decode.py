@@ -15,6 +15,8 @@ class UndecodableError(Exception):
 def decode(encoded: bytes) -> Tensor:
     """Return uint8 RGB (3, H, W); grey is repeated, 16-bit grey keeps its upper 8 bits.
 
+    The channels lie innermost in memory, as the file has them and resizing wants them.
+
     Raises:
         UndecodableError: whatever is wrong with the bytes.
     """
@@ -28,7 +30,7 @@ def decode(encoded: bytes) -> Tensor:
         if not isinstance(error, UnidentifiedImageError):
             reason = f"{error or type(error).__name__}"
         raise UndecodableError(reason) from error
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def _rgb(image: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

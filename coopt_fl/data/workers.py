@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from coopt_fl.data.reading import Reading, read_batch
+from coopt_fl.data.reading import Fit, Reading, read_batch
 from coopt_fl.data.source import Source
 from coopt_fl.errors import DataError
 
@@ -27,12 +27,12 @@ class _Reader(Dataset[Reading | DataError]):
     Errors are returned, not raised, for a DataLoader rebuilds a raised error from its message.
     """
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
+    def __init__(self, source: Source, fit: Fit | None) -> None:
+        self._source, self._fit = source, fit
 
     def __getitem__(self, ids: NDArray[np.int64]) -> Reading | DataError:
         try:
-            reading = read_batch(self._source, ids)
+            reading = read_batch(self._source, ids, self._fit)
         except DataError as error:
             return error
         try:
@@ -58,7 +58,7 @@ def _die_with_parent(_: int) -> None:
 
 
 def read_in_workers(
-    source: Source, plan: Sequence[NDArray[np.int64]], workers: int
+    source: Source, plan: Sequence[NDArray[np.int64]], workers: int, fit: Fit | None = None
 ) -> Iterator[Reading]:
     """Read each batch of ``plan``, in order, in ``workers`` processes.
 
@@ -68,7 +68,7 @@ def read_in_workers(
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(_SERVER_IMPORTS)
     loader = DataLoader(
-        _Reader(source),
+        _Reader(source, fit),
         batch_size=None,
         sampler=plan,
         num_workers=workers,

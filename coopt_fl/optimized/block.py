@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +27,9 @@ class Block:
     skipped: NDArray[np.int64]
     seconds: float
 
-    @property
+    @cached_property
     def digest(self) -> str:
-        """The sha256 of the rows."""
+        """The sha256 of the rows, computed once."""
         return block_digest(self.ids, self.targets, self.participants)
 
 

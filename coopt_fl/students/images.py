@@ -7,13 +7,14 @@ normalising happen per batch on the device (see :mod:`coopt_fl.students.augment`
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from coopt_fl.data import Batch, Preprocess, Source, batches
+from coopt_fl.data import Preprocess, Source, batches
 from coopt_fl.errors import DataError
 
 RESIDENT_BYTES = 2 << 30
@@ -70,20 +71,17 @@ class StreamedSquares(Squares):
                  on_error: str) -> None:  # fmt: skip
         self._source, self._ids, self._on_error = source, ids, on_error
         self._order = np.argsort(ids)
-        self._fit = unit_range(size)
+        self._fit = unit_range(size).square
         self._device = device
         self.rows = torch.arange(len(ids))
 
     def batches(self, rows: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Read, resize and crop; images that cannot be read are left out if that is allowed."""
         block = self._ids[rows.numpy()]
-        for batch in batches(self._source, [block], batch_size, on_error=self._on_error):
+        for batch in batches(self._source, [block], batch_size, self._on_error, fit=self._fit):
             if len(batch.ids):
-                yield self._square(batch), self._rows_of(batch.ids)
-
-    def _square(self, batch: Batch) -> Tensor:
-        fitted = self._fit(batch.images, self._device)
-        return fitted.mul_(255).round_().clamp_(0, 255).to(torch.uint8)
+                squares = cast(Tensor, batch.images)  # of one size, and so one tensor
+                yield squares.to(self._device), self._rows_of(batch.ids)
 
     def _rows_of(self, ids: NDArray[np.int64]) -> Tensor:
         places = np.searchsorted(self._ids, ids, sorter=self._order)

@@ -1,7 +1,7 @@
 """Streaming optimization: images of whole blocks in, targets out."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from coopt_fl.data import Batch, Source, batches
+from coopt_fl.data.reading import Fit
 from coopt_fl.errors import PriorError
 from coopt_fl.priors.prior import Prior
 from coopt_fl.targets.alignment import Alignment
@@ -45,7 +46,7 @@ def represent(
         DataError: an image cannot be read and ``on_error`` is "raise".
         PriorError: a feature is not finite; the sample is named.
     """
-    forward = _Forward(prior, source, batch_size, precision, on_error)
+    forward = _forward(prior, source, batch_size, precision, on_error)
     (block,) = forward.blocks([ids], prior.width, torch.float32, lambda features: features)
     return Features(block.ids, block.values.numpy(), block.skipped)
 
@@ -87,7 +88,7 @@ def optimize(
             f"prior {prior.id} gives features of width {prior.width}, but its alignment takes "
             f"{width}: it was fitted for another prior, start with a new --out"
         )
-    forward = _Forward(prior, source, batch_size, precision, on_error)
+    forward = _forward(prior, source, batch_size, precision, on_error)
     dtype = torch.float32 if release else torch.float16
     rows = forward.blocks(blocks, dim, dtype, alignment.on(prior.device))
     return (_targets(block, release) for block in rows)
@@ -112,12 +113,13 @@ class _Forward:
     batch_size: int
     precision: str
     on_error: str
+    fit: Fit | None
 
     def blocks(
         self, blocks: Sequence[Ids], width: int, dtype: torch.dtype, finish: Finish
     ) -> Iterator[_Block]:
         """Yield ``finish(features)`` (R, width) of each block, as ``dtype``."""
-        stream = batches(self.source, blocks, self.batch_size, self.on_error)
+        stream = batches(self.source, blocks, self.batch_size, self.on_error, fit=self.fit)
         for ids in blocks:
             block = self._block(stream, len(ids), width, dtype, finish)
             self._check(block)
@@ -155,6 +157,20 @@ class _Forward:
             sample = int(block.ids[int(usable.int().argmin())])
             where = self.source.where(sample)
             raise PriorError(f"prior {self.prior.id}, sample {sample} ({where}): {problem}")
+
+
+def _forward(
+    prior: Prior, source: Source, batch_size: int, precision: str, on_error: str
+) -> _Forward:
+    """Let images that must be decoded be fitted to the prior by whoever decodes them.
+
+    They are large or of different sizes; those of an array are small, and fitted on the device.
+    """
+    fit = None
+    if source.encoded:
+        fit = prior.preprocess.square
+        prior = replace(prior, preprocess=prior.preprocess.fitted)
+    return _Forward(prior, source, batch_size, precision, on_error, fit)
 
 
 def _targets(block: _Block, release: Release | None) -> BlockTargets:

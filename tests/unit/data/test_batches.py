@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coopt_fl.data import CorruptImage, batches, make_blocks, open_source
+from coopt_fl.data import CorruptImage, Preprocess, batches, make_blocks, open_source
 from coopt_fl.data.source import Source
 from coopt_fl.errors import DataError
 from coopt_fl.schema import DataConfig
@@ -81,6 +81,20 @@ def test_missing_file_of_a_folder_is_a_corrupt_image(tmp_path: Path) -> None:
         list(batches(source, [source.ids], 2, workers=0))
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_images_can_be_fitted_where_they_are_read(damaged: Source, workers: int) -> None:
+    """Then all of a batch have one size; the bits are those of fitting them afterwards."""
+    preprocess = Preprocess(4, 5, "bicubic", (0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
+    asked = (damaged, [damaged.ids], 3, "skip", workers)
+    fitted, whole = batches(*asked, fit=preprocess.square), batches(*asked)
+    for squares, images in zip(fitted, whole, strict=True):
+        assert np.array_equal(squares.ids, images.ids)
+        if len(squares.ids):
+            assert isinstance(squares.images, torch.Tensor)
+            assert squares.images.shape[1:] == (3, 4, 4) and squares.images.dtype == torch.uint8
+        assert torch.equal(preprocess.fitted(squares.images), preprocess(images.images))
+
+
 def test_foreign_id_is_an_error_even_where_corrupt_images_are_skipped(damaged: Source) -> None:
     with pytest.raises(DataError, match="id 99 is not in source"):
         list(batches(damaged, [np.array([0, 2, 99])], 3, on_error="skip", workers=0))
@@ -92,7 +106,7 @@ def test_workers_are_started_only_where_they_pay_off(
 ) -> None:
     asked = []
 
-    def fake(source: Source, plan: list, workers: int) -> list:
+    def fake(source: Source, plan: list, workers: int, fit: None) -> list:
         asked.append(workers)
         return [batches_module.read_batch(source, ids) for ids in plan]
 

@@ -62,6 +62,27 @@ def test_like_torchvision_on_pillow(size: int, resize: int, interpolation: str) 
         assert differences.max() < (1.01 if interpolation == "bilinear" else 6)
 
 
+@pytest.mark.parametrize(("interpolation", "most"), [("bilinear", 1.01), ("bicubic", 5.01)])
+@pytest.mark.parametrize(("size", "resize"), [(96, 96), (224, 256), (65, 71)])
+def test_bytes_are_resized_like_floats(
+    size: int, resize: int, interpolation: str, most: float
+) -> None:
+    """What a GPU does, in float32: the tolerance between device classes."""
+    for image in photos():
+        height, width = image.shape[1:]
+        new = [resize * edge // min(height, width) for edge in (height, width)]
+        resized = torch.nn.functional.interpolate(
+            image[None].float(), new, mode=interpolation, antialias=True
+        ).clamp(0, 255)
+        top, left = (round((edge - size) / 2) for edge in new)
+        expected = resized[..., top : top + size, left : left + size]
+        ours = Preprocess(size, resize, interpolation, MEAN, STD).square(image[None])
+        assert ours.dtype == torch.uint8
+        differences = (ours.float() - expected).abs()
+        assert differences.mean() < 0.3
+        assert differences.max() < most
+
+
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_one_image_is_the_same_in_any_company(interpolation: str) -> None:
     preprocess = Preprocess(48, 56, interpolation, MEAN, STD)

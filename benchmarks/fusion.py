@@ -1,0 +1,79 @@
+"""Fusing blocks and writing the dataset, over optimizing it and over a plain write of the bytes."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.case import Case, Reach, Row
+from benchmarks.optimize import seconds_per_sample
+from benchmarks.timing import in_turn, spread, timed
+from coopt_fl.config import load_config
+from coopt_fl.optimized.block import Block
+from coopt_fl.optimized.plan import Plan
+from coopt_fl.optimized.provenance import draft
+from coopt_fl.optimized.publish import publish
+from coopt_fl.optimized.state import RunState
+
+REPEATS = 5
+SAMPLES, DIM, BLOCK_ROWS = 50_000, 512, 1024
+PATH = f"fuse {SAMPLES:,} x {DIM} targets and write the dataset"
+
+AGAINST_OPTIMIZE = Case("fuse/optimize", PATH, "optimizing them", Reach(0.02, at_least=False))
+AGAINST_WRITE = Case("fuse/write", "a plain write of the same bytes, synced", PATH, Reach(0.15))
+
+
+def measure() -> Iterator[Row]:
+    """Yield both rows."""
+    ids = np.random.default_rng(0).permutation(SAMPLES)
+    blocks = [np.sort(ids[start : start + BLOCK_ROWS]) for start in range(0, SAMPLES, BLOCK_ROWS)]
+    plan = Plan(["one"], blocks, blocks, [0] * len(blocks), ids[:4])
+    unfinished = draft(
+        config=load_config("digits"),
+        source={"name": "array", "fingerprint": "", "rows": SAMPLES},
+        contributors=[],
+        reference="one",
+        plan_changes=[],
+        audit={},
+    )
+    with tempfile.TemporaryDirectory() as name:
+        state = RunState(Path(name))
+        _deliver(state, blocks)
+        dataset = replace(unfinished, dim=DIM)
+        fuse = timed(lambda: publish(state, plan, dataset, lambda rows: None))
+        fuse()
+        files = list((state.dataset / "data").iterdir())
+        content = b"".join(file.read_bytes() for file in files)
+        pairs = in_turn(fuse, timed(lambda: _write(Path(name) / "plain", content)), REPEATS)
+    optimizing = seconds_per_sample() * SAMPLES
+    seconds = spread(fused for fused, _ in pairs)
+    yield AGAINST_OPTIMIZE.measured(
+        spread(fused / optimizing for fused, _ in pairs),
+        seconds=seconds,
+        optimize_seconds=round(optimizing, 1),
+    )
+    yield AGAINST_WRITE.measured(
+        spread(plain / fused for fused, plain in pairs),
+        seconds=seconds,
+        write_seconds=spread(plain for _, plain in pairs),
+        megabytes=round(len(content) / 1e6, 1),
+    )
+
+
+def _deliver(state: RunState, blocks: list[np.ndarray]) -> None:
+    """Store random targets as payloads that came."""
+    generator = np.random.default_rng(0)
+    for index, ids in enumerate(blocks):
+        targets = generator.normal(size=(len(ids), DIM)).astype(np.float16)
+        participants, skipped = np.zeros(len(ids), np.int16), np.empty(0, np.int64)
+        state.save_block(index, Block(ids, targets, participants, skipped, 0.0))
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,32 @@
+"""What surrounds every computation."""
+
+import resource
+import subprocess
+import sys
+
+import pytest
+
+MEGABYTES = 40
+PAGE = resource.getpagesize()
+
+SCRIPT = f"""
+import resource, sys, torch
+from coopt_fl.runtime import compute
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        torch.ones({MEGABYTES << 20}, dtype=torch.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+with compute(1):
+    faults()
+    print(faults())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a setting of glibc")
+def test_freed_memory_is_used_again_without_asking_the_system() -> None:
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < MEGABYTES * (1 << 20) / PAGE
