@@ -11,10 +11,11 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from coopt_fl.preparation import Preparation
 from coopt_fl.report.curves import accuracy_figures
 from coopt_fl.report.figures import points
 from coopt_fl.report.standalone import standalone
-from coopt_fl.report.students import Preparation, Seeds, Student
+from coopt_fl.report.students import Seeds, Student
 from coopt_fl.report.tables import Entry
 from coopt_fl.students import Point
 from experiments.table import FIGURES, RESULTS
@@ -68,7 +69,9 @@ def seconds(known: Known) -> str:
 def student(cell: Known, untrained: float) -> Student:
     """Return what a cell of the table says of a training."""
     curve = tuple(Point(**point) for point in cell["curve"])
-    before = Preparation(cell["preparation s, one device"], cell["preparation s, one each"], {})
+    before = Preparation(
+        cell["preparation s, one device"], cell["preparation s, one each"], {}, alone=True
+    )
     return Student(
         objective=cell["objective"],
         model="",
