@@ -1,4 +1,7 @@
-"""From the command to its first message, over importing and starting what nothing can avoid."""
+"""From the command to its first message, over importing and starting what nothing can avoid.
+
+A message is sent once a participant's process gets it: before that it only waits for Ray.
+"""
 
 import os
 import signal
@@ -14,7 +17,7 @@ from benchmarks.timing import in_turn, spread
 REPEATS = 3
 CASE = Case(
     "startup",
-    "coopt run digits until its first message is sent",
+    "coopt run digits until its first message is sent to a participant",
     "importing torch and flwr, ray.init and the actor pool alone",
     Reach(1.3, at_least=False),
 )
@@ -22,27 +25,26 @@ SIGN = "here"
 
 RUN = f"""
 import sys
-from coopt_fl import cli
-from strategies.exchange import Exchange
+from coopt_fl import cli, simulation
 
-send = Exchange.send
+backend = simulation.backend
 
-def sent(*given):
-    print("{SIGN}", flush=True)
-    Exchange.send = send
-    return send(*given)
+def watched(config):
+    from flwr.simulation.ray_transport.ray_actor import BasicActorPool as Pool
+    submit = Pool.submit
+    Pool.submit = lambda *given: print("{SIGN}", flush=True) or submit(*given)
+    return backend(config)
 
-Exchange.send = sent
+simulation.backend = watched
 cli.main()
 """
 
 ALONE = f"""
+import os, time
 import torch
 from coopt_fl.config import load_config
 from coopt_fl.simulation import QUIET, backend
-import os, time
 os.environ.update(QUIET)
-import flwr.simulation
 from flwr.server.superlink.fleet.vce.backend.raybackend import RayBackend
 pool = RayBackend(backend(load_config("digits")))
 pool.build(lambda: None)
@@ -67,7 +69,7 @@ def _run() -> float:
 
 
 def _until_sign(script: str, *arguments: str) -> float:
-    """Return the seconds until a script says that it is there; then stop it as Ctrl-C does."""
+    """Return the seconds until a script says that it is there; then kill it, and Ray with it."""
     started = time.perf_counter()
     with subprocess.Popen(
         [sys.executable, "-c", script, *arguments],
@@ -79,8 +81,7 @@ def _until_sign(script: str, *arguments: str) -> float:
         assert process.stdout is not None
         seen = any(line.strip() == SIGN for line in process.stdout)
         seconds = time.perf_counter() - started
-        os.killpg(process.pid, signal.SIGINT)
-        process.stdout.read()
+        os.killpg(process.pid, signal.SIGKILL)
     if not seen:
         raise RuntimeError(f"{' '.join(arguments) or 'the roofline'} ended before it began")
     return seconds

@@ -1,6 +1,7 @@
 """From blocks to the published dataset: Parquet files, the card, and the manifest last."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,15 @@ def _write(path: Path, blocks: Iterator[Block], dim: int) -> None:
         "write_statistics": ["id"],
     }
     with atomic(path) as file, pq.ParquetWriter(file, schema(dim), **options) as writer:
-        for block in blocks:
+        for block in _ahead(blocks):
             if len(block.ids):
                 writer.write_table(table(block), row_group_size=len(block.ids))
+
+
+def _ahead(blocks: Iterator[Block]) -> Iterator[Block]:
+    """Read and verify the next block in a thread while one is written."""
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, blocks, None)
+        while (block := coming.result()) is not None:
+            coming = reader.submit(next, blocks, None)
+            yield block

@@ -32,6 +32,8 @@ def test_the_wheel_works_elsewhere(shell: Shell, tiny: str) -> None:
     coopt = str(Path(python).parent / "coopt")
     config = shell.run(coopt, "config", "cifar10", "--json")
     assert "open_clip:RN50/openai" in config.stdout
+    measured = shell.run(coopt, "bench", "imports", "--json")
+    assert '"name": "imports/help"' in measured.stdout, measured.stderr
     ran = shell.run(coopt, "run", tiny, "--out", str(shell.folder / "run"))
     assert ran.returncode == 0, ran.stderr
     assert f"{TINY['data']['limit']} x {TINY['targets']['dim']}" in ran.stdout

@@ -81,6 +81,8 @@ def test_all_mistakes_are_reported_at_once(coopt: Coopt) -> None:
         (("inspect", "nowhere"), 2, "no directory nowhere"),
         (("train", "nowhere"), 1, "holds no finished optimized dataset"),
         (("probe", "nowhere.pt"), 2, "there is no checkpoint nowhere.pt"),
+        (("bench", "optimise"), 2, "there is no benchmark 'optimise'"),
+        (("bench", "--compare", "nowhere.json"), 2, "nowhere.json cannot be read"),
         (("run", "--colour"), 2, "No such option"),
     ],
 )
