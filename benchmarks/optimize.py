@@ -21,7 +21,7 @@ from coopt_fl.data import Source
 from coopt_fl.optimized.block import Block
 from coopt_fl.optimized.state import RunState
 from coopt_fl.priors import Prior, load_prior
-from coopt_fl.runtime import compute, pick_device
+from coopt_fl.runtime import compute, keep_freed_memory, pick_device
 from coopt_fl.targets import Alignment, BlockTargets, optimize
 
 REPEATS = 5
@@ -126,6 +126,7 @@ def not_here(setting: Setting) -> str:
 
 def path(prior: Prior, source: Source, setting: Setting) -> Seconds:
     """Return what makes the targets of some blocks and stores them as the platform does."""
+    keep_freed_memory()  # as a participant does
     numbers = np.arange(LONG_RUN * setting.block_rows) % len(source)
     blocks = np.split(source.ids[numbers], LONG_RUN)
     weight = np.random.default_rng(0).normal(size=(prior.width, setting.dim)) / prior.width

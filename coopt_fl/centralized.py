@@ -12,7 +12,7 @@ from coopt_fl.optimized.block import Block
 from coopt_fl.optimized.state import RunState
 from coopt_fl.priors import Prior, load_prior
 from coopt_fl.progress import Silent
-from coopt_fl.runtime import compute, pick_device
+from coopt_fl.runtime import compute, keep_freed_memory, pick_device
 from coopt_fl.schema import Config, ParticipantConfig
 from coopt_fl.seeding import derive_seed
 from coopt_fl.targets import Alignment, fit_projection, optimize, represent
@@ -44,6 +44,7 @@ def single(config: Config, prior: str) -> Config:
 def optimize_centrally(config: Config, source: Source, state: RunState, progress: Silent) -> None:
     """Turn ``source`` into an optimized dataset with the only participant's prior; resumes."""
     records, runtime = Records(state), config.runtime
+    keep_freed_memory()
     with compute(runtime.threads, runtime.deterministic):
         with progress.phase("describe"):
             prior = load_prior(config.participants[0].prior, pick_device())

@@ -20,7 +20,7 @@ from coopt_fl.optimized.block import block_digest
 from coopt_fl.optimized.provenance import versions
 from coopt_fl.priors import Prior, load_prior
 from coopt_fl.privacy import Guard, half, normalise, read_secret
-from coopt_fl.runtime import compute, pick_device
+from coopt_fl.runtime import compute, keep_freed_memory, pick_device
 from coopt_fl.schema import DataConfig
 from coopt_fl.targets import Alignment, fit_alignment, fit_projection, optimize, represent
 
@@ -179,6 +179,7 @@ class Participant:
         Raises:
             PriorError: the GPU's memory does not suffice.
         """
+        keep_freed_memory()
         try:
             with compute(self.task.threads, self.task.deterministic):
                 return work()

@@ -27,7 +27,6 @@ def compute(threads: int, deterministic: bool = False) -> Iterator[None]:
     The number of threads changes the order of sums and so the last bits of a result. Ray sets it
     by the size of an actor, so it is set here, around every computation that must be repeatable.
     """
-    keep_freed_memory()
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -42,8 +41,9 @@ def keep_freed_memory() -> None:
     """Let this process use freed memory again instead of giving it back to the system.
 
     glibc maps and unmaps large buffers, such as the output of every layer, and the system then
-    clears each of their pages anew: a quarter to a half of a forward pass. Other C libraries
-    have no such setting.
+    clears each of their pages anew: a quarter to a half of a forward pass. Only for processes that
+    run a model: others, such as the platform, would hold on to memory for nothing. Other C
+    libraries have no such setting.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

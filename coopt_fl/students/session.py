@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from coopt_fl.errors import ConfigError
-from coopt_fl.runtime import compute, pick_device
+from coopt_fl.runtime import compute, keep_freed_memory, pick_device
 from coopt_fl.schema import RuntimeConfig
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def devices_for(
     )
     outside = set(os.environ)
     fabric.launch()
+    keep_freed_memory()
     with compute(torch.get_num_threads(), runtime.deterministic):
         yield fabric
     if fabric.world_size > 1:

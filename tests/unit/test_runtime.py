@@ -1,4 +1,4 @@
-"""What surrounds every computation."""
+"""What a process that runs models sets."""
 
 import resource
 import subprocess
@@ -11,7 +11,7 @@ PAGE = resource.getpagesize()
 
 SCRIPT = f"""
 import resource, sys, torch
-from coopt_fl.runtime import compute
+from coopt_fl.runtime import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -19,9 +19,9 @@ def faults():
         torch.ones({MEGABYTES << 20}, dtype=torch.uint8)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-with compute(1):
-    faults()
-    print(faults())
+keep_freed_memory()
+faults()
+print(faults())
 """
 
 
