@@ -20,6 +20,11 @@ def pick_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def is_first_process() -> bool:
+    """Whether this is the first, or only, of the processes that train together."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
 @contextmanager
 def compute(threads: int, deterministic: bool = False) -> Iterator[None]:
     """Compute with ``threads`` CPU threads, whatever the environment says.

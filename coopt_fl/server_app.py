@@ -11,6 +11,7 @@ from rich.console import Console
 from coopt_fl import show
 from coopt_fl.config import load_config
 from coopt_fl.data import Source
+from coopt_fl.errors import ConfigError
 from coopt_fl.optimized.state import RunState
 from coopt_fl.pipeline import execute
 from coopt_fl.progress import Silent, console_progress
@@ -30,7 +31,7 @@ def main(grid: Grid, context: Context) -> None:
     """
     settings = context.run_config
     name = str(settings["config"])
-    config = load_config(name, shlex.split(str(settings["overrides"])))
+    config = load_config(name, _words(str(settings["overrides"])))
     out = Path(str(settings["out"]) or Path.home() / "coopt-runs" / Path(name).stem)
 
     def optimize(config: Config, source: Source, state: RunState, progress: Silent) -> None:
@@ -39,3 +40,10 @@ def main(grid: Grid, context: Context) -> None:
     with console_progress() as progress:
         summary = execute(config, out.expanduser(), progress, optimize)
     Console(width=PIPE_WIDTH).print(show.summary(summary))
+
+
+def _words(overrides: str) -> list[str]:
+    try:
+        return shlex.split(overrides)
+    except ValueError as error:
+        raise ConfigError(f"overrides={overrides!r}: {error}; quote it as in a shell") from None

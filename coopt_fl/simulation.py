@@ -4,7 +4,9 @@ import logging
 import math
 import os
 import signal
+import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +17,7 @@ from coopt_fl.optimized.state import RunState
 from coopt_fl.progress import Silent
 from coopt_fl.schema import Config
 
+TRIES = 3  # of starting Ray
 QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -31,6 +34,7 @@ def simulate(config: Config, source: Source, state: RunState, progress: Silent) 
     """
     os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
     logging.getLogger("flwr").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", "Tip: In future versions of Ray", FutureWarning)
     from flwr.app import Context
     from flwr.serverapp import Grid, ServerApp
     from flwr.simulation import run_simulation
@@ -52,21 +56,55 @@ def simulate(config: Config, source: Source, state: RunState, progress: Silent) 
 
     try:
         with _interruptible(stopped):
+            settings = backend(config)
+            with progress.phase("describe"):
+                progress.show("describe", 0, 0, note="(starting Ray, up to a minute)")
+                _start_ray(settings["init_args"])
             run_simulation(
                 server_app=server_app,
                 client_app=client_app,
                 num_supernodes=len(config.participants),
-                backend_config=backend(config),
+                backend_config=settings,
             )
     except RuntimeError as error:
         stopped.set()
-        raise ParticipantError(f"the simulation broke down: {error}") from error
+        raise ParticipantError(f"the simulation broke down: {_origin(error)}") from error
     finally:
         stopped.set()
     if not outcome:
         raise ParticipantError("the simulation ended before the platform did; run it again")
     if outcome[0] is not None:
         raise outcome[0]
+
+
+def _start_ray(settings: dict[str, Any]) -> None:
+    """Start Ray, which Flower then finds running.
+
+    Ray gives its agents 15 seconds to start and its node 30, whatever the host is doing, and
+    neither can be set (ray-project/ray#65983): on a busy host it is tried again. Participants
+    import what this process can.
+    """
+    import ray
+
+    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
+    for attempt in range(1, TRIES + 1):
+        try:
+            ray.init(**settings)
+            return
+        except Exception as error:
+            ray.shutdown()
+            if attempt == TRIES:
+                raise ParticipantError(
+                    f"Ray did not start in {TRIES} attempts: {error} Its log is in "
+                    "/tmp/ray/session_latest/logs; is this host very busy, or out of memory?"
+                ) from error
+
+
+def _origin(error: BaseException) -> BaseException:
+    """Return what first went wrong: Flower wraps it twice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 @contextmanager
@@ -97,21 +135,22 @@ def backend(config: Config) -> Any:
 
     simulation, people = config.simulation, len(config.participants)
     cpus, gpus = os.cpu_count() or 1, torch.cuda.device_count()
+    each = max(1.0, simulation.cpus)  # else more actors than asked for would fit
     share = min(1.0, gpus / people) if simulation.gpus is None else simulation.gpus
     if share > gpus:
         raise ConfigError(
             f"simulation.gpus={share:g} is more than the {gpus} GPUs of this host; allowed: 0 "
             "(compute on the CPU) up to that"
         )
-    fit = int(gpus // share) if share else int(cpus // simulation.cpus)
+    fit = int(gpus // share) if share else int(cpus // each)
     actors = simulation.actors or max(1, min(fit, people))
     return {
         "init_args": {
-            "num_cpus": math.ceil(actors * simulation.cpus),
+            "num_cpus": math.ceil(actors * each),
             "num_gpus": gpus if share else 0,
             "include_dashboard": False,
             "logging_level": "ERROR",
             "log_to_driver": False,
         },
-        "client_resources": {"num_cpus": simulation.cpus, "num_gpus": share},
+        "client_resources": {"num_cpus": each, "num_gpus": share},
     }

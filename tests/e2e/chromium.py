@@ -64,7 +64,8 @@ def _unpacked() -> Chromium | None:
         if not _works(folder, command, {}):
             return None
     root = folder / "root"
-    libraries = [str(path) for path in (root / "usr" / "lib").glob("*-linux-gnu*")]
+    usual = list((root / "usr" / "lib").glob("*-linux-gnu*"))
+    libraries = [str(path) for folder in usual for path in (folder, folder / "pulseaudio")]
     env = {"LD_LIBRARY_PATH": os.pathsep.join(libraries)}
     if (root / "etc" / "fonts").is_dir():
         env["FONTCONFIG_SYSROOT"] = str(root)

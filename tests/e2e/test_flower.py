@@ -6,7 +6,7 @@ import pytest
 
 from tests.e2e.conftest import ROOT, Shell
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("ray")]
 
 SIMULATION = "num-supernodes=3 client-resources-num-cpus=1"
 """The README's federation."""

@@ -7,7 +7,7 @@ import pytest
 
 from tests.e2e.conftest import Shell, kill_session
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("ray")]
 
 SETTINGS = (
     "targets.dim=32",

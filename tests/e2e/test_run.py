@@ -13,7 +13,7 @@ import coopt_fl
 from coopt_fl.optimized.verify import verify
 from tests.e2e.conftest import Shell, kill_session, times
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("ray")]
 
 KEYS = {
     "dataset": {"path", "digest", "rows", "dim"},

@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.conftest import ROOT, TINY, Shell
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("ray")]
 
 
 def test_the_wheel_works_elsewhere(shell: Shell, tiny: str) -> None:

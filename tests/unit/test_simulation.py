@@ -1,0 +1,49 @@
+"""Starting Ray, whose own deadlines a busy host misses now and then."""
+
+from typing import Any
+
+import pytest
+import ray
+
+from coopt_fl import simulation
+from coopt_fl.errors import ParticipantError
+
+LATE = "The current node timed out during startup."
+
+
+@pytest.mark.parametrize("failures", [0, 1, 2])
+def test_ray_that_starts_too_slowly_is_started_again(
+    failures: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts = _slow(monkeypatch, failures)
+    simulation._start_ray({"num_cpus": 2})
+    assert starts == [{"num_cpus": 2}] * (failures + 1)
+
+
+def test_ray_that_never_starts_is_an_error_with_its_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    starts = _slow(monkeypatch, failures=100)
+    with pytest.raises(ParticipantError, match=f"in 3 attempts: {LATE}.*session_latest/logs"):
+        simulation._start_ray({})
+    assert len(starts) == 3
+
+
+def test_the_first_of_chained_errors_is_told() -> None:
+    first = ValueError("no room in /dev/shm")
+    second, third = RuntimeError("crashed"), RuntimeError("An error was encountered.")
+    second.__cause__, third.__cause__ = first, second
+    assert simulation._origin(third) is first
+    assert simulation._origin(first) is first
+
+
+def _slow(monkeypatch: pytest.MonkeyPatch, failures: int) -> list[dict[str, Any]]:
+    """Let Ray fail to start so many times; return what it was started with."""
+    starts: list[dict[str, Any]] = []
+
+    def init(**settings: Any) -> None:
+        starts.append(settings)
+        if len(starts) <= failures:
+            raise Exception(LATE)
+
+    monkeypatch.setenv("PYTHONPATH", "")
+    monkeypatch.setattr(ray, "init", init)
+    return starts
