@@ -60,15 +60,25 @@ def read_server_key(path: Path) -> Key:
 
 
 def _write_secret(path: Path, key: Key, form: PrivateFormat) -> None:
-    """Write a private key that its owner alone can read, where nothing was."""
+    """Write a private key that its owner alone can read, where nothing was, or nothing at all."""
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(key.private_bytes(Encoding.PEM, form, NoEncryption()))
     except FileExistsError:
         raise _taken(path) from None
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}; give another place") from error
+        raise _unwritable(path, error) from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(key.private_bytes(Encoding.PEM, form, NoEncryption()))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        path.unlink()
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> OutputError:
+    return OutputError(f"cannot write {path}: {error.strerror}; give another place")
 
 
 def _taken(path: Path) -> ConfigError:

@@ -33,6 +33,9 @@ OPTIMIZE = "train.optimize"
 MOST_WORDS = 2000
 """Letters of a participant's error that are shown."""
 
+MARKUP = "`|<>"
+"""Letters that could become markup where a participant's words are published."""
+
 _SURROGATE = re.compile("[\ud800-\udfff]")
 """JSON can say half of a letter, which no file can hold."""
 
@@ -216,7 +219,15 @@ def error_in(records: RecordDict) -> CooptError | None:
     error = records.config_records.get("error")
     if error is None:
         return None
-    return error_named(str(error.get("kind")), str(error.get("message"))[:MOST_WORDS])
+    return error_named(str(error.get("kind")), plain_words(str(error.get("message"))))
+
+
+def plain_words(text: str) -> str:
+    """Return ``text`` from elsewhere as one line that neither a terminal nor a page acts upon."""
+    return "".join(
+        letter if letter.isprintable() and letter not in MARKUP else " "
+        for letter in text[:MOST_WORDS]
+    )
 
 
 def pack(payload: Payload) -> bytes:

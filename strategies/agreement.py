@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from strategies.audit import Expected, Targets, spread
+from strategies.audit import PREDICTS, Expected, Targets, spread
 
 Directions = NDArray[np.float32]
 Cosines = NDArray[np.float32]
@@ -37,13 +37,19 @@ class View:
         rows = len(expected.heldout)
         some = np.linspace(0, rows - 1, min(rows, _ROWS_OF_S)).astype(int)
         heldout = np.asarray(expected.heldout, np.float32)
-        self.shared = _directions(heldout[some] - heldout.mean(axis=0), 0.0)
+        self.shared = _directions(heldout[some] - heldout.mean(axis=0), 0.0, 0.0)
         self._centre = np.asarray(expected.fitted, np.float32).mean(axis=0)
         self._least = _TINY * spread(heldout)
+        self._none = np.nan if expected.r2 > PREDICTS else 0.0
 
     def of(self, targets: Targets) -> Directions:
-        """Return the directions (r, n) of further targets, zeros where there is none."""
-        return _directions(np.asarray(targets, np.float32) - self._centre, self._least)
+        """Return the directions (r, n) of further targets.
+
+        A target at the mean has none: zeros where an alignment that predicts next to nothing may
+        have shrunk to it, which says nothing, and else NaN, which is far from every other.
+        """
+        rows = np.asarray(targets, np.float32) - self._centre
+        return _directions(rows, self._least, self._none)
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,7 @@ class Agreement:
     chance: float
 
     def count(self, ours: Directions, theirs: Directions) -> tuple[int, int]:
-        """Return how many of the samples (r,) have directions, and how many of those are far."""
+        """Return how many of the samples (r,) say anything, and how many of those are far."""
         told = ours.any(axis=1) & theirs.any(axis=1)
         far = told & ~(_cosines(ours, theirs) >= self.threshold)
         return int(told.sum()), int(far.sum())
@@ -96,9 +102,9 @@ def _upper_limit(far: int, rows: int) -> float:
     return (far + square / 2 + margin) / (rows + square)
 
 
-def _directions(rows: NDArray[np.float32], least: float) -> Directions:
+def _directions(rows: NDArray[np.float32], least: float, none: float) -> Directions:
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit: Directions = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > least)
+    unit: Directions = np.divide(rows, norms, out=np.full_like(rows, none), where=norms > least)
     return unit
 
 

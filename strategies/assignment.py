@@ -19,10 +19,15 @@ def assign_blocks(total: int, weights: Sequence[float]) -> list[int]:
     return np.repeat(np.arange(len(weights)), counts).tolist()
 
 
+MOST_BLOCKS = 4096
+"""In a chunk, for each has some words besides its arrays."""
+
+
 def take_chunk(left: deque[int], rows: Callable[[int], int], most_rows: int) -> list[int]:
     """Take blocks off the front of ``left``, as many as have at most ``most_rows`` together.
 
-    A first block that is larger than that makes a chunk of its own.
+    A first block that is larger than that makes a chunk of its own. No chunk has more than
+    ``MOST_BLOCKS``.
 
     Args:
         left: indexes of blocks; it is changed.
@@ -31,7 +36,7 @@ def take_chunk(left: deque[int], rows: Callable[[int], int], most_rows: int) -> 
     """
     chunk = [left.popleft()] if left else []
     filled = sum(map(rows, chunk))
-    while left and filled + rows(left[0]) <= most_rows:
+    while left and len(chunk) < MOST_BLOCKS and filled + rows(left[0]) <= most_rows:
         chunk.append(left.popleft())
         filled += rows(chunk[-1])
     return chunk

@@ -80,17 +80,18 @@ def odd_spread(targets: Targets, expected: Expected) -> str | None:
 
     Their distances from the mean are compared with those of held-out targets of S, which differ
     by chance, and because those were made by alignments that knew less: by how much was measured
-    (docs/decisions.md). An alignment that predicts next to nothing may have shrunk to any extent,
-    so that only targets wider than both the fitted and the held-out ones are odd. Fewer than 20
-    rows are not judged; nor must those be that the reference's projection was fitted on, which
-    spreads them more than any others.
+    (docs/decisions.md); it is the more the fewer samples S has beyond the width n. An alignment
+    that predicts next to nothing may have shrunk to any extent, so that only targets wider than
+    both the fitted and the held-out ones are odd. Fewer than 20 rows are not judged; nor must those
+    be that the reference's projection was fitted on, which spreads them more than any others.
     """
     rows, shared = len(targets), len(expected.heldout)
     if min(rows, shared) < FEWEST_ROWS:
         return None
     known = _distances(expected.heldout)
     wide = narrow = float(np.median(known))
-    slack = math.hypot(0.2 + 2 / math.sqrt(shared), _SURE * _relative_error(known, rows))
+    spare = max(shared - expected.heldout.shape[1], 1)
+    slack = math.hypot(0.2 + 2 / math.sqrt(spare), _SURE * _relative_error(known, rows))
     if predicts := expected.r2 > PREDICTS:
         if reason := _few_values(targets, expected.heldout):
             return reason

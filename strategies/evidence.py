@@ -43,7 +43,7 @@ class Witness:
     """What one partner's answers say about a participant.
 
     Attributes:
-        samples: how many both answered, but for targets at the mean, which have no direction.
+        samples: how many both answered, but for targets at the mean where that says nothing.
         far: how many of them are farther apart than is usual.
         usual: share of samples that may be far if both are right.
         chance: share of samples that are far where targets do not correspond.

@@ -10,8 +10,10 @@ from flwr.app import Message, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from flwr.superlink.grid import InMemoryGrid
+from google.protobuf.message import DecodeError
 
 from coopt_fl.errors import ParticipantError
+from coopt_fl.protocol import plain_words
 
 if TYPE_CHECKING:
     from strategies.phases import Phase
@@ -21,6 +23,9 @@ POLL_SECONDS = 0.1
 
 REMOTE_POLL_SECONDS = 1.0
 """Between two looks in a deployment, where each is a call and no reply takes less than seconds."""
+
+UNDECODABLE = (DecodeError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What Flower raises of an object whose sums are right and whose content is not."""
 
 AGAIN = "what was delivered is kept: run the same command again to continue"
 LOST = {
@@ -56,6 +61,7 @@ class Exchange:
         self._reply_seconds = reply_seconds
         self._jobs: dict[str, Job] = {}
         self._prepared: dict[int, Job] = {}
+        self._undecodable: dict[str, LostReplyError] = {}
 
     def under_way(self) -> list[Job]:
         """Return what is not answered yet."""
@@ -95,8 +101,8 @@ class Exchange:
         Raises:
             KeyboardInterrupt: the run was asked to stop.
         """
-        for message_id in list(self._jobs):
-            for reply in grid.pull_messages([message_id]):
+        for message_id in [key for key in self._jobs if key not in self._undecodable]:
+            for reply in self._pull(grid, message_id):
                 job = self._jobs.get(reply.metadata.reply_to_message_id)
                 if job is not None:  # else it comes after its deadline
                     yield reply, job
@@ -107,20 +113,25 @@ class Exchange:
         """Take the job that ``reply`` answers off the table and return it."""
         return self._jobs.pop(reply.metadata.reply_to_message_id)
 
-    def overdue(self) -> list[Job]:
-        """Take the jobs that are past their deadline off the table and return them."""
-        now = time.monotonic()
-        late = {key: job for key, job in self._jobs.items() if now > job.deadline}
-        for key in late:
-            del self._jobs[key]
-        return list(late.values())
+    def _pull(self, grid: Grid, message_id: str) -> list[Message]:
+        """Return the reply, if it has come; one that Flower cannot decode counts as lost."""
+        try:
+            return list(grid.pull_messages([message_id]))
+        except UNDECODABLE as error:
+            reason = f"its answer cannot be decoded ({error!r:.200}); {AGAIN}"
+            self._undecodable[message_id] = LostReplyError(reason)
+            return []
 
-    def too_late(self) -> LostReplyError:
-        """Return what is to be said of a job that is past its deadline."""
-        return LostReplyError(
+    def lost(self) -> list[tuple[Job, LostReplyError]]:
+        """Take the jobs to which no answer will come off the table; return them with the reason."""
+        late = LostReplyError(
             f"it did not answer within deadline.reply={self._reply_seconds:g} s; raise it or "
             f"lower optimize.chunk_mb; {AGAIN}"
         )
+        now = time.monotonic()
+        overdue = {key: late for key, job in self._jobs.items() if now > job.deadline}
+        reasons, self._undecodable = overdue | self._undecodable, {}
+        return [(self._jobs.pop(key), reason) for key, reason in reasons.items()]
 
     def rest(self, simulated: bool) -> None:
         """Wait a little for the next answers.
@@ -159,4 +170,4 @@ def content_of(reply: Message) -> RecordDict:
     detail = lines[-1][:200] if lines else f"code {reply.error.code}"
     if "ActorDied" in reason or "ActorUnavailable" in reason:
         what, detail = "it died", "its process was killed, perhaps for lack of memory"
-    raise LostReplyError(f"{what} ({detail}); {AGAIN}")
+    raise LostReplyError(f"{what} ({plain_words(detail)}); {AGAIN}")

@@ -8,6 +8,9 @@ from coopt_fl.errors import ParticipantError
 from coopt_fl.optimized.block import Block
 from coopt_fl.protocol import IntArray, Payload
 
+MOST_SECONDS = 1e7
+"""What a chunk can have taken: four months."""
+
 
 def accept_payload(
     payload: Payload, expected: Mapping[int, IntArray], dim: int, contributor: int
@@ -76,7 +79,7 @@ def _check_shape(payload: Payload, asked: list[int], dim: int) -> None:
         f"targets of shape ({total}, {dim})",
         str(payload.targets.shape),
     )
-    _require(np.isfinite(payload.seconds) and payload.seconds >= 0, "a time", str(payload.seconds))
+    _require(0 <= payload.seconds <= MOST_SECONDS, "a time", str(payload.seconds))
 
 
 def _require(holds: bool, expected: str, came: str) -> None:

@@ -5,7 +5,6 @@ from typing import Any
 from coopt_fl.errors import CooptError, ParticipantError
 from coopt_fl.optimized.plan import Change
 from coopt_fl.progress import Silent
-from coopt_fl.protocol import MOST_WORDS
 from coopt_fl.schema import Config
 from strategies.assignment import hand_over
 from strategies.exchange import AGAIN
@@ -39,7 +38,7 @@ class Handover:
                 f"participant {name}: {reason}. Start it again, or set min_participants to "
                 f"{max(len(heirs), 1)} or less to have others take over its blocks"
             )
-        stored = self.records.state.has_block
+        stored = self.records.has_unit
         blocks = [index for index in self.records.plan.blocks_of(name) if not stored(index)]
         self._move(name, blocks, heirs, str(reason), {})
 
@@ -53,7 +52,7 @@ class Handover:
             raise type(reason)(
                 f"participant {name}: {reason}; nobody else is here to take over; {AGAIN}"
             )
-        self.records.reject(name, str(reason)[:MOST_WORDS], evidence)
+        self.records.reject(name, str(reason), evidence)
         self.members.reject(name, reason)
         self._free(name)
 

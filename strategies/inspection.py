@@ -19,13 +19,10 @@ from coopt_fl.targets.alignment import r2_score
 from strategies.audit import Expected, inconsistent, odd_spread, spread
 from strategies.evidence import Comparison, Judgement, judge
 from strategies.exchange import AGAIN
-from strategies.records import Features, Records
+from strategies.records import Features, Records, audit_name
 
 FEWEST_SKIPPED = 5
 """Samples that only one cannot read, from which on that is no accident."""
-
-PROJECTION = "projection:"
-"""How the solver of a map begins that was not fitted on the shared set."""
 
 
 class Inspection:
@@ -62,7 +59,7 @@ class Inspection:
         mine = np.isin(unit.ids, block)
         compared = ~mine | _among(unit.ids, self._audited)
         self.records.state.save_arrays(
-            _audit_name(index), ids=unit.ids[compared], targets=unit.targets[compared]
+            audit_name(index), ids=unit.ids[compared], targets=unit.targets[compared]
         )
         share = float(mine.sum()) / max(len(unit.ids), 1)
         skipped = unit.skipped[np.isin(unit.skipped, block)]
@@ -98,7 +95,7 @@ class Inspection:
             if alignment is None:
                 raise ParticipantError(f"{name} has no alignment; {AGAIN}")
             fitted = heldout = alignment.apply(torch.from_numpy(features)).numpy()
-            if not alignment.solver.startswith(PROJECTION):
+            if name != self.records.reference:  # its projection was not fitted on them
                 seed = derive_seed(self.config.seed, "align", name)
                 heldout = heldout_targets(features, targets, self.config.targets.solver, seed)
             r2 = r2_score(np.asarray(targets, np.float64), np.asarray(heldout, np.float64))
@@ -179,7 +176,7 @@ class Inspection:
         ]
 
     def _stored(self, index: int) -> tuple[IntArray, HalfArray]:
-        arrays = self.records.state.arrays(_audit_name(index))
+        arrays = self.records.state.arrays(audit_name(index))
         if arrays is None:
             raise OutputError(f"the audit rows of block {index} are missing; give another --out")
         return arrays["ids"], arrays["targets"]
@@ -204,7 +201,3 @@ def _row(stored: tuple[IntArray, HalfArray], id: int) -> HalfArray | None:
     place = int(np.searchsorted(stored[0], id))
     there = place < len(stored[0]) and stored[0][place] == id
     return stored[1][place] if there else None
-
-
-def _audit_name(index: int) -> str:
-    return f"audit/{index:07d}"

@@ -57,6 +57,7 @@ class Membership:
         self.nodes: dict[str, int] = {}
         self.absences: dict[str, Absence] = {}
         self._there: dict[int, str] = {}
+        self._registered: dict[int, str] = {}
         self._spares: dict[int, str] = {}
         self._refused: dict[int, CooptError] = {}
         self._strikes: Counter[str] = Counter()
@@ -65,6 +66,7 @@ class Membership:
     def present(self, nodes: Mapping[int, str]) -> None:
         """Note which nodes are there now, and as what each is registered ("" for as nothing)."""
         self._there = dict(nodes)
+        self._registered |= nodes  # which holds, too, for who is away when its answer is looked at
         self._spares = {node: name for node, name in self._spares.items() if node in nodes}
         self._refused = {node: why for node, why in self._refused.items() if node in nodes}
 
@@ -89,13 +91,13 @@ class Membership:
         """
         node = int(name.removeprefix("on node "))
         described = protocol.decode(protocol.Description, content)
-        self._check(described, self._there.get(node, ""))
+        self._check(described, self._registered[node])
         self._partitions = described.partitions if self.simulated else 0
-        known = self.nodes.get(described.name)
-        if known in self._there:
+        spare = self.nodes.get(described.name) in self._there
+        self.records.remember(described.name, asdict(described), first=not spare)
+        if spare:
             self._spares[node] = described.name
             return 0
-        self.records.remember(described.name, asdict(described))
         self._welcome(described.name, node)
         return described.rows
 
@@ -187,7 +189,8 @@ class Membership:
     def _too_few(self, missing: list[str], reasons: list[str]) -> CooptError:
         if self._refused:
             kind = type(next(iter(self._refused.values())))
-            return kind(f"a participant cannot take part ({'; '.join(reasons)})")
+            more = f"; missing: {', '.join(missing)}" if missing else ""
+            return kind(f"a participant cannot take part ({'; '.join(reasons)}){more}")
         also = f" ({'; '.join(reasons)})" if reasons else ""
         return ParticipantError(
             f"{len(self.nodes)} of {self.fewest()} participants joined within deadline.join="
@@ -204,6 +207,10 @@ class Membership:
         words = (name, described.prior, described.device, str(described.versions))
         if max(map(len, words)) > MOST_LETTERS or not SHA256.fullmatch(described.weights_sha256):
             raise ParticipantError("what it says of itself is too long, or no sha256 sum")
+        if any(protocol.plain_words(word) != word for word in words):
+            raise ParticipantError(
+                f"what it says of itself has one of {protocol.MARKUP}, or control letters"
+            )
         if not 0 < described.width <= MOST_WIDTH:
             raise ParticipantError(
                 f"its features are {described.width} wide, not 1 to {MOST_WIDTH}"

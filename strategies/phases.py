@@ -19,10 +19,15 @@ from strategies.planning import projection_part
 from strategies.records import Features, Records
 from strategies.routes import route_of
 
+PROJECTIONS = ("projection:pca", "projection:random")
+"""How a projection names itself; a PCA of too few samples is replaced by a random one."""
+
 IN_FLIGHT_BYTES = 128_000_000
 """Most bytes of arrays under way at once; a single message may have more."""
 
 ID_BYTES, FLOAT_BYTES = 8, 4
+
+LARGEST_TARGET = float(np.finfo(np.float16).max)
 
 MOST_SKIPPED, LARGEST, MOST_LETTERS = 0.25, 1e6, 100
 """The share of S that may be unreadable, the largest feature, the length of a solver's name."""
@@ -124,6 +129,7 @@ class Project:
         """Ask with the first ids of its shard."""
         dim, method = self.config.targets.dim, self.config.targets.projection
         blocks, ids = projection_part(self.records.plan, name, dim)
+        self.records.add_projection(name, blocks)
         seed = derive_seed(self.config.seed, "project")
         return protocol.Project(self.task, blocks, ids, dim, method, seed)
 
@@ -140,6 +146,8 @@ class Project:
         """Store the projection as the reference's alignment."""
         fitted = _alignment(self.records, name, self.config.targets.dim, content)
         _require_projection(fitted, self.records.features([name])[1][name])
+        if fitted.solver not in PROJECTIONS:
+            raise ParticipantError(f"expected a projection, got {fitted.solver!r}")
         self.records.save_alignment(name, fitted)
         if fitted.solver != f"projection:{self.config.targets.projection}":
             self.progress.warn(
@@ -179,6 +187,9 @@ class Align:
     def accept(self, name: str, content: RecordDict) -> int:
         """Store the alignment."""
         fitted = _alignment(self.records, name, self.config.targets.dim, content)
+        solver = self.config.targets.solver
+        if fitted.solver != solver:
+            raise ParticipantError(f"expected an alignment by {solver}, got {fitted.solver!r}")
         self.records.save_alignment(name, fitted)
         return 0
 
@@ -206,7 +217,7 @@ class Optimize:
     def _replan(self) -> None:
         """Look anew at who has what left to do; what is under way stays so."""
         self.plan = plan = self.records.plan
-        stored = self.records.state.has_block
+        stored = self.records.has_unit
         waiting = {index for chunk in self.asked.values() for index in chunk}
         self.left: dict[str, deque[int]] = {name: deque() for name in plan.contributors}
         self.rows = {name: [0, 0] for name in plan.contributors}
@@ -301,6 +312,9 @@ def _alignment(records: Records, name: str, dim: int, content: RecordDict) -> Al
     numbers = (answer.weight, answer.bias, np.array(answer.r2_heldout))
     if not all(np.isfinite(array).all() for array in numbers):
         raise ParticipantError("its alignment holds NaN or infinity")
+    targets = records.features([name])[1][name].astype(np.float64) @ answer.weight + answer.bias
+    if np.abs(targets).max() > LARGEST_TARGET:
+        raise ParticipantError("its alignment makes targets too large for float16 of its features")
     return Alignment(answer.weight, answer.bias, answer.r2_heldout, answer.solver[:MOST_LETTERS])
 
 
@@ -324,10 +338,15 @@ def _require_projection(fitted: Alignment, features: Features) -> None:
     weight = fitted.weight.astype(np.float64)
     gram = weight.T @ weight
     scale = np.trace(gram) / len(gram)
-    targets = features @ weight
-    size = float(np.sqrt(np.mean(np.square(targets - targets.mean(axis=0)))))
-    if np.abs(gram - scale * np.eye(len(gram))).max() > 0.01 * scale or not 0.2 < size < 5:
+    targets = features @ weight + fitted.bias
+    sizes = [
+        float(np.sqrt(np.mean(np.square(y)))) for y in (targets - targets.mean(axis=0), targets)
+    ]
+    if (
+        np.abs(gram - scale * np.eye(len(gram))).max() > 0.01 * scale
+        or not 0.2 < min(sizes) <= max(sizes) < 5
+    ):
         raise ParticipantError(
             "expected a projection to orthogonal axes and to targets of unit RMS, got another "
-            f"map, which makes targets of RMS {size:.3g} of the shared set"
+            f"map, which makes targets of RMS {sizes[1]:.3g} of the shared set"
         )

@@ -16,8 +16,10 @@ from coopt_fl.privacy import count_releases
 from coopt_fl.privacy import summary as privacy_summary
 from coopt_fl.progress import Silent
 from coopt_fl.remote import shown
+from coopt_fl.runtime import compute
 from coopt_fl.schema import Config
-from coopt_fl.targets import consensus_targets, uniformity
+from coopt_fl.seeding import derive_seed
+from coopt_fl.targets import consensus_targets, heldout_r2, uniformity
 from strategies.assignment import assign_blocks
 from strategies.records import Features, Ids, Records
 from strategies.reference import CONSENSUS, elect
@@ -86,9 +88,14 @@ def projection_part(plan: Plan, name: str, dim: int) -> tuple[list[int], Ids]:
             break
         blocks.append(index)
         rows += len(plan.blocks[index])
+    return blocks, projection_ids(plan, blocks, dim)
+
+
+def projection_ids(plan: Plan, blocks: list[int], dim: int) -> Ids:
+    """Return the samples of ``blocks`` for a projection; of the shared set where there are none."""
     if not blocks:
-        return [], plan.shared
-    return blocks, np.concatenate([plan.blocks[index] for index in blocks])[: 4 * dim]
+        return plan.shared
+    return np.concatenate([plan.blocks[index] for index in blocks])[: 4 * dim]
 
 
 def settle_reference(
@@ -143,12 +150,12 @@ def settle_targets(
 
 def fuse(config: Config, source: Source, records: Records, progress: Silent) -> None:
     """Publish the optimized dataset from the stored blocks."""
-    plan, election = records.plan, records.state.record("reference")
+    plan = records.plan
     provenance = draft(
         config=config,
         source={"name": source.name, "fingerprint": source.fingerprint, "rows": len(source.ids)},
-        contributors=[_contributor(records, name, election) for name in plan.contributors],
-        reference=election["reference"],
+        contributors=[_contributor(config, records, name) for name in plan.contributors],
+        reference=records.reference,
         plan_changes=[asdict(change) for change in plan.changes],
         audit=records.state.record("audit") or {},
         privacy=_privacy(config, source, records),
@@ -168,14 +175,17 @@ def _privacy(config: Config, source: Source, records: Records) -> dict[str, Any]
     for name in plan.contributors:
         if records.has_features(name):
             uploads.append(plan.shared)
-    reference = records.state.record("reference")["reference"]
-    if reference in plan.contributors:
-        uploads.append(projection_part(plan, reference, config.targets.dim)[1])
+    projections, reference = records.projections(), records.reference
+    if not projections and reference in plan.contributors:  # asked before that was recorded
+        projections = [projection_part(plan, reference, config.targets.dim)[0]]
+    for blocks in projections:
+        uploads.append(projection_ids(plan, blocks, config.targets.dim))
     return privacy_summary(config.privacy, count_releases(source.ids, uploads))
 
 
-def _contributor(records: Records, name: str, election: dict[str, Any]) -> Contributor:
+def _contributor(config: Config, records: Records, name: str) -> Contributor:
     """Return what is known of ``name``, which may have been lost before it was aligned."""
+    election = records.state.record("reference")
     alignment, described = records.alignment(name), records.description(name)
     if described is None:
         raise ParticipantError(f"nothing is known of {name}; run the same command again")
@@ -185,8 +195,17 @@ def _contributor(records: Records, name: str, election: dict[str, Any]) -> Contr
         weights_sha256=described["weights_sha256"],
         alignment_sha256=alignment.sha256 if alignment else "",
         uniformity=election["uniformity"].get(name) or _uniformity(records, name),
-        r2_heldout=alignment.r2_heldout if alignment else None,
+        r2_heldout=_r2(config, records, name) if alignment else None,
     )
+
+
+def _r2(config: Config, records: Records, name: str) -> float:
+    """Return how well ``name`` is aligned: nobody grades itself. The reference is what it is."""
+    if name == records.reference:
+        return 1.0
+    seed = derive_seed(config.seed, "align", name)
+    with compute(config.runtime.threads):
+        return heldout_r2(*records.aligning(name), config.targets.solver, seed)
 
 
 def _uniformity(records: Records, name: str) -> float | None:

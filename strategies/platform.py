@@ -102,7 +102,12 @@ class OpenDataPlatform(Strategy):
         self.members.simulated = is_simulated(grid)
         with self.progress.phase("describe"):
             self._join(grid)
-        make_plan(self.config, self.source, self.records, list(self.members.nodes))
+        plan = make_plan(self.config, self.source, self.records, list(self.members.nodes))
+        if len(plan.blocks) < len(plan.contributors):
+            self.progress.warn(
+                f"{len(plan.contributors)} participants share {len(plan.blocks)} blocks, so some "
+                f"have nothing to do: lower optimize.block_rows={self.config.optimize.block_rows}"
+            )
         self.handover.finish_rejections()
         represent = Represent(self.task, self.records)
         with self.progress.phase("represent"):
@@ -177,9 +182,15 @@ class OpenDataPlatform(Strategy):
             ids, features = self.records.features(self.records.active())
             with compute(threads):
                 reference = settle_reference(self.config, self.records, features, self.progress)
+            settled = self.records.shared_targets() is not None
+            if settled and reference in features and not self.records.has_alignment(reference):
+                raise OutputError(
+                    f"the alignment of {reference} is missing, which all others were aligned to; "
+                    "give another --out"
+                )
             project = Project(self.task, self.config, self.records, reference, self.progress)
             self._work(grid, represent, project)
-            if reference == CONSENSUS or self.records.has_alignment(reference):
+            if reference == CONSENSUS or settled or self.records.has_alignment(reference):
                 break
         with compute(threads):
             size = settle_targets(self.config, self.records, ids, features, reference)
@@ -286,8 +297,8 @@ class OpenDataPlatform(Strategy):
                 _, metrics = self.aggregate_train(1, [reply])
             rows += int(str((metrics or MetricRecord()).get("rows", 0)))
             self._send(grid)
-        for job in self.exchange.overdue():
-            self._failed(job, self.exchange.too_late())
+        for job, reason in self.exchange.lost():
+            self._failed(job, reason)
         return rows
 
     def _drain(self, grid: Grid) -> None:
@@ -297,7 +308,7 @@ class OpenDataPlatform(Strategy):
             for reply, _ in self.exchange.replies(grid):
                 with suppress(CooptError):
                     self._accept([reply])
-            self.exchange.overdue()
+            self.exchange.lost()
             self.exchange.rest(self.members.simulated)
 
     def _requests(self, kind: str) -> list[Message]:
@@ -358,13 +369,14 @@ class OpenDataPlatform(Strategy):
         except OutputError:
             raise
         except DataError as error:
-            self._failed(job, error)
+            self._failed(job, DataError(protocol.plain_words(str(error))))
         except CooptError as error:
+            reason = ParticipantError(protocol.plain_words(str(error)))
             if isinstance(job.phase, Membership):
-                self.members.refuse(job.node, error)
+                self.members.refuse(job.node, reason)
             else:
                 job.phase.returned(job.participant)
-                self.handover.reject(job.participant, ParticipantError(str(error)), {})
+                self.handover.reject(job.participant, reason, {})
         return 0
 
     def _failed(self, job: Job, error: CooptError) -> None:

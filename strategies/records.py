@@ -81,24 +81,39 @@ class Records:
         """Return the width m of a participant's features."""
         return int((self.description(name) or {})["width"])
 
-    def remember(self, name: str, description: dict[str, Any]) -> None:
-        """Store how a participant described itself, the first time.
+    def remember(self, name: str, description: dict[str, Any], first: bool) -> None:
+        """Store how a participant described itself, which holds once there is a plan.
+
+        Args:
+            name: of the participant.
+            description: as it described itself.
+            first: whether no other node of this name is here; before there is a plan, its word
+                replaces that of an earlier process, on which nothing depends.
 
         Raises:
             ParticipantError: it is not the one that this run began with, so that its targets
                 would not fit those that are stored.
         """
-        first = self.description(name)
-        if first is None:
+        known = self.description(name)
+        if known is None or (first and not self.planned):
             self._described[name] = description
             self.state.save_record("participants", self._described)
             return
-        changed = [key for key in PERMANENT if first[key] != description[key]]
+        changed = [key for key in PERMANENT if known[key] != description[key]]
         if changed:
             raise ParticipantError(
                 f"the {changed[0]} of {name} changed since this run began; restore it, or give "
                 "another --out"
             )
+
+    @property
+    def reference(self) -> str:
+        """Who was elected, or that it is a consensus."""
+        return str(self.state.record("reference")["reference"])
+
+    def has_unit(self, index: int) -> bool:
+        """Whether a block is stored, and what can be compared of its unit."""
+        return self.state.has_block(index) and self.state.has_arrays(audit_name(index))
 
     def add_upload(self, name: str, size: int) -> None:
         """Count the bytes of targets and features that a participant sent."""
@@ -107,6 +122,16 @@ class Records:
     def save_uploads(self) -> None:
         """Store what was counted; once a phase, for a crash may lose a statistic."""
         self.state.save_record("uploads", self._uploads)
+
+    def add_projection(self, name: str, blocks: list[int]) -> None:
+        """Store that ``name`` is asked for a projection fitted on ``blocks``."""
+        asked = self.state.record("projections") or []
+        if [name, blocks] not in asked:
+            self.state.save_record("projections", [*asked, [name, blocks]])
+
+    def projections(self) -> list[list[int]]:
+        """Return the blocks of every projection that was ever asked for."""
+        return [blocks for _, blocks in self.state.record("projections") or []]
 
     def has_features(self, name: str) -> bool:
         """Whether a participant has represented the shared set."""
@@ -151,7 +176,8 @@ class Records:
 
     def alignment(self, name: str) -> Alignment | None:
         """Return a participant's alignment; it is fitted once and never again."""
-        stored = self.state.arrays(f"alignments/{name}")
+        settled = self.state.has_arrays("shared_targets") and name == self.reference
+        stored = self.state.arrays(f"alignments/{name}", settled)
         if stored is None:
             return None
         return Alignment(
@@ -170,6 +196,11 @@ class Records:
             r2_heldout=np.array(alignment.r2_heldout, np.float64),
             solver=np.array(alignment.solver),
         )
+
+
+def audit_name(index: int) -> str:
+    """Return under which name the rows of a unit are stored that can be compared."""
+    return f"audit/{index:07d}"
 
 
 def require_size(content: RecordDict, cost: int) -> None:

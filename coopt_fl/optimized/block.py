@@ -48,7 +48,7 @@ def block_digest(
         len(ids), dtype=[("id", "<i8"), ("target", "<f2", (width,)), ("participant", "<i2")]
     )
     rows["id"], rows["target"], rows["participant"] = ids, targets, participants
-    return hashlib.sha256(rows.tobytes()).hexdigest()
+    return hashlib.sha256(rows.view(np.uint8).data).hexdigest()
 
 
 def dataset_digest(blocks: Iterable[str]) -> str:

@@ -39,7 +39,7 @@ def read_provenance(dataset: Path) -> Provenance:
         read = Provenance(**(raw | parts))
         _check(read)
         return read
-    except (ValueError, TypeError, AttributeError, OSError) as error:
+    except (ValueError, TypeError, AttributeError, OSError, RecursionError) as error:
         raise VerificationError(
             f"{path} is not a provenance of format {FORMAT} ({error}); copy it again"
         ) from None
@@ -61,6 +61,8 @@ def _check(read: Provenance) -> None:
         raise ValueError("it says that it is not complete")
     if not all(_whole(count) and count >= 0 for count in (read.rows, read.dim)):
         raise ValueError("rows and dim must be whole numbers, not negative and within int64")
+    if read.dim >= 1 << 31:
+        raise ValueError(f"dim {read.dim} is more than Arrow's lists can hold")
     whole = {"rows": int, "fingerprint": str, "name": str}
     if not all(isinstance(read.source.get(key), kind) for key, kind in whole.items()):
         raise TypeError("source must have a name, a fingerprint and rows")

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coopt_fl.optimized.state import RunState
+from coopt_fl.errors import OutputError
+from coopt_fl.optimized.state import AGAIN, RunState
 
 ASSIGNED = "assigned"
 
@@ -110,10 +111,18 @@ def save_changes(state: RunState, plan: Plan) -> None:
 
 
 def read_plan(state: RunState) -> Plan | None:
-    """Return the stored plan, or None."""
+    """Return the stored plan, or None.
+
+    Raises:
+        OutputError: half of it is missing.
+    """
     record, order = state.record("plan"), state.arrays("order")
-    if record is None or order is None:
+    if record is None:
         return None
+    if order is None:
+        raise OutputError(
+            f"{state.folder}/order.npz is missing, without which the rest is of no use; {AGAIN}"
+        )
     names: list[str] = record["contributors"]
     return Plan(
         contributors=names,

@@ -2,7 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain, count
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,18 @@ from coopt_fl.optimized.provenance import DataFile, Provenance
 from coopt_fl.optimized.published import schema
 from coopt_fl.optimized.state import RunState
 
-FILE_BYTES = 64 * 2**20
+FILE_BYTES = 32 * 2**20
+WRITERS = 2
+"""Files under way at once: Arrow writes float16 lists on one core, value by value."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What is known of a block once it is in a file."""
+
+    digest: str
+    rows: int
+    skipped: list[int]
 
 
 def publish(
@@ -33,8 +47,8 @@ def publish(
 ) -> Provenance:
     """Write ``state.dataset`` from the blocks of ``plan`` and return its provenance.
 
-    Blocks are read one at a time. What an interrupted publication left is written anew, for it
-    may be of blocks that were since replaced; the manifest goes first and comes last, so that it
+    Each writer reads one block at a time. What an interrupted publication left is written anew, for
+    it may be of blocks that were since replaced; the manifest goes first and comes last, so that it
     never stands beside files that it does not describe.
 
     Args:
@@ -43,29 +57,28 @@ def publish(
         draft: the provenance but for files, digests and rows.
         progress: called with the rows written so far.
     """
-    folder = state.dataset / "data"
-    make_folder(folder)
+    make_folder(state.dataset / "data")
     _clear(state.dataset)
     files: list[DataFile] = []
-    digests: list[str] = []
-    rows: list[int] = []
-    skipped: list[int] = []
-    for index, group in enumerate(_groups(plan, draft.dim)):
-        path = folder / f"part-{index:05d}.parquet"
-        first = len(digests)
-        _write(path, _watched(state, group, digests, rows, skipped), draft.dim)
-        files.append(
-            DataFile(f"data/{path.name}", file_sha256(path), sum(rows[first:]), first, len(digests))
-        )
-        progress(sum(rows))
+    blocks: list[Written] = []
+    writers = ThreadPoolExecutor(WRITERS)
+    try:
+        write = partial(_write, state, draft.dim)
+        for file, of_file in writers.map(write, count(), _groups(plan, draft.dim)):
+            files.append(file)
+            blocks += of_file
+            progress(sum(one.rows for one in files))
+    finally:
+        writers.shutdown(cancel_futures=True)
+    digests = [block.digest for block in blocks]
     finished = replace(
         draft,
         files=files,
-        block_rows=rows,
+        block_rows=[block.rows for block in blocks],
         block_digests=digests,
         digest=dataset_digest(digests),
-        rows=sum(rows),
-        skipped=sorted(skipped),
+        rows=sum(file.rows for file in files),
+        skipped=sorted(chain.from_iterable(block.skipped for block in blocks)),
         complete=True,
     )
     with atomic(state.dataset / "README.md") as card:
@@ -76,20 +89,21 @@ def publish(
 
 def table(block: Block) -> pa.Table:
     """Return a block as Arrow columns."""
-    dim = block.targets.shape[1]
+    columns = schema(block.targets.shape[1])
     flat = pa.array(np.ascontiguousarray(block.targets).reshape(-1), type=pa.float16())
-    columns = [
+    arrays = [
         pa.array(block.ids),
-        pa.FixedSizeListArray.from_arrays(flat, dim),
+        pa.FixedSizeListArray.from_arrays(flat, type=columns.field("target").type),
         pa.array(block.participants),
     ]
-    return pa.table(columns, schema=schema(dim))
+    return pa.table(arrays, schema=columns)
 
 
 def _clear(dataset: Path) -> None:
-    """Remove an earlier publication's manifest, then its files."""
+    """Remove an earlier publication's manifest and card, then its files."""
     try:
-        (dataset / "provenance.json").unlink(missing_ok=True)
+        for old in (dataset / "provenance.json", dataset / "README.md"):
+            old.unlink(missing_ok=True)
         for old in (dataset / "data").glob("part-*.parquet"):
             old.unlink()
     except OSError as error:
@@ -100,41 +114,27 @@ def _clear(dataset: Path) -> None:
 
 
 def _groups(plan: Plan, dim: int) -> Iterator[range]:
-    """Cut the blocks into files of about FILE_BYTES, by the size of the first block."""
+    """Cut the blocks into even files of at most FILE_BYTES, by the size of the first block."""
     per_file = max(1, FILE_BYTES // (len(plan.blocks[0]) * (2 * dim + 10)))
     total = len(plan.blocks)
-    for first in range(0, total, per_file):
-        yield range(first, min(first + per_file, total))
+    for part in np.array_split(np.arange(total), ceil(total / per_file)):
+        yield range(int(part[0]), int(part[-1]) + 1)
 
 
-def _watched(
-    state: RunState, group: range, digests: list[str], rows: list[int], skipped: list[int]
-) -> Iterator[Block]:
-    for index in group:
-        block = state.block(index)
-        digests.append(block.digest)
-        rows.append(len(block.ids))
-        skipped.extend(block.skipped.tolist())
-        yield block
-
-
-def _write(path: Path, blocks: Iterator[Block], dim: int) -> None:
+def _write(state: RunState, dim: int, number: int, group: range) -> tuple[DataFile, list[Written]]:
     """Write one file, a row group for each block; targets do not compress, so they are not."""
     options: dict[str, Any] = {
         "compression": {"id": "zstd", "target.list.element": "none", "participant": "zstd"},
         "use_dictionary": False,
         "write_statistics": ["id"],
     }
+    name = f"data/part-{number:05d}.parquet"
+    path, written = state.dataset / name, []
     with atomic(path) as file, pq.ParquetWriter(file, schema(dim), **options) as writer:
-        for block in _ahead(blocks):
+        for index in group:
+            block = state.block(index)
             if len(block.ids):
                 writer.write_table(table(block), row_group_size=len(block.ids))
-
-
-def _ahead(blocks: Iterator[Block]) -> Iterator[Block]:
-    """Read and verify the next block in a thread while one is written."""
-    with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(next, blocks, None)
-        while (block := coming.result()) is not None:
-            coming = reader.submit(next, blocks, None)
-            yield block
+            written.append(Written(block.digest, len(block.ids), block.skipped.tolist()))
+    rows = sum(block.rows for block in written)
+    return DataFile(name, file_sha256(path), rows, group.start, group.stop), written

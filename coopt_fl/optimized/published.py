@@ -19,11 +19,12 @@ _UNREADABLE = (pa.ArrowException, OSError, ValueError)  # ValueError: a column's
 
 
 def schema(dim: int) -> pa.Schema:
-    """Return the columns of a published file; ``dim`` is n."""
+    """Return the columns of a published file, none of which has nulls; ``dim`` is n."""
+    number = pa.field("element", pa.float16(), nullable=False)
     return pa.schema(
         [
             pa.field("id", pa.int64(), nullable=False),
-            pa.field("target", pa.list_(pa.float16(), dim), nullable=False),
+            pa.field("target", pa.list_(number, dim), nullable=False),
             pa.field("participant", pa.int16(), nullable=False),
         ]
     )

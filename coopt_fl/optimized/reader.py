@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from coopt_fl.errors import DataError
+from coopt_fl.errors import ConfigError, DataError
 from coopt_fl.optimized.manifest import read_provenance
 from coopt_fl.optimized.mapped import mapped
 from coopt_fl.optimized.provenance import Provenance
@@ -28,6 +28,8 @@ class OptimizedDataset:
         targets: float16 (N, n).
         participants: int16 (N,), index into ``provenance.contributors``.
         provenance: the manifest.
+        parts: widths of what stands side by side in a target, such as several teachers' targets,
+            if it does: each part gets its own head and loss.
     """
 
     path: Path
@@ -35,6 +37,7 @@ class OptimizedDataset:
     targets: NDArray[np.float16]
     participants: NDArray[np.int16]
     provenance: Provenance
+    parts: tuple[int, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -90,6 +93,7 @@ def load(path: str | Path, *, mmap: bool = False) -> OptimizedDataset:
             verified files at the first use.
 
     Raises:
+        ConfigError: there is no such directory.
         VerificationError: there is no finished dataset, or a file is not what the manifest says.
         OutputError: there is no room for the map.
     """
@@ -100,16 +104,24 @@ def load(path: str | Path, *, mmap: bool = False) -> OptimizedDataset:
 
 
 def dataset_folder(path: Path) -> Path:
-    """Return the dataset folder that ``path`` is or holds."""
+    """Return the dataset folder that ``path`` is or holds; ConfigError if there is no ``path``."""
+    if not path.is_dir():
+        raise ConfigError(f"no directory {path}; give what `coopt run --out` wrote")
     inside = path / "dataset"
     return inside if (inside / "provenance.json").exists() else path
 
 
 def _in_memory(folder: Path, provenance: Provenance) -> Rows:
     """Read all files into new arrays."""
-    ids = np.empty(provenance.rows, np.int64)
-    targets = np.empty((provenance.rows, provenance.dim), np.float16)
-    participants = np.empty(provenance.rows, np.int16)
+    try:
+        ids = np.empty(provenance.rows, np.int64)
+        targets = np.empty((provenance.rows, provenance.dim), np.float16)
+        participants = np.empty(provenance.rows, np.int16)
+    except (MemoryError, ValueError):
+        raise DataError(
+            f"{provenance.rows} targets of {provenance.dim} numbers are too many for this host's "
+            "memory: load them with mmap=True"
+        ) from None
     row = 0
     for block in all_rows(folder, provenance):
         part = slice(row, row + len(block[0]))

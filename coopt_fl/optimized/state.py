@@ -1,6 +1,5 @@
 """``DIR/state``: what the platform knows, kept so that any death of the process loses nothing."""
 
-import fcntl
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,11 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coopt_fl.errors import OutputError
-from coopt_fl.files import atomic, make_folder, remove_leftovers, write_json
+from coopt_fl.files import atomic, locked, make_folder, remove_leftovers, write_json
 from coopt_fl.optimized.block import Block
 
 BLOCK_ARRAYS = ["ids", "targets", "participants", "skipped", "seconds", "digest"]
 RETRY = "delete that file, then run the same command again"
+SETTLED = ("order", "shared_targets")
+"""Arrays that what is stored beside them depends on, so that they cannot be made again."""
+
 SHOWN = 8
 AGAIN = "give another --out, or delete that directory to start anew"
 
@@ -46,10 +48,16 @@ class RunState:
         """Store a JSON value."""
         write_json(self.folder / f"{name}.json", value)
 
-    def arrays(self, name: str) -> dict[str, NDArray[Any]] | None:
-        """Return stored arrays by name, or None."""
+    def arrays(self, name: str, settled: bool = False) -> dict[str, NDArray[Any]] | None:
+        """Return stored arrays by name, or None.
+
+        Args:
+            name: of the arrays.
+            settled: whether what is stored beside them depends on them, as on those ``SETTLED``.
+        """
         path = self.folder / f"{name}.npz"
-        return _load(path) if path.exists() else None
+        advice = AGAIN if settled or name in SETTLED else RETRY
+        return _load(path, advice=advice) if path.exists() else None
 
     def has_arrays(self, name: str) -> bool:
         """Whether arrays are stored under ``name`` (and, being written atomically, whole)."""
@@ -131,7 +139,8 @@ def open_state(out: Path, key: str, config: dict[str, Any]) -> Iterator[RunState
     """Hold ``out`` for this process and yield its state.
 
     Args:
-        out: the output directory, new, empty, or an earlier run's with the same key.
+        out: the output directory, new, empty, or an earlier run's with the same key; one that
+            failed before it had stored anything is not yet a run.
         key: the dataset key.
         config: the configuration, stored beside the key.
 
@@ -141,11 +150,10 @@ def open_state(out: Path, key: str, config: dict[str, Any]) -> Iterator[RunState
     state = RunState(out)
     if out.is_dir() and any(out.iterdir()) and not state.folder.is_dir():
         raise OutputError(f"{out} is not empty and holds no run; give another --out")
-    make_folder(state.folder)
-    with _locked(state.folder / "lock", out):
+    with locked(state.folder / "lock"):
         remove_leftovers(state.folder)
         run = state.record("run")
-        if run is None:
+        if run is None or not _begun(state):
             state.save_record("run", {"key": key, "config": config})
         elif run["key"] != key:
             raise OutputError(
@@ -155,18 +163,9 @@ def open_state(out: Path, key: str, config: dict[str, Any]) -> Iterator[RunState
         yield state
 
 
-@contextmanager
-def _locked(path: Path, out: Path) -> Iterator[None]:
-    try:
-        lock = path.open("w")
-    except OSError as error:
-        raise OutputError(f"cannot write in {out}: {error.strerror}; give another --out") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise OutputError(f"{out} is in use by another process; wait for it to end") from None
-        yield
+def _begun(state: RunState) -> bool:
+    """Whether anything but the run's own record is stored."""
+    return any(path.name not in ("lock", "run.json") for path in state.folder.iterdir())
 
 
 def _changes(run: dict[str, Any], config: dict[str, Any]) -> str:
@@ -194,10 +193,12 @@ def _block_name(index: int) -> str:
     return f"blocks/{index:07d}"
 
 
-def _load(path: Path, names: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
+def _load(
+    path: Path, names: Sequence[str] | None = None, advice: str = RETRY
+) -> dict[str, NDArray[Any]]:
     """Return the arrays ``names`` (default: all) of a file."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             return {name: stored[name] for name in names or stored.files}
     except Exception as error:  # damaged archives make zipfile and numpy raise nearly anything
-        raise OutputError(f"{path} is damaged ({error}); {RETRY}") from None
+        raise OutputError(f"{path} is damaged ({error}); {advice}") from None

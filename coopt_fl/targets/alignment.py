@@ -111,9 +111,15 @@ def fit_alignment(
             UserWarning,
             stacklevel=2,
         )
-    r2 = r2_score(y, _heldout(x, y, solve, seed)[0])
+    r2 = heldout_r2(x, y, solver, seed)
     weight, bias = solve(x, y, seed)
     return Alignment(weight.astype(np.float32), bias.astype(np.float32), r2, solver)
+
+
+def heldout_r2(source: Features, target: Features, solver: str = "ridge", seed: int = 0) -> float:
+    """Return ``r2_heldout`` of :func:`fit_alignment`, which has the same arguments and errors."""
+    x, y = _matched(source, target)
+    return r2_score(y, _heldout(x, y, _solver_named(solver), seed)[0])
 
 
 def heldout_targets(

@@ -149,7 +149,7 @@ class _Forward:
     def _check(self, block: _Block) -> None:
         self._demand(block, block.finite, "its features are not finite: check the prior's weights")
         usable = block.values.isfinite().all(dim=1)
-        self._demand(block, usable, "its target is too large for float16: set targets.solver=ridge")
+        self._demand(block, usable, "its target is too large for float16")
 
     def _demand(self, block: _Block, usable: Tensor, problem: str) -> None:
         """Raise a PriorError that names the first sample that is not usable."""
@@ -162,12 +162,13 @@ class _Forward:
 def _forward(
     prior: Prior, source: Source, batch_size: int, precision: str, on_error: str
 ) -> _Forward:
-    """Let images that must be decoded be fitted to the prior by whoever decodes them.
+    """Let images of different sizes be fitted to the prior where they are read: they may be large.
 
-    They are large or of different sizes; those of an array are small, and fitted on the device.
+    Those of one size by nature are small, and fitted on the device. Its bits may differ, so it must
+    not matter whether they come from an array or from published shards of it.
     """
     fit = None
-    if source.encoded:
+    if source.image_size is None:
         fit = prior.preprocess.square
         prior = replace(prior, preprocess=prior.preprocess.fitted)
     return _Forward(prior, source, batch_size, precision, on_error, fit)

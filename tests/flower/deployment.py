@@ -53,6 +53,10 @@ class Deployment(FakeGrid):
         """Kill the node of ``name``."""
         self.names = {node: one for node, one in self.names.items() if one != name}
 
+    def settings(self, node: int) -> dict[str, str]:
+        """Return the ``--node-config`` of a node."""
+        return {"name": self.names[node]}
+
     def get_nodes(self) -> list[NodeInfo]:
         return [NodeInfo(node_id=n, name=self.registered.get(n, "")) for n in self.names]
 
@@ -63,7 +67,7 @@ class Deployment(FakeGrid):
             if name is not None and self.code is None:
                 return None
             return Message(Error(code=self.code or OFFLINE, reason="gone"), reply_to=message)
-        context = Context(1, node, {"name": name}, RecordDict(), {})
+        context = Context(1, node, self.settings(node), RecordDict(), {})
         reply = client_app(message, context)
         if optimize:
             self.done.update(decode(Optimize, message.content).blocks)

@@ -2,7 +2,9 @@
 
 import errno
 import json
+import math
 import os
+import threading
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,11 +13,18 @@ from typing import Any
 import numpy as np
 import pytest
 from flwr.app import Message
+from flwr.proto.node_pb2 import NodeInfo
+from google.protobuf.message import DecodeError
 
 import coopt_fl
 from coopt_fl import protocol
+from coopt_fl.config import keyed
+from coopt_fl.data import open_source
 from coopt_fl.errors import DataError, OutputError, ParticipantError
+from coopt_fl.optimized.state import open_state
 from coopt_fl.optimized.verify import verify
+from coopt_fl.progress import Silent as Quiet
+from strategies.platform import OpenDataPlatform
 from tests.flower.deployment import (
     DIED,
     OFFLINE,
@@ -309,12 +318,14 @@ def test_an_error_of_its_own_does_not_stop_a_deployment(tmp_path: Path) -> None:
         def _answer(self, message: Message) -> Message | None:
             name = self.names.get(message.metadata.dst_node_id)
             if message.metadata.message_type == "train.optimize" and name == "beta":
-                return Message(protocol.encode_error(DataError("disk gone")), reply_to=message)
+                return Message(
+                    protocol.encode_error(DataError("disk gone\n\x1b[2J<script")), reply_to=message
+                )
             return super()._answer(message)
 
     run_platform(impatient(min_participants=2), tmp_path, Broken().start(*NAMES))
     (change,) = changes(tmp_path)
-    assert change["reason"] == "disk gone"
+    assert change["reason"] == "disk gone  [2J script"
 
 
 def test_a_node_must_be_whom_it_is_registered_as(tmp_path: Path) -> None:
@@ -324,6 +335,50 @@ def test_a_node_must_be_whom_it_is_registered_as(tmp_path: Path) -> None:
         ParticipantError, match="registered as 'mallory' and says that it is 'beta'"
     ):
         run_platform(impatient(), tmp_path, grid)
+
+
+def test_who_is_away_while_it_says_who_it_is_gets_no_name(tmp_path: Path) -> None:
+    """mallory's node is not there when the platform looks, and its answer is."""
+
+    @dataclass
+    class Flapping(Deployment):
+        def get_nodes(self) -> list[NodeInfo]:
+            there = super().get_nodes()
+            told = any(m.metadata.message_type == protocol.DESCRIBE for m in self.sent)
+            return [n for n in there if n.node_id != 102] if told else there
+
+        def pull_messages(self, message_ids: list[str]) -> list[Message]:
+            platform.looked = -math.inf  # the next step looks again who is there
+            return super().pull_messages(message_ids)
+
+    grid = Flapping().start(*NAMES)
+    grid.registered = {101: "alpha", 102: "mallory", 103: "gamma"}
+    config = impatient(min_participants=2)
+    source = open_source(config.data)
+    with open_state(tmp_path, "key", keyed(config)) as state:
+        platform = OpenDataPlatform(config, source, state, Quiet(), threading.Event())
+        platform.members.present({node.node_id: node.name for node in grid.get_nodes()})
+        platform.start(grid)
+        assert 102 not in platform.members.nodes.values()
+
+
+def test_an_answer_that_flower_cannot_decode_counts_as_lost(tmp_path: Path) -> None:
+    """Its sums are right, its content is no record: whoever sends it stops nobody else."""
+
+    class Broken(Deployment):
+        def pull_messages(self, message_ids: list[str]) -> list[Message]:
+            replies = super().pull_messages(message_ids)
+            for reply in replies:
+                kind, node = reply.metadata.message_type, reply.metadata.src_node_id
+                if kind == protocol.OPTIMIZE and node == 102:
+                    raise DecodeError("Error parsing message")
+            return replies
+
+    run_platform(impatient(min_participants=2), tmp_path, Broken().start(*NAMES))
+    (change,) = changes(tmp_path)
+    assert change["origin"] == "beta"
+    assert "cannot be decoded" in change["reason"]
+    targets_of(tmp_path)
 
 
 def test_a_second_node_of_a_name_gets_nothing_while_the_first_is_there(tmp_path: Path) -> None:
@@ -359,6 +414,44 @@ def test_a_new_node_comes_while_a_message_to_the_old_one_is_under_way(tmp_path: 
     assert set(grid.done.values()) == {1}
 
 
+@dataclass
+class OwnPriors(Deployment):
+    """Nodes that bring a prior of their own."""
+
+    priors: dict[int, str] = field(default_factory=dict)
+
+    def settings(self, node: int) -> dict[str, str]:
+        own = {"prior": self.priors[node]} if node in self.priors else {}
+        return super().settings(node) | own
+
+
+def test_a_second_node_with_another_prior_never_takes_over(tmp_path: Path) -> None:
+    undisturbed(tmp_path / "whole")
+    grid = OwnPriors(fault=Nth("beta", 2, lambda grid: grid.names.pop(102)))
+    grid.start(*NAMES, "beta").priors = {104: "trivial:40"}
+    with pytest.raises(ParticipantError, match="beta"):
+        run_platform(impatient(), tmp_path / "cut", grid)
+    asked = {m.metadata.dst_node_id: m.metadata.message_type for m in grid.sent}
+    assert asked[104] == protocol.DESCRIBE
+    run_platform(patient(), tmp_path / "cut", Deployment().start(*NAMES))
+    assert digest(tmp_path / "cut") == digest(tmp_path / "whole")
+
+
+def test_a_wrong_prior_can_be_put_right_while_nothing_was_planned(tmp_path: Path) -> None:
+    undisturbed(tmp_path / "whole")
+    grid = OwnPriors(priors={102: "trivial:40"}).start("alpha", "beta")
+    with pytest.raises(ParticipantError, match="missing: gamma"):
+        run_platform(impatient(), tmp_path / "cut", grid)
+    run_platform(patient(), tmp_path / "cut", Deployment().start(*NAMES))
+    assert digest(tmp_path / "cut") == digest(tmp_path / "whole")
+
+
+def test_who_is_missing_is_named_beside_who_was_refused(tmp_path: Path) -> None:
+    grid = Deployment().start("alpha", "gamma", "stranger")
+    with pytest.raises(ParticipantError, match=r"'stranger' is not in the roster.*missing: beta"):
+        run_platform(impatient(), tmp_path, grid)
+
+
 def test_a_spare_that_fails_like_the_first_is_given_up_with_it(tmp_path: Path) -> None:
     grid = Deployment(fault=Nth("beta", 1, onwards=True)).start(*NAMES, "beta", "beta")
     run_platform(impatient(min_participants=2), tmp_path, grid)
@@ -375,3 +468,73 @@ def test_damaged_state_is_an_error_and_not_a_wait(tmp_path: Path) -> None:
     (tmp_path / "state" / "alignments" / "beta.npz").write_bytes(b"damaged")
     with pytest.raises(OutputError, match=r"beta\.npz is damaged"):
         run_platform(patient(), tmp_path, Deployment().start(*NAMES))
+
+
+@pytest.mark.parametrize("rejected", [False, True], ids=["here", "rejected"])
+def test_without_the_reference_s_alignment_nothing_can_be_aligned_anew(
+    rejected: bool, tmp_path: Path
+) -> None:
+    grid = Deployment(fault=Nth("beta", 2, lambda grid: grid.kill("beta"))).start(*NAMES)
+    with pytest.raises(ParticipantError):
+        run_platform(impatient(), tmp_path, grid)
+    reference = json.loads((tmp_path / "state" / "reference.json").read_text())["reference"]
+    if rejected:
+        verdict = {reference: {"reason": "it lied", "evidence": {}}}
+        (tmp_path / "state" / "rejected.json").write_text(json.dumps(verdict))
+    alignment = tmp_path / "state" / "alignments" / f"{reference}.npz"
+    alignment.write_bytes(b"damaged")
+    with pytest.raises(OutputError, match="give another --out"):
+        run_platform(patient(), tmp_path, Deployment().start(*NAMES))
+    alignment.unlink()
+    if rejected:  # which leaves nothing to do with it
+        run_platform(patient(), tmp_path, Deployment().start(*NAMES))
+        assert verify(tmp_path / "dataset")[1] == []
+    else:
+        with pytest.raises(OutputError, match="give another --out"):
+            run_platform(patient(), tmp_path, Deployment().start(*NAMES))
+
+
+def test_what_was_asked_is_what_the_loss_of_privacy_counts(tmp_path: Path) -> None:
+    """The reference projects and dies: others do its blocks, which were seen all the same."""
+    config = impatient(**{"privacy.clip": 1.0, "audit.fraction": 0, "targets.dim": 4,
+                          "min_participants": 2})  # fmt: skip
+    run_platform(config, tmp_path / "whole", Deployment().start(*NAMES))
+    reference = verify(tmp_path / "whole" / "dataset")[0].reference
+    grid = Deployment(fault=Nth(reference, 1, lambda grid: grid.kill(reference))).start(*NAMES)
+    run_platform(config, tmp_path / "cut", grid)
+    asked = Counter[int]()
+    for message in grid.sent:
+        kinds = {protocol.REPRESENT: protocol.Represent, protocol.PROJECT: protocol.Project,
+                 protocol.OPTIMIZE: protocol.Optimize}  # fmt: skip
+        if kind := kinds.get(message.metadata.message_type):
+            asked.update(protocol.decode(kind, message.content).ids.tolist())
+    counted = verify(tmp_path / "cut" / "dataset")[0].privacy["loss"]
+    assert {row["releases"]: row["samples"] for row in counted} == Counter(asked.values())
+
+
+def test_without_the_plan_nothing_is_planned_anew(tmp_path: Path) -> None:
+    """Blocks are stored under the plan's indexes: another plan would credit them to others."""
+    grid = Deployment(fault=Nth("beta", 2, lambda grid: grid.kill("beta"))).start(*NAMES)
+    with pytest.raises(ParticipantError):
+        run_platform(impatient(), tmp_path, grid)
+    order = tmp_path / "state" / "order.npz"
+    order.write_bytes(b"damaged")
+    with pytest.raises(OutputError, match="give another --out"):
+        run_platform(patient(), tmp_path, Deployment().start(*NAMES))
+    order.unlink()
+    with pytest.raises(OutputError, match="give another --out"):
+        run_platform(patient(), tmp_path, Deployment().start(*NAMES))
+
+
+def test_a_block_without_the_rows_for_the_audit_is_done_again(tmp_path: Path) -> None:
+    undisturbed(tmp_path / "whole")
+    out = tmp_path / "cut"
+    grid = Deployment(fault=Nth("beta", 2, lambda grid: grid.kill("beta"))).start(*NAMES)
+    with pytest.raises(ParticipantError):
+        run_platform(impatient(), out, grid)
+    stored = sorted((out / "state" / "audit").iterdir())
+    stored[0].unlink()
+    grid = Deployment().start(*NAMES)
+    run_platform(patient(), out, grid)
+    assert digest(out) == digest(tmp_path / "whole")
+    assert len(grid.done) == 11 - len(stored) + 1

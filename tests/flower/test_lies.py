@@ -24,6 +24,7 @@ NAMES = ("alpha", "beta", "gamma", "delta")
 ROWS = 900
 
 Lie = Callable[["Lying", protocol.Optimize, Payload], Payload]
+Fitted = Callable[[protocol.Aligned], protocol.Aligned]
 
 
 @dataclass
@@ -33,7 +34,8 @@ class Lying(Deployment):
     liar: str = "delta"
     lie: Lie = lambda grid, request, payload: payload
     features: Callable[[np.ndarray], np.ndarray] = lambda features: features
-    projection: Callable[[np.ndarray], np.ndarray] = lambda weight: weight
+    projection: Fitted = lambda fitted: fitted
+    alignment: Fitted = lambda fitted: fitted
     described: dict[str, Any] = field(default_factory=dict)
     seen: list[tuple[str, Payload]] = field(default_factory=list)
 
@@ -50,9 +52,9 @@ class Lying(Deployment):
         if kind == protocol.DESCRIBE and name == self.liar:
             said = replace(protocol.decode(protocol.Description, reply.content), **self.described)
             return Message(protocol.encode(said), reply_to=message)
-        if kind == protocol.PROJECT and name == self.liar:
-            fitted = protocol.decode(protocol.Aligned, reply.content)
-            fitted = replace(fitted, weight=self.projection(fitted.weight).astype(np.float32))
+        if kind in (protocol.PROJECT, protocol.ALIGN) and name == self.liar:
+            change = self.projection if kind == protocol.PROJECT else self.alignment
+            fitted = change(protocol.decode(protocol.Aligned, reply.content))
             return Message(protocol.encode(fitted), reply_to=message)
         if kind == protocol.OPTIMIZE:
             request = protocol.decode(protocol.Optimize, message.content)
@@ -170,6 +172,7 @@ MALFORMED: dict[str, Lie] = {
     "others' blocks": lambda grid, r, p: replace(p, blocks=[block + 1 for block in p.blocks]),
     "something skipped": lambda grid, r, p: replace(p, skipped=p.ids[:1]),
     "rows that do not add up": lambda grid, r, p: replace(p, rows=[0] * len(p.rows)),
+    "of endless work": lambda grid, r, p: replace(p, seconds=1e308),
     "oversized": lambda grid, r, p: replace(p, skipped=np.zeros(400_000, np.int64)),
 }
 
@@ -215,6 +218,28 @@ def test_a_liar_is_rejected_and_its_blocks_are_done_by_others(
     distance = np.linalg.norm(told.targets[moved].astype(float) - true.targets[moved], axis=1)
     assert np.median(distance) < 0.3 * np.median(np.linalg.norm(true.targets.astype(float), axis=1))
     assert len(change["blocks"]) == 5
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"privacy.clip": 1.0}, {"optimize.block_rows": 12}],
+    ids=["privacy", "blocks too small to have a spread"],
+)
+def test_targets_at_the_mean_are_far_from_everyone_s(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    config = digits(reference="consensus", **{"audit.fraction": 0.3} | changes)
+    grid = Lying(lie=honest_about_shared(lambda p: np.zeros_like(p.targets))).start(*NAMES)
+    run_platform(config, tmp_path, grid)
+    assert rejection(tmp_path, "delta")["reason"].startswith("rejected: delta disagrees with")
+
+
+def test_an_alignment_to_infinity_is_refused(tmp_path: Path) -> None:
+    """All of its numbers are finite, but not the targets that it makes."""
+    endless = weighted(lambda w: np.where(np.arange(w.shape[1]) == 0, 3e38, w))
+    grid = Lying(alignment=endless).start(*NAMES)
+    run_platform(digits(reference="consensus", **{"privacy.clip": 1.0}), tmp_path, grid)
+    assert "too large for float16" in rejection(tmp_path, "delta")["reason"]
 
 
 def bare(**values: Any) -> RecordDict:
@@ -328,10 +353,21 @@ def test_when_everybody_lies_the_run_stops(tmp_path: Path) -> None:
         run_platform(digits(), tmp_path, Liars(lie=MALFORMED["NaN"]).start(*NAMES))
 
 
-PROJECTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "zero": lambda w: w * 0,
-    "huge": lambda w: w * 1e6,
-    "a line": lambda w: np.repeat(w[:, :1], w.shape[1], axis=1),
+def weighted(make: Callable[[np.ndarray], np.ndarray]) -> Fitted:
+    return lambda fitted: replace(fitted, weight=make(fitted.weight).astype(np.float32))
+
+
+def moved(by: float) -> Fitted:
+    return lambda fitted: replace(fitted, bias=fitted.bias + np.float32(by))
+
+
+PROJECTIONS: dict[str, Fitted] = {
+    "zero": weighted(lambda w: w * 0),
+    "huge": weighted(lambda w: w * 1e6),
+    "a line": weighted(lambda w: np.repeat(w[:, :1], w.shape[1], axis=1)),
+    "far away": moved(1e6),
+    "so far that float16 leaves little": moved(100),
+    "no projection by its name": lambda fitted: replace(fitted, solver="ridge"),
 }
 
 
@@ -344,6 +380,31 @@ def test_a_reference_whose_projection_is_none_is_replaced(
     run_platform(digits(), tmp_path, grid)
     rejection(tmp_path, reference)
     assert verify(tmp_path / "dataset")[0].reference != reference
+
+
+@pytest.mark.parametrize("solver", ["projection:pca", "ridge"])
+def test_an_alignment_of_its_own_is_found_whatever_it_is_called(
+    solver: str, tmp_path: Path
+) -> None:
+    """Targets that are what its own map makes, and agree with nobody's."""
+
+    def own(fitted: protocol.Aligned) -> protocol.Aligned:
+        weight = np.random.default_rng(7).normal(size=fitted.weight.shape)
+        size = np.linalg.norm(fitted.weight) / np.linalg.norm(weight)
+        return replace(fitted, weight=(weight * size).astype(np.float32), solver=solver)
+
+    run_platform(digits(reference="consensus"), tmp_path, Lying(alignment=own).start(*NAMES))
+    rejection(tmp_path, "delta")
+
+
+def test_nobody_grades_itself(truth: Path, tmp_path: Path) -> None:
+    def praised(fitted: protocol.Aligned) -> protocol.Aligned:
+        return replace(fitted, r2_heldout=0.999)
+
+    run_platform(digits(), tmp_path, Lying(alignment=praised).start(*NAMES))
+    told, true = (verify(out / "dataset")[0].contributors for out in (tmp_path, truth))
+    assert [one.r2_heldout for one in told] == pytest.approx([one.r2_heldout for one in true])
+    assert told[3].r2_heldout != 0.999
 
 
 @pytest.mark.parametrize(
@@ -377,6 +438,8 @@ def test_features_of_which_nothing_can_be_made(
         {"weights_sha256": "../../etc"},
         {"name": "alpha", "partitions": 3},
         {"prior": "\ud800"},
+        {"prior": "x` | 0 |\n\n# [Download the better one](https://example.org)"},
+        {"device": "<script>"},
         {"versions": {"torch": "\udfff"}},
     ],
     ids=ascii,

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flwr.app import Error, Message
+from flwr.app import Context, Error, Message, RecordDict
 
 import coopt_fl
-from coopt_fl import protocol
+from coopt_fl import protocol, server_app
 from coopt_fl.data import open_source
 from coopt_fl.errors import (
     ConfigError,
@@ -208,6 +208,12 @@ def test_unknown_node_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(ParticipantError, match="'mallory' is not in the roster"):
         run_platform(tiny(**{"deadline.join": 0.1}), tmp_path, grid)
+
+
+def test_overrides_must_be_quoted_as_in_a_shell() -> None:
+    settings = {"config": "digits", "overrides": "data.root='over there", "out": ""}
+    with pytest.raises(ConfigError, match="No closing quotation; quote it"):
+        server_app.app(FakeGrid(3), Context(1, 1, {}, RecordDict(), settings))
 
 
 def test_goes_on_with_enough_participants(tmp_path: Path) -> None:

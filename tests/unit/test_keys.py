@@ -2,6 +2,8 @@
 
 import argparse
 import os
+import resource
+import signal
 import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -164,6 +166,21 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     ):
         with pytest.raises(OutputError, match="file"):
             make()
+
+
+def test_a_full_disk_leaves_no_part_of_a_key(tmp_path: Path) -> None:
+    """The same command works once there is room."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        with pytest.raises(OutputError, match="alpha"):
+            keys.make_key_pair(tmp_path / "alpha")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert list(tmp_path.iterdir()) == []
+    keys.make_key_pair(tmp_path / "alpha")
 
 
 def _handshake(folder: Path, ca: Path, host: str) -> None:

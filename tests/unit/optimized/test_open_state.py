@@ -28,7 +28,13 @@ def test_same_key_resumes_and_sweeps_leftovers(state: RunState) -> None:
     assert not leftover.exists()
 
 
+def test_what_failed_before_it_began_makes_room_for_other_settings(state: RunState) -> None:
+    with open_state(state.out, "other", CONFIG | {"seed": 1}):
+        assert state.record("run")["key"] == "other"
+
+
 def test_other_key_is_refused_with_what_changed(state: RunState) -> None:
+    state.save_record("some", 1)
     other = {"seed": 1, "data": {"source": "digits"}, "participants": [{"name": "bob"}], "new": 2}
     with pytest.raises(OutputError) as caught, open_state(state.out, "other", other):
         pass

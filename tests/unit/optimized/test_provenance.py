@@ -60,6 +60,7 @@ BAD: dict[str, Change] = {
     "skipped as truth": lambda p: p.update(skipped=[True]),
     "rows beyond int64": lambda p: p.update(rows=1 << 63),
     "block beyond int64": lambda p: p["block_rows"].__setitem__(0, 1 << 63),
+    "wider than a list": lambda p: p.update(dim=1 << 40),
     "no name": lambda p: p["contributors"][0].update(name=None),
     "prior as number": lambda p: p["contributors"][0].update(prior=5),
     "weights' sum as number": lambda p: p["contributors"][1].update(weights_sha256=5),
@@ -81,7 +82,9 @@ def test_what_cannot_be_meant_is_refused(name: str, dataset: Path) -> None:
         read_provenance(dataset)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"format": 1}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"format": 1}', b"[" * 10**5]
+)
 def test_what_is_no_manifest_is_refused(content: bytes, dataset: Path) -> None:
     (dataset / "provenance.json").write_bytes(content)
     with pytest.raises(VerificationError, match=r"provenance\.json is not a provenance"):

@@ -136,6 +136,12 @@ def test_other_width_than_promised(dim: int, run: Path) -> None:
         coopt_fl.load(run)
 
 
+def test_more_than_memory_holds_is_one_sentence(run: Path) -> None:
+    make.edit(run / "dataset", lambda p: p.update(rows=1 << 60))
+    with pytest.raises(DataError, match="mmap=True"):
+        coopt_fl.load(run)
+
+
 def test_unfinished_run_is_refused(run: Path) -> None:
     (run / "dataset/provenance.json").unlink()
     with pytest.raises(VerificationError, match="holds no finished optimized dataset"):

@@ -6,7 +6,7 @@ from collections import deque
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strategies.assignment import assign_blocks, hand_over, take_chunk
+from strategies.assignment import MOST_BLOCKS, assign_blocks, hand_over, take_chunk
 
 weights = st.lists(st.floats(0.01, 100), min_size=1, max_size=12)
 
@@ -33,6 +33,12 @@ def test_chunks_keep_the_order_and_the_bound(rows: list[int], most: int) -> None
         assert len(chunk) == 1 or sum(sizes[block] for block in chunk) <= most
     for chunk, following in itertools.pairwise(chunks):
         assert sum(sizes[block] for block in chunk) + sizes[following[0]] > most
+
+
+def test_a_chunk_has_no_more_blocks_than_words_can_be_said_of() -> None:
+    left = deque(range(2 * MOST_BLOCKS + 1))
+    chunks = [take_chunk(left, lambda block: 1, 10**9) for _ in range(3)]
+    assert [len(chunk) for chunk in chunks] == [MOST_BLOCKS, MOST_BLOCKS, 1]
 
 
 def test_nothing_left_makes_no_chunk() -> None:
