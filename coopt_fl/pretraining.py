@@ -1,19 +1,19 @@
 """Students by any objective, over several seeds, with curves: what the tables are made of."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from coopt_fl.comparison import RESULT, compare, read_baseline
+from coopt_fl.comparison import RESULT, Result, compare, read_baseline, require_alike
 from coopt_fl.config import to_dict
-from coopt_fl.doctor import devices
 from coopt_fl.errors import ConfigError
 from coopt_fl.files import make_folder, write_json
-from coopt_fl.optimized.provenance import versions
 from coopt_fl.optimized.reader import OptimizedDataset, load
 from coopt_fl.preparation import Preparation, preparation
 from coopt_fl.progress import Silent
+from coopt_fl.runtime import is_first_process
 from coopt_fl.schema import Config
 from coopt_fl.seeds import mean_and_spread
 from coopt_fl.students import Judge, Point, TrainResult, train_student
@@ -56,7 +56,7 @@ def pretrain(
     targets = _open(config, dataset)
     prepared = preparation(dataset) if dataset else None
     each = range(config.seed, config.seed + seeds)
-    baseline = read_baseline(against, each) if against else None
+    baseline = read_baseline(against, each) if against else []
     judge = Judge(config.data, config.probe.limit)
     results: list[Summary] = []
     for seed in each:
@@ -70,13 +70,18 @@ def pretrain(
             folder,
             seed,
             devices=count,
+            ready=partial(_require_comparable, one, baseline),
             progress=partial(_show, progress, f"seed {seed}"),
             watch=judge,
             watch_every=watch_every,
         )
+        if not is_first_process():
+            continue  # a process that was started for a later seed, where it ends
         start = judge(random_student(one.student, one.data, seed)).accuracy
         results.append(_result(one, trained, targets, prepared, start))
         write_json(folder / RESULT, results[-1])
+        for other in baseline:
+            require_alike(results[-1], other)  # also one that was trained before
     return {
         "path": str(out),
         "objective": config.student.objective,
@@ -99,6 +104,15 @@ def _open(config: Config, dataset: Path | None) -> OptimizedDataset | None:
     return None if dataset is None else load(dataset, mmap=True)
 
 
+def _require_comparable(
+    config: Config, baseline: Sequence[Result], hardware: dict[str, str]
+) -> None:
+    """Raise ConfigError where a training would not be comparable with the baseline."""
+    ours = {"config": to_dict(config), "model": config.student.model, "hardware": hardware}
+    for other in baseline:
+        require_alike(ours, other)
+
+
 def _result(
     config: Config,
     trained: TrainResult,
@@ -112,8 +126,8 @@ def _result(
         "seed": config.seed,
         "epochs": trained.epochs,
         "config": to_dict(config),
-        "versions": versions(),
-        "hardware": devices(),
+        "versions": trained.versions,
+        "hardware": trained.hardware,
         "dataset_digest": targets.digest if targets else None,
         "curve": [asdict(point) for point in trained.curve],
         "preparation": asdict(prepared) if prepared else None,

@@ -30,7 +30,8 @@ class LoadedStudent:
         std: Likewise.
         width: Width of its features.
         meta: ``data`` and ``student`` (configuration), ``dataset_digest``, ``dim``, ``seed``,
-            ``epochs``, ``curve`` (see :class:`coopt_fl.students.curve.Point`).
+            ``epochs``, ``curve`` (see :class:`coopt_fl.students.curve.Point`), ``hardware``,
+            ``versions``.
     """
 
     model: Student

@@ -55,19 +55,27 @@ def seconds_to(curve: Sequence[Point], accuracy: float, preparation: float = 0.0
 
 
 def speed_up(
-    curve: Sequence[Point], baseline: Sequence[Point], preparation: float = 0.0
+    curve: Sequence[Point],
+    baseline: Sequence[Point],
+    preparation: float = 0.0,
+    baseline_preparation: float = 0.0,
 ) -> dict[str, float | None]:
     """Return how many times faster a training is than a baseline, in both senses.
 
+    Each is charged with the seconds before its training began.
+
     Returns:
-        ``equal_epochs``: the baseline's seconds over ours, both per epoch, the preparation
-        included in ours; ``to_accuracy``: the baseline's seconds over ours until our probe
-        reaches the baseline's final accuracy, None where it never does.
+        ``equal_epochs``: the baseline's seconds over ours until the end of the last epoch that
+        both have; ``to_accuracy``: the baseline's seconds over ours until the probe first reaches
+        the baseline's final accuracy, None where ours never does.
     """
-    ours = (curve[-1].seconds + preparation) / curve[-1].epoch
-    final = baseline[-1].accuracy
-    reached = None if final is None else seconds_to(curve, final, preparation)
-    return {
-        "equal_epochs": baseline[-1].seconds / baseline[-1].epoch / ours,
-        "to_accuracy": baseline[-1].seconds / reached if reached else None,
-    }
+    last = min(curve[-1].epoch, baseline[-1].epoch)
+    ours = next(point.seconds for point in curve if point.epoch >= last) + preparation
+    theirs = next(point.seconds for point in baseline if point.epoch >= last)
+    theirs += baseline_preparation
+    final, found = baseline[-1].accuracy, None
+    if final is not None:
+        reached = seconds_to(curve, final, preparation)
+        until = seconds_to(baseline, final, baseline_preparation)
+        found = until / reached if until and reached else None
+    return {"equal_epochs": theirs / ours, "to_accuracy": found}

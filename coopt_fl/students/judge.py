@@ -41,7 +41,8 @@ class Judge:
     """
 
     def __init__(self, data: DataConfig, limit: int | None = None) -> None:
-        self._data, self._limit = data, limit
+        self.limit = limit
+        self._data = data
         self._splits: dict[int, list[Split]] = {}
 
     def __call__(self, student: LoadedStudent) -> Judged:
@@ -51,6 +52,7 @@ class Judge:
             ConfigError: The GPU has too little memory.
             DataError: The images cannot be read.
         """
+        student.model.to(pick_device())  # where the images are
         size = student.image_size
         if size not in self._splits:
             self._splits[size] = self._open(size)
@@ -68,7 +70,7 @@ class Judge:
             if labels is None and splits:
                 return splits[:1]
             source = open_source(self._data, name)
-            rows = chosen_rows(len(source.ids), self._limit)
+            rows = chosen_rows(len(source.ids), self.limit)
             on_error = self._data.on_error
             squares = open_squares(source, source.ids[rows], size, pick_device(), on_error)
             told = None if labels is None else torch.from_numpy(labels[rows])

@@ -51,7 +51,8 @@ def fit_linear(
     double = features.numel() <= DOUBLE_ENTRIES and method == "lbfgs"
     x = features.to(torch.float64 if double else torch.float32)
     mean, std = x.mean(0), x.std(0, correction=0)
-    std = torch.where(std > 1e-6 * (1 + mean.abs()), std, 1.0)  # a constant feature tells nothing
+    constant = std <= 1e-6 * x.abs().amax(0)  # but for rounding, whatever the features' scale
+    std = torch.where(constant, 1.0, std)  # a constant feature tells nothing
     classes, y = torch.unique(labels.to(x.device), return_inverse=True)
     solve = {"lbfgs": _lbfgs, "adamw": _adamw}[method]
     with torch.enable_grad():

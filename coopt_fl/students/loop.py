@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from coopt_fl.data import Source
-from coopt_fl.errors import ConfigError
+from coopt_fl.errors import ConfigError, DataError
 from coopt_fl.optimized.reader import OptimizedDataset
 from coopt_fl.schema import StudentConfig
 from coopt_fl.seeding import derive_seed
@@ -60,6 +60,7 @@ class Training:
             augment=config.augment,
             loss=config.loss,
             dim=dataset.dim if dataset else 0,
+            parts=dataset.parts if dataset and not config.whiten else (),  # whitening mixes them
             head=config.head,
             targets=_lookup(dataset.targets, config.whiten, fabric.device) if dataset else None,
         )
@@ -102,7 +103,8 @@ class Training:
         self._model.train()
         with _seeded(device, derive_seed(self._seed, "dropout", number, self._fabric.global_rank)):
             parts = self._squares.batches(self._order(number), self._share)
-            for step, (images, rows) in enumerate(parts, start=number * steps):
+            whole = _whole(parts, steps, self._share)
+            for step, (images, rows) in enumerate(whole, start=number * steps):
                 progress = step / (config.epochs * steps)
                 set_rate(self._optimizer, rate_at(step, config.epochs * steps, config.lr))
                 rows = rows.to(device)
@@ -150,11 +152,47 @@ def _lookup(
     targets: NDArray[np.float16], whiten: bool, device: torch.device
 ) -> Callable[[Tensor], Tensor]:
     """Return rows -> float32 (B, n) on ``device``; the targets stay there if they fit."""
-    change = fit_whitening(targets).on(device) if whiten else Tensor.float
+    change = _exactly(fit_whitening(targets).on(device), device) if whiten else Tensor.float
     if targets.nbytes <= RESIDENT_BYTES:
         resident = torch.tensor(targets, device=device)
         return lambda rows: change(resident[rows])
     return lambda rows: change(torch.from_numpy(targets[rows.cpu().numpy()]).to(device))
+
+
+def _exactly(
+    change: Callable[[Tensor], Tensor], device: torch.device
+) -> Callable[[Tensor], Tensor]:
+    """Return ``change`` in float32 wherever it is called: autocast would round its products."""
+
+    def exact(rows: Tensor) -> Tensor:
+        with torch.autocast(device.type, enabled=False):
+            return change(rows)
+
+    return exact
+
+
+def _whole(
+    parts: Iterable[tuple[Tensor, Tensor]], steps: int, size: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield ``steps`` batches of ``size`` images, some again where others cannot be read.
+
+    So all devices, which wait for each other in every step, share equally.
+
+    Raises:
+        DataError: Not one image of the epoch can be read.
+    """
+    made, part = 0, None
+    for images, rows in parts:
+        part = images, rows
+        if len(rows) < size:
+            again = torch.arange(size) % len(rows)
+            part = images[again.to(images.device)], rows[again.to(rows.device)]
+        made += 1
+        yield part
+    if part is None:
+        raise DataError("none of the images of an epoch can be read")
+    for _ in range(made, steps):
+        yield part
 
 
 def _share(batch_size: int, rows: int, devices: int) -> int:

@@ -45,12 +45,11 @@ def devices_for(
     from lightning.fabric import Fabric  # takes seconds, which only a training should cost
 
     gpu = pick_device().type == "cuda"
-    _check_count(devices, gpu)
-    several = devices != 1 and (gpu or devices != "auto")
+    count = _count(devices, gpu)
     fabric = Fabric(
         accelerator="cuda" if gpu else "cpu",
-        devices=devices,
-        strategy="ddp_find_unused_parameters_true" if staged and several else "auto",
+        devices=count,
+        strategy="ddp_find_unused_parameters_true" if staged and count > 1 else "auto",
         precision=PRECISIONS[runtime.precision if gpu else "float32"],
     )
     outside = set(os.environ)
@@ -76,10 +75,10 @@ def enough_memory(work: str, remedy: str) -> Iterator[None]:
         raise ConfigError(f"the GPU has too little memory to {work}: {remedy}") from error
 
 
-def _check_count(devices: int | str, gpu: bool) -> None:
-    """Without a GPU any number of processes will do."""
+def _count(devices: int | str, gpu: bool) -> int:
+    """Return how many devices that is; without a GPU any number of processes will do."""
     if isinstance(devices, str):
-        return
+        return torch.cuda.device_count() if gpu else 1
     if devices < 1:
         raise ConfigError(f"--devices is {devices}; give at least 1, or leave it out for all")
     found = torch.cuda.device_count() if gpu else devices
@@ -87,3 +86,4 @@ def _check_count(devices: int | str, gpu: bool) -> None:
         raise ConfigError(
             f"--devices is {devices}, but this host has {found} GPU(s); give at most that many"
         )
+    return devices

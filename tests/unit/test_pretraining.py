@@ -12,6 +12,7 @@ from coopt_fl import pipeline
 from coopt_fl.comparison import compare
 from coopt_fl.config import load_config
 from coopt_fl.errors import ConfigError
+from coopt_fl.optimized.provenance import versions
 from coopt_fl.preparation import preparation, preparation_of
 from coopt_fl.pretraining import pretrain
 from coopt_fl.progress import Silent
@@ -92,6 +93,50 @@ def test_a_pretraining_that_was_stopped_goes_on_to_the_same_result(
         assert all(torch.equal(weights[key], same[key]) for key in weights)
 
 
+def test_a_student_is_probed_again_where_the_limit_of_the_probe_is_another(tmp_path: Path) -> None:
+    few, many = (
+        config_of("student.objective=simclr", "student.model=convnet:2", f"probe.limit={limit}")
+        for limit in (20, 10_000)
+    )
+    with pytest.raises(StoppedError):
+        pretrain(few, None, tmp_path / "a", Stopping(), seeds=2, count=1)
+    again = pretrain(many, None, tmp_path / "a", Silent(), seeds=2, count=1)
+    fresh = pretrain(many, None, tmp_path / "b", Silent(), seeds=2, count=1)
+    for one, other in zip(again["seeds"], fresh["seeds"], strict=True):
+        probed = [[point["accuracy"] for point in each["curve"]] for each in (one, other)]
+        assert probed[0] == probed[1]
+        assert one["config"] == other["config"]
+
+
+def test_hardware_and_versions_are_those_of_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of("student.objective=simclr", "student.model=convnet:2")
+    with pytest.raises(StoppedError):
+        pretrain(config, None, tmp_path, Stopping(), seeds=2, count=1)
+    torch.set_num_threads(2)
+    monkeypatch.setattr("coopt_fl.students.train.versions", lambda: {"torch": "99"})
+    first, second = pretrain(config, None, tmp_path, Silent(), seeds=2, count=1)["seeds"]
+    assert first["hardware"]["devices in use"] == first["hardware"]["CPU threads of each"] == "1"
+    assert first["versions"] == versions()
+    assert second["hardware"]["CPU threads of each"] == "1, then 2"
+    assert second["versions"] == {"torch": "99"}
+
+
+def test_only_the_first_process_probes_and_writes_what_was_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of("student.objective=simclr", "student.model=convnet:2")
+    pretrain(config, None, tmp_path, Silent(), count=1)
+    file = tmp_path / "seed-0" / "pretrain.json"
+    file.unlink()
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr("coopt_fl.pretraining.random_student", None)
+    with pytest.raises(StoppedError):
+        pretrain(config, None, tmp_path, Stopping(), seeds=2, count=1)
+    assert not file.exists()
+
+
 @pytest.fixture
 def optimized(tmp_path: Path) -> Path:
     config = load_config(
@@ -131,6 +176,25 @@ def test_two_participants_cost_the_sum_or_the_slowest() -> None:
     assert not preparation_of(summary).alone
 
 
+def test_a_student_and_what_it_is_compared_with_are_probed_on_as_many_images(
+    tmp_path: Path, optimized: Path
+) -> None:
+    limited = ("probe.limit=20", "participants.0.prior=trivial:24", "student.epochs=1")
+    pipeline.centralized(config_of(*limited), "alpha", optimized, Silent())
+    known = json.loads((optimized / "summary.json").read_text())
+    ours = pretrain(config_of(*limited), optimized, tmp_path / "ours", Silent(), count=1)
+    (one,) = ours["seeds"]
+    assert known["student"]["probe_accuracy"] == one["accuracy"]
+    assert known["comparison"]["random_init"] == one["random_accuracy"]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"participants": []}'])
+def test_a_damaged_summary_beside_the_dataset_is_refused(optimized: Path, text: str) -> None:
+    (optimized / "summary.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"summary\.json .*run the command that wrote it again"):
+        preparation(optimized)
+
+
 def test_nobody_knows_what_a_dataset_without_its_run_cost(tmp_path: Path, optimized: Path) -> None:
     moved = tmp_path / "moved"
     (optimized / "dataset").rename(moved)
@@ -143,12 +207,18 @@ def result_of(seconds: float, accuracies: list[float], made: float = 0.0, **othe
         {"epoch": k, "samples": k, "seconds": k * seconds, "loss": 1.0, "accuracy": accuracy}
         for k, accuracy in enumerate(accuracies, 1)
     ]
-    student, runtime = {"batch_size": 32}, {"precision": "float32"}
+    student = {"batch_size": 32, "image_size": other.pop("image_size", None)}
+    runtime = {"precision": "float32"}
     return {
         "objective": "byol",
         "model": "resnet18",
         "hardware": {"GPUs": "none"},
-        "config": {"data": {"source": "digits"}, "student": student, "runtime": runtime},
+        "config": {
+            "data": {"source": "digits"},
+            "student": student,
+            "runtime": runtime,
+            "probe": {"limit": other.pop("probe", 300)},
+        },
         "curve": curve,
         "accuracy": accuracies[-1],
         "preparation": {"sum": made, "max": made / 2, "parts": {}, "alone": True} if made else None,
@@ -165,6 +235,14 @@ def test_speed_up_is_stated_for_equal_epochs_and_to_the_baselines_accuracy() -> 
     assert found["max"]["to_accuracy"]["mean"] == pytest.approx(12 / 3)
 
 
+def test_equal_epochs_are_those_that_both_have() -> None:
+    """What was made before is charged whole, however long either went on."""
+    baseline, ours = result_of(3.0, [0.5] * 4), result_of(1.0, [0.4] * 8, made=2.0)
+    assert compare([ours], [baseline])["sum"]["equal_epochs"]["mean"] == pytest.approx(12 / 6)
+    longer = result_of(3.0, [0.5] * 80)
+    assert compare([ours], [longer])["sum"]["equal_epochs"]["mean"] == pytest.approx(24 / 10)
+
+
 def test_a_seed_that_never_gets_there_does_not_count_towards_the_time_to_accuracy() -> None:
     baseline = [result_of(3.0, [0.4, 0.6]), result_of(3.0, [0.4, 0.6])]
     ours = [result_of(1.0, [0.5, 0.7]), result_of(1.0, [0.5, 0.5])]
@@ -173,7 +251,16 @@ def test_a_seed_that_never_gets_there_does_not_count_towards_the_time_to_accurac
     assert compare(ours[1:], baseline[1:])["sum"]["to_accuracy"] is None
 
 
-@pytest.mark.parametrize("change", [{"model": "vit_b_16"}, {"hardware": {"GPUs": "H100"}}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": "vit_b_16"},
+        {"image_size": 16},
+        {"probe": 50},
+        {"hardware": {"GPUs": "H100"}},
+        {"hardware": {"GPUs": "none", "devices in use": "2"}},
+    ],
+)
 def test_what_ran_elsewhere_or_with_another_model_is_not_compared(change: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(change))):
         compare([result_of(1.0, [0.5])], [result_of(1.0, [0.5], **change)])
@@ -210,9 +297,36 @@ def test_the_command_prints_a_table_or_json_and_says_how_much_faster_it_is(
     assert code == 0
     assert found["speed_up"]["objective"] == "simclr"
     assert found["speed_up"]["max"]["equal_epochs"]["mean"] > 0
-    assert "times as fast for equal epochs" in err
-    assert "to its final accuracy" in err
+    lines = " ".join(err.split())
+    assert "times as fast for equal epochs" in lines
+    assert "to its final accuracy" in lines
     assert coopt(*said, "--json")[1] == out  # finished: the same, at once
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda known: "{", "is damaged"),
+        (lambda known: '{"objective": "byol"}', "is not what this version writes"),
+        (lambda known: json.dumps(known | {"curve": []}), "is not what this version writes"),
+        (lambda known: json.dumps(known | {"model": "vit_b_16"}), "of another student.model"),
+        (
+            lambda known: json.dumps(known | {"hardware": known["hardware"] | {"GPUs": "H9"}}),
+            "of another hardware (GPUs)",
+        ),
+    ],
+)
+def test_a_baseline_that_cannot_be_compared_with_is_refused_before_the_training(
+    coopt: Coopt, tmp_path: Path, damage: Any, says: str
+) -> None:
+    said = (*SMALLEST, "--objective", "simclr", "student.model=convnet:2", "--out")
+    assert coopt(*said, str(tmp_path / "one"))[0] == 0
+    file = tmp_path / "one" / "seed-0" / "pretrain.json"
+    file.write_text(damage(json.loads(file.read_text())))
+    code, _, err = coopt(*said, str(tmp_path / "two"), "--against", str(tmp_path / "one"))
+    assert (code, "Traceback" in err) == (2, False)
+    assert says in err
+    assert not list(tmp_path.glob("two/*/[!.]*"))
 
 
 @pytest.mark.parametrize(
@@ -221,7 +335,7 @@ def test_the_command_prints_a_table_or_json_and_says_how_much_faster_it_is(
         (("--objective", "simlcr"), 2, "did you mean simclr"),
         (("--objective", "regression"), 2, "give --dataset DIR"),
         (("--objective", "byol", "--dataset", "run"), 2, "leave out --dataset"),
-        (("--objective", "rela", "--dataset", "nowhere"), 1, "no finished optimized dataset"),
+        (("--objective", "rela", "--dataset", "nowhere"), 2, "no directory nowhere"),
         (("--objective", "byol", "student.batch_size=1"), 2, "at least 2 samples"),
         (("--objective", "byol", "--against", "nowhere"), 2, "nowhere/seed-0/pretrain.json"),
         (("--objective", "byol", "--seeds", "0"), 2, "--seeds"),

@@ -30,7 +30,7 @@ class SwAV(Objective):
     queue: Tensor
 
     def __init__(self, student: Student, task: Task) -> None:
-        super().__init__(student, SWAV)
+        super().__init__(student, SWAV, task)
         self.head = SwaVProjectionHead(student.width, 2048, 128)
         self.prototypes = SwaVPrototypes(128, max(16, min(3000, task.samples // 10)))
         self.prototypes.normalize()

@@ -26,7 +26,7 @@ class SimCLR(Objective):
     """Chen et al. 2020: of all views in a batch, find the other one of the same sample."""
 
     def __init__(self, student: Student, task: Task) -> None:
-        super().__init__(student, SIMCLR)
+        super().__init__(student, SIMCLR, task)
         self.head = SimCLRProjectionHead(student.width, student.width, 128)
         temperature = 0.5 if self.small else 0.1
         self.criterion = NTXentLoss(temperature, gather_distributed=task.devices > 1)
@@ -40,7 +40,7 @@ class DCL(Objective):
     """Yeh et al. 2022: SimCLR without the positive pair in the denominator."""
 
     def __init__(self, student: Student, task: Task) -> None:
-        super().__init__(student, DCL_VIEWS)
+        super().__init__(student, DCL_VIEWS, task)
         self.head = SimCLRProjectionHead(student.width, student.width, 128)
         temperature = 0.07 if self.small else 0.1
         self.criterion = DCLLoss(temperature, gather_distributed=task.devices > 1)
@@ -58,7 +58,7 @@ class MoCo(Objective):
     """
 
     def __init__(self, student: Student, task: Task) -> None:
-        super().__init__(student, MOCO)
+        super().__init__(student, MOCO, task)
         self.head = MoCoProjectionHead(student.width, student.width, 128)
         self.teacher = Teacher(deepcopy(student), deepcopy(self.head))
         size = min(MOST_NEGATIVES, max(64, task.samples // 16))
@@ -115,7 +115,7 @@ class InstanceDiscrimination(Objective):
     bank: Tensor
 
     def __init__(self, student: Student, task: Task) -> None:
-        super().__init__(student, INSTDISC)
+        super().__init__(student, INSTDISC, task)
         self.head = nn.Linear(student.width, 128)
         self.register_buffer("bank", F.normalize(torch.randn(task.samples, 128)))
         self.devices, self.temperature = task.devices, 0.1 if self.small else 0.07

@@ -20,10 +20,11 @@ class Task:
     Attributes:
         samples: Rows of the dataset.
         devices: How many share a batch; contrastive losses gather their negatives.
-        augment: ``student.augment``, of a regression.
-        loss: ``student.loss``, likewise.
+        augment: ``student.augment``.
+        loss: ``student.loss``, of a regression.
         head: ``student.head``, likewise.
         dim: Width n of the targets; 0 where there are none.
+        parts: Widths of the parts of a target, each with its own head; their sum is n.
         targets: Rows (B,) to float32 targets (B, n).
     """
 
@@ -33,6 +34,7 @@ class Task:
     loss: str = "cosine"
     head: str = "mlp"
     dim: int = 0
+    parts: tuple[int, ...] = ()
     targets: Callable[[Tensor], Tensor] | None = None
 
 
@@ -45,15 +47,18 @@ class Objective(nn.Module, ABC):
     Attributes:
         student: What remains in the end.
         views: How each view of an image is made; may change between two steps.
+        mirrored: Whether images may be mirrored. That of a digit is none, so that where a
+            regression does not, no objective does.
         small: Whether the papers' settings for small images apply.
         staged: Whether some weights stand still in some steps.
     """
 
     staged: ClassVar[bool] = False
 
-    def __init__(self, student: Student, published: Published) -> None:
+    def __init__(self, student: Student, published: Published, task: Task) -> None:
         super().__init__()
         self.student = student
+        self.mirrored = task.augment == "crop_flip"
         self.small = student.image_size <= SMALL_IMAGE
         self.views = self.fitting(published)
 
@@ -74,6 +79,8 @@ class Objective(nn.Module, ABC):
         """Return the views for images of the student's size, all of it if it takes no other."""
         size = self.student.image_size
         views = published.at(size)
+        if not self.mirrored:
+            views = tuple(replace(view, flip=0.0) for view in views)
         smallest = round(min(view.size for view in views) * size)
         if smallest == size or _takes(self.student, smallest):
             return views

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -58,15 +59,25 @@ HEADS: dict[str, Callable[[int, int], nn.Module]] = {"mlp": mlp, "linear": linea
 
 
 class Regression(Objective):
-    """One view, one head, one loss (CoOpt, arXiv 2505.14117; the paper's head is linear)."""
+    """One view, one head, one loss (CoOpt, arXiv 2505.14117; the paper's head is linear).
+
+    Where a target has parts, each has a head, and the loss is the mean of theirs.
+    """
 
     def __init__(self, student: Student, task: Task) -> None:
         view = AUGMENTATIONS[task.augment]
-        super().__init__(student, Published(large=(view,), small=(view,)))
+        super().__init__(student, Published(large=(view,), small=(view,)), task)
         assert task.targets is not None
-        self.head = HEADS[task.head](student.width, task.dim)
+        self._parts = list(task.parts or (task.dim,))
+        self.heads = nn.ModuleList(HEADS[task.head](student.width, part) for part in self._parts)
         self._loss, self._targets = LOSSES[task.loss], task.targets
 
     def forward(self, views: list[Tensor], rows: Tensor, progress: float) -> Tensor:
-        """Return the loss between the head's output and the rows' targets."""
-        return in_float32(self._loss, self.head(self.student(views[0])), self._targets(rows))
+        """Return the loss between the heads' outputs and the rows' targets."""
+        features = self.student(views[0])
+        targets = self._targets(rows).split(self._parts, dim=1)
+        losses = [
+            in_float32(self._loss, head(features), target)
+            for head, target in zip(self.heads, targets, strict=True)
+        ]
+        return torch.stack(losses).mean()

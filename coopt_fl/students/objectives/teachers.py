@@ -34,7 +34,7 @@ class BYOL(Objective):
     """
 
     def __init__(self, student: Student, task: Task) -> None:
-        super().__init__(student, BYOL_VIEWS)
+        super().__init__(student, BYOL_VIEWS, task)
         self.head = BYOLProjectionHead(student.width, 4096, 256)
         self.predictor = BYOLPredictionHead(256, 4096, 256)
         self.teacher = Teacher(deepcopy(student), deepcopy(self.head))
@@ -60,7 +60,7 @@ class SimSiam(Objective):
     """
 
     def __init__(self, student: Student, task: Task) -> None:
-        super().__init__(student, SIMSIAM)
+        super().__init__(student, SIMSIAM, task)
         self.head = (_two_layers if self.small else SimSiamProjectionHead)(
             student.width, 2048, 2048
         )
@@ -101,7 +101,7 @@ class DINO(Objective):
     staged = True
 
     def __init__(self, student: Student, task: Task) -> None:
-        super().__init__(student, DINO_VIEWS)
+        super().__init__(student, DINO_VIEWS, task)
         outputs = 2048 if self.small else 65_536
         self.head = DINOProjectionHead(student.width, 2048, 256, outputs, batch_norm=self.small)
         copied = DINOProjectionHead(student.width, 2048, 256, outputs, batch_norm=self.small)

@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -39,7 +40,7 @@ def test_two_processes_train_one_student(tmp_path):
     out = tmp_path / "two"
     trained = coopt("train", tmp_path, "student.epochs=3", "--devices", "2", "--out", out)
     assert len(trained["loss_per_epoch"]) == 3
-    assert [path.name for path in out.iterdir()] == ["checkpoint.pt"]
+    assert sorted(path.name for path in out.iterdir()) == [".lock", "checkpoint.pt"]
     student = load_student(out / "checkpoint.pt")
     assert student.meta["epochs"] == 3 and student.meta["curve"][-1]["loss"] < 1
     again = coopt("train", tmp_path, "student.epochs=3", "--devices", "2", "--out", out)
@@ -58,6 +59,24 @@ def test_two_processes_train_one_seed_after_another(tmp_path, objective):
     assert [one["seed"] for one in found["seeds"]] == [0, 1]
     assert all(math.isfinite(point["loss"]) for one in found["seeds"] for point in one["curve"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["seed-0", "seed-1"]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "strategy"), [(1, "auto"), (2, "ddp_find_unused_parameters_true")]
+)
+def test_one_gpu_needs_no_ddp_whatever_the_objective(monkeypatch, gpus, strategy):
+    """It would cost time that other objectives do not spend, and leave a process group behind."""
+    asked = {}
+
+    def fabric(**settings):
+        asked.update(settings)
+        return Mock(world_size=1)
+
+    monkeypatch.setattr(session, "pick_device", lambda: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr("lightning.fabric.Fabric", fabric)
+    with session.devices_for(RuntimeConfig(), "auto", staged=True):
+        assert (asked["devices"], asked["strategy"]) == (gpus, strategy)
 
 
 @pytest.mark.parametrize("devices", [-1, 0])

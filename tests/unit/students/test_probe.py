@@ -84,6 +84,13 @@ def test_a_constant_feature_and_a_single_class_are_harmless():
     assert fit_probe(x, torch.ones(len(x)).long(), x, torch.ones(len(x)).long()) == 1.0
 
 
+@pytest.mark.parametrize("scale", [1e-14, 1e-6, 1e9])
+def test_the_scale_of_the_features_does_not_matter(scale):
+    """An untrained network's can be 1e-14 and tell its images apart all the same."""
+    x, y = (torch.from_numpy(array) for array in blobs())
+    assert fit_probe(x * scale, y, x * scale, y) == pytest.approx(fit_probe(x, y, x, y), abs=0.01)
+
+
 def test_adamw_comes_close_and_is_repeatable():
     x, y = (torch.from_numpy(array) for array in blobs(samples=2000))
     train, test = slice(1000), slice(1000, None)

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from coopt_fl.data import open_source
-from coopt_fl.errors import ConfigError, DataError
+from coopt_fl.errors import ConfigError, DataError, OutputError
 from coopt_fl.schema import DataConfig, RuntimeConfig, StudentConfig
-from coopt_fl.students import load_student, probe_random, probe_student, train_student
+from coopt_fl.students import judge, load_student, probe_random, probe_student, train_student
 from coopt_fl.students.images import ResidentSquares, StreamedSquares
 from coopt_fl.students.loop import Training
 from coopt_fl.students.probe import random_student
@@ -45,6 +45,15 @@ def weights(result):
 
 def equal(one, two):
     return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_a_folder_is_trained_in_by_one_process_at_a_time(train):
+    def another(point, _total):
+        with pytest.raises(OutputError, match="in use by another process"):
+            train(epochs=3)
+
+    assert len(train(epochs=2, progress=another).curve) == 2
+    assert len(train(epochs=3).curve) == 3
 
 
 @pytest.mark.parametrize("loss", ["cosine", "mse"])
@@ -157,7 +166,7 @@ def test_a_loss_that_is_not_finite_stops_the_training(planted, data, student, tm
     config = dataclasses.replace(student, loss="mse")
     with pytest.raises(ConfigError, match=r"after epoch 1; set a lower student\.lr"):
         train_student(planted, data, config, RUNTIME, tmp_path, 0, devices=1)
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
 def test_another_source_is_refused(planted, student, tmp_path):
@@ -191,6 +200,20 @@ def test_the_random_student_is_normalised_as_in_training_without_reading_all(
     untrained = random_student(student, data, seed=0)
     assert (untrained.mean, untrained.std) == (trained.mean, trained.std)
     assert untrained.image_size == trained.image_size
+
+
+def test_the_judge_moves_a_student_to_where_the_images_are(data, student, monkeypatch):
+    seen = []
+
+    def encode(student, _):
+        seen.append(next(student.model.parameters()).device.type)
+        return torch.eye(4), torch.arange(4)
+
+    untrained = random_student(student, data, seed=0)
+    monkeypatch.setattr(judge, "pick_device", lambda: torch.device("meta"))
+    monkeypatch.setattr(judge, "_encode", encode)
+    judge.Judge(data)(untrained)
+    assert seen == ["meta", "meta"]
 
 
 def test_a_gpu_without_memory_is_one_sentence(train, monkeypatch):

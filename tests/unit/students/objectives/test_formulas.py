@@ -9,14 +9,15 @@ import torch
 
 from coopt_fl.students import build_student
 from coopt_fl.students.objectives import WHERE, Task, make_objective
+from coopt_fl.students.objectives.clusters import FROZEN
 
 BATCH, SAMPLES, DIM, SIZE = 6, 40, 5, 12
 ROWS = torch.tensor([3, 0, 17, 39, 8, 21])
 TARGETS = torch.randn(SAMPLES, DIM, generator=torch.Generator().manual_seed(5))
 
 
-def made(name, image_size=SIZE):
-    task = Task(samples=SAMPLES, dim=DIM, targets=lambda rows: TARGETS[rows])
+def made(name, image_size=SIZE, **task):
+    task = Task(samples=SAMPLES, dim=DIM, targets=lambda rows: TARGETS[rows], **task)
     objective = make_objective(name, build_student("convnet:4", image_size, seed=1), task, seed=2)
     return objective.train()
 
@@ -135,7 +136,8 @@ def rela(objective, views):
 
 
 def regression(objective, views):
-    return 1 + cross_cosine(unit(objective.head(objective.student(views[0]))), unit(TARGETS[ROWS]))
+    (head,) = objective.heads
+    return 1 + cross_cosine(unit(head(objective.student(views[0]))), unit(TARGETS[ROWS]))
 
 
 FORMULAS = {
@@ -159,6 +161,18 @@ def test_the_loss_is_the_papers(name):
     views = views_of(objective)
     expected = FORMULAS[name](deepcopy_of(objective), views)
     assert objective(views, ROWS, 0.5).item() == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+def test_each_part_of_a_target_has_its_own_head_and_as_much_weight():
+    objective = made("regression", parts=(2, 3))
+    views = views_of(objective)
+    features = objective.student(views[0])
+    first, second = (unit(head(features)) for head in objective.heads)
+    wanted = unit(TARGETS[ROWS, :2]), unit(TARGETS[ROWS, 2:])
+    expected = 1 + (cross_cosine(first, wanted[0]) + cross_cosine(second, wanted[1])) / 2
+    assert objective(views, ROWS, 0.5).item() == pytest.approx(expected, rel=1e-4)
+    weights = [set(map(id, head.parameters())) for head in objective.heads]
+    assert len(weights) == 2 and weights[0].isdisjoint(weights[1])
 
 
 def deepcopy_of(objective):
@@ -220,7 +234,7 @@ def test_all_that_is_needed_to_go_on_is_state(name):
 
 
 def test_rela_goes_on_to_byol_when_its_loss_stands_still():
-    """With the loss at 0 the averages come within -log 0.995 after a few hundred steps."""
+    """With the loss at 0 the averages come within -log 0.995 after some 3,100 steps."""
     objective = made("rela")
     first = objective.views
     fast, slow, steps = 1.0, 2.0, 0
@@ -266,6 +280,21 @@ def test_swavs_queue_holds_the_last_outputs_and_waits_for_its_turn():
     assert objective.queue.numpy() == pytest.approx(np.stack(outputs, 1)[:held], abs=1e-5)
     objective.queue.copy_(before)
     assert objective(views, ROWS, 0.08).item() != pytest.approx(early, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "until"),
+    [
+        ("swav", lambda objective: objective.prototypes.heads[0].weight, FROZEN),
+        ("dino", lambda objective: objective.head.last_layer.weight_v, 0.01),
+    ],
+)
+def test_the_last_layer_stands_still_at_first(name, weights, until):
+    objective = made(name)
+    for progress, moves in ((0.0, False), (0.99 * until, False), (until, True)):
+        objective.zero_grad()
+        objective(views_of(objective), ROWS, progress).backward()
+        assert (weights(objective).grad is not None) == moves
 
 
 def test_dcl_instdisc_and_moco_have_other_settings_for_large_images():

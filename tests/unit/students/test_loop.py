@@ -1,0 +1,38 @@
+"""What the loop prepares for an objective: targets in float32, and batches of one size."""
+
+import numpy as np
+import pytest
+import torch
+
+from coopt_fl.errors import DataError
+from coopt_fl.students.loop import _lookup, _whole
+from coopt_fl.targets.whitening import fit_whitening
+
+
+def test_whitened_targets_are_exact_under_autocast() -> None:
+    """A steep spectrum with correlated entries, of which bfloat16 would lose a seventh."""
+    rng = np.random.default_rng(0)
+    turn = np.linalg.qr(rng.normal(size=(32, 32)))[0]
+    targets = (rng.normal(size=(400, 32)) * 0.8 ** np.arange(32) @ turn).astype(np.float16)
+    lookup, rows = _lookup(targets, True, torch.device("cpu")), torch.arange(50)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = lookup(rows)
+    assert found.dtype == torch.float32
+    expected = fit_whitening(targets).apply(torch.from_numpy(targets[:50]))
+    torch.testing.assert_close(found, expected)
+
+
+def test_batches_that_lack_images_are_filled_with_those_there_are() -> None:
+    """A batch of which nothing can be read does not come: the last one comes again for it."""
+    images, rows = torch.arange(10).view(5, 2), torch.arange(7, 12)
+    (one, first), (two, second), (three, third) = _whole(
+        iter([(images, rows), (images[:3], rows[:3])]), steps=3, size=5
+    )
+    assert one is images and first is rows
+    assert second.tolist() == third.tolist() == [7, 8, 9, 7, 8]
+    assert torch.equal(two, images[[0, 1, 2, 0, 1]]) and torch.equal(three, two)
+
+
+def test_an_epoch_without_images_is_an_error() -> None:
+    with pytest.raises(DataError, match="none of the images"):
+        list(_whole([], steps=3, size=5))
