@@ -87,7 +87,10 @@ def _over_seeds(found: Values) -> str:
             "each participant; the seconds above do not contain them"
         )
     if made and not made["alone"]:
-        lines.append("(Too many: participants shared a device; simulation.actors=1 measures each.)")
+        lines.append(
+            "These are too high: participants shared a device; simulation.actors=1 "
+            "measures each alone"
+        )
     if found["speed_up"]:
         lines += _faster(found["speed_up"], bool(made))
     return "\n".join([*lines, f"Results: {found['path']}/seed-*/pretrain.json"])
@@ -95,12 +98,13 @@ def _over_seeds(found: Values) -> str:
 
 def _faster(found: Values, prepared: bool) -> list[str]:
     """Say how many times faster a training is than a baseline, in both senses."""
+    prepared |= found["sum"] != found["max"]  # the baseline was
     target = found["accuracy"] and f", {_spread(found['accuracy'], '.1%')}"
     lines = []
-    for which, clock in (("sum", "one device"), ("max", "one for each participant")):
+    for which, clock in (("sum", "one device for all"), ("max", "a device for each participant")):
         epochs, reached = found[which]["equal_epochs"], found[which]["to_accuracy"]
         lines.append(
-            f"Against {found['objective']}{f', targets made on {clock}' if prepared else ''}: "
+            f"Against {found['objective']}{f', targets counted with {clock}' if prepared else ''}: "
             f"{_spread(epochs, '.2f')} times as fast for equal epochs, "
             + (f"{_spread(reached, '.2f')} times" if reached else "never")
             + f" to its final accuracy{target or ''}"
@@ -110,8 +114,8 @@ def _faster(found: Values, prepared: bool) -> list[str]:
 
 
 def _spread(found: Values, form: str) -> str:
-    """Return mean and spread over the seeds."""
-    return f"{found['mean']:{form}} ± {found['std']:{form}}"
+    """Return the mean over the seeds, and the spread of more than one."""
+    return f"{found['mean']:{form}}" + (f" ± {found['std']:{form}}" if found["n"] > 1 else "")
 
 
 def probed(found: Values) -> RenderableType:
@@ -129,6 +133,9 @@ def inspected(found: Values) -> RenderableType:
     facts = _table(found["path"], show_header=False)
     for key in ("rows", "dim", "digest", "reference", "source", "normalisation", "seed"):
         _row(facts, key, str(found["provenance"][key]))
+    skipped = found["provenance"]["skipped"]
+    if skipped:
+        _row(facts, "skipped ids", ", ".join(map(str, skipped)))
     people = _table("Contributors")
     for heading in ("name", "prior", "weights_sha256", "uniformity", "r2_heldout"):
         people.add_column(heading, overflow="fold")
@@ -204,9 +211,11 @@ def key_pair(found: Values) -> RenderableType:
 
 
 def _table(title: str, *, show_header: bool = True) -> Table:
-    """Return an empty table whose title is printed as it is."""
+    """Return an empty table, at least as wide as its title, which is printed as it is."""
     plain = Text(title, style="table.title")
-    return Table(title=plain, title_justify="left", show_header=show_header)
+    return Table(
+        title=plain, title_justify="left", show_header=show_header, min_width=plain.cell_len
+    )
 
 
 def _row(table: Table, *cells: str | Text, style: str | None = None) -> None:

@@ -1,6 +1,5 @@
 """What run directories hold: the output of ``coopt run``, ``centralized`` or ``pretrain``."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from coopt_fl.comparison import RESULT
 from coopt_fl.errors import ConfigError
+from coopt_fl.files import read_json, understood
 from coopt_fl.optimized.manifest import read_provenance
 from coopt_fl.optimized.provenance import Provenance
 from coopt_fl.optimized.reader import dataset_folder
@@ -16,7 +16,6 @@ from coopt_fl.report.students import Seeds, pretrained, trained
 
 Values = dict[str, Any]
 
-AGAIN = "run the same command again"
 UNFINISHED = "there is no summary.json, for this run is not at its end; the same command goes on"
 
 
@@ -33,6 +32,7 @@ class Run:
         provenance: of its optimized dataset; None where it made none.
         summary: ``summary.json``; None where there is none.
         students: what was trained; what the run is about first.
+        results: what ``coopt pretrain`` wrote, for each seed; empty where another command ran.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Run:
     provenance: Provenance | None
     summary: Values | None
     students: tuple[Seeds, ...]
+    results: tuple[Values, ...]
 
     @property
     def student(self) -> Seeds | None:
@@ -78,16 +79,13 @@ def _read(path: Path, name: str) -> Run:
     if not path.is_dir():
         raise ConfigError(f"no directory {path}; give what `coopt run --out` wrote")
     folder = dataset_folder(path)
-    results = sorted([*path.glob(RESULT), *path.glob(f"seed-*/{RESULT}")])
-    try:
+    results = [*path.glob(RESULT), *path.glob(f"seed-*/{RESULT}")]
+    with understood(f"a file in {path}"):
         if (folder / "provenance.json").is_file():
             return _optimized(path, name, read_provenance(folder))
         if results:
-            return _pretrained(path, name, [_json(result) for result in results])
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise ConfigError(
-            f"a file in {path} is not what this version writes ({error!r}); {AGAIN}"
-        ) from None
+            seeds = sorted(map(read_json, results), key=lambda one: int(one["seed"]))
+            return _pretrained(path, name, seeds)
     raise ConfigError(
         f"{path} holds neither dataset/provenance.json nor {RESULT}, which are written at the end "
         "of a run: finish it with the same command, or give another directory"
@@ -96,7 +94,7 @@ def _read(path: Path, name: str) -> Run:
 
 def _optimized(path: Path, name: str, provenance: Provenance) -> Run:
     file = path / "summary.json"
-    summary = _json(file) if file.is_file() else None
+    summary = read_json(file) if file.is_file() else None
     students = trained(path, summary)
     return Run(
         name=name,
@@ -107,11 +105,18 @@ def _optimized(path: Path, name: str, provenance: Provenance) -> Run:
         provenance=provenance,
         summary=summary,
         students=tuple(Seeds((one,)) for one in students),
+        results=(),
     )
 
 
 def _pretrained(path: Path, name: str, seeds: list[Values]) -> Run:
-    """Return a run of several seeds, which differ in nothing else."""
+    """Return a run of several seeds, which differ in nothing else.
+
+    Raises:
+        ConfigError: they do.
+    """
+    for other in seeds[1:]:
+        _require_alike(path, seeds[0], other)
     return Run(
         name=name,
         path=path,
@@ -121,17 +126,26 @@ def _pretrained(path: Path, name: str, seeds: list[Values]) -> Run:
         provenance=None,
         summary=None,
         students=(Seeds(tuple(pretrained(one) for one in seeds)),),
+        results=tuple(seeds),
     )
 
 
-def _json(path: Path) -> Values:
-    try:
-        value = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ConfigError(f"{path} is damaged ({error}); {AGAIN}") from None
-    if not isinstance(value, dict):
-        raise ConfigError(f"{path} holds no JSON object; {AGAIN}")
-    return value
+def _require_alike(path: Path, first: Values, other: Values) -> None:
+    """Raise ConfigError where two seeds differ in anything else, as after other settings do."""
+    different = [key for key in _settings(first) if _settings(first)[key] != _settings(other)[key]]
+    if different:
+        seeds = f"{first['seed']} and {other['seed']}"
+        raise ConfigError(
+            f"seeds {seeds} in {path} were trained with another {', '.join(different)}: repeat "
+            "`coopt pretrain` with all seeds, or remove the folder of the one that is out of date"
+        )
+
+
+def _settings(result: Values) -> Values:
+    """Return what every seed of a run has in common."""
+    config = {key: value for key, value in result["config"].items() if key != "seed"}
+    student = {f"student.{key}": value for key, value in config.pop("student").items()}
+    return config | student | {"dataset": result["dataset_digest"]}
 
 
 def _names(places: Sequence[Path]) -> list[str]:

@@ -69,8 +69,11 @@ def _kind(student: Student) -> Kind:
 def _lines(entry: Entry, seeds: Seeds, clock: str) -> list[Curve]:
     """Return each seed's curve, one after the slowest participant alone, and the mean over all."""
     before = seeds.first.preparation if clock == "seconds" else None
-    own = [_probes(student, clock) for student in seeds.students]
-    mean = [(fmean(x for x, _ in at), fmean(y for _, y in at)) for at in zip(*own, strict=False)]
+    probes = [_probes(student, clock) for student in seeds.students]
+    own = [list(known.values()) for known in probes]
+    common = [epoch for epoch in probes[0] if all(epoch in known for known in probes)]
+    of_all = [[known[epoch] for known in probes] for epoch in common]
+    mean = [(fmean(x for x, _ in at), fmean(y for _, y in at)) for at in of_all]
     after = before.sum if before else 0.0
     drawn: list[tuple[str, Places, float, Kind]] = []
     if len(own) > 1:
@@ -84,19 +87,15 @@ def _lines(entry: Entry, seeds: Seeds, clock: str) -> list[Curve]:
     ]
 
 
-def _probes(student: Student, clock: str) -> Places:
-    """Return when a student was probed and what came of it, the untrained one at 0."""
-    known = [
-        (float(getattr(point, clock)), point.accuracy)
-        for point in student.curve
-        if point.accuracy is not None
-    ]
-    end = float(getattr(student.curve[-1], clock))
-    if student.random_accuracy is not None:
-        known.insert(0, (0.0, student.random_accuracy))
-    if student.accuracy is not None and student.curve[-1].accuracy is None:
-        known.append((end, student.accuracy))
-    return known
+def _probes(student: Student, clock: str) -> dict[int, tuple[float, float]]:
+    """Return when a student was probed and what came of it, by epoch; untrained it is at 0."""
+    last = student.curve[-1]
+    known = {0: (0.0, student.random_accuracy)} | {
+        point.epoch: (float(getattr(point, clock)), point.accuracy) for point in student.curve
+    }
+    if last.accuracy is None:
+        known[last.epoch] = float(getattr(last, clock)), student.accuracy
+    return {epoch: (at, found) for epoch, (at, found) in known.items() if found is not None}
 
 
 def _measured(name: str, what: str, students: Sequence[tuple[int, Student]]) -> Markup:

@@ -11,6 +11,7 @@ from coopt_fl.progress import Silent
 from coopt_fl.report import headline, tables
 from coopt_fl.report.collect import Run, collect
 from coopt_fl.report.curves import accuracy_figures
+from coopt_fl.report.faster import speed_ups
 from coopt_fl.report.parts import part
 from coopt_fl.report.section import section
 from coopt_fl.report.svg import variable
@@ -49,6 +50,7 @@ def render(runs: Sequence[Run], progress: Silent) -> str:
         entries=known,
         sources=sorted({tables.images(run) for run in runs}),
         curves=part(lambda: accuracy_figures(known)),
+        faster=part(lambda: speed_ups(runs)),
         sections=sections,
     )
 

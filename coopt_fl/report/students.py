@@ -95,16 +95,31 @@ def trained(path: Path, summary: Values | None) -> Iterator[Student]:
     own = path / "student" / "checkpoint.pt"
     if summary and own.is_file():
         random, accuracy = summary["comparison"]["random_init"], summary["student"]
-        yield _of_file(own, before, random, accuracy["probe_accuracy"])
+        yield _of_file(own, before, random, accuracy["probe_accuracy"], summary["config"])
     for file in sorted((path / "students").glob("*/checkpoint.pt")):
-        yield _of_file(file, before, None, None)
+        yield _of_file(file, before)
 
 
 def _of_file(
-    file: Path, before: Preparation | None, random_accuracy: float | None, accuracy: float | None
+    file: Path,
+    before: Preparation | None,
+    random_accuracy: float | None = None,
+    accuracy: float | None = None,
+    probed: Values | None = None,
 ) -> Student:
+    """Return the student of a checkpoint.
+
+    Args:
+        file: The checkpoint.
+        before: What came before its training.
+        random_accuracy: Of a student that was probed.
+        accuracy: Likewise.
+        probed: Its configuration; a later training that has not ended is another student.
+    """
     content = read_checkpoint(file)
     meta: Values = content["meta"]
+    if probed and (content["resume"] is not None or meta["student"] != probed["student"]):
+        random_accuracy = accuracy = None
     return Student(
         objective=str(meta["student"]["objective"]),
         model=str(content["name"]),

@@ -35,7 +35,11 @@ def inspected() -> dict[str, Any]:
     )
     person = {"name": ODD, "prior": ODD, "weights_sha256": ODD[:16]}
     person |= {"uniformity": -1.0, "r2_heldout": 0.5}
-    return {"path": ODD, "provenance": {**facts, "contributors": [person]}, "problems": [ODD]}
+    return {
+        "path": ODD,
+        "provenance": {**facts, "skipped": [7], "contributors": [person]},
+        "problems": [ODD],
+    }
 
 
 SHOWN = {

@@ -91,6 +91,25 @@ def test_regression_has_the_preparation_of_its_dataset(page: Page, runs: Runs) -
     assert ours[4:6] == full[4:6] == [shown(before[kind], 1) for kind in ("sum", "max")]
 
 
+def test_how_many_times_faster_over_the_seeds_that_both_have(page: Page, runs: Runs) -> None:
+    ours, baseline = (
+        known(folder / "seed-0" / "pretrain.json") for folder in (runs.ours, runs.baseline)
+    )
+    final = baseline["accuracy"]
+    first, reached = (
+        [one["seconds"] for one in of["curve"] if one["accuracy"] >= final]
+        for of in (baseline, ours)
+    )
+    ends = [of["curve"][-1]["seconds"] for of in (baseline, ours)]
+    clocks = [ours["preparation"][which] for which in ("sum", "max")]
+    equal = [shown(ends[0] / (before + ends[1]), 2) for before in clocks]
+    until = [
+        shown(first[0] / (before + reached[0]), 2) if reached else "never" for before in clocks
+    ]
+    row = ["regression", "simclr", f"{final:.1%}", *equal, *(until or ["never"] * 2), "1"]
+    assert page.table("How many times faster") == [row]
+
+
 def test_costs(page: Page, summary: Any) -> None:
     rows = page.table("Seconds by phase")
     assert [row[:2] for row in rows] == [

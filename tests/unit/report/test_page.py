@@ -14,7 +14,10 @@ import pytest
 from coopt_fl import cli, commands
 from coopt_fl.errors import ConfigError
 from coopt_fl.progress import Silent
+from coopt_fl.report.collect import collect
+from coopt_fl.report.curves import _lines
 from coopt_fl.report.page import write_report
+from coopt_fl.report.tables import entries
 from tests.unit.report.reading import Page, read
 from tests.unit.report.runs import Runs
 
@@ -85,6 +88,47 @@ def test_several_runs_have_a_section_each(page: Page) -> None:
 def test_runs_of_other_images_do_not_compare(page: Page, runs: Runs) -> None:
     assert "These runs name different images" in page.text
     assert "different images" not in report(runs.full, runs.baseline).text
+
+
+def test_seconds_of_another_machine_give_no_speed_up(runs: Runs, tmp_path: Path) -> None:
+    assert "No speed-up: it takes the outputs of two" in report(runs.full).text
+    elsewhere = Path(shutil.copytree(runs.baseline, tmp_path / "elsewhere"))
+    edit(elsewhere / "seed-0" / "pretrain.json", lambda value: value["hardware"].update(GPUs="H9"))
+    (row,) = report(runs.ours, elsewhere).table("How many times faster")
+    assert "another hardware" in row[-1]
+    (elsewhere / "seed-0").rename(elsewhere / "seed-7")
+    edit(elsewhere / "seed-7" / "pretrain.json", lambda value: value.update(seed=7))
+    edit(elsewhere / "seed-1" / "pretrain.json", lambda value: value.update(seed=8))
+    (row,) = report(runs.ours, elsewhere).table("How many times faster")
+    assert row == ["regression", "elsewhere", "they have no seed in common."]
+
+
+def test_accuracies_are_of_the_training_that_is_shown(runs: Runs, tmp_path: Path) -> None:
+    """A later one with other settings, which has not ended, was not probed."""
+    folder = copied(runs, tmp_path, "dataset", "summary.json", "student")
+    assert report(folder).table("Every student")[0][1] != "–"
+    later = {"objective": "rela", "epochs": 5000}
+    edit(folder / "summary.json", lambda value: value["config"]["student"].update(later))
+    assert report(folder).table("Every student")[0][1:3] == ["–", "–"]
+
+
+def test_the_mean_over_seeds_is_of_the_epochs_that_all_were_probed_at(
+    runs: Runs, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(runs.baseline, tmp_path / "some"))
+    edit(folder / "seed-1" / "pretrain.json", lambda value: value["curve"][0].update(accuracy=None))
+    entry = entries(collect([folder]))[0]
+    *seeds, mean = _lines(entry, entry.seeds, "samples")
+    assert [len(one.x) for one in seeds] == [3, 2]
+    assert mean.x == [0.0, 256.0]
+    assert mean.y[1] == pytest.approx(sum(one.y[-1] for one in seeds) / 2)
+
+
+def test_seeds_are_in_the_order_of_their_numbers(runs: Runs, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(runs.baseline, tmp_path / "many"))
+    (folder / "seed-0").rename(folder / "seed-10")
+    edit(folder / "seed-10" / "pretrain.json", lambda value: value.update(seed=10))
+    assert [one.seed for one in collect([folder])[0].students[0].students] == [1, 10]
 
 
 def test_the_same_run_gives_the_same_page(runs: Runs, tmp_path: Path) -> None:
@@ -210,6 +254,13 @@ def broken(runs: Runs, folder: Path) -> list[Path]:
     return [path]
 
 
+def out_of_date(runs: Runs, folder: Path) -> list[Path]:
+    path = Path(shutil.copytree(runs.baseline, folder / "simclr"))
+    change = {"epochs": 3}
+    edit(path / "seed-0" / "pretrain.json", lambda value: value["config"]["student"].update(change))
+    return [path]
+
+
 WRONG: dict[str, tuple[Callable[[Runs, Path], list[Path]], int, str]] = {
     "missing": (lambda runs, folder: [folder / "no"], 2, "no directory"),
     "empty": (lambda runs, folder: [folder], 2, "holds neither dataset/provenance.json nor"),
@@ -218,6 +269,7 @@ WRONG: dict[str, tuple[Callable[[Runs, Path], list[Path]], int, str]] = {
     "damaged": (damaged, 2, "summary.json is damaged"),
     "strange": (strange, 2, "not what this version writes"),
     "not a student": (not_a_student, 2, "not a checkpoint of a student"),
+    "out of date": (out_of_date, 2, "were trained with another student.epochs"),
     "broken": (broken, 1, "is not a provenance"),
 }
 
