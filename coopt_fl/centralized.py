@@ -27,8 +27,14 @@ def single(config: Config, prior: str) -> Config:
     """Return ``config`` with one participant: the one named ``prior``, or one with that prior.
 
     Raises:
-        ConfigError: it is neither a participant's name nor the specification of a prior.
+        ConfigError: it is neither a participant's name nor the specification of a prior, or
+            privacy is asked for, which guards uploads, and there are none.
     """
+    if config.privacy.clip is not None:
+        raise ConfigError(
+            "privacy.clip and privacy.noise_multiplier guard what participants upload, and a "
+            "centralized run uploads nothing: leave them out (privacy.clip=null)"
+        )
     known = {participant.name: participant for participant in config.participants}
     if prior in known:
         participant = replace(known[prior], weight=1.0)
@@ -55,7 +61,7 @@ def optimize_centrally(config: Config, source: Source, state: RunState, progress
                 "width": prior.width,
                 "device": str(prior.device),
             }
-            records.remember(name, known)
+            records.remember(name, known, first=True)
             plan = make_plan(config, source, records, [name])
         with progress.phase("represent"):
             if not records.has_features(name):

@@ -14,7 +14,6 @@ from coopt_fl.errors import INTERRUPTED, CooptError
 
 app = typer.Typer(
     name="coopt",
-    help="Turn unlabeled images into an optimized dataset, together, and train students on it.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -39,17 +38,36 @@ AsJson = Annotated[
 Dataset = Annotated[Path, typer.Argument(help="A run directory, or the dataset folder in it.")]
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        from coopt_fl import __version__
+
+        print(f"coopt-fl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Turn unlabeled images into an optimized dataset, together, and train students on it."""
+
+
 @app.command()
 def run(settings: Settings = None, out: Out = None, as_json: AsJson = False) -> None:
     """Optimize data with all participants (simulated on this host), train a student, probe it.
 
     The same command on the same directory continues where it was stopped.
     """
+    name, changes = _split(settings)
+    config = _load(name, changes)
+
     from coopt_fl import pipeline, show
     from coopt_fl.progress import console_progress
 
-    name, changes = _split(settings)
-    config = _load(name, changes)
     with console_progress() as progress:
         summary = pipeline.run(config, out or _default_out(name), progress)
     _print(summary, show.summary, as_json)
@@ -59,15 +77,19 @@ def run(settings: Settings = None, out: Out = None, as_json: AsJson = False) -> 
 def centralized(
     prior: Annotated[str, typer.Option(help="A participant's name, or SCHEME:NAME of a prior.")],
     settings: Settings = None,
-    out: Out = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Output directory (default: runs/CONFIG-centralized-PRIOR)."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Let one prior label everything, without Flower: the baseline, in the same format."""
+    name, changes = _split(settings)
+    config = _load(name, changes)
+
     from coopt_fl import pipeline, show
     from coopt_fl.progress import console_progress
 
-    name, changes = _split(settings)
-    config = _load(name, changes)
     with console_progress() as progress:
         known = "".join(letter if letter.isalnum() else "-" for letter in prior)
         folder = out or _default_out(name, f"-centralized-{known}")
@@ -93,11 +115,12 @@ def train(
     """Train a student on an optimized dataset; the same command continues a stopped training."""
     from coopt_fl import commands, show
     from coopt_fl.progress import console_progress
+    from coopt_fl.runtime import is_first_process
 
     settings = [*(changes or []), *([f"student.model={model}"] if model else [])]
     with console_progress() as progress:
         trained = commands.train(dataset, settings, out, progress, devices or "auto")
-    if os.environ.get("LOCAL_RANK", "0") == "0":
+    if is_first_process():
         _print(trained, show.trained, as_json)
 
 
@@ -115,7 +138,11 @@ def pretrain(
         Path | None, typer.Option(help="Output of `coopt run` or `coopt centralized`.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Output directory (default: runs/CONFIG-OBJECTIVE).")
+        Path | None,
+        typer.Option(
+            help="Output directory (default: runs/CONFIG-OBJECTIVE). A training there with other "
+            "settings is replaced."
+        ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many, from `seed` on.")] = 1,
     probe_every: Annotated[int, typer.Option(min=1, help="Epochs between two probes.")] = 1,
@@ -133,12 +160,14 @@ def pretrain(
     Every objective has the same loop, images, optimizer, precision, clock and probe. The same
     command continues where it was stopped.
     """
+    name, changes = _split(settings)
+    config = _load(name, [*changes, *([f"student.objective={objective}"] if objective else [])])
+
     from coopt_fl import show
     from coopt_fl.pretraining import pretrain
     from coopt_fl.progress import console_progress
+    from coopt_fl.runtime import is_first_process
 
-    name, changes = _split(settings)
-    config = _load(name, [*changes, *([f"student.objective={objective}"] if objective else [])])
     with console_progress() as progress:
         found = pretrain(
             config,
@@ -150,7 +179,7 @@ def pretrain(
             count=devices or "auto",
             against=against,
         )
-    if os.environ.get("LOCAL_RANK", "0") == "0":
+    if is_first_process():
         _print(found, show.pretrained, as_json)
 
 
@@ -205,10 +234,11 @@ def publish_shards(
 
     The same command continues where it was stopped.
     """
+    config = _load(*_split(settings))
+
     from coopt_fl import commands, show
     from coopt_fl.progress import console_progress
 
-    config = _load(*_split(settings))
     with console_progress() as progress:
         published = commands.publish_shards(config, out, progress)
     _print(published, show.published, as_json)
@@ -317,6 +347,7 @@ def _split(settings: list[str] | None) -> tuple[str, list[str]]:
 
 
 def _load(name: str, changes: list[str]) -> Any:
+    """Return the configuration; commands import what takes seconds only after it proved valid."""
     from coopt_fl.config import load_config
 
     return load_config(name, changes)

@@ -5,7 +5,6 @@ from typing import Any
 
 from coopt_fl.config import from_tree
 from coopt_fl.errors import ConfigError
-from coopt_fl.files import make_folder
 from coopt_fl.optimized.manifest import read_provenance
 from coopt_fl.optimized.reader import dataset_folder, load
 from coopt_fl.optimized.verify import verify
@@ -38,7 +37,6 @@ def train_on(
     """Train on the dataset in ``folder``; continue a training that was stopped in ``out``."""
     from coopt_fl.students import train_student
 
-    make_folder(out)
     trained = train_student(
         load(folder, mmap=True),
         config.data,
@@ -92,8 +90,6 @@ def _data(tree: dict[str, Any], changes: list[str], name: str) -> DataConfig:
 def inspect(dataset: Path) -> dict[str, Any]:
     """Verify the optimized dataset in ``dataset``; ``problems`` is empty when all is right."""
     folder = dataset_folder(dataset)
-    if not folder.is_dir():
-        raise ConfigError(f"no directory {dataset}; give what `coopt run --out` wrote")
     provenance, problems = verify(folder)
     return {"path": str(folder), "provenance": provenance.as_dict(), "problems": problems}
 

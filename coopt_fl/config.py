@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from coopt_fl.errors import ConfigError
+from coopt_fl.remote import shown
 from coopt_fl.schema import Config, ParticipantConfig
 
 NEEDS_ROOT = ("imagefolder", "parquet", "tiny_imagenet")
@@ -270,6 +271,13 @@ def _combinations(values: dict[str, Any]) -> list[str]:
             f"min_participants: {config.min_participants} is more than the {len(names)} "
             "participants listed"
         )
+    urls = {"data.shards": config.data.shards, "payload.route": config.payload.route}
+    problems += [
+        f"{key}: {shown(url)!r} must have no user, password or query, for it is published with "
+        "the dataset; give credentials in the environment, as docs/deployment.md says"
+        for key, url in urls.items()
+        if url and "://" in url and shown(url) != url
+    ]
     if config.data.source in NEEDS_ROOT and config.data.root is None:
         problems.append(f"data.root: missing; {config.data.source} needs the folder of its files")
     if config.data.limit is not None and config.shared.size > config.data.limit:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from coopt_fl.centralized import optimize_centrally, single
 from coopt_fl.commands import train_on
 from coopt_fl.config import dataset_key, keyed, to_dict
 from coopt_fl.data import Source, open_source, shared_set
-from coopt_fl.errors import PriorError, error_coded
+from coopt_fl.errors import ConfigError, PriorError, error_coded
 from coopt_fl.files import write_json
 from coopt_fl.optimized.manifest import read_provenance
 from coopt_fl.optimized.plan import read_plan
@@ -25,6 +26,8 @@ from coopt_fl.progress import Silent
 from coopt_fl.runtime import pick_device
 from coopt_fl.schema import Config
 from coopt_fl.students import probe_prior, probe_random, probe_student
+from coopt_fl.students.models import check_student
+from coopt_fl.students.objectives import ON_TARGETS, find_objective
 
 Summary = dict[str, Any]
 Optimizer = Callable[[Config, Source, RunState, Silent], None]
@@ -43,12 +46,12 @@ def run(config: Config, out: Path, progress: Silent) -> Summary:
     """
     from coopt_fl.simulation import simulate
 
-    return execute(config, out, progress, simulate)
+    return execute(config, out, progress, _with_priors(simulate))
 
 
 def centralized(config: Config, prior: str, out: Path, progress: Silent) -> Summary:
     """Do the same with one prior for all samples, without Flower: the baseline."""
-    return execute(single(config, prior), out, progress, optimize_centrally)
+    return execute(single(config, prior), out, progress, _with_priors(optimize_centrally))
 
 
 def execute(config: Config, out: Path, progress: Silent, optimizer: Optimizer) -> Summary:
@@ -65,15 +68,15 @@ def execute(config: Config, out: Path, progress: Silent, optimizer: Optimizer) -
 
 def finish(config: Config, state: RunState, progress: Silent) -> Summary:
     """Train and probe a student on the published dataset; write and return the summary."""
-    provenance = read_provenance(state.dataset)
+    provenance, limit = read_provenance(state.dataset), config.probe.limit
     with progress.phase("student"):
         trained = _train(config, state, progress)
     with progress.phase("probe"):
         accuracy = _remembered(
             state,
             "student",
-            [provenance.digest, vars(config.student)],
-            lambda: probe_student(Path(trained["checkpoint"]), config.data),
+            [provenance.digest, vars(config.student), limit],
+            lambda: probe_student(Path(trained["checkpoint"]), config.data, limit=limit),
         )
         comparison = _compare(config, state, provenance, progress)
     summary: Summary = {
@@ -92,7 +95,7 @@ def finish(config: Config, state: RunState, progress: Silent) -> Summary:
             "seconds": trained["seconds"],
         },
         "comparison": comparison,
-        "seconds": state.record("seconds"),
+        "seconds": state.record("seconds") | _of_this_student(state, trained),
         "config": to_dict(config),
         "versions": versions(),
     }
@@ -117,18 +120,28 @@ def _train(config: Config, state: RunState, progress: Silent) -> Summary:
     return trained
 
 
+def _of_this_student(state: RunState, trained: Summary) -> dict[str, float]:
+    """Return the seconds of the student that is there, without those of any that it replaced."""
+    probes = (state.record("probes") or {}).values()
+    return {
+        "student": trained["seconds"],
+        "probe": sum(one.get("seconds", 0.0) for one in probes),
+    }
+
+
 def _compare(
     config: Config, state: RunState, provenance: Provenance, progress: Silent
 ) -> dict[str, float | None]:
     """Return the two references: a random student, and the best accepted prior itself."""
     best = state.record("reference")["best"]
     prior = next(one.prior for one in provenance.contributors if one.name == best)
+    limit = config.probe.limit
     return {
         "random_init": _remembered(
             state,
             "random_init",
-            [vars(config.student), config.seed],
-            lambda: probe_random(config.student, config.data, config.seed),
+            [vars(config.student), config.seed, limit],
+            lambda: probe_random(config.student, config.data, config.seed, limit=limit),
         ),
         "reference_prior": _of_prior(prior, config, state, progress),
     }
@@ -160,10 +173,12 @@ def _remembered(
     """Return the stored value of ``name`` if it was made with the same ``key``, else compute it."""
     known = state.record("probes") or {}
     if known.get(name, {}).get("key") != key:
-        known[name] = {"key": key, "value": compute()}
+        started = time.perf_counter()
+        value = compute()
+        known[name] = {"key": key, "value": value, "seconds": time.perf_counter() - started}
         state.save_record("probes", known)
-    value: float | None = known[name]["value"]
-    return value
+    found: float | None = known[name]["value"]
+    return found
 
 
 def _participants(state: RunState, provenance: Provenance) -> list[Summary]:
@@ -190,11 +205,27 @@ def _participants(state: RunState, provenance: Provenance) -> list[Summary]:
 
 
 def _require_usable(config: Config, source: Source) -> None:
-    """Fail before anything is started where a prior cannot be loaded here, or S is too large."""
+    """Fail before anything is started where it could only fail later."""
     shared_set(source.ids, config.shared.size, config.seed)
     check_privacy(config.privacy, config.targets.dim)
     for participant in config.participants:
         parse_prior(participant.prior)
-        problem = check_prior(participant.prior)
-        if problem:
-            raise PriorError(f"participant {participant.name}: {problem}")
+    check_student(config.student.model)
+    if config.student.objective not in ON_TARGETS:
+        raise ConfigError(
+            f"student.objective={config.student.objective} knows no targets, and this makes some: "
+            f"set it to {' or '.join(ON_TARGETS)}, or train without by `coopt pretrain`"
+        )
+    find_objective(config.student.objective)
+
+
+def _with_priors(optimizer: Optimizer) -> Optimizer:
+    """Return ``optimizer`` for a run whose priors are all loaded on this host, if they can be."""
+
+    def optimize(config: Config, source: Source, state: RunState, progress: Silent) -> None:
+        for participant in config.participants:
+            if problem := check_prior(participant.prior):
+                raise PriorError(f"participant {participant.name}: {problem}")
+        optimizer(config, source, state, progress)
+
+    return optimize

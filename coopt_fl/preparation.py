@@ -1,11 +1,11 @@
 """What an optimized dataset cost before a student could be trained on it."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from coopt_fl.files import read_json, understood
 from coopt_fl.optimized.reader import dataset_folder
 
 
@@ -42,6 +42,13 @@ def preparation_of(summary: Mapping[str, Any]) -> Preparation:
 
 
 def preparation(dataset: Path) -> Preparation | None:
-    """Return what a run directory, or the dataset folder in it, cost; None if nobody knows."""
+    """Return what a run directory, or the dataset folder in it, cost; None if nobody knows.
+
+    Raises:
+        ConfigError: ``summary.json`` is damaged.
+    """
     file = dataset_folder(dataset).parent / "summary.json"
-    return preparation_of(json.loads(file.read_text())) if file.is_file() else None
+    if not file.is_file():
+        return None
+    with understood(file):
+        return preparation_of(read_json(file))

@@ -150,7 +150,7 @@ class SimulationConfig:
     """How the simulation uses this host; never changes a result."""
 
     actors: int | None = _key(None, "participants at work at once; null: as many as fit", minimum=1)
-    cpus: float = _key(1.0, "CPU cores reserved by one actor", above=0)
+    cpus: float = _key(1.0, "CPU cores reserved by one actor, at least 1", above=0)
     gpus: float | None = _key(
         None, "GPUs (or a fraction) reserved by one actor; null: equal shares", minimum=0
     )
@@ -192,7 +192,9 @@ class StudentConfig:
         None, "side in pixels; null: the source's own, at most 224", minimum=8
     )
     augment: str = _key(
-        "crop_flip", "augmentation of a regression", choices=("none", "crop", "crop_flip")
+        "crop_flip",
+        "of a regression; the baselines have their papers', mirrored only with crop_flip",
+        choices=("none", "crop", "crop_flip"),
     )
 
 
@@ -201,7 +203,7 @@ class ProbeConfig:
     """The linear classifier that judges a student."""
 
     limit: int = _key(
-        10_000, "most rows of each split, for the reference prior and after every epoch", minimum=1
+        10_000, "most rows of each split, for students and the reference prior", minimum=1
     )
 
 

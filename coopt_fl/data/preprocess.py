@@ -11,6 +11,9 @@ from coopt_fl.errors import ConfigError
 
 INTERPOLATIONS = ("bilinear", "bicubic")
 
+LONGEST = 16
+"""A strip is cut to this many times its shorter edge, or it would take gigabytes once resized."""
+
 
 @dataclass(frozen=True)
 class Preprocess:
@@ -83,13 +86,22 @@ class Preprocess:
         """
         if not len(images):
             return images.new_empty(0, 3, self.size, self.size)
+        shorter = min(images.shape[-2:])
+        images = _centre(images, *(min(edge, LONGEST * shorter) for edge in images.shape[-2:]))
         height, width = images.shape[-2:]
-        shorter = min(height, width)
         new = (self.resize * height // shorter, self.resize * width // shorter)
         if new != (height, width):
             levels = images if images.device.type == "cpu" else images.float()
             images = functional.interpolate(
                 levels, new, mode=self.interpolation, align_corners=False, antialias=True
             ).clamp_(0, 255)
-        top, left = (round((edge - self.size) / 2) for edge in new)
-        return images[..., top : top + self.size, left : left + self.size]
+        return _centre(images, self.size, self.size)
+
+
+def _centre(images: Tensor, height: int, width: int) -> Tensor:
+    """Return the middle of images (..., H, W)."""
+    top, left = (
+        round((edge - kept) / 2)
+        for edge, kept in zip(images.shape[-2:], (height, width), strict=True)
+    )
+    return images[..., top : top + height, left : left + width]

@@ -1,6 +1,8 @@
 """The command line's surface: exit codes, one-sentence errors, JSON; none of this starts Ray."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,6 @@ TINY: dict[str, Any] = {
     "optimize": {"block_rows": 20, "batch_size": 10},
     "student": {"model": "convnet:2", "epochs": 1},
 }
-
-"""Every configuration key: the surface changes only on purpose."""
 
 
 class Coopt:
@@ -75,11 +75,14 @@ def test_all_mistakes_are_reported_at_once(coopt: Coopt) -> None:
         (("run", "parquet", "data.root=nowhere"), 3, "is not a folder"),
         (("run", "digits", "participants.1.prior=timm:resnet18x"), 4, "participant beta"),
         (("run", "digits", "participants.1.prior=tim:resnet18"), 4, "timm"),
+        (("run", "digits", "student.model=resnet81"), 2, "resnet81"),
+        (("run", "digits", "student.objective=byol"), 2, "coopt pretrain"),
         (("run", "digits", "shared.size=3"), 2, "at least 4"),
         (("run", "digits", "shared.size=5000"), 3, "shared.size=5000"),
         (("centralized", "digits", "--prior", "omega"), 2, "alpha, beta, gamma"),
+        (("centralized", "digits", "--prior", "alpha", "privacy.clip=1"), 2, "uploads nothing"),
         (("inspect", "nowhere"), 2, "no directory nowhere"),
-        (("train", "nowhere"), 1, "holds no finished optimized dataset"),
+        (("train", "nowhere"), 2, "no directory nowhere"),
         (("probe", "nowhere.pt"), 2, "there is no checkpoint nowhere.pt"),
         (("bench", "optimise"), 2, "there is no benchmark 'optimise'"),
         (("bench", "--compare", "nowhere.json"), 2, "nowhere.json cannot be read"),
@@ -92,6 +95,18 @@ def test_bad_input_is_one_sentence_and_an_exit_code(
     got, _, err = coopt(*arguments)
     assert (got, "Traceback" in err) == (code, False)
     assert says in " ".join(err.split())
+
+
+@pytest.mark.parametrize(
+    "words", ["run digit", "centralized digit --prior alpha", "pretrain digits --objective bylo"]
+)
+def test_a_wrong_configuration_is_refused_before_anything_slow_is_imported(words: str) -> None:
+    script = "import sys; from coopt_fl import cli\ntry: cli.main()\nfinally: print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words.split()], capture_output=True, text=True
+    )
+    assert (done.returncode, "did you mean" in done.stderr) == (2, True)
+    assert not {"torch", "flwr", "ray"} & set(done.stdout.split())
 
 
 def test_a_foreign_directory_is_refused(coopt: Coopt) -> None:
@@ -159,6 +174,21 @@ def test_a_corrupt_image_is_named_or_counted(coopt: Coopt) -> None:
     assert summary["student"]["probe_accuracy"] is None
     found = json.loads(coopt("inspect", "run", "--json")[1].splitlines()[-1])
     assert len(found["provenance"]["skipped"]) == 1
+
+
+def test_seconds_are_those_of_the_student_that_is_there(coopt: Coopt) -> None:
+    """Trainings that another replaced do not count, whatever their phases took."""
+    assert coopt.centralized()[0] == 0
+    record = coopt.folder / "run" / "state" / "seconds.json"
+    spent = json.loads(record.read_text()) | {"student": 1000.0, "probe": 1000.0}
+    record.write_text(json.dumps(spent))
+    for changes in ((), ("student.epochs=2",)):
+        code, out, _ = coopt.centralized(*changes)
+        summary = json.loads(out.splitlines()[-1])
+        assert code == 0
+        assert summary["seconds"]["student"] == summary["student"]["seconds"]
+        assert 0 < summary["seconds"]["probe"] < 1000
+        assert summary["seconds"]["optimize"] == spent["optimize"]
 
 
 def test_doctor_says_what_is_usable(coopt: Coopt) -> None:

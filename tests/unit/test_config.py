@@ -88,6 +88,8 @@ def test_impossible_combinations_come_at_once() -> None:
         "data.source=parquet",
         "participants.1.name=alpha",
         "min_participants=7",
+        "payload.route=s3://someone:hunter2@bucket/run",
+        "data.shards=https://store.example/shards?signature=hunter2",
     ]
     with pytest.raises(ConfigError) as caught:
         load_config("digits", wrong)
@@ -97,8 +99,11 @@ def test_impossible_combinations_come_at_once() -> None:
         "data.root: missing",
         "'alpha' is given 2 times",
         "min_participants: 7",
+        "payload.route: 's3://bucket/run' must have no user, password or query",
+        "data.shards: 'https://store.example/shards' must have",
     ):
         assert expected in text
+    assert "hunter2" not in text
 
 
 @pytest.mark.parametrize("text", ["a: [", "- 1", "a: ${b}", "seed: 1\nseed: 2", "\x00"])

@@ -1,6 +1,8 @@
 """Preprocessing compared with torchvision on Pillow images, which priors were trained with."""
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_sample_images
 from torch import Tensor
+from torch.nn import functional
 from torchvision.transforms import InterpolationMode, v2
 
 from coopt_fl.data import Preprocess
@@ -125,3 +128,21 @@ def test_input_is_left_alone() -> None:
 def test_impossible_settings_are_refused(size: int, resize: int, interpolation: str) -> None:
     with pytest.raises(ConfigError, match=r"cannot crop|unknown interpolation"):
         Preprocess(size, resize, interpolation, MEAN, STD)
+
+
+def test_a_strip_takes_no_more_memory_than_its_middle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line of 5,000 pixels, resized as a whole, would be 96 x 480,000."""
+    made: list[int] = []
+    interpolate = functional.interpolate
+
+    def watched(images: Tensor, size: tuple[int, int], **options: Any) -> Tensor:
+        made.append(math.prod(size))
+        return interpolate(images, size, **options)
+
+    monkeypatch.setattr(functional, "interpolate", watched)
+    strip = torch.zeros(1, 3, 1, 5000, dtype=torch.uint8)
+    strip[..., 2400:2600] = 200
+    for images in (strip, strip.mT):
+        square = Preprocess(96, 96, "bilinear", MEAN, STD).square(images)
+        assert square.shape == (1, 3, 96, 96) and (square == 200).all()
+    assert max(made) <= 16 * 96 * 96

@@ -18,7 +18,9 @@ from coopt_fl.data import CorruptImage, Source, batches, open_source
 from coopt_fl.data.shards import Shards, open_shards, publish, reading
 from coopt_fl.data.shards.unit import Unit
 from coopt_fl.errors import DataError, OutputError
+from coopt_fl.priors import Prior, load_prior
 from coopt_fl.schema import DataConfig
+from coopt_fl.targets import represent
 from tests.unit.data import make
 from tests.unit.data.make import layout
 
@@ -49,6 +51,27 @@ def fetched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(remote, "fetch", counted)
     return names
+
+
+def test_a_prior_sees_the_same_of_shards_as_of_an_array(
+    digits: Source, shards: Shards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It shrinks or enlarges both where it computes: elsewhere, bits would differ."""
+    seen, features = [], Prior.features
+
+    def watched(prior: Prior, images: torch.Tensor, precision: str) -> torch.Tensor:
+        seen.append(images.shape)
+        return features(prior, images, precision)
+
+    monkeypatch.setattr(Prior, "features", watched)
+    prior = load_prior("random:tf_efficientnet_lite0?size=32", torch.device("cpu"))
+    ids = layout(digits).shared[:4]
+    made = [
+        represent(prior, source, ids, batch_size=4, precision="float32", on_error="raise")
+        for source in (digits, shards.source([], shared=True))
+    ]
+    assert seen == [(4, 3, 8, 8)] * 2
+    assert np.array_equal(made[0].values, made[1].values)
 
 
 def published(url: Path | str, of: Source, seed: int = 0, on_error: str = "raise") -> Shards:
