@@ -106,10 +106,10 @@ def loop(prior: Prior, setting: Setting, images: Images) -> Seconds:
         found = []
         with torch.inference_mode(), torch.autocast(setting.device, dtype, enabled=reduced):
             for step, batch in enumerate(loader):
-                if step == WARM:
-                    started = time.perf_counter()
                 features = prior.model(batch.to(setting.device, non_blocking=True))
                 found.append(features.float().cpu())
+                if step == WARM - 1:
+                    started = time.perf_counter()
         return time.perf_counter() - started
 
     return seconds

@@ -7,6 +7,7 @@ off, are up before the clock starts.
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,7 +17,7 @@ import torch
 
 from benchmarks.case import Case, Reach, Row
 from benchmarks.inputs import KINDS, Pictures, pictures
-from benchmarks.timing import Seconds, in_turn, spread, synchronise, timed
+from benchmarks.timing import Seconds, in_turn, spread, timed
 from coopt_fl.data import Source
 from coopt_fl.optimized.block import Block
 from coopt_fl.optimized.state import RunState
@@ -25,6 +26,8 @@ from coopt_fl.runtime import compute, keep_freed_memory, pick_device
 from coopt_fl.targets import Alignment, BlockTargets, optimize
 
 REPEATS = 5
+COMMON = {"cpu": "lite0", "cuda": "resnet50"}
+"""The setting that other work is compared with, by device."""
 REACH = Reach(0.9)
 LONG_RUN = 4096
 """Blocks that are asked for, of which only the first few are made."""
@@ -174,13 +177,11 @@ def roofline(prior: Prior, setting: Setting) -> Seconds:
     return timed(forward)
 
 
-def seconds_per_sample() -> float:
-    """Return what a sample takes here, with the first prior of this device, from an array."""
-    name = "lite0" if pick_device().type == "cpu" else "resnet50"
-    setting = SETTINGS[name]
+@contextmanager
+def optimizing(samples: int) -> Iterator[Seconds]:
+    """Yield what tells how long so many samples take here: ``COMMON`` on an array, scaled up."""
+    setting = SETTINGS[COMMON[pick_device().type]]
     prior = load_prior(setting.prior, setting.device)
     with pictures("array", 1024) as images, compute(1):
         work = path(prior, images.source, setting)
-        work()
-        synchronise()
-        return work() / setting.rows
+        yield lambda: work() * samples / setting.rows

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from benchmarks.timing import Seconds
+from coopt_fl.errors import CooptError
 
 READY = "ready"
 
 
 class Child:
-    """``python -m MODULE ARGUMENTS``, which answers by :func:`serve`."""
+    """``python -m MODULE ARGUMENTS``, not of the current folder, that answers by :func:`serve`."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
@@ -30,7 +31,7 @@ class Child:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"{self._process.args!r} ended too early")
+            raise CooptError("a process that measures ended too early; its own error is above")
         return line
 
 
@@ -41,7 +42,7 @@ def children(module: str, arguments: Sequence[Sequence[str]]) -> Iterator[list[C
         processes = []
         for words in arguments:
             process = subprocess.Popen(
-                [sys.executable, "-m", module, *words],
+                [sys.executable, "-P", "-m", module, *words],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,

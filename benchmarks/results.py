@@ -18,15 +18,15 @@ Results = dict[str, Any]
 """``format``, ``command``, ``date``, ``hardware``, ``versions`` and ``rows``."""
 
 
-def results_of(command: Sequence[str], rows: list[Row]) -> Results:
-    """Return rows that were measured here and now."""
+def results_of(command: Sequence[str]) -> Results:
+    """Return results that are measured here and now, without a row yet."""
     return {
         "format": FORMAT,
         "command": " ".join(command),
         "date": date.today().isoformat(),
         "hardware": hardware(),
         "versions": versions(),
-        "rows": rows,
+        "rows": list[Row](),
     }
 
 
@@ -41,13 +41,19 @@ def read(path: Path) -> Results:
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read as results of `coopt bench`: {error}") from None
     known = found.get("format") if isinstance(found, dict) else None
-    if known != FORMAT:
+    if known != FORMAT or not _are_rows(found.get("rows")):
         raise ConfigError(
-            f"{path} is of format {known}, not {FORMAT}: compare with a file that "
-            "`coopt bench --out FILE` of this version wrote"
+            f"{path} is of format {known}, not {FORMAT}, or holds no rows: compare with a file "
+            "that `coopt bench --out FILE` of this version wrote"
         )
     kept: Results = found
     return kept
+
+
+def _are_rows(rows: Any) -> bool:
+    return isinstance(rows, list) and all(
+        isinstance(row, dict) and row.keys() >= {"name", "figure"} for row in rows
+    )
 
 
 def hardware() -> dict[str, Any]:

@@ -89,7 +89,7 @@ def _watch(
     watched: dict[str, Callable[[], psutil.Process]],
     processes: list[subprocess.Popen[str]],
 ) -> dict[str, Any]:
-    """Look at memory and CPU time until the dataset is published; return what was seen.
+    """Look at memory and CPU time until the dataset is fused; return what was seen.
 
     Memory is unique set size, counted from the first optimize request for the growth.
     """
@@ -98,7 +98,8 @@ def _watch(
         dict.fromkeys(watched, 0.0),
         dict[tuple[int, float], float](),
     )
-    while not (out / "dataset" / "provenance.json").exists():
+    spent_on = out / "state" / "seconds.json"
+    while not (spent_on.exists() and "fuse" in json.loads(spent_on.read_text())):
         assert run.poll() is None, "the run ended too early"
         working = (out / "state" / "blocks").exists()
         for name, find in watched.items():
@@ -107,7 +108,7 @@ def _watch(
             before[name] = before[name] if working else used
         spent |= _cpu_seconds(processes)
         time.sleep(LOOK_SECONDS)
-    seconds = json.loads((out / "state" / "seconds.json").read_text())
+    seconds = json.loads(spent_on.read_text())
     work = seconds["optimize"]
     return {
         "gigabytes": GIGABYTES,
@@ -158,10 +159,13 @@ def main(
     out: Annotated[Path | None, typer.Option(help="Write the results here as JSON.")] = None,
 ) -> None:
     """Measure and print."""
-    rows = [{"name": name, "details": MEASURED[name]()} for name in names or MEASURED]
-    print(json.dumps(rows, indent=1))
-    if out is not None:
-        write_json(out, results_of(["python -m benchmarks.scale", *(names or [])], rows))
+    found = results_of(["python -m benchmarks.scale", *(names or [])])
+    for name in names or MEASURED:
+        row = {"name": name, "details": MEASURED[name]()}
+        print(json.dumps(row, indent=1), flush=True)
+        found["rows"].append(row)
+        if out is not None:
+            write_json(out, found)
 
 
 if __name__ == "__main__":

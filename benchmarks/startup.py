@@ -1,6 +1,7 @@
 """From the command to its first message, over importing and starting what nothing can avoid.
 
-A message is sent once a participant's process gets it: before that it only waits for Ray.
+The message is sent when Flower hands it to its pool of actors, the processes of participants; in
+neither case is it waited for them to be up.
 """
 
 import os
@@ -78,10 +79,12 @@ def _until_sign(script: str, *arguments: str) -> float:
         text=True,
         start_new_session=True,
     ) as process:
-        assert process.stdout is not None
-        seen = any(line.strip() == SIGN for line in process.stdout)
-        seconds = time.perf_counter() - started
-        os.killpg(process.pid, signal.SIGKILL)
+        try:
+            assert process.stdout is not None
+            seen = any(line.strip() == SIGN for line in process.stdout)
+            seconds = time.perf_counter() - started
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
     if not seen:
         raise RuntimeError(f"{' '.join(arguments) or 'the roofline'} ended before it began")
     return seconds

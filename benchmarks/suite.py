@@ -1,13 +1,13 @@
 """Which benchmarks there are, and a run of some of them: what ``coopt bench`` does."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
 from benchmarks.case import Row
 from benchmarks.compare import compare
 from benchmarks.results import Results, read, results_of
-from coopt_fl.errors import ConfigError
+from coopt_fl.errors import ConfigError, OutputError
 from coopt_fl.files import make_folder, write_json
 
 NAMES = (
@@ -27,7 +27,7 @@ Tell = Callable[[Row], None]
 
 
 def bench(names: Sequence[str], out: Path | None, earlier: Path | None, tell: Tell) -> Results:
-    """Measure, write the results to ``out`` and compare them with those in ``earlier``.
+    """Measure, write each row to ``out`` at once, and compare with what is in ``earlier``.
 
     Args:
         names: of benchmarks; none: all.
@@ -44,15 +44,14 @@ def bench(names: Sequence[str], out: Path | None, earlier: Path | None, tell: Te
         raise ConfigError(f"there is no benchmark {unknown[0]!r}; choose of {', '.join(NAMES)}")
     before = read(earlier) if earlier is not None else None
     if out is not None:
+        if out.is_dir():
+            raise OutputError(f"{out} is a folder; give --out the name of a file")
         make_folder(out.parent)
-    found = results_of(["coopt bench", *names], list(_rows(names or NAMES, tell)))
-    if out is not None:
-        write_json(out, found)
-    return found if before is None else {**found, "comparison": compare(before, found)}
-
-
-def _rows(names: Sequence[str], tell: Tell) -> Iterator[Row]:
-    for name in names:
+    found = results_of(["coopt bench", *names])
+    for name in names or NAMES:
         for row in import_module(f"benchmarks.{name}").measure():
             tell(row)
-            yield row
+            found["rows"].append(row)
+            if out is not None:
+                write_json(out, found)
+    return found if before is None else {**found, "comparison": compare(before, found)}

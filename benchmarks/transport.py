@@ -19,7 +19,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from benchmarks.case import Case, Row
-from benchmarks.timing import spread
+from benchmarks.timing import in_turn, spread
 from coopt_fl import protocol
 from coopt_fl.config import load_config
 from coopt_fl.optimized.block import block_digest
@@ -32,6 +32,7 @@ ROWS = 16_384  # of 512 float16: a chunk of 16.8 MB, the default of optimize.chu
 CHUNKS = 12
 
 POLL_SECONDS = 0.05
+REPEATS = 5
 
 CASE = Case(
     "transport",
@@ -55,28 +56,30 @@ def measure() -> Iterator[Row]:
     os.environ.update(QUIET)
     config = load_config("digits")
     config.participants = config.participants[:2]
-    seconds = list[float]()
+    pairs = list[tuple[float, float]]()
     app = ServerApp()
 
     with tempfile.TemporaryDirectory() as folder:
 
         @app.main()
         def main(grid: Grid, context: Context) -> None:
-            seconds.append(_gather(grid, RunState(Path(folder))))
+            state = RunState(Path(folder))
+            pairs.extend(
+                in_turn(lambda: _gather(grid, state), lambda: _copy(Path(folder)), REPEATS)
+            )
 
         run_simulation(app, client_app, len(config.participants), backend_config=backend(config))
-        copies = [_copy(Path(folder)) for _ in range(5)]
     megabytes = CHUNKS * ROWS * DIM * 2 / 1e6
     yield CASE.measured(
-        spread(one / seconds[0] for one in copies),
+        spread(copied / gathered for gathered, copied in pairs),
         megabytes=round(megabytes, 1),
-        MB_per_s=round(megabytes / seconds[0], 1),
-        copy_MB_per_s=spread(megabytes / one for one in copies),
+        MB_per_s=spread(megabytes / gathered for gathered, _ in pairs),
+        copy_MB_per_s=spread(megabytes / copied for _, copied in pairs),
     )
 
 
 def _gather(grid: Grid, state: RunState) -> float:
-    """Ask, receive, check and store all chunks but a first, which starts the processes."""
+    """Ask, receive, check and store all chunks but a first of each, which starts the clock."""
     nodes = _nodes(grid)
     waiting = set(grid.push_messages([_request(node) for node in nodes]))
     started, asked, done = 0.0, len(nodes), 0

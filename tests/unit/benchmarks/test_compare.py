@@ -19,7 +19,7 @@ def results(*figures: tuple[str, float, float, float], at_least: bool = True) ->
         )
         for name, low, median, high in figures
     ]
-    return results_of(["coopt bench"], rows)
+    return results_of(["coopt bench"]) | {"rows": rows}
 
 
 def verdicts(before: dict[str, Any], after: dict[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from benchmarks import suite, table
 from benchmarks.case import SKIPPED, Case, Reach
+from benchmarks.results import FORMAT
 from coopt_fl.errors import ConfigError, OutputError
 
 FIGURE = {"min": 0.8, "median": 0.91234, "max": 1.0}
@@ -92,7 +93,27 @@ def test_what_cannot_be_compared_or_written_is_refused_first(
         bench(earlier=tmp_path / "file")
     with pytest.raises(OutputError):
         bench(out=tmp_path / "file" / "kept.json")
+    with pytest.raises(OutputError, match="is a folder"):
+        bench(out=tmp_path)
+    (tmp_path / "file").write_text(json.dumps({"format": FORMAT}))
+    with pytest.raises(ConfigError, match="no rows"):
+        bench(earlier=tmp_path / "file")
     assert planted == []
+
+
+def test_what_was_measured_before_a_failure_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(name: str) -> Any:
+        if name == "benchmarks.imports":
+            raise KeyboardInterrupt
+        return SimpleNamespace(measure=lambda: iter(ROWS["optimize"]))
+
+    monkeypatch.setattr(suite, "import_module", failing)
+    kept = tmp_path / "kept.json"
+    with pytest.raises(KeyboardInterrupt):
+        bench("optimize", "imports", out=kept)
+    assert [row["name"] for row in json.loads(kept.read_text())["rows"]] == ["optimize/a"]
 
 
 def test_the_table_says_what_was_reached() -> None:
