@@ -11,6 +11,7 @@ import typer
 
 TABLES = (
     "table1_baselines",
+    "long_training",
     "table2_centralized",
     "table3_architectures",
     "recipe",
@@ -28,15 +29,19 @@ TABLES = (
 
 def main(
     names: Annotated[list[str] | None, typer.Argument(help=f"Of {', '.join(TABLES)}.")] = None,
-    scale: Annotated[str, typer.Option(help="smoke, cpu, gpu or paper.")] = "cpu",
+    scale: Annotated[str, typer.Option(help="smoke, cpu, whole, gpu or paper.")] = "cpu",
     root: Annotated[str | None, typer.Option(help="Folder of the images.")] = None,
+    only: Annotated[str | None, typer.Option(help="One study of the scale.")] = None,
     gpus: Annotated[int, typer.Option(help="GPUs, each with a table at a time; 0: none.")] = 0,
 ) -> None:
     """Measure what is missing of every table; the same command goes on where it was stopped."""
+    if gpus and gpus > (here := _gpus()):
+        raise typer.BadParameter(f"this host has {here} GPUs", param_hint="--gpus")
     waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
     for name in names or TABLES:
         waiting.put(name)
     options = ["--scale", scale, *(["--root", root] if root else [])]
+    options += ["--only", only] if only else []
     failed: list[str] = []
     workers = [
         threading.Thread(target=work, args=(waiting, options, gpu, failed))
@@ -54,7 +59,7 @@ def work(
     waiting: queue.SimpleQueue[str], options: list[str], gpu: int | None, failed: list[str]
 ) -> None:
     """Run what is waiting until nothing is, on one GPU; names that fail are added to ``failed``."""
-    device = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": str(gpu)}
+    device = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": visible(gpu)}
     while True:
         try:
             name = waiting.get_nowait()
@@ -63,6 +68,18 @@ def work(
         command = [sys.executable, "-m", f"experiments.{name}", *options]
         if subprocess.run(command, env=os.environ | device, check=False).returncode:
             failed.append(name)
+
+
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def visible(gpu: int) -> str:
+    """Return the name of the gpu-th GPU of those that this process may use."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return given.split(",")[gpu] if given else str(gpu)
 
 
 if __name__ == "__main__":

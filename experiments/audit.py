@@ -28,6 +28,7 @@ import typer
 from coopt_fl.data import make_blocks, shared_set
 from coopt_fl.data.blocks import make_units
 from coopt_fl.data.cache import cache_dir
+from coopt_fl.doctor import devices
 from coopt_fl.runtime import compute
 from coopt_fl.schema import DataConfig
 from coopt_fl.seeding import derive_seed
@@ -322,6 +323,15 @@ def outcome(
     )
 
 
+def units_alone(run: Played, cell: dict[str, Any]) -> list[tuple[dict[str, Any], Counter[str]]]:
+    """Count honest participants, and those whose own units fail the test of spread."""
+    units = make_units(run.blocks, FRACTIONS[-1], cell["seed"])
+    answers = [run.honest[o][unit] for o, unit in zip(run.owners, units, strict=True)]
+    odd = [alone(run, name, units, answers)["spread"] for name in run.expected]
+    counts = Counter({"runs": 1, "honest": len(odd), "honest, spread": sum(odd)})
+    return [({"lie": "none"}, counts)]
+
+
 def spreads(run: Played, cell: dict[str, Any]) -> list[tuple[dict[str, Any], Counter[str]]]:
     """Count odd spreads among rows of any block size, as they are, doubled and halved."""
     found = []
@@ -373,13 +383,20 @@ def run(
     cache: Annotated[Path | None, typer.Option()] = None,
     seeds: int = 100,
     lies: int = 30,
+    spread_only: Annotated[
+        bool, typer.Option(help="Only the test of spread, of honest participants.")
+    ] = False,
     results: Path = RESULTS / "audit.json",
 ) -> None:
     """Judge ``seeds`` runs of every setting on ``digits`` or ``cifar10`` and save the counts.
 
-    In the first ``lies`` of them lies are told as well.
+    In the first ``lies`` of them lies are told as well. ``spread_only`` tries nothing but the test
+    of spread, where S has fewer than 2 n samples, and saves the counts as ``NAME, spread``.
     """
     study, started = STUDIES[name], time.perf_counter()
+    tried, saved, options = trials, name, f"--lies {lies}"
+    if spread_only:
+        tried, saved, options, lies = units_alone, f"{name}, spread", "--spread-only", 0
     data = DataConfig(source=study["source"], root=root, limit=study["limit"])
     counts: dict[str, dict[str, Counter[str]]] = {
         kind: defaultdict(Counter) for kind in ("runs", "spreads")
@@ -390,24 +407,26 @@ def run(
         features = {key: features_of(spec, data, "train", folder) for key, spec in PRIORS.items()}
         for seed in range(seeds):
             for cell in cells(seed, lies):
+                if spread_only and cell["size"] >= 2 * cell["dim"]:
+                    continue
                 played = play(features, cell, study["block_rows"])
                 shown = {key: cell[key] for key in ("mix", "size", "dim", "reference", "solver")}
-                for key, found in trials(played, cell):
+                for key, found in tried(played, cell):
                     counts["runs"][json.dumps(shown | key)].update(found)  # += drops zeros
                 for key, found in spreads(played, cell):
                     counts["spreads"][json.dumps(key)].update(found)
-            about = provenance(name, seed + 1, lies, time.perf_counter() - started)
-            save(results, name, about, {kind: table(rows) for kind, rows in counts.items()})
+            about = provenance(name, seed + 1, options, time.perf_counter() - started)
+            save(results, saved, about, {kind: table(rows) for kind, rows in counts.items()})
 
 
-def provenance(name: str, seeds: int, lies: int, seconds: float) -> dict[str, Any]:
+def provenance(name: str, seeds: int, options: str, seconds: float) -> dict[str, Any]:
     """Return what is needed to repeat the study and to judge its numbers."""
     root = "" if name == "digits" else " --root DIR"
     packages = ("numpy", "scipy", "torch", "timm")
     return {
-        "command": f"python -m experiments.audit {name}{root} --seeds {seeds} --lies {lies}",
+        "command": f"python -m experiments.audit {name}{root} --seeds {seeds} {options}",
         "date": time.strftime("%Y-%m-%d"),
-        "hardware": "2 CPU cores (x86-64) shared with other work, one thread used, no GPU",
+        "hardware": devices() | {"threads": "1"},
         "seconds": round(seconds),
         "python": platform.python_version(),
         "versions": {package: version(package) for package in packages},

@@ -1,7 +1,8 @@
 """Cycles with ever better priors: ``python -m experiments.continual --scale cpu``.
 
-In every cycle one better prior arrives and takes over the shard whose targets have the worst
-uniformity. Then the reference is elected anew, and the other shards are
+In every cycle one better prior arrives and takes over one shard: the one whose prior is the least
+uniform, with the most uniform prior as the reference, as in the paper; or the oldest, with a
+consensus. Then the reference is made anew, and the other shards are
 
 - ``left``: as they are, in the old reference's terms;
 - ``realigned``: mapped from the old reference's terms to the new one's, without any prior;
@@ -20,26 +21,32 @@ from experiments.scales import Study
 from experiments.table import Cell, experiment
 
 WAYS = ("left", "realigned", "recomputed")
+RULES = {"least uniform": "best", "oldest": "consensus"}
+"""The reference that goes with each way to choose the shard that is taken over."""
+
 SHARDS = 3
 
 
 def settings(study: Study) -> list[Cell]:
-    """Return a row for each way to treat what is there."""
-    return [{"old shards": way} for way in WAYS]
+    """Return a row for each way to treat what is there, and to choose what is not kept."""
+    return [{"taken over": rule, "old shards": way} for rule in RULES for way in WAYS]
 
 
 def measure(lab: Lab, cell: Cell) -> Cell:
     """Play all cycles, with a student after each."""
-    seed, played, seconds = cell["seed"], [], 0.0
+    seed, rule, played, seconds = cell["seed"], cell["taken over"], [], 0.0
     owners = [lab.study.ladder[0]] * SHARDS
-    made = lab.collaborate(seed, priors=owners, reference="best")
-    for arrived in lab.study.ladder:
+    made = lab.collaborate(seed, priors=owners, reference=RULES[rule])
+    for cycle, arrived in enumerate(lab.study.ladder):
         at = lab.shared(lab.study.shared, seed)
-        worst = int(np.argmax([uniformity(lab.features(owner)[0][at]) for owner in owners]))
+        worst = cycle % SHARDS
+        if rule == "least uniform":
+            worst = int(np.argmax([uniformity(lab.features(owner)[0][at]) for owner in owners]))
         owners[worst] = arrived
-        fresh = lab.collaborate(seed, priors=owners, reference="best")
+        fresh = lab.collaborate(seed, priors=owners, reference=RULES[rule])
         made = kept(lab, made, fresh, worst, cell["old shards"], seed)
-        seconds += sum(made.optimize) + made.align
+        on_s = lab.features(arrived)[1] * len(at) / len(lab.all)
+        seconds += on_s + sum(made.optimize) + made.align
         found = lab.student(made, seed)
         played.append({"prior": arrived, "accuracy": found["accuracy"], "seconds": seconds})
     return {

@@ -65,12 +65,16 @@ def _dots(axis: Axes, known: Known) -> None:
 
 
 def _curves(axis: Axes, known: Known) -> None:
-    for cell in known["cells"]:
-        if "curve" not in cell or cell["seed"] != known["cells"][0]["seed"]:
+    seed = known["cells"][0]["seed"]
+    first = [cell for cell in known["cells"] if "curve" in cell and cell["seed"] == seed]
+    for row in known["table"]:  # in every panel in the same order, and so in the same colours
+        cell = next((one for one in first if settings_of(row).items() <= one.items()), None)
+        if cell is None:
             continue
         before = cell["preparation s, one device"]
-        x = [before + point["seconds"] for point in cell["curve"]]
-        y = [point["accuracy"] for point in cell["curve"]]
+        probed = [point for point in cell["curve"] if point["accuracy"] is not None]
+        x = [before + point["seconds"] for point in probed]
+        y = [point["accuracy"] for point in probed]
         name = next(iter(cell.values()))
         axis.plot(x, y, marker=".", markersize=4, linewidth=1.2, label=name)
     untrained = next(row["accuracy"]["mean"] for row in known["table"] if "random" in row.values())
@@ -83,13 +87,13 @@ def _curves(axis: Axes, known: Known) -> None:
 
 def _cycles(axis: Axes, known: Known) -> None:
     for row in known["table"]:
-        same = [cell for cell in known["cells"] if label(row) == cell["old shards"]]
+        same = [cell for cell in known["cells"] if settings_of(row).items() <= cell.items()]
         accuracies = [[cycle["accuracy"] for cycle in cell["cycles"]] for cell in same]
         mean = [fmean(of_cycle) for of_cycle in zip(*accuracies, strict=True)]
         axis.plot(range(1, len(mean) + 1), mean, marker=".", linewidth=1.2, label=label(row))
     axis.set_xlabel("cycle", fontsize=8)
     axis.set_ylabel("probe accuracy", fontsize=8)
-    axis.legend(title="old shards", title_fontsize=7, fontsize=7, frameon=False)
+    axis.legend(title="shard taken over, old shards", title_fontsize=7, fontsize=7, frameon=False)
 
 
 def _points(axis: Axes, known: Known) -> None:
@@ -107,9 +111,14 @@ def measures(rows: list[Known]) -> list[str]:
     return sorted(names, key=lambda name: name != "accuracy")
 
 
+def settings_of(row: Known) -> Known:
+    """Return what tells a row from the others."""
+    return {key: value for key, value in row.items() if not _measured(value)}
+
+
 def label(row: Known) -> str:
     """Return what a row is, in words."""
-    return ", ".join(_word(key, value) for key, value in row.items() if not _measured(value))
+    return ", ".join(_word(key, value) for key, value in settings_of(row).items())
 
 
 def _word(key: str, value: object) -> str:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from coopt_fl.data import open_source, shared_set
 from coopt_fl.data.cache import cache_dir
+from coopt_fl.doctor import devices
 from coopt_fl.files import atomic, make_folder
 from coopt_fl.optimized.provenance import draft
 from coopt_fl.optimized.reader import OptimizedDataset
@@ -53,25 +54,30 @@ class Made:
         targets: float32 (N, n).
         participants: int16 (N,): who made each; -1 where several did.
         optimize: Seconds of each participant alone on the device.
+        represent: Seconds of all participants' features of the shared set.
         align: Seconds of uniformity, reference and alignment.
         r2: Held-out R2 of each participant.
         on_s: Each participant's float32 (S, n) of the shared set.
+        parts: Widths of what stands side by side in a target, if several teachers' do.
     """
 
     rows: Rows
     targets: Array
     participants: NDArray[np.int16]
     optimize: list[float]
+    represent: float
     align: float
     r2: list[float]
     on_s: list[Array]
+    parts: tuple[int, ...] = ()
 
     @property
     def preparation(self) -> dict[str, float]:
-        """Seconds before training: as if on one device, and with one for each participant."""
+        """Seconds before training, counted as :class:`coopt_fl.preparation.Preparation` does."""
+        shared = self.represent + self.align
         return {
-            "sum": sum(self.optimize) + self.align,
-            "max": max(self.optimize, default=0.0) + self.align,
+            "sum": sum(self.optimize) + shared,
+            "max": max(self.optimize, default=0.0) + shared,
         }
 
 
@@ -123,9 +129,11 @@ class Lab:
         xs = [values for values, _ in found]
         shards = self.shards(len(xs), seed)
         started = time.perf_counter()
-        on_s = [x[self.shared(shared or self.study.shared, seed)] for x in xs]
+        at = self.shared(shared or self.study.shared, seed)
+        on_s = [x[at] for x in xs]
         maps = self._maps(xs, on_s, shards, seed, reference, solver, projection)
         align = time.perf_counter() - started
+        represent = sum(seconds for _, seconds in found) * len(at) / len(self.all)
         r2 = [one.r2_heldout for one in maps]
         if by_r2:
             shards = self.shards(len(xs), seed, r2)
@@ -141,23 +149,24 @@ class Lab:
                 other = (k + r) % len(xs)
                 targets[rows] += apply(maps[other], xs[other][rows]) / replicas
         aligned = [apply(one, x) for one, x in zip(maps, on_s, strict=True)]
-        return Made(self.all, targets, participants, shares, align, r2, aligned)
+        return Made(self.all, targets, participants, shares, represent, align, r2, aligned)
 
     def centralize(self, spec: str, seed: int) -> Made:
         """Return the targets of one prior for every sample: the baseline without collaboration."""
         x, seconds = self.features(spec)
         dim = min(self.study.dim, x.shape[1])
         made = fit_projection(x[self.shards(1, seed)[0][: 4 * dim]], dim, "pca", seed)
-        return Made(self.all, apply(made, x), np.zeros(len(x), np.int16), [seconds], 0.0, [1.0], [])
+        owner = np.zeros(len(x), np.int16)
+        return Made(self.all, apply(made, x), owner, [seconds], 0.0, 0.0, [1.0], [])
 
     def every_prior(
         self, seed: int, share: float = 1.0, *, priors: Sequence[str] | None = None
     ) -> Made:
         """Return the targets of every prior for each of a share of the samples, side by side.
 
-        The ceiling of multi-teacher distillation: one linear head for each teacher, whose targets
-        PHI-S (Ranzinger et al. 2024) puts on one scale. Its Hadamard rotation is left out: a
-        linear head and a loss of the squared error or the cosine do not see a rotation.
+        The ceiling of multi-teacher distillation: one head for each teacher, whose targets PHI-S
+        (Ranzinger et al. 2024) puts on one scale. Its Hadamard rotation is left out: a head that
+        ends linearly and a loss of the squared error or the cosine do not see a rotation.
         """
         rows = self.shared(round(share * len(self.all)), derive_seed(seed, "every prior"))
         found = [self.features(spec) for spec in priors or self.study.priors]
@@ -166,8 +175,17 @@ class Lab:
             dim = min(self.study.dim, x.shape[1], len(rows) // 2)
             each.append(apply(fit_projection(x[rows[: 4 * dim]], dim, "pca", seed), x[rows]))
         scaled = [y / np.sqrt(np.square(y).mean()) for y in each]
-        nobody, seconds = np.full(len(rows), -1, np.int16), [share * cost for _, cost in found]
-        return Made(rows, np.concatenate(scaled, axis=1), nobody, seconds, 0.0, [1.0], [])
+        return Made(
+            rows=rows,
+            targets=np.concatenate(scaled, axis=1),
+            participants=np.full(len(rows), -1, np.int16),
+            optimize=[share * cost for _, cost in found],
+            represent=0.0,
+            align=0.0,
+            r2=[1.0],
+            on_s=[],
+            parts=tuple(y.shape[1] for y in scaled),
+        )
 
     def shards(self, count: int, seed: int, weights: Sequence[float] | None = None) -> list[Rows]:
         """Return the rows of each of ``count`` random shards, of equal size or by weight."""
@@ -247,7 +265,8 @@ class Lab:
 
     def _cached(self, spec: str, split: str) -> tuple[Array, float]:
         prior, source = load_prior(spec, pick_device()), open_source(self.study.data, split)
-        key = f"{spec} {prior.sha256} {source.fingerprint} {pick_device().type}"
+        on = devices() | {"device": pick_device().type, "threads": torch.get_num_threads()}
+        key = f"{spec} {prior.sha256} {source.fingerprint} {on}"  # for their seconds are kept, too
         file = cache_dir() / "features" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
         if not file.exists():
             size = 32 if pick_device().type == "cpu" else 256
@@ -275,7 +294,8 @@ class Lab:
         digest = hashlib.sha256(targets).hexdigest()
         known = replace(known, rows=len(targets), dim=targets.shape[1], digest=digest)
         ids = np.asarray(self.source.ids)[made.rows]
-        return OptimizedDataset(Path("in memory"), ids, targets, made.participants, known)
+        folder = Path("in memory")
+        return OptimizedDataset(folder, ids, targets, made.participants, known, made.parts)
 
 
 def elected(on_s: Sequence[Array], how: str, seed: int) -> int:

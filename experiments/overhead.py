@@ -1,4 +1,7 @@
-"""Seconds of uniformity and alignment against all else: ``python -m experiments.overhead``."""
+"""What collaboration adds to targets and training: ``python -m experiments.overhead``.
+
+Uniformity and alignment, and each participant's features of the shared set S.
+"""
 
 from experiments.figures import dots
 from experiments.lab import Lab
@@ -12,17 +15,17 @@ def settings(study: Study) -> list[Cell]:
 
 
 def measure(lab: Lab, cell: Cell) -> Cell:
-    """Make targets, and compare what it took with a training on them, of which one epoch is run."""
+    """Make targets, and compare what it took with a training on them."""
     made = lab.collaborate(cell["seed"], shared=cell["shared"], reference="best")
-    epochs = lab.study.student.epochs
-    training = epochs * lab.student(made, cell["seed"], epochs=1)["training s"]
-    targets = sum(made.optimize)
+    training = lab.student(made, cell["seed"])["training s"]
+    targets, overhead = sum(made.optimize), made.align + made.represent
     return {
         "uniformity and alignment s": made.align,
+        "features of S s": made.represent,
         "targets s": targets,
         "training s": training,
-        "share of targets": made.align / targets,
-        "share of training": made.align / training,
+        "share of targets": overhead / targets,
+        "share of training": overhead / training,
     }
 
 

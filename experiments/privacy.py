@@ -14,6 +14,7 @@ import json
 import math
 import platform
 import tempfile
+import time
 import warnings
 from collections import defaultdict
 from collections.abc import Callable
@@ -29,6 +30,8 @@ import typer
 
 from coopt_fl.data import open_source
 from coopt_fl.data.cache import cache_dir
+from coopt_fl.doctor import devices
+from coopt_fl.errors import ConfigError
 from coopt_fl.optimized.provenance import draft
 from coopt_fl.optimized.reader import OptimizedDataset
 from coopt_fl.privacy import Guard, epsilon, half, normalise
@@ -51,7 +54,6 @@ from experiments.solvers import (
 RESULTS = Path(__file__).parent / "results"
 SHARED = {"digits": 260, "cifar10": 520}
 STRENGTHS = (1.0, 0.01)
-THREADS = 2
 OFF, PLAIN = {"clip": None, "noise": 0.0}, {"clip": 1e6, "noise": 0.0}
 CELLS = [
     OFF,
@@ -66,7 +68,7 @@ CELLS = [
 TRAINED = [
     {"clip": None, "noise": None},
     OFF,
-    *({"clip": 0.1, "noise": noise} for noise in (0.0, 0.25, 1.0, 100.0)),
+    *({"clip": 0.1, "noise": noise} for noise in (0.0, 0.06, 0.25, 1.0, 100.0)),
 ]
 STUDENTS = {
     "digits": StudentConfig(
@@ -74,6 +76,7 @@ STUDENTS = {
     ),
     "cifar10": StudentConfig(model="convnet:8", epochs=5, batch_size=64, lr=0.003),
 }
+SETTLED = ("priors", "shared", "dim", "samples", "data_fingerprints", "student")
 RELEASES = {"ordinary": 1, "audited": 2, "shared": 1 + len(PRIORS)}
 app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
 
@@ -128,8 +131,8 @@ class Study:
         root = " --root DIR" if self.train_data.root else ""
         return {
             "command": f"python -m experiments.privacy {words}{root}",
-            "date": "2026-11-24",
-            "hardware": "2 CPU cores (x86-64) shared with other work, no GPU",
+            "date": time.strftime("%Y-%m-%d"),
+            "hardware": devices(),
             "python": platform.python_version(),
             "versions": {package: version(package) for package in packages},
             "priors": PRIORS,
@@ -194,7 +197,7 @@ def students(name: str, root: str | None = None, seeds: str = "0,1,2") -> None:
         return {"student": trained(dataset, data.train_data, config, cell["seed"])}
 
     about = data.about(f"students {name}") | {"student": asdict(config)}
-    with compute(THREADS):
+    with compute(1):
         collect(f"privacy-{name}-students", about, wanted(TRAINED, seeds), measured)
 
 
@@ -209,9 +212,20 @@ def collect(
     cells: list[dict[str, Any]],
     measured: Callable[[dict[str, Any]], dict[str, Any]],
 ) -> None:
-    """Measure the cells that the results lack, and store each at once."""
+    """Measure the cells that the results lack, and store each at once.
+
+    Raises:
+        ConfigError: The stored cells are of other settings.
+    """
     file = RESULTS / f"{name}.json"
-    known = json.loads(file.read_text())["cells"] if file.exists() else []
+    stored = json.loads(file.read_text()) if file.exists() else {"run": [{}], "cells": []}
+    before, now, known = stored["run"][0], json.loads(json.dumps(rounded(about))), stored["cells"]
+    for part in SETTLED:
+        if part in before and before[part] != now.get(part):
+            raise ConfigError(
+                f"{file} holds cells of another {part}, which cannot stand in one table with new "
+                "ones: move that file away, or delete it"
+            )
     for cell in cells:
         if any(cell.items() <= one.items() for one in known):
             continue

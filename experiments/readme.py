@@ -26,7 +26,7 @@ PANELS = ("not aligned", "aligned to the consensus")
 
 def main(
     study: Annotated[str, typer.Argument(help="Of the scale, such as cifar10.")],
-    scale: Annotated[str, typer.Option(help="cpu, gpu or paper.")] = "cpu",
+    scale: Annotated[str, typer.Option(help="cpu, whole, gpu or paper.")] = "cpu",
     results: Annotated[Path, typer.Option(help="Folder of the results.")] = RESULTS,
     figures: Annotated[Path, typer.Option(help="Folder of the figures.")] = FIGURES,
 ) -> None:

@@ -1,7 +1,7 @@
 """What of a recipe matters: ours, the paper's, and ours with one thing changed.
 
-``python -m experiments.recipe --scale cpu``. All rows cost the same but for ``replicas``. In the
-last rows one of the participants has a prior that has seen no image.
+``python -m experiments.recipe --scale cpu``. What each costs is in its seconds. In the last
+rows one of the participants has a prior that has seen no image.
 """
 
 from collections.abc import Callable

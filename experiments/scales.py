@@ -80,11 +80,11 @@ ON_SUBSET = replace(
     student=SUBSET,
     models=("convnet:16", "convnet:32"),
 )
+ON_WHOLE = replace(ON_SUBSET, data=DataConfig("parquet"), sizes=(5, 13, 25, 64, 260, 520))
 ON_CIFAR10 = replace(
-    ON_SUBSET,
-    data=DataConfig("parquet"),
+    ON_WHOLE,
     student=replace(RESNET, epochs=30, lr=2e-3),
-    sizes=(13, 25, 64, 128, 260, 520, 2048),
+    sizes=(5, 13, 25, 64, 128, 260, 520, 2048),
     models=PAPER,
 )
 AS_PUBLISHED = Study(
@@ -95,13 +95,17 @@ AS_PUBLISHED = Study(
     student=RESNET,
     weak=RESNETS,
     ladder=(*RESNETS[:2], *CLIP),
-    sizes=(13, 25, 250, 1024, 5000),
+    sizes=(13, 25, 250, 640, 1024, 5000),
     models=PAPER,
 )
+
+ON_DISK = ("parquet", "imagefolder", "tiny_imagenet")
+"""Sources of images that are in a folder of the user's."""
 
 SCALES: dict[str, dict[str, Study]] = {
     "smoke": {"synthetic": SMOKE},
     "cpu": {"digits": ON_DIGITS, "cifar10": ON_SUBSET},
+    "whole": {"cifar10": ON_WHOLE},
     "gpu": {"cifar10": ON_CIFAR10},
     "paper": {
         "cifar10": AS_PUBLISHED,
@@ -114,22 +118,31 @@ SCALES: dict[str, dict[str, Study]] = {
         ),
     },
 }
-"""``cpu``: minutes to an hour on two cores; ``gpu``: minutes on one GPU; ``paper``: the paper's
-setting (AdamW, batch 128, or 256 on ImageNet-1K; CLIP priors; 512 numbers in a target), which takes
-days, but for a shared set of 1,024 samples, which a consensus needs."""
+"""``cpu``: minutes to an hour on two cores; ``whole``: hours there, on ten times the images;
+``gpu``: minutes on one GPU; ``paper``: the paper's setting (AdamW, batch 128, or 256 on
+ImageNet-1K; CLIP priors; 512 numbers in a target), which takes days, but for a shared set of 1,024
+samples, which a consensus needs."""
 
 
-def studies(scale: str, root: str | None) -> dict[str, Study]:
-    """Return the studies of a scale, with images from ``root`` where the source needs one.
+def studies(scale: str, root: str | None, only: str | None = None) -> dict[str, Study]:
+    """Return the studies of a scale, or one, with images from ``root`` where the source needs one.
+
+    Where several do, each has its folder in there: ``root/tiny_imagenet``, ``root/imagenet``.
 
     Raises:
-        ConfigError: There is no such scale.
+        ConfigError: There is no such scale or study, or ``root`` is missing.
     """
     if scale not in SCALES:
         raise ConfigError(f"--scale is one of {', '.join(SCALES)}, not {scale!r}")
+    every = SCALES[scale]
+    if only not in (None, *every):
+        raise ConfigError(f"--only is one of {', '.join(every)} at this scale, not {only!r}")
+    rooted = [name for name, study in every.items() if study.data.source in ON_DISK]
+    places = {name: f"{root}/{name}" if len(rooted) > 1 else root for name in rooted}
+    chosen = [name for name in every if only in (None, name)]
+    if root is None and set(chosen) & set(rooted):
+        raise ConfigError(f"--scale {scale} needs --root DIR, the images of {', '.join(rooted)}")
     return {
-        name: replace(study, data=replace(study.data, root=root))
-        if study.data.source in ("parquet", "imagefolder", "tiny_imagenet")
-        else study
-        for name, study in SCALES[scale].items()
+        name: replace(every[name], data=replace(every[name].data, root=places.get(name)))
+        for name in chosen
     }

@@ -29,6 +29,7 @@ from sklearn.preprocessing import StandardScaler
 from coopt_fl.data import open_source, shared_set
 from coopt_fl.data.cache import cache_dir
 from coopt_fl.data.labels import open_labels
+from coopt_fl.doctor import devices
 from coopt_fl.priors import load_prior
 from coopt_fl.runtime import compute
 from coopt_fl.schema import DataConfig
@@ -215,8 +216,8 @@ def provenance(name: str, asked: Any, prints: list[str], seconds: float) -> dict
     options = "".join(f" --{key} {value}" for key, value in asked.items() if value)
     return {
         "command": f"python experiments/solvers.py run {name}{root}{options}",
-        "date": "2026-11-23",
-        "hardware": "2 CPU cores (x86-64), one thread used, no GPU",
+        "date": time.strftime("%Y-%m-%d"),
+        "hardware": devices() | {"threads": "1"},
         "seconds": round(seconds),
         "python": platform.python_version(),
         "versions": {package: version(package) for package in packages},
@@ -263,6 +264,10 @@ def run(
 def save(file: Path, about: dict[str, Any], cells: list[dict[str, Any]]) -> None:
     """Add a run's cells to those of other runs; a cell measured twice keeps the newer numbers."""
     found = json.loads(file.read_text()) if file.exists() else {"runs": [], "cells": []}
+    plain = json.loads(json.dumps(about))
+    for run in found["runs"]:
+        if any(run[part] != plain[part] for part in ("data_fingerprints", "config")):
+            raise typer.BadParameter(f"{file} holds cells of other data or settings")
     runs = [run for run in found["runs"] if run["command"] != about["command"]] + [about]
     merged = {cell_key(cell): cell for cell in [*found["cells"], *cells]}
     file.parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""How many times faster than a baseline, from the curves of ``table1_baselines``."""
+"""How many times faster than baselines, by the curves of a table whose rows are objectives."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ CLOCKS = {
     "all, one device": "preparation s, one device",
     "all, one each": "preparation s, one each",
 }
-"""What ours is charged with: nothing but training, or targets and alignment too."""
+"""What a training is charged with: nothing else, or its targets and their alignment too."""
 
 Cell = dict[str, Any]
 
@@ -26,7 +26,7 @@ def speed_ups(cells: list[Cell]) -> list[Cell]:
     names = dict.fromkeys(cell["objective"] for cell in cells if "curve" in cell)
     rows = []
     for name in names:
-        if name == OURS:
+        if name.startswith(OURS):
             continue
         pairs = [
             (ours[c["seed"]], c) for c in cells if c["objective"] == name and c["seed"] in ours
@@ -39,7 +39,10 @@ def _row(pairs: list[tuple[Cell, Cell]]) -> Cell:
     row: Cell = {}
     for clock, key in CLOCKS.items():
         found = [
-            speed_up(_curve(our), _curve(other), our[key] if key else 0.0) for our, other in pairs
+            speed_up(
+                _curve(our), _curve(other), *(one[key] if key else 0.0 for one in (our, other))
+            )
+            for our, other in pairs
         ]
         for meaning, kind in (("equal", "equal_epochs"), ("to accuracy", "to_accuracy")):
             spread = mean_and_spread([one[kind] for one in found])

@@ -11,6 +11,7 @@ import torch
 import typer
 
 from coopt_fl.doctor import devices
+from coopt_fl.errors import ConfigError
 from coopt_fl.files import write_json
 from coopt_fl.optimized.provenance import versions
 from coopt_fl.seeds import mean_and_spread
@@ -42,18 +43,23 @@ def experiment(name: str, settings: Settings, measure: Measure, draw: Draw) -> t
 
     @app.command()
     def run(
-        scale: Annotated[str, typer.Option(help="smoke, cpu, gpu or paper.")] = "cpu",
-        root: Annotated[str | None, typer.Option(help="Folder of the images.")] = None,
+        scale: Annotated[str, typer.Option(help="smoke, cpu, whole, gpu or paper.")] = "cpu",
+        root: Annotated[
+            str | None,
+            typer.Option(help="Folder of the images; of several studies, of their folders."),
+        ] = None,
         only: Annotated[str | None, typer.Option(help="One study of the scale.")] = None,
         results: Annotated[Path, typer.Option(help="Folder of the results.")] = RESULTS,
         figures: Annotated[Path, typer.Option(help="Folder of the figures.")] = FIGURES,
     ) -> None:
         """Measure what is missing, write the results after every cell, draw the figure."""
         file = results / f"{name}-{scale}.json"
-        for study_name, study in studies(scale, root).items():
-            if only in (None, study_name):
-                fill(file, name, scale, study_name, study, settings, measure)
+        chosen = studies(scale, root, only)
+        labs = {one: Lab(study) for one, study in chosen.items()}  # fails before hours are spent
+        for study_name, lab in labs.items():
+            fill(file, name, scale, study_name, lab, settings, measure)
         draw(file, figures / f"{name}-{scale}.png")
+        typer.echo(f"written: {file}, {figures / f'{name}-{scale}.png'}")
 
     return app
 
@@ -63,21 +69,30 @@ def fill(
     name: str,
     scale: str,
     study_name: str,
-    study: Study,
+    lab: Lab,
     settings: Settings,
     measure: Measure,
 ) -> None:
     """Measure every cell that ``file`` lacks, and store each at once."""
-    lab = Lab(study)
-    about = {
-        "command": f"python -m experiments.{name} --scale {scale}",
-        "study": asdict(replace(study, data=replace(study.data, root=None))),
-        "samples": len(lab.all),
-        "fingerprint": lab.source.fingerprint,
-        "hardware": devices() | {"threads": str(torch.get_num_threads())},
-        "versions": versions(),
-    }
+    study = lab.study
+    about = _plain(
+        {
+            "command": f"python -m experiments.{name} --scale {scale}",
+            "study": asdict(replace(study, data=replace(study.data, root=None))),
+            "samples": len(lab.all),
+            "fingerprint": lab.source.fingerprint,
+            "hardware": devices() | {"threads": str(torch.get_num_threads())},
+            "versions": versions(),
+        }
+    )
     known = _stored(file).get(study_name, {"about": about, "cells": []})
+    before = _settled(known["about"])
+    for part, now in _settled(about).items():
+        if now != before[part]:
+            raise ConfigError(
+                f"{file} holds cells of another {part} of {study_name}, which cannot stand in one "
+                "table with new ones: give another --results, or delete that file"
+            )
     for cell in [row | {"seed": seed} for seed in study.seeds for row in settings(study)]:
         if any(cell.items() <= one.items() for one in known["cells"]):
             continue
@@ -86,9 +101,21 @@ def fill(
         took = {"took": time.perf_counter() - started, "date": time.strftime("%Y-%m-%d")}
         known["cells"].append(cell | measured | took)
         known["table"] = summary(known["cells"], list(settings(study)))
-        typer.echo(f"{study_name} {cell}: {measured.get('accuracy')}")
+        typer.echo(f"{study_name} {cell}: accuracy {measured.get('accuracy')}")
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, _stored(file) | {study_name: known})
+
+
+def _settled(about: Cell) -> Cell:
+    """Return what all cells of a table have in common, for their seconds are compared, too."""
+    hardware = {k: v for k, v in about["hardware"].items() if k not in ("system", "memory")}
+    return {"study": about["study"], "fingerprint": about["fingerprint"], "hardware": hardware}
+
+
+def _plain(value: Cell) -> Cell:
+    """Return a value as it comes back from its file."""
+    plain: Cell = json.loads(json.dumps(value))
+    return plain
 
 
 def _stored(file: Path) -> dict[str, Any]:

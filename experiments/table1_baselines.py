@@ -3,6 +3,8 @@
 All objectives have the same loop, images, optimizer, precision, clock and probe.
 """
 
+from typing import Any
+
 from coopt_fl.students.objectives import ON_TARGETS, WHERE
 from experiments.figures import curves
 from experiments.lab import Lab
@@ -16,12 +18,17 @@ def settings(study: Study) -> list[Cell]:
 
 
 def measure(lab: Lab, cell: Cell) -> Cell:
-    """Train by the objective."""
+    """Train by the objective, probed after every epoch."""
+    return train(lab, cell, every=1)
+
+
+def train(lab: Lab, cell: Cell, *, every: int, **changes: Any) -> Cell:
+    """Train by ``cell["objective"]``; see :meth:`Lab.student` for the rest."""
     objective, seed = cell["objective"], cell["seed"]
     if objective == "random":
         return {"accuracy": lab.random(seed)}
     made = lab.collaborate(seed) if objective in ON_TARGETS else None
-    return lab.student(made, seed, every=1, objective=objective)
+    return lab.student(made, seed, every=every, objective=objective, **changes)
 
 
 app = experiment("table1_baselines", settings, measure, curves)

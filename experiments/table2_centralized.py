@@ -28,7 +28,7 @@ def measure(lab: Lab, cell: Cell) -> Cell:
     else:
         made = lab.centralize(how, seed)
     epochs = round(lab.study.student.epochs * len(lab.all) / len(made.rows))
-    return lab.student(made, seed, epochs=epochs)  # as many samples seen
+    return lab.student(made, seed, epochs=epochs)  # as many samples seen, but for partial batches
 
 
 app = experiment("table2_centralized", settings, measure, dots)

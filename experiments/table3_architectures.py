@@ -10,8 +10,9 @@ from experiments.table import Cell, experiment
 
 
 def settings(study: Study) -> list[Cell]:
-    """Return a row for each architecture, before and after training."""
-    return [{"model": model, "trained": done} for model in study.models for done in (False, True)]
+    """Return a row for each architecture, before and after training, slow enough for all."""
+    stages = {"trained": False}, {"trained": True, "lr": 1e-3}
+    return [{"model": model} | stage for model in study.models for stage in stages]
 
 
 def measure(lab: Lab, cell: Cell) -> Cell:
@@ -19,7 +20,7 @@ def measure(lab: Lab, cell: Cell) -> Cell:
     model, seed = cell["model"], cell["seed"]
     if not cell["trained"]:
         return {"accuracy": lab.random(seed, model=model)}
-    return lab.student(lab.collaborate(seed), seed, model=model, lr=1e-3)
+    return lab.student(lab.collaborate(seed), seed, model=model, lr=cell["lr"])
 
 
 app = experiment("table3_architectures", settings, measure, dots)

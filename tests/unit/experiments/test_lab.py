@@ -3,10 +3,14 @@
 import numpy as np
 import pytest
 
+from coopt_fl.errors import ConfigError
+from coopt_fl.students.models import Student
+from coopt_fl.students.objectives import Objective, Task, make_objective
 from coopt_fl.targets import uniformity
+from experiments.__main__ import visible
 from experiments.lab import Lab, elected
 from experiments.recipe import balanced, phi_s, scaled
-from experiments.scales import SCALES
+from experiments.scales import SCALES, studies
 
 (STUDY,) = SCALES["smoke"].values()
 
@@ -22,7 +26,8 @@ def test_participants_with_the_same_prior_agree(lab: Lab) -> None:
     assert min(alone.r2) > 0.99
     averaged = lab.collaborate(0, priors=same, replicas=3)
     np.testing.assert_allclose(averaged.targets, alone.targets, atol=1e-5)
-    assert averaged.preparation["sum"] > 2 * alone.preparation["sum"] - 3 * alone.align
+    assert averaged.optimize == pytest.approx([3 * one for one in alone.optimize])
+    assert averaged.represent == pytest.approx(3 * sum(alone.optimize) * STUDY.shared / 320)
 
 
 def test_each_participant_makes_the_targets_of_its_own_shard(lab: Lab) -> None:
@@ -46,6 +51,7 @@ def test_elections() -> None:
 def test_every_priors_targets_have_the_same_scale(lab: Lab) -> None:
     made = lab.every_prior(0, share=0.5)
     assert made.targets.shape == (160, 3 * STUDY.dim)
+    assert made.parts == (STUDY.dim,) * 3
     for teacher in np.split(made.targets, 3, axis=1):
         assert np.sqrt(np.square(teacher).mean()) == pytest.approx(1, abs=1e-4)
 
@@ -54,6 +60,22 @@ def test_a_student_sees_only_the_rows_that_have_targets(lab: Lab) -> None:
     made = lab.every_prior(0, share=0.5)
     half = lab.student(made, 0, epochs=2)
     assert half["curve"][-1]["samples"] == 2 * 128  # whole batches of 64 only
+
+
+def test_every_teacher_has_a_head_unless_whitening_mixes_them(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heads = []
+
+    def counted(name: str, student: Student, task: Task, seed: int) -> Objective:
+        heads.append(task.parts)
+        return make_objective(name, student, task, seed)
+
+    monkeypatch.setattr("coopt_fl.students.loop.make_objective", counted)
+    made = lab.every_prior(0)
+    for whiten in (False, True):
+        lab.student(made, 0, epochs=1, whiten=whiten)
+    assert heads == [(STUDY.dim,) * 3, ()]
 
 
 def test_shards_by_weight_are_disjoint_and_in_proportion(lab: Lab) -> None:
@@ -76,3 +98,26 @@ def test_normalised_participants_have_the_same_moments(lab: Lab) -> None:
         mine = made.targets[made.participants == owner]
         np.testing.assert_allclose(mine.mean(axis=0), 0, atol=1e-4)
         assert np.square(mine).mean() == pytest.approx(1, abs=1e-3)
+
+
+def test_each_study_has_its_own_folder_where_several_need_one() -> None:
+    found = studies("paper", "/data")
+    assert found["tiny_imagenet"].data.root == "/data/tiny_imagenet"
+    assert found["imagenet"].data.root == "/data/imagenet"
+    assert found["cifar10"].data.root is None
+    assert studies("gpu", "/data")["cifar10"].data.root == "/data"
+
+
+def test_a_missing_folder_is_asked_for_only_where_it_is_needed() -> None:
+    assert list(studies("cpu", None, "digits")) == ["digits"]
+    with pytest.raises(ConfigError, match="--root DIR"):
+        studies("cpu", None)
+    with pytest.raises(ConfigError, match="digits, cifar10"):
+        studies("cpu", None, "imagenet")
+
+
+def test_a_gpu_is_one_of_those_that_were_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert visible(1) == "1"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    assert visible(1) == "5"

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
+from coopt_fl.errors import ConfigError
 from experiments.__main__ import TABLES, work
 from experiments.scales import SCALES
 from experiments.table import summary
@@ -37,7 +38,7 @@ def test_the_smallest_scale(name: str, tmp_path: Path) -> None:
     assert (tmp_path / f"{name}-smoke.png").stat().st_size > 1000
     known["cells"].pop()
     file.write_text(json.dumps({"synthetic": known}))
-    assert len(run(name, tmp_path).splitlines()) == 1, "only the cell that is missing"
+    assert len(run(name, tmp_path).splitlines()) == 2, "only the cell that is missing, and where"
 
 
 def test_a_table_has_mean_and_standard_deviation_over_seeds() -> None:
@@ -67,3 +68,13 @@ def test_each_table_is_started_once_on_its_gpu_and_failures_are_named(
     work(waiting, ["--scale", "gpu"], 0, failed)
     assert started == [(f"experiments.{name}", "1") for name in ("recipe", "tsne", "overhead")]
     assert failed == ["tsne"]
+
+
+def test_cells_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
+    run("redundancy", tmp_path)
+    file = tmp_path / "redundancy-smoke.json"
+    known = json.loads(file.read_text())
+    known["synthetic"]["about"]["study"]["student"]["epochs"] = 99
+    file.write_text(json.dumps(known))
+    with pytest.raises(ConfigError, match="another study of synthetic"):
+        run("redundancy", tmp_path)

@@ -20,8 +20,10 @@ def test_equal_epochs_and_time_to_the_baselines_accuracy() -> None:
         cell("regression", 1.0, [0.2, 0.3, 0.4, 0.5], preparation=8.0),
         cell("byol", 3.0, [0.1, 0.2, 0.2, 0.3]),
         cell("dino", 4.0, [0.6, 0.6, 0.6, 0.6]),
+        cell("swav", 3.0, [0.3, 0.2, 0.2, 0.25]),
+        cell("rela", 1.0, [0.2, 0.3, 0.4, 0.5], preparation=8.0),
     ]
-    byol, dino = speed_ups(cells)
+    byol, dino, swav, rela = speed_ups(cells)
     assert byol["objective"] == "byol"
     means = {key: value["mean"] for key, value in byol.items() if key != "objective"}
     assert means == pytest.approx(
@@ -34,4 +36,6 @@ def test_equal_epochs_and_time_to_the_baselines_accuracy() -> None:
             "to accuracy, all, one each": 12 / 6,
         }
     )
+    assert {rela[key]["mean"] for key in means} == {1.0}, "it needs the same targets"
     assert not [key for key in dino if key.startswith("to accuracy")], "never reached"
+    assert swav["to accuracy, training alone"]["mean"] == pytest.approx(3 / 2), "after one epoch"
