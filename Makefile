@@ -12,7 +12,8 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(BIN)/pytest -m "not e2e" -n 2
-	$(BIN)/pytest -m e2e -n 3 --dist loadgroup
+	$(BIN)/pytest -m "e2e and not network" -n 2 --dist loadgroup
+	$(BIN)/pytest -m "e2e and network" -n 3 --dist loadgroup
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

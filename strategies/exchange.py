@@ -62,6 +62,7 @@ class Exchange:
         self._jobs: dict[str, Job] = {}
         self._prepared: dict[int, Job] = {}
         self._undecodable: dict[str, LostReplyError] = {}
+        self._looked = 0.0
 
     def under_way(self) -> list[Job]:
         """Return what is not answered yet."""
@@ -101,6 +102,7 @@ class Exchange:
         Raises:
             KeyboardInterrupt: the run was asked to stop.
         """
+        self._looked = time.monotonic()
         for message_id in [key for key in self._jobs if key not in self._undecodable]:
             for reply in self._pull(grid, message_id):
                 job = self._jobs.get(reply.metadata.reply_to_message_id)
@@ -123,13 +125,16 @@ class Exchange:
             return []
 
     def lost(self) -> list[tuple[Job, LostReplyError]]:
-        """Take the jobs to which no answer will come off the table; return them with the reason."""
+        """Take the jobs to which no answer will come off the table; return them with the reason.
+
+        Late is what had not come when the last look for replies began after the deadline: while
+        the replies of a look are stored, others may have come in time.
+        """
         late = LostReplyError(
             f"it did not answer within deadline.reply={self._reply_seconds:g} s; raise it or "
             f"lower optimize.chunk_mb; {AGAIN}"
         )
-        now = time.monotonic()
-        overdue = {key: late for key, job in self._jobs.items() if now > job.deadline}
+        overdue = {key: late for key, job in self._jobs.items() if self._looked > job.deadline}
         reasons, self._undecodable = overdue | self._undecodable, {}
         return [(self._jobs.pop(key), reason) for key, reason in reasons.items()]
 

@@ -2,11 +2,15 @@ from collections.abc import Iterator
 from itertools import count
 
 import pytest
+from hypothesis import settings
 
 from tests.unit import s3
 from tests.unit.report.runs import Runs, make_runs
 
 NUMBERS = count()
+
+settings.register_profile("patient", deadline=None, print_blob=True)
+settings.load_profile("patient")  # a host may be slow; a failure says how to repeat it
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,9 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,9 @@ from tests.e2e.chromium import find_chromium
 from tests.e2e.nginx import find_nginx
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 600
+PORTS = count()
+SECONDS = 1800
+"""For a program to end, and an hour for a test: a host may be several times slower than ours."""
 
 TINY: dict[str, Any] = {
     "data": {"source": "synthetic", "limit": 600},
@@ -59,6 +63,7 @@ class Shell:
             "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
             "FLWR_TELEMETRY_ENABLED": "0",
             "FLWR_DISABLE_UPDATE_CHECK": "1",
+            "NO_PROXY": "127.0.0.1,localhost",
             **self.extra,
         }
 
@@ -101,6 +106,13 @@ class Shell:
         return value
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each test here twice the time of a program, unless it says otherwise."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.timeout(2 * SECONDS))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip, and name, a test that needs a program where there is none."""
     for program, find in (("nginx", find_nginx), ("chromium", find_chromium)):
@@ -118,7 +130,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
     for process in shell.started:
         kill_session(process.pid)
     for link in _superlinks(shell.port):  # which `flwr run` leaves behind
-        kill_session(os.getsid(link.pid))
+        kill_session(_session(link.pid))
 
 
 @pytest.fixture
@@ -130,11 +142,16 @@ def tiny(tmp_path: Path) -> str:
 
 
 def free_port() -> int:
-    """Return a port of the loopback interface that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port of the loopback interface that nothing listens on and no other test asks for.
+
+    It is below those that the system gives to whoever asks for any, such as Ray.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+    for port in range(20000 + 1000 * worker + next(PORTS), 32768):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no port is free")
 
 
 def kill_session(pid: int) -> None:

@@ -65,6 +65,7 @@ class Hosts:
             "HOME": str(self.folder / "home"),
             "FLWR_TELEMETRY_ENABLED": "0",
             "FLWR_DISABLE_UPDATE_CHECK": "1",
+            "NO_PROXY": "127.0.0.1,localhost",
         }
 
     def log(self, unit: str) -> str:

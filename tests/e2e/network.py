@@ -5,12 +5,13 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from tests.e2e.conftest import ROOT, Shell, free_port, kill_session, times
+from tests.e2e.conftest import ROOT, SECONDS, Shell, free_port, kill_session, times
 
 QUICK = "--disable-runtime-dependency-installation"
 
@@ -87,16 +88,23 @@ class Network:
         logs = sorted(self.shell.folder.glob("run-*"), key=lambda path: path.stat().st_mtime)
         return logs[-1].read_text()[-6000:] if logs else ""
 
-    def app_of(self, name: str) -> psutil.Process:
-        """Return the process in which the participant ``name`` works on a message."""
-        found = _wait(lambda: _apps(self.nodes[name].pid, "clientapp"), "a participant at work")
-        return found[0]
+    def until_at_work(self, name: str) -> None:
+        """Wait until the participant ``name`` works on a message."""
+        _wait(lambda: _apps(self.nodes[name].pid, "clientapp"), "a participant at work")
+
+    def kill_app_of(self, name: str) -> None:
+        """Kill the process in which the participant ``name`` works on a message."""
+        _wait(lambda: _killed(_apps(self.nodes[name].pid, "clientapp")), "a participant at work")
 
     def platform(self) -> psutil.Process:
         """Return the process of the platform."""
         return _wait(lambda: _apps((self.executor or self.link).pid, "serverapp"), "the platform")[
             0
         ]
+
+    def until_planned(self) -> None:
+        """Wait until the plan is made: who comes now comes late."""
+        _wait((self.out / "state" / "plan.json").exists, "a plan", self.said)
 
     def until_aligned(self, count: int = 3) -> None:
         """Wait until the alignments are stored, so that the next messages ask for targets."""
@@ -126,8 +134,17 @@ def _apps(pid: int, word: str) -> list[psutil.Process]:
     return found
 
 
+def _killed(processes: list[psutil.Process]) -> bool:
+    """Kill the first process that is still there; return whether there was one."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+            return True
+    return False
+
+
 def _wait(
-    until: Callable[[], Any], what: str, said: Callable[[], str] = str, seconds: float = 300
+    until: Callable[[], Any], what: str, said: Callable[[], str] = str, seconds: float = SECONDS
 ) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := until()):

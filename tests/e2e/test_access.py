@@ -5,6 +5,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import httpx
 import psutil
@@ -20,6 +21,7 @@ from flwr.supercore.runtime.runtime_http_client import RuntimeHttpClient
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
+from tests.e2e.conftest import SECONDS
 from tests.e2e.hosts import DOCS
 from tests.e2e.site import ECHO, PYPROJECT, REFUSED, Site, opened
 
@@ -28,7 +30,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.network, pytest.mark.xdist_group("acc
 PATHS = [path for _, path in PROTOBUF_REQUEST_TYPES]
 FLEET = {path for path in PATHS if path.startswith("/v1/fleet/")}
 OTHERS = sorted({*PATHS, "/", "/health", "/docs", "/openapi.json", "/v1/runtime/responses"} - FLEET)
-SECONDS = 120
 TARGET = "/v1/control/list-runs"
 
 TRICKS = [
@@ -180,12 +181,12 @@ def test_nginx_knows_every_call_of_the_fleet_api() -> None:
 
 def _listening(service: psutil.Process) -> set[str]:
     """Return the addresses on which a service and its children listen."""
-    return {
-        connection.laddr.ip
-        for process in (service, *service.children(recursive=True))
-        for connection in process.net_connections()
-        if connection.status == psutil.CONN_LISTEN
-    }
+    found = set[str]()
+    for process in (service, *service.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):  # what they start may end at any time
+            connections = process.net_connections()
+            found |= {one.laddr.ip for one in connections if one.status == psutil.CONN_LISTEN}
+    return found
 
 
 def _trusting(ca: bytes) -> ssl.SSLContext:

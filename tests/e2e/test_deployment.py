@@ -36,7 +36,6 @@ def hosts(tmp_path: Path, roster: str) -> Iterator[Hosts]:
     hosts.kill()
 
 
-@pytest.mark.timeout(1800)
 def test_the_runbook_makes_the_dataset_of_coopt_run(
     hosts: Hosts, shell: Shell, roster: str
 ) -> None:

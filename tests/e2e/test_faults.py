@@ -12,7 +12,7 @@ import coopt_fl
 from coopt_fl.config import from_tree
 from coopt_fl.optimized.reader import OptimizedDataset
 from coopt_fl.optimized.verify import verify
-from tests.e2e.conftest import TINY, Shell, kill_session, times
+from tests.e2e.conftest import SECONDS, TINY, Shell, kill_session, times
 from tests.e2e.network import Network
 from tests.flower.conftest import identity as identity
 from tests.flower.grid import run_platform
@@ -48,7 +48,7 @@ def same(network: Network, whole: OptimizedDataset) -> None:
 def test_a_participant_killed_mid_chunk(network: Network, whole: Any) -> None:
     run = network.submit()
     network.until_aligned()
-    network.app_of("beta").kill()
+    network.kill_app_of("beta")
     network.finish(run)
     same(network, whole)
 
@@ -56,7 +56,7 @@ def test_a_participant_killed_mid_chunk(network: Network, whole: Any) -> None:
 def test_a_supernode_killed_and_started_again(network: Network, whole: Any) -> None:
     run = network.submit("deadline.rejoin=180")
     network.until_aligned()
-    network.app_of("beta")
+    network.until_at_work("beta")
     network.kill("beta")
     network.join("beta")
     network.finish(run)
@@ -70,9 +70,10 @@ def test_a_supernode_gone_for_good_and_one_that_comes_late(
     network = Network(shell, tiny, f"{FEW} min_participants=2 deadline.join=25")
     network.join("alpha", "beta")
     run = network.submit()
-    network.until_aligned(2)
+    network.until_planned()
     network.join("gamma")
-    network.app_of("beta")
+    network.until_aligned(2)
+    network.until_at_work("beta")
     network.kill("beta")
     network.finish(run)
     (change,) = network.changes()
@@ -103,7 +104,7 @@ def test_the_superlink_killed_and_started_again(network: Network, whole: Any) ->
     network.until_aligned()
     network.platform()
     kill_session(network.link.pid)
-    first.wait(120)
+    first.wait(SECONDS)
     network.link = network.start_link()
     network.finish(network.submit("deadline.join=300"))
     same(network, whole)
@@ -111,7 +112,7 @@ def test_the_superlink_killed_and_started_again(network: Network, whole: Any) ->
 
 def test_a_run_goes_on_when_the_superlink_is_back(shell: Shell, tiny: str, whole: Any) -> None:
     """As docs/deployment.md has it, the platform's program is not the SuperLink's child."""
-    network = Network(shell, tiny, FEW, apart=True)
+    network = Network(shell, tiny, f"{FEW} deadline.rejoin=180", apart=True)
     network.join("alpha", "beta", "gamma")
     network.submit()
     network.until_aligned()

@@ -15,6 +15,7 @@ from tests.unit.report.runs import Runs
 
 pytestmark = [pytest.mark.e2e, pytest.mark.chromium, pytest.mark.xdist_group("chromium")]
 
+PATIENCE = 300_000  # milliseconds
 WIDTHS = {"wide": 1200, "narrow": 390}
 OVERFLOWING = """() => [...document.querySelectorAll("body *")]
     .filter(e => !e.closest(".scroll, pre, svg"))
@@ -43,7 +44,10 @@ def browser() -> Iterator[Browser]:
     assert chromium is not None
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=chromium.program, args=list(QUIET), env={**os.environ, **chromium.env}
+            executable_path=chromium.program,
+            args=list(QUIET),
+            env={**os.environ, **chromium.env},
+            timeout=PATIENCE,
         )
         yield browser
         browser.close()
@@ -65,6 +69,7 @@ def test_the_page_is_whole(scheme: str, width: str, browser: Browser, report: Pa
         viewport={"width": WIDTHS[width], "height": 900},
         color_scheme="dark" if scheme == "dark" else "light",
     )
+    page.set_default_timeout(PATIENCE)
     said, asked = opened(page, report)
     assert said == []
     assert asked == [report.as_uri()], "the page loads nothing"

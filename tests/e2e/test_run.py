@@ -4,6 +4,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -11,7 +12,7 @@ import pytest
 
 import coopt_fl
 from coopt_fl.optimized.verify import verify
-from tests.e2e.conftest import Shell, kill_session, times
+from tests.e2e.conftest import SECONDS, Shell, kill_session, times
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("ray")]
 
@@ -71,7 +72,7 @@ def test_whatever_ends_it_the_same_command_goes_on_to_the_same_digest(
     shell: Shell, tiny: str
 ) -> None:
     """SIGKILL, Ctrl-C, the death of a participant, SIGKILL again: one after another."""
-    command = ("run", tiny, "data.limit=20000", "optimize.block_rows=200", "--out")
+    command = ("run", tiny, "data.limit=60000", "optimize.block_rows=200", "--out")
     whole = shell.summary(*command, str(shell.folder / "whole"))
     out = shell.folder / "cut"
     blocks = out / "state" / "blocks"
@@ -82,16 +83,16 @@ def test_whatever_ends_it_the_same_command_goes_on_to_the_same_digest(
     running.wait()
 
     running = shell.start("coopt", *command, str(out), log="interrupted")
-    _wait_for(blocks, running)
+    _wait_for_more(blocks, len(times(blocks)), running)
     running.send_signal(signal.SIGINT)
-    assert running.wait(120) == 130
+    assert running.wait(SECONDS) == 130
     assert "the same command continues" in _said(shell, "interrupted")
 
     before = times(blocks)
     running = shell.start("coopt", *command, str(out), log="orphaned")
     _wait_for_more(blocks, len(before), running)
     _actor_of(running.pid).kill()
-    assert running.wait(300) == 5
+    assert running.wait(SECONDS) == 5
     assert "run the same command again" in _said(shell, "orphaned")
 
     running = shell.start("coopt", *command, str(out), log="killed again")
@@ -124,7 +125,7 @@ def _wait_for(path: Path, running: subprocess.Popen[str]) -> None:
 
 
 def _wait(until: Callable[[], bool], running: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + SECONDS
     while not until():
         assert running.poll() is None, "it ended too early"
         assert time.monotonic() < deadline
@@ -134,6 +135,7 @@ def _wait(until: Callable[[], bool], running: subprocess.Popen[str]) -> None:
 def _actor_of(pid: int) -> psutil.Process:
     """Return a Ray actor that works for process ``pid``."""
     for process in psutil.Process(pid).children(recursive=True):
-        if "ray::ClientAppActor" in " ".join(process.cmdline()):
-            return process
+        with suppress(psutil.Error):
+            if "ray::ClientAppActor" in " ".join(process.cmdline()):
+                return process
     raise LookupError("no actor is running")

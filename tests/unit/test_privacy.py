@@ -51,7 +51,6 @@ def noise_of(guard: Guard, x: np.ndarray, ids: np.ndarray, *what: str) -> np.nda
 # ---- clipping and normalisation
 
 
-@settings(deadline=None)
 @given(rows_of, st.floats(0.01, 100))
 def test_a_clipped_row_keeps_its_direction_and_fits_the_ball(x: np.ndarray, clip: float) -> None:
     largest = clip * math.sqrt(x.shape[1])
@@ -62,7 +61,6 @@ def test_a_clipped_row_keeps_its_direction_and_fits_the_ball(x: np.ndarray, clip
         np.testing.assert_allclose(row, expected, rtol=1e-6, atol=1e-37)
 
 
-@settings(deadline=None)
 @given(rows_of)
 def test_normalised_rows_have_entries_of_unit_rms(x: np.ndarray) -> None:
     for row, before in zip(normalise(torch.from_numpy(x)), x.astype(np.float64), strict=True):
@@ -192,7 +190,7 @@ def test_a_missing_accountant_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     summary(PrivacyConfig(clip=1.0), np.ones(4, np.int64))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.lists(st.integers(0, 20), unique=True), max_size=6))
 def test_releases_are_counted(uploads: list[list[int]]) -> None:
     ids = np.arange(21) * 3

@@ -18,7 +18,7 @@ from tests.unit.data import make
 batches_module = import_module("coopt_fl.data.batches")  # its function hides it
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows=st.integers(1, 40), block_rows=st.integers(1, 15), batch_size=st.integers(1, 20))
 def test_batches_cut_each_block_and_never_cross_one(
     rows: int, block_rows: int, batch_size: int

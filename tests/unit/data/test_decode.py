@@ -69,7 +69,7 @@ WHOLE = [encode(pixels(4), kind) for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF
 
 
 @pytest.mark.filterwarnings("ignore")  # Pillow warns of what it repairs
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from(WHOLE), st.data())
 def test_damage_never_raises_anything_else(whole: bytes, data: st.DataObject) -> None:
     damaged = bytearray(whole)

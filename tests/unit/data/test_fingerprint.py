@@ -71,7 +71,10 @@ def test_settled_files_are_read_once(root: Path, monkeypatch: pytest.MonkeyPatch
     assert not read
 
 
-def test_fresh_files_are_not_remembered(root: Path, cache: Path) -> None:
+def test_fresh_files_are_not_remembered(
+    root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fingerprint, "SETTLED_S", 3600.0)
     sum_of(root)
     assert not (cache / "fingerprints").exists()
 

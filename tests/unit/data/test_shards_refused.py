@@ -261,7 +261,7 @@ def test_a_small_file_that_grows_in_memory_is_refused() -> None:
         decode_unit(content, rows)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.data())
 def test_a_damaged_unit_is_valid_or_refused(data: st.DataObject) -> None:
     """Mostly near the end, where Parquet says how the rest is to be read."""

@@ -16,7 +16,7 @@ from coopt_fl.errors import DataError
 from coopt_fl.schema import DataConfig
 from tests.unit.data import make
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(600)
 
 
 class Breaking(Source):

@@ -23,7 +23,7 @@ def defined(ids: list[int], targets: list[list[float]], participants: list[int])
     return total.hexdigest()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.data(), st.integers(0, 9), st.integers(1, 5))
 def test_block_digest_is_as_defined(data: st.DataObject, rows: int, dim: int) -> None:
     ids = sorted(data.draw(st.sets(st.integers(0, 2**62), min_size=rows, max_size=rows)))

@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import binom, binomtest
@@ -370,7 +370,7 @@ def test_strangers_and_oneself_are_no_witnesses() -> None:
     assert judge(run.expected, alone) == Judgement({}, [])
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 99), lie=st.sampled_from(sorted(LIES)), ties=st.booleans())
 def test_order_and_names_do_not_matter(seed: int, lie: str, ties: bool) -> None:
     run, rng = world(), np.random.default_rng(seed)
@@ -391,7 +391,7 @@ def test_order_and_names_do_not_matter(seed: int, lie: str, ties: bool) -> None:
     assert len(other.undecided) == len(verdict.undecided)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     data=st.data(),
     shared=st.integers(4, 30),
@@ -445,12 +445,13 @@ def test_usual_is_wilsons_limit_and_chance_that_of_wrong_samples() -> None:
     assert np.diagonal(cosines).mean() > usual.threshold > wrong.mean()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(usual=st.floats(0.02, 0.6), chance=st.floats(0.02, 1.0), rows=st.integers(1, 60))
 def test_chance_exceeds_the_odds_as_seldom_as_they_say(
     usual: float, chance: float, rows: int
 ) -> None:
     """Markov: where the mean of exp(odds) is 1, exp(odds) exceeds x at most once in x times."""
+    assume(chance <= usual or chance > 1.001 * usual)  # else they differ in rounding alone
     pair = Agreement(0.5, usual, chance)
     odds = np.array([pair.odds(far, rows) for far in range(rows + 1)])
     assert np.exp(odds) @ binom.pmf(np.arange(rows + 1), rows, usual) == pytest.approx(1)

@@ -37,7 +37,7 @@ def test_recovers_a_planted_map(solver: str, m: int, n: int) -> None:
     np.testing.assert_allclose(targets, fresh @ weight + 3, atol=1e-4)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     rows=st.integers(4, 24),
     m=st.integers(1, 12),
@@ -55,7 +55,7 @@ def test_any_shape_gives_a_finite_map(rows: int, m: int, n: int, solver: str, se
     assert found.solver == solver
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 99), solver=st.sampled_from(["ridge", "procrustes"]))
 @quiet
 def test_turns_with_the_source_and_moves_with_the_target(seed: int, solver: str) -> None:

@@ -60,7 +60,7 @@ def test_scale_of_the_features_does_not_matter(scale: float) -> None:
     assert uniformity((x * scale).astype(np.float32)) == pytest.approx(uniformity(x), abs=1e-5)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(rows=st.integers(2, 12), width=st.integers(1, 6), seed=st.integers(0, 999))
 def test_is_invariant_to_rotation_row_scale_and_order(rows: int, width: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
