@@ -128,7 +128,7 @@ class Representation:
 class Project:
     """Ask the reference for a projection to ``dim`` numbers, fitted on the samples ``ids``.
 
-    ``blocks`` are those that the ids stand in.
+    ``blocks`` are those whose units the ids stand in.
     """
 
     task: Task

@@ -72,9 +72,8 @@ class Inspection:
         )
         self.records.state.save_block(index, own)
 
-    def judge(self) -> Judgement:
-        """Compare all that two contributors have answered, and let the majority decide."""
-        comparisons = self._comparisons()
+    def judge(self, comparisons: list[Comparison]) -> Judgement:
+        """Let the majority decide on what two contributors have answered."""
         names = {one.owner for one in comparisons} | {one.auditor for one in comparisons}
         return judge({name: self.expected(name) for name in names}, comparisons)
 
@@ -133,6 +132,20 @@ class Inspection:
         )
         return problem and f"of the shared samples, {problem}"
 
+    def turncoats(self, comparisons: list[Comparison]) -> dict[str, str]:
+        """Return who answered twice to the same ids, and not the same, in words."""
+        if self.config.privacy.clip is not None:
+            return {}  # a row that differs in its last bit has other noise
+        found: dict[str, str] = {}
+        for one in comparisons:
+            if one.owner == one.auditor:
+                scale = spread(self.expected(one.owner).fitted)
+                precision = self.config.runtime.precision
+                if problem := inconsistent(one.theirs, one.ours, scale, precision):
+                    where = f"of samples asked for twice, with blocks {one.block} and {one.unit}"
+                    found.setdefault(one.owner, f"{where}, {problem}")
+        return found
+
     def idlers(self) -> dict[str, str]:
         """Return who skips samples that others can read, and how many, in words."""
         plan, homes = self.records.plan, self._homes()
@@ -150,17 +163,20 @@ class Inspection:
             if count >= FEWEST_SKIPPED and count > asked[name] / 4
         }
 
-    def _comparisons(self) -> list[Comparison]:
-        """Return the answers of owners and auditors to the same ids, by block and auditor."""
+    def comparisons(self) -> list[Comparison]:
+        """Return the answers of owners and auditors to the same ids, by block and auditor.
+
+        Who owns both the block and the unit was asked twice.
+        """
         plan = self.records.plan
         stored = [self._stored(index) for index in range(len(plan.blocks))]
         homes = self._homes()
         found: dict[tuple[int, int], list[tuple[HalfArray, HalfArray]]] = {}
-        for unit, auditor in enumerate(plan.owners):
+        for unit in range(len(plan.owners)):
             for id in plan.audit_ids(unit).tolist():
                 home = homes[id]
                 pair = _row(stored[home], id), _row(stored[unit], id)
-                if plan.owners[home] != auditor and pair[0] is not None and pair[1] is not None:
+                if pair[0] is not None and pair[1] is not None:
                     found.setdefault((home, unit), []).append((pair[0], pair[1]))
         names = plan.contributors
         return [

@@ -114,9 +114,10 @@ class Membership:
         if name not in self.roster:
             if self._strikes[name] >= STRIKES or node not in self._there:
                 self.refuse(node, reason)
-        elif self.nodes.get(name) == node:
+            return
+        self.absences[name] = Absence(time.monotonic(), reason)
+        if self.nodes.get(name) == node:
             del self.nodes[name]
-            self.absences[name] = Absence(time.monotonic(), reason)
             spare = next((node for node, known in self._spares.items() if known == name), None)
             if spare is not None:
                 del self._spares[spare]

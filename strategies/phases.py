@@ -75,7 +75,8 @@ class Represent:
         return not self.records.has_features(name)
 
     def ask(self, name: str) -> protocol.Represent | None:
-        """Ask for features unless they are stored."""
+        """Ask for features, of which privacy counts each that is asked for."""
+        self.records.add_represented(name)
         return protocol.Represent(self.task, self.records.plan.shared)
 
     def returned(self, name: str) -> None:
@@ -242,7 +243,7 @@ class Optimize:
         if alignment is None or not self.left[name]:
             return None
         plan = self.records.plan
-        self.asked[name] = take_chunk(self.left[name], self._rows, self._most_rows())
+        self.asked[name] = take_chunk(self.left[name], self._rows, self._most_rows(name))
         ids = [plan.units[index] for index in self.asked[name]]
         return protocol.Optimize(
             task=self.task,
@@ -265,7 +266,7 @@ class Optimize:
         """Ids and the map there, ids and targets back."""
         dim = self.config.targets.dim
         head = deque(self.left.get(name) or ())
-        rows = sum(map(self._rows, take_chunk(head, self._rows, self._most_rows())))
+        rows = sum(map(self._rows, take_chunk(head, self._rows, self._most_rows(name))))
         return rows * (2 * ID_BYTES + 2 * dim) + FLOAT_BYTES * dim * self.records.width(name)
 
     def accept(self, name: str, content: RecordDict) -> int:
@@ -292,11 +293,13 @@ class Optimize:
     def _rows(self, index: int) -> int:
         return len(self.records.plan.units[index])
 
-    def _most_rows(self) -> int:
-        """Return how many rows a chunk may have so that all that is in flight stays bounded."""
+    def _most_rows(self, name: str) -> int:
+        """Return how many rows a chunk may have, that everyone's may be in flight at once."""
+        dim = self.config.targets.dim
         share = IN_FLIGHT_BYTES / len(self.records.plan.contributors)
-        most_bytes = min(self.config.optimize.chunk_mb * 1e6, share)
-        return int(most_bytes // (2 * self.config.targets.dim))
+        left = share - FLOAT_BYTES * dim * self.records.width(name)
+        most = min(self.config.optimize.chunk_mb * 1e6 / (2 * dim), left / (2 * ID_BYTES + 2 * dim))
+        return max(int(most), 0)
 
     def _show(self, name: str) -> None:
         """Show what ``name`` has done of its shard."""

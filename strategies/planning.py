@@ -80,14 +80,15 @@ def weights(config: Config, records: Records, names: list[str]) -> dict[str, flo
 def projection_part(plan: Plan, name: str, dim: int) -> tuple[list[int], Ids]:
     """Return the samples of its shard on which ``name`` fits its projection, and their blocks.
 
-    A PCA needs 2 ``dim`` of them; twice as many leave room for images that cannot be read.
+    A PCA needs 2 ``dim`` of them; twice as many leave room for images that cannot be read. They
+    are whole units, as it will be asked for targets of: nothing tells which rows are for the audit.
     """
     blocks, rows = list[int](), 0
     for index in plan.blocks_of(name):
         if rows >= 4 * dim:
             break
         blocks.append(index)
-        rows += len(plan.blocks[index])
+        rows += len(plan.units[index])
     return blocks, projection_ids(plan, blocks, dim)
 
 
@@ -95,7 +96,7 @@ def projection_ids(plan: Plan, blocks: list[int], dim: int) -> Ids:
     """Return the samples of ``blocks`` for a projection; of the shared set where there are none."""
     if not blocks:
         return plan.shared
-    return np.concatenate([plan.blocks[index] for index in blocks])[: 4 * dim]
+    return np.concatenate([plan.units[index] for index in blocks])[: 4 * dim]
 
 
 def settle_reference(
@@ -172,9 +173,8 @@ def _privacy(config: Config, source: Source, records: Records) -> dict[str, Any]
     uploads = list(plan.units)
     for change in plan.changes:
         uploads += [plan.units[index] for index in change.blocks]
-    for name in plan.contributors:
-        if records.has_features(name):
-            uploads.append(plan.shared)
+    asked = records.represented()
+    uploads += [plan.shared for one in plan.contributors if one in asked]
     projections, reference = records.projections(), records.reference
     if not projections and reference in plan.contributors:  # asked before that was recorded
         projections = [projection_part(plan, reference, config.targets.dim)[0]]

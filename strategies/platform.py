@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from itertools import count
 from logging import INFO
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
@@ -73,6 +74,8 @@ class OpenDataPlatform(Strategy):
         self.works: Sequence[Work] = ()
         self.handover = Handover(config, self.records, self.members, progress)
         self.looked = 0.0
+        self.turns: dict[str, int] = {}
+        self.count = count()
 
     def start(
         self,
@@ -211,7 +214,9 @@ class OpenDataPlatform(Strategy):
     def _audit(self, inspection: Inspection) -> bool:
         """Reject whom the others contradict; return whether their blocks have to be done again."""
         with compute(self.config.runtime.threads):
-            judgement = inspection.judge()
+            comparisons = inspection.comparisons()
+            judgement = inspection.judge(comparisons)
+            turncoats = inspection.turncoats(comparisons)
         for sentence in judgement.undecided:
             self.progress.warn(sentence)
         self.records.state.save_record("audit", inspection.summary(judgement))
@@ -219,7 +224,7 @@ class OpenDataPlatform(Strategy):
             name: (evidence.sentence, asdict(evidence))
             for name, evidence in judgement.rejected.items()
         }
-        for name, sentence in inspection.idlers().items():
+        for name, sentence in (turncoats | inspection.idlers()).items():
             verdicts.setdefault(name, (sentence, {}))
         for name, (sentence, evidence) in verdicts.items():
             self.handover.reject(name, ParticipantError(sentence), evidence)
@@ -314,7 +319,8 @@ class OpenDataPlatform(Strategy):
     def _requests(self, kind: str) -> list[Message]:
         """Return the next request of that kind ("query", "train") to each idle node.
 
-        Who would bring more than ``IN_FLIGHT_BYTES`` under way waits for the next reply.
+        Who would bring more than ``IN_FLIGHT_BYTES`` under way waits for the next reply, and who
+        was asked later waits behind it.
         """
         messages, busy, under_way = list[Message](), self.exchange.busy(), self.exchange.cost()
         for name, node, phase in self._open():
@@ -322,21 +328,25 @@ class OpenDataPlatform(Strategy):
                 continue
             cost = phase.cost(name)
             if under_way > 0 and under_way + cost > phases.IN_FLIGHT_BYTES:
-                continue
+                break
             request = phase.ask(name)
             if request is not None:
                 message = Message(protocol.encode(request), node, phase.message_type)
                 self.exchange.prepare(Job(phase, name, node, cost))
+                self.turns[name] = next(self.count)
                 under_way += cost
                 messages.append(message)
         return messages
 
     def _open(self) -> Iterator[tuple[str, int, Phase]]:
-        """Yield who could be asked, at which node, in the first phase that is not finished."""
+        """Yield who could be asked, at which node, in the first phase that is not finished.
+
+        Who was asked longest ago comes first.
+        """
         for name, node in self.members.newcomers().items():
             yield name, node, self.members
         active = set(self.records.active() if self.works else [])
-        for name in self.members.fit():
+        for name in sorted(self.members.fit(), key=lambda name: self.turns.get(name, -1)):
             work = next((work for work in self.works if work.missing(name)), None)
             if name in active and work is not None:
                 yield name, self.members.nodes[name], work

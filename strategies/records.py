@@ -133,6 +133,15 @@ class Records:
         """Return the blocks of every projection that was ever asked for."""
         return [blocks for _, blocks in self.state.record("projections") or []]
 
+    def add_represented(self, name: str) -> None:
+        """Store that ``name`` is asked for features of the shared set."""
+        if name not in (asked := self.represented()):
+            self.state.save_record("represented", [*asked, name])
+
+    def represented(self) -> list[str]:
+        """Return who was ever asked for features of the shared set."""
+        return list(self.state.record("represented") or [])
+
     def has_features(self, name: str) -> bool:
         """Whether a participant has represented the shared set."""
         return self.state.has_arrays(f"features/{name}")

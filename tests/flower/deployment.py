@@ -18,12 +18,12 @@ from tests.flower.grid import FakeGrid, run_platform, tiny
 OFFLINE, DIED = 5, 8
 
 Fault = Callable[["Deployment", str, Message], bool]
-"""Told of every optimize request before it is answered; True: no answer comes of it."""
+"""Told of every request of a kind before it is answered; True: no answer comes of it."""
 
 
 @dataclass
 class Deployment(FakeGrid):
-    """Nodes by name; ``fault`` happens to optimize requests.
+    """Nodes by name; ``fault`` happens to requests of the type ``at``.
 
     Attributes:
         names: what each node id says that it is.
@@ -39,6 +39,7 @@ class Deployment(FakeGrid):
     registered: dict[int, str] = field(default_factory=dict)
     fault: Fault = lambda grid, name, message: False
     code: int | None = OFFLINE
+    at: str = protocol.OPTIMIZE
     done: Counter[int] = field(default_factory=Counter)
     _next: int = 100
 
@@ -62,20 +63,20 @@ class Deployment(FakeGrid):
 
     def _answer(self, message: Message) -> Message | None:
         name, node = self.names.get(message.metadata.dst_node_id), message.metadata.dst_node_id
-        optimize = message.metadata.message_type == protocol.OPTIMIZE
-        if name is None or (optimize and self.fault(self, name, message)):
+        kind = message.metadata.message_type
+        if name is None or (kind == self.at and self.fault(self, name, message)):
             if name is not None and self.code is None:
                 return None
             return Message(Error(code=self.code or OFFLINE, reason="gone"), reply_to=message)
         context = Context(1, node, self.settings(node), RecordDict(), {})
         reply = client_app(message, context)
-        if optimize:
+        if kind == protocol.OPTIMIZE:
             self.done.update(decode(Optimize, message.content).blocks)
         return reply
 
 
 class Nth:
-    """A fault of the n-th optimize request to a participant, and of those after if ``onwards``."""
+    """A fault of the n-th request to a participant, and of those after if ``onwards``."""
 
     def __init__(
         self,

@@ -24,6 +24,7 @@ from coopt_fl.errors import DataError, OutputError, ParticipantError
 from coopt_fl.optimized.state import open_state
 from coopt_fl.optimized.verify import verify
 from coopt_fl.progress import Silent as Quiet
+from strategies.membership import Membership
 from strategies.platform import OpenDataPlatform
 from tests.flower.deployment import (
     DIED,
@@ -502,14 +503,45 @@ def test_what_was_asked_is_what_the_loss_of_privacy_counts(tmp_path: Path) -> No
     reference = verify(tmp_path / "whole" / "dataset")[0].reference
     grid = Deployment(fault=Nth(reference, 1, lambda grid: grid.kill(reference))).start(*NAMES)
     run_platform(config, tmp_path / "cut", grid)
+    assert released(tmp_path / "cut") == asked_of(grid)
+
+
+def test_an_answer_about_the_shared_set_that_was_lost_is_counted_too(tmp_path: Path) -> None:
+    """Each of the 64 shared samples: three times its features, and its target."""
+    gone = Nth("gamma", 1, lambda grid: grid.kill("gamma"))
+    grid = Deployment(fault=gone, at=protocol.REPRESENT).start(*NAMES)
+    config = impatient(min_participants=2, **{"privacy.clip": 1.0, "audit.fraction": 0})
+    run_platform(config, tmp_path, grid)
+    assert sum(samples for releases, samples in released(tmp_path).items() if releases > 3) == 64
+
+
+def released(out: Path) -> Counter[int]:
+    """Return how many samples the provenance says were released how often."""
+    loss = verify(out / "dataset")[0].privacy["loss"]
+    return Counter({row["releases"]: row["samples"] for row in loss})
+
+
+def asked_of(grid: Deployment) -> Counter[int]:
+    """Return of how many samples something was asked how often."""
     asked = Counter[int]()
     for message in grid.sent:
         kinds = {protocol.REPRESENT: protocol.Represent, protocol.PROJECT: protocol.Project,
                  protocol.OPTIMIZE: protocol.Optimize}  # fmt: skip
         if kind := kinds.get(message.metadata.message_type):
             asked.update(protocol.decode(kind, message.content).ids.tolist())
-    counted = verify(tmp_path / "cut" / "dataset")[0].privacy["loss"]
-    assert {row["releases"]: row["samples"] for row in counted} == Counter(asked.values())
+    return Counter(asked.values())
+
+
+def test_nobody_is_waited_for_that_three_times_vanished_behind_a_successor() -> None:
+    """A node of its name is there each time, so nothing but the strikes tells."""
+    nothing: Any = None
+    members = Membership(nothing, patient(), nothing, nothing)
+    members.nodes = {"beta": 200}
+    for node in (100, 101, 102):
+        assert members.overdue("beta") is None
+        members.lose("beta", node, ParticipantError("it went offline"))
+    assert "beta" not in members.fit()
+    assert "it went offline" in str(members.overdue("beta"))
 
 
 def test_without_the_plan_nothing_is_planned_anew(tmp_path: Path) -> None:

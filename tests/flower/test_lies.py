@@ -289,6 +289,30 @@ def test_a_lie_in_one_chunk_alone_is_found(tmp_path: Path) -> None:
     assert change["evidence"]
 
 
+def test_who_answers_twice_and_not_the_same_needs_nobody_to_contradict_it(tmp_path: Path) -> None:
+    """Of two, nobody could tell; but some of its audit rows are of blocks of its own."""
+    config = digits(min_participants=2, **{"deadline.join": 0.2, "audit.fraction": 0.3})
+    grid = Lying(liar="beta", lie=honest_about_shared(permuted)).start("alpha", "beta")
+    run_platform(config, tmp_path, grid)
+    assert "of samples asked for twice" in rejection(tmp_path, "beta")["reason"]
+
+
+def test_a_projection_is_asked_of_the_rows_that_targets_are_asked_of(tmp_path: Path) -> None:
+    """Else the reference could tell which of them are for the audit."""
+    grid = Deployment().start(*NAMES)
+    run_platform(digits(reference="best"), tmp_path, grid)
+    units: dict[int, np.ndarray] = {}
+    for message in grid.sent:
+        if message.metadata.message_type == protocol.PROJECT:
+            project = protocol.decode(protocol.Project, message.content)
+        if message.metadata.message_type == protocol.OPTIMIZE:
+            request = protocol.decode(protocol.Optimize, message.content)
+            ids = np.split(request.ids, np.cumsum(request.sizes)[:-1])
+            units |= dict(zip(request.blocks, ids, strict=True))
+    told = np.concatenate([units[block] for block in project.blocks])
+    assert np.array_equal(project.ids, told[: len(project.ids)])
+
+
 def test_noise_is_not_elected_though_it_is_the_most_uniform(tmp_path: Path) -> None:
     grid = Lying(features=lambda f: np.random.default_rng(0).normal(size=f.shape)).start(*NAMES)
     run_platform(digits(), tmp_path, grid)

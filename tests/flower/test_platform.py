@@ -261,7 +261,7 @@ def test_an_exception_in_a_participant_is_one_line(tmp_path: Path) -> None:
             return Message(Error(code=2, reason=reason), reply_to=request)
         return reply
 
-    with pytest.raises(ParticipantError, match=r"participant alpha: .*ValueError: boom") as caught:
+    with pytest.raises(ParticipantError, match=r"participant \w+: .*ValueError: boom") as caught:
         run_platform(tiny(), tmp_path, FakeGrid(3, tamper=crash))
     assert "\n" not in str(caught.value)
 
@@ -369,3 +369,18 @@ def test_what_is_under_way_at_once_is_bounded(
     run_platform(tiny(), tmp_path / "bounded", Counting(3))
     assert max(most) == 1
     assert digest(tmp_path / "bounded") == digest(tmp_path / "free")
+
+
+def test_with_room_for_one_message_everyone_has_a_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the last participants of the roster would begin when the first ones are done."""
+    monkeypatch.setattr(phases, "IN_FLIGHT_BYTES", 3000)
+    grid = FakeGrid(3)
+    run_platform(tiny(), tmp_path, grid)
+    asked = [
+        m.metadata.dst_node_id for m in grid.sent if m.metadata.message_type == protocol.OPTIMIZE
+    ]
+    assert len(asked) > 6
+    for first in range(0, 6, 3):
+        assert len(set(asked[first : first + 3])) == 3
