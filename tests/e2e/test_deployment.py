@@ -52,7 +52,8 @@ def test_the_runbook_makes_the_dataset_of_coopt_run(
     hosts.section(8)
     hosts.section(9)
 
-    simulated = shell.summary("run", roster, "--out", str(shell.folder / "simulated"))
+    seed = f"seed={int((hosts.folder / 'var' / 'digits.seed').read_text())}"
+    simulated = shell.summary("run", roster, seed, "--out", str(shell.folder / "simulated"))
     assert deployed["dataset"]["digest"] == simulated["dataset"]["digest"]
     assert deployed["reference"] == simulated["reference"]
     here, there = coopt_fl.load(out), coopt_fl.load(shell.folder / "simulated")
