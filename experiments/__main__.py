@@ -11,6 +11,7 @@ import typer
 
 TABLES = (
     "table1_baselines",
+    "learning_rates",
     "long_training",
     "table2_centralized",
     "table3_architectures",
