@@ -12,6 +12,7 @@ from coopt_fl.errors import OutputError, ParticipantError
 from coopt_fl.optimized.block import Block
 from coopt_fl.privacy import Guard
 from coopt_fl.protocol import HalfArray, IntArray
+from coopt_fl.runtime import compute
 from coopt_fl.schema import Config
 from coopt_fl.seeding import derive_seed
 from coopt_fl.targets import heldout_targets
@@ -35,7 +36,7 @@ class Inspection:
 
     @cached_property
     def _audited(self) -> IntArray:
-        """The ids that somebody else is asked for, too."""
+        """The ids that are asked for with another block, too."""
         plan = self.records.plan
         parts = [plan.audit_ids(index) for index in range(len(plan.blocks))]
         return np.unique(np.concatenate(parts))
@@ -78,17 +79,16 @@ class Inspection:
         )
         self.records.state.save_block(index, own)
 
-    def judge(self) -> Judgement:
-        """Compare all that two contributors have answered, and let the majority decide."""
-        comparisons = self._comparisons()
+    def judge(self, comparisons: list[Comparison]) -> Judgement:
+        """Let the majority decide about ``comparisons``."""
         names = {one.owner for one in comparisons} | {one.auditor for one in comparisons}
         return judge({name: self.expected(name) for name in names}, comparisons)
 
-    def summary(self, judgement: Judgement) -> dict[str, Any]:
+    def summary(self, judgement: Judgement, comparisons: list[Comparison]) -> dict[str, Any]:
         """Return what the provenance says of the audit."""
         return {
             "fraction": self.config.audit.fraction,
-            "samples": len(self._audited),
+            "samples": sum(len(one.ours) for one in comparisons),
             "rejected": sorted(self.records.rejected | judgement.rejected),
             "undecided": list(judgement.undecided),
         }
@@ -103,7 +103,8 @@ class Inspection:
             fitted = heldout = alignment.apply(torch.from_numpy(features)).numpy()
             if name != self.records.reference:  # its projection was not fitted on them
                 seed = derive_seed(self.config.seed, "align", name)
-                heldout = heldout_targets(features, targets, self.config.targets.solver, seed)
+                with compute(self.config.runtime.threads):
+                    heldout = heldout_targets(features, targets, self.config.targets.solver, seed)
             r2 = r2_score(np.asarray(targets, np.float64), np.asarray(heldout, np.float64))
             heldout = self._released(name, heldout)
             self._expected[name] = Expected(fitted, heldout, r2)
@@ -156,7 +157,7 @@ class Inspection:
             if count >= FEWEST_SKIPPED and count > asked[name] / 4
         }
 
-    def _comparisons(self) -> list[Comparison]:
+    def comparisons(self) -> list[Comparison]:
         """Return the answers of owners and auditors to the same ids, by block and auditor."""
         plan = self.records.plan
         stored = [self._stored(index) for index in range(len(plan.blocks))]

@@ -210,11 +210,11 @@ class OpenDataPlatform(Strategy):
 
     def _audit(self, inspection: Inspection) -> bool:
         """Reject whom the others contradict; return whether their blocks have to be done again."""
-        with compute(self.config.runtime.threads):
-            judgement = inspection.judge()
+        comparisons = inspection.comparisons()
+        judgement = inspection.judge(comparisons)
         for sentence in judgement.undecided:
             self.progress.warn(sentence)
-        self.records.state.save_record("audit", inspection.summary(judgement))
+        self.records.state.save_record("audit", inspection.summary(judgement, comparisons))
         verdicts = {
             name: (evidence.sentence, asdict(evidence))
             for name, evidence in judgement.rejected.items()
