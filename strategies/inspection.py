@@ -19,7 +19,6 @@ from coopt_fl.targets import heldout_targets
 from coopt_fl.targets.alignment import r2_score
 from strategies.audit import Expected, inconsistent, odd_spread, spread
 from strategies.evidence import Comparison, Judgement, judge
-from strategies.exchange import AGAIN
 from strategies.records import Features, Records, audit_name
 
 FEWEST_SKIPPED = 5
@@ -98,8 +97,6 @@ class Inspection:
         if name not in self._expected:
             features, targets = self.records.aligning(name)
             alignment = self.records.alignment(name)
-            if alignment is None:
-                raise ParticipantError(f"{name} has no alignment; {AGAIN}")
             fitted = heldout = alignment.apply(torch.from_numpy(features)).numpy()
             if name != self.records.reference:  # its projection was not fitted on them
                 seed = derive_seed(self.config.seed, "align", name)
@@ -123,7 +120,6 @@ class Inspection:
         if name not in self._shared:
             ids, features = self.records.features([name])
             alignment = self.records.alignment(name)
-            assert alignment is not None  # or it would not have been asked
             wanted = alignment.apply(torch.from_numpy(features[name])).numpy()
             self._shared[name] = ids, wanted
         ids, wanted = self._shared[name]

@@ -10,6 +10,7 @@ from coopt_fl.errors import ParticipantError
 from coopt_fl.optimized.plan import Change, Plan, read_plan, save_changes, save_plan
 from coopt_fl.optimized.state import RunState
 from coopt_fl.targets import Alignment
+from strategies.exchange import AGAIN
 
 Ids = NDArray[np.int64]
 Features = NDArray[np.float32]
@@ -174,12 +175,16 @@ class Records:
         """Whether the alignment of a participant is stored."""
         return self.state.has_arrays(f"alignments/{name}")
 
-    def alignment(self, name: str) -> Alignment | None:
-        """Return a participant's alignment; it is fitted once and never again."""
+    def alignment(self, name: str) -> Alignment:
+        """Return a participant's alignment; it is fitted once and never again.
+
+        Raises:
+            ParticipantError: it has not come.
+        """
         settled = self.state.has_arrays("shared_targets") and name == self.reference
         stored = self.state.arrays(f"alignments/{name}", settled)
         if stored is None:
-            return None
+            raise ParticipantError(f"{name} has not delivered its alignment; {AGAIN}")
         return Alignment(
             weight=stored["weight"],
             bias=stored["bias"],
