@@ -184,7 +184,7 @@ def rejection(out: Path, liar: str) -> dict[str, Any]:
     assert problems == []
     (change,) = provenance.plan_changes
     assert change["origin"] == liar
-    assert change["reason"].startswith("rejected: ")
+    assert change["rejected"]
     assert liar not in change["owners"]
     dataset = coopt_fl.load(out)
     index = [one.name for one in provenance.contributors].index(liar)
@@ -232,7 +232,7 @@ def test_targets_at_the_mean_are_far_from_everyone_s(
     config = digits(reference="consensus", **{"audit.fraction": 0.3} | changes)
     grid = Lying(lie=honest_about_shared(lambda p: np.zeros_like(p.targets))).start(*NAMES)
     run_platform(config, tmp_path, grid)
-    assert rejection(tmp_path, "delta")["reason"].startswith("rejected: delta disagrees with")
+    assert rejection(tmp_path, "delta")["reason"].startswith("delta disagrees with")
 
 
 def test_an_alignment_to_infinity_is_refused(tmp_path: Path) -> None:
