@@ -10,7 +10,6 @@ from coopt_fl.errors import ParticipantError
 from coopt_fl.optimized.plan import Change, Plan, read_plan, save_changes, save_plan
 from coopt_fl.optimized.state import RunState
 from coopt_fl.targets import Alignment
-from strategies.exchange import AGAIN
 
 Ids = NDArray[np.int64]
 Features = NDArray[np.float32]
@@ -184,7 +183,7 @@ class Records:
         settled = self.state.has_arrays("shared_targets") and name == self.reference
         stored = self.state.arrays(f"alignments/{name}", settled)
         if stored is None:
-            raise ParticipantError(f"{name} has not delivered its alignment; {AGAIN}")
+            raise ParticipantError(f"{name} has delivered no alignment; run the same command again")
         return Alignment(
             weight=stored["weight"],
             bias=stored["bias"],
