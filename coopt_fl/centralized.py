@@ -13,7 +13,7 @@ from coopt_fl.optimized.state import RunState
 from coopt_fl.priors import Prior, load_prior
 from coopt_fl.progress import Silent
 from coopt_fl.runtime import compute, keep_freed_memory, pick_device
-from coopt_fl.schema import Config, ParticipantConfig
+from coopt_fl.schema import AssignmentConfig, Config, ParticipantConfig
 from coopt_fl.seeding import derive_seed
 from coopt_fl.targets import Alignment, fit_projection, optimize, represent
 from coopt_fl.targets.optimize import Features
@@ -44,7 +44,13 @@ def single(config: Config, prior: str) -> Config:
         raise ConfigError(
             f"--prior {prior!r} is neither a participant ({', '.join(known)}) nor SCHEME:NAME"
         )
-    return replace(config, participants=[participant], min_participants=None, reference="best")
+    return replace(
+        config,
+        participants=[participant],
+        assignment=AssignmentConfig(),
+        min_participants=None,
+        reference="best",
+    )
 
 
 def optimize_centrally(config: Config, source: Source, state: RunState, progress: Silent) -> None:
@@ -69,9 +75,10 @@ def optimize_centrally(config: Config, source: Source, state: RunState, progress
                 records.save_features(name, seen.ids, seen.values)
             settle_reference(config, records, records.features([name])[1], progress)
         with progress.phase("align"):
-            _, ids = projection_part(plan, name, config.targets.dim)
-            alignment = records.alignment(name) or _project(config, prior, source, ids)
-            records.save_alignment(name, alignment)
+            if not records.has_alignment(name):
+                _, ids = projection_part(plan, name, config.targets.dim)
+                records.save_alignment(name, _project(config, prior, source, ids))
+            alignment = records.alignment(name)
         with progress.phase("optimize"):
             _optimize(config, prior, source, state, plan.blocks, alignment, progress)
         with progress.phase("fuse"):

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from coopt_fl.config import from_tree
+from coopt_fl.config import data_from, from_tree
 from coopt_fl.errors import ConfigError
 from coopt_fl.optimized.manifest import read_provenance
 from coopt_fl.optimized.reader import dataset_folder, load
@@ -83,8 +83,7 @@ def _data(tree: dict[str, Any], changes: list[str], name: str) -> DataConfig:
             f"a probe depends on the data alone, so {', '.join(others)} would change nothing; "
             "give only data.KEY=VALUE"
         )
-    rest = {"participants": [{"name": "none", "prior": "trivial:1"}], "shared": {"size": 4}}
-    return from_tree({"data": dict(tree), **rest}, changes, name).data
+    return data_from(tree, changes, name)
 
 
 def inspect(dataset: Path) -> dict[str, Any]:

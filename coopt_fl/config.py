@@ -8,7 +8,7 @@ import json
 import re
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from yaml import YAMLError
 
 from coopt_fl.errors import ConfigError
 from coopt_fl.remote import shown
-from coopt_fl.schema import Config, ParticipantConfig
+from coopt_fl.schema import Config, DataConfig, ParticipantConfig
 
 NEEDS_ROOT = ("imagefolder", "parquet", "tiny_imagenet")
 
@@ -47,17 +47,33 @@ def load_config(config: str = "digits", overrides: Sequence[str] = ()) -> Config
 
 def from_tree(tree: dict[str, Any], overrides: Sequence[str], name: str) -> Config:
     """Return the configuration in ``tree`` with ``overrides``; ``name`` is what errors call it."""
+    return _loaded(tree, overrides, name, _combinations)
+
+
+def data_from(tree: dict[str, Any], overrides: Sequence[str], name: str) -> DataConfig:
+    """Return the data settings in ``tree`` with ``overrides``, ``data.KEY=VALUE``, of no run."""
+    whole = {"data": dict(tree)}
+    return _loaded(whole, overrides, name, lambda config: _of_data(config.data)).data
+
+
+def _loaded(
+    tree: dict[str, Any],
+    overrides: Sequence[str],
+    name: str,
+    rules: Callable[[Config], list[str]],
+) -> Config:
+    """Return what ``tree`` says with ``overrides``, if ``rules`` find nothing wrong with it."""
     problems: list[str] = []
     for override in overrides:
         _override(tree, override, problems)
     values = _checked(Config, tree, "", problems)
     if not problems:
-        problems += _combinations(values)
+        merged = OmegaConf.merge(OmegaConf.structured(Config), values)
+        loaded = typing.cast(Config, OmegaConf.to_object(merged))
+        problems += rules(loaded)
     if problems:
         lines = "".join(f"\n  - {problem}" for problem in problems)
         raise ConfigError(f"configuration {name!r} cannot be used:{lines}")
-    merged = OmegaConf.merge(OmegaConf.structured(Config), values)
-    loaded = typing.cast(Config, OmegaConf.to_object(merged))
     if loaded.data.root is not None:
         loaded.data.root = str(Path(loaded.data.root).expanduser().resolve())
     return loaded
@@ -244,11 +260,8 @@ def _allowed(kind: type, optional: bool, rules: typing.Mapping[str, Any]) -> str
     return text + (", or null" if optional else "")
 
 
-def _combinations(values: dict[str, Any]) -> list[str]:
+def _combinations(config: Config) -> list[str]:
     """Return what is wrong with keys that are each right on their own."""
-    config = typing.cast(
-        Config, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), values))
-    )
     names = [participant.name for participant in config.participants]
     problems = [
         f"participants.{i}.name: {name!r} is not allowed; allowed: letters, digits, '-', '_' and "
@@ -271,20 +284,30 @@ def _combinations(values: dict[str, Any]) -> list[str]:
             f"min_participants: {config.min_participants} is more than the {len(names)} "
             "participants listed"
         )
-    urls = {"data.shards": config.data.shards, "payload.route": config.payload.route}
-    problems += [
-        f"{key}: {shown(url)!r} must have no user, password or query, for it is published with "
-        "the dataset; give credentials in the environment, as docs/deployment.md says"
-        for key, url in urls.items()
-        if url and "://" in url and shown(url) != url
-    ]
-    if config.data.source in NEEDS_ROOT and config.data.root is None:
-        problems.append(f"data.root: missing; {config.data.source} needs the folder of its files")
+    problems += _of_url("payload.route", config.payload.route) + _of_data(config.data)
     if config.data.limit is not None and config.shared.size > config.data.limit:
         problems.append(
             f"shared.size: {config.shared.size} is more than data.limit={config.data.limit}"
         )
     return problems
+
+
+def _of_data(data: DataConfig) -> list[str]:
+    """Return what is wrong with the data settings among themselves."""
+    problems = _of_url("data.shards", data.shards)
+    if data.source in NEEDS_ROOT and data.root is None:
+        problems.append(f"data.root: missing; {data.source} needs the folder of its files")
+    return problems
+
+
+def _of_url(key: str, url: str | None) -> list[str]:
+    """Return what is wrong with a URL that is published with the dataset."""
+    if not url or "://" not in url or shown(url) == url:
+        return []
+    return [
+        f"{key}: {shown(url)!r} must have no user, password or query, for it is published with "
+        "the dataset; give credentials in the environment, as docs/deployment.md says"
+    ]
 
 
 def all_keys(kind: Any = Config, prefix: str = "") -> Iterator[str]:

@@ -18,10 +18,10 @@ class Silent:
         self.record: Callable[[str, float], None] = lambda phase, seconds: None
 
     @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
+    def phase(self, name: str, note: str = "") -> Iterator[None]:
         """Surround a phase; its seconds go to ``self.record``, finished or not."""
         started = time.perf_counter()
-        self.show(name, 0, 0)
+        self.show(name, 0, 0, note=note)
         try:
             yield
         finally:
@@ -95,9 +95,9 @@ class Bars(Lines):
         )
 
     @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
+    def phase(self, name: str, note: str = "") -> Iterator[None]:
         """Show a pulsing bar that turns full at the end."""
-        with super().phase(name):
+        with super().phase(name, note):
             yield
         bar = self._bars[name]
         total = self._live.tasks[self._live.task_ids.index(bar)].total or 1

@@ -57,8 +57,7 @@ def simulate(config: Config, source: Source, state: RunState, progress: Silent) 
     try:
         with _interruptible(stopped):
             settings = backend(config)
-            with progress.phase("describe"):
-                progress.show("describe", 0, 0, note="(starting Ray, up to a minute)")
+            with progress.phase("describe", "(starting Ray, up to a minute)"):
                 _start_ray(settings["init_args"])
             run_simulation(
                 server_app=server_app,
@@ -67,7 +66,6 @@ def simulate(config: Config, source: Source, state: RunState, progress: Silent) 
                 backend_config=settings,
             )
     except RuntimeError as error:
-        stopped.set()
         raise ParticipantError(f"the simulation broke down: {_origin(error)}") from error
     finally:
         stopped.set()
@@ -142,7 +140,7 @@ def backend(config: Config) -> Any:
             f"simulation.gpus={share:g} is more than the {gpus} GPUs of this host; allowed: 0 "
             "(compute on the CPU) up to that"
         )
-    fit = int(gpus // share) if share else int(cpus // each)
+    fit = math.floor((gpus / share if share else cpus / each) + 1e-9)  # 1 // 0.1 is 9
     actors = simulation.actors or max(1, min(fit, people))
     return {
         "init_args": {

@@ -1,5 +1,6 @@
 """What a fault changes about the plan: blocks whose owner was lost or rejected go to others."""
 
+from dataclasses import replace
 from typing import Any
 
 from coopt_fl.errors import CooptError, ParticipantError
@@ -40,7 +41,7 @@ class Handover:
             )
         stored = self.records.has_unit
         blocks = [index for index in self.records.plan.blocks_of(name) if not stored(index)]
-        self._move(name, blocks, heirs, str(reason), {})
+        self._move(Change(name, blocks, [], str(reason), {}), heirs)
 
     def reject(self, name: str, reason: CooptError, evidence: dict[str, Any]) -> None:
         """Use nothing of ``name``, now and in what it has delivered.
@@ -67,20 +68,20 @@ class Handover:
         blocks = self.records.plan.blocks_of(name)
         for index in blocks:
             self.records.state.remove_block(index)
-        reason = f"rejected: {verdict['reason']}"
-        self._move(name, blocks, self._heirs(name), reason, verdict["evidence"])
+        change = Change(name, blocks, [], verdict["reason"], verdict["evidence"], rejected=True)
+        self._move(change, self._heirs(name))
 
     def _heirs(self, name: str) -> list[str]:
         return [other for other in self.members.fit() if other != name]
 
-    def _move(
-        self, name: str, blocks: list[int], heirs: list[str], reason: str, evidence: dict[str, Any]
-    ) -> None:
+    def _move(self, change: Change, heirs: list[str]) -> None:
+        """Store ``change`` with new owners among ``heirs``."""
+        name, blocks = change.origin, change.blocks
         if blocks and not heirs:
             raise ParticipantError(f"nobody is here to take over from {name}; {AGAIN}")
         owners = hand_over(blocks, weights(self.config, self.records, heirs)) if blocks else []
-        self.records.change(Change(name, blocks, owners, reason, evidence))
+        self.records.change(replace(change, owners=owners))
         self.progress.warn(
-            f"participant {name}: {reason}; {len(blocks)} blocks go to "
-            f"{', '.join(dict.fromkeys(owners)) or 'nobody'}"
+            f"participant {name}: {'rejected: ' if change.rejected else ''}{change.reason}; "
+            f"{len(blocks)} blocks go to {', '.join(dict.fromkeys(owners)) or 'nobody'}"
         )

@@ -12,13 +12,13 @@ from coopt_fl.errors import OutputError, ParticipantError
 from coopt_fl.optimized.block import Block
 from coopt_fl.privacy import Guard
 from coopt_fl.protocol import HalfArray, IntArray
+from coopt_fl.runtime import compute
 from coopt_fl.schema import Config
 from coopt_fl.seeding import derive_seed
 from coopt_fl.targets import heldout_targets
 from coopt_fl.targets.alignment import r2_score
 from strategies.audit import Expected, inconsistent, odd_spread, spread
 from strategies.evidence import Comparison, Judgement, judge
-from strategies.exchange import AGAIN
 from strategies.records import Features, Records, audit_name
 
 FEWEST_SKIPPED = 5
@@ -35,10 +35,15 @@ class Inspection:
 
     @cached_property
     def _audited(self) -> IntArray:
-        """The ids that somebody else is asked for, too."""
+        """The ids that are asked for with another block, too."""
         plan = self.records.plan
         parts = [plan.audit_ids(index) for index in range(len(plan.blocks))]
         return np.unique(np.concatenate(parts))
+
+    @cached_property
+    def _projected(self) -> set[int]:
+        """The blocks on which a projection was fitted, whoever optimizes them now."""
+        return {index for blocks in self.records.projections() for index in blocks}
 
     def inspect(self, name: str, index: int, unit: Block) -> None:
         """Look at the targets of one unit by themselves.
@@ -48,8 +53,9 @@ class Inspection:
         """
         if self.config.privacy.clip is not None:
             return  # clipping and noise change what could be compared
-        expected = self.expected(name)
-        problem = self._contradiction(name, unit) or odd_spread(unit.targets, expected)
+        problem = self._contradiction(name, unit)
+        if not problem and index not in self._projected:
+            problem = odd_spread(unit.targets, self.expected(name))
         if problem:
             raise ParticipantError(f"block {index}: {problem}")
 
@@ -77,11 +83,11 @@ class Inspection:
         names = {one.owner for one in comparisons} | {one.auditor for one in comparisons}
         return judge({name: self.expected(name) for name in names}, comparisons)
 
-    def summary(self, judgement: Judgement) -> dict[str, Any]:
+    def summary(self, judgement: Judgement, comparisons: list[Comparison]) -> dict[str, Any]:
         """Return what the provenance says of the audit."""
         return {
             "fraction": self.config.audit.fraction,
-            "samples": len(self._audited),
+            "samples": sum(len(one.ours) for one in comparisons if one.owner != one.auditor),
             "rejected": sorted(self.records.rejected | judgement.rejected),
             "undecided": list(judgement.undecided),
         }
@@ -91,12 +97,11 @@ class Inspection:
         if name not in self._expected:
             features, targets = self.records.aligning(name)
             alignment = self.records.alignment(name)
-            if alignment is None:
-                raise ParticipantError(f"{name} has no alignment; {AGAIN}")
             fitted = heldout = alignment.apply(torch.from_numpy(features)).numpy()
             if name != self.records.reference:  # its projection was not fitted on them
                 seed = derive_seed(self.config.seed, "align", name)
-                heldout = heldout_targets(features, targets, self.config.targets.solver, seed)
+                with compute(self.config.runtime.threads):
+                    heldout = heldout_targets(features, targets, self.config.targets.solver, seed)
             r2 = r2_score(np.asarray(targets, np.float64), np.asarray(heldout, np.float64))
             heldout = self._released(name, heldout)
             self._expected[name] = Expected(fitted, heldout, r2)
@@ -115,7 +120,6 @@ class Inspection:
         if name not in self._shared:
             ids, features = self.records.features([name])
             alignment = self.records.alignment(name)
-            assert alignment is not None  # or it would not have been asked
             wanted = alignment.apply(torch.from_numpy(features[name])).numpy()
             self._shared[name] = ids, wanted
         ids, wanted = self._shared[name]

@@ -18,6 +18,7 @@ from coopt_fl import protocol
 from coopt_fl.data import Source
 from coopt_fl.errors import ConfigError, CooptError, DataError, ParticipantError
 from coopt_fl.schema import Config
+from strategies.phases import Phase
 from strategies.records import Records
 
 MOST_LETTERS, MOST_WIDTH, MOST_SPEED = 2000, 65_536, 1e7
@@ -37,7 +38,7 @@ class Absence:
     reason: CooptError
 
 
-class Membership:
+class Membership(Phase):
     """The describe phase: asks nodes who they are and keeps those that belong.
 
     Attributes:
@@ -75,7 +76,7 @@ class Membership:
         known = {*self.nodes.values(), *self._spares, *self._refused}
         return {f"on node {node}": node for node in self._there if node not in known}
 
-    def ask(self, name: str) -> protocol.Describe | None:
+    def ask(self, name: str) -> protocol.Describe:
         """Ask a newcomer who it is."""
         return protocol.Describe(self.task, self.config.assignment.by == "speed")
 
@@ -83,7 +84,7 @@ class Membership:
         """Words weigh nothing."""
         return 0
 
-    def accept(self, name: str, content: RecordDict) -> int:
+    def accept(self, name: str, content: RecordDict) -> None:
         """Welcome a newcomer.
 
         Raises:
@@ -97,12 +98,8 @@ class Membership:
         self.records.remember(described.name, asdict(described), first=not spare)
         if spare:
             self._spares[node] = described.name
-            return 0
-        self._welcome(described.name, node)
-        return described.rows
-
-    def returned(self, name: str) -> None:
-        """Nothing to take back."""
+        else:
+            self._welcome(described.name, node)
 
     def refuse(self, node: int, reason: CooptError) -> None:
         """Do not ask ``node`` again."""

@@ -39,13 +39,13 @@ class Phase(Protocol):
     message_type: str
 
     def ask(self, name: str) -> Any:
-        """Return the next request to participant ``name``, or None when it has no more to do."""
+        """Return the next request to participant ``name``."""
 
     def cost(self, name: str) -> int:
         """Return the bytes of the arrays in the next request to ``name`` and in its answer."""
 
-    def accept(self, name: str, content: RecordDict) -> int:
-        """Check and store the answer to the last request; return the samples it covers.
+    def accept(self, name: str, content: RecordDict) -> None:
+        """Check and store the answer to the last request.
 
         Raises:
             ParticipantError: the answer is not acceptable.
@@ -53,6 +53,7 @@ class Phase(Protocol):
 
     def returned(self, name: str) -> None:
         """Take back the last request to ``name``, which came to nothing."""
+        return
 
 
 class Work(Phase, Protocol):
@@ -62,7 +63,7 @@ class Work(Phase, Protocol):
         """Whether something of ``name`` is not stored yet."""
 
 
-class Represent:
+class Represent(Work):
     """Everyone's features of the shared set."""
 
     message_type = protocol.REPRESENT
@@ -74,20 +75,17 @@ class Represent:
         """Whether the features of ``name`` are not stored."""
         return not self.records.has_features(name)
 
-    def ask(self, name: str) -> protocol.Represent | None:
+    def ask(self, name: str) -> protocol.Represent:
         """Ask for features, of which privacy counts each that is asked for."""
         self.records.add_represented(name)
         return protocol.Represent(self.task, self.records.plan.shared)
-
-    def returned(self, name: str) -> None:
-        """Nothing to take back."""
 
     def cost(self, name: str) -> int:
         """Ids there, features back."""
         width = self.records.width(name)
         return len(self.records.plan.shared) * (ID_BYTES + FLOAT_BYTES * width)
 
-    def accept(self, name: str, content: RecordDict) -> int:
+    def accept(self, name: str, content: RecordDict) -> None:
         """Store features of the right samples, width and finiteness."""
         answer = protocol.decode(protocol.Representation, content)
         shared = self.records.plan.shared
@@ -103,10 +101,9 @@ class Represent:
         if settled is not None and len(np.setdiff1d(settled[0], answer.ids)):
             raise ParticipantError("it cannot read shared samples that all others can")
         self.records.save_features(name, answer.ids, answer.features)
-        return len(expected)
 
 
-class Project:
+class Project(Work):
     """The reference's projection from its features to targets."""
 
     message_type = protocol.PROJECT
@@ -126,7 +123,7 @@ class Project:
         """Whether ``name`` is the reference and has not delivered."""
         return name == self.reference and not self.records.has_alignment(name)
 
-    def ask(self, name: str) -> protocol.Project | None:
+    def ask(self, name: str) -> protocol.Project:
         """Ask with the first ids of its shard."""
         dim, method = self.config.targets.dim, self.config.targets.projection
         blocks, ids = projection_part(self.records.plan, name, dim)
@@ -134,16 +131,13 @@ class Project:
         seed = derive_seed(self.config.seed, "project")
         return protocol.Project(self.task, blocks, ids, dim, method, seed)
 
-    def returned(self, name: str) -> None:
-        """Nothing to take back."""
-
     def cost(self, name: str) -> int:
         """Ids there, the map back."""
         dim = self.config.targets.dim
         _, ids = projection_part(self.records.plan, name, dim)
         return len(ids) * ID_BYTES + FLOAT_BYTES * dim * self.records.width(name)
 
-    def accept(self, name: str, content: RecordDict) -> int:
+    def accept(self, name: str, content: RecordDict) -> None:
         """Store the projection as the reference's alignment."""
         fitted = _alignment(self.records, name, self.config.targets.dim, content)
         _require_projection(fitted, self.records.features([name])[1][name])
@@ -155,10 +149,9 @@ class Project:
                 f"the shard of {name} has too few samples for a PCA to "
                 f"{self.config.targets.dim}: a random projection is used; lower targets.dim"
             )
-        return 0
 
 
-class Align:
+class Align(Work):
     """Everyone else's alignment to the reference's targets of the shared set."""
 
     message_type = protocol.ALIGN
@@ -170,14 +163,11 @@ class Align:
         """Whether the alignment of ``name`` is not stored; it is never fitted twice."""
         return not self.records.has_alignment(name)
 
-    def ask(self, name: str) -> protocol.Align | None:
+    def ask(self, name: str) -> protocol.Align:
         """Ask for the alignment of the features that the participant sent."""
         features, targets = self.records.aligning(name)
         seed = derive_seed(self.config.seed, "align", name)
         return protocol.Align(self.task, features, targets, self.config.targets.solver, seed)
-
-    def returned(self, name: str) -> None:
-        """Nothing to take back."""
 
     def cost(self, name: str) -> int:
         """Features and targets there, the map back."""
@@ -185,17 +175,16 @@ class Align:
         dim = self.config.targets.dim
         return FLOAT_BYTES * (rows * (width + dim) + width * dim)
 
-    def accept(self, name: str, content: RecordDict) -> int:
+    def accept(self, name: str, content: RecordDict) -> None:
         """Store the alignment."""
         fitted = _alignment(self.records, name, self.config.targets.dim, content)
         solver = self.config.targets.solver
         if fitted.solver != solver:
             raise ParticipantError(f"expected an alignment by {solver}, got {fitted.solver!r}")
         self.records.save_alignment(name, fitted)
-        return 0
 
 
-class Optimize:
+class Optimize(Work):
     """Everyone's targets, in chunks of whole units."""
 
     message_type = protocol.OPTIMIZE
@@ -237,12 +226,9 @@ class Optimize:
             self._replan()
         return bool(self.left.get(name) or self.asked.get(name))
 
-    def ask(self, name: str) -> protocol.Optimize | None:
+    def ask(self, name: str) -> protocol.Optimize:
         """Ask for the next chunk that is not stored."""
-        alignment = self.records.alignment(name)
-        if alignment is None or not self.left[name]:
-            return None
-        plan = self.records.plan
+        plan, alignment = self.records.plan, self.records.alignment(name)
         self.asked[name] = take_chunk(self.left[name], self._rows, self._most_rows(name))
         ids = [plan.units[index] for index in self.asked[name]]
         return protocol.Optimize(
@@ -253,11 +239,12 @@ class Optimize:
             ids=np.concatenate(ids),
             weight=alignment.weight,
             bias=alignment.bias,
-            upload=self.route.place(name, self.asked[name]),
+            upload=self.route.place(name),
         )
 
     def returned(self, name: str) -> None:
         """Put the last chunk of ``name`` back in front, for whoever has to do it now."""
+        self.route.forget(name)
         plan = self.records.plan
         for index in reversed(self.asked.pop(name)):
             self.left[plan.contributors[plan.owners[index]]].appendleft(index)
@@ -267,14 +254,14 @@ class Optimize:
         dim = self.config.targets.dim
         head = deque(self.left.get(name) or ())
         rows = sum(map(self._rows, take_chunk(head, self._rows, self._most_rows(name))))
-        return rows * (2 * ID_BYTES + 2 * dim) + FLOAT_BYTES * dim * self.records.width(name)
+        return self._bytes(rows) + FLOAT_BYTES * dim * self.records.width(name)
 
-    def accept(self, name: str, content: RecordDict) -> int:
+    def accept(self, name: str, content: RecordDict) -> None:
         """Check the payload and store its blocks, and apart what is for the audit."""
-        plan, asked = self.records.plan, self.asked[name]
-        units = {index: plan.units[index] for index in asked}
-        payload, size = self.route.payload(content, name, asked, units, self.config.targets.dim)
+        plan = self.records.plan
+        units = {index: plan.units[index] for index in self.asked[name]}
         everything = np.concatenate(list(units.values()))
+        payload, size = self.route.payload(name, content, self._bytes(len(everything)))
         require_skips(payload.skipped, everything, self.task.on_error)
         contributor = plan.contributors.index(name)
         accepted = accept_payload(payload, units, self.config.targets.dim, contributor)
@@ -283,12 +270,14 @@ class Optimize:
         for index, unit in accepted.items():
             self.inspection.store(index, unit)
         del self.asked[name]
-        self.route.forget(name, asked)
+        self.route.forget(name)
         self.records.add_upload(name, size)
-        rows = sum(len(plan.blocks[index]) for index in units)
-        self.rows[name][0] += rows
+        self.rows[name][0] += sum(len(plan.blocks[index]) for index in units)
         self._show(name)
-        return rows
+
+    def _bytes(self, rows: int) -> int:
+        """Return the bytes of the ids there, and of ids and targets back."""
+        return rows * (2 * ID_BYTES + 2 * self.config.targets.dim)
 
     def _rows(self, index: int) -> int:
         return len(self.records.plan.units[index])
@@ -298,7 +287,7 @@ class Optimize:
         dim = self.config.targets.dim
         share = IN_FLIGHT_BYTES / len(self.records.plan.contributors)
         left = share - FLOAT_BYTES * dim * self.records.width(name)
-        most = min(self.config.optimize.chunk_mb * 1e6 / (2 * dim), left / (2 * ID_BYTES + 2 * dim))
+        most = min(self.config.optimize.chunk_mb * 1e6 / (2 * dim), left / self._bytes(1))
         return max(int(most), 0)
 
     def _show(self, name: str) -> None:

@@ -10,7 +10,7 @@ from coopt_fl.data import Source, make_blocks, make_units, shared_set
 from coopt_fl.data.shards import Layout, open_shards
 from coopt_fl.errors import DataError, ParticipantError
 from coopt_fl.optimized.plan import Plan
-from coopt_fl.optimized.provenance import Contributor, draft
+from coopt_fl.optimized.provenance import Contributor, Provenance, draft
 from coopt_fl.optimized.publish import publish
 from coopt_fl.privacy import count_releases
 from coopt_fl.privacy import summary as privacy_summary
@@ -141,15 +141,13 @@ def settle_targets(
         votes = [features[name] for name in accepted if name in features]
         targets = consensus_targets(votes, config.targets.dim)
     else:
-        alignment = records.alignment(reference)
-        if alignment is None:
-            raise ParticipantError(f"{reference} has not delivered its projection")
-        targets = alignment.apply(torch.from_numpy(features[reference])).numpy()
+        projection = records.alignment(reference)
+        targets = projection.apply(torch.from_numpy(features[reference])).numpy()
     records.save_shared_targets(ids, np.asarray(targets, np.float32))
     return len(ids)
 
 
-def fuse(config: Config, source: Source, records: Records, progress: Silent) -> None:
+def fuse(config: Config, source: Source, records: Records, progress: Silent) -> Provenance:
     """Publish the optimized dataset from the stored blocks."""
     plan = records.plan
     provenance = draft(
@@ -162,7 +160,7 @@ def fuse(config: Config, source: Source, records: Records, progress: Silent) -> 
         privacy=_privacy(config, source, records),
     )
     total = len(source.ids)
-    publish(records.state, plan, provenance, lambda rows: progress.show("fuse", rows, total))
+    return publish(records.state, plan, provenance, lambda rows: progress.show("fuse", rows, total))
 
 
 def _privacy(config: Config, source: Source, records: Records) -> dict[str, Any] | None:
@@ -186,16 +184,16 @@ def _privacy(config: Config, source: Source, records: Records) -> dict[str, Any]
 def _contributor(config: Config, records: Records, name: str) -> Contributor:
     """Return what is known of ``name``, which may have been lost before it was aligned."""
     election = records.state.record("reference")
-    alignment, described = records.alignment(name), records.description(name)
+    described, aligned = records.description(name), records.has_alignment(name)
     if described is None:
         raise ParticipantError(f"nothing is known of {name}; run the same command again")
     return Contributor(
         name=name,
         prior=described["prior"],
         weights_sha256=described["weights_sha256"],
-        alignment_sha256=alignment.sha256 if alignment else "",
+        alignment_sha256=records.alignment(name).sha256 if aligned else "",
         uniformity=election["uniformity"].get(name) or _uniformity(records, name),
-        r2_heldout=_r2(config, records, name) if alignment else None,
+        r2_heldout=_r2(config, records, name) if aligned else None,
     )
 
 

@@ -118,10 +118,10 @@ class OpenDataPlatform(Strategy):
         with self.progress.phase("align"):
             align = self._align(grid, represent)
         with self.progress.phase("optimize"):
-            rows = self._optimize(grid, represent, align)
+            self._optimize(grid, represent, align)
         with self.progress.phase("fuse"):
-            fuse(self.config, self.source, self.records, self.progress)
-        result = Result(train_metrics_clientapp={1: MetricRecord({"rows": rows})})
+            published = fuse(self.config, self.source, self.records, self.progress)
+        result = Result(train_metrics_clientapp={1: MetricRecord({"rows": published.rows})})
         if evaluate_fn is not None and (scores := evaluate_fn(1, ArrayRecord())) is not None:
             result.evaluate_metrics_serverapp[1] = scores
         return result
@@ -144,8 +144,9 @@ class OpenDataPlatform(Strategy):
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
-        """Check and store descriptions, or features of the shared set."""
-        return self._accept(replies)
+        """Check and store descriptions, or features of the shared set; nothing is measured."""
+        self._accept(replies)
+        return None
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -157,7 +158,8 @@ class OpenDataPlatform(Strategy):
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Check and store alignments or targets; they go to the disk, so no arrays come back."""
-        return None, self._accept(replies)
+        self._accept(replies)
+        return None, None
 
     def _join(self, grid: Grid) -> None:
         """Describe nodes as they appear, until everyone is there or ``deadline.join`` is past.
@@ -202,24 +204,22 @@ class OpenDataPlatform(Strategy):
         self._work(grid, represent, align)
         return align
 
-    def _optimize(self, grid: Grid, represent: Represent, align: Align) -> int:
-        """Have all blocks optimized by participants that pass the audit; return the samples."""
+    def _optimize(self, grid: Grid, represent: Represent, align: Align) -> None:
+        """Have all blocks optimized by participants that pass the audit."""
         inspection = Inspection(self.config, self.records)
         optimize = Optimize(self.task, self.config, self.records, inspection, self.progress)
-        rows = self._work(grid, represent, align, optimize)
+        self._work(grid, represent, align, optimize)
         while self._audit(inspection):
-            rows += self._work(grid, represent, align, optimize)
-        return rows
+            self._work(grid, represent, align, optimize)
 
     def _audit(self, inspection: Inspection) -> bool:
         """Reject whom the others contradict; return whether their blocks have to be done again."""
-        with compute(self.config.runtime.threads):
-            comparisons = inspection.comparisons()
-            judgement = inspection.judge(comparisons)
-            turncoats = inspection.turncoats(comparisons)
+        comparisons = inspection.comparisons()
+        judgement = inspection.judge(comparisons)
+        turncoats = inspection.turncoats(comparisons)
         for sentence in judgement.undecided:
             self.progress.warn(sentence)
-        self.records.state.save_record("audit", inspection.summary(judgement))
+        self.records.state.save_record("audit", inspection.summary(judgement, comparisons))
         verdicts = {
             name: (evidence.sentence, asdict(evidence))
             for name, evidence in judgement.rejected.items()
@@ -239,21 +239,20 @@ class OpenDataPlatform(Strategy):
                 f"to {2 * wide} or more, or targets.dim lower"
             )
 
-    def _work(self, grid: Grid, *works: Work) -> int:
-        """Have everything done that ``works`` lack; return the samples covered.
+    def _work(self, grid: Grid, *works: Work) -> None:
+        """Have everything done that ``works`` lack.
 
         After a failure nothing new is sent, but what is under way is still taken and stored.
         """
-        self.works, rows = works, 0
+        self.works = works
         try:
             while self._unfinished() or self._awaited():
-                rows += self._step(grid)
+                self._step(grid)
         except CooptError:
             self._drain(grid)
             raise
         finally:
             self.records.save_uploads()
-        return rows
 
     def _unfinished(self) -> list[str]:
         """Return the contributors of which something is missing."""
@@ -264,16 +263,15 @@ class OpenDataPlatform(Strategy):
         """Return what is under way, but for questions to newcomers."""
         return [job for job in self.exchange.under_way() if job.phase is not self.members]
 
-    def _step(self, grid: Grid) -> int:
+    def _step(self, grid: Grid) -> None:
         """Look who is there, send, receive, replace whom it is no use to wait for, and rest."""
         if time.monotonic() - self.looked > LOOK_SECONDS:
             self.members.present({node.node_id: node.name for node in grid.get_nodes()})
             self.looked = time.monotonic()
         self._send(grid)
-        rows = self._receive(grid)
+        self._receive(grid)
         self._replace()
         self.exchange.rest(self.members.simulated)
-        return rows
 
     def _replace(self) -> None:
         """Give up whom it is no use to wait for, unless somebody who may help is just coming."""
@@ -292,19 +290,16 @@ class OpenDataPlatform(Strategy):
         for job in self.exchange.send(grid, messages):
             self._failed(job, LostReplyError(NOT_SENT))
 
-    def _receive(self, grid: Grid) -> int:
-        """Take what has come, one reply at a time; return the samples covered."""
-        rows = 0
+    def _receive(self, grid: Grid) -> None:
+        """Take what has come, one reply at a time."""
         for reply, job in self.exchange.replies(grid):
             if job.phase.message_type.startswith("query"):
-                metrics = self.aggregate_evaluate(1, [reply])
+                self.aggregate_evaluate(1, [reply])
             else:
-                _, metrics = self.aggregate_train(1, [reply])
-            rows += int(str((metrics or MetricRecord()).get("rows", 0)))
+                self.aggregate_train(1, [reply])
             self._send(grid)
         for job, reason in self.exchange.lost():
             self._failed(job, reason)
-        return rows
 
     def _drain(self, grid: Grid) -> None:
         """Store what is under way, but wait no longer than a minute for it."""
@@ -329,13 +324,10 @@ class OpenDataPlatform(Strategy):
             cost = phase.cost(name)
             if under_way > 0 and under_way + cost > phases.IN_FLIGHT_BYTES:
                 break
-            request = phase.ask(name)
-            if request is not None:
-                message = Message(protocol.encode(request), node, phase.message_type)
-                self.exchange.prepare(Job(phase, name, node, cost))
-                self.turns[name] = next(self.count)
-                under_way += cost
-                messages.append(message)
+            messages.append(Message(protocol.encode(phase.ask(name)), node, phase.message_type))
+            self.exchange.prepare(Job(phase, name, node, cost))
+            self.turns[name] = next(self.count)
+            under_way += cost
         return messages
 
     def _open(self) -> Iterator[tuple[str, int, Phase]]:
@@ -351,9 +343,8 @@ class OpenDataPlatform(Strategy):
             if name in active and work is not None:
                 yield name, self.members.nodes[name], work
 
-    def _accept(self, replies: Iterable[Message]) -> MetricRecord:
+    def _accept(self, replies: Iterable[Message]) -> None:
         """Let the phase of each reply check and store it."""
-        rows = 0
         for reply in replies:
             job = self.exchange.take(reply)
             try:
@@ -362,20 +353,18 @@ class OpenDataPlatform(Strategy):
             except LostReplyError as lost:
                 problem = lost
             if problem is None:
-                rows += self._check(job, content)
+                self._check(job, content)
             else:
                 self._failed(job, problem)
-        return MetricRecord({"rows": rows})
 
-    def _check(self, job: Job, content: RecordDict) -> int:
+    def _check(self, job: Job, content: RecordDict) -> None:
         """Have an answer checked and stored; reject whose answers are unacceptable."""
         try:
             require_size(content, job.cost)
-            rows = job.phase.accept(job.participant, content)
+            job.phase.accept(job.participant, content)
             if not isinstance(job.phase, Membership):
                 self.records.add_upload(job.participant, sent_bytes(content))
                 self.members.heard(job.participant)
-            return rows
         except OutputError:
             raise
         except DataError as error:
@@ -387,7 +376,6 @@ class OpenDataPlatform(Strategy):
             else:
                 job.phase.returned(job.participant)
                 self.handover.reject(job.participant, reason, {})
-        return 0
 
     def _failed(self, job: Job, error: CooptError) -> None:
         """Note that a request came to nothing; in a simulation that is the end of the run."""

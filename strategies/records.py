@@ -183,12 +183,16 @@ class Records:
         """Whether the alignment of a participant is stored."""
         return self.state.has_arrays(f"alignments/{name}")
 
-    def alignment(self, name: str) -> Alignment | None:
-        """Return a participant's alignment; it is fitted once and never again."""
+    def alignment(self, name: str) -> Alignment:
+        """Return a participant's alignment; it is fitted once and never again.
+
+        Raises:
+            ParticipantError: it has not come.
+        """
         settled = self.state.has_arrays("shared_targets") and name == self.reference
         stored = self.state.arrays(f"alignments/{name}", settled)
         if stored is None:
-            return None
+            raise ParticipantError(f"{name} has delivered no alignment; run the same command again")
         return Alignment(
             weight=stored["weight"],
             bias=stored["bias"],

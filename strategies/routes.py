@@ -2,7 +2,6 @@
 
 import hashlib
 import secrets
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import Protocol
 
@@ -10,7 +9,6 @@ from flwr.app import RecordDict
 
 from coopt_fl import protocol, remote
 from coopt_fl.errors import DataError, OutputError, ParticipantError
-from coopt_fl.protocol import IntArray
 from strategies.records import SLACK_BYTES
 
 THROUGH_FLOWER = "flower"
@@ -19,47 +17,42 @@ THROUGH_FLOWER = "flower"
 class Route(Protocol):
     """A way for payloads."""
 
-    def place(self, name: str, blocks: list[int]) -> str:
-        """Return where ``name`` has to write its payload of ``blocks``; "" to send it."""
+    def place(self, name: str) -> str:
+        """Return where ``name`` has to write its next payload; "" to send it."""
 
     def payload(
-        self,
-        content: RecordDict,
-        name: str,
-        blocks: list[int],
-        units: Mapping[int, IntArray],
-        dim: int,
+        self, name: str, content: RecordDict, expected: int
     ) -> tuple[protocol.Payload, int]:
         """Return the payload that an answer stands for, and the bytes that came besides it.
+
+        Args:
+            name: of the participant.
+            content: its answer.
+            expected: bytes of the arrays in the payload.
 
         Raises:
             ParticipantError: it is not a payload.
             DataError: it is not there, or not the one that was announced.
         """
 
-    def forget(self, name: str, blocks: list[int]) -> None:
-        """Clean up after a payload that was stored."""
+    def forget(self, name: str) -> None:
+        """Clean up after a payload that was stored, or is not waited for any more."""
 
 
 class ThroughFlower:
     """Payloads are in the replies."""
 
-    def place(self, name: str, blocks: list[int]) -> str:
+    def place(self, name: str) -> str:
         """Have it sent."""
         return ""
 
     def payload(
-        self,
-        content: RecordDict,
-        name: str,
-        blocks: list[int],
-        units: Mapping[int, IntArray],
-        dim: int,
+        self, name: str, content: RecordDict, expected: int
     ) -> tuple[protocol.Payload, int]:
         """Decode it."""
         return protocol.decode(protocol.Payload, content), 0
 
-    def forget(self, name: str, blocks: list[int]) -> None:
+    def forget(self, name: str) -> None:
         """Nothing to do."""
 
 
@@ -74,23 +67,18 @@ class OutOfBand:
         self.url, self.key = url, key
         self._places: dict[str, str] = {}
 
-    def place(self, name: str, blocks: list[int]) -> str:
+    def place(self, name: str) -> str:
         """Return the URL of a file of this run and participant, which nobody else can guess."""
-        file = f"{blocks[0]:07d}-{secrets.token_hex(8)}.npz"
+        file = f"{secrets.token_hex(8)}.npz"
         self._places[name] = remote.join(self.url, self.key[:16], name, file)
         return self._places[name]
 
     def payload(
-        self,
-        content: RecordDict,
-        name: str,
-        blocks: list[int],
-        units: Mapping[int, IntArray],
-        dim: int,
+        self, name: str, content: RecordDict, expected: int
     ) -> tuple[protocol.Payload, int]:
         """Fetch the file, no larger than it has to be, and compare its sum."""
         receipt = protocol.decode(protocol.Receipt, content)
-        most = sum(map(len, units.values())) * (2 * 8 + 2 * dim) + SLACK_BYTES
+        most = expected + SLACK_BYTES
         if not 0 < receipt.size <= most:
             raise ParticipantError(f"its payload has {receipt.size} bytes, expected at most {most}")
         place = self._places[name]
@@ -102,7 +90,7 @@ class OutOfBand:
             )
         return protocol.unpack(data), len(data)
 
-    def forget(self, name: str, blocks: list[int]) -> None:
+    def forget(self, name: str) -> None:
         """Remove the file, where the platform may."""
         with suppress(OutputError):
             remote.remove(self._places[name])

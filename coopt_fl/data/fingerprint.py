@@ -5,10 +5,12 @@ import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from coopt_fl.data.cache import cache_dir
-from coopt_fl.errors import DataError
+from coopt_fl.errors import DataError, OutputError
+from coopt_fl.files import atomic, make_folder
 
 THREADS = 8
 AT_ONCE = 4096
@@ -84,10 +86,7 @@ def _remembered(known: Path) -> str | None:
 
 def _remember(known: Path, digest: str) -> None:
     """Store the sum; where the cache cannot be written, it is computed again next time."""
-    temporary = known.with_name(f".{known.name}.{os.getpid()}.tmp")
-    try:
-        known.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(digest)
-        temporary.replace(known)
-    except OSError:
-        return
+    with suppress(OutputError):
+        make_folder(known.parent)
+        with atomic(known) as file:
+            file.write(digest.encode())

@@ -24,6 +24,7 @@ class Change:
         owners: the new owner of each.
         reason: one sentence.
         evidence: the numbers behind a rejection; empty for a loss.
+        rejected: whether ``origin`` was rejected, not lost.
     """
 
     origin: str
@@ -31,6 +32,7 @@ class Change:
     owners: list[str]
     reason: str
     evidence: dict[str, Any]
+    rejected: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,10 +61,6 @@ class Plan:
             return []
         mine = self.contributors.index(name)
         return [index for index, owner in enumerate(self.owners) if owner == mine]
-
-    def rows_of(self, name: str) -> int:
-        """Return how many samples ``name`` optimizes."""
-        return sum(len(self.blocks[index]) for index in self.blocks_of(name))
 
     def audit_ids(self, index: int) -> Ids:
         """Return what the unit of block ``index`` asks for beyond the block."""

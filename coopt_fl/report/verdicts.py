@@ -36,7 +36,7 @@ def coverage(known: Provenance, counts: Ids) -> Values:
                 "origin": change["origin"],
                 "blocks": len(change["blocks"]),
                 "owners": ", ".join(dict.fromkeys(change["owners"])) or "nobody",
-                "reason": change["reason"].removeprefix("rejected: "),
+                "reason": change["reason"],
             }
             for change in known.plan_changes
         ],
@@ -46,13 +46,15 @@ def coverage(known: Provenance, counts: Ids) -> Values:
 def audit(known: Provenance, state: RunState) -> Values:
     """Return a verdict on each participant, with the evidence against those rejected."""
     rejected = dict(state.record("rejected") or {})
+    left: dict[str, str] = {}
     for change in known.plan_changes:
-        if change["reason"].startswith("rejected: "):
-            said = {"reason": change["reason"].removeprefix("rejected: ")}
-            rejected.setdefault(change["origin"], said | {"evidence": change["evidence"]})
+        if change.get("rejected"):  # which earlier manifests lack
+            rejected.setdefault(change["origin"], change)
+        left[change["origin"]] = str(change["reason"])
+        for heir in change["owners"]:  # is back if it was lost
+            left.pop(heir, None)
     names = [one.name for one in known.contributors]
     names += [name for name in known.audit.get("rejected", []) if name not in names]
-    left = {change["origin"]: str(change["reason"]) for change in known.plan_changes}
     return {
         "fraction": known.audit.get("fraction"),
         "samples": known.audit.get("samples"),

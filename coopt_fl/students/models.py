@@ -132,8 +132,7 @@ def _timm(name: str, size: int) -> nn.Module:
 def _drop_classifier(model: nn.Module) -> None:
     """Exchange the last linear layer, which is the classifier in torchvision's models."""
     last = [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)][-1]
-    parent, _, child = last.rpartition(".")
-    setattr(model.get_submodule(parent), child, nn.Identity())
+    model.set_submodule(last, nn.Identity())
 
 
 @torch.no_grad()

@@ -28,10 +28,11 @@ def small_stem(model: nn.Module) -> None:
     if first is None or max(first.stride) == 1:
         return
     biased = first.bias is not None
-    _put(model, path, nn.Conv2d(first.in_channels, first.out_channels, 3, padding=1, bias=biased))
+    small = nn.Conv2d(first.in_channels, first.out_channels, 3, padding=1, bias=biased)
+    model.set_submodule(path, small)
     path, pool = _first(model, nn.MaxPool2d)
     if pool is not None:
-        _put(model, path, nn.Identity())
+        model.set_submodule(path, nn.Identity())
 
 
 def patch_side(size: int) -> int:
@@ -64,8 +65,3 @@ def _first(model: nn.Module, kind: type[Layer]) -> tuple[str, Layer | None]:
         if isinstance(layer, kind):
             return path, layer
     return "", None
-
-
-def _put(model: nn.Module, path: str, layer: nn.Module) -> None:
-    parent, _, child = path.rpartition(".")
-    setattr(model.get_submodule(parent), child, layer)

@@ -1,11 +1,14 @@
 """Starting Ray, whose own deadlines a busy host misses now and then."""
 
+import os
 from typing import Any
 
 import pytest
 import ray
+import torch
 
 from coopt_fl import simulation
+from coopt_fl.config import load_config
 from coopt_fl.errors import ParticipantError
 
 LATE = "The current node timed out during startup."
@@ -47,3 +50,15 @@ def _slow(monkeypatch: pytest.MonkeyPatch, failures: int) -> list[dict[str, Any]
     monkeypatch.setenv("PYTHONPATH", "")
     monkeypatch.setattr(ray, "init", init)
     return starts
+
+
+@pytest.mark.parametrize(("share", "fit"), [(0.1, 10), (0.3, 3), (1, 1), (0, 4)])
+def test_as_many_actors_as_a_gpu_has_shares(
+    share: float, fit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    people = [f"participants.{index}.name=p{index}" for index in range(12)]
+    people += [f"participants.{index}.prior=trivial:8" for index in range(12)]
+    settings = simulation.backend(load_config("digits", [*people, f"simulation.gpus={share}"]))
+    assert settings["init_args"]["num_cpus"] == fit

@@ -35,11 +35,6 @@ class Shards:
         """Of the source they were made of."""
         return self.manifest.fingerprint
 
-    @property
-    def rows(self) -> int:
-        """Images in the source they were made of."""
-        return self.manifest.rows
-
     def source(self, blocks: Sequence[int], shared: bool) -> "ShardSource":
         """Return the source, of which only some images can be read.
 

@@ -92,7 +92,7 @@ def test_every_image_is_read_back_and_the_source_looks_the_same(
     assert (found.name, found.fingerprint) == ("digits", digits.fingerprint)
     assert found.image_size == digits.image_size == (8, 8)
     assert np.array_equal(found.ids, digits.ids)
-    assert (shards.fingerprint, shards.rows) == (digits.fingerprint, 300)
+    assert (shards.fingerprint, shards.manifest.rows) == (digits.fingerprint, 300)
 
 
 def test_files_hold_units_and_nothing_else(shards: Shards, digits: Source, tmp_path: Path) -> None:

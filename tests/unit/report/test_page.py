@@ -208,9 +208,12 @@ def test_lost_and_rejected_participants(runs: Runs, tmp_path: Path) -> None:
     def spoil(value: dict[str, Any]) -> None:
         moved = {"owners": ["gamma"], "blocks": [1, 2]}
         value["audit"]["rejected"] = ["alpha"]
+        late = {"reason": "it is late", "evidence": {}, "rejected": False}
         value["plan_changes"] = [
-            {"origin": "alpha", "reason": "rejected: it lies", "evidence": evidence} | moved,
-            {"origin": "beta", "reason": "it is late", "evidence": {}} | moved,
+            late | {"origin": "gamma", "owners": ["beta"], "blocks": [0]},  # came back
+            {"origin": "alpha", "reason": "it lies", "evidence": evidence, "rejected": True}
+            | moved,
+            late | {"origin": "beta"} | moved,
         ]
         value["skipped"] = list(range(9))
 
@@ -222,7 +225,7 @@ def test_lost_and_rejected_participants(runs: Runs, tmp_path: Path) -> None:
     assert "gamma: 9 of 10 samples are farther apart than usual; 5% are" in alpha[2]
     assert beta == ["beta", "lost", "it is late"]
     assert gamma == ["gamma", "accepted", "nothing against it"]
-    assert page.table("changed hands")[0] == ["alpha", "2", "gamma", "it lies"]
+    assert page.table("changed hands")[1] == ["alpha", "2", "gamma", "it lies"]
     assert "9 could not be read and were left out: 0, 1, 2, 3, 4, 5, 6, 7, …." in page.text
 
 

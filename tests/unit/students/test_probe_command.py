@@ -52,7 +52,18 @@ def test_what_would_change_nothing_is_refused(checkpoint, change):
         commands.probe(checkpoint, ["data.limit=60", change])
 
 
-@pytest.mark.parametrize("change", ["data.limits=5", "data.limit=many"])
-def test_what_the_data_have_not_is_refused(checkpoint, change):
-    with pytest.raises(ConfigError, match=change.partition("=")[0]):
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ("data.limits=5", "data.limits: no such key"),
+        ("data.limit=many", "data.limit: 'many' is not allowed"),
+        ("data.source=imagefolder", "data.root: missing"),
+    ],
+)
+def test_what_the_data_have_not_is_refused(checkpoint, change, problem):
+    with pytest.raises(ConfigError, match=problem):
         commands.probe(checkpoint, [change])
+
+
+def test_a_probe_has_no_shared_set_to_be_large_enough_for(checkpoint):
+    assert commands.probe(checkpoint, ["data.limit=3"])["accuracy"].keys() == {"lbfgs", "adamw"}
