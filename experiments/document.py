@@ -2,26 +2,35 @@
 
 A table stands between ``<!-- NAME STUDY -->`` and ``<!-- end -->``, such as ``<!-- recipe-cpu
 digits -->``; what is between them is replaced. ``<!-- NAME STUDY speed -->`` is how many times
-faster ours is than each row.
+faster ours is than each row, ``<!-- NAME STUDY ranks -->`` whether uniformity ranks priors as
+probes do.
 """
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from experiments.figures import label, measures
 from experiments.speed import speed_ups
 from experiments.table import RESULTS
+from experiments.uniformity_as_judge import ranks
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "results.md"
 PLACE = re.compile(
-    r"(?P<head><!-- (?P<name>[\w-]+) (?P<study>\w+)(?P<speed> speed)? -->\n)"
+    r"(?P<head><!-- (?P<name>[\w-]+) (?P<study>\w+)(?: (?P<rows>speed|ranks))? -->\n)"
     r".*?(?P<end><!-- end -->)",
     re.DOTALL,
 )
 
 Row = dict[str, Any]
+ROWS: dict[str | None, Callable[[Row], list[Row]]] = {
+    None: lambda known: known["table"],
+    "speed": lambda known: speed_ups(known["cells"]),
+    "ranks": lambda known: ranks(known["cells"]),
+}
+"""Of the results of a study, by the last word of a place."""
 
 
 def filled(text: str, results: Path = RESULTS) -> str:
@@ -29,8 +38,7 @@ def filled(text: str, results: Path = RESULTS) -> str:
 
     def table(place: re.Match[str]) -> str:
         known = json.loads((results / f"{place['name']}.json").read_text())[place["study"]]
-        rows = speed_ups(known["cells"]) if place["speed"] else known["table"]
-        return f"{place['head']}\n{markdown(rows)}\n{place['end']}"
+        return f"{place['head']}\n{markdown(ROWS[place['rows']](known))}\n{place['end']}"
 
     return PLACE.sub(table, text)
 

@@ -3,11 +3,13 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+from numpy.typing import ArrayLike
 
 Known = dict[str, Any]
 WIDTH, ROW = 5.2, 0.3
@@ -20,7 +22,7 @@ def dots(results: Path, out: Path) -> None:
 
 
 def curves(results: Path, out: Path) -> None:
-    """Draw accuracy over seconds, the preparation included, of every row's first seed."""
+    """Draw accuracy over seconds, the preparation included, of each row."""
     _panels(results, out, _curves, lambda known: 3.8)
 
 
@@ -30,7 +32,7 @@ def points(results: Path, out: Path) -> None:
 
 
 def cycles(results: Path, out: Path) -> None:
-    """Draw accuracy after every cycle, the mean over seeds, of each row."""
+    """Draw accuracy after every cycle of each row."""
     _panels(results, out, _cycles, lambda known: 3.4)
 
 
@@ -65,35 +67,50 @@ def _dots(axis: Axes, known: Known) -> None:
 
 
 def _curves(axis: Axes, known: Known) -> None:
-    seed = known["cells"][0]["seed"]
-    first = [cell for cell in known["cells"] if "curve" in cell and cell["seed"] == seed]
     for row in known["table"]:  # in every panel in the same order, and so in the same colours
-        cell = next((one for one in first if settings_of(row).items() <= one.items()), None)
-        if cell is None:
-            continue
-        before = cell["preparation s, one device"]
-        probed = [point for point in cell["curve"] if point["accuracy"] is not None]
-        x = [before + point["seconds"] for point in probed]
-        y = [point["accuracy"] for point in probed]
-        name = next(iter(cell.values()))
-        axis.plot(x, y, marker=".", markersize=4, linewidth=1.2, label=name)
+        curves = [_probed(cell) for cell in _cells(known, row) if "curve" in cell]
+        if curves:
+            x, y = np.moveaxis(curves, -1, 0)
+            _band(axis, x.mean(axis=0), y, next(iter(row.values())))
     untrained = next(row["accuracy"]["mean"] for row in known["table"] if "random" in row.values())
     axis.axhline(untrained, color=INK, linewidth=0.8, linestyle=":", label="random")
     axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set_xlabel("seconds, preparation included", fontsize=8)
     axis.set_ylabel("probe accuracy", fontsize=8)
     axis.legend(fontsize=7, frameon=False)
 
 
+def _probed(cell: Known) -> list[tuple[float, float]]:
+    """Return when a student was probed, in seconds with the preparation, and what came of it."""
+    before = cell["preparation s, one device"]
+    probed = [point for point in cell["curve"] if point["accuracy"] is not None]
+    return [(before + point["seconds"], point["accuracy"]) for point in probed]
+
+
 def _cycles(axis: Axes, known: Known) -> None:
     for row in known["table"]:
-        same = [cell for cell in known["cells"] if settings_of(row).items() <= cell.items()]
-        accuracies = [[cycle["accuracy"] for cycle in cell["cycles"]] for cell in same]
-        mean = [fmean(of_cycle) for of_cycle in zip(*accuracies, strict=True)]
-        axis.plot(range(1, len(mean) + 1), mean, marker=".", linewidth=1.2, label=label(row))
+        y = [[cycle["accuracy"] for cycle in cell["cycles"]] for cell in _cells(known, row)]
+        _band(axis, range(1, len(y[0]) + 1), y, label(row))
     axis.set_xlabel("cycle", fontsize=8)
     axis.set_ylabel("probe accuracy", fontsize=8)
     axis.legend(title="shard taken over, old shards", title_fontsize=7, fontsize=7, frameon=False)
+
+
+def _cells(known: Known, row: Known) -> list[Known]:
+    """Return the cells of a row, one for each seed."""
+    return [cell for cell in known["cells"] if settings_of(row).items() <= cell.items()]
+
+
+def _band(axis: Axes, x: ArrayLike, y: ArrayLike, name: str) -> None:
+    """Draw the mean of y (seeds, points) over x (points) in a band of its standard deviation."""
+    mean, spread = np.mean(y, axis=0), np.std(y, axis=0, ddof=min(1, len(np.asarray(y)) - 1))
+    (line,) = axis.plot(x, mean, marker=".", markersize=4, linewidth=1.2, label=name)
+    axis.fill_between(
+        x, mean - spread, mean + spread, color=line.get_color(), alpha=0.12, linewidth=0
+    )
 
 
 def _points(axis: Axes, known: Known) -> None:

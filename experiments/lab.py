@@ -1,7 +1,8 @@
 """What every experiment does: targets as a collaboration would make them, and students on them.
 
-Features are computed once for each prior and kept in the cache with the seconds that they took
-alone on the device, so that a table of targets costs only its linear algebra.
+Features are computed once for each prior and kept in the cache with the seconds that they took, so
+that a table of targets costs only its linear algebra. Experiments at work at once compute theirs
+one after another, for they would share the cores that decode images.
 """
 
 import hashlib
@@ -16,13 +17,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from coopt_fl.data import open_source, shared_set
-from coopt_fl.data.cache import cache_dir
+from coopt_fl.data import Source, open_source, shared_set
+from coopt_fl.data.cache import cache_dir, exclusive
 from coopt_fl.doctor import devices
-from coopt_fl.files import atomic, make_folder
+from coopt_fl.files import atomic
 from coopt_fl.optimized.provenance import draft
 from coopt_fl.optimized.reader import OptimizedDataset
-from coopt_fl.priors import load_prior
+from coopt_fl.priors import Prior, load_prior
 from coopt_fl.runtime import pick_device
 from coopt_fl.schema import Config, RuntimeConfig
 from coopt_fl.seeding import derive_seed
@@ -265,18 +266,13 @@ class Lab:
 
     def _cached(self, spec: str, split: str) -> tuple[Array, float]:
         prior, source = load_prior(spec, pick_device()), open_source(self.study.data, split)
-        on = devices() | {"device": pick_device().type, "threads": torch.get_num_threads()}
+        on = hardware() | {"device": pick_device().type, "threads": torch.get_num_threads()}
         key = f"{spec} {prior.sha256} {source.fingerprint} {on}"  # for their seconds are kept, too
         file = cache_dir() / "features" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
         if not file.exists():
-            size = 32 if pick_device().type == "cpu" else 256
-            started = time.perf_counter()
-            made = represent(prior, source, source.ids, batch_size=size,
-                             precision="float32", on_error="raise").values  # fmt: skip
-            seconds = time.perf_counter() - started
-            make_folder(file.parent)
-            with atomic(file) as whole:  # several experiments may make the same
-                np.savez(whole, features=made, seconds=seconds)
+            with exclusive(file.parent):
+                if not file.exists():  # another experiment may have made it meanwhile
+                    _represent(prior, source, file)
         with np.load(file) as known:
             return known["features"], float(known["seconds"])
 
@@ -296,6 +292,23 @@ class Lab:
         ids = np.asarray(self.source.ids)[made.rows]
         folder = Path("in memory")
         return OptimizedDataset(folder, ids, targets, made.participants, known, made.parts)
+
+
+def hardware() -> dict[str, str]:
+    """Return what computes here: of several GPUs the first, which alone is used."""
+    found = devices()
+    return found | {"GPUs": found["GPUs"].partition(", ")[0]}
+
+
+def _represent(prior: Prior, source: Source, file: Path) -> None:
+    """Write a prior's features of all images, and the seconds they took, to ``file``."""
+    size = 32 if prior.device.type == "cpu" else 256
+    started = time.perf_counter()
+    made = represent(prior, source, source.ids, batch_size=size,
+                     precision="float32", on_error="raise").values  # fmt: skip
+    seconds = time.perf_counter() - started
+    with atomic(file) as whole:
+        np.savez(whole, features=made, seconds=seconds)
 
 
 def elected(on_s: Sequence[Array], how: str, seed: int) -> int:

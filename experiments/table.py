@@ -10,12 +10,11 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from coopt_fl.doctor import devices
 from coopt_fl.errors import ConfigError
 from coopt_fl.files import write_json
 from coopt_fl.optimized.provenance import versions
 from coopt_fl.seeds import mean_and_spread
-from experiments.lab import Lab
+from experiments.lab import Lab, hardware
 from experiments.scales import Study, studies
 
 RESULTS = Path(__file__).parent / "results"
@@ -73,7 +72,10 @@ def fill(
     settings: Settings,
     measure: Measure,
 ) -> None:
-    """Measure every cell that ``file`` lacks, and store each at once."""
+    """Measure every cell that ``file`` lacks, and store each at once.
+
+    A cell has those ``versions`` that are not the table's, which are of its first cell.
+    """
     study = lab.study
     about = _plain(
         {
@@ -81,7 +83,7 @@ def fill(
             "study": asdict(replace(study, data=replace(study.data, root=None))),
             "samples": len(lab.all),
             "fingerprint": lab.source.fingerprint,
-            "hardware": devices() | {"threads": str(torch.get_num_threads())},
+            "hardware": hardware() | {"threads": str(torch.get_num_threads())},
             "versions": versions(),
         }
     )
@@ -93,12 +95,15 @@ def fill(
                 f"{file} holds cells of another {part} of {study_name}, which cannot stand in one "
                 "table with new ones: give another --results, or delete that file"
             )
+    at_first = known["about"]["versions"]
+    other = {name: is_ for name, is_ in about["versions"].items() if is_ != at_first.get(name)}
     for cell in [row | {"seed": seed} for seed in study.seeds for row in settings(study)]:
         if any(cell.items() <= one.items() for one in known["cells"]):
             continue
         started = time.perf_counter()
         measured = measure(lab, cell)
         took = {"took": time.perf_counter() - started, "date": time.strftime("%Y-%m-%d")}
+        took |= {"versions": other} if other else {}
         known["cells"].append(cell | measured | took)
         known["table"] = summary(known["cells"], list(settings(study)))
         typer.echo(f"{study_name} {cell}: accuracy {measured.get('accuracy')}")

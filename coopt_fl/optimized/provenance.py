@@ -9,6 +9,21 @@ from coopt_fl.config import to_dict
 from coopt_fl.schema import Config
 
 FORMAT = 2
+PACKAGES = (
+    "coopt-fl",
+    "torch",
+    "torchvision",
+    "timm",
+    "open_clip_torch",
+    "lightly",
+    "scikit-learn",
+    "openTSNE",
+    "numpy",
+    "scipy",
+    "flwr",
+    "ray",
+)
+"""What determines the numbers, where it is installed."""
 
 
 @dataclass(frozen=True)
@@ -110,9 +125,8 @@ def draft(
 
 def versions() -> dict[str, str]:
     """Return the versions of what determines the numbers."""
-    packages = ("coopt-fl", "torch", "torchvision", "timm", "numpy", "scipy", "flwr", "ray")
     found = {"python": platform.python_version()}
-    for name in packages:
+    for name in PACKAGES:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

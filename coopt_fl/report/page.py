@@ -48,6 +48,7 @@ def render(runs: Sequence[Run], progress: Silent) -> str:
         title=headline.title(runs),
         lead=headline.lead(runs),
         entries=known,
+        shared_devices=tables.shared_devices(known),
         sources=sorted({tables.images(run) for run in runs}),
         curves=part(lambda: accuracy_figures(known)),
         faster=part(lambda: speed_ups(runs)),

@@ -46,6 +46,12 @@ def entries(runs: Sequence[Run]) -> list[Entry]:
     return found
 
 
+def shared_devices(entries: Sequence[Entry]) -> list[str]:
+    """Return the runs whose preparation was measured while participants shared a device."""
+    prepared = [(one.run, one.seeds.first.preparation) for one in entries if one.seeds]
+    return list(dict.fromkeys(run for run, before in prepared if before and not before.alone))
+
+
 def facts(run: Run) -> list[tuple[str, str]]:
     """Return what ran, as terms and values."""
     config, known = run.config, run.provenance

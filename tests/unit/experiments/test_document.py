@@ -3,7 +3,10 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from experiments.document import DOCUMENT, PLACE, filled
+from experiments.uniformity_as_judge import ranks
 
 
 def test_a_table_is_made_from_the_results_and_the_rest_is_kept(tmp_path: Path) -> None:
@@ -16,6 +19,22 @@ def test_a_table_is_made_from_the_results_and_the_rest_is_kept(tmp_path: Path) -
     assert "old" not in made
     assert made.startswith("before\n<!-- a-cpu digits -->") and made.endswith("<!-- end -->\nafter")
     assert filled(made, tmp_path) == made
+
+
+def test_rank_correlations_among_all_and_among_trained_priors(tmp_path: Path) -> None:
+    planted = {"a": (-3.0, 0.7), "b": (-2.0, 0.9), "random:c": (-1.0, 0.2), "d": (-2.5, 0.8)}
+    cells = [
+        {"prior": prior, "seed": seed, "uniformity": uniformity, "accuracy": accuracy}
+        for seed in (0, 1)
+        for prior, (uniformity, accuracy) in planted.items()
+    ]
+    everyone, trained = ranks(cells)
+    squares = 4 + 4 + 0 + 0  # of the differences of ranks
+    assert everyone["rank correlation"]["mean"] == pytest.approx(1 - 6 * squares / (4 * 15))
+    assert trained["rank correlation"] == {"mean": pytest.approx(-1), "std": 0.0, "n": 2}
+    (tmp_path / "a-cpu.json").write_text(json.dumps({"digits": {"cells": cells}}))
+    made = filled("<!-- a-cpu digits ranks -->\n<!-- end -->", tmp_path)
+    assert "| trained priors | -1 ± 0 | 2 |" in made
 
 
 def test_the_document_says_what_the_results_say() -> None:

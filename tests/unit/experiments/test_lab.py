@@ -1,12 +1,18 @@
 """The laboratory of the experiments: planted cases whose outcome is known."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from coopt_fl.data.cache import exclusive
 from coopt_fl.errors import ConfigError
 from coopt_fl.students.models import Student
 from coopt_fl.students.objectives import Objective, Task, make_objective
-from coopt_fl.targets import uniformity
+from coopt_fl.targets import represent, uniformity
 from experiments.__main__ import visible
 from experiments.lab import Lab, elected
 from experiments.recipe import balanced, phi_s, scaled
@@ -37,6 +43,38 @@ def test_each_participant_makes_the_targets_of_its_own_shard(lab: Lab) -> None:
     for k, on_s in enumerate(made.on_s):
         mine = made.participants[at] == k
         np.testing.assert_allclose(on_s[mine], made.targets[at][mine], atol=1e-5)
+
+
+def test_of_two_experiments_that_need_the_same_features_one_waits_and_reads(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    came, made, both = [], [], threading.Event()
+
+    @contextmanager
+    def watched(folder: Path) -> Iterator[None]:
+        came.append(folder)
+        if len(came) == 2:
+            both.set()
+        with exclusive(folder):
+            yield
+
+    def counted(*args, **options):
+        assert both.wait(60), "the other one is at the lock, too"
+        made.append(represent(*args, **options))
+        return made[-1]
+
+    monkeypatch.setenv("COOPT_CACHE", str(tmp_path))
+    monkeypatch.setattr("experiments.lab.exclusive", watched)
+    monkeypatch.setattr("experiments.lab.represent", counted)
+    labs = [Lab(STUDY), Lab(STUDY)]
+    threads = [threading.Thread(target=one.features, args=("trivial:20",)) for one in labs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 1
+    (first, seconds), (second, same) = (one.features("trivial:20") for one in labs)
+    assert np.array_equal(first, second) and seconds == same
 
 
 def test_elections() -> None:

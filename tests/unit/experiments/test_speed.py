@@ -11,7 +11,28 @@ def cell(objective: str, seconds: float, accuracies: list[float], preparation: f
         for i, a in enumerate(accuracies, start=1)
     ]
     before = {"preparation s, one device": preparation, "preparation s, one each": preparation / 2}
-    return {"objective": objective, "seed": 0, "curve": curve} | before
+    known = {"objective": objective, "seed": 0, "accuracy": accuracies[-1], "curve": curve}
+    return known | before
+
+
+def test_weak_priors_are_compared_with_both_trainings_without_any() -> None:
+    def as_row(row: dict) -> dict:
+        return {"how": row.pop("objective")} | row
+
+    cells = [
+        as_row({"objective": "random", "seed": 0, "accuracy": 0.2}),
+        as_row(cell("best", 1.0, [0.2, 0.3], preparation=8.0)),
+        as_row(cell("rela", 2.0, [0.2, 0.2], preparation=8.0)),
+        as_row(cell("byol", 3.0, [0.1, 0.2])),
+        as_row(cell("simclr", 2.0, [0.1, 0.3])),
+    ]
+    rows = {row["how"]: row for row in speed_ups(cells)}
+    assert list(rows) == [f"{our} over {o}" for our in ("best", "rela") for o in ("byol", "simclr")]
+    for row in (rows["best over byol"], rows["rela over byol"]):
+        assert not [key for key in row if key.startswith("to accuracy")], "no better than random"
+    assert rows["best over byol"]["equal, all, one device"]["mean"] == pytest.approx(6 / 10)
+    assert rows["best over simclr"]["to accuracy, all, one each"]["mean"] == pytest.approx(4 / 6)
+    assert "to accuracy, training alone" not in rows["rela over simclr"], "never reached"
 
 
 def test_equal_epochs_and_time_to_the_baselines_accuracy() -> None:

@@ -23,6 +23,7 @@ def test_round_trip(tmp_path: Path) -> None:
     assert read_provenance(tmp_path / "dataset") == written
     assert written.config["targets"]["dim"] == config().targets.dim
     assert written.versions["python"].startswith("3.")
+    assert {"lightly", "open_clip_torch", "openTSNE", "scikit-learn"} <= written.versions.keys()
     assert [c.name for c in written.contributors] == ["ann", "bob"]
 
 

@@ -103,6 +103,15 @@ def test_seconds_of_another_machine_give_no_speed_up(runs: Runs, tmp_path: Path)
     assert row == ["regression", "elsewhere", "they have no seed in common."]
 
 
+def test_a_preparation_that_is_too_high_is_said_to_be(runs: Runs, tmp_path: Path) -> None:
+    shared = report(runs.full, runs.ours, runs.baseline).text
+    assert "Preparation of full, regression is too high" in shared
+    assert "participants shared a device; simulation.actors=1 measures each alone" in shared
+    alone = copied(runs, tmp_path, "dataset", "summary.json", "student")
+    edit(alone / "summary.json", lambda value: value["config"]["simulation"].update(actors=1))
+    assert "shared a device" not in report(alone, runs.plain, runs.baseline).text
+
+
 def test_accuracies_are_of_the_training_that_is_shown(runs: Runs, tmp_path: Path) -> None:
     """A later one with other settings, which has not ended, was not probed."""
     folder = copied(runs, tmp_path, "dataset", "summary.json", "student")

@@ -6,6 +6,7 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from coopt_fl.students import build_student
 from coopt_fl.students.objectives import WHERE, Task, make_objective
@@ -173,6 +174,50 @@ def test_each_part_of_a_target_has_its_own_head_and_as_much_weight():
     assert objective(views, ROWS, 0.5).item() == pytest.approx(expected, rel=1e-4)
     weights = [set(map(id, head.parameters())) for head in objective.heads]
     assert len(weights) == 2 and weights[0].isdisjoint(weights[1])
+
+
+def stopped(view, *modules):
+    """Return what modules make of a view as plain numbers, which have no gradient."""
+    outputs = nn.Sequential(*deepcopy(modules))(view)
+    return torch.from_numpy(unit(outputs)).float()
+
+
+@pytest.mark.parametrize("name", ["byol", "simsiam"])
+def test_the_gradient_stops_at_the_other_view(name):
+    objective, same = made(name), made(name)
+    views = views_of(objective)
+    torch.autograd.backward(objective(views, ROWS, 0.5))
+    teacher = (same.teacher,) if name == "byol" else (same.student, same.head)
+    taught = [stopped(view, *teacher) for view in reversed(views)]
+    said = [same.predictor(same.head(same.student(view))) for view in views]
+    cosines = [
+        (s / s.norm(dim=1, keepdim=True) * t).sum(1) for s, t in zip(said, taught, strict=True)
+    ]
+    torch.autograd.backward(-torch.cat(cosines).mean())
+    wanted = dict(same.named_parameters())
+    for where, parameter in objective.named_parameters():
+        torch.testing.assert_close(parameter.grad, wanted[where].grad, rtol=1e-3, atol=1e-6)
+
+
+def test_mocos_queue_takes_in_the_teachers_outputs():
+    objective, views = made("moco"), views_of(made("moco"))
+    before = objective.criterion.memory_bank.bank.clone()
+    keys = np.concatenate([unit(deepcopy_of(objective).teacher(view)) for view in reversed(views)])
+    objective(views, ROWS, 0.5)
+    objective.after_step(0.5)
+    bank = objective.criterion.memory_bank.bank
+    assert bank[: 2 * BATCH].numpy() == pytest.approx(keys, abs=1e-5)
+    assert torch.equal(bank[2 * BATCH :], before[2 * BATCH :])
+
+
+def test_dinos_centre_follows_the_mean_of_the_teachers_outputs():
+    objective = made("dino")
+    views, centre = views_of(objective), 0.0
+    mean = np.mean([objective.teacher(view).double().numpy() for view in views[:2]], axis=(0, 1))
+    for _ in range(2):
+        objective(views, ROWS, 0.5)
+        centre = 0.9 * centre + 0.1 * mean
+        assert objective.criterion.center.flatten().numpy() == pytest.approx(centre, abs=1e-6)
 
 
 def deepcopy_of(objective):

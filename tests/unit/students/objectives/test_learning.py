@@ -15,12 +15,13 @@ from coopt_fl.schema import DataConfig, RuntimeConfig, StudentConfig
 from coopt_fl.students import Judge, Point, build_student, train_student
 from coopt_fl.students.augment import draw_view
 from coopt_fl.students.judge import Judged
-from coopt_fl.students.objectives import Task, make_objective
+from coopt_fl.students.objectives import ON_TARGETS, Task, make_objective
 from coopt_fl.students.optimizer import make_optimizer
 from coopt_fl.students.probe import random_student
+from tests.unit.students.conftest import as_dataset, principal_targets
 
 DIGITS = DataConfig("digits")
-QUICK = ("simclr", "dcl", "moco", "byol")
+QUICK = ("simclr", "dcl", "moco", "byol", "rela")
 PATIENT = {"simsiam": (4, 3e-3), "instdisc": (12, 3e-3), "swav": (20, 3e-3), "dino": (6, 1e-3)}
 """Epochs and learning rate of those that begin slowly: SwAV's and DINO's clusters are all alike for
 the first hundred steps or two."""
@@ -36,8 +37,9 @@ class Learned:
 
 @pytest.fixture(scope="module")
 def learn(tmp_path_factory: pytest.TempPathFactory):
-    """Train by an objective, once for the whole module."""
-    judge, known = Judge(DIGITS), {}
+    """Train by an objective, once for the whole module; targets are components of the pixels."""
+    judge, known, source = Judge(DIGITS), {}, open_source(DIGITS)
+    planted = as_dataset(source, source.ids, principal_targets(source, source.ids))
 
     def call(objective: str) -> Learned:
         if objective not in known:
@@ -46,17 +48,18 @@ def learn(tmp_path_factory: pytest.TempPathFactory):
                 model="convnet:8", epochs=epochs, batch_size=64, lr=3e-3, objective=objective
             )
             out: Path = tmp_path_factory.mktemp(objective)
-            runtime = RuntimeConfig()
+            dataset = planted if objective in ON_TARGETS else None
             made = train_student(
-                None, DIGITS, config, runtime, out, 0, devices=1, watch=judge, watch_every=epochs
-            )
+                dataset, DIGITS, config, RuntimeConfig(), out, 0,
+                devices=1, watch=judge, watch_every=epochs,
+            )  # fmt: skip
             known[objective] = Learned(judge(random_student(config, DIGITS, 0)), made.curve)
         return known[objective]
 
     return call
 
 
-@pytest.mark.parametrize("objective", [*QUICK, *PATIENT, "regression", "rela"])
+@pytest.mark.parametrize("objective", [*QUICK, *PATIENT, "regression"])
 def test_images_are_mirrored_by_all_objectives_or_by_none(objective: str) -> None:
     flips = {}
     for augment in ("crop", "crop_flip"):
@@ -68,6 +71,7 @@ def test_images_are_mirrored_by_all_objectives_or_by_none(objective: str) -> Non
 
 @pytest.mark.parametrize("objective", [*QUICK, "simsiam", "swav", "instdisc"])
 def test_the_loss_falls_and_nothing_collapses(learn, objective: str) -> None:
+    """DINO's loss does not fall in a short run: see below."""
     learned = learn(objective)
     assert learned.curve[-1].loss < learned.curve[0].loss
     assert learned.curve[-1].spread > max(0.25, 1.5 * learned.before.spread)
@@ -96,7 +100,11 @@ def test_it_beats_a_random_backbone_in_the_end(tmp_path: Path, objective: str) -
 
 
 def test_dino_learns_from_a_teacher_that_stands_still() -> None:
-    """A teacher that moves sharpens meanwhile, so that its loss says nothing in a short run."""
+    """The loss against a teacher that moves says nothing in a short run.
+
+    In six epochs of digits it rises from 7.55 to log 2,048 = 7.62, the loss where all clusters are
+    equally likely: that is where the teacher goes meanwhile (its entropy rises from 6.8 to 7.5).
+    """
     source = open_source(DIGITS)
     images = torch.stack(source.read(source.ids[:32])).float() / 255
     objective = make_objective("dino", build_student("convnet:8", 8, 0), Task(samples=32), 0)

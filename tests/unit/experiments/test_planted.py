@@ -1,0 +1,126 @@
+"""Single experiments on cases whose outcome is known."""
+
+import shutil
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from coopt_fl.students import train_student
+from coopt_fl.students.train import CHECKPOINT
+from experiments import prior_data
+from experiments.continual import SHARDS, kept
+from experiments.lab import Lab, Made
+from experiments.scales import SCALES
+from experiments.tsne import across
+
+(STUDY,) = SCALES["smoke"].values()
+WORST = 1
+
+
+@pytest.fixture(scope="module")
+def lab() -> Lab:
+    return Lab(STUDY)
+
+
+@pytest.fixture
+def cycles(lab: Lab) -> tuple[Made, Made]:
+    """Targets of an old cycle, which are an affine function of those of a fresh one."""
+    rng = np.random.default_rng(0)
+    targets = rng.normal(size=(len(lab.all), STUDY.dim)).astype(np.float32)
+    turned = (targets @ rng.normal(size=(STUDY.dim, STUDY.dim)) + 3).astype(np.float32)
+    at = lab.shared(STUDY.shared, 0)
+    owners = np.zeros(len(lab.all), np.int16)
+    old, fresh = (
+        Made(lab.all, made, owners, [1.0, 2.0, 4.0], 8.0, 16.0, [1.0], [made[at]] * SHARDS)
+        for made in (turned, targets)
+    )
+    return old, fresh
+
+
+def test_old_shards_that_are_left_cost_nothing(lab: Lab, cycles: tuple[Made, Made]) -> None:
+    old, fresh = cycles
+    made = kept(lab, old, fresh, WORST, "left", 0)
+    for k, rows in enumerate(lab.shards(SHARDS, 0)):
+        source = fresh if k == WORST else old
+        assert np.array_equal(made.targets[rows], source.targets[rows])
+        assert np.array_equal(made.on_s[k], source.on_s[k])
+    assert (made.optimize, made.align) == ([2.0], 16.0)
+
+
+def test_realignment_finds_the_new_terms_and_is_charged(
+    lab: Lab, cycles: tuple[Made, Made], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, fresh = cycles
+    seconds = count()
+    clock = SimpleNamespace(perf_counter=lambda: float(next(seconds)))
+    monkeypatch.setattr("experiments.continual.time", clock)
+    made = kept(lab, old, fresh, WORST, "realigned", 0)
+    np.testing.assert_allclose(made.targets, fresh.targets, atol=1e-2)
+    np.testing.assert_allclose(made.on_s, fresh.on_s, atol=1e-2)
+    assert (made.optimize, made.align) == ([2.0], 16.0 + (SHARDS - 1))
+
+
+def test_recomputed_shards_are_all_fresh(lab: Lab, cycles: tuple[Made, Made]) -> None:
+    old, fresh = cycles
+    assert kept(lab, old, fresh, WORST, "recomputed", 0) is fresh
+
+
+def principal(x: NDArray[Any], dim: int) -> NDArray[Any]:
+    """Return the first principal components of features, as a whole of unit RMS."""
+    u, s, _ = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)
+    scores: NDArray[Any] = u[:, :dim] * s[:dim]
+    return scores / np.sqrt(np.square(scores).mean())
+
+
+def test_a_central_dataset_is_one_priors_principal_components(lab: Lab) -> None:
+    spec = STUDY.priors[1]
+    x, seconds = lab.features(spec)
+    made = lab.centralize(spec, 3)
+    fitted = lab.shards(1, 3)[0][: 4 * STUDY.dim]
+    wanted = principal(x[fitted].astype(np.float64), STUDY.dim)
+    np.testing.assert_allclose(np.abs(made.targets[fitted]), np.abs(wanted), atol=1e-3)
+    assert made.preparation == {"sum": seconds, "max": seconds}
+    assert not made.participants.any()
+
+
+def test_a_prior_narrower_than_a_target_gives_what_it_has(lab: Lab) -> None:
+    wide = Lab(replace(STUDY, dim=28))
+    assert wide.centralize("trivial:20", 0).targets.shape == (len(lab.all), 20)
+
+
+def test_targets_of_own_images_are_those_of_the_student_that_learned_them(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    trained = []
+
+    def train(dataset: None, data: Any, config: Any, runtime: Any, out: Path, seed: int, **of: Any):
+        trained.append((dataset, data, config.objective, seed))
+        done = train_student(dataset, data, config, runtime, out, seed, **of)
+        shutil.copy(out / CHECKPOINT, tmp_path / "own.pt")
+        return done
+
+    monkeypatch.setattr(prior_data, "train_student", train)
+    made = prior_data.of_own(lab, 1)
+    assert trained == [(None, STUDY.data, "simclr", 1)], "without labels or targets"
+    x, _ = lab.features(f"checkpoint:{tmp_path / 'own.pt'}")
+    x = np.c_[x, np.ones(len(x))].astype(np.float64)
+    linear, *_ = np.linalg.lstsq(x, made.targets, rcond=None)
+    np.testing.assert_allclose(x @ linear, made.targets, atol=1e-2)
+
+
+def test_agreement_is_with_the_nearest_of_another_participant() -> None:
+    axes, owners = np.eye(3, dtype=np.float32), np.repeat([0, 1], 3).astype(np.int16)
+    labels = np.tile(np.arange(3), 2)
+    same = np.concatenate([axes, 5 * axes])
+    assert across(same, owners, labels) == 1.0, "lengths do not count"
+    assert across(np.concatenate([axes, np.roll(axes, 1, axis=0)]), owners, labels) == 0.0
+    swapped = np.concatenate([axes, axes[[1, 0, 2]]])
+    assert across(swapped, owners, labels) == pytest.approx(1 / 3)
+    near = np.concatenate([same, axes[:1]])  # a twin of the first row, and of its own participant
+    assert across(near, np.array([*owners, 0], np.int16), np.array([*labels, 2])) == 6 / 7

@@ -1,0 +1,64 @@
+"""What a table keeps beside its cells: who measured them, with what, and on what."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from coopt_fl.errors import ConfigError
+from experiments import table
+from experiments.lab import Lab
+from experiments.scales import SCALES, Study
+from experiments.table import Cell, fill
+
+(STUDY,) = SCALES["smoke"].values()
+
+
+@pytest.fixture(scope="module")
+def lab() -> Lab:
+    return Lab(STUDY)
+
+
+def measured(lab: Lab, file: Path, *rows: int) -> Cell:
+    """Fill a table of such rows, and return it as it was written."""
+
+    def settings(study: Study) -> list[Cell]:
+        return [{"row": row} for row in rows]
+
+    fill(file, "none", "smoke", "synthetic", lab, settings, lambda lab, cell: {"accuracy": 0.5})
+    known: Cell = json.loads(file.read_text())["synthetic"]
+    return known
+
+
+def test_a_cell_tells_versions_that_are_not_the_tables(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "a.json"
+    monkeypatch.setattr(table, "versions", lambda: {"torch": "1", "timm": "1"})
+    measured(lab, file, 1)
+    monkeypatch.setattr(table, "versions", lambda: {"torch": "2", "timm": "1", "lightly": "1"})
+    known = measured(lab, file, 1, 2)
+    assert known["about"]["versions"] == {"torch": "1", "timm": "1"}
+    first, second = known["cells"]
+    assert "versions" not in first
+    assert second["versions"] == {"torch": "2", "lightly": "1"}
+    assert known["table"][1] == {"row": 2, "accuracy": {"mean": 0.5, "std": 0.0, "n": 1}}
+
+
+def gpus(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(names))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: names[index])
+
+
+def test_a_table_goes_on_with_fewer_gpus_but_not_on_another(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "a.json"
+    gpus(monkeypatch, *["H100"] * 4)
+    measured(lab, file, 1)
+    gpus(monkeypatch, "H100")
+    assert len(measured(lab, file, 1, 2)["cells"]) == 2
+    gpus(monkeypatch, "A100", "H100")
+    with pytest.raises(ConfigError, match="another hardware"):
+        measured(lab, file, 1, 2, 3)
