@@ -62,7 +62,7 @@ class ParticipantConfig:
 class SharedConfig:
     """The shared set S that every participant sees."""
 
-    size: int = _key(256, "samples in the shared set", minimum=4)
+    size: int = _key(256, "samples in the shared set", minimum=8)
 
 
 @dataclass

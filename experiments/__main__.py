@@ -25,6 +25,7 @@ TABLES = (
     "tsne",
     "redundancy",
     "uniformity_as_judge",
+    "election",
 )
 
 

@@ -12,9 +12,8 @@ from coopt_fl.targets.uniformity import uniformity
 
 CONSENSUS = "consensus"
 
-FEWEST_TO_TELL = 25
-"""Shared samples from which on real priors passed the test of alignability every time; below,
-the test would refuse them (docs/decisions.md)."""
+FEWEST_SHARED = 25
+"""Samples from which on sound priors always passed the test of alignability (docs/decisions.md)."""
 
 
 @dataclass(frozen=True)
@@ -42,21 +41,19 @@ def elect(
     """Choose the reference from each participant's features (S, m_k) of the shared set.
 
     Uniformity alone would elect isotropic noise, which is perfectly uniform; a candidate must
-    also be *alignable*: others can predict it better than chance.
+    also be *alignable*: others see what it sees.
 
     Raises:
         ParticipantError: no prior is alignable.
     """
     scores = {name: uniformity(one) for name, one in features.items()}
     size = min(len(one) for one in features.values())
-    if size < FEWEST_TO_TELL and len(features) > 1:
-        accepted = list(features)
-        warnings = [
-            f"{size} shared samples are too few to tell a prior from noise, and to gain by "
-            f"alignment: set shared.size to {FEWEST_TO_TELL} or more"
-        ]
-    else:
-        accepted, warnings = _candidates(features, seed)
+    accepted, warnings = _candidates(features, seed)
+    if size < FEWEST_SHARED and len(features) > 1:
+        warnings.append(
+            f"{size} shared samples are few: alignment gains little, and a sound prior may be "
+            f"taken for noise; set shared.size to {FEWEST_SHARED} or more"
+        )
     best = min(accepted, key=lambda name: scores[name])
     reference = CONSENSUS if wanted == CONSENSUS else best
     if wanted == CONSENSUS and size < 2 * dim:
@@ -77,19 +74,19 @@ def _candidates(
     accepted = [name for name, verdict in zip(names, verdicts, strict=True) if verdict.alignable]
     if not accepted:
         raise ParticipantError(
-            "no participant's features can be predicted from the others' better than chance, so "
-            "there is nothing to align to: raise shared.size, or replace the priors "
+            "no participant's features resemble the others' more than chance does, so there is "
+            "nothing to align to: raise shared.size, or replace the priors "
             f"({_evidence(names, verdicts)})"
         )
     refused = [name for name in names if name not in accepted]
     return accepted, [
-        f"{name} cannot be the reference: its features are not predictable from the others'"
+        f"{name} cannot be the reference: its features do not resemble the others'"
         for name in refused
     ]
 
 
 def _evidence(names: list[str], verdicts: list[Alignability]) -> str:
     return ", ".join(
-        f"{name}: R2 {max(verdict.r2):.3f}, chance {max(verdict.threshold):.3f}"
+        f"{name}: CKA {max(verdict.cka):.3f}, chance {max(verdict.threshold):.3f}"
         for name, verdict in zip(names, verdicts, strict=True)
     )

@@ -1,68 +1,70 @@
 """Which priors see what the others see: noise must neither be elected nor have a vote.
 
-Isotropic noise has the best uniformity of all, but nothing predicts it. A prior is judged by the
-R2 of its features predicted, on rows held out, from another prior's by ridge regression in its
-dual form. All R2 needs of the two priors are (S, S) matrices, so permuting rows costs O(S^2).
+Isotropic noise has the best uniformity of all, but resembles nothing. Two priors are compared by
+the debiased linear CKA of their features of the same samples (Kornblith et al. 2019, with the
+unbiased HSIC of Song et al. 2012), which asks no map to be fitted, so that a dozen samples are
+enough. The test is exact: if the two have nothing in common, every order of the rows is as likely
+as the true one. All that it needs of a prior is an (S, S) matrix.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
 
 from coopt_fl.errors import ConfigError, PriorError
 from coopt_fl.seeding import derive_seed
-from coopt_fl.targets.alignment import LEAST_ROWS, folds
+from coopt_fl.targets.alignment import LEAST_ROWS
 from coopt_fl.targets.linear import Features, Matrix, as_matrix, is_constant
 
-_MOST_ROWS = 500
-_STRENGTH = 0.3  # of the ridge, relative to a row's mean square norm
-_SPREADS = 4.0  # above chance: noise gets there once in some thousands, a prior at S = 25 already
+_MOST_ROWS = 256
 
 
 @dataclass(frozen=True)
 class Alignability:
-    """The evidence on one prior; ``r2`` and ``threshold`` have one entry per other prior.
+    """The evidence on one prior; ``cka`` and ``threshold`` have one entry per other prior.
 
     Attributes:
-        alignable: Predicted from at least half of the others.
-        r2: Held-out R2 of its features predicted from the other's.
-        threshold: What that R2 has to exceed: all that chance reached, and by a margin.
+        alignable: Resembles at least half of the others.
+        cka: Debiased linear CKA with the other, at most 1; 0 is chance.
+        threshold: What that CKA has to exceed: the most that chance reached.
     """
 
     alignable: bool
-    r2: tuple[float, ...]
+    cka: tuple[float, ...]
     threshold: tuple[float, ...]
 
 
 def alignability(
-    features: Sequence[Features], seed: int = 0, permutations: int = 50
+    features: Sequence[Features], seed: int = 0, permutations: int = 1999
 ) -> list[Alignability]:
-    """Test of each prior whether the others predict its features (S, m_k).
+    """Test of each prior whether its features (S, m_k) resemble the others'.
 
-    A prediction counts if its held-out R2 exceeds the largest one among ``permutations``
-    permutations of the rows, and their mean by 4 standard deviations: the largest alone would let
-    noise pass once in ``permutations`` pairs. A prior is alignable if at least half of the others,
-    rounded up, predict it; a prior alone always is. At most 500 rows are used; below some 20
-    nothing can be told from chance, and no prior is alignable.
+    Two priors do if their CKA exceeds that of all ``permutations`` random orders of the rows, which
+    chance does once in ``permutations`` + 1 pairs. A prior is alignable if it resembles at least
+    half of the others, rounded up; a prior alone always is. At most 256 rows are used; with fewer
+    than 7 there are too few orders for any prior to be alignable.
 
     Raises:
         ConfigError: fewer than 4 rows.
         PriorError: a feature is not finite, or the priors' rows do not correspond.
     """
     grams = [_gram(one) for one in _comparable(features, seed)]
-    losses = [_heldout_loss(gram, seed) for gram in grams] if len(grams) > 1 else []
-    orders = _orders(len(grams[0]), permutations, seed)
-    return [
-        _judge(_r2s([loss for j, loss in enumerate(losses) if j != k], gram, orders))
-        for k, gram in enumerate(grams)
-    ]
+    rng = np.random.default_rng(derive_seed(seed, "alignable", "orders"))
+    rows = len(grams[0])
+    orders = [np.arange(rows), *(rng.permutation(rows) for _ in range(permutations))]
+    ckas = np.zeros((len(grams), len(grams), len(orders)))
+    for k, gram in enumerate(grams[:-1]):
+        later = np.stack(grams[k + 1 :]).reshape(-1, rows * rows)
+        for number, order in enumerate(orders):
+            ckas[k, k + 1 :, number] = later @ gram[order[:, None], order].ravel()
+        ckas[k + 1 :, k] = ckas[k, k + 1 :]
+    return [_judge(np.delete(each, k, axis=0)) for k, each in enumerate(ckas)]
 
 
 def _comparable(features: Sequence[Features], seed: int) -> list[Matrix]:
-    """Return the same, at most 500, rows of every prior."""
+    """Return the same, at most 256, rows of every prior."""
     plain = [as_matrix(one, "features") for one in features]
     counts = sorted({len(one) for one in plain})
     if len(counts) != 1:
@@ -74,65 +76,24 @@ def _comparable(features: Sequence[Features], seed: int) -> list[Matrix]:
     return [one[rows] for one in plain]
 
 
-def _gram(x: Matrix) -> Matrix:
-    """Return the inner products (S, S) of the centred rows, scaled to a trace of S (or zero)."""
+def _gram(x: Matrix) -> NDArray[np.float32]:
+    """Return the inner products (S, S) of different rows, U-centred, of norm 1, or all zero."""
+    rows = len(x)
     centred = x - x.mean(axis=0)
     if is_constant(centred, x):
-        return np.zeros((len(x), len(x)))
+        return np.zeros((rows, rows), np.float32)
     centred /= np.abs(centred).max()
-    gram: Matrix = centred @ centred.T
-    gram *= len(x) / np.trace(gram)
-    return gram
+    gram = centred @ centred.T
+    np.fill_diagonal(gram, 0)
+    sums = gram.sum(axis=0) / (rows - 2)
+    gram += sums.sum() / (rows - 1) - sums - sums[:, None]
+    np.fill_diagonal(gram, 0)
+    unit: NDArray[np.float32] = (gram / (np.linalg.norm(gram) or 1.0)).astype(np.float32)
+    return unit
 
 
-def _orders(rows: int, permutations: int, seed: int) -> list[NDArray[np.int64]]:
-    """Return the true order and ``permutations`` seeded ones."""
-    rng = np.random.default_rng(derive_seed(seed, "alignable", "orders"))
-    return [np.arange(rows), *(rng.permutation(rows) for _ in range(permutations))]
-
-
-def _heldout_loss(gram: Matrix, seed: int) -> Matrix:
-    """Return M (S, S): predicting any y (S, p) from this prior leaves the residual tr(y' M y)."""
-    residual = np.eye(len(gram))
-    for fold in folds(len(gram), seed):
-        kept = np.delete(np.arange(len(gram)), fold)
-        residual[np.ix_(fold, kept)] -= _ridge_map(
-            gram[np.ix_(fold, kept)], gram[np.ix_(kept, kept)]
-        )
-    return residual.T @ residual
-
-
-def _ridge_map(across: Matrix, within: Matrix) -> Matrix:
-    """Return the (held-out, kept) matrix that turns kept targets into predictions."""
-    rows = len(within)
-    means = within.mean(axis=0)
-    within = within - means - means[:, None] + means.mean()
-    across = across - across.mean(axis=1, keepdims=True) - means + means.mean()
-    strength = _STRENGTH * max(float(np.trace(within)) / rows, np.finfo(np.float64).eps)
-    damped = within + strength * np.eye(rows)
-    smoother: Matrix = scipy.linalg.solve(damped, across.T, assume_a="pos").T
-    smoother += 1.0 / rows - smoother.mean(axis=1, keepdims=True)
-    return smoother
-
-
-def _r2s(losses: list[Matrix], gram: Matrix, orders: list[NDArray[np.int64]]) -> Matrix:
-    """Return (others, orders): the held-out R2 of the prior with ``gram``; 0 if it is constant."""
-    variance = float(np.trace(gram))
-    if variance == 0 or not losses:
-        return np.zeros((len(losses), len(orders)))
-    left = []
-    for order in orders:
-        permuted = gram[order][:, order]
-        left.append([float(np.vdot(loss, permuted)) for loss in losses])
-    shares: Matrix = np.array(left, np.float64).T / variance
-    return 1 - shares
-
-
-def _judge(r2s: Matrix) -> Alignability:
-    """Judge one prior by its R2 from every other, a row each, the true order first."""
-    true, chance = r2s[:, 0], r2s[:, 1:]
-    limit = np.maximum(chance.max(axis=1), chance.mean(axis=1) + _SPREADS * chance.std(axis=1))
-    predicted = int((true > limit).sum())
-    return Alignability(
-        predicted >= (len(r2s) + 1) // 2, tuple(true.tolist()), tuple(limit.tolist())
-    )
+def _judge(ckas: Matrix) -> Alignability:
+    """Judge one prior by its CKA with every other, a row each, the true order first."""
+    true, limit = ckas[:, 0], ckas[:, 1:].max(axis=1)
+    alike = int((true > limit).sum())
+    return Alignability(alike >= (len(ckas) + 1) // 2, tuple(true.tolist()), tuple(limit.tolist()))

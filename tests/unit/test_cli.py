@@ -77,7 +77,7 @@ def test_all_mistakes_are_reported_at_once(coopt: Coopt) -> None:
         (("run", "digits", "participants.1.prior=tim:resnet18"), 4, "timm"),
         (("run", "digits", "student.model=resnet81"), 2, "resnet81"),
         (("run", "digits", "student.objective=byol"), 2, "coopt pretrain"),
-        (("run", "digits", "shared.size=3"), 2, "at least 4"),
+        (("run", "digits", "shared.size=7"), 2, "at least 8"),
         (("run", "digits", "shared.size=5000"), 3, "shared.size=5000"),
         (("centralized", "digits", "--prior", "omega"), 2, "alpha, beta, gamma"),
         (("centralized", "digits", "--prior", "alpha", "privacy.clip=1"), 2, "uploads nothing"),

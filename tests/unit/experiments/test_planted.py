@@ -71,6 +71,19 @@ def test_recomputed_shards_are_all_fresh(lab: Lab, cycles: tuple[Made, Made]) ->
     assert kept(lab, old, fresh, WORST, "recomputed", 0) is fresh
 
 
+def test_what_no_map_predicts_is_made_anew(lab: Lab, cycles: tuple[Made, Made]) -> None:
+    old, fresh = cycles
+    strange = np.random.default_rng(1).normal(size=old.on_s[0].shape).astype(np.float32)
+    old = replace(old, on_s=[old.on_s[0], old.on_s[1], strange])
+    made = kept(lab, old, fresh, WORST, "as needed", 0)
+    mapped, _, anew = lab.shards(SHARDS, 0)
+    np.testing.assert_allclose(made.targets[mapped], fresh.targets[mapped], atol=1e-2)
+    assert not np.array_equal(made.targets[mapped], fresh.targets[mapped])
+    assert np.array_equal(made.targets[anew], fresh.targets[anew])
+    assert made.optimize == [2.0, 4.0]
+    assert made.align > fresh.align
+
+
 def principal(x: NDArray[Any], dim: int) -> NDArray[Any]:
     """Return the first principal components of features, as a whole of unit RMS."""
     u, s, _ = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)

@@ -34,8 +34,9 @@ def test_the_lowest_uniformity_wins() -> None:
     assert (election.reference, election.best) == ("a", "a")
 
 
-def test_noise_has_the_best_uniformity_and_is_not_elected() -> None:
-    features = views(60) | {"mallory": noise(60)}
+@pytest.mark.parametrize("size", [13, 60])
+def test_noise_has_the_best_uniformity_and_is_not_elected(size: int) -> None:
+    features = views(size) | {"mallory": noise(size)}
     election = elect(features, "best", 4, 0)
     assert min(election.uniformity, key=lambda name: election.uniformity[name]) == "mallory"
     assert election.reference == "a"
@@ -50,10 +51,11 @@ def test_a_consensus_needs_twice_the_width() -> None:
     assert any("needs 62 shared samples" in warning for warning in election.warnings)
 
 
-def test_too_few_samples_to_tell_are_a_warning_and_not_an_end() -> None:
-    election = elect(views(13), "best", 4, 0)
+@pytest.mark.parametrize(("size", "warned"), [(13, True), (24, True), (25, False)])
+def test_few_shared_samples_are_a_warning(size: int, warned: bool) -> None:
+    election = elect(views(size), "best", 4, 0)
     assert election.accepted == ["a", "b"]
-    assert any("13 shared samples are too few" in warning for warning in election.warnings)
+    assert any(f"{size} shared samples are few" in one for one in election.warnings) == warned
 
 
 def test_nothing_but_noise_is_an_error() -> None:
