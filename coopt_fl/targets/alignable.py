@@ -50,16 +50,13 @@ def alignability(
         ConfigError: fewer than 4 rows.
         PriorError: a feature is not finite, or the priors' rows do not correspond.
     """
-    grams = [_gram(one) for one in _comparable(features, seed)]
+    grams = np.stack([_gram(one) for one in _comparable(features, seed)])
     rng = np.random.default_rng(derive_seed(seed, "alignable", "orders"))
-    rows = len(grams[0])
-    orders = [np.arange(rows), *(rng.permutation(rows) for _ in range(permutations))]
-    ckas = np.zeros((len(grams), len(grams), len(orders)))
-    for k, gram in enumerate(grams[:-1]):
-        later = np.stack(grams[k + 1 :]).reshape(-1, rows * rows)
-        for number, order in enumerate(orders):
-            ckas[k, k + 1 :, number] = later @ gram[order[:, None], order].ravel()
-        ckas[k + 1 :, k] = ckas[k, k + 1 :]
+    rows = grams.shape[1]
+    orders = np.array([np.arange(rows), *(rng.permutation(rows) for _ in range(permutations))])
+    ckas = np.concatenate(
+        [_ckas(grams, some) for some in np.split(orders, range(50, len(orders), 50))], axis=2
+    )
     return [_judge(np.delete(each, k, axis=0)) for k, each in enumerate(ckas)]
 
 
@@ -92,7 +89,19 @@ def _gram(x: Matrix) -> NDArray[np.float32]:
     return unit
 
 
-def _judge(ckas: Matrix) -> Alignability:
+def _ckas(grams: NDArray[np.float32], orders: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return (K, K, orders): the CKA of each pair, the rows of one of the two in that order."""
+    count, rows, _ = grams.shape
+    flat = grams.reshape(count, rows * rows)
+    places = (orders[:, :, None] * rows + orders[:, None]).reshape(len(orders), -1)
+    found = np.zeros((count, count, len(orders)), np.float32)
+    for k in range(count - 1):
+        found[k, k + 1 :] = flat[k + 1 :] @ flat[k][places].T
+        found[k + 1 :, k] = found[k, k + 1 :]
+    return found
+
+
+def _judge(ckas: NDArray[np.float32]) -> Alignability:
     """Judge one prior by its CKA with every other, a row each, the true order first."""
     true, limit = ckas[:, 0], ckas[:, 1:].max(axis=1)
     alike = int((true > limit).sum())
