@@ -2,7 +2,7 @@
 
 from collections import Counter
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +23,22 @@ from strategies.records import Features, Records, audit_name
 
 FEWEST_SKIPPED = 5
 """Samples that only one cannot read, from which on that is no accident."""
+
+
+class Answer(NamedTuple):
+    """What the owners of a block and of a unit said of one audited sample; None: it was skipped.
+
+    Attributes:
+        home: the block in which the sample stands.
+        unit: the block with which it was asked for once more.
+        ours: float16 (n,) by the owner of ``home``.
+        theirs: float16 (n,) by the owner of ``unit``.
+    """
+
+    home: int
+    unit: int
+    ours: HalfArray | None
+    theirs: HalfArray | None
 
 
 class Inspection:
@@ -150,38 +166,41 @@ class Inspection:
                     found.setdefault(one.owner, f"{where}, {problem}")
         return found
 
-    def idlers(self) -> dict[str, str]:
-        """Return who skips samples that others can read, and how many, in words."""
+    def answers(self) -> list[Answer]:
+        """Return what was said of every audited sample, by block and unit."""
         plan, homes = self.records.plan, self._homes()
-        skipped, asked = Counter[str](), Counter[str]()
         stored = [self._stored(index) for index in range(len(plan.blocks))]
-        for unit, auditor in enumerate(plan.owners):
-            for id in plan.audit_ids(unit).tolist():
-                owner = plan.contributors[plan.owners[homes[id]]]
-                if plan.owners[homes[id]] != auditor and _row(stored[unit], id) is not None:
-                    asked[owner] += 1
-                    skipped[owner] += _row(stored[homes[id]], id) is None
+        return [
+            Answer(homes[id], unit, _row(stored[homes[id]], id), _row(stored[unit], id))
+            for unit in range(len(plan.owners))
+            for id in plan.audit_ids(unit).tolist()
+        ]
+
+    def idlers(self, answers: list[Answer]) -> dict[str, str]:
+        """Return who skips samples that others can read, and how many, in words."""
+        plan = self.records.plan
+        skipped, asked = Counter[str](), Counter[str]()
+        for one in answers:
+            owner, auditor = plan.owners[one.home], plan.owners[one.unit]
+            if owner != auditor and one.theirs is not None:
+                asked[plan.contributors[owner]] += 1
+                skipped[plan.contributors[owner]] += one.ours is None
         return {
             name: f"it skips {count} of {asked[name]} audited samples that others can read"
             for name, count in skipped.items()
             if count >= FEWEST_SKIPPED and count > asked[name] / 4
         }
 
-    def comparisons(self) -> list[Comparison]:
-        """Return the answers of owners and auditors to the same ids, by block and auditor.
+    def comparisons(self, answers: list[Answer]) -> list[Comparison]:
+        """Return what two have answered, by block and unit.
 
         Who owns both the block and the unit was asked twice.
         """
         plan = self.records.plan
-        stored = [self._stored(index) for index in range(len(plan.blocks))]
-        homes = self._homes()
         found: dict[tuple[int, int], list[tuple[HalfArray, HalfArray]]] = {}
-        for unit in range(len(plan.owners)):
-            for id in plan.audit_ids(unit).tolist():
-                home = homes[id]
-                pair = _row(stored[home], id), _row(stored[unit], id)
-                if pair[0] is not None and pair[1] is not None:
-                    found.setdefault((home, unit), []).append((pair[0], pair[1]))
+        for one in answers:
+            if one.ours is not None and one.theirs is not None:
+                found.setdefault((one.home, one.unit), []).append((one.ours, one.theirs))
         names = plan.contributors
         return [
             Comparison(
@@ -189,8 +208,8 @@ class Inspection:
                 block=home,
                 auditor=names[plan.owners[unit]],
                 unit=unit,
-                ours=np.stack([row[0] for row in rows]),
-                theirs=np.stack([row[1] for row in rows]),
+                ours=np.stack([ours for ours, _ in rows]),
+                theirs=np.stack([theirs for _, theirs in rows]),
             )
             for (home, unit), rows in found.items()
         ]

@@ -172,7 +172,11 @@ def _privacy(config: Config, source: Source, records: Records) -> dict[str, Any]
     for change in plan.changes:
         uploads += [plan.units[index] for index in change.blocks]
     asked = records.represented()
-    uploads += [plan.shared for one in plan.contributors if one in asked]
+    uploads += [
+        plan.shared  # whoever answered was asked, even before that was recorded
+        for one in plan.contributors
+        if one in asked or records.has_features(one)
+    ]
     projections, reference = records.projections(), records.reference
     if not projections and reference in plan.contributors:  # asked before that was recorded
         projections = [projection_part(plan, reference, config.targets.dim)[0]]

@@ -214,7 +214,8 @@ class OpenDataPlatform(Strategy):
 
     def _audit(self, inspection: Inspection) -> bool:
         """Reject whom the others contradict; return whether their blocks have to be done again."""
-        comparisons = inspection.comparisons()
+        answers = inspection.answers()
+        comparisons = inspection.comparisons(answers)
         judgement = inspection.judge(comparisons)
         turncoats = inspection.turncoats(comparisons)
         for sentence in judgement.undecided:
@@ -224,7 +225,7 @@ class OpenDataPlatform(Strategy):
             name: (evidence.sentence, asdict(evidence))
             for name, evidence in judgement.rejected.items()
         }
-        for name, sentence in (turncoats | inspection.idlers()).items():
+        for name, sentence in (turncoats | inspection.idlers(answers)).items():
             verdicts.setdefault(name, (sentence, {}))
         for name, (sentence, evidence) in verdicts.items():
             self.handover.reject(name, ParticipantError(sentence), evidence)

@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import os
+import shutil
 import threading
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -513,6 +514,16 @@ def test_an_answer_about_the_shared_set_that_was_lost_is_counted_too(tmp_path: P
     config = impatient(min_participants=2, **{"privacy.clip": 1.0, "audit.fraction": 0})
     run_platform(config, tmp_path, grid)
     assert sum(samples for releases, samples in released(tmp_path).items() if releases > 3) == 64
+
+
+def test_a_run_that_was_begun_before_questions_were_recorded_counts_answers(tmp_path: Path) -> None:
+    config = patient(**{"privacy.clip": 1.0, "audit.fraction": 0})
+    grid = Deployment().start(*NAMES)
+    run_platform(config, tmp_path, grid)
+    (tmp_path / "state" / "represented.json").unlink()
+    shutil.rmtree(tmp_path / "dataset")
+    run_platform(config, tmp_path, Deployment().start(*NAMES))
+    assert released(tmp_path) == asked_of(grid)
 
 
 def released(out: Path) -> Counter[int]:
