@@ -6,6 +6,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,7 @@ class Network:
             running = _apps(self.nodes[name].pid, "clientapp")
             if not self.asked_for_targets(name):
                 others.update(running)  # which work on earlier messages
-            return next((process for process in running if process not in others), None)
+            return next((app for app in running if app not in others and _has_begun(app)), None)
 
         process: psutil.Process = _wait(found, f"{name} at work on targets", self.said)
         return process
@@ -183,6 +184,13 @@ def _apps(pid: int, word: str) -> list[psutil.Process]:
         except psutil.Error:
             continue
     return found
+
+
+def _has_begun(app: psutil.Process) -> bool:
+    """Whether it has loaded our code: if it dies before, Flower starts it again by itself."""
+    with suppress(psutil.Error):
+        return any("libtorch" in part.path for part in app.memory_maps())
+    return False
 
 
 def _wait(
