@@ -179,7 +179,6 @@ def test_a_registered_key_speaks_for_no_other_node(site: Site) -> None:
         client.PullMessages(PullMessagesRequest(node=Node(node_id=other)))
 
 
-@pytest.mark.nginx
 @pytest.mark.parametrize("unit", ["coopt-superlink", "coopt-superexec", "coopt-supernode@alpha"])
 def test_nothing_of_flowers_listens_to_the_world(site: Site, unit: str) -> None:
     service = psutil.Process(int((site.hosts.folder / "systemd" / f"{unit}.pid").read_text()))

@@ -110,6 +110,7 @@ def test_who_announces_another_file_than_it_wrote_is_replaced(
             name = self.names[message.metadata.dst_node_id]
             if name != "beta" or message.metadata.message_type != protocol.OPTIMIZE:
                 return reply
+            assert reply is not None
             requests.append(message)
             true = protocol.decode(Receipt, reply.content)
             return Message(protocol.encode(forge(true)), reply_to=message)
