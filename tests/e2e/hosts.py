@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.e2e.conftest import ROOT, SECONDS, free_port, kill_session
+from tests.e2e.nginx import find_nginx
 
 DOCS = ROOT / "docs"
 
@@ -27,13 +28,26 @@ class Hosts:
 
     def section(self, number: int) -> None:
         """Run the ``bash`` blocks of a section of the runbook, each of which must succeed."""
-        for block in _blocks()[number]:
+        for block in self.blocks(number):
             done = self.bash(block)
             assert done.returncode == 0, f"{self.local(block)}\n{done.stdout}\n{done.stderr}"
 
-    def of(self, name: str, **instead: str) -> "Hosts":
-        """Return these hosts for a reader who is another participant than alpha."""
-        own = {"alpha": name, "9101": str(free_port())}
+    def blocks(self, number: int) -> list[str]:
+        """Return the ``bash`` blocks of a section of the runbook, as they stand there."""
+        return _blocks()[number]
+
+    def of(self, name: str) -> "Hosts":
+        """Return the platform's host for a reader whose participant is not alpha."""
+        return replace(self, instead=self.instead | {"alpha": name})
+
+    def participant(self, name: str, **instead: str) -> "Hosts":
+        """Return the host of a participant: an /etc/coopt of its own, the rest is shared."""
+        own = {
+            "alpha": name,
+            "9101": str(free_port()),
+            "/etc/coopt": str(self.folder / name),
+            "platform.example.org:/etc/coopt": f"platform.example.org:{self.folder / 'etc'}",
+        }
         return replace(self, instead=self.instead | own | instead)
 
     def local(self, text: str) -> str:
@@ -58,7 +72,7 @@ class Hosts:
 
     @property
     def env(self) -> dict[str, str]:
-        """A new shell's environment: another HOME, and our ``systemctl`` first on the PATH."""
+        """A new shell's environment: another HOME, and our own ``systemctl`` first on the PATH."""
         inherited = {key: value for key, value in os.environ.items() if key[:5] != "FLWR_"}
         return inherited | {
             "PATH": f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
@@ -79,13 +93,13 @@ class Hosts:
             kill_session(int(file.read_text()))
 
 
-def settle(folder: Path, instead: dict[str, str], public: int) -> Hosts:
-    """Lay out the hosts in ``folder``; participants reach the platform at port ``public``."""
+def settle(folder: Path, instead: dict[str, str]) -> Hosts:
+    """Lay out the hosts in ``folder``; without nginx, participants reach the SuperLink itself."""
     for place in ("bin", "deployment", "etc", "home", "nginx", "systemd", "var"):
         (folder / place).mkdir(parents=True)
     (folder / "exports").write_text("")
-    superlink = str(free_port())
-    nginx = folder / "nginx"
+    superlink, public = str(free_port()), str(free_port())
+    nginx, program = folder / "nginx", find_nginx()
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     temporary = " ".join(f"{kind}_temp_path {nginx / kind};" for kind in kinds)
     instead = {
@@ -97,22 +111,44 @@ def settle(folder: Path, instead: dict[str, str], public: int) -> Hosts:
         "/var/lib/coopt": str(folder / "var"),
         "127.0.0.1:8000": f"127.0.0.1:{superlink}",
         "--port 8000": f"--port {superlink}",
-        "platform.example.org:443": f"127.0.0.1:{public}",
+        "platform.example.org:443": f"127.0.0.1:{public if program else superlink}",
         "listen 443": f"listen 127.0.0.1:{public}",
         "user www-data;": f"user {pwd.getpwuid(os.getuid()).pw_name};",
         "/run/nginx.pid": str(nginx / "pid"),
+        "/etc/nginx": str(nginx),
         "/var/log/nginx": str(nginx),
         "http {": f"http {{ {temporary}",
         **instead,
     }
     hosts = Hosts(folder, instead)
     for file in (DOCS / "deployment").iterdir():
-        (folder / "deployment" / file.name).write_text(hosts.local(file.read_text()))
-    script = Path(__file__).with_name("systemctl.py")
-    systemctl = folder / "bin" / "systemctl"
-    systemctl.write_text(f'#!/bin/sh\nexec {sys.executable} {script} {folder / "systemd"} "$@"\n')
-    systemctl.chmod(0o755)
+        reader = hosts.participant("%i") if "@" in file.name else hosts
+        (folder / "deployment" / file.name).write_text(reader.local(file.read_text()))
+    systemctl = Path(__file__).with_name("systemctl.py")
+    _script(hosts, "systemctl", f'exec {sys.executable} {systemctl} {folder / "systemd"} "$@"')
+    _script(hosts, "scp", 'exec cp "${1#*:}" "${2#*:}"')
+    if program:
+        _install_nginx(hosts, program)
     return hosts
+
+
+def _install_nginx(hosts: Hosts, program: str) -> None:
+    """Do what ``apt-get install nginx`` does: a service is running, with nothing to serve."""
+    nginx, unit = hosts.folder / "nginx", hosts.folder / "systemd" / "nginx.service"
+    (nginx / "nginx.conf").write_text(f"pid {nginx / 'pid'}; events {{}}\n")
+    options = f"-p {nginx} -e {nginx / 'start.log'} -c {nginx / 'nginx.conf'}"
+    _script(hosts, "nginx", f'exec {program} {options} "$@"')
+    service = f"ExecStart={hosts.folder / 'bin' / 'nginx'} -g 'daemon off;'"
+    unit.write_text(f"WorkingDirectory={nginx}\nEnvironment=PATH=/usr/bin:/bin\n{service}\n")
+    done = hosts.bash("systemctl start nginx")
+    assert done.returncode == 0, done.stderr
+
+
+def _script(hosts: Hosts, name: str, line: str) -> None:
+    """Write a program that stands in for the system's own."""
+    path = hosts.folder / "bin" / name
+    path.write_text(f"#!/bin/sh\n{line}\n")
+    path.chmod(0o755)
 
 
 def _blocks() -> dict[int, list[str]]:

@@ -1,6 +1,7 @@
-"""A SuperLink and SuperNodes on the loopback interface, one process each, to be killed at will."""
+"""The SuperLink and SuperNodes of docs/deployment.md on loopback, without nginx, to be killed."""
 
 import json
+import re
 import socket
 import subprocess
 import time
@@ -10,14 +11,23 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from flwr.cli.supernode.register import try_load_public_key
+from flwr.proto.control_pb2 import RegisterNodeRequest
+from flwr.supercore.control import ControlHttpClient
 
+from coopt_fl.certificates import make_certificate
+from coopt_fl.keys import make_key_pair
 from tests.e2e.conftest import ROOT, SECONDS, Shell, free_port, kill_session, times
 
 QUICK = "--disable-runtime-dependency-installation"
 
+FOREVER = 'until "$@"; do sleep 5; done'
+"""A shell that starts a program again when it fails, as systemd does: Flower refuses the key of a
+SuperNode that was killed until it has missed it, which takes up to a minute."""
+
 
 class Network:
-    """Participants by name, and the platform's runs.
+    """Participants by name, each with its key, and the platform's runs.
 
     Args:
         shell: runs the programs.
@@ -32,32 +42,53 @@ class Network:
         self.address = f"127.0.0.1:{free_port()}"
         self.nodes: dict[str, subprocess.Popen[str]] = {}
         self.out = shell.folder / "out"
+        self.tls = shell.folder / "tls"
+        make_certificate(["localhost"], self.tls)
+        self.trusting = ("--root-certificates", str(self.tls / "ca.crt"))
         home = shell.folder / "flwr"
         home.mkdir(exist_ok=True)
-        settings = f'[superlink.here]\naddress = "{self.address}"\ninsecure = true\n'
-        (home / "config.toml").write_text(settings)
+        settings = f'address = "{self.address}"\nroot-certificates = "{self.tls / "ca.crt"}"\n'
+        (home / "config.toml").write_text(f"[superlink.here]\n{settings}")
         self.link = self.start_link()
-        executor = ("flower-superexec", "--insecure", "--runtime-api-address", self.address)
+        executor = ("flower-superexec", *self.trusting, "--runtime-api-address", self.address)
         self.executor = shell.start(*executor, log="superexec") if apart else None
 
     def start_link(self) -> subprocess.Popen[str]:
         """Start the SuperLink on this network's port, with a database that survives it."""
         port = self.address.rpartition(":")[2]
+        certificates = {"ca-certfile": "ca.crt", "certfile": "server.pem", "keyfile": "server.key"}
+        tls = [f"--ssl-{option}={self.tls / file}" for option, file in certificates.items()]
         database = ("--database", str(self.shell.folder / "link.db"))
         options = ("--isolation", "process") if self.apart else (QUICK,)
-        command = ("flower-superlink", "--insecure", "--port", port, *database, *options)
-        return self.shell.start(*command, log=f"superlink-{time.monotonic_ns()}")
+        command = ("flower-superlink", "--port", port, *tls, "--enable-supernode-auth", *database)
+        return self.shell.start(*command, *options, log=f"superlink-{time.monotonic_ns()}")
 
     def join(self, *names: str) -> None:
         """Start a SuperNode for each name."""
         for name in names:
-            command = ("flower-supernode", "--insecure", "--superlink", self.address)
-            own = ("--port", str(free_port()), "--node-config", f'name="{name}"')
-            log = f"supernode-{name}-{time.monotonic_ns()}"
-            self.nodes[name] = self.shell.start(*command, *own, log=log)
+            self.enter(name, name)
+
+    def enter(self, registered: str, name: str) -> None:
+        """Start one that says that it is ``name``, with the key that is ``registered`` as one."""
+        key = self.shell.folder / f"{registered}.key"
+        if not key.exists():
+            make_key_pair(key)
+            self._register(registered, Path(f"{key}.pub"))
+        command = ("flower-supernode", "--superlink", self.address, *self.trusting)
+        own = ("--port", str(free_port()), "--node-config", f'name="{name}"')
+        signed = ("--auth-supernode-private-key", str(key))
+        log = f"supernode-{name}-{time.monotonic_ns()}"
+        again = ("sh", "-c", FOREVER, name, *command, *own, *signed)
+        self.nodes[name] = self.shell.start(*again, log=log)
+
+    def _register(self, name: str, key: Path) -> None:
+        _wait(self._listening, "the SuperLink")
+        ca = (self.tls / "ca.crt").read_bytes()
+        client = ControlHttpClient.from_server_address(self.address, False, ca, ())
+        client.RegisterNode(RegisterNodeRequest(public_key=try_load_public_key(key), name=name))
 
     def kill(self, name: str) -> None:
-        """Kill a SuperNode and whatever it has started."""
+        """Kill a SuperNode, whatever it has started, and who would start it again."""
         kill_session(self.nodes[name].pid)
 
     def submit(self, overrides: str = "") -> subprocess.Popen[str]:
@@ -73,48 +104,69 @@ class Network:
         with socket.socket() as probe:
             return probe.connect_ex((host, int(port))) == 0
 
+    def published(self) -> bool:
+        """Whether the dataset is complete; what becomes of its student is no matter here."""
+        return (self.out / "dataset" / "provenance.json").exists()
+
     def finish(self, run: subprocess.Popen[str]) -> None:
-        """Wait until a run has published the dataset; its student is no matter here."""
-        published = self.out / "dataset" / "provenance.json"
-        _wait(lambda: published.exists() or run.poll() is not None, "a dataset", self.said)
-        assert published.exists(), self.said()
+        """Wait until a run has published the dataset."""
+        _wait(lambda: self.published() or run.poll() is not None, "a dataset", self.said)
+        assert self.published(), self.said()
 
     def until_published(self) -> None:
         """Wait for the dataset; ``flwr run`` ends with the SuperLink, even if the run does not."""
-        _wait((self.out / "dataset" / "provenance.json").exists, "a dataset", self.said)
+        _wait(self.published, "a dataset", self.said)
 
     def said(self) -> str:
         """Return what the last run printed."""
         logs = sorted(self.shell.folder.glob("run-*"), key=lambda path: path.stat().st_mtime)
         return logs[-1].read_text()[-6000:] if logs else ""
 
-    def until_at_work(self, name: str) -> None:
-        """Wait until the participant ``name`` works on a message."""
-        _wait(lambda: _apps(self.nodes[name].pid, "clientapp"), "a participant at work")
+    def log(self, name: str) -> str:
+        """Return what the SuperNodes of ``name`` have said so far."""
+        logs = sorted(self.shell.folder.glob(f"supernode-{name}-*"))
+        text = "".join(log.read_text(errors="replace") for log in logs)
+        return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
-    def kill_app_of(self, name: str) -> None:
-        """Kill the process in which the participant ``name`` works on a message."""
-        _wait(lambda: _killed(_apps(self.nodes[name].pid, "clientapp")), "a participant at work")
+    def asked_for_targets(self, name: str) -> int:
+        """Return how many ``train.optimize`` messages the SuperNodes of ``name`` received."""
+        return self.log(name).count("Receiving: train.optimize")
+
+    def at_work(self, name: str) -> psutil.Process:
+        """Wait until ``name`` was asked for targets; return the process that works on them."""
+        others = set[psutil.Process]()
+
+        def found() -> psutil.Process | None:
+            running = _apps(self.nodes[name].pid, "clientapp")
+            if not self.asked_for_targets(name):
+                others.update(running)  # which work on earlier messages
+            return next((app for app in running if app not in others and _has_begun(app)), None)
+
+        process: psutil.Process = _wait(found, f"{name} at work on targets", self.said)
+        return process
 
     def platform(self) -> psutil.Process:
         """Return the process of the platform."""
-        return _wait(lambda: _apps((self.executor or self.link).pid, "serverapp"), "the platform")[
-            0
-        ]
+        parent = (self.executor or self.link).pid
+        return _wait(lambda: _apps(parent, "serverapp"), "the platform")[0]
+
+    def until_there(self, name: str) -> None:
+        """Wait until the SuperLink has let the SuperNode of ``name`` in."""
+        _wait(lambda: "SuperNode ID" in self.log(name), "a SuperNode")
 
     def until_planned(self) -> None:
         """Wait until the plan is made: who comes now comes late."""
         _wait((self.out / "state" / "plan.json").exists, "a plan", self.said)
 
-    def until_aligned(self, count: int = 3) -> None:
-        """Wait until the alignments are stored, so that the next messages ask for targets."""
+    def until_aligned(self) -> None:
+        """Wait until three alignments are stored, so that the next messages ask for targets."""
         folder = self.out / "state" / "alignments"
-        _wait(lambda: folder.exists() and len(times(folder)) >= count, "alignments", self.said)
+        _wait(lambda: folder.exists() and len(times(folder)) == 3, "alignments", self.said)
 
-    def until_blocks(self, count: int) -> None:
-        """Wait until that many blocks are stored."""
+    def until_blocks(self) -> None:
+        """Wait until blocks are stored."""
         folder = self.out / "state" / "blocks"
-        _wait(lambda: folder.exists() and len(times(folder)) >= count, "blocks", self.said)
+        _wait(lambda: folder.exists() and times(folder), "blocks", self.said)
 
     def changes(self) -> list[dict[str, Any]]:
         """Return what the provenance says of changes of the plan."""
@@ -134,12 +186,10 @@ def _apps(pid: int, word: str) -> list[psutil.Process]:
     return found
 
 
-def _killed(processes: list[psutil.Process]) -> bool:
-    """Kill the first process that is still there; return whether there was one."""
-    for process in processes:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-            return True
+def _has_begun(app: psutil.Process) -> bool:
+    """Whether it has loaded our code: if it dies before, Flower starts it again by itself."""
+    with suppress(psutil.Error):
+        return any("libtorch" in part.path for part in app.memory_maps())
     return False
 
 

@@ -24,6 +24,9 @@ REFUSED = {
 }
 """SuperNodes that must be refused, and what each says before it ends with exit code 1."""
 
+DIRECT = ("an unregistered key", "no key", "a wrong CA")
+"""Those of them that the SuperLink itself must refuse; to plain text it gives no answer."""
+
 ECHO = """
 import time
 from pathlib import Path
@@ -75,11 +78,14 @@ out = ""
 
 @dataclass(frozen=True)
 class Site:
-    """The runbook's platform and participant alpha, nginx between them, and who else calls."""
+    """The runbook's platform and participant alpha, nginx between them, and who else calls.
+
+    ``callers`` call where participants do, ``neighbours`` the SuperLink itself.
+    """
 
     hosts: Hosts
-    public: int
     callers: dict[str, subprocess.Popen[str]]
+    neighbours: dict[str, subprocess.Popen[str]]
 
     @property
     def ca(self) -> bytes:
@@ -87,7 +93,11 @@ class Site:
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.public}"
+        return self.hosts.instead["platform.example.org:443"]
+
+    @property
+    def superlink(self) -> str:
+        return self.hosts.instead["127.0.0.1:8000"]
 
     @property
     def passed(self) -> set[str]:
@@ -102,49 +112,50 @@ class Site:
 
 @contextmanager
 def opened(folder: Path) -> Iterator[Site]:
-    """Build up a site in ``folder`` by the runbook; whatever runs is killed at the end."""
-    public = free_port()
-    hosts = settle(folder, {}, public)
-    alpha, nginx = hosts.of("alpha"), find_nginx()
-    assert nginx
-    started: list[subprocess.Popen[str]] = []
+    """Build up a site in ``folder`` by the runbook; whatever runs is killed at the end.
+
+    Where there is no nginx, nobody calls it.
+    """
+    hosts = settle(folder, {})
+    alpha = hosts.participant("alpha")
+    site = Site(hosts, {}, {})
     try:
         hosts.section(1)
         hosts.section(2)
-        conf = str(folder / "deployment" / "nginx.conf")
-        options = ("-p", str(folder), "-e", str(folder / "nginx" / "start.log"))
-        started.append(_start(hosts, "nginx", nginx, "-c", conf, *options, "-g", "daemon off;"))
-        callers = _callers(hosts, public)
-        started += callers.values()
-        for section in (4, 5, 6):
-            alpha.section(section)
-        yield Site(hosts, public, callers)
+        make_key_pair(folder / "stranger")
+        make_certificate(["platform.example.org"], folder / "other")
+        site.neighbours.update({name: _call(hosts, name, site.superlink) for name in DIRECT})
+        if find_nginx():
+            hosts.section(3)
+            site.callers.update({name: _call(hosts, name, site.address) for name in REFUSED})
+        enrol(hosts, alpha)
+        yield site
     finally:
-        for process in started:
+        for process in (*site.callers.values(), *site.neighbours.values()):
             process.kill()
         hosts.kill()
 
 
-def _callers(hosts: Hosts, public: int) -> dict[str, subprocess.Popen[str]]:
-    """Start the SuperNodes that must be refused, all at once."""
+def enrol(platform: Hosts, participant: Hosts) -> None:
+    """Do what makes a participant one: a key, its registration, a SuperNode."""
+    participant.section(1)
+    participant.section(4)
+    platform.of(participant.instead["alpha"]).section(5)
+    participant.section(6)
+
+
+def _call(hosts: Hosts, name: str, address: str) -> subprocess.Popen[str]:
+    """Start a SuperNode that must be refused; its output goes to ``name at address.log``."""
     folder = hosts.folder
-    make_key_pair(folder / "stranger")
-    make_certificate(["platform.example.org"], folder / "other")
     key = ("--auth-supernode-private-key", str(folder / "stranger"))
     ours = ("--root-certificates", str(folder / "etc" / "ca.crt"))
     theirs = ("--root-certificates", str(folder / "other" / "ca.crt"))
-    options = ((*ours, *key), ours, (*theirs, *key), key, ("--insecure",), ("--insecure", *key))
+    plain = ("--insecure",)
+    options = ((*ours, *key), ours, (*theirs, *key), key, plain, (*plain, *key))
+    own = dict(zip(REFUSED, options, strict=True))[name]
     program = f"{hosts.instead['/opt/coopt/bin']}/flower-supernode"
-    command = (program, "--superlink", f"127.0.0.1:{public}", "--port")
-    return {
-        name: _start(hosts, name, *command, str(free_port()), *own)
-        for name, own in zip(REFUSED, options, strict=True)
-    }
-
-
-def _start(hosts: Hosts, name: str, *command: str) -> subprocess.Popen[str]:
-    """Start a program, whose output goes to ``name.log``."""
-    log = (hosts.folder / f"{name}.log").open("w")
+    command = (program, "--superlink", address, "--port", str(free_port()), *own)
+    log = (folder / f"{name} at {address}.log").open("w")
     path = f"{hosts.instead['/opt/coopt/bin']}{os.pathsep}{hosts.env['PATH']}"
     env = hosts.env | {"PATH": path}
     return subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT, text=True)

@@ -1,5 +1,7 @@
 """As much of systemctl as docs/deployment.md needs: services are started and stopped, not watched.
 
+Nothing is done by ``daemon-reload``, and by ``reload`` of what never ran.
+
 ``python systemctl.py FOLDER VERB [--now] [UNIT ...]``: FOLDER holds the units; each gets a log and
 a file with its process id there.
 """
@@ -24,6 +26,8 @@ def main(folder: Path, verb: str, *arguments: str) -> None:
             stop(folder, unit)
         if verb in ("start", "restart", "enable"):
             start(folder, unit)
+        if verb == "reload" and (folder / f"{unit}.pid").exists():
+            os.kill(int((folder / f"{unit}.pid").read_text()), signal.SIGHUP)
 
 
 def start(folder: Path, unit: str) -> None:

@@ -1,8 +1,9 @@
-"""Who gets through docs/deployment/nginx.conf to a SuperLink, and who does not."""
+"""Who gets through docs/deployment/nginx.conf to a SuperLink, who past it, and who does not."""
 
 import re
 import socket
 import ssl
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -23,7 +24,7 @@ from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from tests.e2e.conftest import SECONDS
 from tests.e2e.hosts import DOCS
-from tests.e2e.site import ECHO, PYPROJECT, REFUSED, Site, opened
+from tests.e2e.site import DIRECT, ECHO, PYPROJECT, REFUSED, Site, opened
 
 pytestmark = [pytest.mark.e2e, pytest.mark.network, pytest.mark.xdist_group("access")]
 
@@ -81,10 +82,26 @@ def test_a_registered_supernode_takes_part_in_a_run(site: Site) -> None:
 @pytest.mark.nginx
 @pytest.mark.parametrize("caller", REFUSED)
 def test_a_supernode_is_refused_that_has(site: Site, caller: str) -> None:
-    assert site.callers[caller].wait(SECONDS) == 1
-    said = (site.hosts.folder / f"{caller}.log").read_text()
-    assert REFUSED[caller] in said
+    refused(site, caller, site.callers[caller], site.address)
+
+
+@pytest.mark.parametrize("neighbour", DIRECT)
+def test_the_superlink_itself_refuses_one_that_has(site: Site, neighbour: str) -> None:
+    refused(site, neighbour, site.neighbours[neighbour], site.superlink)
+
+
+def refused(site: Site, name: str, caller: subprocess.Popen[str], address: str) -> None:
+    """It ends by itself, says why, and was never let in."""
+    assert caller.wait(SECONDS) == 1
+    said = (site.hosts.folder / f"{name} at {address}.log").read_text()
+    assert REFUSED[name] in said
     assert "SuperNode ID" not in said
+
+
+def test_the_superlink_itself_does_not_answer_plain_text(site: Site) -> None:
+    plain = FleetHttpClient.from_server_address(site.superlink, True, None, [])
+    with pytest.raises(httpx.RemoteProtocolError, match="disconnected without sending a response"):
+        plain.PullMessages(PullMessagesRequest())
 
 
 @pytest.mark.nginx
@@ -98,8 +115,7 @@ def test_flowers_own_clients_cannot_control_or_run_anything(site: Site) -> None:
     for call, request in calls:
         with pytest.raises(httpx.HTTPStatusError, match="403 Forbidden"):
             call(request)
-    superlink = site.hosts.instead["127.0.0.1:8000"]
-    inside = ControlHttpClient.from_server_address(superlink, False, site.ca, ())
+    inside = ControlHttpClient.from_server_address(site.superlink, False, site.ca, ())
     inside.ListRuns(ListRunsRequest())
 
 
@@ -145,15 +161,16 @@ def test_a_body_is_bounded_before_the_superlink_holds_it(site: Site) -> None:
 
 @pytest.mark.nginx
 def test_a_registered_key_speaks_for_no_other_node(site: Site) -> None:
-    beta = site.hosts.of("beta")
+    beta = site.hosts.participant("beta")
+    beta.section(1)
     beta.section(4)
-    beta.section(5)
-    folder = site.hosts.folder / "etc"
-    private = load_ssh_private_key((folder / "beta.key").read_bytes(), None)
+    site.hosts.of("beta").section(5)
+    folder = site.hosts.folder
+    private = load_ssh_private_key((folder / "beta" / "beta.key").read_bytes(), None)
     signed = NodeAuthHttpInterceptor(private, private.public_key())
     client = FleetHttpClient.from_server_address(site.address, False, site.ca, [signed])
     own, other = (
-        int(re.findall(r'"node-id": "?(\d+)', (folder / f"{name}.node").read_text())[0])
+        int(re.findall(r'"node-id": "?(\d+)', (folder / "etc" / f"{name}.node").read_text())[0])
         for name in ("beta", "alpha")
     )
     asked = client.PullMessages(PullMessagesRequest(node=Node(node_id=own)))
@@ -162,7 +179,6 @@ def test_a_registered_key_speaks_for_no_other_node(site: Site) -> None:
         client.PullMessages(PullMessagesRequest(node=Node(node_id=other)))
 
 
-@pytest.mark.nginx
 @pytest.mark.parametrize("unit", ["coopt-superlink", "coopt-superexec", "coopt-supernode@alpha"])
 def test_nothing_of_flowers_listens_to_the_world(site: Site, unit: str) -> None:
     service = psutil.Process(int((site.hosts.folder / "systemd" / f"{unit}.pid").read_text()))
@@ -197,7 +213,8 @@ def _statuses(site: Site, request: str) -> list[int]:
     """Send the beginning of a request as it is, end it properly; return every answer's status."""
     rest = " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/protobuf\r\n"
     text = f"{request}{rest}Content-Length: 0\r\nConnection: close\r\n\r\n"
-    raw = socket.create_connection(("127.0.0.1", site.public), timeout=30)
+    host, _, port = site.address.rpartition(":")
+    raw = socket.create_connection((host, int(port)), timeout=30)
     with _trusting(site.ca).wrap_socket(raw, server_hostname="localhost") as connection:
         connection.sendall(text.encode())
         answer = b""

@@ -1,20 +1,31 @@
 """docs/deployment.md: every command block is executed, as it stands there, on loopback."""
 
 import json
+import re
+import subprocess
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 import coopt_fl
-from tests.e2e.conftest import TINY, Shell, free_port
+from tests.e2e.conftest import SECONDS, TINY, Shell, times
 from tests.e2e.hosts import Hosts, settle
+from tests.e2e.network import Network
+from tests.e2e.nginx import find_nginx
+from tests.e2e.site import enrol
 
 pytestmark = [pytest.mark.e2e, pytest.mark.network]
 
 PRIORS = {"alpha": "trivial:24", "beta": "trivial:32"}
 """Every participant says in its --node-config which prior it has; the configuration does not."""
+
+CHUNKS = "optimize.chunk_mb=0.006"
+"""Of 8 or 9 of the 30 blocks: each participant is asked for targets twice."""
 
 
 @pytest.fixture
@@ -28,35 +39,71 @@ def roster(tmp_path: Path) -> str:
 
 @pytest.fixture
 def hosts(tmp_path: Path, roster: str) -> Iterator[Hosts]:
-    """The runbook's hosts. There is no nginx here: participants reach the SuperLink itself."""
-    instead = {"config='digits'": f"config='{roster}'", "/srv/images": str(tmp_path)}
-    hosts = settle(tmp_path / "hosts", instead, free_port())
-    superlink = hosts.instead["127.0.0.1:8000"]
-    yield Hosts(hosts.folder, hosts.instead | {"platform.example.org:443": superlink})
+    """The runbook's hosts."""
+    instead = {
+        "config='digits'": f"config='{roster}'",
+        "/srv/images": str(tmp_path),
+        "optimize.chunk_mb=32": CHUNKS,
+    }
+    hosts = settle(tmp_path / "hosts", instead)
+    yield hosts
     hosts.kill()
 
 
 def test_the_runbook_makes_the_dataset_of_coopt_run(
     hosts: Hosts, shell: Shell, roster: str
 ) -> None:
-    people = [hosts.of(name, **{"open_clip:RN50/openai": PRIORS[name]}) for name in PRIORS]
+    """Sections 1 to 6; a run that is broken off; renewal and upgrade; section 9 completes it."""
     hosts.section(1)
     hosts.section(2)
-    hosts.section(3)
-    for section in (4, 5, 6):
-        for participant in people:
-            participant.section(section)
-    hosts.section(7)
+    if find_nginx():
+        hosts.section(3)
+    for name, prior in PRIORS.items():
+        enrol(hosts, hosts.participant(name, **{"open_clip:RN50/openai": prior}))
     out = hosts.folder / "var" / "runs" / "digits"
-    deployed = json.loads((out / "summary.json").read_text())
-    hosts.section(8)
+    draw_seed, run = hosts.blocks(7)
+    assert hosts.bash(draw_seed).returncode == 0
+    broken = broken_off(hosts, run, out / "state" / "blocks")
+    assert broken.returncode != 0, "coopt inspect says that there is no dataset"
+    before = times(out / "state" / "blocks")
+    assert 0 < len(before) < 30
+    units = " ".join(f"coopt-supernode@{name}" for name in PRIORS)
+    replace(hosts, instead=hosts.instead | {"coopt-supernode@alpha": units}).section(8)
     hosts.section(9)
+    after = times(out / "state" / "blocks")
+    assert {name: after[name] for name in before} == before
 
+    deployed = json.loads((out / "summary.json").read_text())
     seed = f"seed={int((hosts.folder / 'var' / 'digits.seed').read_text())}"
     simulated = shell.summary("run", roster, seed, "--out", str(shell.folder / "simulated"))
     assert deployed["dataset"]["digest"] == simulated["dataset"]["digest"]
     assert deployed["reference"] == simulated["reference"]
     here, there = coopt_fl.load(out), coopt_fl.load(shell.folder / "simulated")
     assert here.ids.tolist() == there.ids.tolist()
-    for name in PRIORS:
-        assert hosts.log(f"coopt-supernode@{name}").count("Receiving: train.optimize") == 1
+    if find_nginx():
+        log = (hosts.folder / "nginx" / "access.log").read_text()
+        for call in ("push-object", "pull-object", "push-messages"):
+            assert re.search(f'"POST /v1/fleet/{call} HTTP/1.1" 200', log), call
+
+
+def broken_off(hosts: Hosts, run: str, blocks: Path) -> subprocess.CompletedProcess[str]:
+    """Run a block of the runbook; stop coopt-superexec as soon as something is in ``blocks``."""
+    with ThreadPoolExecutor() as pool:
+        typed = pool.submit(hosts.bash, run)
+        until = time.monotonic() + SECONDS
+        while not (blocks.exists() and times(blocks)) and not typed.done():
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        stopped = hosts.bash("systemctl stop coopt-superexec")
+        assert stopped.returncode == 0, stopped.stderr
+        return typed.result()
+
+
+def test_a_key_registered_for_one_name_does_not_speak_for_another(shell: Shell, tiny: str) -> None:
+    network = Network(shell, tiny, "min_participants=1 deadline.join=2")
+    network.enter("alpha", "beta")
+    network.until_there("beta")
+    network.submit().wait(SECONDS)
+    said = " ".join(network.said().split())
+    assert "it is registered as 'alpha' and says that it is 'beta'" in said
+    assert not (network.out / "state" / "plan.json").exists()

@@ -22,7 +22,7 @@ from tests.flower.deployment import Deployment, Nth, impatient, patient
 from tests.flower.grid import run_platform, tiny
 
 NAMES = ("alpha", "beta", "gamma", "delta")
-ROWS = 900
+ROWS, THOUSANDS = 900, 4500
 
 Lie = Callable[["Lying", protocol.Optimize, Payload], Payload]
 Fitted = Callable[[protocol.Aligned], protocol.Aligned]
@@ -94,10 +94,25 @@ def digits(**changes: object) -> Config:
         "optimize.block_rows": 45, "optimize.chunk_mb": 0.003, "audit.fraction": 0.05,
         "deadline.join": 5, "deadline.rejoin": 0.3,
     }  # fmt: skip
-    for index, name in enumerate(NAMES):
-        prior = f"trivial:{64 + 8 * index}"
-        tree |= {f"participants.{index}.name": name, f"participants.{index}.prior": prior}
-    return tiny(**(tree | changes))
+    return tiny(**(tree | roster() | changes))
+
+
+def thousands() -> Config:
+    """As many samples as the default ``audit.fraction`` needs: 25 of a liar's are compared."""
+    tree = {
+        "data.limit": THOUSANDS, "shared.size": 100, "targets.dim": 16, "optimize.block_rows": 225,
+        "optimize.batch_size": 64, "optimize.chunk_mb": 1, "deadline.join": 5,
+        "deadline.rejoin": 0.3,
+    }  # fmt: skip
+    return tiny(**(tree | roster()))
+
+
+def roster() -> dict[str, str]:
+    """Return the participants, by key of the configuration."""
+    priors = {name: f"trivial:{64 + 8 * index}" for index, name in enumerate(NAMES)}
+    pairs = list(enumerate(priors.items()))
+    names = {f"participants.{index}.name": name for index, (name, _) in pairs}
+    return names | {f"participants.{index}.prior": prior for index, (_, prior) in pairs}
 
 
 def noise(shape: tuple[int, ...], scale: float = 1.0) -> np.ndarray:
@@ -178,7 +193,7 @@ MALFORMED: dict[str, Lie] = {
 }
 
 
-def rejection(out: Path, liar: str) -> dict[str, Any]:
+def rejection(out: Path, liar: str, rows: int = ROWS) -> dict[str, Any]:
     """Return how ``liar`` was rejected; nobody else was, and every id is there once."""
     provenance, problems = verify(out / "dataset")
     assert problems == []
@@ -189,7 +204,7 @@ def rejection(out: Path, liar: str) -> dict[str, Any]:
     dataset = coopt_fl.load(out)
     index = [one.name for one in provenance.contributors].index(liar)
     assert not (dataset.participants == index).any()
-    assert np.array_equal(np.sort(dataset.ids), np.arange(ROWS))
+    assert np.array_equal(np.sort(dataset.ids), np.arange(rows))
     return change
 
 
@@ -219,6 +234,17 @@ def test_a_liar_is_rejected_and_its_blocks_are_done_by_others(
     distance = np.linalg.norm(told.targets[moved].astype(float) - true.targets[moved], axis=1)
     assert np.median(distance) < 0.3 * np.median(np.linalg.norm(true.targets.astype(float), axis=1))
     assert len(change["blocks"]) == 5
+
+
+@pytest.mark.parametrize(
+    "name", ["noise, but for the shared set", "rotated, but for the shared set"]
+)
+def test_what_only_others_can_tell_is_found_by_default(name: str, tmp_path: Path) -> None:
+    config = thousands()
+    assert config.audit.fraction == 0.01
+    run_platform(config, tmp_path, Lying(lie=LIES[name]).start(*NAMES))
+    change = rejection(tmp_path, "delta", THOUSANDS)
+    assert change["reason"].startswith("delta disagrees with alpha, beta, gamma on ")
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,19 @@
 
 import json
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from flwr.app import Error, Message
 
 import coopt_fl
-from coopt_fl import commands, protocol, remote
-from coopt_fl.errors import DataError
+from coopt_fl import commands, protocol
+from coopt_fl.errors import ConfigError, DataError
 from coopt_fl.optimized.verify import verify
 from coopt_fl.progress import Silent
+from coopt_fl.protocol import Receipt
 from tests.flower.deployment import OFFLINE, Deployment, impatient, patient, targets_of, undisturbed
 from tests.flower.grid import run_platform, tiny
 
@@ -64,6 +67,63 @@ def test_a_part_that_was_changed_is_not_used(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not the one that it announced"):
         run_platform(config, tmp_path / "run", Changing().start(*NAMES))
     assert list((tmp_path / "run" / "state").glob("blocks/*")) == []
+
+
+@pytest.mark.parametrize(
+    ("forge", "asked", "reason"),
+    [
+        pytest.param(
+            lambda true: replace(true, sha256="0" * 64),
+            3,
+            "is not the one that it announced",
+            id="the sum of another file",
+        ),
+        pytest.param(
+            lambda true: replace(true, size=true.size + 1),
+            3,
+            "is not the one that it announced",
+            id="a byte more",
+        ),
+        pytest.param(
+            lambda true: replace(true, size=true.size - 1),
+            3,
+            "bytes where at most",
+            id="a byte less",
+        ),
+        pytest.param(lambda true: replace(true, size=0), 1, "has 0 bytes", id="nothing"),
+        pytest.param(
+            lambda true: replace(true, size=10**12),
+            1,
+            "has 1000000000000 bytes, expected at most",
+            id="more than there is memory",
+        ),
+    ],
+)
+def test_who_announces_another_file_than_it_wrote_is_replaced(
+    forge: Callable[[Receipt], Receipt], asked: int, reason: str, tmp_path: Path
+) -> None:
+    """A file may have been changed by others, so it is asked for three times; a size may not."""
+
+    class Forging(Deployment):
+        def _answer(self, message: Message) -> Message | None:
+            reply = super()._answer(message)
+            name = self.names[message.metadata.dst_node_id]
+            if name != "beta" or message.metadata.message_type != protocol.OPTIMIZE:
+                return reply
+            assert reply is not None
+            requests.append(message)
+            true = protocol.decode(Receipt, reply.content)
+            return Message(protocol.encode(forge(true)), reply_to=message)
+
+    requests: list[Message] = []
+    config = patient(min_participants=2, **{"payload.route": str(tmp_path / "remote")})
+    run_platform(config, tmp_path / "run", Forging().start(*NAMES))
+    (change,) = verify(tmp_path / "run" / "dataset")[0].plan_changes
+    assert (change["origin"], change["rejected"]) == ("beta", asked == 1)
+    assert len(requests) == asked
+    assert reason in change["reason"]
+    assert set(coopt_fl.load(tmp_path / "run").participants.tolist()) == {0, 2}
+    targets_of(tmp_path / "run")
 
 
 def test_a_part_that_is_lost_is_asked_for_again(tmp_path: Path) -> None:
@@ -151,10 +211,24 @@ def test_shards_published_anew_meanwhile_are_refused(tmp_path: Path) -> None:
         run_platform(impatient(**{"data.shards": url}), tmp_path / "run", Replacing().start(*NAMES))
 
 
-def test_provenance_says_nothing_of_the_ways(tmp_path: Path) -> None:
-    """They change nothing, and a URL may be nobody's business."""
-    run_platform(tiny(**{"payload.route": str(tmp_path / "remote")}), tmp_path / "run")
+def test_provenance_names_the_place_once_and_no_file_in_it(tmp_path: Path) -> None:
+    """In the configuration, which may have no credentials in a URL, for it is published."""
+    place = str(tmp_path / "remote")
+    grid = run_platform(tiny(**{"payload.route": place}), tmp_path / "run")
     provenance, problems = verify(tmp_path / "run" / "dataset")
     assert problems == []
-    assert str(tmp_path / "remote") not in json.dumps(provenance.plan_changes)
-    assert remote.join("s3://bucket", "a") == "s3://bucket/a"
+    assert provenance.config["payload"] == {"route": place}
+    published = [path for path in (tmp_path / "run" / "dataset").rglob("*") if path.is_file()]
+    text = b"".join(path.read_bytes() for path in published).decode(errors="replace")
+    assert text.count(place) == 1
+    requests = [m for m in grid.sent if m.metadata.message_type == protocol.OPTIMIZE]
+    files = [protocol.decode(protocol.Optimize, one.content).upload for one in requests]
+    assert files and not any(Path(file).name in text for file in files)
+
+
+@pytest.mark.parametrize("secret", ["://key:SECRET@bucket/run", "://bucket/run?sig=SECRET"])
+@pytest.mark.parametrize("key", ["payload.route", "data.shards"])
+def test_credentials_in_a_url_are_refused_and_not_repeated(key: str, secret: str) -> None:
+    with pytest.raises(ConfigError, match="must have no user, password or query") as refused:
+        tiny(**{key: f"s3{secret}"})
+    assert "SECRET" not in str(refused.value)
