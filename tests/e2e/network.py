@@ -21,9 +21,10 @@ from tests.e2e.conftest import ROOT, SECONDS, Shell, free_port, kill_session, ti
 
 QUICK = "--disable-runtime-dependency-installation"
 
-FOREVER = 'until "$@"; do sleep 5; done'
-"""A shell that starts a program again when it fails, as systemd does: Flower refuses the key of a
-SuperNode that was killed until it has missed it, which takes up to a minute."""
+FOREVER = 'until "$@"; do sleep 15; done'
+"""A shell that starts a program again when it fails, as the unit in docs/deployment does: Flower
+refuses the key of a SuperNode that was killed until it has missed it, which takes up to a minute.
+"""
 
 
 class Network:

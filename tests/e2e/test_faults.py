@@ -55,7 +55,7 @@ def test_a_participant_killed_mid_chunk(network: Network, whole: Any) -> None:
 
 def test_a_supernode_killed_and_started_again(network: Network, whole: Any) -> None:
     """Who is back before the platform has missed it is asked again after ``deadline.reply``."""
-    run = network.submit("deadline.rejoin=300 deadline.reply=240")
+    run = network.submit("deadline.rejoin=300 deadline.reply=120")
     network.at_work("beta")
     network.kill("beta")
     network.join("beta")
