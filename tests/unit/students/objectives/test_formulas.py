@@ -13,6 +13,7 @@ from coopt_fl.students.objectives import WHERE, Task, make_objective
 from coopt_fl.students.objectives.clusters import FROZEN
 
 BATCH, SAMPLES, DIM, SIZE = 6, 40, 5, 12
+LARGE, LOCAL = 70, 30  # the smallest whole sides of global and local views: 96 / 224 of it
 ROWS = torch.tensor([3, 0, 17, 39, 8, 21])
 TARGETS = torch.randn(SAMPLES, DIM, generator=torch.Generator().manual_seed(5))
 
@@ -151,17 +152,45 @@ def test_every_objective_has_a_formula():
     assert FORMULAS.keys() == WHERE.keys()
 
 
-@pytest.mark.parametrize("name", FORMULAS)
-def test_the_loss_is_the_papers(name):
-    objective = made(name)
-    for parameter in objective.parameters():  # a teacher that differs from its student
+def move_teacher(objective):
+    """Make a teacher differ from its student."""
+    for parameter in objective.parameters():
         if not parameter.requires_grad:
             parameter.data += 0.05 * torch.randn(
                 parameter.shape, generator=torch.Generator().manual_seed(3)
             )
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_the_loss_is_the_papers(name):
+    objective = made(name)
+    move_teacher(objective)
     views = views_of(objective)
     expected = FORMULAS[name](deepcopy_of(objective), views)
     assert objective(views, ROWS, 0.5).item() == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+def sides_into(module):
+    """Return a list to which the side of every image that ``module`` sees is added."""
+    sides = []
+    module.register_forward_pre_hook(lambda _, given: sides.append(given[0].shape[-1]))
+    return sides
+
+
+@pytest.mark.parametrize(("name", "local"), [("dino", 8), ("swav", 6)])
+def test_with_local_views_the_loss_is_the_mean_over_pairs_of_a_global_view_and_any_other(
+    name, local
+):
+    objective = made(name, LARGE)
+    move_teacher(objective)
+    views, same = views_of(objective), deepcopy_of(objective)
+    expected, without = (FORMULAS[name](same, some) for some in (views, views[:2]))
+    seen = sides_into(objective.student)
+    taught = sides_into(objective.teacher) if name == "dino" else [LARGE, LARGE]
+    assert objective(views, ROWS, 0.5).item() == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    assert expected != pytest.approx(without, rel=1e-3)  # else local views might be left out
+    assert seen == [LARGE] * 2 + [LOCAL] * local
+    assert taught == [LARGE] * 2
 
 
 def test_each_part_of_a_target_has_its_own_head_and_as_much_weight():
@@ -222,9 +251,8 @@ def test_dinos_centre_follows_the_mean_of_the_teachers_outputs():
 
 def deepcopy_of(objective):
     """The formula gets its own copy: a forward pass in train mode changes running statistics."""
-    other = made(
-        next(name for name, path in WHERE.items() if path.endswith(type(objective).__name__))
-    )
+    name = next(name for name, path in WHERE.items() if path.endswith(type(objective).__name__))
+    other = made(name, objective.student.image_size)
     other.load_state_dict(deepcopy(objective.state_dict()))
     return other
 
