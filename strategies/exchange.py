@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -43,7 +43,8 @@ class LostReplyError(ParticipantError):
 class Job:
     """What was asked of a node: by which phase, of which participant, and until when it may take.
 
-    ``cost`` is the bytes of the arrays in the request and in its answer.
+    ``cost`` is the bytes of the arrays in the request and its answer; ``forgotten`` says that the
+    node was started again since, and knows nothing of it.
     """
 
     phase: "Phase"
@@ -51,6 +52,7 @@ class Job:
     node: int
     cost: int
     deadline: float = 0.0
+    forgotten: bool = False
 
 
 class Exchange:
@@ -62,6 +64,7 @@ class Exchange:
         self._jobs: dict[str, Job] = {}
         self._prepared: dict[int, Job] = {}
         self._undecodable: dict[str, LostReplyError] = {}
+        self._activated: dict[int, str] = {}
         self._looked = 0.0
 
     def under_way(self) -> list[Job]:
@@ -76,6 +79,20 @@ class Exchange:
     def cost(self) -> int:
         """Return the bytes under way."""
         return sum(job.cost for job in self.under_way())
+
+    def present(self, activated: Mapping[int, str]) -> None:
+        """Note when each node was last activated.
+
+        A node that was started again keeps its id if its key is registered, and Flower tells of its
+        absence only who asks meanwhile: what it was at gets one more look for a reply.
+        """
+        now = time.monotonic()
+        again = {one for one, when in activated.items() if self._activated.get(one, when) != when}
+        self._activated |= activated
+        self._jobs = {
+            key: replace(job, deadline=now, forgotten=True) if job.node in again else job
+            for key, job in self._jobs.items()
+        }
 
     def prepare(self, job: Job) -> None:
         """Note what the next message to a node will be about."""
@@ -134,7 +151,12 @@ class Exchange:
             f"it did not answer within deadline.reply={self._reply_seconds:g} s; raise it or "
             f"lower optimize.chunk_mb; {AGAIN}"
         )
-        overdue = {key: late for key, job in self._jobs.items() if self._looked > job.deadline}
+        again = LostReplyError(f"it was started again; {AGAIN}")
+        overdue = {
+            key: again if job.forgotten else late
+            for key, job in self._jobs.items()
+            if self._looked > job.deadline
+        }
         reasons, self._undecodable = overdue | self._undecodable, {}
         return [(self._jobs.pop(key), reason) for key, reason in reasons.items()]
 

@@ -267,7 +267,9 @@ class OpenDataPlatform(Strategy):
     def _step(self, grid: Grid) -> None:
         """Look who is there, send, receive, replace whom it is no use to wait for, and rest."""
         if time.monotonic() - self.looked > LOOK_SECONDS:
-            self.members.present({node.node_id: node.name for node in grid.get_nodes()})
+            nodes = list(grid.get_nodes())
+            self.members.present({node.node_id: node.name for node in nodes})
+            self.exchange.present({node.node_id: node.last_activated_at for node in nodes})
             self.looked = time.monotonic()
         self._send(grid)
         self._receive(grid)

@@ -54,8 +54,8 @@ def test_a_participant_killed_mid_chunk(network: Network, whole: Any) -> None:
 
 
 def test_a_supernode_killed_and_started_again(network: Network, whole: Any) -> None:
-    """Who is back before the platform has missed it is asked again after ``deadline.reply``."""
-    run = network.submit("deadline.rejoin=300 deadline.reply=120")
+    """Whether the platform has missed it before it is back or not."""
+    run = network.submit("deadline.rejoin=300")
     network.at_work("beta")
     network.kill("beta")
     network.join("beta")

@@ -28,6 +28,7 @@ class Deployment(FakeGrid):
     Attributes:
         names: what each node id says that it is.
         registered: under which name the key of a node is registered.
+        activated: when a node was last activated.
         fault: what happens.
         code: Flower's error in place of an answer; None: silence.
         done: how often each block was delivered.
@@ -37,6 +38,7 @@ class Deployment(FakeGrid):
     simulated: bool = False
     names: dict[int, str] = field(default_factory=dict)
     registered: dict[int, str] = field(default_factory=dict)
+    activated: dict[int, str] = field(default_factory=dict)
     fault: Fault = lambda grid, name, message: False
     code: int | None = OFFLINE
     at: str = protocol.OPTIMIZE
@@ -54,12 +56,23 @@ class Deployment(FakeGrid):
         """Kill the node of ``name``."""
         self.names = {node: one for node, one in self.names.items() if one != name}
 
+    def restart(self, name: str) -> None:
+        """Start the node of ``name`` again, under its id, before anyone has missed it."""
+        self.activated |= {node: "again" for node, one in self.names.items() if one == name}
+
     def settings(self, node: int) -> dict[str, str]:
         """Return the ``--node-config`` of a node."""
         return {"name": self.names[node]}
 
     def get_nodes(self) -> list[NodeInfo]:
-        return [NodeInfo(node_id=n, name=self.registered.get(n, "")) for n in self.names]
+        return [
+            NodeInfo(
+                node_id=node,
+                name=self.registered.get(node, ""),
+                last_activated_at=self.activated.get(node, "at first"),
+            )
+            for node in self.names
+        ]
 
     def _answer(self, message: Message) -> Message | None:
         name, node = self.names.get(message.metadata.dst_node_id), message.metadata.dst_node_id

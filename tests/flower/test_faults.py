@@ -496,6 +496,18 @@ def test_without_the_reference_s_alignment_nothing_can_be_aligned_anew(
             run_platform(patient(), tmp_path, Deployment().start(*NAMES))
 
 
+def test_a_node_that_comes_back_before_it_is_missed_is_asked_again(tmp_path: Path) -> None:
+    """With ``deadline.reply`` of an hour, which this test does not have."""
+    undisturbed(tmp_path / "whole")
+    back = Nth("beta", 2, lambda grid: grid.restart("beta"))
+    grid = Deployment(fault=back, code=None).start(*NAMES)
+    run_platform(patient(), tmp_path / "cut", grid)
+    assert digest(tmp_path / "cut") == digest(tmp_path / "whole")
+    assert verify(tmp_path / "cut" / "dataset")[0].plan_changes == []
+    assert set(grid.done.values()) == {1}
+    assert back.seen >= 3
+
+
 def test_what_was_asked_is_what_the_loss_of_privacy_counts(tmp_path: Path) -> None:
     """The reference projects and dies: others do its blocks, which were seen all the same."""
     config = impatient(**{"privacy.clip": 1.0, "audit.fraction": 0, "targets.dim": 4,
