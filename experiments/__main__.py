@@ -15,6 +15,7 @@ TABLES = (
     "long_training",
     "table2_centralized",
     "table3_architectures",
+    "untrained",
     "recipe",
     "alignment",
     "shared_size",

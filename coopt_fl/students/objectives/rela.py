@@ -18,9 +18,9 @@ class ReLA(BYOL):
     """Regression of both views onto the target until it no longer gets better, then BYOL.
 
     As in the authors' code: ``fast`` follows the loss (0.999), ``slow`` follows ``fast`` (0.99),
-    from 1 and 2; the first stage is over when exp(-(slow - fast)) reaches 0.995. That takes some
-    2,400 steps if the loss is 0.5, and 3,100 if it is 0, so a short training never leaves it. The
-    teacher follows all the time.
+    from 1 and 2; the first stage is over when exp(-(slow - fast)) reaches 0.995. That takes 2,400
+    steps if the loss is 0.5 from the start, 3,100 if it is 0, and longer while it falls (3,330 to
+    3,390 on the digits), so a short training never leaves it. The teacher follows all the time.
     """
 
     staged = True

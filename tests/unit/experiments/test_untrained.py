@@ -1,0 +1,30 @@
+"""An untrained student whose batch norms have the statistics of the images."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from coopt_fl.students.probe import random_student
+from experiments.lab import Lab
+from experiments.scales import SCALES
+from experiments.untrained import take_statistics
+
+(STUDY,) = SCALES["smoke"].values()
+
+
+def test_every_batch_norm_gives_mean_0_and_variance_1() -> None:
+    lab = Lab(STUDY)
+    student = random_student(replace(STUDY.student, model="convnet:4"), STUDY.data, seed=0)
+    take_statistics(student, lab)
+    norms = [layer for layer in student.model.modules() if isinstance(layer, nn.BatchNorm2d)]
+    outputs: list[torch.Tensor] = []
+    for norm in norms:
+        norm.register_forward_hook(lambda *given: outputs.append(given[2].clone()))
+    with torch.no_grad():
+        student.features(torch.stack(list(lab.source.read(lab.source.ids))))
+    assert len(outputs) == len(norms) > 1 and not student.model.training
+    for made in outputs:
+        assert made.mean((0, 2, 3)).abs().max() < 0.05
+        assert made.var((0, 2, 3)).tolist() == pytest.approx([1.0] * made.shape[1], abs=0.05)
