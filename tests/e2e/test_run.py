@@ -16,6 +16,9 @@ from tests.e2e.conftest import SECONDS, Shell, kill_session, times
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("ray")]
 
+DEFAULT_DIGEST = "cd4ed73c6f89375a888eaefdcae6704d649ef36322029a1fc1a5e95ef0456074"
+"""Of ``coopt run`` as it comes, on a CPU, with the versions of ``constraints.txt``."""
+
 KEYS = {
     "dataset": {"path", "digest", "rows", "dim"},
     "student": {"model", "epochs", "probe_accuracy", "seconds"},
@@ -62,6 +65,7 @@ def test_the_default_run_teaches_a_student(shell: Shell) -> None:
     """The demo: real priors, the digits, and a student that beats its own random start."""
     summary = shell.summary("run", "--out", str(shell.folder / "digits"))
     assert summary["dataset"]["rows"] == 1437
+    assert summary["dataset"]["digest"] == DEFAULT_DIGEST
     assert summary["reference"] == "consensus"
     assert all(0 < row["r2_heldout"] < 1 for row in summary["participants"])
     assert summary["student"]["probe_accuracy"] > summary["comparison"]["random_init"]
