@@ -18,8 +18,8 @@ import psutil
 import typer
 import yaml
 
-from benchmarks.results import results_of
-from coopt_fl.files import write_json
+from coopt_fl.bench.results import results_of
+from coopt_fl.core.files import write_json
 from tests.e2e.conftest import Shell, free_port, kill_session
 from tests.e2e.network import Network
 

@@ -1,6 +1,6 @@
 """``python -m coopt_fl`` is ``coopt``."""
 
-from coopt_fl.cli import main
+from coopt_fl.cli.main import main
 
 if __name__ == "__main__":
     main()

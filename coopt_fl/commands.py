@@ -3,18 +3,18 @@
 from pathlib import Path
 from typing import Any
 
-from coopt_fl.config import data_from, from_tree
-from coopt_fl.errors import ConfigError
+from coopt_fl.config.load import data_from, from_tree
+from coopt_fl.config.schema import Config, DataConfig
+from coopt_fl.core.errors import ConfigError
+from coopt_fl.core.progress import Progress
+from coopt_fl.core.remote import shown
 from coopt_fl.optimized.manifest import read_provenance
 from coopt_fl.optimized.reader import dataset_folder, load
 from coopt_fl.optimized.verify import verify
-from coopt_fl.progress import Silent
-from coopt_fl.remote import shown
-from coopt_fl.schema import Config, DataConfig
 
 
 def train(
-    dataset: Path, changes: list[str], out: Path | None, progress: Silent, devices: int | str
+    dataset: Path, changes: list[str], out: Path | None, progress: Progress, devices: int | str
 ) -> dict[str, Any]:
     """Train a student on the optimized dataset in ``dataset``, with its configuration and changes.
 
@@ -32,7 +32,7 @@ def train(
 
 
 def train_on(
-    folder: Path, config: Config, out: Path, progress: Silent, devices: int | str
+    folder: Path, config: Config, out: Path, progress: Progress, devices: int | str
 ) -> dict[str, Any]:
     """Train on the dataset in ``folder``; continue a training that was stopped in ``out``."""
     from coopt_fl.students import train_student
@@ -97,7 +97,7 @@ REPORT_NEEDS = ("jinja2", "matplotlib", "openTSNE")
 """What the extra ``coopt-fl[report]`` brings."""
 
 
-def report(runs: list[Path], out: Path, progress: Silent) -> dict[str, Any]:
+def report(runs: list[Path], out: Path, progress: Progress) -> dict[str, Any]:
     """Write one HTML page about run directories.
 
     Args:
@@ -119,7 +119,7 @@ def report(runs: list[Path], out: Path, progress: Silent) -> dict[str, Any]:
     return write_report(runs, out, progress)
 
 
-def publish_shards(config: Config, url: str, progress: Silent) -> dict[str, Any]:
+def publish_shards(config: Config, url: str, progress: Progress) -> dict[str, Any]:
     """Publish the images of ``config.data`` as shards for participants that do not hold them.
 
     Args:

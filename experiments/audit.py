@@ -25,20 +25,20 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from coopt_fl.config.schema import DataConfig
+from coopt_fl.core.cache import cache_dir
+from coopt_fl.core.runtime import compute
+from coopt_fl.core.seeding import derive_seed
 from coopt_fl.data import make_blocks, shared_set
 from coopt_fl.data.blocks import make_units
-from coopt_fl.data.cache import cache_dir
-from coopt_fl.doctor import devices
-from coopt_fl.runtime import compute
-from coopt_fl.schema import DataConfig
-from coopt_fl.seeding import derive_seed
+from coopt_fl.ops.doctor import devices
+from coopt_fl.policies.assignment import assign_blocks
+from coopt_fl.policies.audit import PREDICTS, Expected, inconsistent, odd_spread, spread
+from coopt_fl.policies.evidence import FALSE_ALARMS, Comparison, judge
 from coopt_fl.targets import Alignment, consensus_targets, fit_projection, heldout_targets
 from coopt_fl.targets.alignment import r2_score
 from coopt_fl.targets.solvers import SOLVERS
 from experiments.solvers import features_of, mapped
-from strategies.assignment import assign_blocks
-from strategies.audit import PREDICTS, Expected, inconsistent, odd_spread, spread
-from strategies.evidence import FALSE_ALARMS, Comparison, judge
 
 RESULTS = Path(__file__).parent / "results"
 PRIORS = {

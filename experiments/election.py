@@ -8,13 +8,13 @@ from collections import Counter
 
 import numpy as np
 
-from coopt_fl.errors import ParticipantError
-from coopt_fl.seeding import derive_seed
+from coopt_fl.core.errors import ParticipantError
+from coopt_fl.core.seeding import derive_seed
+from coopt_fl.policies.reference import elect
 from experiments.figures import dots
 from experiments.lab import Lab
 from experiments.scales import Study
 from experiments.table import Cell, experiment
-from strategies.reference import elect
 
 DRAWS = 30
 SIZES = (8, 10, 13, 16, 25, 64, 260)

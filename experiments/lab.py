@@ -17,16 +17,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from coopt_fl.config.schema import Config, RuntimeConfig
+from coopt_fl.core.cache import cache_dir, exclusive
+from coopt_fl.core.files import atomic
+from coopt_fl.core.runtime import pick_device
+from coopt_fl.core.seeding import derive_seed
 from coopt_fl.data import Source, open_source, shared_set
-from coopt_fl.data.cache import cache_dir, exclusive
-from coopt_fl.doctor import devices
-from coopt_fl.files import atomic
+from coopt_fl.ops.doctor import devices
 from coopt_fl.optimized.provenance import draft
 from coopt_fl.optimized.reader import OptimizedDataset
 from coopt_fl.priors import Prior, load_prior
-from coopt_fl.runtime import pick_device
-from coopt_fl.schema import Config, RuntimeConfig
-from coopt_fl.seeding import derive_seed
 from coopt_fl.students import Judge, train_student
 from coopt_fl.students.probe import fit_probe, random_student, split_labels
 from coopt_fl.targets import (
@@ -74,7 +74,7 @@ class Made:
 
     @property
     def preparation(self) -> dict[str, float]:
-        """Seconds before training, counted as :class:`coopt_fl.preparation.Preparation` does."""
+        """Seconds before training, as :mod:`coopt_fl.optimized.preparation` counts them."""
         shared = self.represent + self.align
         return {
             "sum": sum(self.optimize) + shared,

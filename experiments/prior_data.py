@@ -8,7 +8,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from coopt_fl.schema import RuntimeConfig
+from coopt_fl.config.schema import RuntimeConfig
 from coopt_fl.students import train_student
 from coopt_fl.students.train import CHECKPOINT
 from experiments.figures import dots

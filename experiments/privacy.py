@@ -28,15 +28,15 @@ import numpy as np
 import torch
 import typer
 
+from coopt_fl.config.schema import Config, DataConfig, RuntimeConfig, StudentConfig
+from coopt_fl.core.cache import cache_dir
+from coopt_fl.core.errors import ConfigError
+from coopt_fl.core.runtime import compute
 from coopt_fl.data import open_source
-from coopt_fl.data.cache import cache_dir
-from coopt_fl.doctor import devices
-from coopt_fl.errors import ConfigError
+from coopt_fl.ops.doctor import devices
 from coopt_fl.optimized.provenance import draft
 from coopt_fl.optimized.reader import OptimizedDataset
 from coopt_fl.privacy import Guard, epsilon, half, normalise
-from coopt_fl.runtime import compute
-from coopt_fl.schema import Config, DataConfig, RuntimeConfig, StudentConfig
 from coopt_fl.students import probe_random, probe_student, train_student
 from coopt_fl.targets import Alignment, consensus_targets
 from coopt_fl.targets.solvers import SOLVERS

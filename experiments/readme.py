@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from coopt_fl.preparation import Preparation
+from coopt_fl.optimized.preparation import Preparation
 from coopt_fl.report.curves import accuracy_figures
 from coopt_fl.report.figures import points
 from coopt_fl.report.standalone import standalone

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from coopt_fl.errors import ConfigError
-from coopt_fl.schema import DataConfig, StudentConfig
+from coopt_fl.config.schema import DataConfig, StudentConfig
+from coopt_fl.core.errors import ConfigError
 
 LITE = tuple(f"timm:tf_efficientnet_lite{i}@bundled?size=96" for i in range(3))
 UNTRAINED = tuple(f"random:tf_efficientnet_lite{i}?size=96" for i in range(3))

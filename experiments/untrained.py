@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from coopt_fl.runtime import pick_device
+from coopt_fl.core.runtime import pick_device
 from coopt_fl.students import LoadedStudent
 from coopt_fl.students.images import open_squares
 from coopt_fl.students.probe import random_student

@@ -12,11 +12,11 @@ from flwr.serverapp import Grid
 from flwr.superlink.grid import InMemoryGrid
 from google.protobuf.message import DecodeError
 
-from coopt_fl.errors import ParticipantError
-from coopt_fl.protocol import plain_words
+from coopt_fl.core.errors import ParticipantError
+from coopt_fl.federation.protocol import plain_words
 
 if TYPE_CHECKING:
-    from strategies.phases import Phase
+    from .phases import Phase
 
 POLL_SECONDS = 0.1
 """Between two looks for replies in a simulation."""

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from coopt_fl.errors import ParticipantError
+from coopt_fl.core.errors import ParticipantError
+from coopt_fl.federation.protocol import IntArray, Payload
 from coopt_fl.optimized.block import Block
-from coopt_fl.protocol import IntArray, Payload
 
 MOST_SECONDS = 1e7
 """What a chunk can have taken: four months."""

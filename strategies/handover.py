@@ -3,22 +3,23 @@
 from dataclasses import replace
 from typing import Any
 
-from coopt_fl.errors import CooptError, ParticipantError
-from coopt_fl.optimized.plan import Change
-from coopt_fl.progress import Silent
-from coopt_fl.schema import Config
-from strategies.assignment import hand_over
-from strategies.exchange import AGAIN
-from strategies.membership import Membership
-from strategies.planning import weights
-from strategies.records import Records
+from coopt_fl.config.schema import Config
+from coopt_fl.core.errors import CooptError, ParticipantError
+from coopt_fl.core.progress import Progress
+from coopt_fl.federation.plan import Change
+from coopt_fl.federation.planning import weights
+from coopt_fl.federation.records import Records
+from coopt_fl.policies.assignment import hand_over
+
+from .exchange import AGAIN
+from .membership import Membership
 
 
 class Handover:
     """Decides who takes over, and stores it before anybody is asked."""
 
     def __init__(
-        self, config: Config, records: Records, members: Membership, progress: Silent
+        self, config: Config, records: Records, members: Membership, progress: Progress
     ) -> None:
         self.config, self.records, self.members = config, records, members
         self.progress = progress

@@ -8,18 +8,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from coopt_fl.errors import OutputError, ParticipantError
+from coopt_fl.config.schema import Config
+from coopt_fl.core.errors import OutputError, ParticipantError
+from coopt_fl.core.runtime import compute
+from coopt_fl.core.seeding import derive_seed
+from coopt_fl.federation.protocol import HalfArray, IntArray
+from coopt_fl.federation.records import Features, Records, audit_name
 from coopt_fl.optimized.block import Block
+from coopt_fl.policies.audit import Expected, inconsistent, odd_spread, spread
+from coopt_fl.policies.evidence import Comparison, Judgement, judge
 from coopt_fl.privacy import Guard
-from coopt_fl.protocol import HalfArray, IntArray
-from coopt_fl.runtime import compute
-from coopt_fl.schema import Config
-from coopt_fl.seeding import derive_seed
 from coopt_fl.targets import heldout_targets
 from coopt_fl.targets.alignment import r2_score
-from strategies.audit import Expected, inconsistent, odd_spread, spread
-from strategies.evidence import Comparison, Judgement, judge
-from strategies.records import Features, Records, audit_name
 
 FEWEST_SKIPPED = 5
 """Samples that only one cannot read, from which on that is no accident."""

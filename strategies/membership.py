@@ -14,12 +14,13 @@ from dataclasses import asdict, dataclass
 
 from flwr.app import RecordDict
 
-from coopt_fl import protocol
+from coopt_fl.config.schema import Config
+from coopt_fl.core.errors import ConfigError, CooptError, DataError, ParticipantError
 from coopt_fl.data import Source
-from coopt_fl.errors import ConfigError, CooptError, DataError, ParticipantError
-from coopt_fl.schema import Config
-from strategies.phases import Phase
-from strategies.records import Records
+from coopt_fl.federation import protocol
+from coopt_fl.federation.records import Records
+
+from .phases import Phase
 
 MOST_LETTERS, MOST_WIDTH, MOST_SPEED = 2000, 65_536, 1e7
 """Of what a participant says of itself: letters, numbers in a feature, samples/s."""

@@ -6,18 +6,19 @@ from typing import Any, Protocol
 import numpy as np
 from flwr.app import RecordDict
 
-from coopt_fl import protocol
-from coopt_fl.errors import ParticipantError
-from coopt_fl.progress import Silent
-from coopt_fl.schema import Config
-from coopt_fl.seeding import derive_seed
+from coopt_fl.config.schema import Config
+from coopt_fl.core.errors import ParticipantError
+from coopt_fl.core.progress import Progress
+from coopt_fl.core.seeding import derive_seed
+from coopt_fl.federation import protocol
+from coopt_fl.federation.planning import projection_part
+from coopt_fl.federation.records import Features, Records
+from coopt_fl.policies.assignment import take_chunk
 from coopt_fl.targets import Alignment
-from strategies.assignment import take_chunk
-from strategies.fusion import accept_payload, require_skips
-from strategies.inspection import Inspection
-from strategies.planning import projection_part
-from strategies.records import Features, Records
-from strategies.routes import route_of
+
+from .fusion import accept_payload, require_skips
+from .inspection import Inspection
+from .routes import route_of
 
 PROJECTIONS = ("projection:pca", "projection:random")
 """How a projection names itself; a PCA of too few samples is replaced by a random one."""
@@ -114,7 +115,7 @@ class Project(Work):
         config: Config,
         records: Records,
         reference: str,
-        progress: Silent,
+        progress: Progress,
     ) -> None:
         self.task, self.config, self.records = task, config, records
         self.reference, self.progress = reference, progress
@@ -195,7 +196,7 @@ class Optimize(Work):
         config: Config,
         records: Records,
         inspection: Inspection,
-        progress: Silent,
+        progress: Progress,
     ) -> None:
         self.task, self.config, self.records = task, config, records
         self.inspection, self.progress = inspection, progress

@@ -13,22 +13,29 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 from flwr.supercore import log
 
-from coopt_fl import protocol
+from coopt_fl.config.schema import Config
+from coopt_fl.core.errors import CooptError, DataError, OutputError, ParticipantError
+from coopt_fl.core.progress import Progress
+from coopt_fl.core.runtime import compute
 from coopt_fl.data import Source
-from coopt_fl.errors import CooptError, DataError, OutputError, ParticipantError
-from coopt_fl.optimized.state import RunState
-from coopt_fl.progress import Silent
-from coopt_fl.runtime import compute
-from coopt_fl.schema import Config
-from strategies import phases
-from strategies.exchange import Exchange, Job, LostReplyError, content_of, is_simulated
-from strategies.handover import Handover
-from strategies.inspection import Inspection
-from strategies.membership import Membership
-from strategies.phases import Align, Optimize, Phase, Project, Represent, Work
-from strategies.planning import fuse, make_plan, settle_reference, settle_targets, shards_sum
-from strategies.records import Records, require_size, sent_bytes
-from strategies.reference import CONSENSUS
+from coopt_fl.federation import protocol
+from coopt_fl.federation.planning import (
+    fuse,
+    make_plan,
+    settle_reference,
+    settle_targets,
+    shards_sum,
+)
+from coopt_fl.federation.records import Records, require_size, sent_bytes
+from coopt_fl.federation.state import RunState
+from coopt_fl.policies.reference import CONSENSUS
+
+from . import phases
+from .exchange import Exchange, Job, LostReplyError, content_of, is_simulated
+from .handover import Handover
+from .inspection import Inspection
+from .membership import Membership
+from .phases import Align, Optimize, Phase, Project, Represent, Work
 
 DRAIN_SECONDS = 60.0
 LOOK_SECONDS = 1.0
@@ -62,7 +69,7 @@ class OpenDataPlatform(Strategy):
         config: Config,
         source: Source,
         state: RunState,
-        progress: Silent,
+        progress: Progress,
         stopped: threading.Event,
     ) -> None:
         self.config, self.source = config, source

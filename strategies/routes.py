@@ -7,9 +7,10 @@ from typing import Protocol
 
 from flwr.app import RecordDict
 
-from coopt_fl import protocol, remote
-from coopt_fl.errors import DataError, OutputError, ParticipantError
-from strategies.records import SLACK_BYTES
+from coopt_fl.core import remote
+from coopt_fl.core.errors import DataError, OutputError, ParticipantError
+from coopt_fl.federation import protocol
+from coopt_fl.federation.records import SLACK_BYTES
 
 THROUGH_FLOWER = "flower"
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from coopt_fl.errors import DataError
-from coopt_fl.seeding import derive_seed
+from coopt_fl.core.errors import DataError
+from coopt_fl.core.seeding import derive_seed
 
 FEWEST_SHARED = 4
 

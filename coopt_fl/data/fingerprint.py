@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from coopt_fl.data.cache import cache_dir
-from coopt_fl.errors import DataError, OutputError
-from coopt_fl.files import atomic, make_folder
+from coopt_fl.core.cache import cache_dir
+from coopt_fl.core.errors import DataError, OutputError
+from coopt_fl.core.files import atomic, make_folder
 
 THREADS = 8
 AT_ONCE = 4096

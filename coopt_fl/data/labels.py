@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from coopt_fl.config.schema import DataConfig
 from coopt_fl.data.source import opener
-from coopt_fl.schema import DataConfig
 
 
 def open_labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:

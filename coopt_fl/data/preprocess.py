@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from coopt_fl.errors import ConfigError
+from coopt_fl.core.errors import ConfigError
 
 INTERPOLATIONS = ("bilinear", "bicubic")
 

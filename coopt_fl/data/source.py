@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from coopt_fl.errors import DataError
-from coopt_fl.schema import DataConfig
+from coopt_fl.config.schema import DataConfig
+from coopt_fl.core.errors import DataError
 
 SPLITS = ("train", "test")
 
@@ -117,7 +117,7 @@ def opener(data: DataConfig, split: str) -> Opener:
         raise DataError(f"unknown data.source {data.source!r}; choose one of {', '.join(_OPENERS)}")
     if split not in SPLITS:
         raise DataError(f"unknown split {split!r}; choose one of {', '.join(SPLITS)}")
-    return cast(Opener, import_module(f"coopt_fl.data.{_OPENERS[data.source]}"))
+    return cast(Opener, import_module(f"coopt_fl.data.sources.{_OPENERS[data.source]}"))
 
 
 def limited(rows: int, data: DataConfig) -> int:

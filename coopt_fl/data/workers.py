@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
+from coopt_fl.core.errors import DataError
 from coopt_fl.data.reading import Fit, Reading, read_batch
 from coopt_fl.data.source import Source
-from coopt_fl.errors import DataError
 
-_SERVER_IMPORTS = ["__main__", "torch", "coopt_fl.data.workers", "coopt_fl.data.parquet"]
+_SERVER_IMPORTS = ["__main__", "torch", "coopt_fl.data.workers", "coopt_fl.data.sources.parquet"]
 
 
 class _Reader(Dataset[Reading | DataError]):

@@ -6,7 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from coopt_fl.errors import VerificationError
+from coopt_fl.core.errors import VerificationError
 from coopt_fl.optimized.provenance import FORMAT, Contributor, DataFile, Provenance
 
 SHA256 = re.compile("[0-9a-f]{64}")

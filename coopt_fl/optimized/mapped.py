@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coopt_fl.data.cache import cache_dir
-from coopt_fl.errors import VerificationError
-from coopt_fl.files import atomic, make_folder
+from coopt_fl.core.cache import cache_dir
+from coopt_fl.core.errors import VerificationError
+from coopt_fl.core.files import atomic, make_folder
 from coopt_fl.optimized.block import block_digest, dataset_digest
 from coopt_fl.optimized.provenance import Provenance
 from coopt_fl.optimized.published import Rows, all_rows

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from typing import Any
 
-from coopt_fl.config import to_dict
-from coopt_fl.schema import Config
+from coopt_fl.config.load import to_dict
+from coopt_fl.config.schema import Config
 
 FORMAT = 2
 PACKAGES = (

@@ -13,20 +13,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from coopt_fl.errors import OutputError
-from coopt_fl.files import (
-    atomic,
-    file_sha256,
-    make_folder,
-    remove_leftovers,
-    write_json,
-)
+from coopt_fl.core.errors import OutputError
+from coopt_fl.core.files import atomic, file_sha256, make_folder, remove_leftovers, write_json
+from coopt_fl.federation.plan import Plan
+from coopt_fl.federation.state import RunState
 from coopt_fl.optimized.block import Block, dataset_digest
 from coopt_fl.optimized.card import dataset_card
-from coopt_fl.optimized.plan import Plan
 from coopt_fl.optimized.provenance import DataFile, Provenance
 from coopt_fl.optimized.published import schema
-from coopt_fl.optimized.state import RunState
 
 FILE_BYTES = 32 * 2**20
 WRITERS = 2

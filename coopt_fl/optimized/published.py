@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from coopt_fl.errors import VerificationError
-from coopt_fl.files import file_sha256
+from coopt_fl.core.errors import VerificationError
+from coopt_fl.core.files import file_sha256
 from coopt_fl.optimized.provenance import DataFile, Provenance
 
 Rows = tuple[NDArray[np.int64], NDArray[np.float16], NDArray[np.int16]]

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from coopt_fl.errors import ConfigError, DataError
+from coopt_fl.core.errors import ConfigError, DataError
 from coopt_fl.optimized.manifest import read_provenance
 from coopt_fl.optimized.mapped import mapped
 from coopt_fl.optimized.provenance import Provenance

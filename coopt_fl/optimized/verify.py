@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from coopt_fl.errors import VerificationError
+from coopt_fl.core.errors import VerificationError
 from coopt_fl.optimized.block import block_digest, dataset_digest
 from coopt_fl.optimized.manifest import read_provenance
 from coopt_fl.optimized.provenance import DataFile, Provenance

@@ -14,7 +14,7 @@ import huggingface_hub
 import torch
 from huggingface_hub import constants
 
-from coopt_fl.errors import PriorError
+from coopt_fl.core.errors import PriorError
 
 _TIMEOUT = 5.0
 """Seconds to wait for the first answer of a host."""

@@ -8,8 +8,8 @@ from typing import Protocol, cast
 import torch
 from torch import nn
 
+from coopt_fl.core.errors import CooptError, PriorError
 from coopt_fl.data.preprocess import Preprocess
-from coopt_fl.errors import CooptError, PriorError
 from coopt_fl.priors.prior import Prior, weights_sha256
 from coopt_fl.priors.spec import PriorSpec, parse_prior
 

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from coopt_fl.errors import PriorError
+from coopt_fl.core.errors import PriorError
 
 SYNTAX = {
     "timm": "timm:NAME (or timm:NAME@bundled)",

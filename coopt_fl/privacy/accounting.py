@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coopt_fl.errors import ConfigError
+from coopt_fl.config.schema import PrivacyConfig
+from coopt_fl.core.errors import ConfigError
 from coopt_fl.privacy.release import HALF_MAX
-from coopt_fl.schema import PrivacyConfig
 
 Ids = NDArray[np.int64]
 

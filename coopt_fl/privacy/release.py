@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 from torch import Tensor
 
-from coopt_fl.errors import ConfigError
+from coopt_fl.core.errors import ConfigError
 
 Ids = NDArray[np.int64]
 Rows = NDArray[np.float32]

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from coopt_fl.comparison import compare
 from coopt_fl.report.collect import Run
 from coopt_fl.report.parts import LeftOut, part
+from coopt_fl.students.comparison import compare
 from coopt_fl.students.objectives import ON_TARGETS
 
 Values = dict[str, Any]

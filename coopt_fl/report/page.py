@@ -6,8 +6,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from coopt_fl.files import atomic, make_folder
-from coopt_fl.progress import Silent
+from coopt_fl.core.files import atomic, make_folder
+from coopt_fl.core.progress import Progress
 from coopt_fl.report import headline, tables
 from coopt_fl.report.collect import Run, collect
 from coopt_fl.report.curves import accuracy_figures
@@ -19,7 +19,7 @@ from coopt_fl.report.svg import variable
 Values = dict[str, Any]
 
 
-def write_report(directories: Sequence[Path], out: Path, progress: Silent) -> Values:
+def write_report(directories: Sequence[Path], out: Path, progress: Progress) -> Values:
     """Write the report of run directories to ``out``, and return what it is of.
 
     The same directories give the same page, byte for byte, with equal versions.
@@ -37,7 +37,7 @@ def write_report(directories: Sequence[Path], out: Path, progress: Silent) -> Va
     return {"report": str(out), "bytes": len(html), "runs": [run.name for run in runs]}
 
 
-def render(runs: Sequence[Run], progress: Silent) -> str:
+def render(runs: Sequence[Run], progress: Progress) -> str:
     """Return the page as HTML."""
     known, sections = tables.entries(runs), []
     for run in runs:

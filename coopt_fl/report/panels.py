@@ -6,6 +6,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from coopt_fl.core.seeding import derive_seed
 from coopt_fl.optimized.reader import OptimizedDataset
 from coopt_fl.report.collect import Run
 from coopt_fl.report.figures import points
@@ -13,7 +14,6 @@ from coopt_fl.report.pictures import Labels
 from coopt_fl.report.shared import MOST, Views, choose
 from coopt_fl.report.svg import SERIES
 from coopt_fl.report.tsne import embed
-from coopt_fl.seeding import derive_seed
 
 Groups = NDArray[np.int64]
 

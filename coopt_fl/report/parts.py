@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from coopt_fl.errors import CooptError
+from coopt_fl.core.errors import CooptError
 
 T = TypeVar("T")
 

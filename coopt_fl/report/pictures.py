@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from coopt_fl.config import from_tree
+from coopt_fl.config.load import from_tree
+from coopt_fl.config.schema import DataConfig
 from coopt_fl.data import Source, open_source
-from coopt_fl.data.downloads import DOWNLOADS, present
 from coopt_fl.data.labels import open_labels
+from coopt_fl.data.sources.downloads import DOWNLOADS, present
 from coopt_fl.report.collect import Run
 from coopt_fl.report.parts import LeftOut, Part
-from coopt_fl.schema import DataConfig
 
 SIDE = 64
 """Most pixels on the longer side of a thumbnail."""

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from coopt_fl.optimized.state import RunState
+from coopt_fl.core.seeding import derive_seed
+from coopt_fl.federation.state import RunState
 from coopt_fl.report.collect import Run
 from coopt_fl.report.parts import LeftOut
-from coopt_fl.seeding import derive_seed
 from coopt_fl.targets import Alignment, heldout_targets
 from coopt_fl.targets.linear import as_matrix, principal_scores, root_mean_square
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coopt_fl.preparation import Preparation, preparation
+from coopt_fl.optimized.preparation import Preparation, preparation
 from coopt_fl.students.checkpoint import read_checkpoint
 from coopt_fl.students.curve import Point
 

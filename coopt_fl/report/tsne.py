@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 from openTSNE import TSNE
 
+from coopt_fl.core.seeding import derive_seed
 from coopt_fl.report.parts import LeftOut
-from coopt_fl.seeding import derive_seed
 from coopt_fl.targets.linear import principal_scores
 
 FEWEST = 12

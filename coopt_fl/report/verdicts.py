@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from coopt_fl.federation.state import RunState
 from coopt_fl.optimized.provenance import Provenance
-from coopt_fl.optimized.state import RunState
 from coopt_fl.report.shared import Ids
 
 Values = dict[str, Any]

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from coopt_fl.core.errors import ConfigError
+from coopt_fl.core.files import atomic, make_folder
 from coopt_fl.data import Preprocess
-from coopt_fl.errors import ConfigError
-from coopt_fl.files import atomic, make_folder
 from coopt_fl.students.models import Student, build_student
 from coopt_fl.students.normalise import Normalisation
 

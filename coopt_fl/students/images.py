@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from coopt_fl.core.errors import DataError
 from coopt_fl.data import Preprocess, Source, batches
-from coopt_fl.errors import DataError
 
 RESIDENT_BYTES = 2 << 30
 """Up to this much, all images are kept on the device."""

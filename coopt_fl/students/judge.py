@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from coopt_fl.config.schema import DataConfig
+from coopt_fl.core.runtime import pick_device
 from coopt_fl.data import open_source
-from coopt_fl.runtime import pick_device
-from coopt_fl.schema import DataConfig
 from coopt_fl.students.checkpoint import LoadedStudent
 from coopt_fl.students.images import Squares, open_squares
 from coopt_fl.students.probe import BATCH, Encoded, chosen_rows, split_labels

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from coopt_fl.seeding import derive_seed
+from coopt_fl.core.seeding import derive_seed
 from coopt_fl.students.optimizer import rate_at, set_rate
 
 INVERSE_STRENGTH = 1.0

@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from coopt_fl.config.schema import StudentConfig
+from coopt_fl.core.errors import ConfigError, DataError
+from coopt_fl.core.seeding import derive_seed
 from coopt_fl.data import Source
-from coopt_fl.errors import ConfigError, DataError
 from coopt_fl.optimized.reader import OptimizedDataset
-from coopt_fl.schema import StudentConfig
-from coopt_fl.seeding import derive_seed
 from coopt_fl.students.augment import draw_view
 from coopt_fl.students.checkpoint import LoadedStudent, save_student
 from coopt_fl.students.images import RESIDENT_BYTES, Squares, open_squares, own_size

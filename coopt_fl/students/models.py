@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from coopt_fl.errors import ConfigError
+from coopt_fl.core.errors import ConfigError
 from coopt_fl.students.convnet import SMALL_IMAGE, ConvNet
 from coopt_fl.students.stems import patch_side, small_patches, small_stem
 

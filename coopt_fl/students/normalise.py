@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from coopt_fl.errors import DataError
+from coopt_fl.core.errors import DataError
 from coopt_fl.students.images import Squares
 
 MEASURED_ROWS = 4096

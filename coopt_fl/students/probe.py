@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from coopt_fl.config.schema import DataConfig, StudentConfig
+from coopt_fl.core.errors import DataError
+from coopt_fl.core.runtime import pick_device
+from coopt_fl.core.seeding import derive_seed
 from coopt_fl.data import Source, batches, open_source
 from coopt_fl.data.labels import open_labels
-from coopt_fl.errors import DataError
-from coopt_fl.runtime import pick_device
-from coopt_fl.schema import DataConfig, StudentConfig
-from coopt_fl.seeding import derive_seed
 from coopt_fl.students.checkpoint import LoadedStudent, load_student
 from coopt_fl.students.images import StreamedSquares, own_size
 from coopt_fl.students.linear import fit_linear

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from coopt_fl.errors import ConfigError
-from coopt_fl.runtime import compute, keep_freed_memory, pick_device
-from coopt_fl.schema import RuntimeConfig
+from coopt_fl.config.schema import RuntimeConfig
+from coopt_fl.core.errors import ConfigError
+from coopt_fl.core.runtime import compute, keep_freed_memory, pick_device
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric

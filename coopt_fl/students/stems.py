@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from torch import nn
 
-from coopt_fl.errors import ConfigError
+from coopt_fl.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from torchvision.models import VisionTransformer

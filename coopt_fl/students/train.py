@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
-from coopt_fl import doctor
+from coopt_fl.config.schema import DataConfig, RuntimeConfig, StudentConfig
+from coopt_fl.core.errors import ConfigError
+from coopt_fl.core.files import locked
+from coopt_fl.core.runtime import is_first_process
 from coopt_fl.data import open_source
-from coopt_fl.errors import ConfigError
-from coopt_fl.files import locked
+from coopt_fl.ops import doctor
 from coopt_fl.optimized.provenance import versions
 from coopt_fl.optimized.reader import OptimizedDataset
-from coopt_fl.runtime import is_first_process
-from coopt_fl.schema import DataConfig, RuntimeConfig, StudentConfig
 from coopt_fl.students.checkpoint import read_checkpoint
 from coopt_fl.students.curve import Clock, Point
 from coopt_fl.students.judge import Judge, Judged
@@ -32,7 +32,7 @@ LOCK = ".lock"
 
 SMALLER = "lower student.batch_size or student.image_size, or take a smaller student.model"
 
-Progress = Callable[[Point, int], None]
+OnEpoch = Callable[[Point, int], None]
 """Called after each epoch with what is known of it, and the epochs in all."""
 
 Ready = Callable[[dict[str, str]], None]
@@ -81,7 +81,7 @@ def train_student(
     *,
     devices: int | str = "auto",
     ready: Ready | None = None,
-    progress: Progress | None = None,
+    progress: OnEpoch | None = None,
     watch: Judge | None = None,
     watch_every: int = 1,
 ) -> TrainResult:

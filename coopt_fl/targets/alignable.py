@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from coopt_fl.errors import ConfigError, PriorError
-from coopt_fl.seeding import derive_seed
+from coopt_fl.core.errors import ConfigError, PriorError
+from coopt_fl.core.seeding import derive_seed
 from coopt_fl.targets.alignment import LEAST_ROWS
 from coopt_fl.targets.linear import Features, Matrix, as_matrix, is_constant
 

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from coopt_fl.errors import ConfigError, PriorError
-from coopt_fl.seeding import derive_seed
+from coopt_fl.core.errors import ConfigError, PriorError
+from coopt_fl.core.seeding import derive_seed
 from coopt_fl.targets.linear import Features, Matrix, as_matrix
 from coopt_fl.targets.solvers import SOLVERS, Solver
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from coopt_fl.errors import ConfigError, PriorError
+from coopt_fl.core.errors import ConfigError, PriorError
 from coopt_fl.targets.linear import (
     Features,
     Matrix,

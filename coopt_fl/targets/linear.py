@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from coopt_fl.errors import PriorError
+from coopt_fl.core.errors import PriorError
 
 Matrix = NDArray[np.float64]
 Features = Tensor | NDArray[np.floating]

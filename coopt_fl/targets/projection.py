@@ -4,8 +4,8 @@ import warnings
 
 import numpy as np
 
-from coopt_fl.errors import ConfigError, PriorError
-from coopt_fl.seeding import derive_seed
+from coopt_fl.core.errors import ConfigError, PriorError
+from coopt_fl.core.seeding import derive_seed
 from coopt_fl.targets.alignment import Alignment
 from coopt_fl.targets.linear import (
     Features,

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.linalg
 import torch
 
-from coopt_fl.seeding import derive_seed
+from coopt_fl.core.seeding import derive_seed
 from coopt_fl.targets.linear import Matrix, is_constant, random_orthonormal, root_mean_square
 
 Affine = tuple[Matrix, Matrix]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from coopt_fl.errors import ConfigError
+from coopt_fl.core.errors import ConfigError
 from coopt_fl.targets.linear import Features, Matrix, as_array, as_matrix
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import coopt_fl
-from coopt_fl.config import from_tree
+from coopt_fl.config.load import from_tree
 from coopt_fl.optimized.reader import OptimizedDataset
 from coopt_fl.optimized.verify import verify
 from tests.e2e.conftest import SECONDS, TINY, Shell, kill_session, times

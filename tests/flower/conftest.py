@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from flwr.supercore.task_identity import TaskIdentity
 
-from strategies import exchange, platform
+from coopt_fl.strategies import exchange, platform
 
 
 @pytest.fixture(autouse=True)

@@ -9,10 +9,10 @@ import numpy as np
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.proto.node_pb2 import NodeInfo
 
-from coopt_fl import protocol
-from coopt_fl.client_app import app as client_app
-from coopt_fl.protocol import Optimize, decode
-from coopt_fl.schema import Config
+from coopt_fl.config.schema import Config
+from coopt_fl.federation import protocol
+from coopt_fl.federation.client_app import app as client_app
+from coopt_fl.federation.protocol import Optimize, decode
 from tests.flower.grid import FakeGrid, run_platform, tiny
 
 OFFLINE, DIED = 5, 8

@@ -5,16 +5,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from coopt_fl.strategies.platform import OpenDataPlatform
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.proto.node_pb2 import NodeInfo
 
-from coopt_fl.client_app import app as client_app
-from coopt_fl.config import dataset_key, from_tree, keyed
+from coopt_fl.config.load import dataset_key, from_tree, keyed
+from coopt_fl.config.schema import Config
+from coopt_fl.core.progress import Progress
 from coopt_fl.data import open_source
-from coopt_fl.optimized.state import open_state
-from coopt_fl.progress import Silent
-from coopt_fl.schema import Config
-from strategies.platform import OpenDataPlatform
+from coopt_fl.federation.client_app import app as client_app
+from coopt_fl.federation.state import open_state
 
 
 @dataclass
@@ -89,7 +89,7 @@ def run_platform(config: Config, out: Path, grid: FakeGrid | None = None) -> Fak
     grid = grid or FakeGrid(len(config.participants))
     source = open_source(config.data)
     with open_state(out, dataset_key(config, source.fingerprint), keyed(config)) as state:
-        OpenDataPlatform(config, source, state, Silent(), threading.Event()).start(grid)
+        OpenDataPlatform(config, source, state, Progress(), threading.Event()).start(grid)
     return grid
 
 

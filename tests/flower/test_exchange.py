@@ -5,10 +5,9 @@ import time
 from types import SimpleNamespace
 from typing import Any, cast
 
+from coopt_fl.strategies.exchange import Exchange, Job
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
-
-from strategies.exchange import Exchange, Job
 
 DEADLINE = 0.05
 

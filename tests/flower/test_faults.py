@@ -13,20 +13,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from coopt_fl.strategies.membership import Membership
+from coopt_fl.strategies.platform import OpenDataPlatform
 from flwr.app import Message
 from flwr.proto.node_pb2 import NodeInfo
 from google.protobuf.message import DecodeError
 
 import coopt_fl
-from coopt_fl import protocol
-from coopt_fl.config import keyed
+from coopt_fl.config.load import keyed
+from coopt_fl.core.errors import DataError, OutputError, ParticipantError
+from coopt_fl.core.progress import Progress as Quiet
 from coopt_fl.data import open_source
-from coopt_fl.errors import DataError, OutputError, ParticipantError
-from coopt_fl.optimized.state import open_state
+from coopt_fl.federation import protocol
+from coopt_fl.federation.state import open_state
 from coopt_fl.optimized.verify import verify
-from coopt_fl.progress import Silent as Quiet
-from strategies.membership import Membership
-from strategies.platform import OpenDataPlatform
 from tests.flower.deployment import (
     DIED,
     OFFLINE,
@@ -401,7 +401,7 @@ def test_a_new_node_comes_while_a_message_to_the_old_one_is_under_way(tmp_path: 
         grid.kill("beta")
         grid.start("beta")
 
-    class Silent(Deployment):
+    class Progress(Deployment):
         def _answer(self, message: Message) -> Message | None:
             known = message.metadata.dst_node_id in self.names
             reply = super()._answer(message)
@@ -409,7 +409,7 @@ def test_a_new_node_comes_while_a_message_to_the_old_one_is_under_way(tmp_path: 
             return reply if known and still else None
 
     undisturbed(tmp_path / "whole")
-    grid = Silent(fault=Nth("beta", 1, vanish)).start(*NAMES)
+    grid = Progress(fault=Nth("beta", 1, vanish)).start(*NAMES)
     run_platform(patient(**{"deadline.reply": 1}), tmp_path / "cut", grid)
     assert digest(tmp_path / "cut") == digest(tmp_path / "whole")
     assert changes(tmp_path / "cut") == []

@@ -11,13 +11,13 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
 import coopt_fl
-from coopt_fl import protocol
-from coopt_fl.errors import ParticipantError
+from coopt_fl.config.schema import Config
+from coopt_fl.core.errors import ParticipantError
+from coopt_fl.federation import protocol
+from coopt_fl.federation.protocol import Payload, Representation
 from coopt_fl.optimized.block import block_digest
 from coopt_fl.optimized.verify import verify
 from coopt_fl.priors.schemes import trivial
-from coopt_fl.protocol import Payload, Representation
-from coopt_fl.schema import Config
 from tests.flower.deployment import Deployment, Nth, impatient, patient
 from tests.flower.grid import run_platform, tiny
 

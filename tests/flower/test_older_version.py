@@ -8,10 +8,10 @@ import torch
 
 import coopt_fl
 from coopt_fl.commands import train
-from coopt_fl.config import load_config
-from coopt_fl.errors import OutputError
+from coopt_fl.config.load import load_config
+from coopt_fl.core.errors import OutputError
+from coopt_fl.core.progress import Progress
 from coopt_fl.optimized.verify import verify
-from coopt_fl.progress import Silent
 from coopt_fl.students import load_student
 from tests.flower.grid import run_platform
 
@@ -24,7 +24,7 @@ def test_its_dataset_is_sound_and_can_be_trained_on(tmp_path: Path) -> None:
     provenance, problems = verify(OLD / "run" / "dataset")
     assert problems == []
     assert provenance.digest == DIGEST
-    trained = train(OLD / "run", ["student.epochs=1"], tmp_path / "student", Silent(), devices=1)
+    trained = train(OLD / "run", ["student.epochs=1"], tmp_path / "student", Progress(), devices=1)
     assert trained["epochs"] == 1
     assert load_student(tmp_path / "student" / "checkpoint.pt").name == "convnet:4"
 

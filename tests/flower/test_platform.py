@@ -9,9 +9,7 @@ import pytest
 from flwr.app import Context, Error, Message, RecordDict
 
 import coopt_fl
-from coopt_fl import protocol, server_app
-from coopt_fl.data import open_source
-from coopt_fl.errors import (
+from coopt_fl.core.errors import (
     ConfigError,
     CooptError,
     DataError,
@@ -19,10 +17,12 @@ from coopt_fl.errors import (
     ParticipantError,
     PriorError,
 )
+from coopt_fl.data import open_source
+from coopt_fl.federation import protocol, server_app
 from coopt_fl.optimized.block import block_digest
 from coopt_fl.optimized.verify import verify
 from coopt_fl.priors import load_prior
-from strategies import phases
+from coopt_fl.strategies import phases
 from tests.flower.grid import FakeGrid, blocks_of, run_platform, tiny
 from tests.unit.data import make
 

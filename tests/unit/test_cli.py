@@ -11,7 +11,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from coopt_fl import cli
+from coopt_fl.cli import main as cli
 
 TINY: dict[str, Any] = {
     "data": {"source": "synthetic", "limit": 120},

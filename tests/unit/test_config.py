@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from coopt_fl.config import all_keys, config_names, dataset_key, load_config, to_dict
-from coopt_fl.errors import ConfigError
+from coopt_fl.config.load import all_keys, config_names, dataset_key, load_config, to_dict
+from coopt_fl.core.errors import ConfigError
 
 KEYS = """
 seed data.source data.root data.limit data.on_error data.shards

@@ -15,8 +15,9 @@ from flwr.cli.supernode.register import try_load_public_key
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supernode.cli.flower_supernode import _try_setup_client_authentication
 
-from coopt_fl import certificates, cli, keys
-from coopt_fl.errors import ConfigError, OutputError
+from coopt_fl.cli import main as cli
+from coopt_fl.core.errors import ConfigError, OutputError
+from coopt_fl.ops import certificates, keys
 
 HOSTS = ["platform.example.org", "10.0.0.7", "fd00::7"]
 

@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 import torch
 
-from coopt_fl import pipeline
-from coopt_fl.comparison import compare
-from coopt_fl.config import load_config
-from coopt_fl.errors import ConfigError
+from coopt_fl import api as pipeline
+from coopt_fl.config.load import load_config
+from coopt_fl.config.schema import Config
+from coopt_fl.core.errors import ConfigError
+from coopt_fl.core.progress import Progress
+from coopt_fl.core.statistics import mean_and_spread
+from coopt_fl.optimized.preparation import preparation, preparation_of
 from coopt_fl.optimized.provenance import versions
-from coopt_fl.preparation import preparation, preparation_of
-from coopt_fl.pretraining import pretrain
-from coopt_fl.progress import Silent
-from coopt_fl.schema import Config
-from coopt_fl.seeds import mean_and_spread
 from coopt_fl.students import load_student
+from coopt_fl.students.comparison import compare
+from coopt_fl.students.pretraining import pretrain
 from tests.unit.test_cli import Coopt
 
 CHANGES = (
@@ -45,7 +45,7 @@ def student_of(result: dict[str, Any]) -> dict[str, Any]:
 
 def test_each_seed_has_its_own_student_curve_and_file(tmp_path: Path) -> None:
     config = config_of("student.objective=simclr", "seed=3")
-    found = pretrain(config, None, tmp_path, Silent(), seeds=2, watch_every=2, count=1)
+    found = pretrain(config, None, tmp_path, Progress(), seeds=2, watch_every=2, count=1)
     assert [one["seed"] for one in found["seeds"]] == [3, 4]
     for one in found["seeds"]:
         assert json.loads((tmp_path / f"seed-{one['seed']}" / "pretrain.json").read_text()) == one
@@ -67,7 +67,7 @@ class StoppedError(Exception):
     pass
 
 
-class Stopping(Silent):
+class Stopping(Progress):
     """Ends the process, as it were, after two epochs of the second seed."""
 
     def show(self, name: str, done: int, *rest: Any, **more: Any) -> None:
@@ -80,11 +80,11 @@ def test_a_pretraining_that_was_stopped_goes_on_to_the_same_result(
     tmp_path: Path, objective: str
 ) -> None:
     config = config_of(f"student.objective={objective}", "student.model=convnet:2")
-    whole = pretrain(config, None, tmp_path / "whole", Silent(), seeds=2, count=1)
+    whole = pretrain(config, None, tmp_path / "whole", Progress(), seeds=2, count=1)
     with pytest.raises(StoppedError):
         pretrain(config, None, tmp_path / "stopped", Stopping(), seeds=2, count=1)
     first = (tmp_path / "stopped" / "seed-0" / "pretrain.json").read_text()
-    again = pretrain(config, None, tmp_path / "stopped", Silent(), seeds=2, count=1)
+    again = pretrain(config, None, tmp_path / "stopped", Progress(), seeds=2, count=1)
     assert (tmp_path / "stopped" / "seed-0" / "pretrain.json").read_text() == first
     for one, other in zip(whole["seeds"], again["seeds"], strict=True):
         assert one["accuracy"] == other["accuracy"]
@@ -100,8 +100,8 @@ def test_a_student_is_probed_again_where_the_limit_of_the_probe_is_another(tmp_p
     )
     with pytest.raises(StoppedError):
         pretrain(few, None, tmp_path / "a", Stopping(), seeds=2, count=1)
-    again = pretrain(many, None, tmp_path / "a", Silent(), seeds=2, count=1)
-    fresh = pretrain(many, None, tmp_path / "b", Silent(), seeds=2, count=1)
+    again = pretrain(many, None, tmp_path / "a", Progress(), seeds=2, count=1)
+    fresh = pretrain(many, None, tmp_path / "b", Progress(), seeds=2, count=1)
     for one, other in zip(again["seeds"], fresh["seeds"], strict=True):
         probed = [[point["accuracy"] for point in each["curve"]] for each in (one, other)]
         assert probed[0] == probed[1]
@@ -116,7 +116,7 @@ def test_hardware_and_versions_are_those_of_the_training(
         pretrain(config, None, tmp_path, Stopping(), seeds=2, count=1)
     torch.set_num_threads(2)
     monkeypatch.setattr("coopt_fl.students.train.versions", lambda: {"torch": "99"})
-    first, second = pretrain(config, None, tmp_path, Silent(), seeds=2, count=1)["seeds"]
+    first, second = pretrain(config, None, tmp_path, Progress(), seeds=2, count=1)["seeds"]
     assert first["hardware"]["devices in use"] == first["hardware"]["CPU threads of each"] == "1"
     assert first["versions"] == versions()
     assert second["hardware"]["CPU threads of each"] == "1, then 2"
@@ -127,11 +127,11 @@ def test_only_the_first_process_probes_and_writes_what_was_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = config_of("student.objective=simclr", "student.model=convnet:2")
-    pretrain(config, None, tmp_path, Silent(), count=1)
+    pretrain(config, None, tmp_path, Progress(), count=1)
     file = tmp_path / "seed-0" / "pretrain.json"
     file.unlink()
     monkeypatch.setenv("LOCAL_RANK", "1")
-    monkeypatch.setattr("coopt_fl.pretraining.random_student", None)
+    monkeypatch.setattr("coopt_fl.students.pretraining.random_student", None)
     with pytest.raises(StoppedError):
         pretrain(config, None, tmp_path, Stopping(), seeds=2, count=1)
     assert not file.exists()
@@ -143,12 +143,12 @@ def optimized(tmp_path: Path) -> Path:
         "digits",
         [*CHANGES.split(), "participants.0.prior=trivial:24", "student.epochs=1"],
     )
-    pipeline.centralized(config, "alpha", tmp_path / "run", Silent())
+    pipeline.centralized(config, "alpha", tmp_path / "run", Progress())
     return tmp_path / "run"
 
 
 def test_ours_needs_targets_and_counts_what_they_cost(tmp_path: Path, optimized: Path) -> None:
-    found = pretrain(config_of(), optimized, tmp_path / "ours", Silent(), count=1)
+    found = pretrain(config_of(), optimized, tmp_path / "ours", Progress(), count=1)
     (one,) = found["seeds"]
     known = json.loads((optimized / "summary.json").read_text())
     assert one["dataset_digest"] == known["dataset"]["digest"]
@@ -180,9 +180,9 @@ def test_a_student_and_what_it_is_compared_with_are_probed_on_as_many_images(
     tmp_path: Path, optimized: Path
 ) -> None:
     limited = ("probe.limit=20", "participants.0.prior=trivial:24", "student.epochs=1")
-    pipeline.centralized(config_of(*limited), "alpha", optimized, Silent())
+    pipeline.centralized(config_of(*limited), "alpha", optimized, Progress())
     known = json.loads((optimized / "summary.json").read_text())
-    ours = pretrain(config_of(*limited), optimized, tmp_path / "ours", Silent(), count=1)
+    ours = pretrain(config_of(*limited), optimized, tmp_path / "ours", Progress(), count=1)
     (one,) = ours["seeds"]
     assert known["student"]["probe_accuracy"] == one["accuracy"]
     assert known["comparison"]["random_init"] == one["random_accuracy"]

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from coopt_fl.errors import ConfigError
+from coopt_fl.config.schema import PrivacyConfig
+from coopt_fl.core.errors import ConfigError
 from coopt_fl.privacy import (
     Guard,
     check,
@@ -26,7 +27,6 @@ from coopt_fl.privacy import (
     summary,
 )
 from coopt_fl.privacy.release import normal_numbers
-from coopt_fl.schema import PrivacyConfig
 
 SECRET = b"s" * 32
 WHAT = ("targets", "alpha", "prior", "alignment")

@@ -2,7 +2,7 @@
 
 from rich.console import Console
 
-from coopt_fl.progress import Lines
+from coopt_fl.core.progress import Lines
 
 
 def test_a_log_says_what_a_phase_begins_with() -> None:

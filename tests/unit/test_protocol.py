@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from coopt_fl.config import from_tree
-from coopt_fl.errors import DataError, ParticipantError
-from coopt_fl.protocol import (
+from coopt_fl.config.load import from_tree
+from coopt_fl.core.errors import DataError, ParticipantError
+from coopt_fl.federation.protocol import (
     Aligned,
     Describe,
     Description,

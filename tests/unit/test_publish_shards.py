@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from coopt_fl.config import load_config
+from coopt_fl.config.load import load_config
+from coopt_fl.core.errors import OutputError
 from coopt_fl.data import make_blocks, make_units, open_source, shared_set
 from coopt_fl.data.shards import open_shards
-from coopt_fl.errors import OutputError
 from tests.unit.test_cli import Coopt
 
 
@@ -49,7 +49,7 @@ def test_the_shards_are_those_of_the_run(coopt: Coopt) -> None:
 def test_it_continues_and_says_when_all_is_there(
     coopt: Coopt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from coopt_fl import remote
+    from coopt_fl.core import remote
 
     store = remote.store
 

@@ -10,8 +10,8 @@ from threading import Thread
 import fsspec
 import pytest
 
-from coopt_fl import remote
-from coopt_fl.errors import DataError, OutputError
+from coopt_fl.core import remote
+from coopt_fl.core.errors import DataError, OutputError
 from tests.unit import s3
 
 
@@ -178,7 +178,7 @@ def test_no_credentials_of_urls_in_errors(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_server_that_fails_once_is_asked_again(
     fresh_s3: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By botocore, on which coopt_fl.remote relies for it."""
+    """By botocore, on which coopt_fl.core.remote relies for it."""
     asked = []
 
     class Flaky(BaseHTTPRequestHandler):

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from coopt_fl import show
+from coopt_fl.report import console as show
 
 ODD = "[b]a[/b] [old] [/i] :x: b"
 

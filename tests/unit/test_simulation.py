@@ -7,9 +7,9 @@ import pytest
 import ray
 import torch
 
-from coopt_fl import simulation
-from coopt_fl.config import load_config
-from coopt_fl.errors import ParticipantError
+from coopt_fl.config.load import load_config
+from coopt_fl.core.errors import ParticipantError
+from coopt_fl.federation import simulation
 
 LATE = "The current node timed out during startup."
 

@@ -3,11 +3,11 @@
 import hashlib
 from pathlib import Path
 
-from coopt_fl import remote
-from coopt_fl.data.cache import exclusive
+from coopt_fl.core import remote
+from coopt_fl.core.cache import exclusive
+from coopt_fl.core.errors import DataError, OutputError
+from coopt_fl.core.files import atomic
 from coopt_fl.data.shards.manifest import ShardFile
-from coopt_fl.errors import DataError, OutputError
-from coopt_fl.files import atomic
 
 
 def verified(url: str, file: ShardFile, kept: Path) -> bytes:

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coopt_fl import remote
-from coopt_fl.data.cache import cache_dir
-from coopt_fl.data.encoded import EncodedSource
+from coopt_fl.core import remote
+from coopt_fl.core.cache import cache_dir
+from coopt_fl.core.errors import DataError
 from coopt_fl.data.shards.download import verified
 from coopt_fl.data.shards.layout import SHARED, block_path
 from coopt_fl.data.shards.manifest import MOST_BYTES, Manifest, parse
 from coopt_fl.data.shards.unit import Unit, decode_unit, row_of
-from coopt_fl.errors import DataError
+from coopt_fl.data.sources.encoded import EncodedSource
 
 KEPT_OPEN_BYTES = 256 << 20
 """Files in memory at once, but never fewer than two: a batch may need rows of both."""

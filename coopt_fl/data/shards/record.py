@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from coopt_fl.data.cache import cache_dir, exclusive
+from coopt_fl.core.cache import cache_dir, exclusive
+from coopt_fl.core.errors import OutputError
 from coopt_fl.data.shards.manifest import ShardFile
-from coopt_fl.errors import OutputError
 
 
 class Record:

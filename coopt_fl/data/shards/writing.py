@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from coopt_fl import remote
-from coopt_fl.data.encoded import EncodedSource
+from coopt_fl.core import remote
+from coopt_fl.core.errors import DataError, OutputError
 from coopt_fl.data.shards.layout import Layout
 from coopt_fl.data.shards.manifest import MOST_BYTES, MOST_FILE_BYTES, Manifest, ShardFile, parse
 from coopt_fl.data.shards.record import record_of
 from coopt_fl.data.shards.unit import ROWS_AT_ONCE, encode_unit
 from coopt_fl.data.source import CorruptImage, Source
-from coopt_fl.errors import DataError, OutputError
+from coopt_fl.data.sources.encoded import EncodedSource
 
 AT_ONCE = 2
 """Files under way at once, all in memory: one is read while another is sent."""

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
+from coopt_fl.core.errors import PriorError
+from coopt_fl.core.seeding import derive_seed
 from coopt_fl.data.preprocess import Preprocess
-from coopt_fl.errors import PriorError
 from coopt_fl.priors.spec import PriorSpec
-from coopt_fl.seeding import derive_seed
 
 _SIDE = 4
 _HALF = (0.5, 0.5, 0.5)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 
-from coopt_fl.errors import ConfigError
+from coopt_fl.core.errors import ConfigError
 from coopt_fl.students.models import Student
 from coopt_fl.students.objectives.objective import Objective, Task
 

@@ -9,10 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from coopt_fl.config.schema import DataConfig
+from coopt_fl.core.errors import DataError
 from coopt_fl.data import CorruptImage, Preprocess, batches, make_blocks, open_source
 from coopt_fl.data.source import Source
-from coopt_fl.errors import DataError
-from coopt_fl.schema import DataConfig
 from tests.unit.data import make
 
 batches_module = import_module("coopt_fl.data.batches")  # its function hides it

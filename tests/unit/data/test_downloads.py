@@ -17,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torchvision import datasets
 
+from coopt_fl.config.schema import DataConfig
+from coopt_fl.core.errors import DataError
 from coopt_fl.data import open_source
-from coopt_fl.data.downloads import address, present
 from coopt_fl.data.labels import open_labels
-from coopt_fl.errors import DataError
-from coopt_fl.schema import DataConfig
+from coopt_fl.data.sources.downloads import address, present
 from tests.unit.data.make import write
 
 ROWS = 4

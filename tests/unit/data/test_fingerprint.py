@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from coopt_fl.config.schema import DataConfig
+from coopt_fl.core.errors import DataError
 from coopt_fl.data import fingerprint, open_source
-from coopt_fl.errors import DataError
-from coopt_fl.schema import DataConfig
 from tests.unit.data.make import encode, flip_byte, parquet, pixels, tree
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from coopt_fl.config.schema import DataConfig
+from coopt_fl.core.errors import DataError
 from coopt_fl.data import open_source
-from coopt_fl.data.folders import FolderSource
 from coopt_fl.data.labels import open_labels
-from coopt_fl.errors import DataError
-from coopt_fl.schema import DataConfig
+from coopt_fl.data.sources.folders import FolderSource
 from tests.unit.data.make import as_tensor, encode, pixels, tree, write
 
 NAMES = [f"{name}/{k}.png" for name in ("dog", "cat", "eel") for k in range(6)]

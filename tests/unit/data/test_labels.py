@@ -4,9 +4,9 @@ import ast
 from pathlib import Path
 
 import coopt_fl
+from coopt_fl.config.schema import DataConfig
 from coopt_fl.data import batches, open_source
 from coopt_fl.data.labels import open_labels
-from coopt_fl.schema import DataConfig
 from tests.unit.data.make import encode, parquet, pixels
 
 PACKAGE = Path(coopt_fl.__file__).parent

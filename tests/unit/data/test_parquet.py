@@ -8,10 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from coopt_fl.data import CorruptImage, Source, open_source, parquet
+from coopt_fl.config.schema import DataConfig
+from coopt_fl.core.errors import DataError
+from coopt_fl.data import CorruptImage, Source, open_source
 from coopt_fl.data.labels import open_labels
-from coopt_fl.errors import DataError
-from coopt_fl.schema import DataConfig
+from coopt_fl.data.sources import parquet
 from tests.unit.data import make
 
 IMAGES = [make.pixels(k, 4 + k % 3, 5 + k % 2) for k in range(10)]

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.transforms import InterpolationMode, v2
 
+from coopt_fl.core.errors import ConfigError
 from coopt_fl.data import Preprocess
-from coopt_fl.errors import ConfigError
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIZES = [(427, 640), (640, 427), (97, 131), (64, 64), (33, 201), (224, 224)]

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from coopt_fl.config.schema import DataConfig
+from coopt_fl.core.errors import DataError
 from coopt_fl.data import Source, open_source
 from coopt_fl.data.shards import Shards, open_shards, publish
 from coopt_fl.data.shards.manifest import MOST_BYTES, Manifest, ShardFile, parse
 from coopt_fl.data.shards.unit import SCHEMA, decode_unit, encode_unit
-from coopt_fl.errors import DataError
-from coopt_fl.schema import DataConfig
 from tests.unit.data.make import layout
 
 SUM = "0" * 64

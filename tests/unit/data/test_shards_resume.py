@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from coopt_fl import remote
+from coopt_fl.config.schema import DataConfig
+from coopt_fl.core import remote
+from coopt_fl.core.errors import DataError, OutputError
 from coopt_fl.data import Source, open_source
 from coopt_fl.data.shards import Published, open_shards, publish
-from coopt_fl.errors import DataError, OutputError
-from coopt_fl.schema import DataConfig
 from tests.unit.data.make import layout
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from coopt_fl.config.schema import DataConfig
+from coopt_fl.core.errors import DataError
 from coopt_fl.data import Source, open_source
-from coopt_fl.errors import DataError
-from coopt_fl.schema import DataConfig
 from tests.unit.data.make import encode, parquet, pixels, tree
 
 ROWS = 12

@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
+from coopt_fl.config.schema import DataConfig
 from coopt_fl.data import open_source
 from coopt_fl.data.labels import open_labels
-from coopt_fl.schema import DataConfig
 
 DATA = DataConfig(source="synthetic", limit=3000)
 

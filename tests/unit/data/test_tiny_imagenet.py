@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from coopt_fl.config.schema import DataConfig
+from coopt_fl.core.errors import DataError
 from coopt_fl.data import open_source
-from coopt_fl.data.folders import FolderSource
 from coopt_fl.data.labels import open_labels
-from coopt_fl.errors import DataError
-from coopt_fl.schema import DataConfig
+from coopt_fl.data.sources.folders import FolderSource
 from tests.unit.data.make import encode, pixels, write
 
 WNIDS = ["n02", "n01"]

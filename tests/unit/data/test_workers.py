@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from coopt_fl.config.schema import DataConfig
+from coopt_fl.core.errors import DataError
 from coopt_fl.data import Batch, CorruptImage, batches, open_source
 from coopt_fl.data.source import Source
-from coopt_fl.errors import DataError
-from coopt_fl.schema import DataConfig
 from tests.unit.data import make
 
 pytestmark = pytest.mark.timeout(600)

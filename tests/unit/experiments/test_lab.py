@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from coopt_fl.data.cache import exclusive
-from coopt_fl.errors import ConfigError
+from coopt_fl.core.cache import exclusive
+from coopt_fl.core.errors import ConfigError
 from coopt_fl.students.models import Student
 from coopt_fl.students.objectives import Objective, Task, make_objective
 from coopt_fl.targets import represent, uniformity

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
-from coopt_fl.errors import ConfigError
+from coopt_fl.core.errors import ConfigError
 from experiments.__main__ import TABLES, work
 from experiments.scales import SCALES
 from experiments.table import summary

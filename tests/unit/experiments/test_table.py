@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from coopt_fl.errors import ConfigError
+from coopt_fl.core.errors import ConfigError
 from experiments import table
 from experiments.lab import Lab
 from experiments.scales import SCALES, Study

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coopt_fl.config import to_dict
+from coopt_fl.config.load import to_dict
+from coopt_fl.config.schema import Config, DataConfig, TargetsConfig
 from coopt_fl.data import make_blocks, open_source
+from coopt_fl.federation.plan import Plan, save_plan
+from coopt_fl.federation.state import RunState, open_state
 from coopt_fl.optimized.block import Block
-from coopt_fl.optimized.plan import Plan, save_plan
 from coopt_fl.optimized.provenance import Contributor, Provenance, draft
 from coopt_fl.optimized.publish import publish
-from coopt_fl.optimized.state import RunState, open_state
-from coopt_fl.schema import Config, DataConfig, TargetsConfig
 
 DIM, ROWS, BLOCK_ROWS = 6, 50, 8
 SKIPPED = (11, 30)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from coopt_fl.errors import OutputError
-from coopt_fl.files import atomic, make_folder, remove_leftovers, write_json
+from coopt_fl.core.errors import OutputError
+from coopt_fl.core.files import atomic, make_folder, remove_leftovers, write_json
 
 
 def test_file_appears_only_when_whole(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from coopt_fl.errors import OutputError
-from coopt_fl.optimized.state import RunState, open_state
+from coopt_fl.core.errors import OutputError
+from coopt_fl.federation.state import RunState, open_state
 
 CONFIG = {"seed": 0, "data": {"source": "digits"}, "participants": [{"name": "ann"}]}
 

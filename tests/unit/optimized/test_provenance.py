@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from coopt_fl.errors import VerificationError
+from coopt_fl.core.errors import VerificationError
 from coopt_fl.optimized.manifest import read_provenance
 from coopt_fl.optimized.verify import verify
 from tests.unit.optimized.make import config, edit, finish

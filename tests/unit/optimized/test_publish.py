@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from coopt_fl.config import to_dict
+from coopt_fl.config.load import to_dict
+from coopt_fl.federation.plan import Plan, save_plan
+from coopt_fl.federation.state import RunState, open_state
 from coopt_fl.optimized import publish as publish_module
 from coopt_fl.optimized.block import Block
-from coopt_fl.optimized.plan import Plan, save_plan
 from coopt_fl.optimized.publish import publish
-from coopt_fl.optimized.state import RunState, open_state
 from coopt_fl.optimized.verify import verify
 from tests.unit.optimized import make
 from tests.unit.optimized.make import go

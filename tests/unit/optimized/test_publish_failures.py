@@ -8,9 +8,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from coopt_fl.errors import OutputError
+from coopt_fl.core.errors import OutputError
+from coopt_fl.federation.state import RunState
 from coopt_fl.optimized.block import Block
-from coopt_fl.optimized.state import RunState
 from coopt_fl.optimized.verify import verify
 from tests.unit.optimized.make import go
 

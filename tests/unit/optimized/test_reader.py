@@ -10,12 +10,12 @@ import torch
 from torch.utils.data import DataLoader
 
 import coopt_fl
+from coopt_fl.config.schema import DataConfig
+from coopt_fl.core.errors import DataError, VerificationError
 from coopt_fl.data import open_source
-from coopt_fl.errors import DataError, VerificationError
 from coopt_fl.optimized import mapped
 from coopt_fl.optimized.block import dataset_digest
 from coopt_fl.optimized.reader import OptimizedDataset
-from coopt_fl.schema import DataConfig
 from tests.unit.optimized import make
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from coopt_fl.errors import OutputError
+from coopt_fl.core.errors import OutputError
+from coopt_fl.federation.plan import Change, read_plan, save_changes, save_plan
+from coopt_fl.federation.state import RunState, open_state
 from coopt_fl.optimized.block import Block
-from coopt_fl.optimized.plan import Change, read_plan, save_changes, save_plan
-from coopt_fl.optimized.state import RunState, open_state
 from tests.unit.optimized.make import make_block, make_plan
 
 CONFIG = {"seed": 0, "data": {"source": "digits"}, "participants": [{"name": "ann"}]}

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from coopt_fl.errors import VerificationError
+from coopt_fl.core.errors import VerificationError
 from coopt_fl.optimized.verify import verify
 from tests.unit.optimized.make import DIM, SKIPPED, edit
 from tests.unit.optimized.tamper import PART, column, mend, problems, rewrite

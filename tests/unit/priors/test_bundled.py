@@ -8,7 +8,7 @@ import torch
 from timm.data.transforms_factory import create_transform
 from torch import Tensor
 
-from coopt_fl.errors import PriorError
+from coopt_fl.core.errors import PriorError
 from coopt_fl.priors import Prior, check_prior, load_prior
 from coopt_fl.priors.schemes import bundled
 from tests.unit.priors.conftest import assert_like_pillow

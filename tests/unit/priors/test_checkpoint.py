@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from coopt_fl.errors import PriorError
+from coopt_fl.core.errors import PriorError
 from coopt_fl.priors import load_prior
 from coopt_fl.students.checkpoint import load_student, save_student
 from coopt_fl.students.models import build_student

@@ -6,7 +6,7 @@ from threading import Thread
 import pytest
 from huggingface_hub import constants
 
-from coopt_fl.errors import PriorError
+from coopt_fl.core.errors import PriorError
 from coopt_fl.priors import hub
 
 

@@ -13,7 +13,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor
 
-from coopt_fl.errors import PriorError
+from coopt_fl.core.errors import PriorError
 from coopt_fl.priors import check_prior, load_prior
 from tests.unit.priors.conftest import PutOnHub, assert_like_pillow
 

@@ -9,7 +9,7 @@ import torch
 import torchvision
 from torch import Tensor
 
-from coopt_fl.errors import PriorError
+from coopt_fl.core.errors import PriorError
 from coopt_fl.priors import check_prior, load_prior
 from tests.unit.priors.conftest import PutOnHub, assert_like_pillow
 

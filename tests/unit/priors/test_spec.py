@@ -1,6 +1,6 @@
 import pytest
 
-from coopt_fl.errors import PriorError
+from coopt_fl.core.errors import PriorError
 from coopt_fl.priors import PriorSpec, parse_prior
 from coopt_fl.priors.spec import SYNTAX, nearest
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from coopt_fl.errors import PriorError
+from coopt_fl.core.errors import PriorError
 from coopt_fl.priors import check_prior, load_prior
 
 

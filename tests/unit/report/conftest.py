@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from coopt_fl.progress import Silent
+from coopt_fl.core.progress import Progress
 from coopt_fl.report.page import write_report
 from tests.unit.report.reading import Page, read
 from tests.unit.report.runs import Runs
@@ -12,7 +12,7 @@ from tests.unit.report.runs import Runs
 def html(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The page of all runs."""
     out = tmp_path_factory.mktemp("report") / "report.html"
-    write_report([runs.full, runs.baseline, runs.ours, runs.plain], out, Silent())
+    write_report([runs.full, runs.baseline, runs.ours, runs.plain], out, Progress())
     return out.read_text()
 
 

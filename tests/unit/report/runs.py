@@ -6,18 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from coopt_fl.strategies.platform import OpenDataPlatform
 from flwr.supercore.task_identity import TaskIdentity
 from PIL import Image
 
-from coopt_fl.config import from_tree
+from coopt_fl.api import centralized, execute
+from coopt_fl.config.load import from_tree
+from coopt_fl.config.schema import Config
+from coopt_fl.core.progress import Progress
 from coopt_fl.data import Source
-from coopt_fl.optimized.state import RunState
-from coopt_fl.pipeline import centralized, execute
-from coopt_fl.pretraining import pretrain
-from coopt_fl.progress import Silent
-from coopt_fl.schema import Config
-from strategies import platform
-from strategies.platform import OpenDataPlatform
+from coopt_fl.federation.state import RunState
+from coopt_fl.strategies import platform
+from coopt_fl.students.pretraining import pretrain
 from tests.flower.grid import FakeGrid, tiny
 
 STUDENT = {"student.model": "convnet:2", "student.epochs": 2, "probe.limit": 60}
@@ -46,15 +46,15 @@ def make_runs(folder: Path) -> Runs:
     runs = Runs(*(folder / name for name in ("full", "simclr", "regression", "plain")))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(platform, "is_simulated", lambda grid: True)
-        execute(tiny(**STUDENT, **AUDITED), runs.full, Silent(), optimize)
+        execute(tiny(**STUDENT, **AUDITED), runs.full, Progress(), optimize)
     baseline = tiny(**STUDENT, **{"student.objective": "simclr"})
-    pretrain(baseline, None, runs.baseline, Silent(), seeds=2)
-    pretrain(tiny(**STUDENT), runs.full, runs.ours, Silent())
-    centralized(unlabeled(folder / "images"), "alpha", runs.plain, Silent())
+    pretrain(baseline, None, runs.baseline, Progress(), seeds=2)
+    pretrain(tiny(**STUDENT), runs.full, runs.ours, Progress())
+    centralized(unlabeled(folder / "images"), "alpha", runs.plain, Progress())
     return runs
 
 
-def optimize(config: Config, source: Source, state: RunState, progress: Silent) -> None:
+def optimize(config: Config, source: Source, state: RunState, progress: Progress) -> None:
     """Optimize with the real platform and participants, in this process."""
     TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
     try:

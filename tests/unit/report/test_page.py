@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from coopt_fl import cli, commands
-from coopt_fl.errors import ConfigError
-from coopt_fl.progress import Silent
+from coopt_fl import commands
+from coopt_fl.cli import main as cli
+from coopt_fl.core.errors import ConfigError
+from coopt_fl.core.progress import Progress
 from coopt_fl.report.collect import collect
 from coopt_fl.report.curves import _lines
 from coopt_fl.report.page import write_report
@@ -27,7 +28,7 @@ HOSTILE = "<img src=x onerror=alert(1)>\"'&{{ 7*7 }}$x^2$</text></svg>"
 
 def report(*paths: Path) -> Page:
     out = paths[0].parent / "page.html"
-    write_report(list(paths), out, Silent())
+    write_report(list(paths), out, Progress())
     return read(out.read_text())
 
 
@@ -142,7 +143,7 @@ def test_seeds_are_in_the_order_of_their_numbers(runs: Runs, tmp_path: Path) -> 
 
 def test_the_same_run_gives_the_same_page(runs: Runs, tmp_path: Path) -> None:
     for name in ("one", "two"):
-        write_report([runs.full], tmp_path / name, Silent())
+        write_report([runs.full], tmp_path / name, Progress())
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
@@ -326,7 +327,7 @@ def test_the_command(
 def test_a_package_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, out: Path) -> None:
     monkeypatch.setitem(sys.modules, "coopt_fl.report.page", None)
     with pytest.raises(ModuleNotFoundError):
-        commands.report([], out, Silent())
+        commands.report([], out, Progress())
     monkeypatch.setattr(commands, "REPORT_NEEDS", ("coopt_fl",))
     with pytest.raises(ConfigError, match=r"pip install 'coopt-fl\[report\]'"):
-        commands.report([], out, Silent())
+        commands.report([], out, Progress())

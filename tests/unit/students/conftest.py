@@ -9,10 +9,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from coopt_fl.config.schema import Config, DataConfig, StudentConfig
 from coopt_fl.data import Source, open_source
 from coopt_fl.optimized.provenance import draft
 from coopt_fl.optimized.reader import OptimizedDataset
-from coopt_fl.schema import Config, DataConfig, StudentConfig
 
 DIM = 12
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from coopt_fl.errors import ConfigError, OutputError
+from coopt_fl.core.errors import ConfigError, OutputError
 from coopt_fl.students import build_student, load_student, save_student
 from coopt_fl.students.normalise import Normalisation
 

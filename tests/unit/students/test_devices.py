@@ -10,8 +10,8 @@ from unittest.mock import Mock
 import pytest
 import torch
 
-from coopt_fl.errors import ConfigError
-from coopt_fl.schema import RuntimeConfig
+from coopt_fl.config.schema import RuntimeConfig
+from coopt_fl.core.errors import ConfigError
 from coopt_fl.students import load_student, session
 
 TINY = (

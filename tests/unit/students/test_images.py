@@ -4,10 +4,10 @@ import torch
 from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from coopt_fl.config.schema import DataConfig
+from coopt_fl.core.errors import DataError
 from coopt_fl.data import open_source
 from coopt_fl.data.source import CorruptImage
-from coopt_fl.errors import DataError
-from coopt_fl.schema import DataConfig
 from coopt_fl.students import images
 from coopt_fl.students.images import ResidentSquares, StreamedSquares, open_squares, own_size
 from coopt_fl.students.normalise import measure, measured_ids

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from coopt_fl.errors import DataError
+from coopt_fl.core.errors import DataError
 from coopt_fl.students.loop import _lookup, _whole
 from coopt_fl.targets.whitening import fit_whitening
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from coopt_fl.errors import ConfigError
+from coopt_fl.core.errors import ConfigError
 from coopt_fl.students import build_student, check_student
 from coopt_fl.students.augment import draw_view
 from coopt_fl.students.objectives import Task, make_objective

@@ -5,10 +5,10 @@ from sklearn.datasets import load_iris, load_wine
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from coopt_fl.config.schema import DataConfig
+from coopt_fl.core.errors import ConfigError
 from coopt_fl.data import open_source
 from coopt_fl.data.labels import open_labels
-from coopt_fl.errors import ConfigError
-from coopt_fl.schema import DataConfig
 from coopt_fl.students import fit_probe, probe_features
 from coopt_fl.students.linear import fit_linear
 

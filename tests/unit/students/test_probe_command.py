@@ -5,9 +5,9 @@ from dataclasses import asdict
 import pytest
 
 from coopt_fl import commands
+from coopt_fl.config.schema import DataConfig
+from coopt_fl.core.errors import ConfigError
 from coopt_fl.data import open_source
-from coopt_fl.errors import ConfigError
-from coopt_fl.schema import DataConfig
 from coopt_fl.students import build_student, load_student, probe_student, save_student
 from coopt_fl.students.checkpoint import LoadedStudent
 from coopt_fl.students.normalise import Normalisation

@@ -3,9 +3,9 @@ import dataclasses
 import pytest
 import torch
 
+from coopt_fl.config.schema import DataConfig, RuntimeConfig, StudentConfig
+from coopt_fl.core.errors import ConfigError, DataError, OutputError
 from coopt_fl.data import open_source
-from coopt_fl.errors import ConfigError, DataError, OutputError
-from coopt_fl.schema import DataConfig, RuntimeConfig, StudentConfig
 from coopt_fl.students import judge, load_student, probe_random, probe_student, train_student
 from coopt_fl.students.images import ResidentSquares, StreamedSquares
 from coopt_fl.students.loop import Training

@@ -7,10 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from coopt_fl.core.runtime import compute
 from coopt_fl.data.preprocess import Preprocess
 from coopt_fl.data.source import CorruptImage, Source
 from coopt_fl.priors import Prior
-from coopt_fl.runtime import compute
 
 Matrix = NDArray[np.float64]
 

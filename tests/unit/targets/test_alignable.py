@@ -3,7 +3,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from coopt_fl.errors import ConfigError, PriorError
+from coopt_fl.core.errors import ConfigError, PriorError
 from coopt_fl.targets import alignability, uniformity
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import r2_score as sklearn_r2
 
-from coopt_fl.errors import ConfigError, PriorError
+from coopt_fl.core.errors import ConfigError, PriorError
 from coopt_fl.targets import Alignment, fit_alignment, heldout_targets
 from coopt_fl.targets.alignment import folds, r2_score
 from coopt_fl.targets.solvers import SOLVERS

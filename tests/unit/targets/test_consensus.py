@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 
-from coopt_fl.errors import ConfigError, PriorError
+from coopt_fl.core.errors import ConfigError, PriorError
 from coopt_fl.targets import consensus_targets
 
 

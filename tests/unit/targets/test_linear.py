@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 
-from coopt_fl.errors import PriorError
+from coopt_fl.core.errors import PriorError
 from coopt_fl.targets.linear import (
     as_matrix,
     is_constant,

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coopt_fl.errors import ConfigError, PriorError
+from coopt_fl.core.errors import ConfigError, PriorError
 from coopt_fl.targets import uniformity
 
 

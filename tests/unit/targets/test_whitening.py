@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from coopt_fl.errors import PriorError
+from coopt_fl.core.errors import PriorError
 from coopt_fl.targets import whitening
 from coopt_fl.targets.whitening import fit_whitening
 

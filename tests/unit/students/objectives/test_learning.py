@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from coopt_fl.config.schema import DataConfig, RuntimeConfig, StudentConfig
 from coopt_fl.data import open_source
-from coopt_fl.schema import DataConfig, RuntimeConfig, StudentConfig
 from coopt_fl.students import Judge, Point, build_student, train_student
 from coopt_fl.students.augment import draw_view
 from coopt_fl.students.judge import Judged

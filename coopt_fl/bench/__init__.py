@@ -1,0 +1,1 @@
+"""``coopt bench``: how near to the hardware this host comes."""

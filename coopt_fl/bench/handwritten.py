@@ -1,0 +1,145 @@
+"""Optimization over what people write today: DataLoader, Pillow, torchvision's transforms, model.
+
+That is how ReLA and clip-retrieval compute targets. It runs in a process of its own, with none of
+our settings but the number of threads. What it leaves out is in its favour: projection, alignment,
+float16, checks; it only keeps the features.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from io import BytesIO
+from typing import Any
+
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from coopt_fl.bench.case import Case, Reach, Row
+from coopt_fl.bench.inputs import KINDS, pictures
+from coopt_fl.bench.optimize import SETTINGS, Setting, label, not_here, path
+from coopt_fl.bench.process import children, serve, together
+from coopt_fl.bench.timing import Seconds, in_turn, spread
+from coopt_fl.core.runtime import compute, pick_device
+from coopt_fl.priors import Prior, load_prior
+
+REPEATS = 3
+ROWS = 1024
+WARM = 4
+"""Batches before the clock starts."""
+
+CASES = (
+    ("array", "lite0", None),
+    ("jpeg-folder", "lite0", None),
+    ("parquet", "lite0", None),
+    ("array", "resnet50", Reach(3.0)),
+    ("array", "vit-b-32", Reach(3.0)),
+    ("parquet", "resnet50", Reach(3.0)),
+    ("jpeg-folder", "resnet50", None),
+)
+
+
+def measure() -> Iterator[Row]:
+    """Yield a row for each source and prior."""
+    for kind, name, reach in CASES:
+        setting = SETTINGS[name]
+        case = Case(
+            f"handwritten/{kind}/{name}",
+            f"optimize end to end, {KINDS[kind]}, {label(setting)}",
+            "a DataLoader, Pillow, torchvision's transforms and the model, as written today",
+            reach,
+        )
+        if setting.device != pick_device().type:
+            yield case.skipped(not_here(setting))
+            continue
+        prior = load_prior(setting.prior, setting.device)
+        with (
+            pictures(kind, ROWS) as images,
+            children("coopt_fl.bench.handwritten", [(kind, name)]) as theirs,
+            compute(1),
+        ):
+            ours = path(prior, images.source, setting)
+            pairs = in_turn(ours, lambda: together(theirs)[0], REPEATS)
+        yield case.measured(
+            spread(written / whole for whole, written in pairs),
+            samples_per_s=spread(setting.rows / whole for whole, _ in pairs),
+            handwritten_samples_per_s=spread(setting.rows / written for _, written in pairs),
+        )
+
+
+class Images(Dataset[Any]):
+    """``rows`` images, over and over the same, transformed one by one."""
+
+    def __init__(self, kind: str, origin: Any, transform: Any, rows: int) -> None:
+        self._kind, self._origin, self._transform = kind, origin, transform
+        self._rows = rows
+        if kind == "jpeg-folder":
+            self._origin = sorted(origin.rglob("*.jpg"))
+        if kind == "parquet":
+            self._origin = pq.read_table(origin).column("image")
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def __getitem__(self, row: int) -> Any:
+        encoded = self._origin[row % len(self._origin)]
+        if self._kind == "array":
+            return self._transform(Image.fromarray(encoded))
+        file = BytesIO(encoded.as_py()) if self._kind == "parquet" else encoded
+        return self._transform(Image.open(file).convert("RGB"))
+
+
+def loop(prior: Prior, setting: Setting, images: Images) -> Seconds:
+    """Return the loop; the clock starts once its worker processes are at work."""
+    reduced, dtype = setting.precision != "float32", getattr(torch, setting.precision)
+
+    def seconds() -> float:
+        loader = DataLoader(
+            images,
+            setting.batch_size,
+            shuffle=True,
+            num_workers=min(4, os.cpu_count() or 1),
+            pin_memory=setting.device == "cuda",
+        )
+        found = []
+        with torch.inference_mode(), torch.autocast(setting.device, dtype, enabled=reduced):
+            for step, batch in enumerate(loader):
+                features = prior.model(batch.to(setting.device, non_blocking=True))
+                found.append(features.float().cpu())
+                if step == WARM - 1:
+                    started = time.perf_counter()
+        return time.perf_counter() - started
+
+    return seconds
+
+
+def _transform(prior: Prior) -> Any:
+    from torchvision import transforms
+
+    own = prior.preprocess
+    return transforms.Compose(
+        [
+            transforms.Resize(own.resize, transforms.InterpolationMode(own.interpolation)),
+            transforms.CenterCrop(own.size),
+            transforms.ToTensor(),
+            transforms.Normalize(own.mean, own.std),
+        ]
+    )
+
+
+def main(kind: str, name: str) -> None:
+    """Measure the loop when told to."""
+    setting = SETTINGS[name]
+    prior, rows = (
+        load_prior(setting.prior, setting.device),
+        setting.rows + WARM * setting.batch_size,
+    )
+    with pictures(kind, ROWS) as images:
+        torch.set_num_threads(1)
+        serve(loop(prior, setting, Images(kind, images.origin, _transform(prior), rows)))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,187 @@
+"""Optimization from the source to the disk, over the bare model on a batch that lies ready.
+
+A long run is measured in the middle of it: worker processes that decode images, where they pay
+off, are up before the clock starts.
+"""
+
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from coopt_fl.bench.case import Case, Reach, Row
+from coopt_fl.bench.inputs import KINDS, Pictures, pictures
+from coopt_fl.bench.timing import Seconds, in_turn, spread, timed
+from coopt_fl.core.runtime import compute, keep_freed_memory, pick_device
+from coopt_fl.data import Source
+from coopt_fl.federation.state import RunState
+from coopt_fl.optimized.block import Block
+from coopt_fl.priors import Prior, load_prior
+from coopt_fl.targets import Alignment, BlockTargets, optimize
+
+REPEATS = 5
+COMMON = {"cpu": "lite0", "cuda": "resnet50"}
+"""The setting that other work is compared with, by device."""
+REACH = Reach(0.9)
+LONG_RUN = 4096
+"""Blocks that are asked for, of which only the first few are made."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A prior and how it is used.
+
+    Attributes:
+        prior: its specification.
+        device: ``cpu`` or ``cuda``.
+        batch_size: rows of a forward pass.
+        block_rows: rows of a block.
+        warm: blocks before the clock starts.
+        blocks: blocks on the clock.
+        precision: arithmetic.
+        dim: width n of a target.
+    """
+
+    prior: str
+    device: str
+    batch_size: int
+    block_rows: int
+    warm: int
+    blocks: int
+    precision: str
+    dim: int
+
+    @property
+    def rows(self) -> int:
+        """Samples on the clock."""
+        return self.blocks * self.block_rows
+
+
+def on_cpu(prior: str) -> Setting:
+    """Return the setting of ``conf/digits.yaml``, with fewer targets than on a GPU."""
+    return Setting(f"timm:{prior}@bundled?size=96", "cpu", 32, 64, 3, 4, "float32", 256)
+
+
+def on_gpu(prior: str) -> Setting:
+    """Return the setting of ``conf/cifar10.yaml``, with an untrained prior of 224 pixels."""
+    return Setting(f"random:{prior}", "cuda", 256, 1024, 4, 8, "bfloat16", 512)
+
+
+SETTINGS = {
+    "lite0": on_cpu("tf_efficientnet_lite0"),
+    "lite1": on_cpu("tf_efficientnet_lite1"),
+    "lite2": on_cpu("tf_efficientnet_lite2"),
+    "resnet50": on_gpu("resnet50"),
+    "vit-b-32": on_gpu("vit_base_patch32_224"),
+}
+PLAN = {
+    "array": ("lite0", "lite1", "lite2", "resnet50", "vit-b-32"),
+    "jpeg-folder": ("lite0", "resnet50", "vit-b-32"),
+    "parquet": ("lite0", "resnet50", "vit-b-32"),
+}
+"""Which priors are measured on which source."""
+
+
+def measure() -> Iterator[Row]:
+    """Yield a row for each source and prior."""
+    for kind, names in PLAN.items():
+        with pictures(kind, 1024) as images:
+            for name in names:
+                yield _row(images, name)
+
+
+def _row(images: Pictures, name: str) -> Row:
+    setting = SETTINGS[name]
+    case = Case(
+        f"optimize/{images.kind}/{name}",
+        f"optimize end to end, {KINDS[images.kind]}, {label(setting)}",
+        "forward only, on a batch that lies ready",
+        REACH,
+    )
+    if setting.device != pick_device().type:
+        return case.skipped(not_here(setting))
+    prior = load_prior(setting.prior, setting.device)
+    with compute(1):
+        pairs = in_turn(path(prior, images.source, setting), roofline(prior, setting), REPEATS)
+    return case.measured(
+        spread(bare / whole for whole, bare in pairs),
+        samples_per_s=spread(setting.rows / whole for whole, _ in pairs),
+        roofline_samples_per_s=spread(setting.rows / bare for _, bare in pairs),
+    )
+
+
+def label(setting: Setting) -> str:
+    """Return the setting in words."""
+    name = setting.prior.partition(":")[2].partition("@")[0]
+    return f"{name}, {setting.precision}, batches of {setting.batch_size}"
+
+
+def not_here(setting: Setting) -> str:
+    """Return why a setting of another device is skipped."""
+    return "no-gpu" if setting.device == "cuda" else "gpu-here"
+
+
+def path(prior: Prior, source: Source, setting: Setting) -> Seconds:
+    """Return what makes the targets of some blocks and stores them as the platform does."""
+    keep_freed_memory()  # as a participant does
+    numbers = np.arange(LONG_RUN * setting.block_rows) % len(source)
+    blocks = np.split(source.ids[numbers], LONG_RUN)
+    weight = np.random.default_rng(0).normal(size=(prior.width, setting.dim)) / prior.width
+    alignment = Alignment(weight.astype(np.float32), np.zeros(setting.dim, np.float32), 1.0, "")
+
+    def seconds() -> float:
+        stream = optimize(
+            prior,
+            source,
+            blocks,
+            alignment,
+            batch_size=setting.batch_size,
+            precision=setting.precision,
+            on_error="raise",
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            state = RunState(Path(folder))
+            _store(state, islice(stream, setting.warm))
+            started = time.perf_counter()
+            _store(state, islice(stream, setting.blocks))
+            return time.perf_counter() - started
+
+    return seconds
+
+
+def _store(state: RunState, made: Iterator[BlockTargets]) -> None:
+    for index, block in enumerate(made):
+        participants = np.zeros(len(block.ids), np.int16)
+        skipped = np.empty(0, np.int64)
+        state.save_block(index, Block(block.ids, block.targets, participants, skipped, 0.0))
+
+
+def roofline(prior: Prior, setting: Setting) -> Seconds:
+    """Return what does nothing but the forward passes for as many rows."""
+    side = prior.preprocess.size
+    ready = torch.rand(setting.batch_size, 3, side, side, device=prior.device)
+    ready = ready.contiguous(memory_format=torch.channels_last)
+    dtype, reduced = getattr(torch, setting.precision), setting.precision != "float32"
+
+    def forward() -> None:
+        with torch.inference_mode(), torch.autocast(prior.device.type, dtype, enabled=reduced):
+            for _ in range(setting.rows // setting.batch_size):
+                prior.model(ready)
+
+    return timed(forward)
+
+
+@contextmanager
+def optimizing(samples: int) -> Iterator[Seconds]:
+    """Yield what tells how long so many samples take here: ``COMMON`` on an array, scaled up."""
+    setting = SETTINGS[COMMON[pick_device().type]]
+    prior = load_prior(setting.prior, setting.device)
+    with pictures("array", 1024) as images, compute(1):
+        work = path(prior, images.source, setting)
+        yield lambda: work() * samples / setting.rows

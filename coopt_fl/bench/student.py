@@ -1,0 +1,136 @@
+"""Training a student: with data and augmentation over without, and against a baseline."""
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+
+from coopt_fl.bench.case import Case, Reach, Row
+from coopt_fl.bench.inputs import CIFAR, pictures
+from coopt_fl.bench.timing import in_turn, spread, timed
+from coopt_fl.config.load import load_config
+from coopt_fl.config.schema import RuntimeConfig, StudentConfig
+from coopt_fl.core.runtime import pick_device
+from coopt_fl.data import Source
+from coopt_fl.optimized.provenance import draft
+from coopt_fl.optimized.reader import OptimizedDataset
+from coopt_fl.students.loop import Training, initial_student
+from coopt_fl.students.objectives import Task, make_objective
+from coopt_fl.students.optimizer import make_optimizer
+from coopt_fl.students.session import devices_for
+
+REPEATS = 5
+DIM = 256
+STEPS = {"cpu": 8, "cuda": 200}
+STUDENTS = {
+    "cpu": StudentConfig(model="convnet:32", batch_size=64),
+    "cuda": StudentConfig(model="resnet18", batch_size=256),
+}
+RUNTIMES = {"cpu": RuntimeConfig(), "cuda": RuntimeConfig(precision="bfloat16")}
+REACHES = {"cpu": Reach(0.85), "cuda": Reach(0.90)}
+EPOCHS = 1000
+"""That the learning rate is planned for; only a few of them are run."""
+
+
+def measure() -> Iterator[Row]:
+    """Yield both rows for each kind of device."""
+    for kind in STUDENTS:
+        step, versus = _cases(kind)
+        if kind != pick_device().type:
+            reason = "no-gpu" if kind == "cuda" else "gpu-here"
+            yield from (step.skipped(reason), versus.skipped(reason))
+            continue
+        rows = STEPS[kind] * STUDENTS[kind].batch_size
+        with pictures("array", rows) as images, devices_for(RUNTIMES[kind], 1) as fabric:
+            yield _against_resident(fabric, images.source, kind, step)
+            yield _against_byol(fabric, images.source, kind, versus)
+
+
+def _cases(kind: str) -> tuple[Case, Case]:
+    student = STUDENTS[kind]
+    path = f"training {student.model} of 32 px, batches of {student.batch_size}, {student.augment}"
+    step = Case(
+        f"student/{kind}", path, "steps on one resident batch, not augmented", REACHES[kind]
+    )
+    return step, Case(f"byol/{kind}", "a BYOL step", "a CoOpt step, same harness", Reach(2.5))
+
+
+def _against_resident(fabric: Fabric, source: Source, kind: str, case: Case) -> Row:
+    epoch = _Epochs(fabric, source, STUDENTS[kind])
+    pairs = in_turn(timed(epoch), timed(_resident(fabric, source, kind)), REPEATS)
+    return case.measured(
+        spread(bare / whole for whole, bare in pairs),
+        steps_per_s=spread(STEPS[kind] / whole for whole, _ in pairs),
+        roofline_steps_per_s=spread(STEPS[kind] / bare for _, bare in pairs),
+    )
+
+
+def _against_byol(fabric: Fabric, source: Source, kind: str, case: Case) -> Row:
+    if importlib.util.find_spec("lightly") is None:
+        return case.skipped("no-lightly")
+    ours = _Epochs(fabric, source, STUDENTS[kind])
+    theirs = _Epochs(fabric, source, replace(STUDENTS[kind], objective="byol"))
+    pairs = in_turn(timed(theirs), timed(ours), REPEATS)
+    return case.measured(
+        spread(byol / coopt for byol, coopt in pairs),
+        by_operations=round(8 / 3, 3),
+        byol_steps_per_s=spread(STEPS[kind] / byol for byol, _ in pairs),
+        coopt_steps_per_s=spread(STEPS[kind] / coopt for _, coopt in pairs),
+    )
+
+
+class _Epochs:
+    """Trains one more epoch whenever it is called."""
+
+    def __init__(self, fabric: Fabric, source: Source, student: StudentConfig) -> None:
+        dataset = _dataset(source) if student.objective == "regression" else None
+        config = replace(student, epochs=EPOCHS)
+        self._training = Training(fabric, dataset, source, config, "raise", seed=0)
+        self._next = 0
+
+    def __call__(self) -> None:
+        self._training.epoch(self._next)
+        self._next += 1
+
+
+def _dataset(source: Source) -> OptimizedDataset:
+    """Return random targets of all images."""
+    known = draft(
+        config=load_config("digits"),
+        source={"name": source.name, "fingerprint": source.fingerprint, "rows": len(source)},
+        contributors=[],
+        reference="one",
+        plan_changes=[],
+        audit={},
+    )
+    targets = np.random.default_rng(0).normal(size=(len(source), DIM)).astype(np.float16)
+    known = replace(known, rows=len(source), dim=DIM)
+    participants = np.zeros(len(source), np.int16)
+    return OptimizedDataset(Path("in memory"), source.ids, targets, participants, known)
+
+
+def _resident(fabric: Fabric, source: Source, kind: str) -> Callable[[], None]:
+    """Return the same steps on one batch, with nothing around them."""
+    config, device = STUDENTS[kind], fabric.device
+    targets = torch.randn(config.batch_size, DIM, device=device)
+    task = Task(len(source), loss=config.loss, dim=DIM, targets=lambda rows: targets)
+    student = initial_student(config, CIFAR[0], seed=0)
+    objective = make_objective(config.objective, student, task, seed=0)
+    objective.to(memory_format=torch.channels_last).train()
+    optimizer = make_optimizer(objective, config.lr, config.weight_decay)
+    model, stepper = fabric.setup(objective, optimizer)
+    batch = torch.randn(config.batch_size, 3, *CIFAR, device=device)
+    batch = batch.contiguous(memory_format=torch.channels_last)
+    rows = torch.arange(config.batch_size, device=device)
+
+    def steps() -> None:
+        for _ in range(STEPS[kind]):
+            fabric.backward(model([batch], rows, 0.0))
+            stepper.step()
+            stepper.zero_grad()
+
+    return steps

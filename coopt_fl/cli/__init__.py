@@ -1,0 +1,1 @@
+"""The ``coopt`` command line."""

@@ -1,0 +1,384 @@
+"""The ``coopt`` command: parse, call one function, print. No logic."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from coopt_fl.core.errors import INTERRUPTED, CooptError
+
+app = typer.Typer(
+    name="coopt",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+Settings = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[CONFIG] [KEY=VALUE]...",
+        help="A name in conf/ or a YAML file (default: digits), then settings to change, such as "
+        "seed=1 or participants.1.prior=timm:resnet18.",
+    ),
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, such as student.epochs=5."),
+]
+Out = Annotated[Path | None, typer.Option("--out", help="Output directory (default: runs/CONFIG).")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Make the last line of stdout the result as JSON.")
+]
+Dataset = Annotated[Path, typer.Argument(help="A run directory, or the dataset folder in it.")]
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from coopt_fl import __version__
+
+        print(f"coopt-fl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Turn unlabeled images into an optimized dataset, together, and train students on it."""
+
+
+@app.command()
+def run(settings: Settings = None, out: Out = None, as_json: AsJson = False) -> None:
+    """Optimize data with all participants (simulated on this host), train a student, probe it.
+
+    The same command on the same directory continues where it was stopped.
+    """
+    name, changes = _split(settings)
+    config = _load(name, changes)
+
+    from coopt_fl import api as pipeline
+    from coopt_fl.core.progress import console_progress
+    from coopt_fl.report import console as show
+
+    with console_progress() as progress:
+        summary = pipeline.run(config, out or _default_out(name), progress)
+    _print(summary, show.summary, as_json)
+
+
+@app.command()
+def centralized(
+    prior: Annotated[str, typer.Option(help="A participant's name, or SCHEME:NAME of a prior.")],
+    settings: Settings = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Output directory (default: runs/CONFIG-centralized-PRIOR)."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let one prior label everything, without Flower: the baseline, in the same format."""
+    name, changes = _split(settings)
+    config = _load(name, changes)
+
+    from coopt_fl import api as pipeline
+    from coopt_fl.core.progress import console_progress
+    from coopt_fl.report import console as show
+
+    with console_progress() as progress:
+        known = "".join(letter if letter.isalnum() else "-" for letter in prior)
+        folder = out or _default_out(name, f"-centralized-{known}")
+        summary = pipeline.centralized(config, prior, folder, progress)
+    _print(summary, show.summary, as_json)
+
+
+@app.command()
+def train(
+    dataset: Dataset,
+    changes: Changes = None,
+    model: Annotated[
+        str | None, typer.Option(help="convnet:WIDTH, a torchvision name, or timm:NAME.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where the student goes (default: students/ beside it).")
+    ] = None,
+    devices: Annotated[
+        int | None, typer.Option(min=1, help="How many devices (default: all).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a student on an optimized dataset; the same command continues a stopped training."""
+    from coopt_fl import commands
+    from coopt_fl.core.progress import console_progress
+    from coopt_fl.core.runtime import is_first_process
+    from coopt_fl.report import console as show
+
+    settings = [*(changes or []), *([f"student.model={model}"] if model else [])]
+    with console_progress() as progress:
+        trained = commands.train(dataset, settings, out, progress, devices or "auto")
+    if is_first_process():
+        _print(trained, show.trained, as_json)
+
+
+@app.command()
+def pretrain(
+    settings: Settings = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(
+            help="simclr, byol, dino, moco, simsiam, swav, dcl, instdisc; regression and rela on "
+            "the targets of --dataset (default: student.objective)."
+        ),
+    ] = None,
+    dataset: Annotated[
+        Path | None, typer.Option(help="Output of `coopt run` or `coopt centralized`.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Output directory (default: runs/CONFIG-OBJECTIVE). A training there with other "
+            "settings is replaced."
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How many, from `seed` on.")] = 1,
+    probe_every: Annotated[int, typer.Option(min=1, help="Epochs between two probes.")] = 1,
+    against: Annotated[
+        Path | None,
+        typer.Option(help="Output of another pretrain: how many times faster is this one?"),
+    ] = None,
+    devices: Annotated[
+        int | None, typer.Option(min=1, help="How many devices (default: all).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a student without labels, by our regression or by a self-supervised baseline.
+
+    Every objective has the same loop, images, optimizer, precision, clock and probe. The same
+    command continues where it was stopped.
+    """
+    name, changes = _split(settings)
+    config = _load(name, [*changes, *([f"student.objective={objective}"] if objective else [])])
+
+    from coopt_fl.core.progress import console_progress
+    from coopt_fl.core.runtime import is_first_process
+    from coopt_fl.report import console as show
+    from coopt_fl.students.pretraining import pretrain
+
+    with console_progress() as progress:
+        found = pretrain(
+            config,
+            dataset,
+            out or _default_out(name, f"-{config.student.objective}"),
+            progress,
+            seeds=seeds,
+            watch_every=probe_every,
+            count=devices or "auto",
+            against=against,
+        )
+    if is_first_process():
+        _print(found, show.pretrained, as_json)
+
+
+@app.command()
+def probe(
+    checkpoint: Annotated[Path, typer.Argument(help="A student's checkpoint (.pt).")],
+    changes: Changes = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge a student by a linear classifier on its frozen features, on the data it came from."""
+    from coopt_fl import commands
+    from coopt_fl.report import console as show
+
+    _print(commands.probe(checkpoint, changes or []), show.probed, as_json)
+
+
+@app.command()
+def inspect(dataset: Dataset, as_json: AsJson = False) -> None:
+    """Verify every checksum and id of an optimized dataset, and print where it comes from."""
+    from coopt_fl import commands
+    from coopt_fl.report import console as show
+
+    found = commands.inspect(dataset)
+    _print(found, show.inspected, as_json)
+    if found["problems"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN_DIR...", help="What run, centralized or pretrain wrote."),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The HTML file.")] = Path("report.html"),
+    as_json: AsJson = False,
+) -> None:
+    """Show one or several runs on one HTML page, which is readable offline."""
+    from coopt_fl import commands
+    from coopt_fl.core.progress import console_progress
+    from coopt_fl.report import console as show
+
+    with console_progress() as progress:
+        found = commands.report(runs, out, progress)
+    _print(found, show.reported, as_json)
+
+
+@app.command()
+def publish_shards(
+    out: Annotated[str, typer.Option(help="Where to: a directory, file:// or s3:// URL.")],
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Publish the images for participants that do not hold them: a file for each block.
+
+    The same command continues where it was stopped.
+    """
+    config = _load(*_split(settings))
+
+    from coopt_fl import commands
+    from coopt_fl.core.progress import console_progress
+    from coopt_fl.report import console as show
+
+    with console_progress() as progress:
+        published = commands.publish_shards(config, out, progress)
+    _print(published, show.published, as_json)
+
+
+@app.command()
+def config(settings: Settings = None, as_json: AsJson = False) -> None:
+    """Print the resolved configuration: every key with its value."""
+    from coopt_fl.config.load import to_dict
+    from coopt_fl.report import console as show
+
+    _print(to_dict(_load(*_split(settings))), show.configuration, as_json)
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Show devices, versions, and which priors and sources can be used here, or why not."""
+    from coopt_fl.ops import doctor
+    from coopt_fl.report import console as show
+
+    _print(doctor.examine(), show.examined, as_json)
+
+
+@app.command()
+def bench(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME]...",
+            help="optimize, handwritten, alignment, student, sharing, fusion, startup, imports, "
+            "transport (default: all).",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Keep the results here, as JSON.")
+    ] = None,
+    compare: Annotated[
+        Path | None, typer.Option(help="Show what changed since the run that wrote this file.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how near to the hardware this host comes: ratios to rooflines of the same run."""
+    from coopt_fl.bench import suite, table
+
+    found = suite.bench(
+        names or [], out, compare, lambda row: print(table.line(row), file=sys.stderr)
+    )
+    _print(found, table.rendered, as_json)
+
+
+@app.command()
+def certificate(
+    hosts: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="HOST...", help="Names and IP addresses by which the platform is reached."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the files.")] = Path("certificates"),
+    as_json: AsJson = False,
+) -> None:
+    """Make a private CA and the platform's TLS certificate, for a deployment.
+
+    Participants need ca.crt, the SuperLink and nginx server.pem and server.key. The CA is valid
+    for 10 years, the certificate for 397 days: the same command renews it and keeps the keys.
+    """
+    from coopt_fl.ops import certificates
+    from coopt_fl.report import console as show
+
+    _print(certificates.make_certificate(hosts, out), show.certified, as_json)
+
+
+@app.command()
+def key(
+    file: Annotated[Path, typer.Argument(help="Gets the private key; FILE.pub gets the public.")],
+    as_json: AsJson = False,
+) -> None:
+    """Make the key pair by which the SuperLink knows a participant's SuperNode.
+
+    The platform registers FILE.pub; FILE never leaves the participant's host. A key does not
+    expire: it is valid until the platform unregisters it.
+    """
+    from coopt_fl.ops import keys
+    from coopt_fl.report import console as show
+
+    _print(keys.make_key_pair(file), show.key_pair, as_json)
+
+
+def main() -> None:
+    """Run the command line; every error that a user can meet is one sentence and an exit code."""
+    try:
+        app()
+    except CooptError as error:
+        Console(stderr=True).print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except SystemExit as ended:
+        if ended.code != INTERRUPTED:  # which is what typer makes of Ctrl-C
+            raise
+        print("interrupted; the same command continues", file=sys.stderr, flush=True)
+        os._exit(INTERRUPTED)  # without waiting for Ray's threads
+
+
+def _split(settings: list[str] | None) -> tuple[str, list[str]]:
+    """Tell the configuration's name from the changes: it comes first, and has no '='."""
+    words = settings or []
+    if words and "=" not in words[0]:
+        return words[0], words[1:]
+    return "digits", words
+
+
+def _load(name: str, changes: list[str]) -> Any:
+    """Return the configuration; commands import what takes seconds only after it proved valid."""
+    from coopt_fl.config.load import load_config
+
+    return load_config(name, changes)
+
+
+def _default_out(name: str, suffix: str = "") -> Path:
+    stem = Path(name).stem if name.endswith((".yaml", ".yml")) else name
+    return Path("runs") / f"{stem}{suffix}"
+
+
+def _print(value: dict[str, Any], render: Callable[[dict[str, Any]], Any], as_json: bool) -> None:
+    """Print for people, or as one line for machines (then people read stderr)."""
+    from coopt_fl.report.console import PIPE_WIDTH
+
+    console = Console(stderr=as_json)
+    if not console.is_terminal:
+        console.width = PIPE_WIDTH
+    console.print(render(value))
+    if as_json:
+        print(json.dumps(value, ensure_ascii=False), flush=True)
+
+
+if __name__ == "__main__":
+    main()

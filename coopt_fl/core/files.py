@@ -1,0 +1,136 @@
+"""Files that are either whole or absent, however the process ends."""
+
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from coopt_fl.core.errors import ConfigError, OutputError
+
+AGAIN = "run the command that wrote it again"
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[IO[bytes]]:
+    """Yield a file that gets its name ``path`` only once all of it is on the disk.
+
+    Raises:
+        OutputError: the disk is full, read-only or failing; nothing is left behind.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        _remove(temporary)
+        raise OutputError(
+            f"cannot write {path}: {error.strerror or error}; what was finished is kept: "
+            "free some space or mend the disk, then run the same command again"
+        ) from error
+    except BaseException:
+        _remove(temporary)
+        raise
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the folder of the lock file ``path``, which is made, for this process alone.
+
+    Raises:
+        OutputError: another process holds it, or it cannot be written or locked.
+    """
+    folder = path.parent
+    make_folder(folder)
+    try:
+        lock = path.open("w")
+    except OSError as error:
+        raise OutputError(
+            f"cannot write in {folder}: {error.strerror}; give another --out"
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputError(
+                f"{folder} is in use by another process; wait for it to end"
+            ) from None
+        except OSError as error:
+            raise OutputError(
+                f"{path} cannot be locked: {error.strerror}; give an --out on another file system"
+            ) from error
+        yield
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what a killed process left half written in ``folder`` and below.
+
+    Only for a folder that no other process writes to.
+    """
+    for temporary in folder.rglob(".*.tmp"):
+        _remove(temporary)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, atomically."""
+    with atomic(path) as file:
+        file.write(json.dumps(value, indent=1, ensure_ascii=False).encode() + b"\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object in ``path``.
+
+    Raises:
+        ConfigError: It holds none.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ConfigError(f"{path} is damaged ({error}); {AGAIN}") from None
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path} holds no JSON object; {AGAIN}")
+    return value
+
+
+@contextmanager
+def understood(what: Path | str) -> Iterator[None]:
+    """Raise ConfigError where the block finds something else in ``what`` than it needs."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"{what} is not what this version writes ({error!r}); {AGAIN}") from None
+
+
+def make_folder(path: Path) -> None:
+    """Create ``path`` and its parents; raise OutputError where that cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot create {path}: {error.strerror}; give another --out") from error
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):  # a read-only disk refuses even to look for it
+        path.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,126 @@
+"""Objects under a URL, written and read whole: a path, ``file://``, ``s3://`` and the like.
+
+The only place that uses fsspec. Credentials and endpoints come from the environment, as the tools
+of each kind of storage have it (``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``,
+``AWS_ENDPOINT_URL``). s3fs tries again by itself where the network or the server fails for a while.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from coopt_fl.core.errors import CooptError, DataError, OutputError
+from coopt_fl.core.files import atomic, make_folder
+
+_SECRET = re.compile(r"(?<=://)[^/\s@]*@|\?[^\s\"']*")
+"""User and password in a URL, and its query, which may hold a signature."""
+
+
+class MissingObject(DataError):  # noqa: N818 - a kind of DataError, named for what it is about
+    """There is nothing at that URL."""
+
+
+def join(url: str, *parts: str) -> str:
+    """Return the URL of what lies below ``url`` under the names ``parts``."""
+    return "/".join([url.rstrip("/"), *parts])
+
+
+def shown(text: str) -> str:
+    """Return a URL, or a message with URLs in it, without credentials."""
+    return _SECRET.sub("", text)
+
+
+def store(url: str, data: bytes) -> None:
+    """Write an object; at ``url`` others find the one before or all of this one.
+
+    Raises:
+        OutputError: it cannot be written, or ``url`` is of a kind that cannot be used here.
+    """
+    with _opened(url, OutputError, "written") as (system, key):
+        if "file" not in system.protocol:
+            system.pipe_file(key, data)
+            return
+        make_folder(Path(key).parent)
+        with atomic(Path(key)) as file:
+            file.write(data)
+
+
+def fetch(url: str, most_bytes: int) -> bytes:
+    """Read an object of at most ``most_bytes``; a larger one is refused before it is read.
+
+    Raises:
+        MissingObject: there is none.
+        DataError: it is too large or cannot be read, or ``url`` is of a kind that cannot be used.
+    """
+    with _opened(url, DataError, "read") as (system, key):
+        found = _size(system, key)
+        if found is None:
+            raise MissingObject(f"there is no {shown(url)}; check the URL and that it was written")
+        if found > most_bytes:
+            raise DataError(
+                f"{shown(url)} has {found} bytes where at most {most_bytes} are expected; "
+                "write it again, and see who else can write there"
+            )
+        # S3 has no empty range; and what has grown since is not read any further.
+        return bytes(system.cat_file(key, start=0, end=found)) if found else b""
+
+
+def size(url: str) -> int | None:
+    """Return how many bytes the object has; None where there is none.
+
+    Raises:
+        DataError: that cannot be found out, or ``url`` is of a kind that cannot be used here.
+    """
+    with _opened(url, DataError, "read") as (system, key):
+        return _size(system, key)
+
+
+def remove(url: str) -> None:
+    """Delete an object, if there is one.
+
+    Raises:
+        OutputError: it cannot be deleted, or ``url`` is of a kind that cannot be used here.
+    """
+    with _opened(url, OutputError, "deleted") as (system, key), suppress(FileNotFoundError):
+        system.rm_file(key)
+
+
+def _size(system: Any, key: str) -> int | None:
+    try:
+        about = system.info(key)
+    except FileNotFoundError:
+        return None
+    return int(about["size"]) if about["type"] == "file" else None
+
+
+@contextmanager
+def _opened(url: str, kind: type[CooptError], done: str) -> Iterator[tuple[Any, str]]:
+    """Yield fsspec's file system and the key of ``url`` in it; what goes wrong is a ``kind``."""
+    try:
+        yield _open(url, kind)
+    except CooptError:
+        raise
+    except Exception as error:  # storage libraries raise nearly anything
+        reason = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
+        raise kind(
+            f"{shown(url)} cannot be {done} ({shown(reason.splitlines()[0])}); check the URL, the "
+            "network, and the credentials in the environment, then run the same command again"
+        ) from error
+
+
+def _open(url: str, kind: type[CooptError]) -> tuple[Any, str]:
+    """Listings are not cached, for other processes write there, too."""
+    import fsspec  # type: ignore[import-untyped]
+
+    try:
+        if "::" in url:
+            raise ValueError("chained protocols are not supported")
+        system, key = fsspec.core.url_to_fs(url, use_listings_cache=False)
+    except (ImportError, ValueError) as error:
+        raise kind(
+            f"{shown(url)} cannot be used here ({shown(str(error))}); give a path, a file:// or an "
+            "s3:// URL, and for the latter `pip install 'coopt-fl[s3]'`"
+        ) from error
+    return system, str(key)

@@ -1,0 +1,130 @@
+"""Image files in a tree of folders: ``ROOT/train/CLASS/...``, and ``ROOT/val`` or ``ROOT/test``."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coopt_fl.config.schema import DataConfig
+from coopt_fl.core.errors import DataError
+from coopt_fl.data.fingerprint import content_digest
+from coopt_fl.data.source import Source, limited
+from coopt_fl.data.sources.encoded import EncodedSource
+
+SUFFIXES = (b".jpg", b".jpeg", b".png", b".webp", b".bmp", b".gif", b".tif", b".tiff", b".ppm")
+TEST_FOLDERS = ("val", "validation", "test")
+
+
+class FolderSource(EncodedSource):
+    """The image files below one folder, at any depth."""
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        paths: NDArray[np.bytes_],
+        image_size: tuple[int, int] | None = None,
+    ) -> None:
+        super().__init__(name, len(paths), image_size)
+        self._folder = folder
+        self._paths = paths
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of every file's path below the folder and its bytes."""
+        content = content_digest(self._folder, np.sort(self._paths).tolist())
+        return hashlib.sha256(f"folder {content}".encode()).hexdigest()
+
+    def where(self, id: int) -> str:
+        """Return the file's path below the folder, such as ``cat/7.jpg``."""
+        return os.fsdecode(self._paths[id])
+
+    def _bytes(self, id: int) -> bytes:
+        return (self._folder / self.where(id)).read_bytes()
+
+
+def images(data: DataConfig, split: str) -> Source:
+    """Open the tree at ``data.root``."""
+    folder = _folder(data, split)
+    return FolderSource(data.source, folder, image_paths(folder, data))
+
+
+def labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
+    """Return int64 (N,): the place of each image's first folder among those of train.
+
+    None where images lie outside of class folders, as in an unlabeled test split.
+    """
+    trained = image_paths(_folder(data, "train"), DataConfig())
+    if split == "train":
+        paths = trained[: limited(len(trained), data)]
+    else:
+        paths = image_paths(_folder(data, split), data)
+    return class_numbers(paths, sorted({path.split(b"/")[0] for path in trained.tolist()}))
+
+
+def class_numbers(paths: NDArray[np.bytes_], classes: list[bytes]) -> NDArray[np.int64] | None:
+    """Return the place of each path's first folder in ``classes``; None where one has none."""
+    number = {name: place for place, name in enumerate(classes)}
+    firsts = [path.partition(b"/") for path in paths.tolist()]
+    if any(not rest or first not in number for first, _, rest in firsts):
+        return None
+    return np.array([number[first] for first, _, _ in firsts], dtype=np.int64)
+
+
+def image_paths(folder: Path, data: DataConfig) -> NDArray[np.bytes_]:
+    """Return the paths below ``folder`` of its images, as (N,) bytes; row N is the id N.
+
+    They are ordered by a hash of the path, so that the first rows, which ``data.limit`` keeps,
+    are a fair sample of all classes, and the same on every host.
+
+    Raises:
+        DataError: the folder is missing, unreadable, or without images.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder; point data.root at the folder that holds it")
+    try:
+        paths = sorted(_walk(os.fsencode(folder)), key=_order)
+    except OSError as error:
+        raise DataError(f"{error.filename!r} cannot be listed: {error.strerror}") from error
+    if not paths:
+        raise DataError(f"{folder} holds no images; point data.root at a folder tree with images")
+    return np.array(paths[: limited(len(paths), data)])
+
+
+def _walk(top: bytes) -> Iterator[bytes]:
+    """Yield the paths below ``top`` of image files that are not hidden, nor in hidden folders."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for folder, folders, files in os.walk(top, onerror=fail, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(b".")]
+        below = folder[len(top) + 1 :]
+        for name in files:
+            if name.lower().endswith(SUFFIXES) and not name.startswith(b"."):
+                yield b"%s/%s" % (below, name) if below else name
+
+
+def _order(path: bytes) -> tuple[bytes, bytes]:
+    return hashlib.blake2b(path, digest_size=8).digest(), path
+
+
+def _folder(data: DataConfig, split: str) -> Path:
+    if data.root is None:
+        raise DataError(f"data.source={data.source} needs data.root=DIR, the folder of the images")
+    root = Path(data.root).expanduser()
+    if not root.is_dir():
+        raise DataError(f"{root} is not a folder; set data.root to the folder that holds train/")
+    if split == "train":
+        return root / "train"
+    found = [root / name for name in TEST_FOLDERS if (root / name).is_dir()]
+    if not found:
+        raise DataError(
+            f"{root} has no test split; put its images in one of "
+            f"{', '.join(f'{root / name}' for name in TEST_FOLDERS)}"
+        )
+    return found[0]

@@ -1,0 +1,1 @@
+"""Participants, platform and what lies between them: messages, state, simulation."""

@@ -1,0 +1,132 @@
+"""The plan: who optimizes which block, made before any work and never changed but for a fault."""
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coopt_fl.core.errors import OutputError
+from coopt_fl.federation.state import AGAIN, RunState
+
+ASSIGNED = "assigned"
+
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Change:
+    """Blocks that went from one participant to others, and why.
+
+    Attributes:
+        origin: who had them.
+        blocks: their indexes.
+        owners: the new owner of each.
+        reason: one sentence.
+        evidence: the numbers behind a rejection; empty for a loss.
+        rejected: whether ``origin`` was rejected, not lost.
+    """
+
+    origin: str
+    blocks: list[int]
+    owners: list[str]
+    reason: str
+    evidence: dict[str, Any]
+    rejected: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The blocks, what is asked for each, their owners, and the shared set.
+
+    Attributes:
+        contributors: names, in the order of their index in the dataset; later ones are appended.
+        blocks: ids (int64, ascending) of each block.
+        units: ids (int64, ascending) asked for each block: its own and some of others, to audit.
+        owners: index into ``contributors`` for each block.
+        shared: ids of the shared set S, ascending.
+        changes: what was changed, in order.
+    """
+
+    contributors: list[str]
+    blocks: list[Ids]
+    units: list[Ids]
+    owners: list[int]
+    shared: Ids
+    changes: list[Change] = field(default_factory=list)
+
+    def blocks_of(self, name: str) -> list[int]:
+        """Return the indexes of the blocks that ``name`` optimizes."""
+        if name not in self.contributors:
+            return []
+        mine = self.contributors.index(name)
+        return [index for index, owner in enumerate(self.owners) if owner == mine]
+
+    def audit_ids(self, index: int) -> Ids:
+        """Return what the unit of block ``index`` asks for beyond the block."""
+        return np.setdiff1d(self.units[index], self.blocks[index], assume_unique=True)
+
+    def out(self) -> set[str]:
+        """Return the contributors that were left out and have taken over nothing since."""
+        left: set[str] = set()
+        for change in self.changes:
+            left = (left | {change.origin}) - set(change.owners)
+        return left
+
+    def moved(self, change: Change) -> "Plan":
+        """Return the plan after ``change``; new owners become contributors."""
+        fresh = [name for name in dict.fromkeys(change.owners) if name not in self.contributors]
+        names, owners = self.contributors + fresh, list(self.owners)
+        for block, name in zip(change.blocks, change.owners, strict=True):
+            owners[block] = names.index(name)
+        return replace(self, contributors=names, owners=owners, changes=[*self.changes, change])
+
+
+def save_plan(state: RunState, plan: Plan) -> None:
+    """Store a new plan: the ids as arrays, who does what as JSON, the latter last."""
+    sizes = {
+        name: np.array([len(ids) for ids in lists], np.int64)
+        for name, lists in (("sizes", plan.blocks), ("unit_sizes", plan.units))
+    }
+    state.save_arrays(
+        "order",
+        ids=np.concatenate(plan.blocks),
+        units=np.concatenate(plan.units),
+        shared=plan.shared,
+        **sizes,
+    )
+    save_changes(state, plan)
+
+
+def save_changes(state: RunState, plan: Plan) -> None:
+    """Store who does what; the order of the ids stays as it is."""
+    record: dict[str, Any] = {
+        "contributors": plan.contributors,
+        "blocks": [[[plan.contributors[owner], ASSIGNED]] for owner in plan.owners],
+        "changes": [asdict(change) for change in plan.changes],
+    }
+    state.save_record("plan", record)
+
+
+def read_plan(state: RunState) -> Plan | None:
+    """Return the stored plan, or None.
+
+    Raises:
+        OutputError: half of it is missing.
+    """
+    record, order = state.record("plan"), state.arrays("order")
+    if record is None:
+        return None
+    if order is None:
+        raise OutputError(
+            f"{state.folder}/order.npz is missing, without which the rest is of no use; {AGAIN}"
+        )
+    names: list[str] = record["contributors"]
+    return Plan(
+        contributors=names,
+        blocks=np.split(order["ids"], np.cumsum(order["sizes"])[:-1]),
+        units=np.split(order["units"], np.cumsum(order["unit_sizes"])[:-1]),
+        owners=[names.index(entry[0][0]) for entry in record["blocks"]],
+        shared=order["shared"],
+        changes=[Change(**change) for change in record["changes"]],
+    )

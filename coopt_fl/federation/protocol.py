@@ -1,0 +1,324 @@
+"""The messages between platform and participants: the only words that both sides share.
+
+Every message is a frozen dataclass. Its arrays travel as an ``ArrayRecord``, everything else as
+one JSON text; a participant's error travels as an ``error`` record, which :func:`error_in` finds.
+Messages hold all that is needed to act on them, for participants keep no state.
+"""
+
+import io
+import json
+import re
+import typing
+import zipfile
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from numpy.typing import NDArray
+
+from coopt_fl.config.schema import Config
+from coopt_fl.core.errors import CooptError, ParticipantError, error_named, kind_of
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float32]
+HalfArray = NDArray[np.float16]
+
+DESCRIBE = "query.describe"
+REPRESENT = "query.represent"
+PROJECT = "train.project"
+ALIGN = "train.align"
+OPTIMIZE = "train.optimize"
+
+MOST_WORDS = 2000
+"""Letters of a participant's error that are shown."""
+
+MARKUP = "`|<>"
+"""Letters that could become markup where a participant's words are published."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+"""JSON can say half of a letter, which no file can hold."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every request carries: the data, the roster, and how to compute.
+
+    ``roster`` lists [name, prior] of the participants in order. ``shards`` is the URL of the
+    published shards, whose manifest has the sum ``shards_sha256``; None: participants hold the
+    images. ``clip`` and ``noise_multiplier`` are those of the configuration's privacy.
+    """
+
+    source: str
+    root: str | None
+    limit: int | None
+    on_error: str
+    shards: str | None
+    shards_sha256: str
+    roster: list[list[str]]
+    batch_size: int
+    threads: int
+    precision: str
+    deterministic: bool
+    clip: float | None
+    noise_multiplier: float
+
+
+def task_of(config: Config, shards_sha256: str) -> Task:
+    """Return the part of ``config`` that participants need."""
+    return Task(
+        source=config.data.source,
+        root=config.data.root,
+        limit=config.data.limit,
+        on_error=config.data.on_error,
+        shards=config.data.shards,
+        shards_sha256=shards_sha256,
+        roster=[[participant.name, participant.prior] for participant in config.participants],
+        batch_size=config.optimize.batch_size,
+        threads=config.runtime.threads,
+        precision=config.runtime.precision,
+        deterministic=config.runtime.deterministic,
+        clip=config.privacy.clip,
+        noise_multiplier=config.privacy.noise_multiplier,
+    )
+
+
+@dataclass(frozen=True)
+class Describe:
+    """Ask a participant who it is; ``measure`` asks for its speed, too."""
+
+    task: Task
+    measure: bool
+
+
+@dataclass(frozen=True)
+class Description:
+    """Who a participant is, what it owns and sees; ``partitions`` is 0 in a deployment."""
+
+    name: str
+    prior: str
+    width: int
+    weights_sha256: str
+    fingerprint: str
+    rows: int
+    device: str
+    versions: dict[str, str]
+    rows_per_s: float
+    partitions: int
+
+
+@dataclass(frozen=True)
+class Represent:
+    """Ask for the features of the shared set; ``ids`` (S,)."""
+
+    task: Task
+    ids: IntArray
+
+
+@dataclass(frozen=True)
+class Representation:
+    """Features (S', m) of ``ids`` (S',); unreadable images are in ``skipped``."""
+
+    ids: IntArray
+    features: FloatArray
+    skipped: IntArray
+
+
+@dataclass(frozen=True)
+class Project:
+    """Ask the reference for a projection to ``dim`` numbers, fitted on the samples ``ids``.
+
+    ``blocks`` are those whose units the ids stand in.
+    """
+
+    task: Task
+    blocks: list[int]
+    ids: IntArray
+    dim: int
+    method: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Align:
+    """Ask for the alignment of ``features`` (S, m) to ``targets`` (S, n)."""
+
+    task: Task
+    features: FloatArray
+    targets: FloatArray
+    solver: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """An affine map from features (m) to targets (n), and how well it does on held-out samples."""
+
+    weight: FloatArray
+    bias: FloatArray
+    r2_heldout: float
+    solver: str
+
+
+@dataclass(frozen=True)
+class Optimize:
+    """Ask for the targets of whole units: ``ids`` one after another, ``sizes`` of each.
+
+    ``contributor`` is the participant's index in the dataset; it is part of a digest. ``upload``
+    is where the payload has to be written, answered with a :class:`Receipt`; "" to send it.
+    """
+
+    task: Task
+    contributor: int
+    blocks: list[int]
+    sizes: list[int]
+    ids: IntArray
+    weight: FloatArray
+    bias: FloatArray
+    upload: str
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """A payload was written where it was asked for: its ``size`` in bytes and its sum."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Payload:
+    """Targets (R, n) of ``ids`` (R,), ascending in each unit; ``rows`` of each unit."""
+
+    blocks: list[int]
+    rows: list[int]
+    ids: IntArray
+    targets: HalfArray
+    skipped: IntArray
+    digests: list[str]
+    seconds: float
+
+
+M = TypeVar("M")
+
+
+def encode(message: Any) -> RecordDict:
+    """Return ``message`` (one of the dataclasses here) as Flower records."""
+    arrays, plain = _parts(message)
+    records = ArrayRecord({name: Array(array) for name, array in arrays.items()})
+    return RecordDict({"arrays": records, "plain": ConfigRecord({"json": json.dumps(plain)})})
+
+
+def encode_error(error: CooptError) -> RecordDict:
+    """Return a participant's error as records."""
+    return RecordDict({"error": ConfigRecord({"kind": kind_of(error), "message": str(error)})})
+
+
+def error_in(records: RecordDict) -> CooptError | None:
+    """Return the error that ``records`` carry instead of an answer."""
+    error = records.config_records.get("error")
+    if error is None:
+        return None
+    return error_named(str(error.get("kind")), plain_words(str(error.get("message"))))
+
+
+def plain_words(text: str) -> str:
+    """Return ``text`` from elsewhere as one line that neither a terminal nor a page acts upon."""
+    return "".join(
+        letter if letter.isprintable() and letter not in MARKUP else " "
+        for letter in text[:MOST_WORDS]
+    )
+
+
+def pack(payload: Payload) -> bytes:
+    """Return a payload as the bytes of a file."""
+    arrays, plain = _parts(payload)
+    file = io.BytesIO()
+    np.savez(file, **arrays, plain=np.array(json.dumps(plain).encode()))  # type: ignore[arg-type]
+    return file.getvalue()
+
+
+def unpack(data: bytes) -> Payload:
+    """Return the payload in the bytes of a file.
+
+    Raises:
+        ParticipantError: they are not one.
+    """
+    try:
+        members = zipfile.ZipFile(io.BytesIO(data)).infolist()
+        if any(one.compress_type != zipfile.ZIP_STORED for one in members):
+            raise ValueError("it is compressed, and may have any size")
+        if sum(one.file_size for one in members) > len(data):
+            raise ValueError("it says that it is larger than it is")
+        with np.load(io.BytesIO(data), allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        plain = json.loads(arrays.pop("plain").item())
+        return _build(Payload, plain | arrays)
+    except Exception as problem:  # bytes from elsewhere make their readers raise nearly anything
+        raise ParticipantError(f"a malformed payload came: {problem}") from None
+
+
+def decode(kind: type[M], records: RecordDict) -> M:
+    """Return the message of type ``kind`` in ``records``, every field of its declared type.
+
+    Raises:
+        ParticipantError: the records are not such a message.
+    """
+    try:
+        plain = json.loads(str(records.config_records["plain"]["json"]))
+        arrays = {name: array.numpy() for name, array in records.array_records["arrays"].items()}
+        return _build(kind, plain | arrays)
+    except Exception as problem:  # bytes from elsewhere make their readers raise nearly anything
+        raise ParticipantError(f"a malformed {kind.__name__} message came: {problem}") from None
+
+
+def _parts(message: Any) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Return the arrays of a message, and everything else."""
+    arrays, plain = {}, {}
+    for field in fields(message):
+        value = getattr(message, field.name)
+        if isinstance(value, np.ndarray):
+            arrays[field.name] = np.ascontiguousarray(value)
+        else:
+            plain[field.name] = vars(value) if isinstance(value, Task) else value
+    return arrays, plain
+
+
+def _build(kind: type[M], values: dict[str, Any]) -> M:
+    hints = typing.get_type_hints(kind)
+    if set(values) != set(hints):
+        raise ValueError(f"fields {sorted(values)}, expected {sorted(hints)}")
+    return kind(**{name: _typed(hint, name, values[name]) for name, hint in hints.items()})
+
+
+def _typed(hint: Any, name: str, value: Any) -> Any:
+    """Return ``value`` if it is a ``hint``; arrays must have the very dtype."""
+    if hint is Task:
+        return _build(Task, value)
+    if typing.get_origin(hint) is np.ndarray:
+        dtype = np.dtype(typing.get_args(typing.get_args(hint)[1])[0])
+        if not isinstance(value, np.ndarray) or value.dtype != dtype:
+            came = getattr(value, "dtype", type(value).__name__)
+            raise TypeError(f"{name} is {came}, not {dtype}")
+        if value.ndim == 0:  # of which there is not even a length
+            raise TypeError(f"{name} is a single number, not an array of them")
+        return value
+    if hint is float and type(value) is int:
+        return float(value)
+    if not _is_plain(hint, value):
+        raise TypeError(f"{name} is {str(value)[:40]!r}, not {hint}")
+    return value
+
+
+def _is_plain(hint: Any, value: Any) -> bool:
+    """Whether a JSON value fits a type of scalars, lists, dicts and unions."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is list:
+        return isinstance(value, list) and all(_is_plain(args[0], item) for item in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(
+            _is_plain(args[0], key) and _is_plain(args[1], item) for key, item in value.items()
+        )
+    if args:
+        return any(_is_plain(arg, value) for arg in args)
+    return type(value) is hint and not (hint is str and _SURROGATE.search(value))

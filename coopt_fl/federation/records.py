@@ -1,0 +1,237 @@
+"""What the platform knows about its participants, kept in the run's state."""
+
+from typing import Any
+
+import numpy as np
+from flwr.app import RecordDict
+from numpy.typing import NDArray
+
+from coopt_fl.core.errors import ParticipantError
+from coopt_fl.federation.plan import Change, Plan, read_plan, save_changes, save_plan
+from coopt_fl.federation.state import RunState
+from coopt_fl.targets import Alignment
+
+Ids = NDArray[np.int64]
+Features = NDArray[np.float32]
+
+PERMANENT = ("prior", "weights_sha256", "width", "device")
+"""What must stay as it was when a run is continued; another kind of device changes the bits."""
+
+
+SLACK_BYTES = 1_000_000
+"""What a reply may have beyond its ids, features and targets."""
+
+
+class Records:
+    """Typed access to the platform's records; all of it survives the process.
+
+    Attributes:
+        rejected: reason and evidence by the name of who takes part no longer.
+    """
+
+    def __init__(self, state: RunState) -> None:
+        self.state = state
+        self._plan = read_plan(state)
+        self._uploads: dict[str, int] = state.record("uploads") or {}
+        self._described: dict[str, dict[str, Any]] = state.record("participants") or {}
+        self.rejected: dict[str, dict[str, Any]] = state.record("rejected") or {}
+
+    @property
+    def key(self) -> str:
+        """The dataset key."""
+        return str(self.state.record("run")["key"])
+
+    @property
+    def planned(self) -> bool:
+        """Whether there is a plan."""
+        return self._plan is not None
+
+    @property
+    def plan(self) -> Plan:
+        """The plan as it is now."""
+        if self._plan is None:
+            raise LookupError("no plan was made")
+        return self._plan
+
+    def make(self, plan: Plan) -> None:
+        """Store the run's plan."""
+        save_plan(self.state, plan)
+        self._plan = plan
+
+    def change(self, change: Change) -> None:
+        """Store what a fault changes about the plan."""
+        self._plan = self.plan.moved(change)
+        save_changes(self.state, self._plan)
+
+    def reject(self, name: str, reason: str, evidence: dict[str, Any]) -> None:
+        """Store that a participant takes part no longer."""
+        self.rejected[name] = {"reason": reason, "evidence": evidence}
+        self.state.save_record("rejected", self.rejected)
+
+    def active(self) -> list[str]:
+        """Return the contributors that still count, in order."""
+        out = self.plan.out() | set(self.rejected)
+        return [name for name in self.plan.contributors if name not in out]
+
+    def description(self, name: str) -> dict[str, Any] | None:
+        """Return how a participant described itself when it first joined."""
+        return self._described.get(name)
+
+    def width(self, name: str) -> int:
+        """Return the width m of a participant's features."""
+        return int((self.description(name) or {})["width"])
+
+    def remember(self, name: str, description: dict[str, Any], first: bool) -> None:
+        """Store how a participant described itself, which holds once there is a plan.
+
+        Args:
+            name: of the participant.
+            description: as it described itself.
+            first: whether no other node of this name is here; before there is a plan, its word
+                replaces that of an earlier process, on which nothing depends.
+
+        Raises:
+            ParticipantError: it is not the one that this run began with, so that its targets
+                would not fit those that are stored.
+        """
+        known = self.description(name)
+        if known is None or (first and not self.planned):
+            self._described[name] = description
+            self.state.save_record("participants", self._described)
+            return
+        changed = [key for key in PERMANENT if known[key] != description[key]]
+        if changed:
+            raise ParticipantError(
+                f"the {changed[0]} of {name} changed since this run began; restore it, or give "
+                "another --out"
+            )
+
+    @property
+    def reference(self) -> str:
+        """Who was elected, or that it is a consensus."""
+        return str(self.state.record("reference")["reference"])
+
+    def has_unit(self, index: int) -> bool:
+        """Whether a block is stored, and what can be compared of its unit."""
+        return self.state.has_block(index) and self.state.has_arrays(audit_name(index))
+
+    def add_upload(self, name: str, size: int) -> None:
+        """Count the bytes of targets and features that a participant sent."""
+        self._uploads[name] = self._uploads.get(name, 0) + size
+
+    def save_uploads(self) -> None:
+        """Store what was counted; once a phase, for a crash may lose a statistic."""
+        self.state.save_record("uploads", self._uploads)
+
+    def add_projection(self, name: str, blocks: list[int]) -> None:
+        """Store that ``name`` is asked for a projection fitted on ``blocks``."""
+        asked = self.state.record("projections") or []
+        if [name, blocks] not in asked:
+            self.state.save_record("projections", [*asked, [name, blocks]])
+
+    def projections(self) -> list[list[int]]:
+        """Return the blocks of every projection that was ever asked for."""
+        return [blocks for _, blocks in self.state.record("projections") or []]
+
+    def add_represented(self, name: str) -> None:
+        """Store that ``name`` is asked for features of the shared set."""
+        if name not in (asked := self.represented()):
+            self.state.save_record("represented", [*asked, name])
+
+    def represented(self) -> list[str]:
+        """Return who was ever asked for features of the shared set."""
+        return list(self.state.record("represented") or [])
+
+    def has_features(self, name: str) -> bool:
+        """Whether a participant has represented the shared set."""
+        return self.state.has_arrays(f"features/{name}")
+
+    def save_features(self, name: str, ids: Ids, features: Features) -> None:
+        """Store features (S', m) of the shared samples ``ids`` that a participant could read."""
+        self.state.save_arrays(f"features/{name}", ids=ids, features=features)
+
+    def features(self, names: list[str]) -> tuple[Ids, dict[str, Features]]:
+        """Return those shared samples that everyone in ``names`` could read, and their features."""
+        stored = {name: self.state.arrays(f"features/{name}") or {} for name in names}
+        common = stored[names[0]]["ids"]
+        for arrays in stored.values():
+            common = np.intersect1d(common, arrays["ids"])
+        return common, {
+            name: arrays["features"][np.isin(arrays["ids"], common)]
+            for name, arrays in stored.items()
+        }
+
+    def shared_targets(self) -> tuple[Ids, Features] | None:
+        """Return ids and S_Y* (S, n) of the shared samples, or None."""
+        stored = self.state.arrays("shared_targets")
+        return None if stored is None else (stored["ids"], stored["targets"])
+
+    def save_shared_targets(self, ids: Ids, targets: Features) -> None:
+        """Store S_Y*, which is settled once."""
+        self.state.save_arrays("shared_targets", ids=ids, targets=targets)
+
+    def aligning(self, name: str) -> tuple[Features, Features]:
+        """Return a participant's features and the targets of the same shared samples."""
+        settled = self.shared_targets()
+        if settled is None:
+            raise LookupError("the targets of the shared set are not settled")
+        ids, targets = settled
+        own, features = self.features([name])
+        return features[name][np.isin(own, ids)], targets[np.isin(ids, own)]
+
+    def has_alignment(self, name: str) -> bool:
+        """Whether the alignment of a participant is stored."""
+        return self.state.has_arrays(f"alignments/{name}")
+
+    def alignment(self, name: str) -> Alignment:
+        """Return a participant's alignment; it is fitted once and never again.
+
+        Raises:
+            ParticipantError: it has not come.
+        """
+        settled = self.state.has_arrays("shared_targets") and name == self.reference
+        stored = self.state.arrays(f"alignments/{name}", settled)
+        if stored is None:
+            raise ParticipantError(f"{name} has delivered no alignment; run the same command again")
+        return Alignment(
+            weight=stored["weight"],
+            bias=stored["bias"],
+            r2_heldout=float(stored["r2_heldout"]),
+            solver=str(stored["solver"]),
+        )
+
+    def save_alignment(self, name: str, alignment: Alignment) -> None:
+        """Store a participant's alignment."""
+        self.state.save_arrays(
+            f"alignments/{name}",
+            weight=alignment.weight,
+            bias=alignment.bias,
+            r2_heldout=np.array(alignment.r2_heldout, np.float64),
+            solver=np.array(alignment.solver),
+        )
+
+
+def audit_name(index: int) -> str:
+    """Return under which name the rows of a unit are stored that can be compared."""
+    return f"audit/{index:07d}"
+
+
+def require_size(content: RecordDict, cost: int) -> None:
+    """Compare the size of a reply with the bytes of arrays that it may have.
+
+    Raises:
+        ParticipantError: it is far too large.
+    """
+    size, words = sent_bytes(content), 0
+    for record in content.config_records.values():
+        words += sum(len(str(value)) for value in record.values())
+    if size > 2 * cost + SLACK_BYTES or words > SLACK_BYTES:
+        raise ParticipantError(
+            f"expected some {cost} bytes of arrays, got {size}, and {words} letters"
+        )
+
+
+def sent_bytes(content: RecordDict) -> int:
+    """Return the bytes of the arrays in a reply."""
+    records = content.array_records.values()
+    return sum(len(array.data) for record in records for array in record.values())

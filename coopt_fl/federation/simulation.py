@@ -1,0 +1,154 @@
+"""The one place that starts a Flower simulation in-process."""
+
+import logging
+import math
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from coopt_fl.config.schema import Config
+from coopt_fl.core.errors import ConfigError, ParticipantError
+from coopt_fl.core.progress import Progress
+from coopt_fl.data import Source
+from coopt_fl.federation.state import RunState
+
+TRIES = 3  # of starting Ray
+QUIET = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # simulation.gpus=0 hides the GPUs from an actor
+}
+
+
+def simulate(config: Config, source: Source, state: RunState, progress: Progress) -> None:
+    """Optimize the data with all participants on this host, through Flower and Ray.
+
+    Raises:
+        CooptError: whatever the platform raised.
+    """
+    os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
+    logging.getLogger("flwr").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", "Tip: In future versions of Ray", FutureWarning)
+    from flwr.app import Context
+    from flwr.serverapp import Grid, ServerApp
+    from flwr.simulation import run_simulation
+
+    from coopt_fl.federation.client_app import app as client_app
+    from coopt_fl.strategies.platform import OpenDataPlatform
+
+    logging.getLogger("flwr").setLevel(logging.CRITICAL)
+    stopped, outcome = threading.Event(), list[BaseException | None]()
+    server_app = ServerApp()
+
+    @server_app.main()
+    def main(grid: Grid, context: Context) -> None:
+        try:
+            OpenDataPlatform(config, source, state, progress, stopped).start(grid)
+            outcome.append(None)
+        except BaseException as error:
+            outcome.append(error)
+
+    try:
+        with _interruptible(stopped):
+            settings = backend(config)
+            with progress.phase("describe", "(starting Ray, up to a minute)"):
+                _start_ray(settings["init_args"])
+            run_simulation(
+                server_app=server_app,
+                client_app=client_app,
+                num_supernodes=len(config.participants),
+                backend_config=settings,
+            )
+    except RuntimeError as error:
+        raise ParticipantError(f"the simulation broke down: {_origin(error)}") from error
+    finally:
+        stopped.set()
+    if not outcome:
+        raise ParticipantError("the simulation ended before the platform did; run it again")
+    if outcome[0] is not None:
+        raise outcome[0]
+
+
+def _start_ray(settings: dict[str, Any]) -> None:
+    """Start Ray, which Flower then finds running.
+
+    Ray gives its agents 15 seconds to start and its node 30, whatever the host is doing, and
+    neither can be set (ray-project/ray#65983): on a busy host it is tried again. Participants
+    import what this process can.
+    """
+    import ray
+
+    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
+    for attempt in range(1, TRIES + 1):
+        try:
+            ray.init(**settings)
+            return
+        except Exception as error:
+            ray.shutdown()
+            if attempt == TRIES:
+                raise ParticipantError(
+                    f"Ray did not start in {TRIES} attempts: {error} Its log is in "
+                    "/tmp/ray/session_latest/logs; is this host very busy, or out of memory?"
+                ) from error
+
+
+def _origin(error: BaseException) -> BaseException:
+    """Return what first went wrong: Flower wraps it twice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+@contextmanager
+def _interruptible(stopped: threading.Event) -> Iterator[None]:
+    """Let Ctrl-C stop the platform even where Ray or Flower lose the KeyboardInterrupt."""
+
+    def stop(*_: object) -> None:
+        stopped.set()
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # which gets no signals
+        yield
+        return
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def backend(config: Config) -> Any:
+    """Return Ray's settings: as many actors as fit, never more than participants.
+
+    Raises:
+        ConfigError: the GPUs asked for are not there.
+    """
+    import torch
+
+    simulation, people = config.simulation, len(config.participants)
+    cpus, gpus = os.cpu_count() or 1, torch.cuda.device_count()
+    each = max(1.0, simulation.cpus)  # else more actors than asked for would fit
+    share = min(1.0, gpus / people) if simulation.gpus is None else simulation.gpus
+    if share > gpus:
+        raise ConfigError(
+            f"simulation.gpus={share:g} is more than the {gpus} GPUs of this host; allowed: 0 "
+            "(compute on the CPU) up to that"
+        )
+    fit = math.floor((gpus / share if share else cpus / each) + 1e-9)  # 1 // 0.1 is 9
+    actors = simulation.actors or max(1, min(fit, people))
+    return {
+        "init_args": {
+            "num_cpus": math.ceil(actors * each),
+            "num_gpus": gpus if share else 0,
+            "include_dashboard": False,
+            "logging_level": "ERROR",
+            "log_to_driver": False,
+        },
+        "client_resources": {"num_cpus": each, "num_gpus": share},
+    }

@@ -1,0 +1,204 @@
+"""``DIR/state``: what the platform knows, kept so that any death of the process loses nothing."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coopt_fl.core.errors import OutputError
+from coopt_fl.core.files import atomic, locked, make_folder, remove_leftovers, write_json
+from coopt_fl.optimized.block import Block
+
+BLOCK_ARRAYS = ["ids", "targets", "participants", "skipped", "seconds", "digest"]
+RETRY = "delete that file, then run the same command again"
+SETTLED = ("order", "shared_targets")
+"""Arrays that what is stored beside them depends on, so that they cannot be made again."""
+
+SHOWN = 8
+AGAIN = "give another --out, or delete that directory to start anew"
+
+
+class RunState:
+    """Records, arrays and blocks of one run, each written atomically and read back on resume."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.folder = out / "state"
+
+    @property
+    def dataset(self) -> Path:
+        """The folder of the published dataset."""
+        return self.out / "dataset"
+
+    def record(self, name: str) -> Any:
+        """Return a stored JSON value, or None."""
+        path = self.folder / f"{name}.json"
+        if not path.exists():
+            return None
+        try:
+            return json.loads(path.read_bytes())
+        except ValueError as error:
+            raise OutputError(f"{path} is damaged ({error}); {AGAIN}") from None
+
+    def save_record(self, name: str, value: Any) -> None:
+        """Store a JSON value."""
+        write_json(self.folder / f"{name}.json", value)
+
+    def arrays(self, name: str, settled: bool = False) -> dict[str, NDArray[Any]] | None:
+        """Return stored arrays by name, or None.
+
+        Args:
+            name: of the arrays.
+            settled: whether what is stored beside them depends on them, as on those ``SETTLED``.
+        """
+        path = self.folder / f"{name}.npz"
+        advice = AGAIN if settled or name in SETTLED else RETRY
+        return _load(path, advice=advice) if path.exists() else None
+
+    def has_arrays(self, name: str) -> bool:
+        """Whether arrays are stored under ``name`` (and, being written atomically, whole)."""
+        return (self.folder / f"{name}.npz").exists()
+
+    def save_arrays(self, name: str, **arrays: NDArray[Any]) -> None:
+        """Store arrays under ``name``, which may hold a folder."""
+        path = self.folder / f"{name}.npz"
+        make_folder(path.parent)
+        with atomic(path) as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+
+    def has_block(self, index: int) -> bool:
+        """Whether the block is there."""
+        return self.has_arrays(_block_name(index))
+
+    def remove_block(self, index: int) -> None:
+        """Remove a block whose contributor was rejected.
+
+        Raises:
+            OutputError: the disk refuses.
+        """
+        path = self.folder / f"{_block_name(index)}.npz"
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot remove {path}: {error.strerror}; {RETRY}") from error
+
+    def missing_blocks(self, total: int) -> list[int]:
+        """Return the indexes of the blocks that nobody delivered yet."""
+        return [index for index in range(total) if not self.has_block(index)]
+
+    def save_block(self, index: int, block: Block) -> None:
+        """Store a block with its digest."""
+        self.save_arrays(
+            _block_name(index),
+            ids=block.ids,
+            targets=block.targets,
+            participants=block.participants,
+            skipped=block.skipped,
+            seconds=np.array(block.seconds, np.float64),
+            digest=np.array(block.digest.encode()),
+        )
+
+    def block(self, index: int) -> Block:
+        """Return a stored block.
+
+        Raises:
+            OutputError: it is missing or not what was stored.
+        """
+        path = self.folder / f"{_block_name(index)}.npz"
+        if not path.exists():
+            raise OutputError(f"{path} is missing; run the same command again")
+        stored = _load(path, BLOCK_ARRAYS)
+        block = Block(
+            stored["ids"],
+            stored["targets"],
+            stored["participants"],
+            stored["skipped"],
+            float(stored["seconds"]),
+        )
+        if block.digest != stored["digest"].item().decode():
+            raise OutputError(f"{path} is damaged; {RETRY}")
+        return block
+
+    def block_seconds(self, index: int) -> float:
+        """Return what a stored block took, without reading its targets."""
+        return float(_load(self.folder / f"{_block_name(index)}.npz", ["seconds"])["seconds"])
+
+    def add_seconds(self, phase: str, seconds: float) -> None:
+        """Add to the time that a phase took, over all processes that worked on this run."""
+        spent: dict[str, float] = self.record("seconds") or {}
+        spent[phase] = spent.get(phase, 0.0) + seconds
+        self.save_record("seconds", spent)
+
+
+@contextmanager
+def open_state(out: Path, key: str, config: dict[str, Any]) -> Iterator[RunState]:
+    """Hold ``out`` for this process and yield its state.
+
+    Args:
+        out: the output directory, new, empty, or an earlier run's with the same key; one that
+            failed before it had stored anything is not yet a run.
+        key: the dataset key.
+        config: the configuration, stored beside the key.
+
+    Raises:
+        OutputError: the directory is another run's, is not a run's, or is in use.
+    """
+    state = RunState(out)
+    if out.is_dir() and any(out.iterdir()) and not state.folder.is_dir():
+        raise OutputError(f"{out} is not empty and holds no run; give another --out")
+    with locked(state.folder / "lock"):
+        remove_leftovers(state.folder)
+        run = state.record("run")
+        if run is None or not _begun(state):
+            state.save_record("run", {"key": key, "config": config})
+        elif run["key"] != key:
+            raise OutputError(
+                f"{out} belongs to a run with other settings or data "
+                f"({_changes(run, config)}); {AGAIN}"
+            )
+        yield state
+
+
+def _begun(state: RunState) -> bool:
+    """Whether anything but the run's own record is stored."""
+    return any(path.name not in ("lock", "run.json") for path in state.folder.iterdir())
+
+
+def _changes(run: dict[str, Any], config: dict[str, Any]) -> str:
+    """Return what differs between the stored and the present configuration, in words."""
+    old, new = _flat(run["config"]), _flat(config)
+    keys = [key for key in sorted(old | new) if old.get(key) != new.get(key)]
+    shown = [f"{key}: {old.get(key)} there, {new.get(key)} here" for key in keys[:SHOWN]]
+    if len(keys) > SHOWN:
+        shown.append(f"and {len(keys) - SHOWN} more")
+    return "; ".join(shown) or "the data differ"
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, dict):
+        items = [(str(key), item) for key, item in value.items()]
+    elif isinstance(value, list):
+        items = [(str(index), item) for index, item in enumerate(value)]
+    else:
+        return {prefix[:-1]: value}
+    parts = [_flat(item, f"{prefix}{key}.") for key, item in items]
+    return {name: leaf for part in parts for name, leaf in part.items()}
+
+
+def _block_name(index: int) -> str:
+    return f"blocks/{index:07d}"
+
+
+def _load(
+    path: Path, names: Sequence[str] | None = None, advice: str = RETRY
+) -> dict[str, NDArray[Any]]:
+    """Return the arrays ``names`` (default: all) of a file."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in names or stored.files}
+    except Exception as error:  # damaged archives make zipfile and numpy raise nearly anything
+        raise OutputError(f"{path} is damaged ({error}); {advice}") from None

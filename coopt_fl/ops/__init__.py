@@ -1,0 +1,1 @@
+"""Running a deployment: certificates, keys, and what a host can do."""

@@ -1,0 +1,72 @@
+"""What can be used on this host, and why not: nothing is loaded, nothing downloaded."""
+
+import os
+import platform
+from typing import Any
+
+import torch
+
+from coopt_fl.config.load import config_names, load_config
+from coopt_fl.config.schema import DataConfig
+from coopt_fl.data.sources.downloads import DOWNLOADS, address, present
+from coopt_fl.optimized.provenance import versions
+from coopt_fl.priors import check_prior
+from coopt_fl.priors.hub import answers
+
+TREES = {
+    "tiny_imagenet": "train/WNID/images/*.JPEG and val/images/*.JPEG",
+    "imagefolder": "train/CLASS/* and val/CLASS/*",
+    "parquet": "*train*.parquet and *test*.parquet",
+}
+"""What the sources that are read from ``data.root`` look for in it."""
+
+
+def examine() -> dict[str, Any]:
+    """Return devices, versions, and each prior and source with None or the reason against it."""
+    return {
+        "devices": devices(),
+        "versions": versions(),
+        "priors": {spec: _prior_problem(spec) for spec in _priors()},
+        "sources": _sources(),
+    }
+
+
+def devices() -> dict[str, str]:
+    """Return the processors that a run would use."""
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "system": platform.platform(),
+        "CPU cores": str(os.cpu_count()),
+        "memory": f"{memory:.0f} GiB",
+        "GPUs": ", ".join(gpus) or "none: everything runs on the CPU",
+    }
+
+
+def _priors() -> list[str]:
+    """Return the priors of all shipped configurations, each once."""
+    configs = [load_config(name) for name in config_names()]
+    return list(dict.fromkeys(one.prior for config in configs for one in config.participants))
+
+
+def _prior_problem(spec: str) -> str | None:
+    problem = check_prior(spec)
+    return problem and problem.removeprefix(f"prior {spec!r}: ")
+
+
+def _sources() -> dict[str, str | None]:
+    """Return each source with None, or with what it needs first."""
+    trees = {name: f"give data.root=DIR that holds {tree}" for name, tree in TREES.items()}
+    return {
+        "digits": None,
+        "synthetic": None,
+        **{name: _download_problem(name) for name in DOWNLOADS},
+        **trees,
+    }
+
+
+def _download_problem(name: str) -> str | None:
+    if present(DataConfig(source=name)) or answers(address(name)):
+        return None
+    fetch = DOWNLOADS[name].fetch
+    return f"not in the cache, and the network does not answer: fetch {fetch}, set data.root"

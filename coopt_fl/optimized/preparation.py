@@ -1,0 +1,54 @@
+"""What an optimized dataset cost before a student could be trained on it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from coopt_fl.core.files import read_json, understood
+from coopt_fl.optimized.reader import dataset_folder
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """Seconds before training: features of the shared set, alignment, targets, fusion, transport.
+
+    What participants do side by side counts once for each of them in ``sum``; in ``max`` only the
+    slowest's targets do, while features of the shared set and alignments still count for all.
+
+    Attributes:
+        sum: As if one device did the work of all participants.
+        max: As if each had its own.
+        parts: Of the sum, by phase.
+        alone: Whether no two participants shared a device; else their seconds are too many.
+    """
+
+    sum: float
+    max: float
+    parts: dict[str, float]
+    alone: bool
+
+
+def preparation_of(summary: Mapping[str, Any]) -> Preparation:
+    """Return the cost that the ``summary.json`` of a run tells; uniformity is in ``represent``."""
+    targets = [float(one["seconds"]) for one in summary["participants"]]
+    spent: dict[str, float] = summary["seconds"]
+    parts = {phase: spent.get(phase, 0.0) for phase in ("represent", "align", "fuse")}
+    parts["transport"] = max(0.0, spent.get("optimize", 0.0) - sum(targets))
+    shared = sum(parts.values())
+    alone = len(targets) == 1 or summary["config"]["simulation"]["actors"] == 1
+    parts["optimize"] = sum(targets)
+    return Preparation(shared + sum(targets), shared + max(targets), parts, alone)
+
+
+def preparation(dataset: Path) -> Preparation | None:
+    """Return what a run directory, or the dataset folder in it, cost; None if nobody knows.
+
+    Raises:
+        ConfigError: ``summary.json`` is damaged.
+    """
+    file = dataset_folder(dataset).parent / "summary.json"
+    if not file.is_file():
+        return None
+    with understood(file):
+        return preparation_of(read_json(file))

@@ -1,0 +1,198 @@
+"""Who is contradicted by the others: audited samples are answered by two participants each."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
+from itertools import combinations
+
+from coopt_fl.policies.agreement import Agreement, View, agreement
+from coopt_fl.policies.audit import Expected, Targets
+
+FALSE_ALARMS = 1e-4
+"""How often, at most, chance alone accuses an honest participant of a run."""
+
+_ABLE = 1.0  # log odds that a partner's samples give if all are far; below, it is no witness
+
+Tallies = dict[int | None, dict[str, tuple[int, int]]]  # by block and partner: samples, far ones
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Targets of the same samples by two participants; no sample stands in two comparisons.
+
+    Attributes:
+        owner: whose block the samples stand in.
+        block: that block.
+        auditor: who was asked for them beyond its own block.
+        unit: the auditor's block with which it was asked for them.
+        ours: (r, n) the owner's targets.
+        theirs: (r, n) the auditor's, in the same order.
+    """
+
+    owner: str
+    block: int
+    auditor: str
+    unit: int
+    ours: Targets
+    theirs: Targets
+
+
+@dataclass(frozen=True)
+class Witness:
+    """What one partner's answers say about a participant.
+
+    Attributes:
+        samples: how many both answered, but for targets at the mean where that says nothing.
+        far: how many of them are farther apart than is usual.
+        usual: share of samples that may be far if both are right.
+        chance: share of samples that are far where targets do not correspond.
+        odds: natural logarithm of the odds of wrong samples, negative if the two agree.
+        most: what ``odds`` would be if all of them were far.
+    """
+
+    samples: int
+    far: int
+    usual: float
+    chance: float
+    odds: float
+    most: float
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Why a participant is rejected; ``dataclasses.asdict`` of it can be written as JSON.
+
+    Attributes:
+        sentence: for people.
+        odds: log odds against it, without the half of its witnesses that disagree the most.
+        limit: what they had to reach.
+        blocks: those whose payload alone is enough; none if only all of them together are.
+        witnesses: by partner, over all blocks.
+    """
+
+    sentence: str
+    odds: float
+    limit: float
+    blocks: list[int]
+    witnesses: dict[str, Witness]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Who is rejected and why, and sentences on disagreements that cannot be decided."""
+
+    rejected: dict[str, Evidence]
+    undecided: list[str]
+
+
+def judge(expected: Mapping[str, Expected], comparisons: Sequence[Comparison]) -> Judgement:
+    """Return who is contradicted by the majority of those who can tell.
+
+    A participant is accused if its witnesses contradict it, in all its blocks together or in one
+    of them, even without the half of them that disagree the most: a minority that lies accuses
+    nobody. It is rejected if at least two who are not accused themselves say so; the others are
+    then judged again without it. The reference is judged like everyone else. Neither the order of
+    participants nor that of comparisons matters, and the same evidence may be judged repeatedly.
+
+    Comparisons of a participant with itself or with one that ``expected`` lacks are left out. Time
+    is O(pairs S n) and memory O(participants S n), where S counts at most 512.
+    """
+    trial = _Trial(expected, comparisons)
+    rejected: dict[str, Evidence] = {}
+    while True:
+        left = expected.keys() - rejected.keys()
+        accused = {name for name in left if trial.against(name, left)}
+        found = {name: trial.against(name, left - accused) for name in sorted(accused)}
+        guilty = {name: evidence for name, evidence in found.items() if evidence}
+        if not guilty:
+            return Judgement(rejected, trial.disagreements(left))
+        rejected |= guilty
+
+
+class _Trial:
+    """All that was answered twice, counted once; the block None stands for all of them."""
+
+    def __init__(self, expected: Mapping[str, Expected], comparisons: Sequence[Comparison]) -> None:
+        views = {name: View(one) for name, one in expected.items()}
+        self.pairs: dict[frozenset[str], Agreement] = {}
+        self.tallies: dict[str, Tallies] = {name: defaultdict(dict) for name in expected}
+        for one in comparisons:
+            if one.owner != one.auditor and {one.owner, one.auditor} <= expected.keys():
+                self._count(one, views)
+        subjects = sum(len(blocks) for blocks in self.tallies.values())
+        self.limit = math.log(max(subjects, 1) / FALSE_ALARMS)
+
+    def _count(self, one: Comparison, views: Mapping[str, View]) -> None:
+        pair = frozenset((one.owner, one.auditor))
+        if pair not in self.pairs:
+            self.pairs[pair] = agreement(*(views[name] for name in sorted(pair)))
+        ours, theirs = views[one.owner].of(one.ours), views[one.auditor].of(one.theirs)
+        told, far = self.pairs[pair].count(ours, theirs)
+        ends = ((one.owner, one.block, one.auditor), (one.auditor, one.unit, one.owner))
+        for name, block, partner in ends:
+            for part in (None, block):
+                samples, before = self.tallies[name][part].get(partner, (0, 0))
+                self.tallies[name][part][partner] = (samples + told, before + far)
+
+    def witnesses(self, name: str, block: int | None, partners: Set[str]) -> dict[str, Witness]:
+        """Return what each of ``partners`` says about a participant, in one block or in all."""
+        found = {}
+        for partner, (samples, far) in sorted(self.tallies[name][block].items()):
+            if partner in partners:
+                usual = self.pairs[frozenset((name, partner))]
+                odds, most = usual.odds(far, samples), usual.odds(samples, samples)
+                found[partner] = Witness(samples, far, usual.usual, usual.chance, odds, most)
+        return found
+
+    def against(self, name: str, partners: Set[str]) -> Evidence | None:
+        """Return the evidence of ``partners`` against a participant, if it is enough."""
+        said = {block: self.witnesses(name, block, partners) for block in self.tallies[name]}
+        odds = {block: _without_half(found.values()) for block, found in said.items()}
+        enough = [block for block in said if odds[block] >= self.limit]
+        if not enough:
+            return None
+        worst = max(enough, key=lambda block: (block is None, odds[block]))
+        where = "" if worst is None else f" that were asked for with block {worst}"
+        return Evidence(
+            sentence=_sentence(name, said[worst]) + where,
+            odds=odds[worst],
+            limit=self.limit,
+            blocks=sorted(block for block in enough if block is not None),
+            witnesses=said[None],
+        )
+
+    def disagreements(self, names: Set[str]) -> list[str]:
+        """Return a sentence on each two who contradict each other, in all blocks or in one."""
+        said = []
+        for one, other in combinations(sorted(names), 2):
+            parts = [
+                witnesses
+                for name, partner in ((one, other), (other, one))
+                for block in self.tallies[name]
+                for witnesses in self.witnesses(name, block, {partner}).values()
+                if witnesses.odds >= self.limit
+            ]
+            if parts:
+                said.append(
+                    f"{_sentence(one, {other: parts[0]})}, and nobody can tell who is right"
+                )
+        return said
+
+
+def _without_half(witnesses: Iterable[Witness]) -> float:
+    """Return the log odds without the half of the witnesses that disagree the most."""
+    odds = sorted(one.odds for one in witnesses if one.most >= _ABLE)
+    return sum(odds[: len(odds) - len(odds) // 2]) if len(odds) > 1 else -math.inf
+
+
+def _sentence(name: str, witnesses: Mapping[str, Witness]) -> str:
+    """Say in words what witnesses say about a participant."""
+    partners = sorted(partner for partner, one in witnesses.items() if one.odds > 0)
+    others = f" and {len(partners) - 3} others" if len(partners) > 3 else ""
+    far = sum(one.far for one in witnesses.values())
+    samples = sum(one.samples for one in witnesses.values())
+    return (
+        f"{name} disagrees with {', '.join(partners[:3])}{others} on {far} of {samples} samples, "
+        f"where at most {max(one.usual for one in witnesses.values()):.0%} is usual"
+    )

@@ -1,0 +1,92 @@
+"""Which prior, or consensus of priors, everyone aligns to."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coopt_fl.core.errors import ParticipantError
+from coopt_fl.targets.alignable import Alignability, alignability
+from coopt_fl.targets.uniformity import uniformity
+
+CONSENSUS = "consensus"
+
+FEWEST_SHARED = 25
+"""Samples from which on sound priors always passed the test of alignability (docs/decisions.md)."""
+
+
+@dataclass(frozen=True)
+class Election:
+    """The outcome of the election.
+
+    Attributes:
+        reference: a participant's name, or "consensus".
+        best: the accepted participant with the lowest uniformity.
+        accepted: participants that others can be aligned to; only they may be the reference.
+        uniformity: V of every participant.
+        warnings: what the user should know about it.
+    """
+
+    reference: str
+    best: str
+    accepted: list[str]
+    uniformity: dict[str, float]
+    warnings: list[str]
+
+
+def elect(
+    features: Mapping[str, NDArray[np.float32]], wanted: str, dim: int, seed: int
+) -> Election:
+    """Choose the reference from each participant's features (S, m_k) of the shared set.
+
+    Uniformity alone would elect isotropic noise, which is perfectly uniform; a candidate must
+    also be *alignable*: others see what it sees.
+
+    Raises:
+        ParticipantError: no prior is alignable.
+    """
+    scores = {name: uniformity(one) for name, one in features.items()}
+    size = min(len(one) for one in features.values())
+    accepted, warnings = _candidates(features, seed)
+    if size < FEWEST_SHARED and len(features) > 1:
+        warnings.append(
+            f"{size} shared samples are few: alignment gains little, and a sound prior may be "
+            f"taken for noise; set shared.size to {FEWEST_SHARED} or more"
+        )
+    best = min(accepted, key=lambda name: scores[name])
+    reference = CONSENSUS if wanted == CONSENSUS else best
+    if wanted == CONSENSUS and size < 2 * dim:
+        warnings.append(
+            f"a consensus of {dim} dimensions needs {2 * dim} shared samples, there are {size}: "
+            f"{best} is the reference instead; raise shared.size or lower targets.dim"
+        )
+        reference = best
+    return Election(reference, best, accepted, scores, warnings)
+
+
+def _candidates(
+    features: Mapping[str, NDArray[np.float32]], seed: int
+) -> tuple[list[str], list[str]]:
+    """Return who may be the reference, and a warning about each of the others."""
+    names = list(features)
+    verdicts = alignability(list(features.values()), seed)
+    accepted = [name for name, verdict in zip(names, verdicts, strict=True) if verdict.alignable]
+    if not accepted:
+        raise ParticipantError(
+            "no participant's features resemble the others' more than chance does, so there is "
+            "nothing to align to: raise shared.size, or replace the priors "
+            f"({_evidence(names, verdicts)})"
+        )
+    refused = [name for name in names if name not in accepted]
+    return accepted, [
+        f"{name} cannot be the reference: its features do not resemble the others'"
+        for name in refused
+    ]
+
+
+def _evidence(names: list[str], verdicts: list[Alignability]) -> str:
+    return ", ".join(
+        f"{name}: CKA {max(verdict.cka):.3f}, chance {max(verdict.threshold):.3f}"
+        for name, verdict in zip(names, verdicts, strict=True)
+    )

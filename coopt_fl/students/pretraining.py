@@ -1,0 +1,143 @@
+"""Students by any objective, over several seeds, with curves: what the tables are made of."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from coopt_fl.config.load import to_dict
+from coopt_fl.config.schema import Config
+from coopt_fl.core.errors import ConfigError
+from coopt_fl.core.files import make_folder, write_json
+from coopt_fl.core.progress import Progress
+from coopt_fl.core.runtime import is_first_process
+from coopt_fl.core.statistics import mean_and_spread
+from coopt_fl.optimized.preparation import Preparation, preparation
+from coopt_fl.optimized.reader import OptimizedDataset, load
+from coopt_fl.students import Judge, Point, TrainResult, train_student
+from coopt_fl.students.comparison import RESULT, Result, compare, read_baseline, require_alike
+from coopt_fl.students.objectives import ON_TARGETS
+from coopt_fl.students.probe import random_student
+
+Summary = dict[str, Any]
+
+
+def pretrain(
+    config: Config,
+    dataset: Path | None,
+    out: Path,
+    progress: Progress,
+    *,
+    seeds: int = 1,
+    watch_every: int = 1,
+    count: int | str = "auto",
+    against: Path | None = None,
+) -> Summary:
+    """Train a student by ``config.student.objective`` with each seed; continue what was stopped.
+
+    Args:
+        config: The data, the student, and the first seed.
+        dataset: A run directory, or the dataset folder in it, for an objective on targets.
+        out: Gets a folder ``seed-S`` for each, with ``checkpoint.pt`` and ``pretrain.json``.
+        progress: Told of every epoch.
+        seeds: How many, one after another from ``config.seed`` on.
+        watch_every: Epochs between two probes; the last one is always probed.
+        count: Devices, or "auto".
+        against: Output of a baseline's pretraining, to state how many times faster this one is.
+
+    Returns:
+        The results of all seeds, and mean and standard deviation over them.
+
+    Raises:
+        ConfigError: The objective needs a dataset and there is none, or the other way round; or
+            the baseline cannot be compared with.
+    """
+    targets = _open(config, dataset)
+    prepared = preparation(dataset) if dataset else None
+    each = range(config.seed, config.seed + seeds)
+    baseline = read_baseline(against, each) if against else []
+    judge = Judge(config.data, config.probe.limit)
+    results: list[Summary] = []
+    for seed in each:
+        one, folder = replace(config, seed=seed), out / f"seed-{seed}"
+        make_folder(folder)
+        trained = train_student(
+            targets,
+            one.data,
+            one.student,
+            one.runtime,
+            folder,
+            seed,
+            devices=count,
+            ready=partial(_require_comparable, one, baseline),
+            progress=partial(_show, progress, f"seed {seed}"),
+            watch=judge,
+            watch_every=watch_every,
+        )
+        if not is_first_process():
+            continue  # a process that was started for a later seed, where it ends
+        start = judge(random_student(one.student, one.data, seed)).accuracy
+        results.append(_result(one, trained, targets, prepared, start))
+        write_json(folder / RESULT, results[-1])
+        for other in baseline:
+            require_alike(results[-1], other)  # also one that was trained before
+    return {
+        "path": str(out),
+        "objective": config.student.objective,
+        "model": config.student.model,
+        "seeds": results,
+        "accuracy": mean_and_spread([one["accuracy"] for one in results]),
+        "seconds": mean_and_spread([one["seconds"] for one in results]),
+        "speed_up": compare(results, baseline) if baseline else None,
+    }
+
+
+def _open(config: Config, dataset: Path | None) -> OptimizedDataset | None:
+    objective = config.student.objective
+    if objective in ON_TARGETS and dataset is None:
+        raise ConfigError(
+            f"{objective} is trained on targets: give --dataset DIR, the output of `coopt run`"
+        )
+    if objective not in ON_TARGETS and dataset is not None:
+        raise ConfigError(f"{objective} knows no targets; leave out --dataset")
+    return None if dataset is None else load(dataset, mmap=True)
+
+
+def _require_comparable(
+    config: Config, baseline: Sequence[Result], hardware: dict[str, str]
+) -> None:
+    """Raise ConfigError where a training would not be comparable with the baseline."""
+    ours = {"config": to_dict(config), "model": config.student.model, "hardware": hardware}
+    for other in baseline:
+        require_alike(ours, other)
+
+
+def _result(
+    config: Config,
+    trained: TrainResult,
+    targets: OptimizedDataset | None,
+    prepared: Preparation | None,
+    start: float | None,
+) -> Summary:
+    return {
+        "objective": config.student.objective,
+        "model": config.student.model,
+        "seed": config.seed,
+        "epochs": trained.epochs,
+        "config": to_dict(config),
+        "versions": trained.versions,
+        "hardware": trained.hardware,
+        "dataset_digest": targets.digest if targets else None,
+        "curve": [asdict(point) for point in trained.curve],
+        "preparation": asdict(prepared) if prepared else None,
+        "random_accuracy": start,
+        "accuracy": trained.curve[-1].accuracy,
+        "seconds": trained.seconds,
+        "checkpoint": str(trained.checkpoint),
+    }
+
+
+def _show(progress: Progress, name: str, point: Point, epochs: int) -> None:
+    probed = "" if point.accuracy is None else f", probe {point.accuracy:.1%}"
+    progress.show(name, point.epoch, epochs, "epochs", f"loss {point.loss:.4f}{probed}")

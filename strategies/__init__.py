@@ -1,1 +1,0 @@
-"""The platform's side: a Flower strategy and what it decides."""

@@ -1,0 +1,67 @@
+"""What runs where: with neither, one or two GPUs, every row is there, measured or with a reason."""
+
+import importlib.util
+from contextlib import nullcontext
+
+import pytest
+import torch
+
+from coopt_fl.bench import handwritten, optimize, sharing, student
+from coopt_fl.bench.case import Case
+
+ONE = {"min": 1.0, "median": 1.0, "max": 1.0}
+
+
+@pytest.fixture(params=[0, 1, 2])
+def gpus(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    count: int = request.param
+    device = torch.device("cuda" if count else "cpu")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    for module in (optimize, handwritten, student):
+        monkeypatch.setattr(module, "pick_device", lambda: device)
+    return count
+
+
+@pytest.mark.parametrize(
+    ("crowd", "reasons"),
+    [
+        ("sharing/four-on-one-gpu", ["no-gpu", None, None]),
+        ("sharing/two-gpus", ["no-gpu", "one-gpu", None]),
+        ("sharing/two-cpu-shares", [None, "gpu-here", "gpu-here"]),
+    ],
+)
+def test_a_crowd_needs_its_devices(gpus: int, crowd: str, reasons: list[str | None]) -> None:
+    (found,) = (one for one in sharing.CROWDS if one.name == crowd)
+    assert found.missing() == reasons[gpus]
+
+
+def test_settings_of_the_other_device_are_skipped_with_a_reason(
+    gpus: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, reason = ("cuda", "gpu-here") if gpus else ("cpu", "no-gpu")
+    others = [name for name, one in optimize.SETTINGS.items() if one.device != here]
+    monkeypatch.setattr(optimize, "PLAN", {"array": others})
+    monkeypatch.setattr(handwritten, "CASES", [("array", name, None) for name in others])
+    for module in (optimize, handwritten):
+        rows = list(module.measure())
+        assert len(rows) == len(others) > 0
+        assert {row["skipped"] for row in rows} == {reason}
+
+
+def test_a_student_is_measured_on_the_best_device_alone(
+    gpus: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, other = ("cuda", "cpu") if gpus else ("cpu", "cuda")
+    for name in ("_against_resident", "_against_byol"):
+        monkeypatch.setattr(student, name, lambda *given: given[-1].measured(ONE))
+    monkeypatch.setattr(student, "devices_for", lambda *given: nullcontext())
+    rows = {row["name"]: row["skipped"] for row in student.measure()}
+    assert rows[f"student/{here}"] is rows[f"byol/{here}"] is None
+    assert rows[f"student/{other}"] == rows[f"byol/{other}"] == ("gpu-here" if gpus else "no-gpu")
+
+
+def test_without_lightly_there_is_no_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    case = Case("byol/cpu", "path", "roofline")
+    row = student._against_byol(None, None, "cpu", case)  # type: ignore[arg-type]
+    assert row["skipped"] == "no-lightly"

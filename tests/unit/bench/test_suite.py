@@ -1,0 +1,131 @@
+"""What ``coopt bench`` does around the measuring; nothing is measured here."""
+
+import io
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from coopt_fl.bench import suite, table
+from coopt_fl.bench.case import SKIPPED, Case, Reach
+from coopt_fl.bench.results import FORMAT
+from coopt_fl.core.errors import ConfigError, OutputError
+
+FIGURE = {"min": 0.8, "median": 0.91234, "max": 1.0}
+ROWS = {
+    "optimize": [Case("optimize/a", "the path", "the roofline", Reach(0.9)).measured(FIGURE)],
+    "imports": [
+        Case("imports/b", "slow", "pass", Reach(0.5, False), "s more").measured(FIGURE),
+        Case("imports/c", "on a GPU", "nothing", Reach(0.9)).skipped("no-gpu"),
+    ],
+}
+
+
+@pytest.fixture(autouse=True)
+def planted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Modules that yield known rows; the list says which were asked for."""
+    asked = []
+
+    def module(name: str) -> Any:
+        asked.append(name)
+        return SimpleNamespace(measure=lambda: iter(ROWS.get(name.partition(".")[2], [])))
+
+    monkeypatch.setattr(suite, "import_module", module)
+    return asked
+
+
+def bench(*names: str, out: Path | None = None, earlier: Path | None = None) -> dict[str, Any]:
+    return suite.bench(names, out, earlier, lambda row: None)
+
+
+def printed(found: dict[str, Any]) -> str:
+    console = Console(width=160, file=io.StringIO())
+    console.print(table.rendered(found))
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_only_what_is_named_is_measured(planted: list[str]) -> None:
+    told: list[str] = []
+    found = suite.bench(["imports"], None, None, lambda row: told.append(table.line(row)))
+    assert planted == ["coopt_fl.bench.imports"]
+    assert [row["name"] for row in found["rows"]] == ["imports/b", "imports/c"]
+    assert found["command"] == "coopt bench imports"
+    assert told == [
+        "imports/b: 0.912 (0.8 to 1) s more",
+        "imports/c: skipped: there is no GPU",
+    ]
+
+
+def test_everything_is_measured_in_the_order_of_the_table(planted: list[str]) -> None:
+    bench()
+    assert planted == [f"coopt_fl.bench.{name}" for name in suite.NAMES]
+
+
+def test_every_benchmark_is_a_module_that_measures() -> None:
+    folder = Path(suite.__file__).parent
+    for name in suite.NAMES:
+        assert "def measure() -> Iterator[Row]:" in (folder / f"{name}.py").read_text()
+
+
+def test_an_unknown_name_is_refused_before_anything_is_measured(planted: list[str]) -> None:
+    with pytest.raises(ConfigError, match="no benchmark 'optimise'"):
+        bench("imports", "optimise")
+    assert planted == []
+
+
+def test_results_are_kept_and_compared(tmp_path: Path) -> None:
+    kept = tmp_path / "new" / "kept.json"
+    first = bench("optimize", "imports", out=kept)
+    assert json.loads(kept.read_text()) == first
+    second = bench("imports", earlier=kept)
+    assert [row["name"] for row in second["comparison"]["rows"]] == ["imports/b", "imports/c"]
+    assert "within the spread" in printed(second)
+
+
+def test_what_cannot_be_compared_or_written_is_refused_first(
+    tmp_path: Path, planted: list[str]
+) -> None:
+    (tmp_path / "file").write_text("{}")
+    with pytest.raises(ConfigError, match="is of format None"):
+        bench(earlier=tmp_path / "file")
+    with pytest.raises(OutputError):
+        bench(out=tmp_path / "file" / "kept.json")
+    with pytest.raises(OutputError, match="is a folder"):
+        bench(out=tmp_path)
+    (tmp_path / "file").write_text(json.dumps({"format": FORMAT}))
+    with pytest.raises(ConfigError, match="no rows"):
+        bench(earlier=tmp_path / "file")
+    assert planted == []
+
+
+def test_what_was_measured_before_a_failure_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(name: str) -> Any:
+        if name == "coopt_fl.bench.imports":
+            raise KeyboardInterrupt
+        return SimpleNamespace(measure=lambda: iter(ROWS["optimize"]))
+
+    monkeypatch.setattr(suite, "import_module", failing)
+    kept = tmp_path / "kept.json"
+    with pytest.raises(KeyboardInterrupt):
+        bench("optimize", "imports", out=kept)
+    assert [row["name"] for row in json.loads(kept.read_text())["rows"]] == ["optimize/a"]
+
+
+def test_the_table_says_what_was_reached() -> None:
+    lines = {
+        line.split("│")[1].strip(): line for line in printed(bench()).splitlines() if "│" in line
+    }
+    assert "0.912 (0.8 to 1)" in lines["the path"] and ">= 0.9" in lines["the path"]
+    assert lines["the path"].rstrip(" │").endswith("yes")
+    assert "<= 0.5" in lines["slow"] and lines["slow"].rstrip(" │").endswith("NO")
+    assert f"skipped: {SKIPPED['no-gpu']}" in lines["on a GPU"]
+
+
+def test_the_table_says_where_it_comes_from() -> None:
+    shown = printed(bench())
+    assert "torch" in shown and "cores" in shown and "median" in shown

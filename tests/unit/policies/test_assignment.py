@@ -1,0 +1,54 @@
+"""Shards and chunks, for any number of blocks and participants."""
+
+import itertools
+from collections import deque
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coopt_fl.policies.assignment import MOST_BLOCKS, assign_blocks, hand_over, take_chunk
+
+weights = st.lists(st.floats(0.01, 100), min_size=1, max_size=12)
+
+
+@given(st.integers(0, 300), weights)
+def test_every_block_has_one_owner_and_counts_follow_the_weights(
+    total: int, weights: list[float]
+) -> None:
+    owners = assign_blocks(total, weights)
+    assert len(owners) == total
+    for index, weight in enumerate(weights):
+        quota = total * weight / sum(weights)
+        assert abs(owners.count(index) - quota) < 1 + 1e-9
+
+
+@given(st.lists(st.integers(1, 50), max_size=60), st.integers(1, 120))
+def test_chunks_keep_the_order_and_the_bound(rows: list[int], most: int) -> None:
+    sizes = dict(enumerate(rows, start=100))
+    left, chunks = deque(sizes), list[list[int]]()
+    while left:
+        chunks.append(take_chunk(left, sizes.__getitem__, most))
+    assert [block for chunk in chunks for block in chunk] == list(sizes)
+    for chunk in chunks:
+        assert len(chunk) == 1 or sum(sizes[block] for block in chunk) <= most
+    for chunk, following in itertools.pairwise(chunks):
+        assert sum(sizes[block] for block in chunk) + sizes[following[0]] > most
+
+
+def test_a_chunk_has_no_more_blocks_than_words_can_be_said_of() -> None:
+    left = deque(range(2 * MOST_BLOCKS + 1))
+    chunks = [take_chunk(left, lambda block: 1, 10**9) for _ in range(3)]
+    assert [len(chunk) for chunk in chunks] == [MOST_BLOCKS, MOST_BLOCKS, 1]
+
+
+def test_nothing_left_makes_no_chunk() -> None:
+    assert take_chunk(deque(), {}.__getitem__, 5) == []
+
+
+def test_blocks_are_handed_over_by_weight() -> None:
+    owners = hand_over([3, 9, 11, 12], {"ann": 3.0, "bob": 1.0})
+    assert sorted(owners) == ["ann", "ann", "ann", "bob"]
+
+
+def test_equal_weights_share_equally() -> None:
+    assert assign_blocks(7, [1, 1, 1]) == [0, 0, 0, 1, 1, 2, 2]

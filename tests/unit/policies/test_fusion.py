@@ -1,0 +1,113 @@
+"""A payload is accepted as it should be, or refused as a whole."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from coopt_fl.strategies.fusion import accept_payload, require_skips
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from coopt_fl.core.errors import ParticipantError
+from coopt_fl.federation.protocol import Payload
+from coopt_fl.optimized.block import block_digest
+
+EXPECTED = {4: np.array([1, 5, 9]), 7: np.array([2, 3])}
+
+
+def payload(skipped: tuple[int, ...] = ()) -> Payload:
+    rng = np.random.default_rng(0)
+    ids = [np.setdiff1d(block, skipped) for block in EXPECTED.values()]
+    targets = [rng.normal(size=(len(part), 6)).astype(np.float16) for part in ids]
+    digests = [
+        block_digest(i, t, np.full(len(i), 2, np.int16)) for i, t in zip(ids, targets, strict=True)
+    ]
+    return Payload(
+        blocks=list(EXPECTED),
+        rows=[len(part) for part in ids],
+        ids=np.concatenate(ids),
+        targets=np.concatenate(targets),
+        skipped=np.array(skipped, np.int64),
+        digests=digests,
+        seconds=1.0,
+    )
+
+
+def test_good_payload_becomes_blocks() -> None:
+    good = payload()
+    blocks = accept_payload(good, EXPECTED, 6, 2)
+    assert list(blocks) == [4, 7]
+    assert np.array_equal(blocks[7].ids, [2, 3])
+    assert np.array_equal(blocks[7].targets, good.targets[3:])
+    assert set(blocks[4].participants) == {2}
+    assert sum(block.seconds for block in blocks.values()) == pytest.approx(1.0)
+
+
+def test_skipped_ids_are_left_out() -> None:
+    blocks = accept_payload(payload(skipped=(5, 2, 3)), EXPECTED, 6, 2)
+    assert np.array_equal(blocks[4].ids, [1, 9])
+    assert np.array_equal(blocks[4].skipped, [5])
+    assert len(blocks[7].ids) == 0
+
+
+GOOD = payload()
+NAN = GOOD.targets.copy()
+NAN[1, 2] = np.nan
+BAD = {
+    "other block": replace(GOOD, blocks=[4, 8]),
+    "missing block": replace(GOOD, blocks=[4]),
+    "missing digest": replace(GOOD, digests=GOOD.digests[:1]),
+    "wrong digest": replace(GOOD, digests=[GOOD.digests[0], "0" * 64]),
+    "other contributor": payload(),
+    "NaN": replace(GOOD, targets=NAN),
+    "width": replace(GOOD, targets=GOOD.targets[:, :5]),
+    "fewer rows": replace(GOOD, targets=GOOD.targets[:4]),
+    "foreign id": replace(GOOD, ids=np.array([1, 5, 8, 2, 3])),
+    "repeated id": replace(GOOD, ids=np.array([1, 5, 5, 2, 3])),
+    "order of ids": replace(GOOD, ids=np.array([5, 1, 9, 2, 3])),
+    "missing id": replace(GOOD, ids=GOOD.ids[:4]),
+    "negative rows": replace(GOOD, rows=[6, -1]),
+    "rows": replace(GOOD, rows=[2, 3]),
+    "flat ids": replace(GOOD, ids=GOOD.ids.reshape(1, -1)),
+    "seconds": replace(GOOD, seconds=float("nan")),
+}
+
+
+@pytest.mark.parametrize("name", list(BAD))
+def test_bad_payload_is_refused(name: str) -> None:
+    contributor = 1 if name == "other contributor" else 2
+    with pytest.raises(ParticipantError, match=r"expected .* got .*not used"):
+        accept_payload(BAD[name], EXPECTED, 6, contributor)
+
+
+INTS = st.integers(-1, 10) | st.integers()
+SHAPES = array_shapes(min_dims=1, max_dims=2, min_side=0, max_side=6)
+ANY: dict[str, st.SearchStrategy[Any]] = {
+    "blocks": st.lists(INTS, max_size=3),
+    "rows": st.lists(INTS, max_size=3),
+    "ids": arrays(np.int64, SHAPES, elements=st.integers(-1, 10)),
+    "targets": arrays(np.float16, SHAPES),
+    "skipped": arrays(np.int64, SHAPES, elements=st.integers(-1, 10)),
+    "digests": st.lists(st.text(max_size=4), max_size=3),
+    "seconds": st.floats(),
+}
+
+
+@settings(max_examples=500)
+@given(st.dictionaries(st.sampled_from(list(ANY)), st.just(None), max_size=3), st.data())
+def test_whatever_comes_becomes_the_blocks_asked_for_or_is_refused(
+    odd: dict[str, None], data: st.DataObject
+) -> None:
+    told = replace(GOOD, **{name: data.draw(ANY[name], name) for name in odd})
+    try:
+        require_skips(told.skipped, np.concatenate(list(EXPECTED.values())), "skip")
+        blocks = accept_payload(told, EXPECTED, 6, 2)
+    except ParticipantError:
+        return
+    assert list(blocks) == list(EXPECTED)
+    for index, block in blocks.items():
+        assert sorted([*block.ids, *block.skipped]) == EXPECTED[index].tolist()
+        assert block.targets.shape == (len(block.ids), 6)
+        assert np.isfinite(block.targets).all()
