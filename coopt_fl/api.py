@@ -21,8 +21,7 @@ from coopt_fl.data import Source, open_source, shared_set
 from coopt_fl.federation.centralized import optimize_centrally, single
 from coopt_fl.federation.plan import read_plan
 from coopt_fl.federation.state import RunState, open_state
-from coopt_fl.optimized.manifest import read_provenance
-from coopt_fl.optimized.provenance import Provenance, versions
+from coopt_fl.optimized.provenance import Provenance, read_provenance, versions
 from coopt_fl.priors import check_prior, load_prior, parse_prior
 from coopt_fl.privacy import check as check_privacy
 from coopt_fl.students import probe_prior, probe_random, probe_student

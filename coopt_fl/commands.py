@@ -8,8 +8,8 @@ from coopt_fl.config.schema import Config, DataConfig
 from coopt_fl.core.errors import ConfigError
 from coopt_fl.core.progress import Progress
 from coopt_fl.core.remote import shown
-from coopt_fl.optimized.manifest import read_provenance
-from coopt_fl.optimized.reader import dataset_folder, load
+from coopt_fl.optimized.provenance import read_provenance
+from coopt_fl.optimized.read import dataset_folder, load
 from coopt_fl.optimized.verify import verify
 
 

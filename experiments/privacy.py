@@ -35,7 +35,7 @@ from coopt_fl.core.runtime import compute
 from coopt_fl.data import open_source
 from coopt_fl.ops.doctor import devices
 from coopt_fl.optimized.provenance import draft
-from coopt_fl.optimized.reader import OptimizedDataset
+from coopt_fl.optimized.read import OptimizedDataset
 from coopt_fl.privacy import Guard, epsilon, half, normalise
 from coopt_fl.students import probe_random, probe_student, train_student
 from coopt_fl.targets import Alignment, consensus_targets

@@ -3,8 +3,7 @@
 from statistics import fmean
 from typing import Any
 
-from coopt_fl.core.statistics import mean_and_spread
-from coopt_fl.students.curve import Point, speed_up
+from coopt_fl.students.curve import Point, mean_and_spread, speed_up
 from experiments.weak_priors import WITHOUT
 
 OURS = "regression"

@@ -12,8 +12,8 @@ import typer
 
 from coopt_fl.core.errors import ConfigError
 from coopt_fl.core.files import write_json
-from coopt_fl.core.statistics import mean_and_spread
 from coopt_fl.optimized.provenance import versions
+from coopt_fl.students.curve import mean_and_spread
 from experiments.lab import Lab, hardware
 from experiments.scales import Study, studies
 

@@ -6,7 +6,7 @@ a shared set; the probe is a linear classifier of all features.
 
 from scipy.stats import spearmanr
 
-from coopt_fl.core.statistics import mean_and_spread
+from coopt_fl.students.curve import mean_and_spread
 from coopt_fl.targets import uniformity
 from experiments.figures import points
 from experiments.lab import Lab

@@ -16,7 +16,7 @@ from coopt_fl.federation.plan import Plan
 from coopt_fl.federation.state import RunState
 from coopt_fl.optimized.block import Block
 from coopt_fl.optimized.provenance import draft
-from coopt_fl.optimized.publish import publish
+from coopt_fl.optimized.write import publish
 
 REPEATS = 5
 SAMPLES, DIM, BLOCK_ROWS = 50_000, 512, 1024

@@ -17,7 +17,7 @@ from coopt_fl.config.schema import RuntimeConfig, StudentConfig
 from coopt_fl.core.runtime import pick_device
 from coopt_fl.data import Source
 from coopt_fl.optimized.provenance import draft
-from coopt_fl.optimized.reader import OptimizedDataset
+from coopt_fl.optimized.read import OptimizedDataset
 from coopt_fl.students.loop import Training, initial_student
 from coopt_fl.students.objectives import Task, make_objective
 from coopt_fl.students.optimizer import make_optimizer

@@ -169,7 +169,7 @@ def pretrain(
     from coopt_fl.core.progress import console_progress
     from coopt_fl.core.runtime import is_first_process
     from coopt_fl.report import console as show
-    from coopt_fl.students.pretraining import pretrain
+    from coopt_fl.students.pretrain import pretrain
 
     with console_progress() as progress:
         found = pretrain(

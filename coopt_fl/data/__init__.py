@@ -5,7 +5,7 @@ Labels have their own door, :mod:`coopt_fl.data.labels`, which only the probe ma
 
 from coopt_fl.data.batches import Batch, batches
 from coopt_fl.data.blocks import make_blocks, make_units, shared_set
-from coopt_fl.data.preprocess import Preprocess
+from coopt_fl.data.image import Preprocess
 from coopt_fl.data.source import CorruptImage, Source, open_source
 
 __all__ = [

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.errors import DataError
+from coopt_fl.data.image import UndecodableError, decode
 
 SPLITS = ("train", "test")
 
@@ -123,3 +124,31 @@ def opener(data: DataConfig, split: str) -> Opener:
 def limited(rows: int, data: DataConfig) -> int:
     """Return how many of ``rows`` rows ``data.limit`` leaves."""
     return rows if data.limit is None else min(rows, data.limit)
+
+
+class EncodedSource(Source):
+    """N encoded images of any sizes; ``image_size`` is given where they all have one."""
+
+    def __init__(self, name: str, rows: int, image_size: tuple[int, int] | None = None) -> None:
+        super().__init__(name, rows, encoded=True, image_size=image_size)
+
+    def _read(self, ids: NDArray[np.int64]) -> list[Tensor]:
+        return [self._decoded(id) for id in ids.tolist()]
+
+    def file_bytes(self, id: int) -> bytes:
+        """Return the image's file as it is; CorruptImage where it cannot be read."""
+        try:
+            return self._bytes(id)
+        except OSError as error:
+            reason = error.strerror or "it cannot be read"
+            raise CorruptImage(id, self.where(id), reason) from error
+
+    def _decoded(self, id: int) -> Tensor:
+        try:
+            return decode(self.file_bytes(id))
+        except UndecodableError as error:
+            raise CorruptImage(id, self.where(id), str(error)) from error
+
+    @abstractmethod
+    def _bytes(self, id: int) -> bytes:
+        """Return the file's bytes; an OSError says that this one image cannot be read."""

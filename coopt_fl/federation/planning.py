@@ -17,7 +17,7 @@ from coopt_fl.data.shards import Layout, open_shards
 from coopt_fl.federation.plan import Plan
 from coopt_fl.federation.records import Features, Ids, Records
 from coopt_fl.optimized.provenance import Contributor, Provenance, draft
-from coopt_fl.optimized.publish import publish
+from coopt_fl.optimized.write import publish
 from coopt_fl.policies.assignment import assign_blocks
 from coopt_fl.policies.reference import CONSENSUS, elect
 from coopt_fl.privacy import count_releases

@@ -1,12 +1,21 @@
-"""A block: the targets of some samples, the unit of plan, resume, publication and audit."""
+"""A block: the targets of some samples, the unit of plan, resume, publication and audit.
+
+Also the columns of the published Parquet files, which are read one block at a time."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
+
+from coopt_fl.core.errors import VerificationError
+from coopt_fl.core.files import file_sha256
+from coopt_fl.optimized.provenance import DataFile, Provenance
 
 
 @dataclass(frozen=True)
@@ -57,3 +66,90 @@ def dataset_digest(blocks: Iterable[str]) -> str:
     for digest in blocks:
         total.update(bytes.fromhex(digest))
     return total.hexdigest()
+
+
+Rows = tuple[NDArray[np.int64], NDArray[np.float16], NDArray[np.int16]]
+"""ids (R,), targets (R, n) and participants (R,) of one block."""
+
+_UNREADABLE = (pa.ArrowException, OSError, ValueError)  # ValueError: a column's name is no UTF-8
+
+
+def schema(dim: int) -> pa.Schema:
+    """Return the columns of a published file, none of which has nulls; ``dim`` is n."""
+    number = pa.field("element", pa.float16(), nullable=False)
+    return pa.schema(
+        [
+            pa.field("id", pa.int64(), nullable=False),
+            pa.field("target", pa.list_(number, dim), nullable=False),
+            pa.field("participant", pa.int16(), nullable=False),
+        ]
+    )
+
+
+def verified(folder: Path, file: DataFile) -> Path:
+    """Return the path of ``file`` after comparing its sha256.
+
+    Raises:
+        VerificationError: it is missing, unreadable or changed.
+    """
+    path = folder / file.path
+    if not path.is_file():
+        raise VerificationError(f"{path} is missing; copy the whole dataset folder again")
+    try:
+        same = file_sha256(path) == file.sha256
+    except OSError as error:
+        raise VerificationError(f"{path} cannot be read ({error.strerror})") from error
+    if not same:
+        raise VerificationError(f"{path} has changed since it was published; copy it again")
+    return path
+
+
+def row_groups(path: Path, dim: int) -> Iterator[Rows]:
+    """Yield the row groups of a published file.
+
+    Raises:
+        VerificationError: it is unreadable or has other columns than :func:`schema`.
+    """
+    try:
+        with pq.ParquetFile(path, memory_map=True) as file:
+            if not file.schema_arrow.equals(schema(dim)):
+                found = ", ".join(f"{field.name} {field.type}" for field in file.schema_arrow)
+                raise VerificationError(f"{path} has columns {found}; copy it again")
+            for group in range(file.num_row_groups):
+                yield _rows(file.read_row_group(group), dim)
+    except _UNREADABLE as error:
+        raise VerificationError(f"{path} is not readable: {error}") from None
+
+
+def count_groups(path: Path) -> int:
+    """Return how many row groups a published file has; VerificationError where unreadable."""
+    try:
+        return int(pq.read_metadata(path).num_row_groups)
+    except _UNREADABLE as error:
+        raise VerificationError(f"{path} is not readable: {error}") from None
+
+
+def all_rows(folder: Path, provenance: Provenance) -> Iterator[Rows]:
+    """Yield the blocks of a dataset that hold rows, each file verified before it is read.
+
+    Raises:
+        VerificationError: a file is not what the manifest says, or the number of rows is not.
+    """
+    rows = 0
+    for file in provenance.files:
+        for block in row_groups(verified(folder, file), provenance.dim):
+            rows += len(block[0])
+            if rows > provenance.rows:
+                break
+            yield block
+    if rows != provenance.rows:
+        raise VerificationError(
+            f"{folder} does not hold the {provenance.rows} rows that its provenance says; "
+            "copy the whole dataset folder again"
+        )
+
+
+def _rows(group: pa.Table, dim: int) -> Rows:
+    flat = group.column("target").combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    ids, participants = (group.column(name).to_numpy() for name in ("id", "participant"))
+    return ids, flat.reshape(len(group), dim), participants

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from coopt_fl.core.files import read_json, understood
-from coopt_fl.optimized.reader import dataset_folder
+from coopt_fl.optimized.read import dataset_folder
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coopt_fl.core.errors import VerificationError
-from coopt_fl.optimized.block import block_digest, dataset_digest
-from coopt_fl.optimized.manifest import read_provenance
-from coopt_fl.optimized.provenance import DataFile, Provenance
-from coopt_fl.optimized.published import Rows, count_groups, row_groups, verified
+from coopt_fl.optimized.block import (
+    Rows,
+    block_digest,
+    count_groups,
+    dataset_digest,
+    row_groups,
+    verified,
+)
+from coopt_fl.optimized.provenance import DataFile, Provenance, read_provenance
 
 
 def verify(folder: Path) -> tuple[Provenance, list[str]]:

@@ -8,11 +8,10 @@ from typing import Any
 from coopt_fl.core.errors import ConfigError
 from coopt_fl.core.files import read_json, understood
 from coopt_fl.federation.state import RunState
-from coopt_fl.optimized.manifest import read_provenance
-from coopt_fl.optimized.provenance import Provenance
-from coopt_fl.optimized.reader import dataset_folder
+from coopt_fl.optimized.provenance import Provenance, read_provenance
+from coopt_fl.optimized.read import dataset_folder
 from coopt_fl.report.students import Seeds, pretrained, trained
-from coopt_fl.students.comparison import RESULT
+from coopt_fl.students.pretrain import RESULT
 
 Values = dict[str, Any]
 

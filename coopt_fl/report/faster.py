@@ -5,8 +5,8 @@ from typing import Any
 
 from coopt_fl.report.collect import Run
 from coopt_fl.report.parts import LeftOut, part
-from coopt_fl.students.comparison import compare
 from coopt_fl.students.objectives import ON_TARGETS
+from coopt_fl.students.pretrain import compare
 
 Values = dict[str, Any]
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coopt_fl.data import Source
-from coopt_fl.optimized.reader import OptimizedDataset
+from coopt_fl.optimized.read import OptimizedDataset
 from coopt_fl.report.parts import LeftOut
 from coopt_fl.report.pictures import Labels, thumbnail
 from coopt_fl.report.shared import MOST, choose

@@ -7,7 +7,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from coopt_fl.core.seeding import derive_seed
-from coopt_fl.optimized.reader import OptimizedDataset
+from coopt_fl.optimized.read import OptimizedDataset
 from coopt_fl.report.collect import Run
 from coopt_fl.report.figures import points
 from coopt_fl.report.pictures import Labels

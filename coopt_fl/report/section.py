@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from coopt_fl.optimized.reader import OptimizedDataset, load
+from coopt_fl.optimized.read import OptimizedDataset, load
 from coopt_fl.report import headline, tables, verdicts
 from coopt_fl.report.collect import Run
 from coopt_fl.report.curves import training_figures

@@ -2,15 +2,16 @@
 
 from coopt_fl.students.checkpoint import LoadedStudent, load_student, save_student
 from coopt_fl.students.curve import Point, seconds_to, speed_up
-from coopt_fl.students.judge import Judge, spread
 from coopt_fl.students.models import Student, build_student, check_student
 from coopt_fl.students.probe import (
+    Judge,
     fit_probe,
     probe_features,
     probe_methods,
     probe_prior,
     probe_random,
     probe_student,
+    spread,
 )
 from coopt_fl.students.train import TrainResult, train_student
 

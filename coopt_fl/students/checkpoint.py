@@ -11,8 +11,8 @@ from torch import Tensor
 from coopt_fl.core.errors import ConfigError
 from coopt_fl.core.files import atomic, make_folder
 from coopt_fl.data import Preprocess
+from coopt_fl.students.images import Normalisation
 from coopt_fl.students.models import Student, build_student
-from coopt_fl.students.normalise import Normalisation
 
 FORMAT = 2
 KEYS = {"format", "name", "image_size", "mean", "std", "weights", "meta", "resume"}

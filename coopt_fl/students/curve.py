@@ -1,5 +1,6 @@
 """What is written down of a training, and how two are compared."""
 
+import statistics
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ class Point:
         seconds: Of loading the images and training so far; neither probes nor checkpoints.
         loss: Mean training loss of the epoch.
         accuracy: Of the probe; None where there are no labels, or it was not this epoch's turn.
-        spread: Of the features, see :func:`coopt_fl.students.judge.spread`; None likewise.
+        spread: Of the features, see :func:`coopt_fl.students.probe.spread`; None likewise.
     """
 
     epoch: int
@@ -79,3 +80,12 @@ def speed_up(
         until = seconds_to(baseline, final, baseline_preparation)
         found = until / reached if until and reached else None
     return {"equal_epochs": theirs / ours, "to_accuracy": found}
+
+
+def mean_and_spread(values: Sequence[float | None]) -> dict[str, float] | None:
+    """Return mean, sample standard deviation (0 of a single value) and number; None without any."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    std = statistics.stdev(known) if len(known) > 1 else 0.0
+    return {"mean": statistics.fmean(known), "std": std, "n": len(known)}

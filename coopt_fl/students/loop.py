@@ -16,12 +16,18 @@ from coopt_fl.config.schema import StudentConfig
 from coopt_fl.core.errors import ConfigError, DataError
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.data import Source
-from coopt_fl.optimized.reader import OptimizedDataset
+from coopt_fl.optimized.read import OptimizedDataset
 from coopt_fl.students.augment import draw_view
 from coopt_fl.students.checkpoint import LoadedStudent, save_student
-from coopt_fl.students.images import RESIDENT_BYTES, Squares, open_squares, own_size
+from coopt_fl.students.images import (
+    RESIDENT_BYTES,
+    Squares,
+    measure,
+    measured_ids,
+    open_squares,
+    own_size,
+)
 from coopt_fl.students.models import Student, build_student
-from coopt_fl.students.normalise import measure, measured_ids
 from coopt_fl.students.objectives import Task, make_objective
 from coopt_fl.students.optimizer import make_optimizer, rate_at, set_rate
 from coopt_fl.targets.whitening import fit_whitening

@@ -16,13 +16,13 @@ from coopt_fl.core.runtime import is_first_process
 from coopt_fl.data import open_source
 from coopt_fl.ops import doctor
 from coopt_fl.optimized.provenance import versions
-from coopt_fl.optimized.reader import OptimizedDataset
+from coopt_fl.optimized.read import OptimizedDataset
 from coopt_fl.students.checkpoint import read_checkpoint
 from coopt_fl.students.curve import Clock, Point
-from coopt_fl.students.judge import Judge, Judged
 from coopt_fl.students.loop import Training
 from coopt_fl.students.models import check_student
 from coopt_fl.students.objectives import ON_TARGETS, find_objective
+from coopt_fl.students.probe import Judge, Judged
 from coopt_fl.students.session import devices_for, enough_memory
 
 CHECKPOINT = "checkpoint.pt"

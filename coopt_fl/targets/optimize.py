@@ -10,7 +10,7 @@ from torch import Tensor
 
 from coopt_fl.core.errors import PriorError
 from coopt_fl.data import Batch, Source, batches
-from coopt_fl.data.reading import Fit
+from coopt_fl.data.batches import Fit
 from coopt_fl.priors.prior import Prior
 from coopt_fl.targets.alignment import Alignment
 

@@ -10,7 +10,7 @@ import pytest
 
 import coopt_fl
 from coopt_fl.config.load import from_tree
-from coopt_fl.optimized.reader import OptimizedDataset
+from coopt_fl.optimized.read import OptimizedDataset
 from coopt_fl.optimized.verify import verify
 from tests.e2e.conftest import SECONDS, TINY, Shell, kill_session, times
 from tests.e2e.network import Network

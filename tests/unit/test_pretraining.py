@@ -13,12 +13,11 @@ from coopt_fl.config.load import load_config
 from coopt_fl.config.schema import Config
 from coopt_fl.core.errors import ConfigError
 from coopt_fl.core.progress import Progress
-from coopt_fl.core.statistics import mean_and_spread
 from coopt_fl.optimized.preparation import preparation, preparation_of
 from coopt_fl.optimized.provenance import versions
 from coopt_fl.students import load_student
-from coopt_fl.students.comparison import compare
-from coopt_fl.students.pretraining import pretrain
+from coopt_fl.students.curve import mean_and_spread
+from coopt_fl.students.pretrain import compare, pretrain
 from tests.unit.test_cli import Coopt
 
 CHANGES = (
@@ -131,7 +130,7 @@ def test_only_the_first_process_probes_and_writes_what_was_finished(
     file = tmp_path / "seed-0" / "pretrain.json"
     file.unlink()
     monkeypatch.setenv("LOCAL_RANK", "1")
-    monkeypatch.setattr("coopt_fl.students.pretraining.random_student", None)
+    monkeypatch.setattr("coopt_fl.students.pretrain.random_student", None)
     with pytest.raises(StoppedError):
         pretrain(config, None, tmp_path, Stopping(), seeds=2, count=1)
     assert not file.exists()

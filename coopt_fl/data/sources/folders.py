@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.errors import DataError
 from coopt_fl.data.fingerprint import content_digest
-from coopt_fl.data.source import Source, limited
-from coopt_fl.data.sources.encoded import EncodedSource
+from coopt_fl.data.source import EncodedSource, Source, limited
 
 SUFFIXES = (b".jpg", b".jpeg", b".png", b".webp", b".bmp", b".gif", b".tif", b".tiff", b".ppm")
 TEST_FOLDERS = ("val", "validation", "test")

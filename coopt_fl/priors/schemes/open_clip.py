@@ -7,9 +7,8 @@ import open_clip
 from torch import Tensor, nn
 
 from coopt_fl.core.errors import PriorError
-from coopt_fl.data.preprocess import Preprocess
+from coopt_fl.data.image import Preprocess, as_preprocess
 from coopt_fl.priors import hub
-from coopt_fl.priors.metadata import as_preprocess
 from coopt_fl.priors.spec import PriorSpec, nearest
 
 

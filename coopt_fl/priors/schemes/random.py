@@ -9,7 +9,7 @@ from torch import nn
 
 from coopt_fl.core.errors import PriorError
 from coopt_fl.core.seeding import derive_seed
-from coopt_fl.data.preprocess import Preprocess
+from coopt_fl.data.image import Preprocess
 from coopt_fl.priors.schemes import timm as timm_scheme
 from coopt_fl.priors.schemes import torchvision as torchvision_scheme
 from coopt_fl.priors.spec import PriorSpec, nearest

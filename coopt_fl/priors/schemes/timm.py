@@ -9,9 +9,8 @@ from timm.data.config import resolve_data_config
 from torch import nn
 
 from coopt_fl.core.errors import PriorError
-from coopt_fl.data.preprocess import Preprocess
+from coopt_fl.data.image import Preprocess, as_preprocess
 from coopt_fl.priors import hub
-from coopt_fl.priors.metadata import as_preprocess
 from coopt_fl.priors.spec import PriorSpec, nearest
 
 

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from coopt_fl.core.errors import PriorError
 from coopt_fl.core.seeding import derive_seed
-from coopt_fl.data.preprocess import Preprocess
+from coopt_fl.data.image import Preprocess
 from coopt_fl.priors.spec import PriorSpec
 
 _SIDE = 4

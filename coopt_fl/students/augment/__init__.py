@@ -1,6 +1,5 @@
 """Augmentation of a batch on the device, each sample by its own draw."""
 
-from coopt_fl.students.augment.draws import DRAWS, draw_view
 from coopt_fl.students.augment.published import (
     BYOL,
     DCL,
@@ -13,7 +12,7 @@ from coopt_fl.students.augment.published import (
     SWAV,
     Published,
 )
-from coopt_fl.students.augment.view import View
+from coopt_fl.students.augment.view import DRAWS, View, draw_view
 
 __all__ = [
     "BYOL",

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from coopt_fl.students.augment.view import View
-from coopt_fl.students.convnet import SMALL_IMAGE
+from coopt_fl.students.models import SMALL_IMAGE
 
 LOCAL = 96 / 224
 """Side of a local view (Caron et al. 2020)."""

@@ -10,7 +10,7 @@ from coopt_fl.students.models import Student
 from coopt_fl.students.objectives.objective import Objective, Task
 
 WHERE = {
-    "regression": "regression.Regression",
+    "regression": "objective.Regression",
     "simclr": "contrastive.SimCLR",
     "byol": "teachers.BYOL",
     "dino": "teachers.DINO",

@@ -6,8 +6,7 @@ from torch import Tensor, nn
 
 from coopt_fl.students.augment import RELA
 from coopt_fl.students.models import Student
-from coopt_fl.students.objectives.objective import Task, in_float32
-from coopt_fl.students.objectives.regression import cosine
+from coopt_fl.students.objectives.objective import Task, cosine, in_float32
 from coopt_fl.students.objectives.teachers import BYOL
 
 LOOKED_AT = 32

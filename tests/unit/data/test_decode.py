@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from coopt_fl.data.decode import UndecodableError, decode
+from coopt_fl.data.image import UndecodableError, decode
 from tests.unit.data.make import as_tensor, encode, pixels
 
 

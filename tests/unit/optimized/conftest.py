@@ -5,7 +5,7 @@ import pytest
 
 from coopt_fl.config.load import to_dict
 from coopt_fl.federation.state import RunState, open_state
-from coopt_fl.optimized import publish
+from coopt_fl.optimized import write as publish
 from tests.unit.optimized import make
 from tests.unit.optimized.make import BLOCK_ROWS, DIM, finish
 

@@ -16,7 +16,7 @@ from coopt_fl.federation.plan import Plan, save_plan
 from coopt_fl.federation.state import RunState, open_state
 from coopt_fl.optimized.block import Block
 from coopt_fl.optimized.provenance import Contributor, Provenance, draft
-from coopt_fl.optimized.publish import publish
+from coopt_fl.optimized.write import publish
 
 DIM, ROWS, BLOCK_ROWS = 6, 50, 8
 SKIPPED = (11, 30)

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from coopt_fl.core.errors import VerificationError
-from coopt_fl.optimized.manifest import read_provenance
+from coopt_fl.optimized.provenance import read_provenance
 from coopt_fl.optimized.verify import verify
 from tests.unit.optimized.make import config, edit, finish
 

@@ -14,10 +14,10 @@ import pytest
 from coopt_fl.config.load import to_dict
 from coopt_fl.federation.plan import Plan, save_plan
 from coopt_fl.federation.state import RunState, open_state
-from coopt_fl.optimized import publish as publish_module
+from coopt_fl.optimized import write as publish_module
 from coopt_fl.optimized.block import Block
-from coopt_fl.optimized.publish import publish
 from coopt_fl.optimized.verify import verify
+from coopt_fl.optimized.write import publish
 from tests.unit.optimized import make
 from tests.unit.optimized.make import go
 from tests.unit.optimized.test_block import defined

@@ -13,9 +13,9 @@ import coopt_fl
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.errors import DataError, VerificationError
 from coopt_fl.data import open_source
-from coopt_fl.optimized import mapped
+from coopt_fl.optimized import read as mapped
 from coopt_fl.optimized.block import dataset_digest
-from coopt_fl.optimized.reader import OptimizedDataset
+from coopt_fl.optimized.read import OptimizedDataset
 from tests.unit.optimized import make
 
 

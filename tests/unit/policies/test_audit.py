@@ -16,9 +16,8 @@ from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.runtime import compute
 from coopt_fl.data import make_blocks, open_source, shared_set
 from coopt_fl.data.blocks import make_units
-from coopt_fl.policies.agreement import Agreement, View, agreement
 from coopt_fl.policies.audit import Expected, inconsistent, odd_spread, spread
-from coopt_fl.policies.evidence import Comparison, Judgement, judge
+from coopt_fl.policies.evidence import Agreement, Comparison, Judgement, View, agreement, judge
 from coopt_fl.priors import load_prior
 from coopt_fl.targets import heldout_targets, represent
 from coopt_fl.targets.alignment import r2_score

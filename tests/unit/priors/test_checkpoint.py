@@ -6,8 +6,8 @@ import torch
 from coopt_fl.core.errors import PriorError
 from coopt_fl.priors import load_prior
 from coopt_fl.students.checkpoint import load_student, save_student
+from coopt_fl.students.images import Normalisation
 from coopt_fl.students.models import build_student
-from coopt_fl.students.normalise import Normalisation
 
 
 @pytest.fixture

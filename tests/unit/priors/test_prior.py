@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from coopt_fl.data.preprocess import Preprocess
+from coopt_fl.data.image import Preprocess
 from coopt_fl.priors import Prior, load_prior
 from coopt_fl.priors.prior import weights_sha256
 

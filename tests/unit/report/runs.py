@@ -17,7 +17,7 @@ from coopt_fl.core.progress import Progress
 from coopt_fl.data import Source
 from coopt_fl.federation.state import RunState
 from coopt_fl.strategies import platform
-from coopt_fl.students.pretraining import pretrain
+from coopt_fl.students.pretrain import pretrain
 from tests.flower.grid import FakeGrid, tiny
 
 STUDENT = {"student.model": "convnet:2", "student.epochs": 2, "probe.limit": 60}

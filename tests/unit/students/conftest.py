@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from coopt_fl.config.schema import Config, DataConfig, StudentConfig
 from coopt_fl.data import Source, open_source
 from coopt_fl.optimized.provenance import draft
-from coopt_fl.optimized.reader import OptimizedDataset
+from coopt_fl.optimized.read import OptimizedDataset
 
 DIM = 12
 

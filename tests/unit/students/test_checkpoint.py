@@ -7,7 +7,7 @@ import torch
 
 from coopt_fl.core.errors import ConfigError, OutputError
 from coopt_fl.students import build_student, load_student, save_student
-from coopt_fl.students.normalise import Normalisation
+from coopt_fl.students.images import Normalisation
 
 NORMALISATION = Normalisation(mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
 

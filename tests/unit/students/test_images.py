@@ -9,8 +9,14 @@ from coopt_fl.core.errors import DataError
 from coopt_fl.data import open_source
 from coopt_fl.data.source import CorruptImage
 from coopt_fl.students import images
-from coopt_fl.students.images import ResidentSquares, StreamedSquares, open_squares, own_size
-from coopt_fl.students.normalise import measure, measured_ids
+from coopt_fl.students.images import (
+    ResidentSquares,
+    StreamedSquares,
+    measure,
+    measured_ids,
+    open_squares,
+    own_size,
+)
 
 CPU = torch.device("cpu")
 
@@ -135,7 +141,7 @@ def test_resident_images_are_allocated_once():
 
 
 def test_it_is_measured_on_few_of_many_images(monkeypatch):
-    monkeypatch.setattr("coopt_fl.students.normalise.MEASURED_ROWS", 10)
+    monkeypatch.setattr("coopt_fl.students.images.MEASURED_ROWS", 10)
     assert measured_ids(np.arange(31)).tolist() == list(range(0, 31, 4))
     assert measured_ids(np.arange(10)).tolist() == list(range(10))
 

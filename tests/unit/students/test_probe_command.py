@@ -10,7 +10,7 @@ from coopt_fl.core.errors import ConfigError
 from coopt_fl.data import open_source
 from coopt_fl.students import build_student, load_student, probe_student, save_student
 from coopt_fl.students.checkpoint import LoadedStudent
-from coopt_fl.students.normalise import Normalisation
+from coopt_fl.students.images import Normalisation
 
 DATA = DataConfig(source="synthetic", limit=100)
 

@@ -6,7 +6,8 @@ import torch
 from coopt_fl.config.schema import DataConfig, RuntimeConfig, StudentConfig
 from coopt_fl.core.errors import ConfigError, DataError, OutputError
 from coopt_fl.data import open_source
-from coopt_fl.students import judge, load_student, probe_random, probe_student, train_student
+from coopt_fl.students import load_student, probe_random, probe_student, train_student
+from coopt_fl.students import probe as judge
 from coopt_fl.students.images import ResidentSquares, StreamedSquares
 from coopt_fl.students.loop import Training
 from coopt_fl.students.probe import random_student
@@ -194,7 +195,7 @@ def test_a_batch_of_one_is_refused(train):
 def test_the_random_student_is_normalised_as_in_training_without_reading_all(
     train, data, student, monkeypatch, most
 ):
-    monkeypatch.setattr("coopt_fl.students.normalise.MEASURED_ROWS", most)
+    monkeypatch.setattr("coopt_fl.students.images.MEASURED_ROWS", most)
     trained = load_student(train(epochs=1).checkpoint)
     monkeypatch.setattr(ResidentSquares, "__init__", None)  # which would read all
     untrained = random_student(student, data, seed=0)

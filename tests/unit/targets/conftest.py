@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from coopt_fl.core.runtime import compute
-from coopt_fl.data.preprocess import Preprocess
+from coopt_fl.data.image import Preprocess
 from coopt_fl.data.source import CorruptImage, Source
 from coopt_fl.priors import Prior
 

@@ -14,10 +14,9 @@ from coopt_fl.config.schema import DataConfig, RuntimeConfig, StudentConfig
 from coopt_fl.data import open_source
 from coopt_fl.students import Judge, Point, build_student, train_student
 from coopt_fl.students.augment import draw_view
-from coopt_fl.students.judge import Judged
 from coopt_fl.students.objectives import ON_TARGETS, Task, make_objective
 from coopt_fl.students.optimizer import make_optimizer
-from coopt_fl.students.probe import random_student
+from coopt_fl.students.probe import Judged, random_student
 from tests.unit.students.conftest import as_dataset, principal_targets
 
 DIGITS = DataConfig("digits")

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from coopt_fl.students.objectives.regression import LOSSES
+from coopt_fl.students.objectives.objective import LOSSES
 
 
 def slow_cosine(output, target):

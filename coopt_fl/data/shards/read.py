@@ -4,19 +4,68 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coopt_fl.core import remote
-from coopt_fl.core.cache import cache_dir
-from coopt_fl.core.errors import DataError
-from coopt_fl.data.shards.download import verified
-from coopt_fl.data.shards.layout import SHARED, block_path
-from coopt_fl.data.shards.manifest import MOST_BYTES, Manifest, parse
+from coopt_fl.core.cache import cache_dir, exclusive
+from coopt_fl.core.errors import DataError, OutputError
+from coopt_fl.core.files import atomic
+from coopt_fl.data.shards.manifest import MOST_BYTES, SHARED, Manifest, ShardFile, block_path, parse
 from coopt_fl.data.shards.unit import Unit, decode_unit, row_of
-from coopt_fl.data.sources.encoded import EncodedSource
+from coopt_fl.data.source import EncodedSource
+
+
+def verified(url: str, file: ShardFile, kept: Path) -> bytes:
+    """Return the content of ``file`` from ``kept``; where it is not there whole, download it.
+
+    Raises:
+        DataError: what is at ``url`` is missing or not what the manifest says.
+        OutputError: there is no room to keep it.
+    """
+    content = _kept(kept, file)
+    if content is not None:
+        return content
+    try:
+        with exclusive(kept.with_suffix(".lock")):
+            content = _kept(kept, file)  # another process may have come first
+            return _download(url, file, kept) if content is None else content
+    except OSError as error:
+        raise OutputError(
+            f"cannot keep {kept} ({error.strerror}); set COOPT_CACHE to a folder with room for it"
+        ) from error
+
+
+def _kept(kept: Path, file: ShardFile) -> bytes | None:
+    """Return the content; None where it is missing or damaged."""
+    try:
+        content = kept.read_bytes() if kept.stat().st_size == file.bytes else b""
+    except OSError:
+        return None
+    return content if _is(content, file) else None
+
+
+def _download(url: str, file: ShardFile, kept: Path) -> bytes:
+    content = remote.fetch(url, file.bytes)
+    if not _is(content, file):
+        raise DataError(
+            f"{remote.shown(url)} is not the file that its manifest describes (its sha256 "
+            "differs); delete it, let the platform run `coopt publish-shards` again, and see who "
+            "else can write there"
+        )
+    for left in kept.parent.glob(f".{kept.name}.*.tmp"):  # by a process that was killed
+        left.unlink(missing_ok=True)
+    with atomic(kept) as out:
+        out.write(content)
+    return content
+
+
+def _is(content: bytes, file: ShardFile) -> bool:
+    return len(content) == file.bytes and hashlib.sha256(content).hexdigest() == file.sha256
+
 
 KEPT_OPEN_BYTES = 256 << 20
 """Files in memory at once, but never fewer than two: a batch may need rows of both."""

@@ -17,10 +17,9 @@ from coopt_fl.core.errors import OutputError
 from coopt_fl.core.files import atomic, file_sha256, make_folder, remove_leftovers, write_json
 from coopt_fl.federation.plan import Plan
 from coopt_fl.federation.state import RunState
-from coopt_fl.optimized.block import Block, dataset_digest
+from coopt_fl.optimized.block import Block, dataset_digest, schema
 from coopt_fl.optimized.card import dataset_card
 from coopt_fl.optimized.provenance import DataFile, Provenance
-from coopt_fl.optimized.published import schema
 
 FILE_BYTES = 32 * 2**20
 WRITERS = 2
