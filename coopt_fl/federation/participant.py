@@ -143,7 +143,7 @@ class Participant:
         started, guard = time.perf_counter(), self.guard
         if sum(request.sizes) != len(request.ids) or not request.sizes:
             raise ParticipantError(f"asked for blocks {request.sizes} but {len(request.ids)} ids")
-        alignment = Alignment(request.weight, request.bias, 0.0, "")
+        alignment = Alignment(request.weight, request.bias, "")
         done = list(
             optimize(
                 self.prior,
@@ -240,7 +240,7 @@ def _aligned(alignment: Alignment) -> protocol.Aligned:
     return protocol.Aligned(
         alignment.weight,
         alignment.bias,
-        alignment.r2_heldout,
+        0.0,
         alignment.solver,
     )
 

@@ -1,17 +1,50 @@
 """The plan: who optimizes which block, made before any work and never changed but for a fault."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from coopt_fl.config.schema import Config
 from coopt_fl.core.errors import OutputError
+from coopt_fl.data.blocks import make_blocks, make_units, shared_set
 from coopt_fl.federation.state import AGAIN, RunState
+from coopt_fl.policies.assignment import AssignmentPolicy, Member
 
 ASSIGNED = "assigned"
 
 Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of a source is in a block, in its audit, and in the shared set.
+
+    Attributes:
+        block_rows: samples in a block.
+        audit: samples of other blocks in a unit, as a share of the block's.
+        shared: samples in the shared set S.
+    """
+
+    block_rows: int
+    audit: float
+    shared: int
+
+    @classmethod
+    def of(cls, config: Config) -> "Size":
+        """Return what a configuration says."""
+        return cls(config.optimize.block_rows, config.audit.fraction, config.shared.size)
+
+    def cut(self, ids: Ids, seed: int) -> tuple[list[Ids], list[Ids], Ids]:
+        """Return the blocks, the units and the shared set of a run.
+
+        Raises:
+            DataError: the shared set is larger than the source.
+        """
+        blocks = make_blocks(ids, self.block_rows, seed)
+        return blocks, make_units(blocks, self.audit, seed), shared_set(ids, self.shared, seed)
 
 
 @dataclass(frozen=True)
@@ -55,6 +88,19 @@ class Plan:
     shared: Ids
     changes: list[Change] = field(default_factory=list)
 
+    @classmethod
+    def make(cls, ids: Ids, size: "Size", seed: int, members: Sequence[Member],
+             assign: AssignmentPolicy) -> "Plan":  # fmt: skip
+        """Return the plan of a new run, which everyone who has its seed can make again.
+
+        Raises:
+            DataError: the shared set is larger than the source.
+        """
+        blocks, units, shared = size.cut(ids, seed)
+        names = [member.name for member in members]
+        owners = assign(range(len(blocks)), members)
+        return cls(names, blocks, units, [names.index(owner) for owner in owners], shared)
+
     def blocks_of(self, name: str) -> list[int]:
         """Return the indexes of the blocks that ``name`` optimizes."""
         if name not in self.contributors:
@@ -65,6 +111,26 @@ class Plan:
     def audit_ids(self, index: int) -> Ids:
         """Return what the unit of block ``index`` asks for beyond the block."""
         return np.setdiff1d(self.units[index], self.blocks[index], assume_unique=True)
+
+    def projected(self, name: str, rows: int) -> list[int]:
+        """Return the blocks of ``name`` on which it fits a projection, enough for ``rows``.
+
+        They are whole units, as it will be asked for targets of: nothing tells which rows are for
+        the audit.
+        """
+        found, total = list[int](), 0
+        for index in self.blocks_of(name):
+            if total >= rows:
+                break
+            found.append(index)
+            total += len(self.units[index])
+        return found
+
+    def projected_ids(self, blocks: Sequence[int], rows: int) -> Ids:
+        """Return the first ``rows`` samples of ``blocks``; the shared set where there are none."""
+        if not blocks:
+            return self.shared
+        return np.concatenate([self.units[index] for index in blocks])[:rows]
 
     def out(self) -> set[str]:
         """Return the contributors that were left out and have taken over nothing since."""

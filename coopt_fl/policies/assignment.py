@@ -1,48 +1,58 @@
-"""Who optimizes which blocks: decided before any work, from the weights alone."""
+"""Who optimizes which blocks, and who takes over: by default in proportion to weight or speed."""
 
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
+FASTEST = 20.0
+"""What a participant's word about its speed is worth at most, over the median of all."""
 
-def assign_blocks(total: int, weights: Sequence[float]) -> list[int]:
-    """Return the owner (index into ``weights``) of each of ``total`` blocks.
 
-    Owners get consecutive blocks, which is as random as the permutation that the blocks were cut
-    from. Counts follow the weights by largest remainder, earlier participants first on a tie.
+@dataclass(frozen=True)
+class Member:
+    """A participant that can be given work.
+
+    Attributes:
+        name: in the roster.
+        weight: its share relative to the others', as configured.
+        speed: samples/s, as it says itself; 0 where that was not asked for.
     """
-    quotas = np.asarray(weights, np.float64) / np.sum(weights) * total
-    counts = np.floor(quotas).astype(int)
-    order = np.argsort(counts - quotas, kind="stable")
-    counts[order[: total - counts.sum()]] += 1
-    return np.repeat(np.arange(len(weights)), counts).tolist()
+
+    name: str
+    weight: float = 1.0
+    speed: float = 0.0
 
 
-MOST_BLOCKS = 4096
-"""In a chunk, for each has some words besides its arrays."""
+class AssignmentPolicy(Protocol):
+    """Decides who does what, before any work and again when a participant is lost or rejected."""
+
+    def __call__(self, blocks: Sequence[int], members: Sequence[Member]) -> list[str]:
+        """Return the name of the owner of each of ``blocks``, one of ``members``."""
 
 
-def take_chunk(left: deque[int], rows: Callable[[int], int], most_rows: int) -> list[int]:
-    """Take blocks off the front of ``left``, as many as have at most ``most_rows`` together.
+@dataclass(frozen=True)
+class Proportional:
+    """Shares in proportion to what members are asked for ``by``: their "weight" or "speed"."""
 
-    A first block that is larger than that makes a chunk of its own. No chunk has more than
-    ``MOST_BLOCKS``.
+    by: str = "weight"
 
-    Args:
-        left: indexes of blocks; it is changed.
-        rows: tells how many rows a block has.
-        most_rows: of a chunk.
-    """
-    chunk = [left.popleft()] if left else []
-    filled = sum(map(rows, chunk))
-    while left and len(chunk) < MOST_BLOCKS and filled + rows(left[0]) <= most_rows:
-        chunk.append(left.popleft())
-        filled += rows(chunk[-1])
-    return chunk
+    def __call__(self, blocks: Sequence[int], members: Sequence[Member]) -> list[str]:
+        """Give each member consecutive blocks.
 
-
-def hand_over(blocks: Sequence[int], heirs: Mapping[str, float]) -> list[str]:
-    """Return the new owner of each of ``blocks``: names in ``heirs``, in proportion to weights."""
-    names = list(heirs)
-    return [names[owner] for owner in assign_blocks(len(blocks), list(heirs.values()))]
+        That is as random as the permutation that the blocks were cut from. Counts follow the
+        shares by largest remainder, earlier members first on a tie.
+        """
+        shares = np.array([getattr(member, self.by) for member in members], np.float64)
+        if self.by == "speed":
+            shares = np.minimum(shares, FASTEST * np.median(shares))
+        quotas = shares / shares.sum() * len(blocks)
+        counts = np.floor(quotas).astype(int)
+        order = np.argsort(counts - quotas, kind="stable")
+        counts[order[: len(blocks) - counts.sum()]] += 1
+        return [
+            member.name
+            for member, count in zip(members, counts.tolist(), strict=True)
+            for _ in range(count)
+        ]

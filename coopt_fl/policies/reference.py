@@ -7,10 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coopt_fl.core.errors import ParticipantError
+from coopt_fl.targets import CONSENSUS
 from coopt_fl.targets.alignable import Alignability, alignability
 from coopt_fl.targets.uniformity import uniformity
-
-CONSENSUS = "consensus"
 
 FEWEST_SHARED = 25
 """Samples from which on sound priors always passed the test of alignability (docs/decisions.md)."""

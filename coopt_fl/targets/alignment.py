@@ -27,13 +27,11 @@ class Alignment:
     Attributes:
         weight: float32 (m, n).
         bias: float32 (n,).
-        r2_heldout: Share of the target's variance predicted on rows held out, <= 1.
         solver: What made it.
     """
 
     weight: NDArray[np.float32]
     bias: NDArray[np.float32]
-    r2_heldout: float
     solver: str
 
     def __post_init__(self) -> None:
@@ -89,14 +87,11 @@ def fit_alignment(
 ) -> Alignment:
     """Fit T_k of the paper's alignment step (section 3.3) on the shared set, in float64.
 
-    ``r2_heldout`` comes from 5-fold cross-validation over the rows; the map returned is fitted on
-    all of them. Targets without variance give an R2 of 0.
-
     Args:
         source: (S, m) features of the shared set; targets (n wide) serve as well.
         target: (S, n) the reference's targets of the same rows.
         solver: ridge | procrustes | lstsq | sgd | none.
-        seed: Of the folds and of the solvers that draw.
+        seed: Of the solvers that draw.
 
     Raises:
         ConfigError: fewer than 4 rows, or no such solver.
@@ -111,42 +106,42 @@ def fit_alignment(
             UserWarning,
             stacklevel=2,
         )
-    r2 = heldout_r2(x, y, solver, seed)
     weight, bias = solve(x, y, seed)
-    return Alignment(weight.astype(np.float32), bias.astype(np.float32), r2, solver)
+    return Alignment(weight.astype(np.float32), bias.astype(np.float32), solver)
 
 
-def heldout_r2(source: Features, target: Features, solver: str = "ridge", seed: int = 0) -> float:
-    """Return ``r2_heldout`` of :func:`fit_alignment`, which has the same arguments and errors."""
-    x, y = _matched(source, target)
-    return r2_score(y, _heldout(x, y, _solver_named(solver), seed)[0])
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """What alignments make of shared samples that they were not fitted on.
+
+    Attributes:
+        targets: float32 (S, n), each row by an alignment fitted without it: they are like targets
+            of samples outside of the shared set. The folds' alignments are shifted to a common mean.
+        r2: Share of the variance of the reference's targets that they predict, at most 1; 0 where
+            there is no variance.
+    """
+
+    targets: NDArray[np.float32]
+    r2: float
 
 
-def heldout_targets(
-    source: Features, target: Features, solver: str = "ridge", seed: int = 0
-) -> NDArray[np.float32]:
-    """Return targets (S, n) of the shared set that are like those of samples outside of it.
+def held_out(source: Features, target: Features, solver: str = "ridge", seed: int = 0) -> HeldOut:
+    """Judge an alignment by 5-fold cross-validation over the shared set.
 
-    Each row comes from an alignment fitted without it, on the folds that ``r2_heldout`` is
-    measured on. What :func:`fit_alignment` makes of the rows it was fitted on is no measure of
-    what it makes of others: with S near m it may reproduce any target. The folds' alignments are
-    shifted to a common mean, for that of samples outside of S is one.
-
-    Args:
-        source: (S, m) features of the shared set.
-        target: (S, n) the reference's targets of the same rows.
-        solver: see :func:`fit_alignment`.
-        seed: the one that the alignment was fitted with.
-
-    Raises:
-        ConfigError: fewer than 4 rows, or no such solver.
-        PriorError: an entry is not finite, or the rows do not correspond.
+    What :func:`fit_alignment` makes of the rows it was fitted on is no measure of what it makes of
+    others: with S near m it may reproduce any target. Arguments and errors are those of
+    :func:`fit_alignment`.
     """
     solve = _solver_named(solver)
     x, y = _matched(source, target)
-    predicted, means = _heldout(x, y, solve, seed)
+    predicted, means = np.empty_like(y), np.empty_like(y)
+    for fold in folds(len(x), seed):
+        kept = np.delete(np.arange(len(x)), fold)
+        weight, bias = solve(x[kept], y[kept], seed)
+        predicted[fold] = x[fold] @ weight + bias
+        means[fold] = x[kept].mean(axis=0) @ weight + bias
     centred: Matrix = predicted - means + means.mean(axis=0)
-    return centred.astype(np.float32)
+    return HeldOut(centred.astype(np.float32), r2_score(y, predicted))
 
 
 def folds(rows: int, seed: int) -> list[NDArray[np.int64]]:
@@ -174,17 +169,6 @@ def _matched(source: Features, target: Features) -> tuple[Matrix, Matrix]:
             f"shared.size must be at least {LEAST_ROWS}: alignment got {len(x)} samples"
         )
     return x, y
-
-
-def _heldout(x: Matrix, y: Matrix, solve: Solver, seed: int) -> tuple[Matrix, Matrix]:
-    """Return each row's prediction (S, n), and the mean of the map that made it: (S, n)."""
-    predicted, means = np.empty_like(y), np.empty_like(y)
-    for fold in folds(len(x), seed):
-        kept = np.delete(np.arange(len(x)), fold)
-        weight, bias = solve(x[kept], y[kept], seed)
-        predicted[fold] = x[fold] @ weight + bias
-        means[fold] = x[kept].mean(axis=0) @ weight + bias
-    return predicted, means
 
 
 def _solver_named(name: str) -> Solver:

@@ -47,9 +47,7 @@ def fit_projection(features: Features, dim: int, method: str, seed: int) -> Alig
         )
     weight = axes / root_mean_square((x - mean) @ axes)
     bias = -mean @ weight
-    return Alignment(
-        weight.astype(np.float32), bias.astype(np.float32), 1.0, f"projection:{method}"
-    )
+    return Alignment(weight.astype(np.float32), bias.astype(np.float32), f"projection:{method}")
 
 
 def _feasible(method: str, shape: tuple[int, int], dim: int) -> str:

@@ -31,6 +31,4 @@ def fit_whitening(targets: NDArray[np.float16]) -> Alignment:
     variances, axes = scipy.linalg.eigh(moments / len(targets) - np.outer(mean, mean))
     kept = variances > FAINTEST * variances[-1]
     weight = axes * np.where(kept, 1 / np.sqrt(np.where(kept, variances, 1)), 0)
-    return Alignment(
-        weight.astype(np.float32), (-mean @ weight).astype(np.float32), 1.0, "whitening"
-    )
+    return Alignment(weight.astype(np.float32), (-mean @ weight).astype(np.float32), "whitening")

@@ -1,0 +1,145 @@
+"""The method: from features of the shared set S to everyone's map from features to targets.
+
+CoOpt (arXiv 2505.14117), section 3, and our consensus of priors. The platform, the centralized
+baseline and every experiment take its steps from here; which of them runs on whose device is the
+protocol's business. Who is the reference is decided by :mod:`coopt_fl.policies.reference`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from coopt_fl.core.seeding import derive_seed
+from coopt_fl.targets.alignment import Alignment, HeldOut, fit_alignment, held_out
+from coopt_fl.targets.consensus import consensus_targets
+from coopt_fl.targets.linear import Features
+from coopt_fl.targets.projection import fit_projection
+
+CONSENSUS = "consensus"
+"""The reference that is nobody's: the principal components of all priors together."""
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How targets are made, see ``targets`` in the configuration.
+
+    Attributes:
+        dim: width n of a target.
+        projection: how the reference's features become targets.
+        solver: how the others are aligned.
+        seed: of the run; every step that draws derives its own from it.
+    """
+
+    dim: int
+    projection: str = "pca"
+    solver: str = "ridge"
+    seed: int = 0
+
+    @property
+    def rows_to_project(self) -> int:
+        """Samples of its shard that the reference's projection is fitted on.
+
+        A PCA needs 2 n of them; twice as many leave room for images that cannot be read.
+        """
+        return 4 * self.dim
+
+    @property
+    def project_seed(self) -> int:
+        """The seed of the reference's projection."""
+        return derive_seed(self.seed, "project")
+
+    def align_seed(self, name: str) -> int:
+        """Return the seed of a participant's alignment."""
+        return derive_seed(self.seed, "align", name)
+
+    def project(self, features: Features) -> Alignment:
+        """Fit the projection W of the reference's features (R, m) of its shard."""
+        return fit_projection(features, self.dim, self.projection, self.project_seed)
+
+    def align(self, name: str, features: Features, wanted: Features) -> Alignment:
+        """Fit a participant's features (S, m) of the shared set to the targets (S, n) wanted."""
+        return fit_alignment(features, wanted, self.solver, self.align_seed(name))
+
+    def held_out(self, name: str, features: Features, wanted: Features) -> HeldOut:
+        """Cross-validate :meth:`align`."""
+        return held_out(features, wanted, self.solver, self.align_seed(name))
+
+    def shared_targets(
+        self,
+        on_s: Mapping[str, Features],
+        reference: str,
+        accepted: list[str],
+        projection: Alignment | None,
+    ) -> Array:
+        """Return S_Y* (S, n), which everyone's targets of the shared set are fitted to.
+
+        Args:
+            on_s: each participant's features (S, m_k).
+            reference: a participant's name, or ``CONSENSUS``.
+            accepted: who has a part in a consensus.
+            projection: the reference's; None for a consensus, which has none.
+        """
+        if projection is None:
+            return consensus_targets([on_s[name] for name in accepted if name in on_s], self.dim)
+        return apply(projection, on_s[reference])
+
+    def collaborate(
+        self,
+        on_s: Mapping[str, Features],
+        reference: str,
+        accepted: list[str],
+        shard: Features | None = None,
+    ) -> "Collaboration":
+        """Take all steps at once, as nobody but an experiment can: it holds all features.
+
+        Args:
+            on_s: each participant's features (S, m_k).
+            reference: a participant's name, or ``CONSENSUS``.
+            accepted: who has a part in a consensus.
+            shard: the reference's features (R, m) of ``rows_to_project`` samples of its shard.
+        """
+        projection = None if reference == CONSENSUS or shard is None else self.project(shard)
+        wanted = self.shared_targets(on_s, reference, accepted, projection)
+        return Collaboration(
+            wanted,
+            {
+                name: projection
+                if projection is not None and name == reference
+                else self.align(name, features, wanted)
+                for name, features in on_s.items()
+            },
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Collaboration:
+    """What participants have agreed on: the shared set's targets, and everyone's map to them.
+
+    Attributes:
+        shared_targets: float32 (S, n).
+        alignments: from features to targets, by participant; the reference's is its projection.
+    """
+
+    shared_targets: Array
+    alignments: Mapping[str, Alignment]
+
+    def targets(self, features: Mapping[str, Features]) -> Array:
+        """Return the targets (R, n) of some samples, the mean over those who optimize them.
+
+        Args:
+            features: of the samples (R, m_k), by participant: one, or several replicas.
+        """
+        each = [apply(self.alignments[name], x) for name, x in features.items()]
+        mean: Array = np.mean(each, axis=0, dtype=np.float32)
+        return each[0] if len(each) == 1 else mean
+
+
+def apply(alignment: Alignment, features: Features) -> Array:
+    """Return the targets (R, n) of features (R, m), both in memory."""
+    targets: Array = alignment.apply(torch.as_tensor(features)).numpy()
+    return targets
