@@ -1,6 +1,5 @@
-"""A whole run: optimize the data, train a student, probe it, sum up."""
+"""What the commands do, one function each; the command line and the ServerApp call these."""
 
-import json
 import subprocess
 import sys
 import time
@@ -10,26 +9,39 @@ from typing import Any
 
 import torch
 
-from coopt_fl.commands import train_on
-from coopt_fl.config.load import dataset_key, keyed, to_dict
-from coopt_fl.config.schema import Config
+from coopt_fl.config.load import data_from, from_tree, to_dict
+from coopt_fl.config.schema import Config, DataConfig
 from coopt_fl.core.errors import ConfigError, PriorError, error_coded
-from coopt_fl.core.files import write_json
+from coopt_fl.core.files import read_json, write_json
 from coopt_fl.core.progress import Progress
+from coopt_fl.core.remote import shown
 from coopt_fl.core.runtime import pick_device
 from coopt_fl.data import Source, open_source, shared_set
+from coopt_fl.data.shards import publish
 from coopt_fl.federation.centralized import optimize_centrally, single
-from coopt_fl.federation.plan import read_plan
-from coopt_fl.federation.state import RunState, open_state
-from coopt_fl.optimized.provenance import Provenance, read_provenance, versions
+from coopt_fl.federation.decisions import layout_of
+from coopt_fl.federation.state import RunState, open_run
+from coopt_fl.federation.summary import summary
+from coopt_fl.optimized.provenance import Provenance, read_provenance
+from coopt_fl.optimized.read import dataset_folder, load
+from coopt_fl.optimized.verify import verify
 from coopt_fl.priors import check_prior, load_prior, parse_prior
 from coopt_fl.privacy import check as check_privacy
-from coopt_fl.students import probe_prior, probe_random, probe_student
+from coopt_fl.students import (
+    load_student,
+    probe_methods,
+    probe_prior,
+    probe_random,
+    probe_student,
+    train_student,
+)
 from coopt_fl.students.models import check_student
 from coopt_fl.students.objectives import ON_TARGETS, find_objective
 
 Summary = dict[str, Any]
-Optimizer = Callable[[Config, Source, RunState, Progress], None]
+
+REPORT_NEEDS = ("jinja2", "matplotlib", "openTSNE")
+"""What the extra ``coopt-fl[report]`` brings."""
 
 
 def run(config: Config, out: Path, progress: Progress) -> Summary:
@@ -43,30 +55,49 @@ def run(config: Config, out: Path, progress: Progress) -> Summary:
     Raises:
         CooptError: what went wrong, with its exit code; ``out`` keeps what was done.
     """
-    from coopt_fl.federation.simulation import simulate
+    if not prepare(config, out, own_priors=True):
+        from coopt_fl.federation.simulation import simulate
 
-    return execute(config, out, progress, _with_priors(simulate))
+        simulate(config, out, progress)
+    return finish(config, out, progress)
 
 
 def centralized(config: Config, prior: str, out: Path, progress: Progress) -> Summary:
     """Do the same with one prior for all samples, without Flower: the baseline."""
-    return execute(single(config, prior), out, progress, _with_priors(optimize_centrally))
+    config = single(config, prior)
+    if not prepare(config, out, own_priors=True):
+        optimize_centrally(config, out, progress)
+    return finish(config, out, progress)
 
 
-def execute(config: Config, out: Path, progress: Progress, optimizer: Optimizer) -> Summary:
-    """Optimize with ``optimizer`` unless that is done, then train, probe and sum up."""
-    source = open_source(config.data)
-    key = dataset_key(config, source.fingerprint)
-    with open_state(out, key, keyed(config)) as state:
-        progress.record = state.add_seconds
-        if not (state.dataset / "provenance.json").exists():
+def prepare(config: Config, out: Path, *, own_priors: bool = False) -> bool:
+    """Refuse before any work what could only fail later; return whether the dataset is there.
+
+    Args:
+        config: the run.
+        out: its directory.
+        own_priors: whether all priors are loaded on this host.
+
+    Raises:
+        CooptError: what cannot work.
+    """
+    with open_run(config, out) as (source, state):
+        if not state.published:
             _require_usable(config, source)
-            optimizer(config, source, state, progress)
-        return finish(config, state, progress)
+            for participant in config.participants if own_priors else ():
+                if problem := check_prior(participant.prior):
+                    raise PriorError(f"participant {participant.name}: {problem}")
+        return state.published
 
 
-def finish(config: Config, state: RunState, progress: Progress) -> Summary:
+def finish(config: Config, out: Path, progress: Progress) -> Summary:
     """Train and probe a student on the published dataset; write and return the summary."""
+    with open_run(config, out) as (_, state):
+        progress.record = state.add_seconds
+        return _finish(config, state, progress)
+
+
+def _finish(config: Config, state: RunState, progress: Progress) -> Summary:
     provenance, limit = read_provenance(state.dataset), config.probe.limit
     with progress.phase("student"):
         trained = _train(config, state, progress)
@@ -78,54 +109,153 @@ def finish(config: Config, state: RunState, progress: Progress) -> Summary:
             lambda: probe_student(Path(trained["checkpoint"]), config.data, limit=limit),
         )
         comparison = _compare(config, state, provenance, progress)
-    summary: Summary = {
-        "dataset": {
-            "path": str(state.dataset),
-            "digest": provenance.digest,
-            "rows": provenance.rows,
-            "dim": provenance.dim,
-        },
-        "reference": provenance.reference,
-        "participants": _participants(state, provenance),
-        "student": {
-            "model": config.student.model,
-            "epochs": config.student.epochs,
-            "probe_accuracy": accuracy,
-            "seconds": trained["seconds"],
-        },
-        "comparison": comparison,
-        "seconds": state.record("seconds") | _of_this_student(state, trained),
-        "config": to_dict(config),
-        "versions": versions(),
+    found = summary(config, state, provenance, trained, accuracy, comparison)
+    write_json(state.out / "summary.json", found)
+    return found
+
+
+def train(
+    dataset: Path, changes: list[str], out: Path | None, progress: Progress, devices: int | str
+) -> dict[str, Any]:
+    """Train a student on the optimized dataset in ``dataset``, with its configuration and changes.
+
+    Args:
+        dataset: a run directory or the dataset folder in it.
+        changes: ``KEY=VALUE`` settings, such as ``student.epochs=5`` or where the images are now.
+        out: where the checkpoint goes; None: ``students/MODEL`` beside the dataset.
+        progress: told of every epoch.
+        devices: how many, or "auto".
+    """
+    folder = dataset_folder(dataset)
+    tree = read_provenance(folder).config
+    tree["data"]["root"] = tree["data"]["root"] or _root_of(folder.parent)
+    config = from_tree(tree, changes, str(dataset))
+    out = out or folder.parent / "students" / config.student.model.replace(":", "-")
+    return train_on(folder, config, out, progress, devices)
+
+
+def train_on(
+    folder: Path, config: Config, out: Path, progress: Progress, devices: int | str
+) -> dict[str, Any]:
+    """Train on the dataset in ``folder``; continue a training that was stopped in ``out``."""
+    trained = train_student(
+        load(folder, mmap=True),
+        config.data,
+        config.student,
+        config.runtime,
+        out,
+        config.seed,
+        devices=devices,
+        progress=lambda point, epochs: progress.show(
+            "student", point.epoch, epochs, "epochs", f"loss {point.loss:.4f}"
+        ),
+    )
+    return {
+        "checkpoint": str(trained.checkpoint),
+        "model": config.student.model,
+        "epochs": trained.epochs,
+        "seconds": trained.seconds,
+        "loss_per_epoch": trained.loss_per_epoch,
     }
-    write_json(state.out / "summary.json", summary)
-    return summary
+
+
+def probe(checkpoint: Path, changes: list[str]) -> dict[str, Any]:
+    """Judge the student in ``checkpoint`` by both probes, on the data that it was trained on.
+
+    Args:
+        checkpoint: a ``.pt`` file.
+        changes: ``data.KEY=VALUE`` settings to judge it elsewhere.
+
+    Raises:
+        ConfigError: ``checkpoint`` is not one, or a change is not of the data.
+    """
+    student = load_student(checkpoint)
+    data = _data(student.meta["data"], changes, str(checkpoint))
+    return {"checkpoint": str(checkpoint), "accuracy": probe_methods(student, data)}
+
+
+def _data(tree: dict[str, Any], changes: list[str], name: str) -> DataConfig:
+    """Return the data settings in ``tree`` with ``changes``, which may concern nothing else."""
+    others = [change for change in changes if not change.startswith("data.")]
+    if others:
+        raise ConfigError(
+            f"a probe depends on the data alone, so {', '.join(others)} would change nothing; "
+            "give only data.KEY=VALUE"
+        )
+    return data_from(tree, changes, name)
+
+
+def inspect(dataset: Path) -> dict[str, Any]:
+    """Verify the optimized dataset in ``dataset``; ``problems`` is empty when all is right."""
+    folder = dataset_folder(dataset)
+    provenance, problems = verify(folder)
+    return {"path": str(folder), "provenance": provenance.as_dict(), "problems": problems}
+
+
+def report(runs: list[Path], out: Path, progress: Progress) -> dict[str, Any]:
+    """Write one HTML page about run directories.
+
+    Args:
+        runs: what ``coopt run``, ``centralized`` or ``pretrain`` wrote.
+        out: the HTML file.
+        progress: told of every run.
+
+    Raises:
+        ConfigError: a directory holds no finished run, or a package is not installed.
+    """
+    try:
+        from coopt_fl.report.page import write_report
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in REPORT_NEEDS:
+            raise
+        raise ConfigError(
+            f"a report needs {error.name}, which is not installed: pip install 'coopt-fl[report]'"
+        ) from None
+    return write_report(runs, out, progress)
+
+
+def publish_shards(config: Config, url: str, progress: Progress) -> dict[str, Any]:
+    """Publish the images of ``config.data`` as shards for participants that do not hold them.
+
+    Args:
+        config: of the run that they are for.
+        url: a path, ``file://``, or ``s3://`` and the like.
+        progress: told of every file.
+    """
+    source = open_source(config.data)
+    layout = layout_of(config, source)
+    place = url if "://" in url else str(Path(url).expanduser().resolve())
+    with progress.phase("shards"):
+        published = publish(
+            place,
+            source,
+            layout,
+            config.data.on_error,
+            lambda done, total: progress.show("shards", done, total, "files"),
+        )
+    files = published.manifest.files
+    return {
+        "url": shown(place),
+        "manifest_sha256": published.manifest_sha256,
+        "source": source.name,
+        "fingerprint": source.fingerprint,
+        "rows": len(source),
+        "files": len(files),
+        "written": published.written,
+        "bytes": sum(file.bytes for file in files.values()),
+    }
 
 
 def _train(config: Config, state: RunState, progress: Progress) -> Summary:
-    """Train here, or, on several GPUs, in a process of its own that may start others."""
+    """Train here, or, on several GPUs, first in a process of its own that may start others."""
     out = state.out / "student"
-    if torch.cuda.device_count() < 2:
-        return train_on(state.dataset, config, out, progress, "auto")
-    settings = [f"student.{key}={json.dumps(value)}" for key, value in vars(config.student).items()]
-    settings.append(f"data.root={json.dumps(config.data.root)}")
-    command = [sys.executable, "-m", "coopt_fl", "train", str(state.dataset), *settings]
-    child = subprocess.run(
-        [*command, "--out", str(out), "--json"], stdout=subprocess.PIPE, text=True, check=False
-    )
-    if child.returncode:
-        raise error_coded(child.returncode, "training the student failed, see above")
-    trained: Summary = json.loads(child.stdout.splitlines()[-1])
-    return trained
-
-
-def _of_this_student(state: RunState, trained: Summary) -> dict[str, float]:
-    """Return the seconds of the student that is there, without those of any that it replaced."""
-    probes = (state.record("probes") or {}).values()
-    return {
-        "student": trained["seconds"],
-        "probe": sum(one.get("seconds", 0.0) for one in probes),
-    }
+    if torch.cuda.device_count() > 1:
+        job = state.folder / "training.json"
+        write_json(job, {"dataset": str(state.dataset), "out": str(out), "config": to_dict(config)})
+        child = subprocess.run([sys.executable, "-m", "coopt_fl.students", str(job)], check=False)
+        if child.returncode:
+            raise error_coded(child.returncode, "training the student failed, see above")
+    return train_on(state.dataset, config, out, progress, "auto")  # which finds it done
 
 
 def _compare(
@@ -180,29 +310,6 @@ def _remembered(
     return found
 
 
-def _participants(state: RunState, provenance: Provenance) -> list[Summary]:
-    """Return one row per participant for the summary."""
-    plan, uploads = read_plan(state), state.record("uploads") or {}
-    rows = []
-    for contributor in provenance.contributors:
-        blocks = plan.blocks_of(contributor.name) if plan else []
-        samples = sum(provenance.block_rows[index] for index in blocks)
-        seconds = sum(state.block_seconds(index) for index in blocks)
-        rows.append(
-            {
-                "name": contributor.name,
-                "prior": contributor.prior,
-                "uniformity": contributor.uniformity,
-                "r2_heldout": contributor.r2_heldout,
-                "samples": samples,
-                "seconds": seconds,
-                "samples_per_s": samples / seconds if seconds else 0.0,
-                "mb": uploads.get(contributor.name, 0) / 1e6,
-            }
-        )
-    return rows
-
-
 def _require_usable(config: Config, source: Source) -> None:
     """Fail before anything is started where it could only fail later."""
     shared_set(source.ids, config.shared.size, config.seed)
@@ -218,13 +325,8 @@ def _require_usable(config: Config, source: Source) -> None:
     find_objective(config.student.objective)
 
 
-def _with_priors(optimizer: Optimizer) -> Optimizer:
-    """Return ``optimizer`` for a run whose priors are all loaded on this host, if they can be."""
-
-    def optimize(config: Config, source: Source, state: RunState, progress: Progress) -> None:
-        for participant in config.participants:
-            if problem := check_prior(participant.prior):
-                raise PriorError(f"participant {participant.name}: {problem}")
-        optimizer(config, source, state, progress)
-
-    return optimize
+def _root_of(run: Path) -> str | None:
+    """Return where the images of a run on this host are; a shared dataset does not say."""
+    file = run / "summary.json"
+    root = read_json(file)["config"]["data"]["root"] if file.is_file() else None
+    return None if root is None else str(root)

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from flwr.app import Message, RecordDict
 from flwr.common.constant import ErrorCode
@@ -15,8 +15,13 @@ from google.protobuf.message import DecodeError
 from coopt_fl.core.errors import ParticipantError
 from coopt_fl.federation.protocol import plain_words
 
-if TYPE_CHECKING:
-    from .phases import Phase
+IN_FLIGHT_BYTES = 128_000_000
+"""Most bytes of arrays under way at once; a single message may have more."""
+
+ID_BYTES, FLOAT_BYTES = 8, 4
+
+SLACK_BYTES = 1_000_000
+"""What a reply may have beyond its ids, features and targets."""
 
 POLL_SECONDS = 0.1
 """Between two looks for replies in a simulation."""
@@ -39,15 +44,54 @@ class LostReplyError(ParticipantError):
     """No answer will come: the participant died, went offline, or was too slow."""
 
 
+class Phase(Protocol):
+    """One phase of the protocol, asked of every participant that has something to do in it."""
+
+    message_type: str
+
+    def ask(self, name: str) -> Any:
+        """Return the next request to participant ``name``."""
+
+    def cost(self, name: str) -> int:
+        """Return the bytes of the arrays in the next request to ``name`` and in its answer."""
+
+    def accept(self, name: str, content: RecordDict) -> None:
+        """Check and store the answer to the last request.
+
+        Raises:
+            ParticipantError: the answer is not acceptable.
+        """
+
+    def returned(self, name: str) -> None:
+        """Take back the last request to ``name``, which came to nothing."""
+        return
+
+
+class Work(Phase, Protocol):
+    """A phase that ends when nothing is missing."""
+
+    def missing(self, name: str) -> bool:
+        """Whether something of ``name`` is not stored yet."""
+
+    def ready(self, name: str) -> bool:
+        """Whether ``name`` can be asked now."""
+        return True
+
+
 @dataclass(frozen=True)
 class Job:
-    """What was asked of a node: by which phase, of which participant, and until when it may take.
+    """One outstanding request.
 
-    ``cost`` is the bytes of the arrays in the request and its answer; ``forgotten`` says that the
-    node was started again since, and knows nothing of it.
+    Attributes:
+        phase: that asks.
+        participant: that is asked.
+        node: to which the message goes.
+        cost: bytes of the arrays in the request and its answer.
+        deadline: monotonic seconds.
+        forgotten: whether the node was started again since, and knows nothing of it.
     """
 
-    phase: "Phase"
+    phase: Phase
     participant: str
     node: int
     cost: int
@@ -198,3 +242,24 @@ def content_of(reply: Message) -> RecordDict:
     if "ActorDied" in reason or "ActorUnavailable" in reason:
         what, detail = "it died", "its process was killed, perhaps for lack of memory"
     raise LostReplyError(f"{what} ({plain_words(detail)}); {AGAIN}")
+
+
+def require_size(content: RecordDict, cost: int) -> None:
+    """Compare the size of a reply with the bytes of arrays that it may have.
+
+    Raises:
+        ParticipantError: it is far too large.
+    """
+    size, words = sent_bytes(content), 0
+    for record in content.config_records.values():
+        words += sum(len(str(value)) for value in record.values())
+    if size > 2 * cost + SLACK_BYTES or words > SLACK_BYTES:
+        raise ParticipantError(
+            f"expected some {cost} bytes of arrays, got {size}, and {words} letters"
+        )
+
+
+def sent_bytes(content: RecordDict) -> int:
+    """Return the bytes of the arrays in a reply."""
+    records = content.array_records.values()
+    return sum(len(array.data) for record in records for array in record.values())

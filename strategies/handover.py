@@ -3,26 +3,20 @@
 from dataclasses import replace
 from typing import Any
 
-from coopt_fl.config.schema import Config
 from coopt_fl.core.errors import CooptError, ParticipantError
-from coopt_fl.core.progress import Progress
+from coopt_fl.federation.decisions import Decisions
 from coopt_fl.federation.plan import Change
-from coopt_fl.federation.planning import weights
-from coopt_fl.federation.records import Records
-from coopt_fl.policies.assignment import hand_over
 
 from .exchange import AGAIN
 from .membership import Membership
 
 
 class Handover:
-    """Decides who takes over, and stores it before anybody is asked."""
+    """Has others take over, and stores who before anybody is asked."""
 
-    def __init__(
-        self, config: Config, records: Records, members: Membership, progress: Progress
-    ) -> None:
-        self.config, self.records, self.members = config, records, members
-        self.progress = progress
+    def __init__(self, decisions: Decisions, members: Membership) -> None:
+        self.decisions, self.members = decisions, members
+        self.records, self.progress = decisions.records, decisions.progress
 
     def possible(self, name: str) -> bool:
         """Whether enough others are here to go on without ``name``."""
@@ -40,7 +34,7 @@ class Handover:
                 f"participant {name}: {reason}. Start it again, or set min_participants to "
                 f"{max(len(heirs), 1)} or less to have others take over its blocks"
             )
-        stored = self.records.has_unit
+        stored = self.records.state.has_unit
         blocks = [index for index in self.records.plan.blocks_of(name) if not stored(index)]
         self._move(Change(name, blocks, [], str(reason), {}), heirs)
 
@@ -59,7 +53,7 @@ class Handover:
         self._free(name)
 
     def finish_rejections(self) -> None:
-        """Take from the rejected what a run that was stopped meanwhile has left to them."""
+        """Finish reassignments that an interrupted run recorded."""
         for name in self.records.rejected:
             if self.records.plan.blocks_of(name):
                 self._free(name)
@@ -80,7 +74,7 @@ class Handover:
         name, blocks = change.origin, change.blocks
         if blocks and not heirs:
             raise ParticipantError(f"nobody is here to take over from {name}; {AGAIN}")
-        owners = hand_over(blocks, weights(self.config, self.records, heirs)) if blocks else []
+        owners = self.decisions.assign(blocks, self.decisions.members(heirs)) if blocks else []
         self.records.change(replace(change, owners=owners))
         self.progress.warn(
             f"participant {name}: {'rejected: ' if change.rejected else ''}{change.reason}; "

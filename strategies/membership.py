@@ -20,7 +20,7 @@ from coopt_fl.data import Source
 from coopt_fl.federation import protocol
 from coopt_fl.federation.records import Records
 
-from .phases import Phase
+from .exchange import Phase
 
 MOST_LETTERS, MOST_WIDTH, MOST_SPEED = 2000, 65_536, 1e7
 """Of what a participant says of itself: letters, numbers in a feature, samples/s."""
@@ -51,10 +51,15 @@ class Membership(Phase):
     message_type = protocol.DESCRIBE
 
     def __init__(
-        self, task: protocol.Task, config: Config, source: Source, records: Records
+        self,
+        task: protocol.Task,
+        config: Config,
+        source: Source,
+        records: Records,
+        simulated: bool,
     ) -> None:
         self.task, self.config, self.source, self.records = task, config, source, records
-        self.simulated = False
+        self.simulated = simulated
         self.roster = [participant.name for participant in config.participants]
         self.nodes: dict[str, int] = {}
         self.absences: dict[str, Absence] = {}
@@ -82,7 +87,7 @@ class Membership(Phase):
         return protocol.Describe(self.task, self.config.assignment.by == "speed")
 
     def cost(self, name: str) -> int:
-        """Words weigh nothing."""
+        """Describe messages carry no arrays."""
         return 0
 
     def accept(self, name: str, content: RecordDict) -> None:

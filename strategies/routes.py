@@ -1,60 +1,16 @@
-"""How payloads come: in the reply, or as a file that the participant wrote elsewhere."""
+"""Payloads that come as files, which participants write elsewhere than into their replies."""
 
 import hashlib
 import secrets
 from contextlib import suppress
-from typing import Protocol
 
 from flwr.app import RecordDict
 
 from coopt_fl.core import remote
 from coopt_fl.core.errors import DataError, OutputError, ParticipantError
 from coopt_fl.federation import protocol
-from coopt_fl.federation.records import SLACK_BYTES
 
-THROUGH_FLOWER = "flower"
-
-
-class Route(Protocol):
-    """A way for payloads."""
-
-    def place(self, name: str) -> str:
-        """Return where ``name`` has to write its next payload; "" to send it."""
-
-    def payload(
-        self, name: str, content: RecordDict, expected: int
-    ) -> tuple[protocol.Payload, int]:
-        """Return the payload that an answer stands for, and the bytes that came besides it.
-
-        Args:
-            name: of the participant.
-            content: its answer.
-            expected: bytes of the arrays in the payload.
-
-        Raises:
-            ParticipantError: it is not a payload.
-            DataError: it is not there, or not the one that was announced.
-        """
-
-    def forget(self, name: str) -> None:
-        """Clean up after a payload that was stored, or is not waited for any more."""
-
-
-class ThroughFlower:
-    """Payloads are in the replies."""
-
-    def place(self, name: str) -> str:
-        """Have it sent."""
-        return ""
-
-    def payload(
-        self, name: str, content: RecordDict, expected: int
-    ) -> tuple[protocol.Payload, int]:
-        """Decode it."""
-        return protocol.decode(protocol.Payload, content), 0
-
-    def forget(self, name: str) -> None:
-        """Nothing to do."""
+from .exchange import SLACK_BYTES
 
 
 class OutOfBand:
@@ -65,7 +21,7 @@ class OutOfBand:
     """
 
     def __init__(self, url: str, key: str) -> None:
-        self.url, self.key = url, key
+        self.url, self.key = url, key  # of the run's dataset
         self._places: dict[str, str] = {}
 
     def place(self, name: str) -> str:
@@ -77,7 +33,17 @@ class OutOfBand:
     def payload(
         self, name: str, content: RecordDict, expected: int
     ) -> tuple[protocol.Payload, int]:
-        """Fetch the file, no larger than it has to be, and compare its sum."""
+        """Fetch the file that an answer announces; return the payload and the file's bytes.
+
+        Args:
+            name: of the participant.
+            content: its answer.
+            expected: bytes of the arrays in the payload.
+
+        Raises:
+            ParticipantError: it is larger than it has to be, or no payload.
+            DataError: it is not there, or not the one that was announced.
+        """
         receipt = protocol.decode(protocol.Receipt, content)
         most = expected + SLACK_BYTES
         if not 0 < receipt.size <= most:
@@ -95,8 +61,3 @@ class OutOfBand:
         """Remove the file, where the platform may."""
         with suppress(OutputError):
             remote.remove(self._places[name])
-
-
-def route_of(route: str, key: str) -> Route:
-    """Return the way that ``payload.route`` names, for the run with the dataset key ``key``."""
-    return ThroughFlower() if route == THROUGH_FLOWER else OutOfBand(route, key)

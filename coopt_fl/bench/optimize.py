@@ -133,7 +133,7 @@ def path(prior: Prior, source: Source, setting: Setting) -> Seconds:
     numbers = np.arange(LONG_RUN * setting.block_rows) % len(source)
     blocks = np.split(source.ids[numbers], LONG_RUN)
     weight = np.random.default_rng(0).normal(size=(prior.width, setting.dim)) / prior.width
-    alignment = Alignment(weight.astype(np.float32), np.zeros(setting.dim, np.float32), 1.0, "")
+    alignment = Alignment(weight.astype(np.float32), np.zeros(setting.dim, np.float32), "")
 
     def seconds() -> float:
         stream = optimize(

@@ -115,14 +115,14 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train a student on an optimized dataset; the same command continues a stopped training."""
-    from coopt_fl import commands
+    from coopt_fl import api
     from coopt_fl.core.progress import console_progress
     from coopt_fl.core.runtime import is_first_process
     from coopt_fl.report import console as show
 
     settings = [*(changes or []), *([f"student.model={model}"] if model else [])]
     with console_progress() as progress:
-        trained = commands.train(dataset, settings, out, progress, devices or "auto")
+        trained = api.train(dataset, settings, out, progress, devices or "auto")
     if is_first_process():
         _print(trained, show.trained, as_json)
 
@@ -193,19 +193,19 @@ def probe(
     as_json: AsJson = False,
 ) -> None:
     """Judge a student by a linear classifier on its frozen features, on the data it came from."""
-    from coopt_fl import commands
+    from coopt_fl import api
     from coopt_fl.report import console as show
 
-    _print(commands.probe(checkpoint, changes or []), show.probed, as_json)
+    _print(api.probe(checkpoint, changes or []), show.probed, as_json)
 
 
 @app.command()
 def inspect(dataset: Dataset, as_json: AsJson = False) -> None:
     """Verify every checksum and id of an optimized dataset, and print where it comes from."""
-    from coopt_fl import commands
+    from coopt_fl import api
     from coopt_fl.report import console as show
 
-    found = commands.inspect(dataset)
+    found = api.inspect(dataset)
     _print(found, show.inspected, as_json)
     if found["problems"]:
         raise typer.Exit(1)
@@ -221,12 +221,12 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Show one or several runs on one HTML page, which is readable offline."""
-    from coopt_fl import commands
+    from coopt_fl import api
     from coopt_fl.core.progress import console_progress
     from coopt_fl.report import console as show
 
     with console_progress() as progress:
-        found = commands.report(runs, out, progress)
+        found = api.report(runs, out, progress)
     _print(found, show.reported, as_json)
 
 
@@ -242,12 +242,12 @@ def publish_shards(
     """
     config = _load(*_split(settings))
 
-    from coopt_fl import commands
+    from coopt_fl import api
     from coopt_fl.core.progress import console_progress
     from coopt_fl.report import console as show
 
     with console_progress() as progress:
-        published = commands.publish_shards(config, out, progress)
+        published = api.publish_shards(config, out, progress)
     _print(published, show.published, as_json)
 
 

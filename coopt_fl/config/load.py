@@ -1,10 +1,12 @@
 """Loading a configuration: YAML and ``KEY=VALUE`` in; a typed config, or *all* errors, out."""
 
+import copy
 import dataclasses
 import difflib
 import hashlib
 import itertools
 import json
+import math
 import re
 import types
 import typing
@@ -52,8 +54,7 @@ def from_tree(tree: dict[str, Any], overrides: Sequence[str], name: str) -> Conf
 
 def data_from(tree: dict[str, Any], overrides: Sequence[str], name: str) -> DataConfig:
     """Return the data settings in ``tree`` with ``overrides``, ``data.KEY=VALUE``, of no run."""
-    whole = {"data": dict(tree)}
-    return _loaded(whole, overrides, name, lambda config: _of_data(config.data)).data
+    return _loaded({"data": tree}, overrides, name, lambda config: _of_data(config.data)).data
 
 
 def _loaded(
@@ -64,6 +65,7 @@ def _loaded(
 ) -> Config:
     """Return what ``tree`` says with ``overrides``, if ``rules`` find nothing wrong with it."""
     problems: list[str] = []
+    tree = copy.deepcopy(tree)
     for override in overrides:
         _override(tree, override, problems)
     values = _checked(Config, tree, "", problems)
@@ -245,7 +247,9 @@ def _within(value: Any, rules: typing.Mapping[str, Any]) -> bool:
         return value in rules["choices"]
     if rules["minimum"] is not None and not rules["minimum"] <= value <= rules["maximum"]:
         return False
-    return rules["above"] is None or rules["above"] < value < float("inf")
+    if isinstance(value, float) and not math.isfinite(value):
+        return False
+    return rules["above"] is None or rules["above"] < value
 
 
 def _allowed(kind: type, optional: bool, rules: typing.Mapping[str, Any]) -> str:

@@ -3,23 +3,18 @@
 from typing import Any
 
 import numpy as np
-from flwr.app import RecordDict
 from numpy.typing import NDArray
 
 from coopt_fl.core.errors import ParticipantError
 from coopt_fl.federation.plan import Change, Plan, read_plan, save_changes, save_plan
 from coopt_fl.federation.state import RunState
-from coopt_fl.targets import Alignment
+from coopt_fl.targets import Alignment, HeldOut
 
 Ids = NDArray[np.int64]
 Features = NDArray[np.float32]
 
 PERMANENT = ("prior", "weights_sha256", "width", "device")
 """What must stay as it was when a run is continued; another kind of device changes the bits."""
-
-
-SLACK_BYTES = 1_000_000
-"""What a reply may have beyond its ids, features and targets."""
 
 
 class Records:
@@ -111,10 +106,6 @@ class Records:
         """Who was elected, or that it is a consensus."""
         return str(self.state.record("reference")["reference"])
 
-    def has_unit(self, index: int) -> bool:
-        """Whether a block is stored, and what can be compared of its unit."""
-        return self.state.has_block(index) and self.state.has_arrays(audit_name(index))
-
     def add_upload(self, name: str, size: int) -> None:
         """Count the bytes of targets and features that a participant sent."""
         self._uploads[name] = self._uploads.get(name, 0) + size
@@ -193,12 +184,7 @@ class Records:
         stored = self.state.arrays(f"alignments/{name}", settled)
         if stored is None:
             raise ParticipantError(f"{name} has delivered no alignment; run the same command again")
-        return Alignment(
-            weight=stored["weight"],
-            bias=stored["bias"],
-            r2_heldout=float(stored["r2_heldout"]),
-            solver=str(stored["solver"]),
-        )
+        return Alignment(stored["weight"], stored["bias"], str(stored["solver"]))
 
     def save_alignment(self, name: str, alignment: Alignment) -> None:
         """Store a participant's alignment."""
@@ -206,32 +192,18 @@ class Records:
             f"alignments/{name}",
             weight=alignment.weight,
             bias=alignment.bias,
-            r2_heldout=np.array(alignment.r2_heldout, np.float64),
             solver=np.array(alignment.solver),
         )
 
+    def held_out(self, name: str) -> HeldOut | None:
+        """Return how a participant's alignment was judged, or None; of the reference there is none.
 
-def audit_name(index: int) -> str:
-    """Return under which name the rows of a unit are stored that can be compared."""
-    return f"audit/{index:07d}"
+        It is the platform's own judgement, made once: nobody grades itself.
+        """
+        stored = self.state.arrays(f"held_out/{name}")
+        return HeldOut(stored["targets"], float(stored["r2"])) if stored else None
 
-
-def require_size(content: RecordDict, cost: int) -> None:
-    """Compare the size of a reply with the bytes of arrays that it may have.
-
-    Raises:
-        ParticipantError: it is far too large.
-    """
-    size, words = sent_bytes(content), 0
-    for record in content.config_records.values():
-        words += sum(len(str(value)) for value in record.values())
-    if size > 2 * cost + SLACK_BYTES or words > SLACK_BYTES:
-        raise ParticipantError(
-            f"expected some {cost} bytes of arrays, got {size}, and {words} letters"
-        )
-
-
-def sent_bytes(content: RecordDict) -> int:
-    """Return the bytes of the arrays in a reply."""
-    records = content.array_records.values()
-    return sum(len(array.data) for record in records for array in record.values())
+    def save_held_out(self, name: str, judged: HeldOut) -> None:
+        """Store how a participant's alignment was judged."""
+        r2 = np.array(judged.r2, np.float64)
+        self.state.save_arrays(f"held_out/{name}", targets=judged.targets, r2=r2)

@@ -1,20 +1,16 @@
 """The Flower ServerApp: run config in, platform, student and summary out."""
 
 import shlex
-import threading
 from pathlib import Path
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 from rich.console import Console
 
-from coopt_fl.api import execute
+from coopt_fl import api
 from coopt_fl.config.load import load_config
-from coopt_fl.config.schema import Config
 from coopt_fl.core.errors import ConfigError
-from coopt_fl.core.progress import Progress, console_progress
-from coopt_fl.data import Source
-from coopt_fl.federation.state import RunState
+from coopt_fl.core.progress import console_progress
 from coopt_fl.report import console as show
 from coopt_fl.report.console import PIPE_WIDTH
 from coopt_fl.strategies.platform import OpenDataPlatform
@@ -34,11 +30,11 @@ def main(grid: Grid, context: Context) -> None:
     config = load_config(name, _words(str(settings["overrides"])))
     out = Path(str(settings["out"]) or Path.home() / "coopt-runs" / Path(name).stem)
 
-    def optimize(config: Config, source: Source, state: RunState, progress: Progress) -> None:
-        OpenDataPlatform(config, source, state, progress, threading.Event()).start(grid)
-
+    out = out.expanduser()
     with console_progress() as progress:
-        summary = execute(config, out.expanduser(), progress, optimize)
+        if not api.prepare(config, out):
+            OpenDataPlatform(config, out, progress=progress).start(grid)
+        summary = api.finish(config, out, progress)
     Console(width=PIPE_WIDTH).print(show.summary(summary))
 
 

@@ -4,18 +4,21 @@ import logging
 import math
 import os
 import signal
+import subprocess
 import sys
+import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+from coopt_fl.config.load import from_tree, to_dict
 from coopt_fl.config.schema import Config
-from coopt_fl.core.errors import ConfigError, ParticipantError
-from coopt_fl.core.progress import Progress
-from coopt_fl.data import Source
-from coopt_fl.federation.state import RunState
+from coopt_fl.core.errors import ConfigError, CooptError, ParticipantError, error_coded
+from coopt_fl.core.files import read_json, write_json
+from coopt_fl.core.progress import Progress, console_progress
 
 TRIES = 3  # of starting Ray
 QUIET = {
@@ -26,36 +29,54 @@ QUIET = {
 }
 
 
-def simulate(config: Config, source: Source, state: RunState, progress: Progress) -> None:
+def simulate(config: Config, out: Path, progress: Progress) -> None:
     """Optimize the data with all participants on this host, through Flower and Ray.
+
+    The caller's logging, environment and signals are left as they were. Where the caller uses Ray,
+    the simulation runs in a process of its own: Flower would end the caller's session.
 
     Raises:
         CooptError: whatever the platform raised.
     """
-    os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
-    logging.getLogger("flwr").setLevel(logging.CRITICAL)
-    warnings.filterwarnings("ignore", "Tip: In future versions of Ray", FutureWarning)
-    from flwr.app import Context
-    from flwr.serverapp import Grid, ServerApp
-    from flwr.simulation import run_simulation
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():
+        _simulate_apart(config, out)
+    else:
+        _simulate_here(config, out, progress)
 
-    from coopt_fl.federation.client_app import app as client_app
-    from coopt_fl.strategies.platform import OpenDataPlatform
 
-    logging.getLogger("flwr").setLevel(logging.CRITICAL)
+def _simulate_apart(config: Config, out: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        job = Path(folder) / "job.json"
+        write_json(job, {"config": to_dict(config), "out": str(out.resolve())})
+        imports = {"PYTHONPATH": os.pathsep.join(sys.path)}
+        command = [sys.executable, "-m", __name__, str(job)]
+        child = subprocess.run(command, env=os.environ | imports, check=False)
+    if child.returncode:
+        raise error_coded(child.returncode, "the simulation failed in its own process, see above")
+
+
+def _simulate_here(config: Config, out: Path, progress: Progress) -> None:
     stopped, outcome = threading.Event(), list[BaseException | None]()
-    server_app = ServerApp()
-
-    @server_app.main()
-    def main(grid: Grid, context: Context) -> None:
-        try:
-            OpenDataPlatform(config, source, state, progress, stopped).start(grid)
-            outcome.append(None)
-        except BaseException as error:
-            outcome.append(error)
-
     try:
-        with _interruptible(stopped):
+        with _quiet(), _interruptible(stopped):
+            from flwr.app import Context
+            from flwr.serverapp import Grid, ServerApp
+            from flwr.simulation import run_simulation
+
+            from coopt_fl.federation.client_app import app as client_app
+            from coopt_fl.strategies.platform import OpenDataPlatform
+
+            server_app = ServerApp()
+
+            @server_app.main()
+            def main(grid: Grid, context: Context) -> None:
+                try:
+                    OpenDataPlatform(config, out, progress=progress, stopped=stopped).start(grid)
+                    outcome.append(None)
+                except BaseException as error:
+                    outcome.append(error)
+
             settings = backend(config)
             with progress.phase("describe", "(starting Ray, up to a minute)"):
                 _start_ray(settings["init_args"])
@@ -75,16 +96,41 @@ def simulate(config: Config, source: Source, state: RunState, progress: Progress
         raise outcome[0]
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence Flower and Ray, and let actors import what this process can, until the block ends.
+
+    Flower sets the level of its logger when it is imported, so it is imported here first.
+    """
+    before = dict(os.environ)
+    imports = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    os.environ.update(
+        {name: os.environ.get(name, value) for name, value in QUIET.items()} | imports
+    )
+    import flwr.supercore.logger  # noqa: F401
+
+    logger = logging.getLogger("flwr")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Tip: In future versions of Ray", FutureWarning)
+            yield
+    finally:
+        logger.setLevel(level)
+        for name in set(os.environ) - set(before):
+            del os.environ[name]
+        os.environ.update(before)
+
+
 def _start_ray(settings: dict[str, Any]) -> None:
     """Start Ray, which Flower then finds running.
 
     Ray gives its agents 15 seconds to start and its node 30, whatever the host is doing, and
-    neither can be set (ray-project/ray#65983): on a busy host it is tried again. Participants
-    import what this process can.
+    neither can be set (ray-project/ray#65983): on a busy host it is tried again.
     """
     import ray
 
-    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
     for attempt in range(1, TRIES + 1):
         try:
             ray.init(**settings)
@@ -144,6 +190,7 @@ def backend(config: Config) -> Any:
     actors = simulation.actors or max(1, min(fit, people))
     return {
         "init_args": {
+            "address": "local",  # whatever cluster RAY_ADDRESS names
             "num_cpus": math.ceil(actors * each),
             "num_gpus": gpus if share else 0,
             "include_dashboard": False,
@@ -152,3 +199,18 @@ def backend(config: Config) -> Any:
         },
         "client_resources": {"num_cpus": each, "num_gpus": share},
     }
+
+
+def main(job: Path) -> None:
+    """Simulate what the file ``job`` says: ``out``, and a run's ``config``."""
+    said = read_json(job)
+    with console_progress() as progress:
+        _simulate_here(from_tree(said["config"], [], str(job)), Path(said["out"]), progress)
+
+
+if __name__ == "__main__":
+    try:
+        main(Path(sys.argv[1]))
+    except CooptError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

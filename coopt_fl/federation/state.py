@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from coopt_fl.config.load import dataset_key, keyed
+from coopt_fl.config.schema import Config
 from coopt_fl.core.errors import OutputError
 from coopt_fl.core.files import atomic, locked, make_folder, remove_leftovers, write_json
+from coopt_fl.data import Source, open_source
 from coopt_fl.optimized.block import Block
 
 BLOCK_ARRAYS = ["ids", "targets", "participants", "skipped", "seconds", "digest"]
@@ -19,6 +22,7 @@ SETTLED = ("order", "shared_targets")
 """Arrays that what is stored beside them depends on, so that they cannot be made again."""
 
 SHOWN = 8
+Ids = NDArray[np.int64]
 AGAIN = "give another --out, or delete that directory to start anew"
 
 
@@ -33,6 +37,11 @@ class RunState:
     def dataset(self) -> Path:
         """The folder of the published dataset."""
         return self.out / "dataset"
+
+    @property
+    def published(self) -> bool:
+        """Whether the dataset is there: its manifest is written last."""
+        return (self.dataset / "provenance.json").exists()
 
     def record(self, name: str) -> Any:
         """Return a stored JSON value, or None."""
@@ -86,6 +95,43 @@ class RunState:
         except OSError as error:
             raise OutputError(f"cannot remove {path}: {error.strerror}; {RETRY}") from error
 
+    def has_unit(self, index: int) -> bool:
+        """Whether a block is stored, and the rows of its unit that can be compared."""
+        return self.has_block(index) and self.has_arrays(_audit_name(index))
+
+    def save_unit(self, index: int, unit: Block, block: Ids, audited: Ids) -> None:
+        """Store the rows of a unit that can be compared, then those of its block.
+
+        Args:
+            index: of the block.
+            unit: targets of the block's samples and of those that are audited with it.
+            block: the ids of the block.
+            audited: the ids that are asked for with any other block, ascending.
+        """
+        mine = np.isin(unit.ids, block)
+        compared = ~mine | np.isin(unit.ids, audited)
+        self.save_arrays(_audit_name(index), ids=unit.ids[compared], targets=unit.targets[compared])
+        share = float(mine.sum()) / max(len(unit.ids), 1)
+        own = Block(
+            unit.ids[mine],
+            unit.targets[mine],
+            unit.participants[mine],
+            unit.skipped[np.isin(unit.skipped, block)],
+            unit.seconds * share,
+        )
+        self.save_block(index, own)
+
+    def audit_rows(self, index: int) -> dict[int, NDArray[np.float16]]:
+        """Return the targets (n,) of a unit that can be compared, by id.
+
+        Raises:
+            OutputError: they are missing.
+        """
+        rows = self.arrays(_audit_name(index))
+        if rows is None:
+            raise OutputError(f"the audit rows of block {index} are missing; give another --out")
+        return dict(zip(rows["ids"].tolist(), rows["targets"], strict=True))
+
     def missing_blocks(self, total: int) -> list[int]:
         """Return the indexes of the blocks that nobody delivered yet."""
         return [index for index in range(total) if not self.has_block(index)]
@@ -132,6 +178,19 @@ class RunState:
         spent: dict[str, float] = self.record("seconds") or {}
         spent[phase] = spent.get(phase, 0.0) + seconds
         self.save_record("seconds", spent)
+
+
+@contextmanager
+def open_run(config: Config, out: Path) -> Iterator[tuple[Source, RunState]]:
+    """Hold ``out`` for this process, and yield the data of a run and its state.
+
+    Raises:
+        DataError: the source cannot be opened.
+        OutputError: see :func:`open_state`.
+    """
+    source = open_source(config.data)
+    with open_state(out, dataset_key(config, source.fingerprint), keyed(config)) as state:
+        yield source, state
 
 
 @contextmanager
@@ -187,6 +246,10 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
         return {prefix[:-1]: value}
     parts = [_flat(item, f"{prefix}{key}.") for key, item in items]
     return {name: leaf for part in parts for name, leaf in part.items()}
+
+
+def _audit_name(index: int) -> str:
+    return f"audit/{index:07d}"
 
 
 def _block_name(index: int) -> str:

@@ -1,4 +1,4 @@
-"""What one participant's payload says about itself: two tests that need nobody else.
+"""Whom to believe: tests of one participant's payload alone, and the default policy of an audit.
 
 The platform has every participant's features of the shared set S and its alignment, so it knows
 what the participant has to answer for S, and how widely its targets of other samples are spread.
@@ -6,21 +6,26 @@ What others say about it is in :mod:`coopt_fl.policies.evidence`.
 """
 
 import math
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-Targets = NDArray[np.floating]
+from coopt_fl.optimized.block import Block
+from coopt_fl.policies import evidence
+from coopt_fl.policies.evidence import PREDICTS, Comparison, Expected, Targets, distances, spread
 
 FEWEST_ROWS = 20
 """Rows from which on a spread is judged."""
 
+FEWEST_SKIPPED = 5
+"""Samples that only one cannot read, from which on that is no accident."""
+
 TOLERANCE = {"float32": 0.1, "float16": 0.2, "bfloat16": 0.75}
 """How far arithmetic may move a target, as a share of their spread."""
-
-PREDICTS = 0.1
-"""R2 from which on held-out targets are as wide as those of other samples."""
 
 _ROUNDING = 2.0**-10  # float16 keeps 11 bits
 _SURE = 5.0  # standard deviations, for there are thousands of blocks
@@ -28,27 +33,135 @@ _FEW_VALUES = 0.25  # of the rows are distinct; of the dimensions that held-out 
 
 
 @dataclass(frozen=True, eq=False)
-class Expected:
-    """What a participant's targets have to be like.
-
-    With privacy noise all three are to be made of features as they came, and ``heldout`` is to
-    get the noise of targets; ``fitted`` then says nothing about single rows.
+class Known:
+    """What a participant has said of the shared set.
 
     Attributes:
-        fitted: (S, n) what its alignment makes of its features of the shared set.
-        heldout: (S, n) what alignments fitted without the row make of them
-            (:func:`coopt_fl.targets.heldout_targets`); of the reference's projection, ``fitted``.
-        r2: Share of the variance of S_Y* that ``heldout`` predicts; of the reference 1.
+        ids: int64 (S',), ascending: the shared samples of which it has delivered features.
+        targets: float32 (S', n): what its alignment makes of these features.
     """
 
-    fitted: Targets
-    heldout: Targets
-    r2: float
+    ids: NDArray[np.int64]
+    targets: Targets
 
 
-def spread(targets: Targets) -> float:
-    """Return the median distance of targets (R, n) from their mean."""
-    return float(np.median(_distances(targets)))
+class Answer(NamedTuple):
+    """What two participants said of one audited sample; None: it was skipped.
+
+    Attributes:
+        owner: whose block the sample stands in.
+        block: that block.
+        auditor: who was asked for it once more; may be the owner itself.
+        unit: the auditor's block with which it was asked for it.
+        ours: float16 (n,) by the owner.
+        theirs: float16 (n,) by the auditor.
+    """
+
+    owner: str
+    block: int
+    auditor: str
+    unit: int
+    ours: Targets | None
+    theirs: Targets | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Why a participant is rejected: a sentence for people, and numbers as plain values."""
+
+    sentence: str
+    evidence: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What comes of an audit.
+
+    Attributes:
+        rejected: by name.
+        undecided: sentences on disagreements in which nobody can tell who is right.
+        samples: how many were answered by two participants.
+    """
+
+    rejected: Mapping[str, Verdict]
+    undecided: Sequence[str]
+    samples: int
+
+
+class AuditPolicy(Protocol):
+    """Decides whom to believe."""
+
+    def inspect(
+        self, unit: Block, known: Known, expected: Expected, *, projected: bool
+    ) -> str | None:
+        """Return what is wrong with one payload by itself, or None.
+
+        Args:
+            unit: the targets of one block, with its audit samples.
+            known: what the participant has said of the shared set.
+            expected: what its targets have to be like.
+            projected: whether the reference's projection was fitted on this block.
+        """
+
+    def judge(self, expected: Mapping[str, Expected], answers: Sequence[Answer]) -> Judgement:
+        """Decide, once all blocks are there, on what was answered twice."""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The default: participants must agree with themselves, and with the majority of the others.
+
+    Attributes:
+        precision: of the priors' arithmetic.
+        private: whether targets come clipped and with noise, so that a row that differs in its last
+            bit has other noise; then only the majority is asked.
+    """
+
+    precision: str = "float32"
+    private: bool = False
+
+    def inspect(
+        self, unit: Block, known: Known, expected: Expected, *, projected: bool
+    ) -> str | None:
+        """Compare shared samples with the features that came before, and the spread of all."""
+        if self.private:
+            return None
+        if among(unit.skipped, known.ids).any():
+            return "it skips shared samples of which it had features"
+        problem, here = None, among(unit.ids, known.ids)
+        if here.any():
+            wanted = known.targets[np.searchsorted(known.ids, unit.ids[here])]
+            scale = spread(expected.fitted)
+            problem = inconsistent(unit.targets[here], wanted, scale, self.precision)
+            problem = problem and f"of the shared samples, {problem}"
+        if problem is None and not projected:
+            problem = odd_spread(unit.targets, expected)
+        return problem
+
+    def judge(self, expected: Mapping[str, Expected], answers: Sequence[Answer]) -> Judgement:
+        """Reject who is contradicted by the others or by itself, and who skips too much."""
+        comparisons = _compared(answers)
+        found = evidence.judge(expected, comparisons)
+        rejected = {
+            name: Verdict(one.sentence, asdict(one)) for name, one in found.rejected.items()
+        }
+        for name, sentence in (self._turncoats(expected, comparisons) | _idlers(answers)).items():
+            rejected.setdefault(name, Verdict(sentence, {}))
+        samples = sum(len(one.ours) for one in comparisons if one.owner != one.auditor)
+        return Judgement(rejected, found.undecided, samples)
+
+    def _turncoats(
+        self, expected: Mapping[str, Expected], comparisons: Sequence[Comparison]
+    ) -> dict[str, str]:
+        """Return who answered twice to the same ids, and not the same, in words."""
+        found: dict[str, str] = {}
+        for one in comparisons:
+            if one.owner == one.auditor and not self.private:
+                scale = spread(expected[one.owner].fitted)
+                if problem := inconsistent(one.theirs, one.ours, scale, self.precision):
+                    where = f"of samples asked for twice, with blocks {one.block} and {one.unit}"
+                    found.setdefault(one.owner, f"{where}, {problem}")
+        return found
 
 
 def inconsistent(
@@ -89,7 +202,7 @@ def odd_spread(targets: Targets, expected: Expected) -> str | None:
     rows, shared = len(targets), len(expected.heldout)
     if min(rows, shared) < FEWEST_ROWS:
         return None
-    known = _distances(expected.heldout)
+    known = distances(expected.heldout)
     wide = narrow = float(np.median(known))
     spare = max(shared - expected.heldout.shape[1], 1)
     slack = math.hypot(0.2 + 2 / math.sqrt(spare), _SURE * _relative_error(known, rows))
@@ -104,12 +217,6 @@ def odd_spread(targets: Targets, expected: Expected) -> str | None:
         ratio = seen / wide if wide > 0 else math.inf
         return f"{rows} targets are spread {ratio:.2f} times as wide as its targets of S are"
     return None
-
-
-def _distances(targets: Targets) -> NDArray[np.float64]:
-    exact = np.asarray(targets, np.float64)
-    distances: NDArray[np.float64] = np.linalg.norm(exact - exact.mean(axis=0), axis=1)
-    return distances
 
 
 def _relative_error(known: NDArray[np.float64], rows: int) -> float:
@@ -137,3 +244,41 @@ def _dimension(targets: Targets) -> float:
     gram = centred @ centred.T
     energy = float((gram * gram).sum())
     return float(np.trace(gram)) ** 2 / energy if energy > 0 else 0.0
+
+
+def among(ids: NDArray[np.int64], known: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which of ``ids`` are in ``known``, which ascends and may be far longer."""
+    if not len(known):
+        return np.zeros(len(ids), bool)
+    found: NDArray[np.bool_] = known[np.searchsorted(known, ids).clip(max=len(known) - 1)] == ids
+    return found
+
+
+def _compared(answers: Sequence[Answer]) -> list[Comparison]:
+    """Return what was answered twice, by block and unit."""
+    found: dict[tuple[str, int, str, int], list[Answer]] = {}
+    for one in answers:
+        if one.ours is not None and one.theirs is not None:
+            found.setdefault(one[:4], []).append(one)
+    return [
+        Comparison(
+            *key,
+            ours=np.stack([one.ours for one in some if one.ours is not None]),
+            theirs=np.stack([one.theirs for one in some if one.theirs is not None]),
+        )
+        for key, some in found.items()
+    ]
+
+
+def _idlers(answers: Sequence[Answer]) -> dict[str, str]:
+    """Return who skips samples that others can read, and how many, in words."""
+    skipped, asked = Counter[str](), Counter[str]()
+    for one in answers:
+        if one.owner != one.auditor and one.theirs is not None:
+            asked[one.owner] += 1
+            skipped[one.owner] += one.ours is None
+    return {
+        name: f"it skips {count} of {asked[name]} audited samples that others can read"
+        for name, count in skipped.items()
+        if count >= FEWEST_SKIPPED and count > asked[name] / 4
+    }

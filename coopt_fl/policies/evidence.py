@@ -18,10 +18,13 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from coopt_fl.policies.audit import PREDICTS, Expected, Targets, spread
+Targets = NDArray[np.floating]
 
 Directions = NDArray[np.float32]
 Cosines = NDArray[np.float32]
+
+PREDICTS = 0.1
+"""R2 from which on held-out targets are as wide as those of other samples."""
 
 _ROWS_OF_S = 512  # what pairs are compared on, at most
 _LEAST_FAR = 0.02  # share of far samples that is always reckoned with: below 5 no one is accused
@@ -29,7 +32,38 @@ _DEVIATIONS = 3.0  # by which the share on S may be too low by chance
 _TINY = 0.01  # of the spread: a target so close to the mean has no direction
 
 
-class View:
+@dataclass(frozen=True, eq=False)
+class Expected:
+    """What a participant's targets have to be like.
+
+    With privacy noise all three are to be made of features as they came, and ``heldout`` is to
+    get the noise of targets; ``fitted`` then says nothing about single rows.
+
+    Attributes:
+        fitted: (S, n) what its alignment makes of its features of the shared set.
+        heldout: (S, n) what alignments fitted without the row make of them
+            (:class:`coopt_fl.targets.HeldOut`); of the reference's projection, ``fitted``.
+        r2: Share of the variance of S_Y* that ``heldout`` predicts; of the reference 1.
+    """
+
+    fitted: Targets
+    heldout: Targets
+    r2: float
+
+
+def spread(targets: Targets) -> float:
+    """Return the median distance of targets (R, n) from their mean."""
+    return float(np.median(distances(targets)))
+
+
+def distances(targets: Targets) -> NDArray[np.float64]:
+    """Return the distance of each of targets (R, n) from their mean."""
+    exact = np.asarray(targets, np.float64)
+    distances: NDArray[np.float64] = np.linalg.norm(exact - exact.mean(axis=0), axis=1)
+    return distances
+
+
+class Profile:
     """One participant's directions: targets about their mean, scaled to unit length.
 
     Attributes:
@@ -83,7 +117,7 @@ class Agreement:
         return far * math.log((1 + self.chance / self.usual) / 2) + (rows - far) * near
 
 
-def agreement(one: View, other: View) -> Agreement:
+def agreement(one: Profile, other: Profile) -> Agreement:
     """Return what is usual for two participants, from at least 4 samples of S."""
     ours, theirs, rows = one.shared, other.shared, len(one.shared)
     same = _cosines(ours, theirs)
@@ -186,14 +220,14 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Judged:
     """Who is rejected and why, and sentences on disagreements that cannot be decided."""
 
     rejected: dict[str, Evidence]
     undecided: list[str]
 
 
-def judge(expected: Mapping[str, Expected], comparisons: Sequence[Comparison]) -> Judgement:
+def judge(expected: Mapping[str, Expected], comparisons: Sequence[Comparison]) -> Judged:
     """Return who is contradicted by the majority of those who can tell.
 
     A participant is accused if its witnesses contradict it, in all its blocks together or in one
@@ -213,7 +247,7 @@ def judge(expected: Mapping[str, Expected], comparisons: Sequence[Comparison]) -
         found = {name: trial.against(name, left - accused) for name in sorted(accused)}
         guilty = {name: evidence for name, evidence in found.items() if evidence}
         if not guilty:
-            return Judgement(rejected, trial.disagreements(left))
+            return Judged(rejected, trial.disagreements(left))
         rejected |= guilty
 
 
@@ -221,20 +255,20 @@ class _Trial:
     """All that was answered twice, counted once; the block None stands for all of them."""
 
     def __init__(self, expected: Mapping[str, Expected], comparisons: Sequence[Comparison]) -> None:
-        views = {name: View(one) for name, one in expected.items()}
+        profiles = {name: Profile(one) for name, one in expected.items()}
         self.pairs: dict[frozenset[str], Agreement] = {}
         self.tallies: dict[str, Tallies] = {name: defaultdict(dict) for name in expected}
         for one in comparisons:
             if one.owner != one.auditor and {one.owner, one.auditor} <= expected.keys():
-                self._count(one, views)
+                self._count(one, profiles)
         subjects = sum(len(blocks) for blocks in self.tallies.values())
         self.limit = math.log(max(subjects, 1) / FALSE_ALARMS)
 
-    def _count(self, one: Comparison, views: Mapping[str, View]) -> None:
+    def _count(self, one: Comparison, profiles: Mapping[str, Profile]) -> None:
         pair = frozenset((one.owner, one.auditor))
         if pair not in self.pairs:
-            self.pairs[pair] = agreement(*(views[name] for name in sorted(pair)))
-        ours, theirs = views[one.owner].of(one.ours), views[one.auditor].of(one.theirs)
+            self.pairs[pair] = agreement(*(profiles[name] for name in sorted(pair)))
+        ours, theirs = profiles[one.owner].of(one.ours), profiles[one.auditor].of(one.theirs)
         told, far = self.pairs[pair].count(ours, theirs)
         ends = ((one.owner, one.block, one.auditor), (one.auditor, one.unit, one.owner))
         for name, block, partner in ends:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,13 +35,29 @@ class Election:
     warnings: list[str]
 
 
+class ReferencePolicy(Protocol):
+    """Chooses what everyone aligns to."""
+
+    def __call__(
+        self, features: Mapping[str, NDArray[np.float32]], wanted: str, dim: int, seed: int
+    ) -> Election:
+        """Return the outcome, in which ``reference`` is a name in ``features`` or a consensus.
+
+        Args:
+            features: each participant's features (S, m_k) of the same shared samples.
+            wanted: ``reference`` in the configuration: "consensus" or "best".
+            dim: width n of a target.
+            seed: of the run.
+        """
+
+
 def elect(
     features: Mapping[str, NDArray[np.float32]], wanted: str, dim: int, seed: int
 ) -> Election:
-    """Choose the reference from each participant's features (S, m_k) of the shared set.
+    """Choose the most uniform alignable prior, or the consensus of all alignable ones.
 
     Uniformity alone would elect isotropic noise, which is perfectly uniform; a candidate must
-    also be *alignable*: others see what it sees.
+    also be *alignable*: others see what it sees. A consensus needs 2 n shared samples.
 
     Raises:
         ParticipantError: no prior is alignable.

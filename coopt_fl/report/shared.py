@@ -11,7 +11,7 @@ from coopt_fl.core.seeding import derive_seed
 from coopt_fl.federation.state import RunState
 from coopt_fl.report.collect import Run
 from coopt_fl.report.parts import LeftOut
-from coopt_fl.targets import Alignment, heldout_targets
+from coopt_fl.targets import Alignment, held_out
 from coopt_fl.targets.linear import as_matrix, principal_scores, root_mean_square
 
 MOST = 1500
@@ -124,6 +124,6 @@ def _unknown(stored: Stored, features: Targets, targets: Targets, seed: int) -> 
     """Return targets (S, n) by alignments that did not know the sample; a projection never did."""
     solver = str(stored["solver"])
     if not solver.startswith(PROJECTION):
-        return heldout_targets(features, targets, solver, seed)
-    known = Alignment(stored["weight"], stored["bias"], float(stored["r2_heldout"]), solver)
+        return held_out(features, targets, solver, seed).targets
+    known = Alignment(stored["weight"], stored["bias"], solver)
     return known.apply(torch.from_numpy(features)).numpy()

@@ -115,8 +115,8 @@ class HeldOut:
     """What alignments make of shared samples that they were not fitted on.
 
     Attributes:
-        targets: float32 (S, n), each row by an alignment fitted without it: they are like targets
-            of samples outside of the shared set. The folds' alignments are shifted to a common mean.
+        targets: float32 (S, n), each row by an alignment fitted without it, as targets of samples
+            outside of the shared set are. The folds' alignments are shifted to a common mean.
         r2: Share of the variance of the reference's targets that they predict, at most 1; 0 where
             there is no variance.
     """

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from flwr.supercore.task_identity import TaskIdentity
 
-from coopt_fl.strategies import exchange, platform
+from coopt_fl.strategies import conversation, exchange, platform
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +19,7 @@ def identity() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the platform look often, and take a grid's own word for what it is."""
-    monkeypatch.setattr(platform, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(conversation, "LOOK_SECONDS", 0.0)
     monkeypatch.setattr(platform, "is_simulated", lambda grid: grid.simulated)
     monkeypatch.setattr(exchange, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(exchange, "REMOTE_POLL_SECONDS", 0.01)

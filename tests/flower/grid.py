@@ -1,20 +1,17 @@
 """An in-process grid: the real ClientApp and the real strategy, without processes or network."""
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from coopt_fl.strategies.platform import OpenDataPlatform
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.proto.node_pb2 import NodeInfo
 
-from coopt_fl.config.load import dataset_key, from_tree, keyed
+from coopt_fl.config.load import from_tree
 from coopt_fl.config.schema import Config
-from coopt_fl.core.progress import Progress
-from coopt_fl.data import open_source
 from coopt_fl.federation.client_app import app as client_app
-from coopt_fl.federation.state import open_state
+from coopt_fl.strategies.platform import OpenDataPlatform
 
 
 @dataclass
@@ -84,12 +81,12 @@ def tiny(**changes: object) -> Config:
     return from_tree(tree, [f"{key}={value}" for key, value in changes.items()], "tiny")
 
 
-def run_platform(config: Config, out: Path, grid: FakeGrid | None = None) -> FakeGrid:
+def run_platform(
+    config: Config, out: Path, grid: FakeGrid | None = None, **policies: Any
+) -> FakeGrid:
     """Run the platform on ``grid``; everything it learns is in ``out``."""
     grid = grid or FakeGrid(len(config.participants))
-    source = open_source(config.data)
-    with open_state(out, dataset_key(config, source.fingerprint), keyed(config)) as state:
-        OpenDataPlatform(config, source, state, Progress(), threading.Event()).start(grid)
+    OpenDataPlatform(config, out, **policies).start(grid)
     return grid
 
 

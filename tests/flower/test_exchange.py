@@ -5,9 +5,10 @@ import time
 from types import SimpleNamespace
 from typing import Any, cast
 
-from coopt_fl.strategies.exchange import Exchange, Job
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
+
+from coopt_fl.strategies.exchange import Exchange, Job
 
 DEADLINE = 0.05
 

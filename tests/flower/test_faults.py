@@ -5,7 +5,6 @@ import json
 import math
 import os
 import shutil
-import threading
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,20 +12,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from coopt_fl.strategies.membership import Membership
-from coopt_fl.strategies.platform import OpenDataPlatform
 from flwr.app import Message
 from flwr.proto.node_pb2 import NodeInfo
 from google.protobuf.message import DecodeError
 
 import coopt_fl
-from coopt_fl.config.load import keyed
 from coopt_fl.core.errors import DataError, OutputError, ParticipantError
-from coopt_fl.core.progress import Progress as Quiet
-from coopt_fl.data import open_source
 from coopt_fl.federation import protocol
-from coopt_fl.federation.state import open_state
 from coopt_fl.optimized.verify import verify
+from coopt_fl.strategies.membership import Membership
+from coopt_fl.strategies.platform import OpenDataPlatform
 from tests.flower.deployment import (
     DIED,
     OFFLINE,
@@ -350,18 +345,14 @@ def test_who_is_away_while_it_says_who_it_is_gets_no_name(tmp_path: Path) -> Non
             return [n for n in there if n.node_id != 102] if told else there
 
         def pull_messages(self, message_ids: list[str]) -> list[Message]:
-            platform.looked = -math.inf  # the next step looks again who is there
+            platform.conversation.looked = -math.inf  # the next step looks again who is there
             return super().pull_messages(message_ids)
 
     grid = Flapping().start(*NAMES)
     grid.registered = {101: "alpha", 102: "mallory", 103: "gamma"}
-    config = impatient(min_participants=2)
-    source = open_source(config.data)
-    with open_state(tmp_path, "key", keyed(config)) as state:
-        platform = OpenDataPlatform(config, source, state, Quiet(), threading.Event())
-        platform.members.present({node.node_id: node.name for node in grid.get_nodes()})
-        platform.start(grid)
-        assert 102 not in platform.members.nodes.values()
+    platform = OpenDataPlatform(impatient(min_participants=2), tmp_path)
+    platform.start(grid)
+    assert 102 not in platform.members.nodes.values()
 
 
 def test_an_answer_that_flower_cannot_decode_counts_as_lost(tmp_path: Path) -> None:

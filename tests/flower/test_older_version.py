@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import coopt_fl
-from coopt_fl.commands import train
+from coopt_fl.api import train
 from coopt_fl.config.load import load_config
 from coopt_fl.core.errors import OutputError
 from coopt_fl.core.progress import Progress

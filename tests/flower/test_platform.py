@@ -22,7 +22,7 @@ from coopt_fl.federation import protocol, server_app
 from coopt_fl.optimized.block import block_digest
 from coopt_fl.optimized.verify import verify
 from coopt_fl.priors import load_prior
-from coopt_fl.strategies import phases
+from coopt_fl.strategies import exchange
 from tests.flower.grid import FakeGrid, blocks_of, run_platform, tiny
 from tests.unit.data import make
 
@@ -365,7 +365,7 @@ def test_what_is_under_way_at_once_is_bounded(
     run_platform(tiny(), tmp_path / "free", Counting(3))
     assert max(most) == 3
     most.clear()
-    monkeypatch.setattr(phases, "IN_FLIGHT_BYTES", 3000)
+    monkeypatch.setattr(exchange, "IN_FLIGHT_BYTES", 3000)
     run_platform(tiny(), tmp_path / "bounded", Counting(3))
     assert max(most) == 1
     assert digest(tmp_path / "bounded") == digest(tmp_path / "free")
@@ -375,7 +375,7 @@ def test_with_room_for_one_message_everyone_has_a_turn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else the last participants of the roster would begin when the first ones are done."""
-    monkeypatch.setattr(phases, "IN_FLIGHT_BYTES", 3000)
+    monkeypatch.setattr(exchange, "IN_FLIGHT_BYTES", 3000)
     grid = FakeGrid(3)
     run_platform(tiny(), tmp_path, grid)
     asked = [

@@ -10,7 +10,7 @@ import pytest
 from flwr.app import Error, Message
 
 import coopt_fl
-from coopt_fl import commands
+from coopt_fl import api
 from coopt_fl.core.errors import ConfigError, DataError
 from coopt_fl.core.progress import Progress
 from coopt_fl.federation import protocol
@@ -179,7 +179,7 @@ def test_a_store_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_participants_without_images_read_published_shards(url: str, tmp_path: Path) -> None:
     undisturbed(tmp_path / "whole")
     config = patient(**{"data.shards": url})
-    commands.publish_shards(config, url, Progress())
+    api.publish_shards(config, url, Progress())
     run_platform(config, tmp_path / "shards", Deployment().start(*NAMES))
     assert digest(tmp_path / "shards") == digest(tmp_path / "whole")
     targets_of(tmp_path / "shards")
@@ -187,7 +187,7 @@ def test_participants_without_images_read_published_shards(url: str, tmp_path: P
 
 def test_shards_of_another_seed_are_refused_at_once(tmp_path: Path) -> None:
     url = str(tmp_path / "remote")
-    commands.publish_shards(tiny(seed=1), url, Progress())
+    api.publish_shards(tiny(seed=1), url, Progress())
     with pytest.raises(DataError, match="are of other blocks, shared set or seed than this run"):
         run_platform(tiny(**{"data.shards": url}), tmp_path / "run")
 
@@ -200,8 +200,8 @@ def test_no_shards_are_named(tmp_path: Path) -> None:
 def test_shards_published_anew_meanwhile_are_refused(tmp_path: Path) -> None:
     """What a participant finds there must be what the platform has opened."""
     url, other = str(tmp_path / "remote"), tmp_path / "other"
-    commands.publish_shards(tiny(), url, Progress())
-    commands.publish_shards(tiny(seed=1), str(other), Progress())
+    api.publish_shards(tiny(), url, Progress())
+    api.publish_shards(tiny(seed=1), str(other), Progress())
 
     class Replacing(Deployment):
         def push_messages(self, messages: list[Message]) -> list[str]:

@@ -6,7 +6,8 @@ from collections import deque
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coopt_fl.policies.assignment import MOST_BLOCKS, assign_blocks, hand_over, take_chunk
+from coopt_fl.policies.assignment import Member, Proportional
+from coopt_fl.strategies.payloads import MOST_BLOCKS, take_chunk
 
 weights = st.lists(st.floats(0.01, 100), min_size=1, max_size=12)
 
@@ -15,11 +16,12 @@ weights = st.lists(st.floats(0.01, 100), min_size=1, max_size=12)
 def test_every_block_has_one_owner_and_counts_follow_the_weights(
     total: int, weights: list[float]
 ) -> None:
-    owners = assign_blocks(total, weights)
+    members = [Member(str(index), weight) for index, weight in enumerate(weights)]
+    owners = Proportional()(range(total), members)
     assert len(owners) == total
-    for index, weight in enumerate(weights):
-        quota = total * weight / sum(weights)
-        assert abs(owners.count(index) - quota) < 1 + 1e-9
+    for member in members:
+        quota = total * member.weight / sum(weights)
+        assert abs(owners.count(member.name) - quota) < 1 + 1e-9
 
 
 @given(st.lists(st.integers(1, 50), max_size=60), st.integers(1, 120))
@@ -46,9 +48,15 @@ def test_nothing_left_makes_no_chunk() -> None:
 
 
 def test_blocks_are_handed_over_by_weight() -> None:
-    owners = hand_over([3, 9, 11, 12], {"ann": 3.0, "bob": 1.0})
+    owners = Proportional()([3, 9, 11, 12], [Member("ann", 3.0), Member("bob", 1.0)])
     assert sorted(owners) == ["ann", "ann", "ann", "bob"]
 
 
+def test_nobody_gets_more_for_boasting() -> None:
+    """A speed counts at most 20 times the median's."""
+    members = [Member("ann", speed=1.0), Member("bob", speed=1.0), Member("eve", speed=1e6)]
+    assert Proportional("speed")(range(22), members).count("eve") == 20
+
+
 def test_equal_weights_share_equally() -> None:
-    assert assign_blocks(7, [1, 1, 1]) == [0, 0, 0, 1, 1, 2, 2]
+    assert Proportional()(range(7), [Member(name) for name in "abc"]) == list("aaabbcc")

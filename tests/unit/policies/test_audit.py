@@ -19,7 +19,7 @@ from coopt_fl.data.blocks import make_units
 from coopt_fl.policies.audit import Expected, inconsistent, odd_spread, spread
 from coopt_fl.policies.evidence import Agreement, Comparison, Judgement, View, agreement, judge
 from coopt_fl.priors import load_prior
-from coopt_fl.targets import heldout_targets, represent
+from coopt_fl.targets import held_out, represent
 from coopt_fl.targets.alignment import r2_score
 from coopt_fl.targets.solvers import ridge
 
@@ -81,7 +81,7 @@ def play(features: dict[str, Targets], seed: int, fraction: float, rows: int, si
         if name != names[0]:
             weight, bias = ridge(x[shared].astype(np.float64), wanted.astype(np.float64), seed)
             everywhere = x @ weight + bias
-            fitted, heldout = everywhere[shared], heldout_targets(x[shared], wanted, "ridge", seed)
+            fitted, heldout = everywhere[shared], held_out(x[shared], wanted, "ridge", seed).targets
         expected[name] = Expected(fitted, heldout, r2_score(wanted, heldout))
         targets[name] = everywhere.astype(np.float16)
     blocks = make_blocks(np.arange(total), rows, seed)

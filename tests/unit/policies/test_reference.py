@@ -5,7 +5,8 @@ import pytest
 from numpy.typing import NDArray
 
 from coopt_fl.core.errors import ParticipantError
-from coopt_fl.policies.reference import CONSENSUS, elect
+from coopt_fl.policies.reference import elect
+from coopt_fl.targets import CONSENSUS
 
 Features = NDArray[np.float32]
 

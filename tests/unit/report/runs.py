@@ -1,22 +1,19 @@
 """Small real runs to report on: in one process, without Ray, in seconds."""
 
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-from coopt_fl.strategies.platform import OpenDataPlatform
 from flwr.supercore.task_identity import TaskIdentity
 from PIL import Image
 
-from coopt_fl.api import centralized, execute
+from coopt_fl.api import centralized, finish
 from coopt_fl.config.load import from_tree
 from coopt_fl.config.schema import Config
 from coopt_fl.core.progress import Progress
-from coopt_fl.data import Source
-from coopt_fl.federation.state import RunState
 from coopt_fl.strategies import platform
+from coopt_fl.strategies.platform import OpenDataPlatform
 from coopt_fl.students.pretrain import pretrain
 from tests.flower.grid import FakeGrid, tiny
 
@@ -46,7 +43,9 @@ def make_runs(folder: Path) -> Runs:
     runs = Runs(*(folder / name for name in ("full", "simclr", "regression", "plain")))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(platform, "is_simulated", lambda grid: True)
-        execute(tiny(**STUDENT, **AUDITED), runs.full, Progress(), optimize)
+        config = tiny(**STUDENT, **AUDITED)
+        optimize(config, runs.full)
+        finish(config, runs.full, Progress())
     baseline = tiny(**STUDENT, **{"student.objective": "simclr"})
     pretrain(baseline, None, runs.baseline, Progress(), seeds=2)
     pretrain(tiny(**STUDENT), runs.full, runs.ours, Progress())
@@ -54,12 +53,11 @@ def make_runs(folder: Path) -> Runs:
     return runs
 
 
-def optimize(config: Config, source: Source, state: RunState, progress: Progress) -> None:
+def optimize(config: Config, out: Path) -> None:
     """Optimize with the real platform and participants, in this process."""
     TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
     try:
-        grid = FakeGrid(len(config.participants))
-        OpenDataPlatform(config, source, state, progress, threading.Event()).start(grid)
+        OpenDataPlatform(config, out).start(FakeGrid(len(config.participants)))
     finally:
         TaskIdentity._run_id = TaskIdentity._node_id = TaskIdentity._task_id = None
 

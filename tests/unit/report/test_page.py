@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from coopt_fl import commands
+from coopt_fl import api
 from coopt_fl.cli import main as cli
 from coopt_fl.core.errors import ConfigError
 from coopt_fl.core.progress import Progress
@@ -327,7 +327,7 @@ def test_the_command(
 def test_a_package_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, out: Path) -> None:
     monkeypatch.setitem(sys.modules, "coopt_fl.report.page", None)
     with pytest.raises(ModuleNotFoundError):
-        commands.report([], out, Progress())
-    monkeypatch.setattr(commands, "REPORT_NEEDS", ("coopt_fl",))
+        api.report([], out, Progress())
+    monkeypatch.setattr(api, "REPORT_NEEDS", ("coopt_fl",))
     with pytest.raises(ConfigError, match=r"pip install 'coopt-fl\[report\]'"):
-        commands.report([], out, Progress())
+        api.report([], out, Progress())

@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import pytest
 
-from coopt_fl import commands
+from coopt_fl import api
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.errors import ConfigError
 from coopt_fl.data import open_source
@@ -32,13 +32,13 @@ def test_both_methods_are_fitted_on_images_encoded_once(checkpoint, monkeypatch)
         return plain(student, images)
 
     monkeypatch.setattr(LoadedStudent, "features", counted)
-    assert commands.probe(checkpoint, [])["accuracy"] == expected
+    assert api.probe(checkpoint, [])["accuracy"] == expected
     assert sum(encoded) == sum(len(open_source(DATA, split).ids) for split in ("train", "test"))
 
 
 def test_the_data_can_be_changed(checkpoint):
     elsewhere = DataConfig(source="digits", limit=60)
-    found = commands.probe(checkpoint, ["data.source=digits", "data.limit=60"])
+    found = api.probe(checkpoint, ["data.source=digits", "data.limit=60"])
     assert found["accuracy"]["lbfgs"] == probe_student(checkpoint, elsewhere)
     assert load_student(checkpoint).meta["data"] == asdict(DATA)
 
@@ -49,7 +49,7 @@ def test_the_data_can_be_changed(checkpoint):
 )
 def test_what_would_change_nothing_is_refused(checkpoint, change):
     with pytest.raises(ConfigError, match=rf"{change} would .*only data\.KEY=VALUE"):
-        commands.probe(checkpoint, ["data.limit=60", change])
+        api.probe(checkpoint, ["data.limit=60", change])
 
 
 @pytest.mark.parametrize(
@@ -62,8 +62,8 @@ def test_what_would_change_nothing_is_refused(checkpoint, change):
 )
 def test_what_the_data_have_not_is_refused(checkpoint, change, problem):
     with pytest.raises(ConfigError, match=problem):
-        commands.probe(checkpoint, [change])
+        api.probe(checkpoint, [change])
 
 
 def test_a_probe_has_no_shared_set_to_be_large_enough_for(checkpoint):
-    assert commands.probe(checkpoint, ["data.limit=3"])["accuracy"].keys() == {"lbfgs", "adamw"}
+    assert api.probe(checkpoint, ["data.limit=3"])["accuracy"].keys() == {"lbfgs", "adamw"}

@@ -14,7 +14,7 @@ from tests.unit.targets.conftest import Pictures
 
 SETTINGS = {"batch_size": 4, "precision": "float32", "on_error": "raise"}
 WEIGHT = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
-ALIGNMENT = Alignment(WEIGHT, np.arange(3, dtype=np.float32), 1.0, "ridge")
+ALIGNMENT = Alignment(WEIGHT, np.arange(3, dtype=np.float32), "ridge")
 
 
 def expected(ids: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -113,20 +113,20 @@ def test_a_feature_that_is_not_finite_names_the_sample(prior: Callable, bad: flo
 
 def test_a_feature_that_the_alignment_would_hide_is_still_refused(prior: Callable) -> None:
     """Infinity times a weight of zero is NaN: float16 must not get the blame."""
-    silent = Alignment(np.zeros((4, 3), np.float32), np.zeros(3, np.float32), 0.0, "ridge")
+    silent = Alignment(np.zeros((4, 3), np.float32), np.zeros(3, np.float32), "ridge")
     spoiled = prior(lambda features: features / 0.0)
     with pytest.raises(PriorError, match="features are not finite"):
         next(optimize(spoiled, Pictures(9), [np.arange(1, 4)], silent, **SETTINGS))
 
 
 def test_a_target_beyond_float16_is_refused(prior: Callable) -> None:
-    loud = Alignment(np.full((4, 3), 1e8), np.zeros(3, np.float32), 0.0, "lstsq")
+    loud = Alignment(np.full((4, 3), 1e8), np.zeros(3, np.float32), "lstsq")
     with pytest.raises(PriorError, match=r"sample 5 .*too large for float16"):
         next(optimize(prior(), Pictures(9), [np.array([0, 5, 6])], loud, **SETTINGS))
 
 
 def test_an_alignment_of_another_width_is_refused_before_any_work(prior: Callable) -> None:
-    wide = Alignment(np.ones((5, 3), np.float32), np.zeros(3, np.float32), 0.0, "ridge")
+    wide = Alignment(np.ones((5, 3), np.float32), np.zeros(3, np.float32), "ridge")
     with pytest.raises(PriorError, match="width 4, but its alignment takes 5"):
         optimize(prior(), Pictures(9), [np.arange(3)], wide, **SETTINGS)
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from coopt_fl.strategies.fusion import accept_payload, require_skips
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
@@ -13,6 +12,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from coopt_fl.core.errors import ParticipantError
 from coopt_fl.federation.protocol import Payload
 from coopt_fl.optimized.block import block_digest
+from coopt_fl.strategies.payloads import accept_payload, require_skips
 
 EXPECTED = {4: np.array([1, 5, 9]), 7: np.array([2, 3])}
 

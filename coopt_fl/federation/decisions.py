@@ -1,0 +1,216 @@
+"""What is decided once, stored before it is acted upon, and read back when a run is continued.
+
+The decisions themselves are policies (:mod:`coopt_fl.policies`) and steps of the method
+(:mod:`coopt_fl.targets.collaborate`); here they meet the records of a run.
+"""
+
+from dataclasses import asdict
+from typing import Any
+
+from coopt_fl.config.schema import Config
+from coopt_fl.core.errors import DataError, OutputError, ParticipantError
+from coopt_fl.core.progress import Progress
+from coopt_fl.core.remote import shown
+from coopt_fl.core.runtime import compute
+from coopt_fl.data import Source
+from coopt_fl.data.shards import Layout, open_shards
+from coopt_fl.federation.plan import Plan, Size
+from coopt_fl.federation.records import Records
+from coopt_fl.optimized.provenance import Contributor, Provenance, draft
+from coopt_fl.optimized.write import publish
+from coopt_fl.policies.assignment import AssignmentPolicy, Member, Proportional
+from coopt_fl.policies.reference import ReferencePolicy, elect
+from coopt_fl.privacy import count_releases
+from coopt_fl.privacy import summary as privacy_summary
+from coopt_fl.targets import CONSENSUS, Recipe, uniformity
+
+
+class Decisions:
+    """The decisions of one run.
+
+    Args:
+        config: the run.
+        source: the unlabeled data; only its ids and fingerprint are used here.
+        records: what is known already.
+        progress: told what the user should know.
+        reference: chooses what everyone aligns to; None: :func:`elect`.
+        assignment: chooses who does what; None: in proportion, as ``assignment.by`` says.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        source: Source,
+        records: Records,
+        progress: Progress,
+        reference: ReferencePolicy | None = None,
+        assignment: AssignmentPolicy | None = None,
+    ) -> None:
+        self.config, self.source, self.records = config, source, records
+        self.progress = progress
+        self.elect = reference or elect
+        self.assign = assignment or Proportional(config.assignment.by)
+        targets = config.targets
+        self.recipe = Recipe(targets.dim, targets.projection, targets.solver, config.seed)
+
+    def plan(self, present: list[str]) -> Plan:
+        """Return the run's plan, made now for those ``present`` if there is none yet."""
+        if not self.records.planned:
+            size, members = Size.of(self.config), self.members(present)
+            plan = Plan.make(self.source.ids, size, self.config.seed, members, self.assign)
+            self.records.make(plan)
+        return self.records.plan
+
+    def members(self, names: list[str]) -> list[Member]:
+        """Return what an assignment may depend on."""
+        weights = {one.name: one.weight for one in self.config.participants}
+        described = {name: self.records.description(name) or {} for name in names}
+        return [
+            Member(name, weights[name], float(described[name].get("rows_per_s", 0.0)))
+            for name in names
+        ]
+
+    def reference(self) -> str:
+        """Return the run's reference, elected now by the features that are there if it was not.
+
+        Who was elected but is lost before its projection came is replaced.
+
+        Raises:
+            OutputError: the alignment of the reference, to which all others were aligned, is lost.
+        """
+        records, features = self.records, self.records.features(self.records.active())[1]
+        stored, settled = records.state.record("reference"), records.shared_targets() is not None
+        if stored is not None:
+            reference = str(stored["reference"])
+            if settled and reference in features and not records.has_alignment(reference):
+                raise OutputError(
+                    f"the alignment of {reference} is missing, which all others were aligned to; "
+                    "give another --out"
+                )
+            if settled or reference in (CONSENSUS, *features):
+                return reference
+        with compute(self.config.runtime.threads):
+            election = self.elect(features, self._wanted(), self.recipe.dim, self.config.seed)
+        for warning in election.warnings:
+            self.progress.warn(warning)
+        records.state.save_record("reference", asdict(election))
+        return election.reference
+
+    def shared_targets(self) -> int:
+        """Settle S_Y* (S, n), what everyone's targets of the shared set should be; return S."""
+        records, reference = self.records, self.records.reference
+        settled = records.shared_targets()
+        if settled is None:
+            ids, features = records.features(records.active())
+            projection = None if reference == CONSENSUS else records.alignment(reference)
+            accepted = records.state.record("reference")["accepted"]
+            with compute(self.config.runtime.threads):
+                targets = self.recipe.shared_targets(features, reference, accepted, projection)
+            records.save_shared_targets(ids, targets)
+            return len(ids)
+        return len(settled[0])
+
+    def judge(self, name: str) -> None:
+        """Cross-validate a participant's alignment and store what comes of it, if it is not."""
+        if name != self.records.reference and self.records.held_out(name) is None:
+            with compute(self.config.runtime.threads):
+                judged = self.recipe.held_out(name, *self.records.aligning(name))
+            self.records.save_held_out(name, judged)
+
+    def publish(self) -> Provenance:
+        """Publish the optimized dataset from the stored blocks."""
+        records, source = self.records, self.source
+        plan, total = records.plan, len(source.ids)
+        provenance = draft(
+            config=self.config,
+            source={"name": source.name, "fingerprint": source.fingerprint, "rows": total},
+            contributors=[self._contributor(name) for name in plan.contributors],
+            reference=records.reference,
+            plan_changes=[asdict(change) for change in plan.changes],
+            audit=records.state.record("audit") or {},
+            privacy=self._privacy(),
+        )
+        return publish(
+            records.state, plan, provenance, lambda rows: self.progress.show("fuse", rows, total)
+        )
+
+    def _wanted(self) -> str:
+        """Return the reference that the configuration asks for, where its other settings allow."""
+        targets = self.config.targets
+        if self.config.reference != CONSENSUS or (
+            targets.projection == "pca" and targets.solver != "none"
+        ):
+            return self.config.reference
+        self.progress.warn(
+            f"targets.projection={targets.projection} with targets.solver={targets.solver} leaves "
+            "nothing to a consensus: the best prior is the reference"
+        )
+        return "best"
+
+    def _contributor(self, name: str) -> Contributor:
+        """Return what is known of ``name``, which may have been lost before it was aligned."""
+        records, election = self.records, self.records.state.record("reference")
+        described, aligned = records.description(name), records.has_alignment(name)
+        if described is None:
+            raise ParticipantError(f"nothing is known of {name}; run the same command again")
+        if aligned:
+            self.judge(name)
+        spread = election["uniformity"].get(name)
+        if spread is None and records.has_features(name):  # it joined after the election
+            spread = uniformity(records.features([name])[1][name])
+        judged = records.held_out(name)
+        return Contributor(
+            name=name,
+            prior=described["prior"],
+            weights_sha256=described["weights_sha256"],
+            alignment_sha256=records.alignment(name).sha256 if aligned else "",
+            uniformity=spread,
+            r2_heldout=judged.r2 if judged else 1.0 if aligned else None,
+        )
+
+    def _privacy(self) -> dict[str, Any] | None:
+        """Return what was released of each image, and what that may tell; None without privacy."""
+        if self.config.privacy.clip is None:
+            return None
+        records, plan, rows = self.records, self.records.plan, self.recipe.rows_to_project
+        uploads = list(plan.units)
+        for change in plan.changes:
+            uploads += [plan.units[index] for index in change.blocks]
+        asked = records.represented()
+        uploads += [
+            plan.shared  # whoever answered was asked, even before that was recorded
+            for one in plan.contributors
+            if one in asked or records.has_features(one)
+        ]
+        projections, reference = records.projections(), records.reference
+        if not projections and reference in plan.contributors:  # asked before that was recorded
+            projections = [plan.projected(reference, rows)]
+        uploads += [plan.projected_ids(blocks, rows) for blocks in projections]
+        return privacy_summary(self.config.privacy, count_releases(self.source.ids, uploads))
+
+
+def shards_sum(config: Config, source: Source) -> str:
+    """Return the sha256 of the manifest of ``data.shards``; "" where there are none.
+
+    Raises:
+        DataError: they cannot be opened, or are of other data, blocks or seed.
+    """
+    url = config.data.shards
+    if url is None:
+        return ""
+    shards, layout = open_shards(url), layout_of(config, source)
+    same_ids = shards.manifest.ids_sha256 == layout.digest()
+    if shards.fingerprint != source.fingerprint or not same_ids:
+        what = "blocks, shared set or seed" if not same_ids else "data"
+        raise DataError(
+            f"the shards at {shown(url)} are of other {what} than this run: run `coopt "
+            "publish-shards` with the same configuration and another --out"
+        )
+    return shards.manifest_sha256
+
+
+def layout_of(config: Config, source: Source) -> Layout:
+    """Return which ids stand in which file of the shards that a run can be given."""
+    size = Size.of(config)
+    _, units, shared = size.cut(source.ids, config.seed)
+    return Layout(units, shared, size.block_rows, size.audit)

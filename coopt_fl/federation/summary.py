@@ -1,0 +1,76 @@
+"""``summary.json``: what a run made, who did how much of it, and what its student is worth."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from coopt_fl.config.load import to_dict
+from coopt_fl.config.schema import Config
+from coopt_fl.federation.plan import read_plan
+from coopt_fl.federation.state import RunState
+from coopt_fl.optimized.provenance import Contributor, Provenance, versions
+
+
+def summary(
+    config: Config,
+    state: RunState,
+    provenance: Provenance,
+    trained: Mapping[str, Any],
+    accuracy: float | None,
+    comparison: Mapping[str, float | None],
+) -> dict[str, Any]:
+    """Return the summary of a finished run, as plain values.
+
+    Args:
+        config: the run.
+        state: its state.
+        provenance: of its dataset.
+        trained: what the training of its student returned.
+        accuracy: of the student's probe.
+        comparison: of other probes, by name.
+    """
+    probes = (state.record("probes") or {}).values()
+    of_this_student = {
+        "student": trained["seconds"],
+        "probe": sum(one.get("seconds", 0.0) for one in probes),
+    }
+    return {
+        "dataset": {
+            "path": str(state.dataset),
+            "digest": provenance.digest,
+            "rows": provenance.rows,
+            "dim": provenance.dim,
+        },
+        "reference": provenance.reference,
+        "participants": [
+            _participant(state, provenance, contributor) for contributor in provenance.contributors
+        ],
+        "student": {
+            "model": config.student.model,
+            "epochs": config.student.epochs,
+            "probe_accuracy": accuracy,
+            "seconds": trained["seconds"],
+        },
+        "comparison": comparison,
+        "seconds": state.record("seconds") | of_this_student,
+        "config": to_dict(config),
+        "versions": versions(),
+    }
+
+
+def _participant(
+    state: RunState, provenance: Provenance, contributor: Contributor
+) -> dict[str, Any]:
+    plan, uploads = read_plan(state), state.record("uploads") or {}
+    blocks = plan.blocks_of(contributor.name) if plan else []
+    samples = sum(provenance.block_rows[index] for index in blocks)
+    seconds = sum(state.block_seconds(index) for index in blocks)
+    return {
+        "name": contributor.name,
+        "prior": contributor.prior,
+        "uniformity": contributor.uniformity,
+        "r2_heldout": contributor.r2_heldout,
+        "samples": samples,
+        "seconds": seconds,
+        "samples_per_s": samples / seconds if seconds else 0.0,
+        "mb": uploads.get(contributor.name, 0) / 1e6,
+    }
