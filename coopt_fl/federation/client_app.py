@@ -1,56 +1,292 @@
-"""The Flower ClientApp: a message comes, the participant does its part, a reply goes."""
+"""The Flower ClientApp: a message comes, the participant does its part, a reply goes.
 
-from collections.abc import Callable
+A participant keeps nothing between messages: all it needs comes with each.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
+from torch import Tensor, nn
 
-from coopt_fl.core.errors import CooptError, ParticipantError
+from coopt_fl.config.schema import DataConfig
+from coopt_fl.core import remote
+from coopt_fl.core.errors import (
+    ConfigError,
+    CooptError,
+    DataError,
+    ParticipantError,
+    PriorError,
+)
+from coopt_fl.core.runtime import compute, keep_freed_memory, pick_device
+from coopt_fl.data import Source, open_source
+from coopt_fl.data.shards import Shards, open_shards
 from coopt_fl.federation import protocol
-from coopt_fl.federation.participant import Participant
+from coopt_fl.optimized.block import block_digest
+from coopt_fl.optimized.provenance import versions
+from coopt_fl.priors import Prior, load_prior
+from coopt_fl.privacy import Guard, half, normalise, read_secret
+from coopt_fl.targets import Alignment, fit_alignment, fit_projection, optimize, represent
 
 app = ClientApp()
 
-
-@app.query("describe")
-def describe(message: Message, context: Context) -> Message:
-    """Answer ``query.describe``."""
-    return _answer(message, context, protocol.Describe, Participant.describe)
+SPEED_BATCHES = 4
 
 
-@app.query("represent")
-def represent(message: Message, context: Context) -> Message:
-    """Answer ``query.represent``."""
-    return _answer(message, context, protocol.Represent, Participant.represent)
+class Participant:
+    """One participant: a name and a prior, at work on the data that a task names.
+
+    Args:
+        name: its name in the roster.
+        prior: the specification of its prior.
+        task: what every request carries.
+        root: where its own copy of the data lies, if elsewhere than the task says.
+        partitions: number of simulated participants, 0 in a deployment.
+        device: where it computes; None: on the first GPU, else on the CPU.
+        secret: the file with the secret that its noise is made of; simulations need none.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        prior: str,
+        task: protocol.Task,
+        root: str | None = None,
+        partitions: int = 0,
+        device: str | None = None,
+        secret: str | None = None,
+    ) -> None:
+        self.name, self.prior_name, self.task = name, prior, task
+        self.root = root or task.root
+        self.partitions = partitions
+        self.device = device or str(pick_device())
+        self.secret = secret
+
+    @property
+    def prior(self) -> Prior:
+        """The prior, loaded once per process; with privacy, its features have one norm."""
+        prior = _prior(self.prior_name, self.device)
+        if self.task.clip is None:
+            return prior
+        return replace(prior, model=nn.Sequential(prior.model, Normalise()))
+
+    @property
+    def guard(self) -> Guard | None:
+        """What clips and noises each row before it leaves, if the task asks for privacy.
+
+        Raises:
+            ConfigError: it has no secret, or one that cannot be used.
+        """
+        if self.task.clip is None:
+            return None
+        secret = b""
+        if self.secret is not None:
+            secret = read_secret(Path(self.secret))
+        elif not self.partitions and self.task.noise_multiplier:
+            raise ConfigError(
+                f"privacy needs a secret of {self.name}: start its SuperNode with --node-config "
+                "'... privacy-secret=\"FILE\"', see docs/security.md"
+            )
+        return Guard(self.task.clip, self.task.noise_multiplier, secret)
+
+    def source(self, blocks: Sequence[int] = (), *, shared: bool = False) -> Source:
+        """Return the unlabeled data; of published shards, only what the arguments name.
+
+        Args:
+            blocks: indexes of the blocks whose samples will be read.
+            shared: whether samples of the shared set will be read.
+
+        Raises:
+            DataError: the data cannot be opened, or the shards are not the platform's.
+        """
+        task = self.task
+        if task.shards is None:
+            return _source(task.source, self.root, task.limit, task.on_error)
+        return _shards(task.shards, task.shards_sha256).source(blocks, shared)
+
+    def describe(self, request: protocol.Describe) -> protocol.Description:
+        """Say who this is, what it owns and what data it sees."""
+        prior, source = self.prior, self.source()
+        return protocol.Description(
+            name=self.name,
+            prior=prior.id,
+            width=prior.width,
+            weights_sha256=prior.sha256,
+            fingerprint=source.fingerprint,
+            rows=len(source.ids),
+            device=self.device,
+            versions=versions(),
+            rows_per_s=self._speed() if request.measure else 0.0,
+            partitions=self.partitions,
+        )
+
+    def represent(self, request: protocol.Represent) -> protocol.Representation:
+        """Return the features of the shared set."""
+        return protocol.Representation(*self._features(self.source(shared=True), request.ids))
+
+    def project(self, request: protocol.Project) -> protocol.Aligned:
+        """Fit the projection that makes targets of the reference's features."""
+        source = self.source(request.blocks, shared=not request.blocks)
+        _, features, _ = self._features(source, request.ids)
+        projection = fit_projection(features, request.dim, request.method, request.seed)
+        return _aligned(projection)
+
+    def align(self, request: protocol.Align) -> protocol.Aligned:
+        """Fit the alignment of this prior's features to the reference's targets."""
+        alignment = fit_alignment(request.features, request.targets, request.solver, request.seed)
+        return _aligned(alignment)
+
+    def optimize(self, request: protocol.Optimize) -> protocol.Payload | protocol.Receipt:
+        """Send the aligned targets of whole units, or write them where the request says.
+
+        Raises:
+            PriorError: a feature or target is not finite, or widths do not match.
+            DataError: an image cannot be read and ``data.on_error`` says to stop.
+        """
+        started, guard = time.perf_counter(), self.guard
+        if sum(request.sizes) != len(request.ids) or not request.sizes:
+            raise ParticipantError(f"asked for blocks {request.sizes} but {len(request.ids)} ids")
+        alignment = Alignment(request.weight, request.bias, "")
+        done = list(
+            optimize(
+                self.prior,
+                self.source(request.blocks),
+                np.split(request.ids, np.cumsum(request.sizes)[:-1]),
+                alignment,
+                batch_size=self.task.batch_size,
+                precision=self.task.precision,
+                on_error=self.task.on_error,
+                release=partial(self._released_targets, guard, alignment.sha256) if guard else None,
+            )
+        )
+        payload = protocol.Payload(
+            blocks=request.blocks,
+            rows=[len(block.ids) for block in done],
+            ids=np.concatenate([block.ids for block in done]),
+            targets=np.concatenate([block.targets for block in done]),
+            skipped=np.array([id for block in done for id in block.skipped], np.int64),
+            digests=[
+                block_digest(
+                    block.ids,
+                    block.targets,
+                    np.full(len(block.ids), request.contributor, np.int16),
+                )
+                for block in done
+            ],
+            seconds=time.perf_counter() - started,
+        )
+        return _uploaded(payload, request.upload) if request.upload else payload
+
+    def answer(self, request: Any, act: Callable[["Participant", Any], Any]) -> Any:
+        """Let ``act`` answer with the task's threads and determinism.
+
+        Raises:
+            PriorError: the GPU's memory does not suffice.
+        """
+        keep_freed_memory()
+        try:
+            with compute(self.task.threads, self.task.deterministic):
+                return act(self, request)
+        except torch.OutOfMemoryError:
+            raise PriorError(
+                f"{self.prior_name} with batches of {self.task.batch_size} does not fit on the "
+                "GPU: lower optimize.batch_size or simulation.actors"
+            ) from None
+
+    def _features(
+        self, source: Source, ids: protocol.IntArray
+    ) -> tuple[protocol.IntArray, protocol.FloatArray, protocol.IntArray]:
+        features = represent(
+            self.prior,
+            source,
+            ids,
+            batch_size=self.task.batch_size,
+            precision=self.task.precision,
+            on_error=self.task.on_error,
+        )
+        values, guard = features.values, self.guard
+        if guard is not None:
+            values = guard.release(values, features.ids, "features", self.prior.sha256)
+        return features.ids, values, np.array(features.skipped, np.int64)
+
+    def _released_targets(
+        self,
+        guard: Guard,
+        alignment_sha256: str,
+        ids: protocol.IntArray,
+        targets: protocol.FloatArray,
+    ) -> protocol.HalfArray:
+        """Return targets (R, n) of ``ids`` clipped, noised and rounded."""
+        made_by = ("targets", self.prior.sha256, alignment_sha256)
+        return half(guard.release(targets, ids, *made_by))
+
+    def _speed(self) -> float:
+        """Return samples/s of the prior alone, after one batch to warm up."""
+        side = self.prior.preprocess.size
+        images = torch.zeros((self.task.batch_size, 3, side, side), dtype=torch.uint8)
+        self.prior.features(images, self.task.precision)
+        started = time.perf_counter()
+        for _ in range(SPEED_BATCHES):
+            self.prior.features(images, self.task.precision).sum().item()
+        return SPEED_BATCHES * len(images) / (time.perf_counter() - started)
 
 
-@app.train("project")
-def project(message: Message, context: Context) -> Message:
-    """Answer ``train.project``."""
-    return _answer(message, context, protocol.Project, Participant.project)
+class Normalise(nn.Module):
+    """Gives each row of features (B, m) the norm sqrt(m)."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the features normalised."""
+        return normalise(features)
 
 
-@app.train("align")
-def align(message: Message, context: Context) -> Message:
-    """Answer ``train.align``."""
-    return _answer(message, context, protocol.Align, Participant.align)
+def _aligned(fitted: Alignment) -> protocol.Aligned:
+    return protocol.Aligned(fitted.weight, fitted.bias, 0.0, fitted.solver)
 
 
-@app.train("optimize")
-def optimize(message: Message, context: Context) -> Message:
-    """Answer ``train.optimize``."""
-    return _answer(message, context, protocol.Optimize, Participant.optimize)
+def _uploaded(payload: protocol.Payload, url: str) -> protocol.Receipt:
+    """Write a payload to ``url``."""
+    data = protocol.pack(payload)
+    remote.store(url, data)
+    return protocol.Receipt(len(data), hashlib.sha256(data).hexdigest())
+
+
+@lru_cache(maxsize=4)
+def _prior(spec: str, device: str) -> Prior:
+    return load_prior(spec, device)
+
+
+@lru_cache(maxsize=2)
+def _source(source: str, root: str | None, limit: int | None, on_error: str) -> Source:
+    return open_source(DataConfig(source=source, root=root, limit=limit, on_error=on_error))
+
+
+@lru_cache(maxsize=2)
+def _shards(url: str, manifest_sha256: str) -> Shards:
+    shards = open_shards(url)
+    if shards.manifest_sha256 != manifest_sha256:
+        raise DataError(
+            f"the shards at {url} are not those that the platform opened; wait until they are "
+            "published, then run again"
+        )
+    return shards
 
 
 def _answer(
-    message: Message, context: Context, kind: type[Any], act: Callable[[Participant, Any], Any]
+    kind: type[Any], act: Callable[[Participant, Any], Any], message: Message, context: Context
 ) -> Message:
     """Decode, act, encode; an error that a user can meet travels back as a record."""
     try:
         request = protocol.decode(kind, message.content)
         participant = identify(context, request.task)
-        content = protocol.encode(participant.run(lambda: act(participant, request)))
+        content = protocol.encode(participant.answer(request, act))
     except CooptError as error:
         content = protocol.encode_error(error)
     return Message(content, reply_to=message)
@@ -80,3 +316,10 @@ def identify(context: Context, task: protocol.Task) -> Participant:
     keys = ("data-root", "device", "privacy-secret")
     root, device, secret = (str(node[key]) if key in node else None for key in keys)
     return Participant(name, prior, task, root, partitions, device, secret)
+
+
+app.query("describe")(partial(_answer, protocol.Describe, Participant.describe))
+app.query("represent")(partial(_answer, protocol.Represent, Participant.represent))
+app.train("project")(partial(_answer, protocol.Project, Participant.project))
+app.train("align")(partial(_answer, protocol.Align, Participant.align))
+app.train("optimize")(partial(_answer, protocol.Optimize, Participant.optimize))

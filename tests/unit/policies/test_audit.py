@@ -17,7 +17,7 @@ from coopt_fl.core.runtime import compute
 from coopt_fl.data import make_blocks, open_source, shared_set
 from coopt_fl.data.blocks import make_units
 from coopt_fl.policies.audit import Expected, inconsistent, odd_spread, spread
-from coopt_fl.policies.evidence import Agreement, Comparison, Judgement, View, agreement, judge
+from coopt_fl.policies.evidence import Agreement, Comparison, Judged, Profile, agreement, judge
 from coopt_fl.priors import load_prior
 from coopt_fl.targets import held_out, represent
 from coopt_fl.targets.alignment import r2_score
@@ -63,7 +63,7 @@ class Run:
                     found.append(Comparison(owner, block, auditor, unit, ours, theirs))
         return found
 
-    def judged(self, lies: Mapping[str, Targets] | None = None) -> Judgement:
+    def judged(self, lies: Mapping[str, Targets] | None = None) -> Judged:
         return judge(self.expected, self.comparisons(self.answers(lies)))
 
 
@@ -235,7 +235,7 @@ def test_nobody_honest_is_ever_accused() -> None:
             run = digits((25, 60, 250)[seed % 3], seed)
         else:
             run = world(("abcdef", "abC", "aBcD", "ab")[seed % 4], seed, (0.4, 1.5)[seed % 2])
-        assert run.judged() == Judgement({}, [])
+        assert run.judged() == Judged({}, [])
         for k, owner in enumerate(run.owners):
             unit = run.targets[owner][run.units[k]]
             assert odd_spread(unit, run.expected[owner]) is None
@@ -318,8 +318,8 @@ def test_two_participants_are_undecidable() -> None:
 
 def test_priors_that_agree_with_nobody_neither_accuse_nor_are_accused() -> None:
     run, rng = world("aBCD"), np.random.default_rng(1)
-    assert run.judged({"B": mixed(rng, run.targets["B"])}) == Judgement({}, [])
-    assert run.judged({"a": mixed(rng, run.targets["a"])}) == Judgement({}, [])
+    assert run.judged({"B": mixed(rng, run.targets["B"])}) == Judged({}, [])
+    assert run.judged({"a": mixed(rng, run.targets["a"])}) == Judged({}, [])
 
 
 def test_witnesses_without_knowledge_do_not_count() -> None:
@@ -346,27 +346,27 @@ def test_who_shrank_to_the_mean_is_not_accused_of_rounding() -> None:
     flat = np.full((1200, DIM), 0.1)
     expected = run.expected | {"d": Expected(flat[:SHARED], run.expected["d"].heldout, 0.0)}
     comparisons = run.comparisons(run.answers({"d": flat.astype(np.float16)}))
-    assert judge(expected, comparisons) == Judgement({}, [])
+    assert judge(expected, comparisons) == Judged({}, [])
 
 
 def test_scaling_is_left_to_the_spread() -> None:
     run = world()
-    assert run.judged({"b": 2 * run.targets["b"]}) == Judgement({}, [])
+    assert run.judged({"b": 2 * run.targets["b"]}) == Judged({}, [])
 
 
 def test_without_comparisons_nobody_is_judged() -> None:
-    assert judge(world().expected, []) == Judgement({}, [])
-    assert judge({}, []) == Judgement({}, [])
+    assert judge(world().expected, []) == Judged({}, [])
+    assert judge({}, []) == Judged({}, [])
 
 
 def test_strangers_and_oneself_are_no_witnesses() -> None:
     run = world("abcd")
     lied = run.comparisons(run.answers({"d": -run.targets["d"]}))
     known = {name: one for name, one in run.expected.items() if name != "d"}
-    assert judge(known, lied) == Judgement({}, [])
+    assert judge(known, lied) == Judged({}, [])
     wrong = -run.targets["a"][:50]
     alone = [Comparison("a", 0, "a", 1, run.targets["a"][:50], wrong)] * 9
-    assert judge(run.expected, alone) == Judgement({}, [])
+    assert judge(run.expected, alone) == Judged({}, [])
 
 
 @settings(max_examples=10)
@@ -432,7 +432,7 @@ def test_never_raises_and_evidence_is_json(
 
 def test_usual_is_wilsons_limit_and_chance_that_of_wrong_samples() -> None:
     run = world(noise=0.8)
-    one, other = View(run.expected["b"]), View(run.expected["c"])
+    one, other = Profile(run.expected["b"]), Profile(run.expected["c"])
     usual = agreement(one, other)
     cosines = one.shared @ other.shared.T
     far = int((np.diagonal(cosines) < usual.threshold).sum())
