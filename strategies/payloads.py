@@ -92,7 +92,8 @@ class Optimize(Work):
 
     def returned(self, name: str) -> None:
         """Put the last chunk of ``name`` back in front, for whoever has to do it now."""
-        self._forget(name)
+        if self.files:
+            self.files.abandon(name)
         plan = self.records.plan
         for index in reversed(self.asked.pop(name)):
             self.left[plan.contributors[plan.owners[index]]].appendleft(index)
@@ -122,7 +123,8 @@ class Optimize(Work):
             audited = self.inspection.audited
             self.records.state.save_unit(index, unit, plan.blocks[index], audited)
         del self.asked[name]
-        self._forget(name)
+        if self.files:
+            self.files.forget(name)
         self.records.add_upload(name, size)
         self.rows[name][0] += sum(len(plan.blocks[index]) for index in units)
         self._show(name)
@@ -134,10 +136,10 @@ class Optimize(Work):
         if problem:
             raise ParticipantError(f"block {index}: {problem}")
 
-    def _forget(self, name: str) -> None:
-        """Remove the file of a payload that is stored, or is not waited for any more."""
+    def close(self) -> None:
+        """Clean up after payloads that came too late."""
         if self.files:
-            self.files.forget(name)
+            self.files.close()
 
     def _bytes(self, rows: int) -> int:
         """Return the bytes of the ids there, and of ids and targets back."""

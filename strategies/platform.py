@@ -196,9 +196,10 @@ class OpenDataPlatform(Strategy):
             talk.work(grid, represent, align)
         with self.progress.phase("optimize"):
             optimize = Optimize(task, self.config, self.inspection, self.progress)
-            talk.work(grid, represent, align, optimize)
-            while self._audit():
+            with closing(optimize):
                 talk.work(grid, represent, align, optimize)
+                while self._audit():
+                    talk.work(grid, represent, align, optimize)
         with self.progress.phase("fuse"):
             self.decisions.publish()
 

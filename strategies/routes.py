@@ -23,6 +23,7 @@ class OutOfBand:
     def __init__(self, url: str, key: str) -> None:
         self.url, self.key = url, key  # of the run's dataset
         self._places: dict[str, str] = {}
+        self._abandoned: list[str] = []
 
     def place(self, name: str) -> str:
         """Return the URL of a file of this run and participant, which nobody else can guess."""
@@ -58,6 +59,20 @@ class OutOfBand:
         return protocol.unpack(data), len(data)
 
     def forget(self, name: str) -> None:
-        """Remove the file, where the platform may."""
-        with suppress(OutputError):
-            remote.remove(self._places[name])
+        """Remove the file of a payload that is stored, where the platform may."""
+        _remove(self._places[name])
+
+    def abandon(self, name: str) -> None:
+        """Wait no longer for a file; a participant that is late may still write it."""
+        self._abandoned.append(self._places[name])
+        self.forget(name)
+
+    def close(self) -> None:
+        """Remove what came late."""
+        for place in self._abandoned:
+            _remove(place)
+
+
+def _remove(place: str) -> None:
+    with suppress(OutputError):
+        remote.remove(place)

@@ -169,6 +169,30 @@ def test_a_reply_that_is_lost_after_the_upload_costs_its_chunk(route: str, tmp_p
     assert parts(tmp_path / "remote") == [], "nobody will ever fetch it"
 
 
+def test_a_file_that_comes_after_its_deadline_is_removed(tmp_path: Path) -> None:
+    """Beta is given up while it is still writing; its file comes when others have taken over."""
+    late: list[tuple[Path, bytes]] = []
+
+    class Late(Deployment):
+        def _answer(self, message: Message) -> Message | None:
+            reply = super()._answer(message)
+            name = self.names[message.metadata.dst_node_id]
+            if name == "beta" and message.metadata.message_type == protocol.OPTIMIZE:
+                for part in (tmp_path / "remote").rglob("beta/*.npz"):
+                    late.append((part, part.read_bytes()))
+                    part.unlink()
+                return Message(Error(code=OFFLINE, reason="gone"), reply_to=message)
+            if late and name == "gamma":
+                late[0][0].write_bytes(late[0][1])
+            return reply
+
+    settings = {"payload.route": str(tmp_path / "remote"), "min_participants": 2}
+    run_platform(impatient(**settings), tmp_path / "run", Late().start(*NAMES))
+    assert late
+    assert parts(tmp_path / "remote") == []
+    targets_of(tmp_path / "run")
+
+
 def test_a_store_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "remote").write_text("a file where a folder has to be")
     config = impatient(**{"payload.route": str(tmp_path / "remote")})

@@ -1,11 +1,19 @@
 """Configuration: every key reachable, every error reported, the public surface frozen."""
 
+import copy
 import json
 from pathlib import Path
 
 import pytest
 
-from coopt_fl.config.load import all_keys, config_names, dataset_key, load_config, to_dict
+from coopt_fl.config.load import (
+    all_keys,
+    config_names,
+    dataset_key,
+    from_tree,
+    load_config,
+    to_dict,
+)
 from coopt_fl.core.errors import ConfigError
 
 KEYS = """
@@ -50,6 +58,21 @@ def test_overrides_reach_scalars_list_items_and_new_items() -> None:
     assert config.participants[1].prior == "timm:resnet18"
     assert config.participants[3].name == "delta"
     assert config.runtime.deterministic is True
+
+
+def test_a_tree_that_is_loaded_stays_as_it_was() -> None:
+    tree = {"data": {"source": "digits"}, "participants": [{"name": "a", "prior": "trivial:8"}]}
+    before = copy.deepcopy(tree)
+    changed = from_tree(tree, ["seed=1", "participants.0.name=b", "data.limit=3"], "tree")
+    assert changed.participants[0].name == "b"
+    assert tree == before
+
+
+@pytest.mark.parametrize("number", [".inf", "-.inf", ".nan"])
+@pytest.mark.parametrize("key", ["student.weight_decay", "student.lr", "privacy.noise_multiplier"])
+def test_a_number_that_is_not_finite_is_refused(key: str, number: str) -> None:
+    with pytest.raises(ConfigError, match=f"{key}: -?(inf|nan) is not allowed"):
+        load_config("digits", [f"{key}={number}"])
 
 
 def test_all_errors_come_at_once_with_key_value_allowed_and_nearest() -> None:

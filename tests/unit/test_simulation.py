@@ -1,14 +1,22 @@
 """Starting Ray, whose own deadlines a busy host misses now and then."""
 
+import json
+import logging
 import os
+import subprocess
+import sys
+import warnings
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
 import torch
 
-from coopt_fl.config.load import load_config
-from coopt_fl.core.errors import ParticipantError
+from coopt_fl.config.load import from_tree, load_config
+from coopt_fl.core.errors import DataError, ParticipantError
+from coopt_fl.core.progress import Progress
 from coopt_fl.federation import simulation
 
 LATE = "The current node timed out during startup."
@@ -36,6 +44,49 @@ def test_the_first_of_chained_errors_is_told() -> None:
     second.__cause__, third.__cause__ = first, second
     assert simulation._origin(third) is first
     assert simulation._origin(first) is first
+
+
+def test_the_callers_environment_and_logging_are_left_as_they_were(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "mine")
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    logger = logging.getLogger("flwr")
+    monkeypatch.setattr(logger, "level", logging.INFO)
+    before, filters = dict(os.environ), list(warnings.filters)
+    with pytest.raises(ValueError, match="whatever"), simulation._quiet():
+        assert os.environ["FLWR_TELEMETRY_ENABLED"] == "0"
+        assert os.environ["RAY_USAGE_STATS_ENABLED"] == "mine"
+        assert os.environ["PYTHONPATH"]
+        assert logger.level == logging.CRITICAL
+        raise ValueError("whatever")
+    assert dict(os.environ) == before
+    assert logger.level == logging.INFO
+    assert warnings.filters == filters
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_where_the_caller_uses_ray_the_simulation_has_a_process_of_its_own(
+    status: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    started: list[dict[str, Any]] = []
+
+    def run(command: list[str], **settings: Any) -> subprocess.CompletedProcess[bytes]:
+        assert command[:3] == [sys.executable, "-m", "coopt_fl.federation.simulation"]
+        started.append(json.loads(Path(command[3]).read_text()))
+        return subprocess.CompletedProcess(command, status)
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    for end in ("init", "shutdown"):
+        monkeypatch.setattr(ray, end, None)  # the caller's session stays as it is
+    monkeypatch.setattr(subprocess, "run", run)
+    config = load_config("digits", ["seed=7"])
+    failure = pytest.raises(DataError, match="in its own process") if status else nullcontext()
+    with failure:
+        simulation.simulate(config, tmp_path / "out", Progress())
+    (job,) = started
+    assert from_tree(job["config"], [], "job") == config
+    assert job["out"] == str(tmp_path / "out")
 
 
 def _slow(monkeypatch: pytest.MonkeyPatch, failures: int) -> list[dict[str, Any]]:
