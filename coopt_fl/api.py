@@ -1,7 +1,5 @@
 """What the commands do, one function each; the command line and the ServerApp call these."""
 
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +9,10 @@ import torch
 
 from coopt_fl.config.load import data_from, from_tree, to_dict
 from coopt_fl.config.schema import Config, DataConfig
-from coopt_fl.core.errors import ConfigError, PriorError, error_coded
+from coopt_fl.core.apart import run_apart
+from coopt_fl.core.errors import ConfigError, PriorError
 from coopt_fl.core.files import read_json, write_json
-from coopt_fl.core.progress import Progress
+from coopt_fl.core.progress import Progress, console_progress
 from coopt_fl.core.remote import shown
 from coopt_fl.core.runtime import pick_device
 from coopt_fl.data import Source, open_source, shared_set
@@ -159,6 +158,12 @@ def train_on(
     }
 
 
+def train_job(folder: str, config: dict[str, Any], out: str) -> None:
+    """Train as a run says, given as plain values, on all devices."""
+    with console_progress() as progress:
+        train_on(Path(folder), from_tree(config, [], "the run"), Path(out), progress, "auto")
+
+
 def probe(checkpoint: Path, changes: list[str]) -> dict[str, Any]:
     """Judge the student in ``checkpoint`` by both probes, on the data that it was trained on.
 
@@ -250,11 +255,8 @@ def _train(config: Config, state: RunState, progress: Progress) -> Summary:
     """Train here, or, on several GPUs, first in a process of its own that may start others."""
     out = state.out / "student"
     if torch.cuda.device_count() > 1:
-        job = state.folder / "training.json"
-        write_json(job, {"dataset": str(state.dataset), "out": str(out), "config": to_dict(config)})
-        child = subprocess.run([sys.executable, "-m", "coopt_fl.students", str(job)], check=False)
-        if child.returncode:
-            raise error_coded(child.returncode, "training the student failed, see above")
+        job = {"folder": str(state.dataset), "config": to_dict(config), "out": str(out)}
+        run_apart(f"{__name__}:train_job", **job)
     return train_on(state.dataset, config, out, progress, "auto")  # which finds it done
 
 

@@ -4,9 +4,7 @@ import logging
 import math
 import os
 import signal
-import subprocess
 import sys
-import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
@@ -16,8 +14,8 @@ from typing import Any
 
 from coopt_fl.config.load import from_tree, to_dict
 from coopt_fl.config.schema import Config
-from coopt_fl.core.errors import ConfigError, CooptError, ParticipantError, error_coded
-from coopt_fl.core.files import read_json, write_json
+from coopt_fl.core.apart import run_apart
+from coopt_fl.core.errors import ConfigError, ParticipantError
 from coopt_fl.core.progress import Progress, console_progress
 
 TRIES = 3  # of starting Ray
@@ -40,20 +38,15 @@ def simulate(config: Config, out: Path, progress: Progress) -> None:
     """
     ray = sys.modules.get("ray")
     if ray is not None and ray.is_initialized():
-        _simulate_apart(config, out)
+        run_apart(f"{__name__}:simulate_job", config=to_dict(config), out=str(out.resolve()))
     else:
         _simulate_here(config, out, progress)
 
 
-def _simulate_apart(config: Config, out: Path) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        job = Path(folder) / "job.json"
-        write_json(job, {"config": to_dict(config), "out": str(out.resolve())})
-        imports = {"PYTHONPATH": os.pathsep.join(sys.path)}
-        command = [sys.executable, "-m", __name__, str(job)]
-        child = subprocess.run(command, env=os.environ | imports, check=False)
-    if child.returncode:
-        raise error_coded(child.returncode, "the simulation failed in its own process, see above")
+def simulate_job(config: dict[str, Any], out: str) -> None:
+    """Simulate a run, given as plain values, in this process."""
+    with console_progress() as progress:
+        _simulate_here(from_tree(config, [], "the run"), Path(out), progress)
 
 
 def _simulate_here(config: Config, out: Path, progress: Progress) -> None:
@@ -199,18 +192,3 @@ def backend(config: Config) -> Any:
         },
         "client_resources": {"num_cpus": each, "num_gpus": share},
     }
-
-
-def main(job: Path) -> None:
-    """Simulate what the file ``job`` says: ``out``, and a run's ``config``."""
-    said = read_json(job)
-    with console_progress() as progress:
-        _simulate_here(from_tree(said["config"], [], str(job)), Path(said["out"]), progress)
-
-
-if __name__ == "__main__":
-    try:
-        main(Path(sys.argv[1]))
-    except CooptError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)

@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import subprocess
-import sys
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
@@ -72,8 +71,8 @@ def test_where_the_caller_uses_ray_the_simulation_has_a_process_of_its_own(
     started: list[dict[str, Any]] = []
 
     def run(command: list[str], **settings: Any) -> subprocess.CompletedProcess[bytes]:
-        assert command[:3] == [sys.executable, "-m", "coopt_fl.federation.simulation"]
-        started.append(json.loads(Path(command[3]).read_text()))
+        assert command[3] == "coopt_fl.federation.simulation:simulate_job"
+        started.append(json.loads(Path(command[4]).read_text()))
         return subprocess.CompletedProcess(command, status)
 
     monkeypatch.setattr(ray, "is_initialized", lambda: True)
@@ -81,7 +80,9 @@ def test_where_the_caller_uses_ray_the_simulation_has_a_process_of_its_own(
         monkeypatch.setattr(ray, end, None)  # the caller's session stays as it is
     monkeypatch.setattr(subprocess, "run", run)
     config = load_config("digits", ["seed=7"])
-    failure = pytest.raises(DataError, match="in its own process") if status else nullcontext()
+    failure = (
+        pytest.raises(DataError, match="failed in its own process") if status else nullcontext()
+    )
     with failure:
         simulation.simulate(config, tmp_path / "out", Progress())
     (job,) = started
