@@ -1,4 +1,4 @@
-"""What some files hold, as one sum: equal where equal bytes are, wherever they lie."""
+"""The digest of some files: equal for equal names and contents, wherever they lie."""
 
 import hashlib
 import os
@@ -8,13 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from coopt_fl.core.cache import cache_dir
+from coopt_fl.core.cache import cache_dir, cached
 from coopt_fl.core.errors import DataError, OutputError
-from coopt_fl.core.files import atomic, make_folder
 
 THREADS = 8
 AT_ONCE = 4096
-"""Files whose sums are pending at once."""
+"""Files whose digests are pending at once."""
 
 SETTLED_S = 2.0
 """A file that changed within these seconds may change again without its times showing it."""
@@ -23,7 +22,7 @@ SETTLED_S = 2.0
 def content_digest(folder: Path, names: Sequence[bytes]) -> str:
     """Return the sha256 (hex) over the names and bytes of files, in the order given.
 
-    Reading 100 GB takes minutes, so the sum is remembered in the per-user cache for as long as
+    Reading 100 GB takes minutes, so the digest is remembered in the per-user cache for as long as
     every file keeps its size and its times of change.
 
     Args:
@@ -36,22 +35,23 @@ def content_digest(folder: Path, names: Sequence[bytes]) -> str:
     try:
         state, newest = _state(folder, names)
         known = cache_dir() / "fingerprints" / state
-        stored = _remembered(known)
-        if stored is not None:
-            return stored
-        digest = _digest(folder, names)
+        if time.time() - newest > SETTLED_S:
+            with suppress(OutputError):  # without a cache, it is computed every time
+                return cached(
+                    known,
+                    lambda: _remembered(known),
+                    lambda path: path.write_text(_digest(folder, names)),
+                )
+        return _digest(folder, names)
     except OSError as error:
         raise DataError(
             f"{error.filename or folder} cannot be read ({error.strerror}); "
             "see that the files stay as they are during a run"
         ) from error
-    if time.time() - newest > SETTLED_S:
-        _remember(known, digest)
-    return digest
 
 
 def _digest(folder: Path, names: Sequence[bytes]) -> str:
-    """Return the sum over all (name, sum of the file)."""
+    """Return the digest over the name and the digest of each file."""
 
     def one(name: bytes) -> bytes:
         with (folder / os.fsdecode(name)).open("rb") as file:
@@ -67,7 +67,7 @@ def _digest(folder: Path, names: Sequence[bytes]) -> str:
 
 
 def _state(folder: Path, names: Sequence[bytes]) -> tuple[str, float]:
-    """Return a sum over where the files are and what `stat` says, and the last time of change."""
+    """Return a digest of the files' paths, sizes and times, and the newest of these times."""
     total, newest = hashlib.sha256(os.fsencode(folder.resolve())), 0.0
     for name in names:
         at = (folder / os.fsdecode(name)).stat()
@@ -76,17 +76,8 @@ def _state(folder: Path, names: Sequence[bytes]) -> tuple[str, float]:
     return total.hexdigest(), newest
 
 
-def _remembered(known: Path) -> str | None:
-    try:
-        stored = known.read_text()
-    except (OSError, ValueError):
-        return None
-    return stored if len(stored) == hashlib.sha256().digest_size * 2 else None
-
-
-def _remember(known: Path, digest: str) -> None:
-    """Store the sum; where the cache cannot be written, it is computed again next time."""
-    with suppress(OutputError):
-        make_folder(known.parent)
-        with atomic(known) as file:
-            file.write(digest.encode())
+def _remembered(known: Path) -> str:
+    digest = known.read_text()
+    if len(digest) != hashlib.sha256().digest_size * 2:
+        raise ValueError(f"{known} is damaged")
+    return digest

@@ -1,4 +1,4 @@
-"""A prior: a frozen pretrained model that turns images into features; made from its spec."""
+"""A prior: a frozen pretrained model that turns images into features, loaded by its spec."""
 
 import hashlib
 import importlib
@@ -13,6 +13,17 @@ from torch import Tensor, nn
 from coopt_fl.core.errors import CooptError, PriorError
 from coopt_fl.data.image import Preprocess
 from coopt_fl.priors.spec import PriorSpec, parse_prior
+
+_MODULES = {
+    "timm": "coopt_fl.priors.schemes.timm",
+    "timm@bundled": "coopt_fl.priors.schemes.bundled",
+    "torchvision": "coopt_fl.priors.schemes.torchvision",
+    "open_clip": "coopt_fl.priors.schemes.open_clip",
+    "checkpoint": "coopt_fl.students.as_prior",
+    "random": "coopt_fl.priors.schemes.random",
+    "trivial": "coopt_fl.priors.schemes.trivial",
+}
+"""The module of each scheme, a :class:`Scheme`; it is imported only when a spec asks for it."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +72,7 @@ def weights_sha256(model: nn.Module) -> str:
 
 
 class Scheme(Protocol):
-    """What the module of a scheme offers; it is imported only when a spec asks for it."""
+    """What the module of a scheme offers."""
 
     def check(self, spec: PriorSpec) -> None:
         """Raise PriorError unless :meth:`load` would work here; loads no weights."""
@@ -105,8 +116,8 @@ def check_prior(spec: str) -> str | None:
 
 def _scheme(spec: PriorSpec) -> Scheme:
     bundled = spec.scheme == "timm" and spec.name.endswith("@bundled")
-    module = "bundled" if bundled else spec.scheme
-    return cast(Scheme, importlib.import_module(f"coopt_fl.priors.schemes.{module}"))
+    module = _MODULES["timm@bundled" if bundled else spec.scheme]
+    return cast(Scheme, importlib.import_module(module))
 
 
 @contextmanager

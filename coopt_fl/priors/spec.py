@@ -16,14 +16,8 @@ SYNTAX = {
 }
 """What each scheme looks like, for people."""
 
-_OPTIONS = {
-    "timm": {"size"},
-    "torchvision": {"size"},
-    "open_clip": {"size"},
-    "checkpoint": {"size"},
-    "random": {"size", "seed"},
-    "trivial": set[str](),
-}
+_OPTIONS = {"random": ("seed", "size"), "trivial": ()}
+"""The options of the schemes that have others than just ``size``."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +28,6 @@ class PriorSpec:
     ``random``.
     """
 
-    text: str
     scheme: str
     name: str
     size: int | None = None
@@ -56,7 +49,7 @@ def parse_prior(spec: str) -> PriorSpec:
     if not name:
         raise PriorError(f"prior {spec!r}: a name is missing; write {SYNTAX[scheme]}")
     options = _parse_options(spec, scheme, tail)
-    return PriorSpec(spec, scheme, name, **options)
+    return PriorSpec(scheme, name, **options)
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
@@ -66,12 +59,12 @@ def nearest(word: str, words: Iterable[str]) -> str:
 
 
 def _parse_options(spec: str, scheme: str, tail: str) -> dict[str, int]:
-    options: dict[str, int] = {}
+    known, options = _OPTIONS.get(scheme, ("size",)), dict[str, int]()
     for part in filter(None, tail.split("&")):
         key, _, value = part.partition("=")
-        if key not in _OPTIONS[scheme]:
-            known = ", ".join(sorted(_OPTIONS[scheme])) or "none"
-            raise PriorError(f"prior {spec!r}: no option {key!r}; {scheme} has: {known}")
+        if key not in known:
+            has = ", ".join(known) or "none"
+            raise PriorError(f"prior {spec!r}: no option {key!r}; {scheme} has: {has}")
         if key in options:
             raise PriorError(f"prior {spec!r}: {key} is given twice; give it once")
         least = 1 if key == "size" else 0

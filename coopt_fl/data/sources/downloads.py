@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.cache import cache_dir, exclusive
 from coopt_fl.core.errors import DataError
-from coopt_fl.data.source import Source, limited
+from coopt_fl.data.source import Source
 from coopt_fl.data.sources.arrays import ArraySource
 
 _UNUSABLE = (OSError, RuntimeError, ValueError, EOFError, AssertionError)
@@ -41,14 +41,12 @@ DOWNLOADS = {
 
 def images(data: DataConfig, split: str) -> Source:
     """Open the images, which are downloaded below ``data.root``, or else into the cache."""
-    pixels = np.asarray(_dataset(data, split).data)
-    return ArraySource(data.source, pixels[: limited(len(pixels), data)])
+    return ArraySource(data.source, np.asarray(_dataset(data, split).data)[: data.limit])
 
 
 def labels(data: DataConfig, split: str) -> NDArray[np.int64]:
     """Return the classes, int64 (N,)."""
-    classes = np.asarray(_dataset(data, split).targets, dtype=np.int64)
-    return classes[: limited(len(classes), data)]
+    return np.asarray(_dataset(data, split).targets, dtype=np.int64)[: data.limit]
 
 
 def present(data: DataConfig) -> bool:
