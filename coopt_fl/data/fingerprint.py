@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from coopt_fl.core.cache import cache_dir, cached
+from coopt_fl.core.cache import cache_dir
 from coopt_fl.core.errors import DataError, OutputError
+from coopt_fl.core.files import atomic, make_folder
 
 THREADS = 8
 AT_ONCE = 4096
@@ -35,19 +36,21 @@ def content_digest(folder: Path, names: Sequence[bytes]) -> str:
     try:
         state, newest = _state(folder, names)
         known = cache_dir() / "fingerprints" / state
-        if time.time() - newest > SETTLED_S:
-            with suppress(OutputError):  # without a cache, it is computed every time
-                return cached(
-                    known,
-                    lambda: _remembered(known),
-                    lambda path: path.write_text(_digest(folder, names)),
-                )
-        return _digest(folder, names)
+        stored = known.read_text() if known.is_file() else ""
+        if len(stored) == hashlib.sha256().digest_size * 2:  # else it is missing or damaged
+            return stored
+        digest = _digest(folder, names)
     except OSError as error:
         raise DataError(
             f"{error.filename or folder} cannot be read ({error.strerror}); "
             "see that the files stay as they are during a run"
         ) from error
+    if time.time() - newest > SETTLED_S:
+        with suppress(OutputError):  # where it cannot be stored, it is computed again next time
+            make_folder(known.parent)
+            with atomic(known) as file:
+                file.write(digest.encode())
+    return digest
 
 
 def _digest(folder: Path, names: Sequence[bytes]) -> str:
@@ -74,10 +77,3 @@ def _state(folder: Path, names: Sequence[bytes]) -> tuple[str, float]:
         newest = max(newest, at.st_ctime, at.st_mtime)
         total.update(b"\0%s\0%d %d %d" % (name, at.st_size, at.st_mtime_ns, at.st_ctime_ns))
     return total.hexdigest(), newest
-
-
-def _remembered(known: Path) -> str:
-    digest = known.read_text()
-    if len(digest) != hashlib.sha256().digest_size * 2:
-        raise ValueError(f"{known} is damaged")
-    return digest

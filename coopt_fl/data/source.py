@@ -143,13 +143,13 @@ class EncodedSource(Source):
             raise CorruptImage(id, self.where(id), reason) from error
 
     def _read(self, ids: NDArray[np.int64]) -> list[Tensor]:
-        return [self._decoded(id) for id in ids.tolist()]
-
-    def _decoded(self, id: int) -> Tensor:
-        try:
-            return decode(self.file_bytes(id))
-        except UndecodableError as error:
-            raise CorruptImage(id, self.where(id), str(error)) from error
+        images = []
+        for id in ids.tolist():
+            try:
+                images.append(decode(self.file_bytes(id)))
+            except UndecodableError as error:
+                raise CorruptImage(id, self.where(id), str(error)) from error
+        return images
 
     @abstractmethod
     def _bytes(self, id: int) -> bytes:

@@ -1,4 +1,4 @@
-"""The words that name a prior: SCHEME:NAME?OPTION=VALUE."""
+"""The text that names a prior: ``SCHEME:NAME?OPTION=VALUE``."""
 
 import difflib
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ SYNTAX = {
     "random": "random:NAME",
     "trivial": "trivial:DIM",
 }
-"""What each scheme looks like, for people."""
+"""How a spec of each scheme is written, for messages and help."""
 
 _OPTIONS = {"random": ("seed", "size"), "trivial": ()}
 """The options of the schemes that have others than just ``size``."""
@@ -22,10 +22,13 @@ _OPTIONS = {"random": ("seed", "size"), "trivial": ()}
 
 @dataclass(frozen=True)
 class PriorSpec:
-    """What a spec says, before anything is looked up.
+    """A parsed spec; whether there is such a prior is not known yet.
 
-    ``size`` is the side of the input in pixels, None for the model's own; ``seed`` is for
-    ``random``.
+    Attributes:
+        scheme: the part before the colon, such as ``"timm"``.
+        name: the part behind it, which the scheme interprets.
+        size: side of the input in pixels; None for the model's own.
+        seed: of ``random`` weights; None for one derived from the name.
     """
 
     scheme: str
@@ -35,7 +38,7 @@ class PriorSpec:
 
 
 def parse_prior(spec: str) -> PriorSpec:
-    """Take a spec apart; only its syntax is judged.
+    """Parse a spec; only its syntax is checked.
 
     Raises:
         PriorError: unknown scheme, missing name, unknown or impossible option.
@@ -53,7 +56,7 @@ def parse_prior(spec: str) -> PriorSpec:
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
-    """Say which of ``words`` were perhaps meant: "" or " (nearest: a, b)"."""
+    """Return a hint at those of ``words`` that resemble ``word``: "" or " (nearest: a, b)"."""
     close = difflib.get_close_matches(word, set(words), n=3, cutoff=0.5)
     return f" (nearest: {', '.join(close)})" if close else ""
 

@@ -166,11 +166,8 @@ def _all(
             file = _write(place, source, ids, on_error)
         return path, file
 
-    pool = ThreadPoolExecutor(AT_ONCE)
-    try:
-        yield from pool.map(one, layout.files())
-    finally:
-        pool.shutdown(cancel_futures=True)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield from pool.map(one, layout.files())  # which cancels the rest when one fails
 
 
 def _write(url: str, source: Source, ids: NDArray[np.int64], on_error: str) -> ShardFile:

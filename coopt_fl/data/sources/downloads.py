@@ -19,7 +19,7 @@ _UNUSABLE = (OSError, RuntimeError, ValueError, EOFError, AssertionError)
 
 @dataclass(frozen=True)
 class Download:
-    """A dataset of torchvision: its class, what to fetch by hand, and where below the root."""
+    """A dataset of torchvision: its class, what to fetch by hand, and in which folder to put it."""
 
     kind: str
     fetch: str
@@ -61,9 +61,7 @@ def present(data: DataConfig) -> bool:
 
 def address(source: str) -> str:
     """Return where torchvision downloads ``source`` from."""
-    from torchvision import datasets
-
-    kind: Any = getattr(datasets, DOWNLOADS[source].kind)
+    kind = _class(source)
     return str(kind.mirrors[0] if hasattr(kind, "mirrors") else kind.url)
 
 
@@ -86,10 +84,13 @@ def _dataset(data: DataConfig, split: str) -> Any:
 
 def _stored(data: DataConfig, split: str, *, download: bool) -> Any:
     """Open torchvision's dataset, which raises one of ``_UNUSABLE`` where it is not whole."""
+    return _class(data.source)(_root(data), train=split == "train", download=download)
+
+
+def _class(source: str) -> Any:
     from torchvision import datasets
 
-    kind: Any = getattr(datasets, DOWNLOADS[data.source].kind)
-    return kind(_root(data), train=split == "train", download=download)
+    return getattr(datasets, DOWNLOADS[source].kind)
 
 
 def _root(data: DataConfig) -> Path:
