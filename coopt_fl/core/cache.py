@@ -43,15 +43,15 @@ def exclusive(folder: Path) -> Iterator[None]:
 
 
 def cached(path: Path, load: Callable[[], T], make: Callable[[Path], object]) -> T:
-    """Return what ``load`` reads from ``path`` in the cache, which is made first where necessary.
+    """Return what ``load`` reads from ``path`` in the cache, after making it if necessary.
 
-    Processes that make something in the same folder wait for each other.
+    Processes that make something in the same parent folder wait for each other.
 
     Args:
         path: a file, or a folder of files.
         load: raises OSError, ValueError or EOFError where ``path`` is missing or damaged.
-        make: writes the content to the path that it is given, which is renamed to ``path`` once
-            it is whole.
+        make: writes the file or folder at the path that it is given. When it returns, that is
+            renamed to ``path``, so ``path`` is whole or absent however the process ends.
 
     Raises:
         ConfigError: ``COOPT_CACHE_GB`` is no number of gigabytes.
@@ -60,7 +60,7 @@ def cached(path: Path, load: Callable[[], T], make: Callable[[Path], object]) ->
     limit = _limit_bytes()
     with suppress(OSError):  # the cache may be read-only
         for file in _files(path):
-            os.utime(file)  # nobody needs the time of the change: it tells the last use
+            os.utime(file)  # the time of the last change serves as that of the last use
     with suppress(*_UNUSABLE):
         return load()
     try:
@@ -90,10 +90,9 @@ def _limit_bytes() -> float:
 
 
 def _write(path: Path, make: Callable[[Path], object]) -> None:
-    """Make ``path`` under a temporary name, so that it is whole or absent however this ends."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        _remove(temporary)  # of a process that was killed
+        _remove(temporary)  # left by a process that was killed
         make(temporary)
         for file in _files(temporary):
             with file.open("rb") as made:

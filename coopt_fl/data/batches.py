@@ -108,7 +108,10 @@ def batches(
         plan = plan[WARM_UP:]
         pays_off = source.encoded and seconds * len(plan) >= WORKERS_PAY_OFF_S
         workers = min(MOST_WORKERS, os.cpu_count() or 1) if pays_off else 0
-    yield from read_in_workers(read, plan, workers) if workers and plan else map(read, plan)
+    if workers and plan:
+        yield from read_in_workers(read, plan, workers)
+    else:
+        yield from map(read, plan)
 
 
 def read_batch(source: Source, on_error: str, fit: Fit | None, ids: Ids) -> Batch:
