@@ -268,7 +268,7 @@ def test_files_make_room_for_each_other_and_share_a_lock(
         (kept,) = cache.glob(f"shards/{shards.manifest_sha256}/blocks/[!.]*")
         assert kept.name == f"000000{number}.parquet"
     assert fetched == [f"blocks/000000{number}.parquet" for number in (0, 1, 2, 0)]
-    assert list(cache.rglob("*.lock")) == [kept.parent / ".lock"]
+    assert list((cache / "shards").rglob("*.lock")) == [kept.parent / ".lock"]
 
 
 def test_two_at_once_download_once(
