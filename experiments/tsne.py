@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.metrics import pairwise_distances
 
+from coopt_fl.data import split_labels
 from coopt_fl.report.tsne import embed
-from coopt_fl.students.probe import split_labels
 from experiments.lab import Lab
 from experiments.scales import Study
 from experiments.table import Cell, experiment

@@ -14,7 +14,7 @@ FEWEST_SHARED = 4
 def make_blocks(ids: NDArray[np.int64], block_rows: int, seed: int) -> list[NDArray[np.int64]]:
     """Cut a seeded permutation of ``ids`` into blocks of ``block_rows``; the last may be shorter.
 
-    Every id stands in exactly one block, and each block's ids ascend, for files are read in order.
+    Every id is in exactly one block. Each block's ids ascend, so that files are read in order.
     """
     shuffled = np.random.default_rng(derive_seed(seed, "blocks")).permutation(ids)
     starts = range(0, len(ids), block_rows)
@@ -24,16 +24,16 @@ def make_blocks(ids: NDArray[np.int64], block_rows: int, seed: int) -> list[NDAr
 def make_units(
     blocks: list[NDArray[np.int64]], fraction: float, seed: int
 ) -> list[NDArray[np.int64]]:
-    """Return what is asked for each block: its ids and its audit ids, which ascend together.
+    """Return the ids to ask for with each block: its own and its audit ids, ascending together.
 
-    The audit ids of a block of R ids are ceil(``fraction`` R) of the other blocks' ids, or all of
-    them where they are fewer, drawn by seed and the block's number alone: whoever gets the unit
-    cannot tell them from the block's own, and they do not depend on who owns what.
+    The audit ids of a block of R ids are ceil(``fraction`` R) ids of the other blocks, or all of
+    those where there are fewer. Whoever gets a unit cannot tell them from the block's own. They
+    are drawn by the seed and the block's number alone, whoever the blocks are assigned to.
 
     Args:
-        blocks: of :func:`make_blocks`, which no id stands in twice.
+        blocks: of :func:`make_blocks`; no id is in two of them.
         fraction: audit ids per id of the block, at least 0.
-        seed: of the run.
+        seed: the seed of the run.
     """
     ids = np.concatenate(blocks) if blocks else np.empty(0, np.int64)
     units, start = [], 0

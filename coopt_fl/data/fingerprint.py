@@ -1,4 +1,4 @@
-"""What some files hold, as one sum: equal where equal bytes are, wherever they lie."""
+"""The digest of some files: equal for equal names and contents, wherever they lie."""
 
 import hashlib
 import os
@@ -14,7 +14,7 @@ from coopt_fl.core.files import atomic, make_folder
 
 THREADS = 8
 AT_ONCE = 4096
-"""Files whose sums are pending at once."""
+"""Files whose digests are pending at once."""
 
 SETTLED_S = 2.0
 """A file that changed within these seconds may change again without its times showing it."""
@@ -23,7 +23,7 @@ SETTLED_S = 2.0
 def content_digest(folder: Path, names: Sequence[bytes]) -> str:
     """Return the sha256 (hex) over the names and bytes of files, in the order given.
 
-    Reading 100 GB takes minutes, so the sum is remembered in the per-user cache for as long as
+    Reading 100 GB takes minutes, so the digest is remembered in the per-user cache for as long as
     every file keeps its size and its times of change.
 
     Args:
@@ -36,8 +36,8 @@ def content_digest(folder: Path, names: Sequence[bytes]) -> str:
     try:
         state, newest = _state(folder, names)
         known = cache_dir() / "fingerprints" / state
-        stored = _remembered(known)
-        if stored is not None:
+        stored = known.read_text() if known.is_file() else ""
+        if len(stored) == hashlib.sha256().digest_size * 2:  # else it is missing or damaged
             return stored
         digest = _digest(folder, names)
     except OSError as error:
@@ -46,12 +46,15 @@ def content_digest(folder: Path, names: Sequence[bytes]) -> str:
             "see that the files stay as they are during a run"
         ) from error
     if time.time() - newest > SETTLED_S:
-        _remember(known, digest)
+        with suppress(OutputError):  # where it cannot be stored, it is computed again next time
+            make_folder(known.parent)
+            with atomic(known) as file:
+                file.write(digest.encode())
     return digest
 
 
 def _digest(folder: Path, names: Sequence[bytes]) -> str:
-    """Return the sum over all (name, sum of the file)."""
+    """Return the digest over the name and the digest of each file."""
 
     def one(name: bytes) -> bytes:
         with (folder / os.fsdecode(name)).open("rb") as file:
@@ -67,26 +70,10 @@ def _digest(folder: Path, names: Sequence[bytes]) -> str:
 
 
 def _state(folder: Path, names: Sequence[bytes]) -> tuple[str, float]:
-    """Return a sum over where the files are and what `stat` says, and the last time of change."""
+    """Return a digest of the files' paths, sizes and times, and the newest of these times."""
     total, newest = hashlib.sha256(os.fsencode(folder.resolve())), 0.0
     for name in names:
         at = (folder / os.fsdecode(name)).stat()
         newest = max(newest, at.st_ctime, at.st_mtime)
         total.update(b"\0%s\0%d %d %d" % (name, at.st_size, at.st_mtime_ns, at.st_ctime_ns))
     return total.hexdigest(), newest
-
-
-def _remembered(known: Path) -> str | None:
-    try:
-        stored = known.read_text()
-    except (OSError, ValueError):
-        return None
-    return stored if len(stored) == hashlib.sha256().digest_size * 2 else None
-
-
-def _remember(known: Path, digest: str) -> None:
-    """Store the sum; where the cache cannot be written, it is computed again next time."""
-    with suppress(OutputError):
-        make_folder(known.parent)
-        with atomic(known) as file:
-            file.write(digest.encode())

@@ -1,7 +1,7 @@
 """From the bytes of an image file to uint8 RGB, and on to a model's input on its own device."""
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,15 +12,21 @@ from torch.nn import functional
 
 from coopt_fl.core.errors import ConfigError
 
+INTERPOLATIONS = ("bilinear", "bicubic")
+
+LONGEST = 16
+"""Strips are cut to this many times their shorter edge: enlarged whole, they take gigabytes."""
+
 
 class UndecodableError(Exception):
     """These bytes are no image that Pillow can decode; the message says why."""
 
 
 def decode(encoded: bytes) -> Tensor:
-    """Return uint8 RGB (3, H, W); grey is repeated, 16-bit grey keeps its upper 8 bits.
+    """Decode an image file to uint8 RGB (3, H, W).
 
-    The channels lie innermost in memory, as the file has them and resizing wants them.
+    Grey is repeated in all channels, and of 16-bit grey the upper 8 bits are kept. In memory, the
+    channels of a pixel lie side by side, as in most files and as resizing on a CPU is fastest.
 
     Raises:
         UndecodableError: whatever is wrong with the bytes.
@@ -30,11 +36,10 @@ def decode(encoded: bytes) -> Tensor:
     try:
         with Image.open(io.BytesIO(encoded)) as image:
             pixels = _rgb(image)
+    except UnidentifiedImageError as error:
+        raise UndecodableError("it is no known image format") from error
     except Exception as error:  # damaged files make Pillow's decoders raise nearly anything
-        reason = "it is no known image format"
-        if not isinstance(error, UnidentifiedImageError):
-            reason = f"{error or type(error).__name__}"
-        raise UndecodableError(reason) from error
+        raise UndecodableError(str(error) or type(error).__name__) from error
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
@@ -46,15 +51,9 @@ def _rgb(image: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     return np.array(image.convert("RGB"))
 
 
-INTERPOLATIONS = ("bilinear", "bicubic")
-
-LONGEST = 16
-"""A strip is cut to this many times its shorter edge, or it would take gigabytes once resized."""
-
-
 @dataclass(frozen=True)
 class Preprocess:
-    """What a model expects of its input.
+    """How images become the input of a model.
 
     Attributes:
         size: side of the square input in pixels.
@@ -67,8 +66,8 @@ class Preprocess:
     size: int
     resize: int
     interpolation: str
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
     def __post_init__(self) -> None:
         if self.interpolation not in INTERPOLATIONS:
@@ -84,7 +83,7 @@ class Preprocess:
 
     @property
     def fitted(self) -> "Preprocess":
-        """What is left to do with what :meth:`square` returned."""
+        """What remains to be done with images that :meth:`square` has already fitted."""
         return replace(self, resize=self.size)
 
     def __call__(
@@ -94,12 +93,12 @@ class Preprocess:
 
         Args:
             images: uint8 (B, 3, H, W), or B tensors (3, H, W) of any sizes.
-            device: where the work is done and the result stays.
+            device: where this is computed, and where the result stays.
 
         Returns:
-            float32 (B, 3, size, size). Before normalisation within 1/255 of Pillow's pipeline; on
-            a GPU, which does not round between the two passes nor clip a bicubic there as Pillow
-            and the CPU do, few pixels are up to 5/255 away.
+            float32 (B, 3, size, size). Before normalisation, values differ by at most 1/255 from
+            Pillow's. A GPU neither rounds between the two passes nor clips a bicubic there, as
+            Pillow and the CPU do: there, a few pixels differ by up to 5/255.
         """
         if isinstance(images, Tensor):
             square = self.square(images.to(device))
@@ -113,7 +112,7 @@ class Preprocess:
     def square(self, images: Tensor) -> Tensor:
         """Resize the shorter edge and crop the centre, on the device of the images.
 
-        A CPU resizes bytes, many times as fast as floats; a GPU can only do floats.
+        A CPU resizes bytes, many times as fast as floats; a GPU can only resize floats.
 
         Args:
             images: uint8 (B, 3, H, W).
@@ -142,15 +141,3 @@ def _centre(images: Tensor, height: int, width: int) -> Tensor:
         for edge, kept in zip(images.shape[-2:], (height, width), strict=True)
     )
     return images[..., top : top + height, left : left + width]
-
-
-def as_preprocess(
-    size: int, resize: int, interpolation: str, mean: Iterable[float], std: Iterable[float]
-) -> Preprocess:
-    """Build a Preprocess from the lists and tuples that the libraries keep."""
-    return Preprocess(size, resize, interpolation, _per_channel(mean), _per_channel(std))
-
-
-def _per_channel(values: Iterable[float]) -> tuple[float, float, float]:
-    red, green, blue = values
-    return red, green, blue

@@ -1,19 +1,32 @@
-"""The only door to labels; the probe is the only one who may open it."""
+"""The only access to labels. Only what judges or shows a finished result may import it."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coopt_fl.config.schema import DataConfig
-from coopt_fl.data.source import opener
+from coopt_fl.data.source import NoSplitError, opener
 
 
 def open_labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
-    """Return the labels of ``split``, or None where it has none.
+    """Return the labels of ``split``, or None where its images have none.
 
     Returns:
         int64 (N,), aligned with ``open_source(data, split).ids``; classes count from 0.
 
     Raises:
-        DataError: the source is missing or unreadable, or has no such split.
+        NoSplitError: the source has no such split.
+        DataError: the source is missing, or its images or labels cannot be read.
     """
     return opener(data, split).labels(data, split)
+
+
+def split_labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
+    """Like :func:`open_labels`, but return None where there is no such split.
+
+    Raises:
+        DataError: the source is missing, or its images or labels cannot be read.
+    """
+    try:
+        return open_labels(data, split)
+    except NoSplitError:
+        return None

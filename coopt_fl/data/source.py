@@ -14,7 +14,7 @@ from coopt_fl.data.image import UndecodableError, decode
 
 SPLITS = ("train", "test")
 
-_OPENERS = {
+_MODULES = {
     "digits": "digits",
     "cifar10": "downloads",
     "cifar100": "downloads",
@@ -24,6 +24,39 @@ _OPENERS = {
     "parquet": "parquet",
     "synthetic": "synthetic",
 }
+"""The module below ``coopt_fl.data.sources`` that opens each source."""
+
+
+class Opener(Protocol):
+    """What the module of a source offers."""
+
+    def images(self, data: DataConfig, split: str) -> "Source":
+        """Open the images of a split."""
+
+    def labels(self, data: DataConfig, split: str) -> NDArray[np.int64] | None:
+        """Read the labels of a split; None where it has none."""
+
+
+def open_source(data: DataConfig, split: str = "train") -> "Source":
+    """Open the images of ``split`` ("train" or "test") as ``data`` says.
+
+    Raises:
+        DataError: the source is missing, empty, unreadable, or has no such split.
+    """
+    return opener(data, split).images(data, split)
+
+
+def opener(data: DataConfig, split: str) -> Opener:
+    """Return the module that opens the source of ``data``; it is imported only now."""
+    if data.source not in _MODULES:
+        raise DataError(f"unknown data.source {data.source!r}; choose one of {', '.join(_MODULES)}")
+    if split not in SPLITS:
+        raise DataError(f"unknown split {split!r}; choose one of {', '.join(SPLITS)}")
+    return cast(Opener, import_module(f"coopt_fl.data.sources.{_MODULES[data.source]}"))
+
+
+class NoSplitError(DataError):
+    """The source is there, but has no such split."""
 
 
 class CorruptImage(DataError):  # noqa: N818 - a kind of DataError, named for what it is about
@@ -48,15 +81,14 @@ class Source(ABC):
         ids: int64 (N,), ascending; an id is the image's row in the full split, so a limit
             leaves the ids of the remaining images as they were.
         encoded: whether images must be decoded (JPEG, PNG), so that worker processes pay off.
-        image_size: (height, width) where every image has it by nature, else None.
+        image_size: (height, width) where all images have the same size by nature, else None.
     """
 
-    def __init__(
-        self, name: str, rows: int, *, encoded: bool, image_size: tuple[int, int] | None
-    ) -> None:
+    encoded = False
+
+    def __init__(self, name: str, rows: int, image_size: tuple[int, int] | None = None) -> None:
         self.name = name
         self.ids: NDArray[np.int64] = np.arange(rows, dtype=np.int64)
-        self.encoded = encoded
         self.image_size = image_size
 
     def __len__(self) -> int:
@@ -65,7 +97,7 @@ class Source(ABC):
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of what the split holds: equal where equal data are, on any host."""
+        """SHA-256 (hex) of what the split holds: equal data have equal ones, on any host."""
 
     def read(self, ids: NDArray[np.int64]) -> list[Tensor]:
         """Return the images of ``ids``, in that order.
@@ -93,61 +125,31 @@ class Source(ABC):
     def _read(self, ids: NDArray[np.int64]) -> list[Tensor]: ...
 
 
-class Opener(Protocol):
-    """What a module that knows a kind of source offers."""
-
-    def images(self, data: DataConfig, split: str) -> Source:
-        """Open the images of a split."""
-
-    def labels(self, data: DataConfig, split: str) -> NDArray[np.int64] | None:
-        """Read the labels of a split, where it has any."""
-
-
-def open_source(data: DataConfig, split: str = "train") -> Source:
-    """Open the images of ``split`` ("train" or "test") as ``data`` says.
-
-    Raises:
-        DataError: the source is missing, empty, unreadable, or has no such split.
-    """
-    return opener(data, split).images(data, split)
-
-
-def opener(data: DataConfig, split: str) -> Opener:
-    """Return the module that knows the source of ``data``, which is imported only now."""
-    if data.source not in _OPENERS:
-        raise DataError(f"unknown data.source {data.source!r}; choose one of {', '.join(_OPENERS)}")
-    if split not in SPLITS:
-        raise DataError(f"unknown split {split!r}; choose one of {', '.join(SPLITS)}")
-    return cast(Opener, import_module(f"coopt_fl.data.sources.{_OPENERS[data.source]}"))
-
-
-def limited(rows: int, data: DataConfig) -> int:
-    """Return how many of ``rows`` rows ``data.limit`` leaves."""
-    return rows if data.limit is None else min(rows, data.limit)
-
-
 class EncodedSource(Source):
-    """N encoded images of any sizes; ``image_size`` is given where they all have one."""
+    """A source whose images are image files, of any sizes unless ``image_size`` is given."""
 
-    def __init__(self, name: str, rows: int, image_size: tuple[int, int] | None = None) -> None:
-        super().__init__(name, rows, encoded=True, image_size=image_size)
-
-    def _read(self, ids: NDArray[np.int64]) -> list[Tensor]:
-        return [self._decoded(id) for id in ids.tolist()]
+    encoded = True
 
     def file_bytes(self, id: int) -> bytes:
-        """Return the image's file as it is; CorruptImage where it cannot be read."""
+        """Return the bytes of the image's file.
+
+        Raises:
+            CorruptImage: it cannot be read.
+        """
         try:
             return self._bytes(id)
         except OSError as error:
             reason = error.strerror or "it cannot be read"
             raise CorruptImage(id, self.where(id), reason) from error
 
-    def _decoded(self, id: int) -> Tensor:
-        try:
-            return decode(self.file_bytes(id))
-        except UndecodableError as error:
-            raise CorruptImage(id, self.where(id), str(error)) from error
+    def _read(self, ids: NDArray[np.int64]) -> list[Tensor]:
+        images = []
+        for id in ids.tolist():
+            try:
+                images.append(decode(self.file_bytes(id)))
+            except UndecodableError as error:
+                raise CorruptImage(id, self.where(id), str(error)) from error
+        return images
 
     @abstractmethod
     def _bytes(self, id: int) -> bytes:

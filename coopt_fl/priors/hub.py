@@ -7,7 +7,6 @@ first turns that into one sentence within seconds.
 import http.client
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
 from pathlib import Path
 
 import huggingface_hub
@@ -20,39 +19,28 @@ _TIMEOUT = 5.0
 """Seconds to wait for the first answer of a host."""
 
 
-@dataclass(frozen=True)
-class Weights:
-    """Where weights come from, where they are kept, and whether they are there already."""
+def require_in_repository(repository: str, *files: str) -> None:
+    """Require weights on the Hugging Face hub; any one of ``files`` in ``repository`` is enough.
 
-    url: str
-    place: Path
-    cached: bool
-
-
-def in_repository(repository: str, files: tuple[str, ...]) -> Weights:
-    """Weights on the Hugging Face hub: any one of ``files`` in ``repository`` is enough."""
+    Raises:
+        PriorError: none of them is cached, and the hub does not answer.
+    """
     found = [huggingface_hub.try_to_load_from_cache(repository, file) for file in files]
-    place = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
-    url = f"{constants.ENDPOINT}/{repository}"
-    return Weights(url, place, any(isinstance(path, str) for path in found))
+    if not any(isinstance(path, str) for path in found):
+        place = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+        _require_answer(f"{constants.ENDPOINT}/{repository}", place)
 
 
-def at_url(url: str, folder: Path | None = None) -> Weights:
-    """Weights at a plain address; ``folder`` defaults to torch's own cache."""
+def require_at(url: str, folder: Path | None = None) -> None:
+    """Require weights at a plain URL, which are cached in ``folder``: by default torch's own cache.
+
+    Raises:
+        PriorError: they are not cached, and their host does not answer.
+    """
     folder = folder or Path(torch.hub.get_dir()) / "checkpoints"
     place = folder / url.rpartition("/")[2]
-    return Weights(url, place, place.is_file())
-
-
-def require(weights: Weights) -> None:
-    """Raise PriorError, saying what to do, unless ``weights`` are cached or their host answers."""
-    if weights.cached or answers(weights.url):
-        return
-    raise PriorError(
-        f"its weights are not on this machine and {weights.url} cannot be reached; connect once "
-        f"to download them, or copy {weights.place} from a machine that has them "
-        "(timm:tf_efficientnet_lite0@bundled needs no download)"
-    )
+    if not place.is_file():
+        _require_answer(url, place)
 
 
 def answers(url: str) -> bool:
@@ -67,3 +55,12 @@ def answers(url: str) -> bool:
     except (OSError, http.client.HTTPException):
         return False
     return True
+
+
+def _require_answer(url: str, place: Path) -> None:
+    if not answers(url):
+        raise PriorError(
+            f"its weights are not on this machine and {url} cannot be reached; connect once "
+            f"to download them, or copy {place} from a machine that has them "
+            "(timm:tf_efficientnet_lite0@bundled needs no download)"
+        )

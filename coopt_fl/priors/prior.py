@@ -1,4 +1,4 @@
-"""A prior: a frozen pretrained model that turns images into features; made from its spec."""
+"""A prior: a frozen pretrained model that turns images into features, loaded by its spec."""
 
 import hashlib
 import importlib
@@ -13,6 +13,17 @@ from torch import Tensor, nn
 from coopt_fl.core.errors import CooptError, PriorError
 from coopt_fl.data.image import Preprocess
 from coopt_fl.priors.spec import PriorSpec, parse_prior
+
+_MODULES = {
+    "timm": "coopt_fl.priors.schemes.timm",
+    "timm@bundled": "coopt_fl.priors.schemes.bundled",
+    "torchvision": "coopt_fl.priors.schemes.torchvision",
+    "open_clip": "coopt_fl.priors.schemes.open_clip",
+    "checkpoint": "coopt_fl.students.as_prior",
+    "random": "coopt_fl.priors.schemes.random",
+    "trivial": "coopt_fl.priors.schemes.trivial",
+}
+"""The module of each scheme, a :class:`Scheme`; it is imported only when a spec asks for it."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +49,8 @@ class Prior:
     def features(self, images: Tensor | list[Tensor], precision: str = "float32") -> Tensor:
         """Return float32 features (B, m) on ``device`` of uint8 images (B, 3, H, W).
 
-        Images of mixed sizes come as a list of (3, H, W). ``precision`` other than float32 is
-        autocast, and only on CUDA; elsewhere it is ignored.
+        Images of different sizes come as a list of (3, H, W). With a ``precision`` other than
+        float32 the model runs under autocast on CUDA; elsewhere ``precision`` is ignored.
         """
         reduced = precision != "float32" and self.device.type == "cuda"
         dtype = getattr(torch, precision)
@@ -50,18 +61,8 @@ class Prior:
         return torch.clone(features).float()
 
 
-def weights_sha256(model: nn.Module) -> str:
-    """Return the sha256 (hex) over the state dict in order: names, dtypes, shapes and bytes."""
-    digest = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        flat = value.detach().cpu().contiguous().reshape(-1)
-        digest.update(flat.view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
 class Scheme(Protocol):
-    """What the module of a scheme offers; it is imported only when a spec asks for it."""
+    """What the module of a scheme offers."""
 
     def check(self, spec: PriorSpec) -> None:
         """Raise PriorError unless :meth:`load` would work here; loads no weights."""
@@ -75,7 +76,7 @@ def load_prior(spec: str, device: torch.device | str = "cpu") -> Prior:
 
     Raises:
         PriorError: The name is unknown, or the weights are not here and cannot be fetched;
-            the sentence says what to do. Weights are never random unless the spec says so.
+            the message says what to do. Weights are never random unless the spec says so.
     """
     parsed = parse_prior(spec)
     with _named(spec), torch.random.fork_rng(devices=[]):
@@ -103,10 +104,20 @@ def check_prior(spec: str) -> str | None:
     return None
 
 
+def weights_sha256(model: nn.Module) -> str:
+    """Return the sha256 (hex) over the state dict in order: names, dtypes, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        flat = value.detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
 def _scheme(spec: PriorSpec) -> Scheme:
     bundled = spec.scheme == "timm" and spec.name.endswith("@bundled")
-    module = "bundled" if bundled else spec.scheme
-    return cast(Scheme, importlib.import_module(f"coopt_fl.priors.schemes.{module}"))
+    module = _MODULES["timm@bundled" if bundled else spec.scheme]
+    return cast(Scheme, importlib.import_module(module))
 
 
 @contextmanager
@@ -128,7 +139,7 @@ def _named(spec: str) -> Iterator[None]:
 
 @torch.inference_mode()
 def _measure_width(model: nn.Module, size: int) -> int:
-    """Run one blank image: the only width that holds for every model of every library."""
+    """Run a blank image: no attribute tells the width for all models of all libraries."""
     try:
         shape = tuple(model(torch.zeros(1, 3, size, size)).shape)
     except (RuntimeError, ValueError, AssertionError) as error:

@@ -1,4 +1,4 @@
-"""The words that name a prior: SCHEME:NAME?OPTION=VALUE."""
+"""The text that names a prior: ``SCHEME:NAME?OPTION=VALUE``."""
 
 import difflib
 from collections.abc import Iterable
@@ -14,27 +14,23 @@ SYNTAX = {
     "random": "random:NAME",
     "trivial": "trivial:DIM",
 }
-"""What each scheme looks like, for people."""
+"""How a spec of each scheme is written, for messages and help."""
 
-_OPTIONS = {
-    "timm": {"size"},
-    "torchvision": {"size"},
-    "open_clip": {"size"},
-    "checkpoint": {"size"},
-    "random": {"size", "seed"},
-    "trivial": set[str](),
-}
+_OPTIONS = {"random": ("seed", "size"), "trivial": ()}
+"""The options of the schemes that have others than just ``size``."""
 
 
 @dataclass(frozen=True)
 class PriorSpec:
-    """What a spec says, before anything is looked up.
+    """A parsed spec; whether there is such a prior is not known yet.
 
-    ``size`` is the side of the input in pixels, None for the model's own; ``seed`` is for
-    ``random``.
+    Attributes:
+        scheme: the part before the colon, such as ``"timm"``.
+        name: the part behind it, which the scheme interprets.
+        size: side of the input in pixels; None for the model's own.
+        seed: of ``random`` weights; None for one derived from the name.
     """
 
-    text: str
     scheme: str
     name: str
     size: int | None = None
@@ -42,7 +38,7 @@ class PriorSpec:
 
 
 def parse_prior(spec: str) -> PriorSpec:
-    """Take a spec apart; only its syntax is judged.
+    """Parse a spec; only its syntax is checked.
 
     Raises:
         PriorError: unknown scheme, missing name, unknown or impossible option.
@@ -56,22 +52,22 @@ def parse_prior(spec: str) -> PriorSpec:
     if not name:
         raise PriorError(f"prior {spec!r}: a name is missing; write {SYNTAX[scheme]}")
     options = _parse_options(spec, scheme, tail)
-    return PriorSpec(spec, scheme, name, **options)
+    return PriorSpec(scheme, name, **options)
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
-    """Say which of ``words`` were perhaps meant: "" or " (nearest: a, b)"."""
+    """Return a hint at those of ``words`` that resemble ``word``: "" or " (nearest: a, b)"."""
     close = difflib.get_close_matches(word, set(words), n=3, cutoff=0.5)
     return f" (nearest: {', '.join(close)})" if close else ""
 
 
 def _parse_options(spec: str, scheme: str, tail: str) -> dict[str, int]:
-    options: dict[str, int] = {}
+    known, options = _OPTIONS.get(scheme, ("size",)), dict[str, int]()
     for part in filter(None, tail.split("&")):
         key, _, value = part.partition("=")
-        if key not in _OPTIONS[scheme]:
-            known = ", ".join(sorted(_OPTIONS[scheme])) or "none"
-            raise PriorError(f"prior {spec!r}: no option {key!r}; {scheme} has: {known}")
+        if key not in known:
+            has = ", ".join(known) or "none"
+            raise PriorError(f"prior {spec!r}: no option {key!r}; {scheme} has: {has}")
         if key in options:
             raise PriorError(f"prior {spec!r}: {key} is given twice; give it once")
         least = 1 if key == "size" else 0

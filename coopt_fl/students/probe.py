@@ -16,8 +16,7 @@ from coopt_fl.config.schema import DataConfig, StudentConfig
 from coopt_fl.core.errors import DataError
 from coopt_fl.core.runtime import pick_device
 from coopt_fl.core.seeding import derive_seed
-from coopt_fl.data import Source, batches, open_source
-from coopt_fl.data.labels import open_labels
+from coopt_fl.data import Source, batches, open_source, split_labels
 from coopt_fl.students.checkpoint import LoadedStudent, load_student
 from coopt_fl.students.images import StreamedSquares, measure, measured_ids, own_size
 from coopt_fl.students.linear import fit_linear
@@ -189,20 +188,6 @@ def _encode(encode: Encode, data: DataConfig, limit: int | None) -> Encoded | No
     with enough_memory("encode the images", FEWER):
         train, test = (_encoded(encode, data, *part, limit) for part in parts)
     return Encoded(train, test)
-
-
-def split_labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
-    """Return the labels of a split's rows; None where it has none.
-
-    Raises:
-        DataError: There are no training images at all.
-    """
-    try:
-        return open_labels(data, split)
-    except DataError:
-        if split == "train":
-            raise
-        return None  # without a test split there is nothing to judge on
 
 
 def _encoded(

@@ -1,6 +1,7 @@
 """``manifest.json``: what published shards are, and how each of their files can be verified.
 
-The seed is not in it: who knows it can tell audit rows from work."""
+The seed is not in it: whoever knows the seed can tell audit rows from work.
+"""
 
 import hashlib
 import json

@@ -1,9 +1,9 @@
 """Published shards as a source: the files that are needed are downloaded, verified and kept."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -11,61 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coopt_fl.core import remote
-from coopt_fl.core.cache import cache_dir, exclusive
-from coopt_fl.core.errors import DataError, OutputError
-from coopt_fl.core.files import atomic
+from coopt_fl.core.cache import cache_dir, cached
+from coopt_fl.core.errors import DataError
 from coopt_fl.data.shards.manifest import MOST_BYTES, SHARED, Manifest, ShardFile, block_path, parse
-from coopt_fl.data.shards.unit import Unit, decode_unit, row_of
+from coopt_fl.data.shards.unit import Unit, decode_unit
 from coopt_fl.data.source import EncodedSource
-
-
-def verified(url: str, file: ShardFile, kept: Path) -> bytes:
-    """Return the content of ``file`` from ``kept``; where it is not there whole, download it.
-
-    Raises:
-        DataError: what is at ``url`` is missing or not what the manifest says.
-        OutputError: there is no room to keep it.
-    """
-    content = _kept(kept, file)
-    if content is not None:
-        return content
-    try:
-        with exclusive(kept.with_suffix(".lock")):
-            content = _kept(kept, file)  # another process may have come first
-            return _download(url, file, kept) if content is None else content
-    except OSError as error:
-        raise OutputError(
-            f"cannot keep {kept} ({error.strerror}); set COOPT_CACHE to a folder with room for it"
-        ) from error
-
-
-def _kept(kept: Path, file: ShardFile) -> bytes | None:
-    """Return the content; None where it is missing or damaged."""
-    try:
-        content = kept.read_bytes() if kept.stat().st_size == file.bytes else b""
-    except OSError:
-        return None
-    return content if _is(content, file) else None
-
-
-def _download(url: str, file: ShardFile, kept: Path) -> bytes:
-    content = remote.fetch(url, file.bytes)
-    if not _is(content, file):
-        raise DataError(
-            f"{remote.shown(url)} is not the file that its manifest describes (its sha256 "
-            "differs); delete it, let the platform run `coopt publish-shards` again, and see who "
-            "else can write there"
-        )
-    for left in kept.parent.glob(f".{kept.name}.*.tmp"):  # by a process that was killed
-        left.unlink(missing_ok=True)
-    with atomic(kept) as out:
-        out.write(content)
-    return content
-
-
-def _is(content: bytes, file: ShardFile) -> bool:
-    return len(content) == file.bytes and hashlib.sha256(content).hexdigest() == file.sha256
-
 
 KEPT_OPEN_BYTES = 256 << 20
 """Files in memory at once, but never fewer than two: a batch may need rows of both."""
@@ -81,7 +31,7 @@ class Shards:
 
     @property
     def fingerprint(self) -> str:
-        """Of the source they were made of."""
+        """The fingerprint of the source that they were made of."""
         return self.manifest.fingerprint
 
     def source(self, blocks: Sequence[int], shared: bool) -> "ShardSource":
@@ -127,10 +77,10 @@ def open_shards(url: str) -> Shards:
 
 
 class ShardSource(EncodedSource):
-    """What the source looks like to a participant that holds some files of it.
+    """The published source, for a participant that can read the files ``paths`` of it.
 
-    Ids, name, fingerprint and size of images are the source's own, so that targets are the same
-    to the last bit. A file is downloaded when an id is first looked for in it.
+    Ids, name, fingerprint and image size are those of the source that was published, so that the
+    targets are the same to the last bit. A file is downloaded when an id is first searched in it.
     """
 
     def __init__(self, shards: Shards, paths: Sequence[str]) -> None:
@@ -157,29 +107,28 @@ class ShardSource(EncodedSource):
         return self._unit(path).image(row)
 
     def _find(self, id: int) -> tuple[str, int]:
-        """Return a file that holds ``id``, and the row: the file used last where it does."""
-        for path in self._by_use():
+        """Return a file that holds ``id``, and the row in it.
+
+        The file used last is searched first, and files that were never open last.
+        """
+        for path in chain(islice(reversed(self._open), 1), self._ids, self._files):
             if path not in self._ids:
                 self._ids[path] = self._unit(path).ids
-            row = row_of(id, self._ids[path])
-            if row is not None:
+            ids = self._ids[path]
+            row = int(np.searchsorted(ids, id))
+            if row < len(ids) and ids[row] == id:
                 return path, row
         raise DataError(
             f"id {id} is not in {', '.join(self._files) or 'any file'} of the shards at "
             f"{remote.shown(self._url)}; publish them with the configuration of this run"
         )
 
-    def _by_use(self) -> Iterator[str]:
-        yield from islice(reversed(self._open), 1)
-        yield from list(self._ids)
-        yield from [path for path in self._files if path not in self._ids]
-
     def _unit(self, path: str) -> Unit:
         """Return the content of a file, which is downloaded where it is not in the cache."""
         unit = self._open.pop(path, None)
         if unit is None:
-            self._make_room(self._files[path].bytes)
             url, file = remote.join(self._url, path), self._files[path]
+            self._make_room(file.bytes)
             content = verified(url, file, self._folder / path)
             try:
                 unit = decode_unit(content, file.rows)
@@ -192,11 +141,43 @@ class ShardSource(EncodedSource):
         return unit
 
     def _make_room(self, needed: int) -> None:
-        while len(self._open) > 1:
-            taken = sum(self._files[path].bytes for path in self._open)
-            if taken + needed <= KEPT_OPEN_BYTES:
-                return
-            del self._open[next(iter(self._open))]
+        """Close the files used longest ago, but for one."""
+        taken = sum(self._files[path].bytes for path in self._open)
+        while len(self._open) > 1 and taken + needed > KEPT_OPEN_BYTES:
+            first = next(iter(self._open))
+            taken -= self._files[first].bytes
+            del self._open[first]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": {}}  # a worker process opens what it needs
+
+
+def verified(url: str, file: ShardFile, kept: Path) -> bytes:
+    """Return the content of ``file`` from ``kept`` in the cache; download it the first time.
+
+    Raises:
+        DataError: what is at ``url`` is missing or not what the manifest says.
+        OutputError: there is no room to keep it.
+    """
+
+    def load() -> bytes:
+        content = kept.read_bytes()
+        if not _is_intact(content, file):
+            raise ValueError(f"{kept} is damaged")
+        return content
+
+    def download(path: Path) -> None:
+        content = remote.fetch(url, file.bytes)
+        if not _is_intact(content, file):
+            raise DataError(
+                f"{remote.shown(url)} is not the file that its manifest describes (its sha256 "
+                "differs); delete it, let the platform run `coopt publish-shards` again, and see "
+                "who else can write there"
+            )
+        path.write_bytes(content)
+
+    return cached(kept, load, download)
+
+
+def _is_intact(content: bytes, file: ShardFile) -> bool:
+    return len(content) == file.bytes and hashlib.sha256(content).hexdigest() == file.sha256

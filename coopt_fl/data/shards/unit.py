@@ -35,16 +35,10 @@ class Unit:
         return bytes(self.images[row].as_py())
 
 
-def row_of(id: int, ids: NDArray[np.int64]) -> int | None:
-    """Return where ``id`` stands in ``ids``, which ascend; None where it does not."""
-    place = int(np.searchsorted(ids, id))
-    return place if place < len(ids) and ids[place] == id else None
-
-
 def encode_unit(ids: NDArray[np.int64], images: Iterable[bytes]) -> bytes:
     """Return the content of a file with ``images``, whose ids (R,) ascend.
 
-    They are taken as they are written, so that there is only one copy of them in memory.
+    ``images`` is consumed while the file is written, so that only one copy of them is in memory.
     """
     out, left = io.BytesIO(), iter(images)
     # Images are compressed already, and no two are the same.
@@ -58,7 +52,7 @@ def encode_unit(ids: NDArray[np.int64], images: Iterable[bytes]) -> bytes:
 
 
 def decode_unit(content: bytes, rows: int) -> Unit:
-    """Return the ``rows`` images of a file, whoever wrote it.
+    """Return the ``rows`` images of a file, which may come from anybody.
 
     Raises:
         ValueError: it is not such a file; the message says why.
@@ -75,15 +69,13 @@ def decode_unit(content: bytes, rows: int) -> Unit:
 
 
 def _table(file: Any, rows: int, most_bytes: int) -> Any:
-    """Read all rows; stop where they are so many bytes as a file of that size cannot hold.
+    """Read all rows; refuse a file that expands to more than ``most_bytes``.
 
-    That is measured, for asking pyarrow whether columns are compressed ends the process where a
-    damaged file names an unknown way.
+    The bytes are counted. Asking pyarrow whether a column is compressed would end the process if
+    a damaged file names an unknown compression.
     """
     if not file.schema_arrow.equals(SCHEMA):
         raise ValueError(f"it has the columns {', '.join(map(str, file.schema_arrow))}")
-    if file.metadata.num_rows != rows:
-        raise ValueError(f"it has {file.metadata.num_rows} rows, expected {rows}")
     batches = []
     for batch in file.iter_batches(ROWS_AT_ONCE, use_threads=False):
         batch.validate(full=True)

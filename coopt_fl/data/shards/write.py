@@ -5,7 +5,7 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,59 +28,11 @@ from coopt_fl.data.shards.manifest import (
 from coopt_fl.data.shards.unit import ROWS_AT_ONCE, encode_unit
 from coopt_fl.data.source import CorruptImage, EncodedSource, Source
 
-
-class Record:
-    """The files written so far, by path below the URL."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def read(self) -> dict[str, ShardFile]:
-        """Return what is known; a line that was torn is not."""
-        known = {}
-        lines = self._path.read_bytes().splitlines() if self._path.exists() else []
-        for line in lines:
-            try:
-                path, entry = json.loads(line)
-                known[path] = ShardFile(**entry)
-            except (ValueError, TypeError):
-                continue
-        return known
-
-    def add(self, path: str, file: ShardFile) -> None:
-        """Add a file, which is whole at its URL."""
-        with self._path.open("ab") as out:
-            out.write(b"\n" + json.dumps([path, asdict(file)]).encode())
-
-    def forget(self) -> None:
-        """Delete the record."""
-        self._path.unlink(missing_ok=True)
-
-
-@contextmanager
-def record_of(url: str, what: str) -> Iterator[Record]:
-    """Open the record of publishing ``what`` at ``url``; one process at a time may.
-
-    Raises:
-        OutputError: the cache cannot be written.
-    """
-    folder = cache_dir() / "publishing" / hashlib.sha256(url.encode()).hexdigest()
-    kept = folder / hashlib.sha256(what.encode()).hexdigest()
-    try:
-        with exclusive(folder):
-            for other in folder.glob("[0-9a-f]*"):
-                if other != kept:  # whose files may be overwritten from now on
-                    other.unlink()
-            yield Record(kept)
-    except OSError as error:
-        raise OutputError(
-            f"cannot keep a record in {folder} ({error.strerror}); "
-            "set COOPT_CACHE to a folder that can be written"
-        ) from error
-
-
 AT_ONCE = 2
-"""Files under way at once, all in memory: one is read while another is sent."""
+"""Files in progress at once, all in memory: one is read while another is sent."""
+
+Files = dict[str, ShardFile]
+"""Files by path below the URL."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +49,8 @@ def publish(
 ) -> Published:
     """Write the files of ``layout`` and then their manifest below ``url``.
 
-    A file that is known to be there whole is kept: by the manifest, or else by a record of this
-    host. An image is published as the bytes of its file, or else as a PNG of its pixels.
+    A file is not written again if the manifest, or else a record on this host, says that it was
+    written. An image is published as the bytes of its file, or else as a PNG of its pixels.
 
     Args:
         url: where the shards go; an absolute path, ``file://``, or ``s3://`` and the like.
@@ -106,22 +58,23 @@ def publish(
         layout: which ids go where.
         on_error: "skip" publishes a file that cannot be read as empty, to be skipped again;
             "raise" stops.
-        tell: told how many files are done, and of how many.
+        tell: called with the number of files that are done, and of all files.
 
     Raises:
         DataError: an image cannot be read, or a block's images are too many bytes.
         OutputError: ``url`` cannot be written, or holds other shards.
     """
     ids_sha256 = layout.digest()
-    with record_of(url, f"{source.name} {source.fingerprint} {ids_sha256}") as record:
+    with _record(url, f"{source.name} {source.fingerprint} {ids_sha256}") as record:
         before = _finished(url, source, ids_sha256)
-        known = {**(before.files if before else {}), **record.read()}
-        files, written = {}, 0
-        for path, file, new in _all(url, source, layout, on_error, known):
+        known = {**(before.files if before else {}), **_recorded(record)}
+        files, written = Files(), 0
+        for path, file in _all(url, source, layout, on_error, known):
             files[path] = file
-            if new:
+            if file is not known.get(path):
                 written += 1
-                record.add(path, file)
+                with record.open("ab") as out:
+                    out.write(b"\n" + json.dumps([path, asdict(file)]).encode())
             tell(len(files), len(layout.units) + 1)
         manifest = Manifest(
             name=source.name,
@@ -136,27 +89,42 @@ def publish(
         content = manifest.encode()
         if manifest != before:
             remote.store(remote.join(url, "manifest.json"), content)
-        record.forget()
+        record.unlink(missing_ok=True)
     return Published(manifest, hashlib.sha256(content).hexdigest(), written)
 
 
-def _all(
-    url: str, source: Source, layout: Layout, on_error: str, known: dict[str, ShardFile]
-) -> Iterator[tuple[str, ShardFile, bool]]:
-    """Yield each file's path, how it is verified, and whether it was written just now."""
+@contextmanager
+def _record(url: str, what: str) -> Iterator[Path]:
+    """Yield the file that records what was written of ``what`` at ``url``.
 
-    def one(item: tuple[str, NDArray[np.int64]]) -> tuple[str, ShardFile, bool]:
-        path, ids = item
-        place, file = remote.join(url, path), known.get(path)
-        if file is not None and remote.size(place) == file.bytes:
-            return path, file, False
-        return path, _write(place, source, ids, on_error), True
+    Only one process at a time may publish at a URL.
 
-    pool = ThreadPoolExecutor(AT_ONCE)
+    Raises:
+        OutputError: the cache cannot be written.
+    """
+    folder = cache_dir() / "publishing" / hashlib.sha256(url.encode()).hexdigest()
+    record = folder / hashlib.sha256(what.encode()).hexdigest()
     try:
-        yield from pool.map(one, layout.files())
-    finally:
-        pool.shutdown(cancel_futures=True)
+        with exclusive(folder):
+            for other in folder.glob("[0-9a-f]*"):
+                if other != record:  # its files may be overwritten from now on
+                    other.unlink()
+            yield record
+    except OSError as error:
+        raise OutputError(
+            f"cannot keep a record in {folder} ({error.strerror}); "
+            "set COOPT_CACHE to a folder that can be written"
+        ) from error
+
+
+def _recorded(record: Path) -> Files:
+    """Return the files in a record, but for a line that was torn."""
+    known = Files()
+    for line in record.read_bytes().splitlines() if record.exists() else []:
+        with suppress(ValueError, TypeError):
+            path, entry = json.loads(line)
+            known[path] = ShardFile(**entry)
+    return known
 
 
 def _finished(url: str, source: Source, ids_sha256: str) -> Manifest | None:
@@ -186,6 +154,22 @@ def _finished(url: str, source: Source, ids_sha256: str) -> Manifest | None:
     return found
 
 
+def _all(
+    url: str, source: Source, layout: Layout, on_error: str, known: Files
+) -> Iterator[tuple[str, ShardFile]]:
+    """Yield all files; those that are not ``known``, or have not their size, are written."""
+
+    def one(item: tuple[str, NDArray[np.int64]]) -> tuple[str, ShardFile]:
+        path, ids = item
+        place, file = remote.join(url, path), known.get(path)
+        if file is None or remote.size(place) != file.bytes:
+            file = _write(place, source, ids, on_error)
+        return path, file
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield from pool.map(one, layout.files())  # which cancels the rest when one fails
+
+
 def _write(url: str, source: Source, ids: NDArray[np.int64], on_error: str) -> ShardFile:
     content = encode_unit(ids, _images(source, ids, on_error))
     if len(content) > MOST_FILE_BYTES:
@@ -198,6 +182,7 @@ def _write(url: str, source: Source, ids: NDArray[np.int64], on_error: str) -> S
 
 
 def _images(source: Source, ids: NDArray[np.int64], on_error: str) -> Iterator[bytes]:
+    """Yield the file of each image; an empty one where it cannot be read and is to be skipped."""
     if not isinstance(source, EncodedSource):
         for start in range(0, len(ids), ROWS_AT_ONCE):
             yield from map(_png, source.read(ids[start : start + ROWS_AT_ONCE]))

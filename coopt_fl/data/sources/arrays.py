@@ -1,4 +1,4 @@
-"""A source whose images stand decoded in one array in memory."""
+"""A source whose images are already decoded, in one array in memory."""
 
 import hashlib
 from functools import cached_property
@@ -16,7 +16,7 @@ class ArraySource(Source):
 
     def __init__(self, name: str, images: NDArray[np.uint8]) -> None:
         height, width = images.shape[1:3]
-        super().__init__(name, len(images), encoded=False, image_size=(height, width))
+        super().__init__(name, len(images), (height, width))
         self._images = images
 
     @cached_property

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.cache import cache_dir, exclusive
 from coopt_fl.core.errors import DataError
-from coopt_fl.data.source import Source, limited
+from coopt_fl.data.source import Source
 from coopt_fl.data.sources.arrays import ArraySource
 
 _UNUSABLE = (OSError, RuntimeError, ValueError, EOFError, AssertionError)
@@ -19,7 +19,7 @@ _UNUSABLE = (OSError, RuntimeError, ValueError, EOFError, AssertionError)
 
 @dataclass(frozen=True)
 class Download:
-    """A dataset of torchvision: its class, what to fetch by hand, and where below the root."""
+    """A dataset of torchvision: its class, what to fetch by hand, and in which folder to put it."""
 
     kind: str
     fetch: str
@@ -41,14 +41,12 @@ DOWNLOADS = {
 
 def images(data: DataConfig, split: str) -> Source:
     """Open the images, which are downloaded below ``data.root``, or else into the cache."""
-    pixels = np.asarray(_dataset(data, split).data)
-    return ArraySource(data.source, pixels[: limited(len(pixels), data)])
+    return ArraySource(data.source, np.asarray(_dataset(data, split).data)[: data.limit])
 
 
 def labels(data: DataConfig, split: str) -> NDArray[np.int64]:
     """Return the classes, int64 (N,)."""
-    classes = np.asarray(_dataset(data, split).targets, dtype=np.int64)
-    return classes[: limited(len(classes), data)]
+    return np.asarray(_dataset(data, split).targets, dtype=np.int64)[: data.limit]
 
 
 def present(data: DataConfig) -> bool:
@@ -63,9 +61,7 @@ def present(data: DataConfig) -> bool:
 
 def address(source: str) -> str:
     """Return where torchvision downloads ``source`` from."""
-    from torchvision import datasets
-
-    kind: Any = getattr(datasets, DOWNLOADS[source].kind)
+    kind = _class(source)
     return str(kind.mirrors[0] if hasattr(kind, "mirrors") else kind.url)
 
 
@@ -88,10 +84,13 @@ def _dataset(data: DataConfig, split: str) -> Any:
 
 def _stored(data: DataConfig, split: str, *, download: bool) -> Any:
     """Open torchvision's dataset, which raises one of ``_UNUSABLE`` where it is not whole."""
+    return _class(data.source)(_root(data), train=split == "train", download=download)
+
+
+def _class(source: str) -> Any:
     from torchvision import datasets
 
-    kind: Any = getattr(datasets, DOWNLOADS[data.source].kind)
-    return kind(_root(data), train=split == "train", download=download)
+    return getattr(datasets, DOWNLOADS[source].kind)
 
 
 def _root(data: DataConfig) -> Path:

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -12,25 +12,36 @@ from numpy.typing import NDArray
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.errors import DataError
 from coopt_fl.data.fingerprint import content_digest
-from coopt_fl.data.source import EncodedSource, Source, limited
+from coopt_fl.data.source import EncodedSource, NoSplitError, Source
 
 SUFFIXES = (b".jpg", b".jpeg", b".png", b".webp", b".bmp", b".gif", b".tif", b".tiff", b".ppm")
 TEST_FOLDERS = ("val", "validation", "test")
+
+
+def images(data: DataConfig, split: str) -> Source:
+    """Open the tree at ``data.root``."""
+    return FolderSource(data, _folder(data, split))
+
+
+def labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
+    """Return int64 (N,): the place of each image's first folder among those of train.
+
+    None where images lie outside of class folders, as in an unlabeled test split.
+    """
+    trained = image_paths(_folder(data, "train"))
+    paths = trained if split == "train" else image_paths(_folder(data, split))
+    return class_numbers(paths[: data.limit], {path.split(b"/")[0] for path in trained.tolist()})
 
 
 class FolderSource(EncodedSource):
     """The image files below one folder, at any depth."""
 
     def __init__(
-        self,
-        name: str,
-        folder: Path,
-        paths: NDArray[np.bytes_],
-        image_size: tuple[int, int] | None = None,
+        self, data: DataConfig, folder: Path, image_size: tuple[int, int] | None = None
     ) -> None:
-        super().__init__(name, len(paths), image_size)
         self._folder = folder
-        self._paths = paths
+        self._paths = image_paths(folder)[: data.limit]
+        super().__init__(data.source, len(self._paths), image_size)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -46,36 +57,8 @@ class FolderSource(EncodedSource):
         return (self._folder / self.where(id)).read_bytes()
 
 
-def images(data: DataConfig, split: str) -> Source:
-    """Open the tree at ``data.root``."""
-    folder = _folder(data, split)
-    return FolderSource(data.source, folder, image_paths(folder, data))
-
-
-def labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
-    """Return int64 (N,): the place of each image's first folder among those of train.
-
-    None where images lie outside of class folders, as in an unlabeled test split.
-    """
-    trained = image_paths(_folder(data, "train"), DataConfig())
-    if split == "train":
-        paths = trained[: limited(len(trained), data)]
-    else:
-        paths = image_paths(_folder(data, split), data)
-    return class_numbers(paths, sorted({path.split(b"/")[0] for path in trained.tolist()}))
-
-
-def class_numbers(paths: NDArray[np.bytes_], classes: list[bytes]) -> NDArray[np.int64] | None:
-    """Return the place of each path's first folder in ``classes``; None where one has none."""
-    number = {name: place for place, name in enumerate(classes)}
-    firsts = [path.partition(b"/") for path in paths.tolist()]
-    if any(not rest or first not in number for first, _, rest in firsts):
-        return None
-    return np.array([number[first] for first, _, _ in firsts], dtype=np.int64)
-
-
-def image_paths(folder: Path, data: DataConfig) -> NDArray[np.bytes_]:
-    """Return the paths below ``folder`` of its images, as (N,) bytes; row N is the id N.
+def image_paths(folder: Path) -> NDArray[np.bytes_]:
+    """Return the paths of all images below ``folder``, as (N,) bytes; an id is a row of them.
 
     They are ordered by a hash of the path, so that the first rows, which ``data.limit`` keeps,
     are a fair sample of all classes, and the same on every host.
@@ -91,7 +74,19 @@ def image_paths(folder: Path, data: DataConfig) -> NDArray[np.bytes_]:
         raise DataError(f"{error.filename!r} cannot be listed: {error.strerror}") from error
     if not paths:
         raise DataError(f"{folder} holds no images; point data.root at a folder tree with images")
-    return np.array(paths[: limited(len(paths), data)])
+    return np.array(paths)
+
+
+def class_numbers(paths: NDArray[np.bytes_], classes: Iterable[bytes]) -> NDArray[np.int64] | None:
+    """Return the place of each path's first folder among the sorted ``classes``.
+
+    None where an image is in none of them.
+    """
+    number = {name: place for place, name in enumerate(sorted(classes))}
+    firsts = [path.partition(b"/") for path in paths.tolist()]
+    if any(not rest or first not in number for first, _, rest in firsts):
+        return None
+    return np.array([number[first] for first, _, _ in firsts], dtype=np.int64)
 
 
 def _walk(top: bytes) -> Iterator[bytes]:
@@ -113,6 +108,7 @@ def _order(path: bytes) -> tuple[bytes, bytes]:
 
 
 def _folder(data: DataConfig, split: str) -> Path:
+    """Return the folder of a split; that of train may be missing."""
     if data.root is None:
         raise DataError(f"data.source={data.source} needs data.root=DIR, the folder of the images")
     root = Path(data.root).expanduser()
@@ -120,10 +116,10 @@ def _folder(data: DataConfig, split: str) -> Path:
         raise DataError(f"{root} is not a folder; set data.root to the folder that holds train/")
     if split == "train":
         return root / "train"
-    found = [root / name for name in TEST_FOLDERS if (root / name).is_dir()]
-    if not found:
-        raise DataError(
-            f"{root} has no test split; put its images in one of "
-            f"{', '.join(f'{root / name}' for name in TEST_FOLDERS)}"
-        )
-    return found[0]
+    folders = [root / name for name in TEST_FOLDERS]
+    for folder in folders:
+        if folder.is_dir():
+            return folder
+    raise NoSplitError(
+        f"{root} has no test split; put its images in one of {', '.join(map(str, folders))}"
+    )

@@ -1,13 +1,15 @@
 """Parquet files with a column ``image`` (bytes, or Hugging Face's ``{bytes, path}``).
 
 A block's ids lie anywhere in the source, and Parquet must decode a whole row group for one image.
-So the images are first copied into one file, from which any of them is read at once."""
+So the images are first copied into one file, from which any of them is read directly.
+"""
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -17,84 +19,66 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from coopt_fl.config.schema import DataConfig
-from coopt_fl.core.cache import cache_dir, exclusive
-from coopt_fl.core.errors import DataError, OutputError
+from coopt_fl.core.cache import cache_dir, cached
+from coopt_fl.core.errors import DataError
 from coopt_fl.data.fingerprint import content_digest
-from coopt_fl.data.source import EncodedSource, Source, limited
-
-_IMAGES, _OFFSETS = "images.bin", "offsets.npy"
-
-
-class FlatImages:
-    """The images of a folder that :func:`flat_copy` made."""
-
-    def __init__(self, folder: Path) -> None:
-        self._offsets: NDArray[np.int64] = np.load(folder / _OFFSETS)
-        self._file = (folder / _IMAGES).open("rb")
-
-    def __len__(self) -> int:
-        return len(self._offsets) - 1
-
-    def __getitem__(self, row: int) -> bytes:
-        start, end = self._offsets[row : row + 2].tolist()
-        return os.pread(self._file.fileno(), end - start, start)
-
-
-def flat_copy(folder: Path, images: Callable[[], Iterable[bytes]]) -> FlatImages:
-    """Open the copy in ``folder``; the first time, make it of ``images()``.
-
-    Raises:
-        OutputError: there is no room, or the folder cannot be written.
-    """
-    try:
-        with exclusive(folder):
-            if not _is_whole(folder):
-                _write(folder, images())
-        return FlatImages(folder)
-    except OSError as error:
-        raise OutputError(
-            f"cannot copy the images into {folder} ({error.strerror}); "
-            "set COOPT_CACHE to a folder with room for them"
-        ) from error
-
-
-def _is_whole(folder: Path) -> bool:
-    """Whether the offsets, which are written last, are there and all the images they point at."""
-    try:
-        ends = np.load(folder / _OFFSETS, mmap_mode="r")
-        return int(ends[-1]) == (folder / _IMAGES).stat().st_size
-    except (OSError, ValueError, EOFError):
-        return False
-
-
-def _write(folder: Path, images: Iterable[bytes]) -> None:
-    """Write all images, and only then their offsets under the final name."""
-    ends = [0]
-    try:
-        with (folder / _IMAGES).open("wb") as file:
-            for image in images:
-                ends.append(ends[-1] + file.write(image))
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        (folder / _IMAGES).unlink(missing_ok=True)  # it may have filled the disk
-        raise
-    temporary = folder / f"partial-{_OFFSETS}"
-    np.save(temporary, np.array(ends, dtype=np.int64))
-    temporary.replace(folder / _OFFSETS)
-
+from coopt_fl.data.source import EncodedSource, NoSplitError, Source
 
 ROWS_AT_ONCE = 256
 """Rows in memory while the files are copied."""
 
 
-class ParquetSource(EncodedSource):
-    """The rows of some files, one after the other; only the batch that is read is in memory."""
+def images(data: DataConfig, split: str) -> Source:
+    """Open the files of ``split`` below ``data.root``."""
+    files, rows = _files(data, split), []
+    for file in files:
+        with _readable(file):
+            schema, count = pq.read_schema(file), pq.read_metadata(file).num_rows
+        _leaf(file, schema)
+        rows.append(count)
+    if not sum(rows):
+        raise DataError(f"{', '.join(file.name for file in files)} in {data.root} have no rows")
+    return ParquetSource(data, files, np.cumsum(rows).tolist())
 
-    def __init__(self, name: str, files: Sequence[Path], rows: int, ends: Sequence[int]) -> None:
-        super().__init__(name, rows)
-        self._files, self._ends = list(files), list(ends)
-        self._flat: FlatImages | None = None
+
+def labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
+    """Return the column ``label``, int64 (N,).
+
+    None where it is missing, or holds null or -1, with which test splits hide their labels.
+    """
+    columns = []
+    for file in _files(data, split):
+        with _readable(file):
+            if "label" not in pq.read_schema(file).names:
+                return None
+            column = pq.read_table(file, columns=["label"]).column("label")
+        if pa.types.is_null(column.type):
+            return None
+        if not pa.types.is_integer(column.type):
+            raise DataError(
+                f"column label of {file} holds {column.type}; "
+                "number the classes from 0 and store the numbers"
+            )
+        columns.append(column)
+    if any(column.null_count for column in columns):
+        return None
+    classes = np.concatenate([column.to_numpy() for column in columns])
+    return None if (classes < 0).any() else classes[: data.limit].astype(np.int64)
+
+
+class ParquetSource(EncodedSource):
+    """The rows of some files, one after the other.
+
+    Args:
+        data: names the source, and limits its rows.
+        files: all in one folder.
+        ends: the number of rows up to the end of each file.
+    """
+
+    def __init__(self, data: DataConfig, files: Sequence[Path], ends: Sequence[int]) -> None:
+        super().__init__(data.source, min(ends[-1], data.limit or ends[-1]))
+        self._files, self._ends = files, ends
+        self._copy: FlatCopy | None = None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -109,62 +93,51 @@ class ParquetSource(EncodedSource):
         return f"{self._files[place].name} row {id - ([0, *self._ends])[place]}"
 
     def _bytes(self, id: int) -> bytes:
-        if self._flat is None:
+        if self._copy is None:
             # Named for the content, so that changed files never meet an old copy.
-            folder = cache_dir() / "parquet" / self.fingerprint[:32]
-            self._flat = flat_copy(folder, self._column)
-        return self._flat[id]
-
-    def _column(self) -> Iterator[bytes]:
-        left = len(self)
-        for file in self._files:
-            for image in _images(file, left):
-                yield image
-                left -= 1
+            path = cache_dir() / "parquet" / f"{self.fingerprint[:32]}.images"
+            self._copy = flat_copy(path, len(self), chain.from_iterable(map(_images, self._files)))
+        return self._copy[id]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_flat": None}  # an open file stays in its process
+        return {**self.__dict__, "_copy": None}  # an open file stays in its process
 
 
-def images(data: DataConfig, split: str) -> Source:
-    """Open the files of ``split`` below ``data.root``."""
-    files = _files(data, split)
-    rows = []
-    for file in files:
-        with _readable(file):
-            schema, count = pq.read_schema(file), pq.read_metadata(file).num_rows
-        _leaf(file, schema)
-        rows.append(count)
-    if not sum(rows):
-        raise DataError(f"{', '.join(file.name for file in files)} in {data.root} have no rows")
-    ends = np.cumsum(rows).tolist()
-    return ParquetSource(data.source, files, limited(ends[-1], data), ends)
+class FlatCopy:
+    """A file with ``rows`` images, followed by int64 (rows + 1,), where they begin and end.
 
-
-def labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
-    """Return the column ``label``, int64 (N,).
-
-    None where it is missing, or holds null or -1, with which test splits hide their labels.
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is damaged.
     """
-    columns = []
-    for file in _files(data, split):
-        with _readable(file):
-            if "label" not in pq.read_schema(file).names:
-                return None
-            columns.append(pq.read_table(file, columns=["label"]).column("label"))
-        if pa.types.is_null(columns[-1].type):
-            return None
-        if not pa.types.is_integer(columns[-1].type):
-            raise DataError(
-                f"column label of {file} holds {columns[-1].type}; "
-                "number the classes from 0 and store the numbers"
-            )
-    if any(column.null_count for column in columns):
-        return None
-    classes = np.concatenate([column.to_numpy() for column in columns])
-    if (classes < 0).any():
-        return None
-    return classes[: limited(len(classes), data)].astype(np.int64)
+
+    def __init__(self, path: Path, rows: int) -> None:
+        self._file = path.open("rb")
+        end = os.fstat(self._file.fileno()).st_size - 8 * (rows + 1)
+        self._offsets = np.fromfile(self._file, np.int64, offset=end)
+        if (self._offsets[0], self._offsets[-1]) != (0, end):
+            raise ValueError(f"{path} is damaged")
+
+    def __getitem__(self, row: int) -> bytes:
+        start, end = self._offsets[row : row + 2].tolist()
+        return os.pread(self._file.fileno(), end - start, start)
+
+
+def flat_copy(path: Path, rows: int, images: Iterable[bytes]) -> FlatCopy:
+    """Open the copy at ``path`` in the cache; the first time, make it of ``rows`` of ``images``.
+
+    Raises:
+        OutputError: there is no room, or the cache cannot be written.
+    """
+
+    def make(path: Path) -> None:
+        offsets = np.zeros(rows + 1, np.int64)
+        with path.open("wb") as file:
+            for row, image in enumerate(islice(images, rows)):
+                offsets[row + 1] = offsets[row] + file.write(image)
+            file.write(offsets.data)
+
+    return cached(path, lambda: FlatCopy(path, rows), make)
 
 
 def _files(data: DataConfig, split: str) -> list[Path]:
@@ -175,33 +148,32 @@ def _files(data: DataConfig, split: str) -> list[Path]:
             f"data.root={data.root} is not a folder; set it to the one that holds *train*.parquet"
         )
     train = sorted(root.glob("*train*.parquet"))
-    if split == "train":
-        found = train
-    else:
-        rest = [file for file in sorted(root.glob("*.parquet")) if file not in train]
-        found = [file for file in rest if "test" in file.name]
-        found = found or [file for file in rest if "val" in file.name]
+    rest = [file for file in sorted(root.glob("*.parquet")) if file not in train]
+    test = [file for file in rest if "test" in file.name]
+    found = train if split == "train" else test or [file for file in rest if "val" in file.name]
     if not found:
-        raise DataError(f"{root} has no *{split}*.parquet; name the files of that split so")
+        kind = NoSplitError if split == "test" and train else DataError
+        raise kind(f"{root} has no *{split}*.parquet; name the files of that split so")
     return found
 
 
-def _images(file: Path, rows: int) -> Iterator[bytes]:
-    """Yield the first ``rows`` images of ``file``; one without bytes is empty."""
+def _images(file: Path) -> Iterator[bytes]:
+    """Yield the images of ``file``; a null is an empty image."""
     with _readable(file), pq.ParquetFile(file, memory_map=True) as parquet:
         leaf = _leaf(file, parquet.schema_arrow)
         for batch in parquet.iter_batches(ROWS_AT_ONCE, columns=[leaf], use_threads=False):
-            if rows <= 0:
-                return
             column = batch.column(0)
             values = column.field("bytes") if pa.types.is_struct(column.type) else column
-            for value in values.slice(0, rows):
+            for value in values:
                 yield value.as_py() or b""
-            rows -= len(values)
 
 
 def _leaf(file: Path, schema: Any) -> str:
-    """Return the path of the column that holds the bytes."""
+    """Return the path of the column that holds the bytes.
+
+    Raises:
+        DataError: there is none.
+    """
     kind = schema.field("image").type if "image" in schema.names else None
     if kind is None:
         raise DataError(

@@ -1,4 +1,4 @@
-"""Images that are a function of their id: any number of them, for tests of scale.
+"""Images computed from their ids alone: any number of them, for tests of scale.
 
 The class ``id % 10`` is planted as a coarse template under heavy noise, so a student can learn it.
 """
@@ -22,10 +22,10 @@ _TEMPLATE_LEVELS = 64  # noise has at most 255 - 63 levels, so their sum fits in
 
 
 class SyntheticSource(Source):
-    """8x8 RGB images of which nothing is kept in memory but their ids."""
+    """8x8 RGB images, made when they are read."""
 
     def __init__(self, rows: int, split: str) -> None:
-        super().__init__("synthetic", rows, encoded=False, image_size=(SIDE, SIDE))
+        super().__init__("synthetic", rows, (SIDE, SIDE))
         self._split = split
 
     @property
@@ -61,8 +61,8 @@ def _templates() -> NDArray[np.uint8]:
 
 
 def _noise(ids: NDArray[np.int64], stream: int) -> NDArray[np.uint8]:
-    """Return (B, 192) levels from 0 to 192 that depend on nothing but id, place and stream."""
-    # Words from 512 on, for those below are the templates'.
+    """Return (B, 192) levels from 0 to 192 that depend only on id, place and stream."""
+    # Words from 512 on: the templates are made of those below.
     first = (ids.astype(np.uint64) * np.uint64(len(SPLITS)) + np.uint64(stream + 2)) << np.uint64(8)
     places: NDArray[np.uint64] = np.arange(_WORDS, dtype=np.uint64)
     words = _mix(np.add(first[:, None], places, dtype=np.uint64))

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.errors import DataError
-from coopt_fl.data.source import Source
+from coopt_fl.data.source import NoSplitError, Source
 from coopt_fl.data.sources.folders import FolderSource, class_numbers, image_paths
 
 SIZE = (64, 64)
@@ -16,43 +16,37 @@ URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 
 def images(data: DataConfig, split: str) -> Source:
     """Open ``train/WNID/images/*.JPEG`` or ``val/images/*.JPEG`` below ``data.root``."""
-    folder = _folder(data, split)
-    return FolderSource(data.source, folder, image_paths(folder, data), SIZE)
+    return FolderSource(data, _folder(data, split), SIZE)
 
 
 def labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
     """Return int64 (N,): the place of each image's WNID among the sorted WNIDs of train."""
-    folder = _folder(data, split)
-    paths = image_paths(folder, data)
-    train = _folder(data, "train")
+    folder, train = _folder(data, split), _folder(data, "train")
+    paths = image_paths(folder)[: data.limit]
     classes = sorted(entry.name.encode() for entry in train.iterdir() if entry.is_dir())
     if split == "train":
         return class_numbers(paths, classes)
-    wnids = _annotations(folder.parent / "val_annotations.txt")
+    file = folder.parent / "val_annotations.txt"
     try:
+        lines = file.read_bytes().splitlines()
+        wnids = dict(line.split(b"\t")[:2] for line in lines if b"\t" in line)
         return np.array([classes.index(wnids[path]) for path in paths.tolist()], dtype=np.int64)
+    except OSError as error:
+        raise DataError(f"{file} cannot be read ({error.strerror}); extract {URL} again") from error
     except (KeyError, ValueError) as error:
         raise DataError(
-            f"{folder.parent / 'val_annotations.txt'} does not tell the class of every image in "
-            f"{folder}; extract {URL} again"
+            f"{file} does not tell the class of every image in {folder}; extract {URL} again"
         ) from error
 
 
-def _annotations(file: Path) -> dict[bytes, bytes]:
-    """Return the WNID of each validation image."""
-    try:
-        lines = file.read_bytes().splitlines()
-    except OSError as error:
-        raise DataError(f"{file} cannot be read ({error.strerror}); extract {URL} again") from error
-    return dict(line.split(b"\t")[:2] for line in lines if b"\t" in line)
-
-
 def _folder(data: DataConfig, split: str) -> Path:
-    root = Path(data.root).expanduser() if data.root else None
-    folder = root and (root / "train" if split == "train" else root / "val" / "images")
-    if folder is None or not folder.is_dir():
-        raise DataError(
-            f"Tiny ImageNet is not at data.root={data.root}, which must hold train/ and "
-            f"val/images/; download {URL} and extract it there"
-        )
-    return folder
+    root = Path(data.root or "").expanduser()
+    train, test = root / "train", root / "val" / "images"
+    folder = train if split == "train" else test
+    if data.root and folder.is_dir():
+        return folder
+    kind = NoSplitError if data.root and split == "test" and train.is_dir() else DataError
+    raise kind(
+        f"Tiny ImageNet is not at data.root={data.root}, which must hold train/ and "
+        f"val/images/; download {URL} and extract it there"
+    )

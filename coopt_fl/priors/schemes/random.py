@@ -1,6 +1,6 @@
 """``random:NAME``: an architecture of timm or torchvision with seeded random weights.
 
-For studies of weak priors; the only scheme without trained weights besides ``trivial``.
+For studies of weak priors; besides ``trivial``, the only scheme without trained weights.
 """
 
 import timm
@@ -28,5 +28,5 @@ def load(spec: PriorSpec) -> tuple[nn.Module, Preprocess]:
     seed = derive_seed(0, "random", spec.name) if spec.seed is None else spec.seed
     torch.default_generator.manual_seed(seed)
     if timm.is_model(spec.name):
-        return timm_scheme.create(spec, pretrained=False), timm_scheme.preprocess_of(spec)
-    return torchvision_scheme.untrained(spec)
+        return timm_scheme.load(spec, pretrained=False)
+    return torchvision_scheme.load(spec, pretrained=False)

@@ -9,7 +9,7 @@ from timm.data.config import resolve_data_config
 from torch import nn
 
 from coopt_fl.core.errors import PriorError
-from coopt_fl.data.image import Preprocess, as_preprocess
+from coopt_fl.data.image import Preprocess
 from coopt_fl.priors import hub
 from coopt_fl.priors.spec import PriorSpec, nearest
 
@@ -24,29 +24,34 @@ def check(spec: PriorSpec) -> None:
     if spec.name not in (name, *tagged) or not timm.is_model_pretrained(spec.name):
         raise PriorError(f"timm has no such weights; for {name} it has {tagged or 'none'}")
     preprocess_of(spec)
-    hub.require(_weights(timm.get_pretrained_cfg(spec.name)))
+    config: Any = timm.get_pretrained_cfg(spec.name)
+    if config.hf_hub_id:
+        named = config.hf_hub_filename
+        files = (named,) if named else ("model.safetensors", "pytorch_model.bin")
+        hub.require_in_repository(config.hf_hub_id, *files)
+    else:
+        hub.require_at(config.url)
 
 
-def load(spec: PriorSpec) -> tuple[nn.Module, Preprocess]:
-    """Build the model with its pretrained weights and without its classifier."""
-    return create(spec, pretrained=True), preprocess_of(spec)
+def load(spec: PriorSpec, pretrained: bool = True) -> tuple[nn.Module, Preprocess]:
+    """Build the model without its classifier; a fixed input size is changed to that of ``spec``.
 
-
-def create(spec: PriorSpec, pretrained: bool) -> nn.Module:
-    """Build the model of ``spec`` with pooled features as output, fixed sizes made to fit.
-
-    The classifier goes last: asked to leave it out, timm takes weights that miss any layer.
+    The classifier is removed last: told to leave it out, timm accepts weights that lack any layer.
     """
     config = timm.get_pretrained_cfg(spec.name)
-    fits = spec.size is None or not (config and config.fixed_input_size)
-    sizes: dict[str, Any] = {} if fits else {"img_size": spec.size}
+    resized = spec.size is not None and config and config.fixed_input_size
+    sizes: dict[str, Any] = {"img_size": spec.size} if resized else {}
     model: Any = timm.create_model(spec.name, pretrained=pretrained, **sizes)
     model.reset_classifier(0)
-    return cast(nn.Module, model)
+    return cast(nn.Module, model), preprocess_of(spec)
 
 
 def preprocess_of(spec: PriorSpec) -> Preprocess:
-    """Return timm's own preprocessing; another size keeps the model's crop ratio."""
+    """Return timm's own preprocessing; with another size, the crop keeps its share of the image.
+
+    Raises:
+        PriorError: it does not crop the centre.
+    """
     config = timm.get_pretrained_cfg(spec.name)
     known = asdict(config) if config else {}
     own = resolve_data_config({}, pretrained_cfg=known)  # type: ignore[no-untyped-call]
@@ -57,12 +62,4 @@ def preprocess_of(spec: PriorSpec) -> Preprocess:
         )
     size = spec.size or own["input_size"][-1]
     resize = math.floor(size / own["crop_pct"])
-    return as_preprocess(size, resize, own["interpolation"], own["mean"], own["std"])
-
-
-def _weights(config: Any) -> hub.Weights:
-    if not config.hf_hub_id:
-        return hub.at_url(config.url)
-    named = config.hf_hub_filename
-    files = (named,) if named else ("model.safetensors", "pytorch_model.bin")
-    return hub.in_repository(config.hf_hub_id, files)
+    return Preprocess(size, resize, own["interpolation"], tuple(own["mean"]), tuple(own["std"]))

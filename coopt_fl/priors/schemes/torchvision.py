@@ -1,12 +1,10 @@
 """``torchvision:NAME/WEIGHTS``: torchvision's classifiers with a named set of weights."""
 
-from typing import Any
-
 from torch import nn
 from torchvision import models
 
 from coopt_fl.core.errors import PriorError
-from coopt_fl.data.image import Preprocess, as_preprocess
+from coopt_fl.data.image import Preprocess
 from coopt_fl.priors import hub
 from coopt_fl.priors.spec import PriorSpec, nearest
 
@@ -20,45 +18,32 @@ def check(spec: PriorSpec) -> None:
     if tag not in known:
         forms = ", ".join(f"torchvision:{name}/{each}" for each in known)
         raise PriorError(f"name one of its weights: {forms}")
-    hub.require(hub.at_url(known[tag].url))
+    hub.require_at(known[tag].url)
 
 
-def load(spec: PriorSpec) -> tuple[nn.Module, Preprocess]:
-    """Build the model with its weights and without its classifier."""
+def load(spec: PriorSpec, pretrained: bool = True) -> tuple[nn.Module, Preprocess]:
+    """Build the model without its classifier, and the preprocessing of its weights.
+
+    With another size, the crop keeps its share of the image. The classifier is the last layer with
+    one output per class, whatever the model calls it.
+    """
     name, _, tag = spec.name.partition("/")
-    weights = models.get_model_weights(name)[tag]
-    model = models.get_model(name, weights=weights, progress=False)
-    return _headless(model, weights), _preprocess_of(weights, spec)
-
-
-def untrained(spec: PriorSpec) -> tuple[nn.Module, Preprocess]:
-    """Build the architecture ``spec.name`` from torch's random state, without its classifier."""
-    weights = models.get_model_weights(spec.name)["DEFAULT"]
-    return _headless(models.get_model(spec.name), weights), _preprocess_of(weights, spec)
+    weights = models.get_model_weights(name)[tag or "DEFAULT"]
+    model = models.get_model(name, weights=weights if pretrained else None, progress=False)
+    classes = len(weights.meta["categories"])
+    heads = [
+        path
+        for path, layer in model.named_modules()
+        if getattr(layer, "out_features", getattr(layer, "out_channels", None)) == classes
+    ]
+    model.set_submodule(heads[-1], nn.Identity())
+    own = weights.transforms()
+    size = spec.size or own.crop_size[0]
+    resize = round(size * own.resize_size[0] / own.crop_size[0])
+    interpolation = own.interpolation.value
+    return model, Preprocess(size, resize, interpolation, tuple(own.mean), tuple(own.std))
 
 
 def names() -> list[str]:
     """Return the names of torchvision's classifiers."""
     return list(models.list_models(module=models))
-
-
-def _headless(model: nn.Module, weights: Any) -> nn.Module:
-    """Replace the last layer with one output per class by nothing, whatever the model calls it."""
-    classes = len(weights.meta["categories"])
-    heads = [
-        name
-        for name, layer in model.named_modules()
-        if getattr(layer, "out_features", getattr(layer, "out_channels", None)) == classes
-    ]
-    model.set_submodule(heads[-1], nn.Identity())
-    return model
-
-
-def _preprocess_of(weights: Any, spec: PriorSpec) -> Preprocess:
-    """Return the preprocessing of ``weights``; another size keeps the ratio of crop to resize."""
-    own = weights.transforms()
-    crop, resize = own.crop_size[0], own.resize_size[0]
-    size = spec.size or crop
-    return as_preprocess(
-        size, round(size * resize / crop), own.interpolation.value, own.mean, own.std
-    )

@@ -1,5 +1,6 @@
 """Blocks in, batches out: their order, their edges, and corrupt images."""
 
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
@@ -106,9 +107,9 @@ def test_workers_are_started_only_where_they_pay_off(
 ) -> None:
     asked = []
 
-    def fake(source: Source, plan: list, workers: int, fit: None) -> list:
+    def fake(read: Callable, plan: list, workers: int) -> list:
         asked.append(workers)
-        return [batches_module.read_batch(source, ids) for ids in plan]
+        return [read(ids) for ids in plan]
 
     monkeypatch.setattr(batches_module, "WORKERS_PAY_OFF_S", worth_s)
     monkeypatch.setattr(batches_module, "read_in_workers", fake)

@@ -12,30 +12,40 @@ from coopt_fl.data.sources.parquet import flat_copy
 IMAGES = [b"first", b"", b"third image", b"x" * 100_000]
 
 
-def contents(folder: Path, images: list[bytes] = IMAGES) -> list[bytes]:
-    copy = flat_copy(folder, lambda: images)
-    return [copy[row] for row in range(len(copy))]
+def contents(path: Path, images: list[bytes] = IMAGES) -> list[bytes]:
+    copy = flat_copy(path, len(images), images)
+    return [copy[row] for row in range(len(images))]
 
 
 def refuse() -> Iterator[bytes]:
     raise AssertionError("the copy was made again")
+    yield b""
 
 
 def test_built_once(tmp_path: Path) -> None:
     assert contents(tmp_path / "copy") == IMAGES
-    assert flat_copy(tmp_path / "copy", refuse)[2] == IMAGES[2]
+    assert flat_copy(tmp_path / "copy", len(IMAGES), refuse())[2] == IMAGES[2]
 
 
-@pytest.mark.parametrize("damage", ["images gone", "images cut", "offsets empty", "offsets gone"])
-def test_damaged_copy_is_made_again(damage: str, tmp_path: Path) -> None:
-    contents(tmp_path)
-    file, how = damage.split()
-    path = tmp_path / {"images": "images.bin", "offsets": "offsets.npy"}[file]
-    if how == "gone":
+@pytest.mark.parametrize("left", [None, 0, 3, 8, -1, -8, -16])
+def test_damaged_copy_is_made_again(left: int | None, tmp_path: Path) -> None:
+    """The copy is gone (None), or cut to its first bytes."""
+    path = tmp_path / "copy"
+    contents(path)
+    whole = path.read_bytes()
+    if left is None:
         path.unlink()
     else:
-        path.write_bytes(path.read_bytes()[: 3 if how == "cut" else 0])
-    assert contents(tmp_path) == IMAGES
+        path.write_bytes(whole[:left])
+    assert contents(path) == IMAGES
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("rows", [3, 5])
+def test_copy_of_another_number_of_rows_is_made_again(rows: int, tmp_path: Path) -> None:
+    contents(tmp_path / "copy")
+    other = [b"%d" % row for row in range(rows)]
+    assert contents(tmp_path / "copy", other) == other
 
 
 def test_interrupted_copy_is_made_again(tmp_path: Path) -> None:
@@ -44,8 +54,8 @@ def test_interrupted_copy_is_made_again(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        flat_copy(tmp_path, interrupted)
-    assert contents(tmp_path) == IMAGES
+        flat_copy(tmp_path / "copy", len(IMAGES), interrupted())
+    assert contents(tmp_path / "copy") == IMAGES
 
 
 def test_full_disk_names_the_remedy_and_frees_it(tmp_path: Path) -> None:
@@ -54,8 +64,8 @@ def test_full_disk_names_the_remedy_and_frees_it(tmp_path: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(OutputError, match=r"No space left.*set COOPT_CACHE"):
-        flat_copy(tmp_path, full)
-    assert not (tmp_path / "images.bin").exists()
+        flat_copy(tmp_path / "copy", 2, full())
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
 def test_cache_that_is_no_folder(tmp_path: Path) -> None:

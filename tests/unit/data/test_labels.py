@@ -1,33 +1,97 @@
 """Labels have one door, and nothing on the way from images to targets goes through it."""
 
 import ast
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 import coopt_fl
 from coopt_fl.config.schema import DataConfig
-from coopt_fl.data import batches, open_source
-from coopt_fl.data.labels import open_labels
-from tests.unit.data.make import encode, parquet, pixels
+from coopt_fl.core.errors import DataError
+from coopt_fl.data import NoSplitError, batches, open_labels, open_source, split_labels
+from tests.unit.data.make import encode, parquet, pixels, tree, write
 
 PACKAGE = Path(coopt_fl.__file__).parent
 LOOKERS = {PACKAGE / "students" / "probe.py", PACKAGE / "report" / "pictures.py"}
 """They judge, or show, what is finished; nothing that they find out goes back."""
 
+DOOR = {PACKAGE / "data" / "__init__.py", PACKAGE / "data" / "labels.py"}
+"""They hand out ``open_labels`` and ``split_labels``."""
 
-def imported(path: Path) -> set[str]:
-    """Every module, and every name in it, that a file imports."""
+
+def asked_for(path: Path) -> set[str]:
+    """Every part of every name that a file imports, and every attribute that it uses."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
+        if isinstance(node, ast.Attribute) and node.attr != "labels":  # such as those of an axis
+            found.add(node.attr)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            module = getattr(node, "module", None) or ""
+            names = [module, *(alias.name for alias in node.names)]
+            found |= {part for name in names for part in name.split(".")}
     return found
 
 
 def test_only_the_probe_and_the_report_open_the_door() -> None:
+    """By no way: not its two functions, nor the module, nor what a source offers behind it."""
     files = [*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "strategies").rglob("*.py")]
-    assert {path for path in files if "coopt_fl.data.labels" in imported(path)} == LOOKERS
+    ways = {"open_labels", "split_labels", "labels", "opener"}
+    assert {path for path in files if ways & asked_for(path)} == LOOKERS | DOOR
+
+
+def folder(root: Path) -> DataConfig:
+    tree(root, ["train/a/0.png", "train/b/1.png"])
+    return DataConfig(source="imagefolder", root=str(root))
+
+
+def table(root: Path) -> DataConfig:
+    parquet(root / "train.parquet", [encode(pixels(k)) for k in range(2)], label=[0, 1])
+    return DataConfig(source="parquet", root=str(root))
+
+
+def tiny(root: Path) -> DataConfig:
+    for wnid in ("n1", "n2"):
+        write(root / f"train/{wnid}/images/0.JPEG", encode(pixels(0, 64, 64), "JPEG"))
+    return DataConfig(source="tiny_imagenet", root=str(root))
+
+
+@pytest.mark.parametrize("make", [folder, table, tiny])
+def test_only_a_split_that_does_not_exist_has_no_labels(
+    make: Callable[[Path], DataConfig], tmp_path: Path
+) -> None:
+    data = make(tmp_path)
+    assert sorted(split_labels(data, "train").tolist()) == [0, 1]
+    assert split_labels(data, "test") is None
+    for open_it in (open_labels, open_source):
+        with pytest.raises(NoSplitError):
+            open_it(data, "test")
+    missing = DataConfig(source=data.source, root=str(tmp_path / "nowhere"))
+    for split in ("train", "test"):
+        with pytest.raises(DataError) as caught:
+            split_labels(missing, split)
+        assert not isinstance(caught.value, NoSplitError)
+
+
+def test_labels_that_cannot_be_read_are_an_error_and_not_none(tmp_path: Path) -> None:
+    """A probe that said "no labels" would hide that a file is torn."""
+    images = [encode(pixels(0))]
+    for name, says in (("torn", "cannot be read as Parquet"), ("text", "label of .* holds string")):
+        data = table(tmp_path / name)
+        if name == "torn":
+            write(tmp_path / name / "test.parquet", b"PAR1 torn")
+        else:
+            parquet(tmp_path / name / "test.parquet", images, label=["cat"])
+        with pytest.raises(DataError, match=says):
+            split_labels(data, "test")
+    data = folder(tmp_path / "empty")
+    (tmp_path / "empty" / "val").mkdir()
+    with pytest.raises(DataError, match="val holds no images"):
+        split_labels(data, "test")
+    data = tiny(tmp_path / "tiny")
+    write(tmp_path / "tiny/val/images/0.JPEG", b"")
+    with pytest.raises(DataError, match=r"val_annotations\.txt cannot be read"):
+        split_labels(data, "test")
 
 
 def test_nothing_that_is_read_depends_on_labels(tmp_path: Path) -> None:
@@ -40,7 +104,7 @@ def test_nothing_that_is_read_depends_on_labels(tmp_path: Path) -> None:
         assert open_labels(data, "train").tolist() == labels
         source = open_source(data)
         (batch,) = batches(source, [source.ids], 3)
-        assert set(vars(batch)) == {"ids", "images", "skipped"}
+        assert set(vars(batch)) == {"ids", "pixels", "sizes", "skipped"}
         assert not any("label" in name or "target" in name for name in vars(source))
         seen.append((batch.ids.tolist(), batch.images.tolist(), batch.skipped))
     assert seen[0] == seen[1]

@@ -246,11 +246,29 @@ def test_what_was_damaged_in_the_cache_is_fetched_again(
     whole = kept.read_bytes()
     for damaged in (whole[:-9], whole[:2000] + b"?" + whole[2001:], b""):
         kept.write_bytes(damaged)
-        make.write(kept.with_name(f".{kept.name}.123.tmp"), b"of a killed process")
+        make.write(kept.with_name(f".{kept.name}.tmp"), b"of a killed process")
         assert_same(shards.source([0], shared=False), digits, unit)
         assert kept.read_bytes() == whole
         assert list(kept.parent.glob(".*.tmp")) == []
     assert len(fetched) == 4
+
+
+def test_files_make_room_for_each_other_and_share_a_lock(
+    shards: Shards,
+    digits: Source,
+    cache: Path,
+    fetched: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A participant whose disk is smaller than its part of the data still gets all of it."""
+    monkeypatch.setenv("COOPT_CACHE_GB", "0")
+    for number in (0, 1, 2, 0):
+        unit = layout(digits).units[number]
+        assert_same(shards.source([number], shared=False), digits, unit)
+        (kept,) = cache.glob(f"shards/{shards.manifest_sha256}/blocks/[!.]*")
+        assert kept.name == f"000000{number}.parquet"
+    assert fetched == [f"blocks/000000{number}.parquet" for number in (0, 1, 2, 0)]
+    assert list((cache / "shards").rglob("*.lock")) == [kept.parent / ".lock"]
 
 
 def test_two_at_once_download_once(

@@ -22,8 +22,10 @@ pytestmark = pytest.mark.timeout(600)
 class Breaking(Source):
     """Kills its process, or raises, when it reads id 5."""
 
+    encoded = True
+
     def __init__(self, how: str) -> None:
-        super().__init__("breaking", 8, encoded=True, image_size=(2, 2))
+        super().__init__("breaking", 8, (2, 2))
         self._how = how
 
     @property

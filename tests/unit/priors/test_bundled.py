@@ -24,7 +24,7 @@ def lite0() -> Prior:
 
 @pytest.fixture(scope="module")
 def weights() -> dict[str, Tensor]:
-    file = bundled._file(bundled.PACKAGES["tf_efficientnet_lite0"])
+    file = bundled.weights_file("tf_efficientnet_lite0")
     loaded: dict[str, Tensor] = torch.load(file, weights_only=True)
     return loaded
 

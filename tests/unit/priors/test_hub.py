@@ -39,24 +39,24 @@ def silent(server: str) -> str:
 
 
 def test_a_host_that_answers_at_all_is_left_to_the_library(server: str, tmp_path: Path) -> None:
-    hub.require(hub.at_url(f"{server}/weights.pth", tmp_path))
+    hub.require_at(f"{server}/weights.pth", tmp_path)
 
 
 def test_a_host_that_talks_nonsense_does_not_answer(server: str, tmp_path: Path) -> None:
     with pytest.raises(PriorError, match="cannot be reached"):
-        hub.require(hub.at_url(f"{server}/nonsense.pth", tmp_path))
+        hub.require_at(f"{server}/nonsense.pth", tmp_path)
 
 
 def test_a_host_that_does_not_answer_says_what_to_copy(silent: str, tmp_path: Path) -> None:
     with pytest.raises(PriorError) as error:
-        hub.require(hub.at_url(f"{silent}/weights.pth", tmp_path))
+        hub.require_at(f"{silent}/weights.pth", tmp_path)
     assert str(tmp_path / "weights.pth") in str(error.value)
     assert f"{silent}/weights.pth" in str(error.value)
 
 
 def test_cached_weights_need_no_host(silent: str, tmp_path: Path) -> None:
     (tmp_path / "weights.pth").touch()
-    hub.require(hub.at_url(f"{silent}/weights.pth", tmp_path))
+    hub.require_at(f"{silent}/weights.pth", tmp_path)
 
 
 @pytest.mark.parametrize("offline", [True, False])
@@ -66,10 +66,8 @@ def test_offline_mode_of_the_hub_is_obeyed(
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(constants, "ENDPOINT", server)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
-    weights = hub.in_repository("some/model", ("model.safetensors",))
-    assert not weights.cached
     if offline:
         with pytest.raises(PriorError, match="models--some--model"):
-            hub.require(weights)
+            hub.require_in_repository("some/model", "model.safetensors")
     else:
-        hub.require(weights)
+        hub.require_in_repository("some/model", "model.safetensors")

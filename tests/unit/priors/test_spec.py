@@ -26,7 +26,7 @@ from coopt_fl.priors.spec import SYNTAX, nearest
 def test_a_spec_is_taken_apart(
     text: str, scheme: str, name: str, size: int | None, seed: int | None
 ) -> None:
-    assert parse_prior(text) == PriorSpec(text, scheme, name, size, seed)
+    assert parse_prior(text) == PriorSpec(scheme, name, size, seed)
 
 
 @pytest.mark.parametrize("text", ["", "resnet18", "tim:resnet18", "TIMM:resnet18"])

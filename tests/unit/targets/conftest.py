@@ -47,7 +47,7 @@ class Pictures(Source):
     """Images whose every pixel is the id modulo 251; some cannot be decoded, some are larger."""
 
     def __init__(self, rows: int, corrupt: tuple[int, ...] = (), large: tuple[int, ...] = ()):
-        super().__init__("pictures", rows, encoded=False, image_size=None)
+        super().__init__("pictures", rows)
         self.corrupt, self.large = set(corrupt), set(large)
         self.most_read = 0
 

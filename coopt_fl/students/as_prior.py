@@ -1,4 +1,4 @@
-"""``checkpoint:PATH``: the backbone of a student of ours, a prior for the next cycle."""
+"""``checkpoint:PATH``: a student that we trained, as a prior of the next cycle."""
 
 from dataclasses import replace
 from pathlib import Path
