@@ -7,8 +7,8 @@ import hashlib
 import itertools
 import json
 import math
+import operator
 import re
-import types
 import typing
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -30,6 +30,14 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 RESERVED = "consensus"
 """What the summary calls a reference that is nobody's."""
 
+TYPES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+BOUNDS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
+    "minimum": ("at least", operator.ge),
+    "maximum": ("at most", operator.le),
+    "above": ("above", operator.gt),
+}
+"""The rules of :class:`coopt_fl.config.schema.Rules` that numbers are compared by."""
+
 NOT_IN_KEY = ("student", "simulation", "probe", "deadline", "min_participants", "payload")
 """Settings that may change when a run is continued."""
 
@@ -47,32 +55,24 @@ def load_config(config: str = "digits", overrides: Sequence[str] = ()) -> Config
     return from_tree(_read(_find(config)), overrides, config)
 
 
-def from_tree(tree: dict[str, Any], overrides: Sequence[str], name: str) -> Config:
-    """Return the configuration in ``tree`` with ``overrides``; ``name`` is what errors call it."""
-    return _loaded(tree, overrides, name, _combinations)
-
-
 def data_from(tree: dict[str, Any], overrides: Sequence[str], name: str) -> DataConfig:
     """Return the data settings in ``tree`` with ``overrides``, ``data.KEY=VALUE``, of no run."""
-    return _loaded({"data": tree}, overrides, name, lambda config: _of_data(config.data)).data
+    return from_tree({"data": tree}, overrides, name, whole=False).data
 
 
-def _loaded(
-    tree: dict[str, Any],
-    overrides: Sequence[str],
-    name: str,
-    rules: Callable[[Config], list[str]],
+def from_tree(
+    tree: dict[str, Any], overrides: Sequence[str], name: str, *, whole: bool = True
 ) -> Config:
-    """Return what ``tree`` says with ``overrides``, if ``rules`` find nothing wrong with it."""
+    """Return the configuration in ``tree`` with ``overrides``; ``name`` is what errors call it.
+
+    Unless it is ``whole``, only its data settings are checked to fit together.
+    """
     problems: list[str] = []
     tree = copy.deepcopy(tree)
     for override in overrides:
         _override(tree, override, problems)
-    values = _checked(Config, tree, "", problems)
-    if not problems:
-        merged = OmegaConf.merge(OmegaConf.structured(Config), values)
-        loaded = typing.cast(Config, OmegaConf.to_object(merged))
-        problems += rules(loaded)
+    loaded: Config = _typed(Config, tree, "", problems)
+    problems = problems or (_combinations(loaded) if whole else _of_data(loaded.data))
     if problems:
         lines = "".join(f"\n  - {problem}" for problem in problems)
         raise ConfigError(f"configuration {name!r} cannot be used:{lines}")
@@ -161,107 +161,78 @@ def _override(tree: dict[str, Any], override: str, problems: list[str]) -> None:
         return
     node: Any = tree
     words = key.split(".")
-    for word, following in itertools.pairwise(words):
-        empty: Any = [] if following.isdigit() else {}
-        node = _child(node, word, empty, key, problems)
-        if node is None:
+    for word, following in itertools.zip_longest(words, words[1:]):
+        place = _place(node, word, append=following is not None)
+        if place is None:
+            length = f" (a list of {len(node)}, counted from 0)" if isinstance(node, list) else ""
+            problems.append(f"{key}: there is no {word!r} in it{length}")
             return
-    _put(node, words[-1], parsed, key, problems)
+        if following is None:
+            node[place] = parsed
+        elif node[place] is None:
+            node[place] = [] if following.isdigit() else {}
+        node = node[place]
 
 
-def _child(node: Any, word: str, empty: Any, key: str, problems: list[str]) -> Any:
+def _place(node: Any, word: str, append: bool) -> Any:
+    """Return the key or index that ``word`` is in ``node``; None where it is neither."""
     if isinstance(node, dict):
-        if node.get(word) is None:
-            node[word] = empty
-        return node[word]
-    if isinstance(node, list) and word.isdigit() and int(word) <= len(node):
-        if int(word) == len(node):
-            node.append(empty)
-        return node[int(word)]
-    return problems.append(f"{key}: there is no {word!r} in it{_length(node)}")
+        node.setdefault(word)
+        return word
+    if isinstance(node, list) and word.isdigit():
+        if append and int(word) == len(node):
+            node.append(None)
+        if int(word) < len(node):
+            return int(word)
+    return None
 
 
-def _put(node: Any, word: str, value: Any, key: str, problems: list[str]) -> None:
-    if isinstance(node, dict):
-        node[word] = value
-    elif isinstance(node, list) and word.isdigit() and int(word) < len(node):
-        node[int(word)] = value
-    else:
-        problems.append(f"{key}: there is no {word!r} in it{_length(node)}")
-
-
-def _length(node: Any) -> str:
-    return f" (a list of {len(node)}, counted from 0)" if isinstance(node, list) else ""
-
-
-def _checked(kind: Any, tree: Any, prefix: str, problems: list[str]) -> dict[str, Any]:
-    """Return ``tree`` with its values converted to the types of dataclass ``kind``."""
+def _typed(kind: Any, tree: Any, prefix: str, problems: list[str]) -> Any:
+    """Return the instance of the dataclass ``kind`` that ``tree`` holds the values of."""
     if not isinstance(tree, dict):
         problems.append(f"{prefix.rstrip('.')}: {tree!r} must hold keys and values")
-        return {}
-    hints = typing.get_type_hints(kind)
+        return kind()
     fields = {field.name: field for field in dataclasses.fields(kind)}
     values: dict[str, Any] = {}
     for name, value in tree.items():
         key = f"{prefix}{name}"
         if name not in fields:
             problems.append(f"{key}: no such key{_nearest(key, list(all_keys()))}")
-        elif dataclasses.is_dataclass(hints[name]):
-            values[name] = _checked(hints[name], value or {}, f"{key}.", problems)
-        elif typing.get_origin(hints[name]) is list:
-            values[name] = _participants(value, key, problems)
+        elif dataclasses.is_dataclass(fields[name].type):
+            values[name] = _typed(fields[name].type, value or {}, f"{key}.", problems)
+        elif name != "participants":
+            values[name] = _scalar(fields[name], value, key, problems)
+        elif isinstance(value, list):
+            values[name] = [
+                _typed(ParticipantConfig, item, f"{key}.{index}.", problems)
+                for index, item in enumerate(value)
+            ]
         else:
-            values[name] = _scalar(hints[name], value, key, fields[name].metadata, problems)
-    return values
+            problems.append(f"{key}: {value!r} must be a list of {{name, prior, weight}}")
+    return kind(**values)
 
 
-def _participants(value: Any, key: str, problems: list[str]) -> list[dict[str, Any]]:
-    if not isinstance(value, list):
-        problems.append(f"{key}: {value!r} must be a list of {{name, prior, weight}}")
-        return []
-    return [
-        _checked(ParticipantConfig, item, f"{key}.{index}.", problems)
-        for index, item in enumerate(value)
-    ]
-
-
-def _scalar(
-    hint: Any, value: Any, key: str, rules: typing.Mapping[str, Any], problems: list[str]
-) -> Any:
-    optional = isinstance(hint, types.UnionType)
-    kind = next(arg for arg in typing.get_args(hint) if arg is not type(None)) if optional else hint
+def _scalar(field: dataclasses.Field[Any], value: Any, key: str, problems: list[str]) -> Any:
+    """Return ``value``, a whole number as a float where one is wanted, if the rules allow it."""
+    kinds: list[Any] = [*typing.get_args(field.type)] or [field.type]
+    kind, optional = kinds[0], len(kinds) > 1
     if value is None and optional:
         return None
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    if kind is float and type(value) is int:
         value = float(value)
-    allowed = _allowed(kind, optional, rules)
-    wrong_type = not isinstance(value, kind) or (kind is int and isinstance(value, bool))
-    if wrong_type or not _within(value, rules):
-        near = _nearest(value, rules["choices"]) if isinstance(value, str) else ""
-        problems.append(f"{key}: {value!r} is not allowed{near}; allowed: {allowed}")
+    choices = field.metadata.get("choices", ())
+    allowed, fine = [", ".join(choices) or TYPES[kind]], type(value) is kind
+    for rule, (words, holds) in BOUNDS.items():
+        if rule in field.metadata:
+            bound = field.metadata[rule]
+            allowed.append(f"{words} {bound}")
+            fine = fine and holds(value, bound)
+    known = not choices or value in choices
+    if not (fine and known and (kind is not float or math.isfinite(value))):
+        near = _nearest(value, choices) if isinstance(value, str) else ""
+        allowed += ["or null"] * optional
+        problems.append(f"{key}: {value!r} is not allowed{near}; allowed: {', '.join(allowed)}")
     return value
-
-
-def _within(value: Any, rules: typing.Mapping[str, Any]) -> bool:
-    if rules["choices"]:
-        return value in rules["choices"]
-    if rules["minimum"] is not None and not rules["minimum"] <= value <= rules["maximum"]:
-        return False
-    if isinstance(value, float) and not math.isfinite(value):
-        return False
-    return rules["above"] is None or rules["above"] < value
-
-
-def _allowed(kind: type, optional: bool, rules: typing.Mapping[str, Any]) -> str:
-    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-    text = ", ".join(rules["choices"]) or names[kind]
-    if rules["minimum"] is not None:
-        text += f", at least {rules['minimum']}"
-    if rules["maximum"] < float("inf"):
-        text += f", at most {rules['maximum']}"
-    if rules["above"] is not None:
-        text += f", above {rules['above']}"
-    return text + (", or null" if optional else "")
 
 
 def _combinations(config: Config) -> list[str]:
@@ -316,13 +287,11 @@ def _of_url(key: str, url: str | None) -> list[str]:
 
 def all_keys(kind: Any = Config, prefix: str = "") -> Iterator[str]:
     """Yield every key that can be set, list items with index 0."""
-    hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
-        hint = hints[field.name]
-        if dataclasses.is_dataclass(hint):
-            yield from all_keys(hint, f"{prefix}{field.name}.")
-        elif typing.get_origin(hint) is list:
-            yield from all_keys(typing.get_args(hint)[0], f"{prefix}{field.name}.0.")
+        if dataclasses.is_dataclass(field.type):
+            yield from all_keys(field.type, f"{prefix}{field.name}.")
+        elif field.name == "participants":
+            yield from all_keys(ParticipantConfig, "participants.0.")
         else:
             yield prefix + field.name
 

@@ -1,52 +1,39 @@
-"""Every configuration key, its type, its default and what it may be.
+"""Every configuration key, its type, its default, its help text, and what it may be.
 
-Each field carries its help text; ``choices`` and ``minimum`` in the metadata are what
-:mod:`coopt_fl.config.load` checks. The names here are the public surface.
+The rules in the metadata are what :mod:`coopt_fl.config.load` checks. The names here are the
+public surface.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 
-def _key(
-    default: Any,
-    help: str,
-    *,
-    choices: tuple[str, ...] = (),
-    minimum: float | None = None,
-    above: float | None = None,
-    maximum: float = float("inf"),
-) -> Any:
-    rules = {
-        "help": help, "choices": choices, "minimum": minimum, "above": above, "maximum": maximum
-    }  # fmt: skip
-    return field(default=default, metadata=rules)
+class Rules(TypedDict, total=False):
+    """What the value of a key may be, besides its type."""
+
+    choices: tuple[str, ...]
+    minimum: float
+    maximum: float
+    above: float
+
+
+def _key(default: Any, help: str, **rules: Unpack[Rules]) -> Any:
+    return field(default=default, metadata={"help": help, **rules})
+
+
+SOURCES = "digits cifar10 cifar100 fashion_mnist tiny_imagenet imagefolder parquet synthetic"
+OBJECTIVES = "regression simclr byol dino moco simsiam swav dcl instdisc rela"
 
 
 @dataclass
 class DataConfig:
     """Where the unlabeled images come from."""
 
-    source: str = _key(
-        "digits",
-        "which source",
-        choices=(
-            "digits",
-            "cifar10",
-            "cifar100",
-            "fashion_mnist",
-            "tiny_imagenet",
-            "imagefolder",
-            "parquet",
-            "synthetic",
-        ),
-    )
+    source: str = _key("digits", "which source", choices=tuple(SOURCES.split()))
     root: str | None = _key(None, "folder of the files; null: the per-user cache")
     limit: int | None = _key(None, "use only the first rows of each split", minimum=1)
     on_error: str = _key("raise", "what a corrupt image does", choices=("raise", "skip"))
-    shards: str | None = _key(
-        None, "URL of `coopt publish-shards`, for participants; null: they hold the images"
-    )
+    shards: str | None = _key(None, "URL of published shards; null: participants hold the images")
 
 
 @dataclass
@@ -67,16 +54,15 @@ class SharedConfig:
 
 @dataclass
 class TargetsConfig:
-    """What is assigned to a sample."""
+    """What is assigned to a sample.
+
+    The projection makes targets of the reference's features; the solver aligns the others to them.
+    """
 
     dim: int = _key(128, "width n of a target", minimum=1)
-    projection: str = _key(
-        "pca", "how the reference's features become targets", choices=("pca", "random", "none")
-    )
+    projection: str = _key("pca", "of the reference", choices=("pca", "random", "none"))
     solver: str = _key(
-        "ridge",
-        "how the others are aligned to the reference",
-        choices=("ridge", "procrustes", "lstsq", "sgd", "none"),
+        "ridge", "of the others", choices=("ridge", "procrustes", "lstsq", "sgd", "none")
     )
 
 
@@ -93,36 +79,25 @@ class OptimizeConfig:
 class PayloadConfig:
     """How targets reach the platform; never changes a result."""
 
-    route: str = _key(
-        "flower", "flower, or the URL of a folder (file, s3) that all can write and read"
-    )
+    route: str = _key("flower", "flower, or the URL of a folder (file, s3) that all can use")
 
 
 @dataclass
 class AuditConfig:
     """How participants check each other."""
 
-    fraction: float = _key(
-        0.01,
-        "share of a block's samples that are of other blocks, to compare",
-        minimum=0,
-        maximum=0.5,
-    )
+    fraction: float = _key(0.01, "samples of other blocks, per own", minimum=0, maximum=0.5)
 
 
 @dataclass
 class PrivacyConfig:
-    """Noise on what participants upload: targets, and features of the shared set."""
+    """Noise on what participants upload: targets, and features of the shared set.
 
-    clip: float | None = _key(
-        None,
-        "largest norm of a row, over the root of its width (0.1 clips about every target, which "
-        "noise wants); null: no privacy",
-        above=0,
-    )
-    noise_multiplier: float = _key(
-        0.0, "standard deviation of the noise on each entry, over the row's largest norm", minimum=0
-    )
+    A clip of 0.1 clips about every target, which noise wants; null means no privacy.
+    """
+
+    clip: float | None = _key(None, "largest norm of a row, over the root of its width", above=0)
+    noise_multiplier: float = _key(0.0, "an entry's noise, over the largest norm", minimum=0)
 
 
 @dataclass
@@ -134,14 +109,13 @@ class AssignmentConfig:
 
 @dataclass
 class RuntimeConfig:
-    """How a participant computes; part of the dataset key, for it changes the last bits."""
+    """How a participant computes; part of the dataset key, as it changes the last bits.
+
+    The precision is that of the prior and of the student on a GPU.
+    """
 
     threads: int = _key(1, "CPU threads of one participant", minimum=1)
-    precision: str = _key(
-        "float32",
-        "arithmetic of the prior and of the student on a GPU",
-        choices=("float32", "bfloat16", "float16"),
-    )
+    precision: str = _key("float32", "on a GPU", choices=("float32", "bfloat16", "float16"))
     deterministic: bool = _key(False, "use only deterministic GPU kernels")
 
 
@@ -149,62 +123,37 @@ class RuntimeConfig:
 class SimulationConfig:
     """How the simulation uses this host; never changes a result."""
 
-    actors: int | None = _key(None, "participants at work at once; null: as many as fit", minimum=1)
+    actors: int | None = _key(None, "participants at work at once; null: all that fit", minimum=1)
     cpus: float = _key(1.0, "CPU cores reserved by one actor, at least 1", above=0)
-    gpus: float | None = _key(
-        None, "GPUs (or a fraction) reserved by one actor; null: equal shares", minimum=0
-    )
+    gpus: float | None = _key(None, "GPUs reserved by one actor; null: equal shares", minimum=0)
 
 
 @dataclass
 class StudentConfig:
-    """The model that is trained on the optimized dataset."""
+    """The model that is trained on the optimized dataset, or by a self-supervised baseline.
+
+    A baseline augments as its paper does, and mirrors only with ``crop_flip``. Whitening gives all
+    directions of the targets the same weight, which helps if all priors are weak.
+    """
 
     model: str = _key("resnet18", "convnet:WIDTH, a torchvision name, or timm:NAME")
     epochs: int = _key(20, "passes over the dataset", minimum=1)
-    objective: str = _key(
-        "regression",
-        "what it is trained to minimise: onto the targets, or a self-supervised baseline",
-        choices=(
-            "regression",
-            "simclr",
-            "byol",
-            "dino",
-            "moco",
-            "simsiam",
-            "swav",
-            "dcl",
-            "instdisc",
-            "rela",
-        ),
-    )
+    objective: str = _key("regression", "what is minimised", choices=tuple(OBJECTIVES.split()))
     loss: str = _key("cosine", "between output and target", choices=("cosine", "mse"))
-    head: str = _key(
-        "mlp", "from features to targets; dropped after training", choices=("mlp", "linear")
-    )
-    whiten: bool = _key(
-        False, "give all directions of the targets the same weight: for priors that are all weak"
-    )
+    head: str = _key("mlp", "to the targets; dropped after training", choices=("mlp", "linear"))
+    whiten: bool = _key(False, "give all directions of the targets the same weight")
     batch_size: int = _key(128, "samples in one step, over all devices", minimum=1)
     lr: float = _key(1e-3, "peak learning rate of AdamW", above=0)
     weight_decay: float = _key(0.01, "weight decay of AdamW", minimum=0)
-    image_size: int | None = _key(
-        None, "side in pixels; null: the source's own, at most 224", minimum=8
-    )
-    augment: str = _key(
-        "crop_flip",
-        "of a regression; the baselines have their papers', mirrored only with crop_flip",
-        choices=("none", "crop", "crop_flip"),
-    )
+    image_size: int | None = _key(None, "side in pixels; null: its own, at most 224", minimum=8)
+    augment: str = _key("crop_flip", "augmentation", choices=("none", "crop", "crop_flip"))
 
 
 @dataclass
 class ProbeConfig:
-    """The linear classifier that judges a student."""
+    """The linear classifier that judges a student, and the reference prior beside it."""
 
-    limit: int = _key(
-        10_000, "most rows of each split, for students and the reference prior", minimum=1
-    )
+    limit: int = _key(10_000, "most rows of each split", minimum=1)
 
 
 @dataclass
@@ -218,21 +167,18 @@ class DeadlineConfig:
 
 @dataclass
 class Config:
-    """A whole run."""
+    """A whole run.
+
+    All align to the ``reference``: the principal components of all priors, or the best prior.
+    """
 
     seed: int = _key(0, "seed of the run", minimum=0)
     data: DataConfig = field(default_factory=DataConfig)
     participants: list[ParticipantConfig] = field(default_factory=list)
-    min_participants: int | None = _key(
-        None, "fewest participants to plan with; null: all", minimum=1
-    )
+    min_participants: int | None = _key(None, "fewest to plan with; null: all", minimum=1)
     shared: SharedConfig = field(default_factory=SharedConfig)
     targets: TargetsConfig = field(default_factory=TargetsConfig)
-    reference: str = _key(
-        "consensus",
-        "what everyone aligns to: the principal components of all priors, or the best one's",
-        choices=("consensus", "best"),
-    )
+    reference: str = _key("consensus", "whom all align to", choices=("consensus", "best"))
     optimize: OptimizeConfig = field(default_factory=OptimizeConfig)
     payload: PayloadConfig = field(default_factory=PayloadConfig)
     audit: AuditConfig = field(default_factory=AuditConfig)

@@ -63,7 +63,7 @@ def test_overrides_reach_scalars_list_items_and_new_items() -> None:
 def test_a_tree_that_is_loaded_stays_as_it_was() -> None:
     tree = {"data": {"source": "digits"}, "participants": [{"name": "a", "prior": "trivial:8"}]}
     before = copy.deepcopy(tree)
-    changed = from_tree(tree, ["seed=1", "participants.0.name=b", "data.limit=3"], "tree")
+    changed = from_tree(tree, ["seed=1", "participants.0.name=b", "data.limit=300"], "tree")
     assert changed.participants[0].name == "b"
     assert tree == before
 
