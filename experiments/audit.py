@@ -19,6 +19,7 @@ from coopt_fl.core.seeding import derive_seed
 from coopt_fl.policies.audit import inconsistent, odd_spread, spread
 from coopt_fl.policies.evidence import Comparison, judge
 from coopt_fl.targets import CONSENSUS
+from experiments.figures import lines
 from experiments.lies import LIES, SWAPPED, tell
 from experiments.played import MIXES, Answers, Played, kind, play
 from experiments.table import Cell, Lab, Study, experiment
@@ -147,4 +148,5 @@ def compared(run: Played, answers: Answers) -> list[Comparison]:
     return found
 
 
-app = experiment(__name__, settings, measure)
+draw = lines("fraction", "found", mix="mixed", reference=CONSENSUS, solver="ridge", liar="trained")
+app = experiment(__name__, settings, measure, draw)

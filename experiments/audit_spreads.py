@@ -13,6 +13,7 @@ import numpy as np
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.policies.audit import odd_spread
 from experiments.audit import FRACTIONS, HONEST_RUNS, played, runs
+from experiments.figures import lines
 from experiments.table import Cell, Lab, Study, experiment
 
 ROWS = (20, 40, 64, 128, 512, 1024, 4096)
@@ -60,4 +61,4 @@ def counted(lab: Lab, size: int, seed: int) -> dict[tuple[bool, int], Counter[st
     return found
 
 
-app = experiment(__name__, settings, measure)
+app = experiment(__name__, settings, measure, lines("rows", "honest"))

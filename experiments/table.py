@@ -13,7 +13,7 @@ import torch
 import typer
 
 from coopt_fl.core.cache import exclusive
-from coopt_fl.core.errors import ConfigError
+from coopt_fl.core.errors import ConfigError, CooptError
 from coopt_fl.core.files import write_json
 from coopt_fl.optimized.provenance import versions
 from coopt_fl.students.curve import mean_and_spread
@@ -77,7 +77,10 @@ def experiment(module: str, settings: Settings, measure: Measure, draw: Draw = d
         typer.echo(f"written: {file}, {figures / f'{name}-{scale}.png'}")
 
     if started:
-        app()
+        try:
+            app()
+        except CooptError as error:
+            raise SystemExit(str(error)) from None
     return app
 
 
@@ -117,7 +120,7 @@ def fill(
                 known["cells"].append(cell | measured | took | _other_versions(known, about))
                 known["table"] = summary(known["cells"], rows)
                 write_json(file, _stored(file) | {study_name: known})
-        typer.echo(f"{study_name} {cell}: accuracy {measured.get('accuracy')}")
+        typer.echo(f"{study_name} {cell}: {dict(list(measured.items())[:1])}")
 
 
 def _other_versions(known: Cell, about: Cell) -> Cell:
