@@ -72,7 +72,8 @@ def experiment(module: str, settings: Settings, measure: Measure, draw: Draw = d
         chosen = studies(scale, root, only)
         labs = {one: Lab(study) for one, study in chosen.items()}  # fails before hours are spent
         for study_name, lab in labs.items():
-            fill(file, name, scale, study_name, lab, settings, measure)
+            command = f"python -m experiments.{name} --scale {scale}"
+            fill(file, command, study_name, lab, settings, measure)
         draw(file, figures / f"{name}-{scale}.png")
         typer.echo(f"written: {file}, {figures / f'{name}-{scale}.png'}")
 
@@ -85,20 +86,14 @@ def experiment(module: str, settings: Settings, measure: Measure, draw: Draw = d
 
 
 def fill(
-    file: Path,
-    name: str,
-    scale: str,
-    study_name: str,
-    lab: Lab,
-    settings: Settings,
-    measure: Measure,
+    file: Path, command: str, study_name: str, lab: Lab, settings: Settings, measure: Measure
 ) -> None:
     """Measure every cell that ``file`` lacks, and store each at once.
 
     Other processes may fill the same table: a cell that both have measured is stored once.
     """
     about = {
-        "command": f"python -m experiments.{name} --scale {scale}",
+        "command": command,
         "method": METHOD,
         "study": asdict(replace(lab.study, data=replace(lab.study.data, root=None))),
         "samples": len(lab.all),

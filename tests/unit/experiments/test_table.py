@@ -27,7 +27,7 @@ def measured(lab: Lab, file: Path, *rows: int) -> Cell:
     def settings(study: Study) -> list[Cell]:
         return [{"row": row} for row in rows]
 
-    fill(file, "none", "smoke", "synthetic", lab, settings, lambda lab, cell: {"accuracy": 0.5})
+    fill(file, "none", "synthetic", lab, settings, lambda lab, cell: {"accuracy": 0.5})
     known: Cell = json.loads(file.read_text())["synthetic"]
     return known
 
@@ -58,7 +58,7 @@ def test_processes_that_fill_the_same_table_lose_no_cell(lab: Lab, tmp_path: Pat
         return {"accuracy": 0.5}
 
     def work(study_name: str) -> None:
-        fill(file, "none", "smoke", study_name, lab, settings, measure)
+        fill(file, "none", study_name, lab, settings, measure)
 
     threads = [threading.Thread(target=work, args=(name,)) for name in ("one", "other")]
     for thread in threads:
@@ -78,7 +78,7 @@ def test_a_cell_that_another_process_measured_meanwhile_is_stored_once(
         measured(lab, file, 1)
         return {"accuracy": 0.7}
 
-    fill(file, "none", "smoke", "synthetic", lab, lambda study: [{"row": 1}], measure)
+    fill(file, "none", "synthetic", lab, lambda study: [{"row": 1}], measure)
     (cell,) = json.loads(file.read_text())["synthetic"]["cells"]
     assert cell["accuracy"] == 0.5
 
