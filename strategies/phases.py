@@ -302,13 +302,12 @@ def _alignment(records: Records, name: str, dim: int, content: RecordDict) -> Al
     width = records.width(name)
     if answer.weight.shape != (width, dim) or answer.bias.shape != (dim,):
         raise ParticipantError(f"expected an alignment ({width}, {dim}), got {answer.weight.shape}")
-    numbers = (answer.weight, answer.bias, np.array(answer.r2_heldout))
-    if not all(np.isfinite(array).all() for array in numbers):
+    if not all(np.isfinite(array).all() for array in (answer.weight, answer.bias)):
         raise ParticipantError("its alignment holds NaN or infinity")
     targets = records.features([name])[1][name].astype(np.float64) @ answer.weight + answer.bias
     if np.abs(targets).max() > LARGEST_TARGET:
         raise ParticipantError("its alignment makes targets too large for float16 of its features")
-    return Alignment(answer.weight, answer.bias, answer.r2_heldout, answer.solver[:MOST_LETTERS])
+    return Alignment(answer.weight, answer.bias, 0.0, answer.solver[:MOST_LETTERS])
 
 
 def _require_features(features: Features, shared: int) -> None:

@@ -240,7 +240,6 @@ def _aligned(alignment: Alignment) -> protocol.Aligned:
     return protocol.Aligned(
         alignment.weight,
         alignment.bias,
-        alignment.r2_heldout,
         alignment.solver,
     )
 

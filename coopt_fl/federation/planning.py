@@ -160,7 +160,14 @@ def fuse(config: Config, source: Source, records: Records, progress: Progress) -
         privacy=_privacy(config, source, records),
     )
     total = len(source.ids)
-    return publish(records.state, plan, provenance, lambda rows: progress.show("fuse", rows, total))
+    sizes, state = [len(ids) for ids in plan.blocks], records.state
+    return publish(
+        state.dataset,
+        provenance,
+        sizes,
+        state.block,
+        lambda rows: progress.show("fuse", rows, total),
+    )
 
 
 def _privacy(config: Config, source: Source, records: Records) -> dict[str, Any] | None:

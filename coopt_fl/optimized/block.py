@@ -1,6 +1,7 @@
 """A block: the targets of some samples, the unit of plan, resume, publication and audit.
 
-Also the columns of the published Parquet files, which are read one block at a time."""
+Also the columns of the published Parquet files, and reading them one block at a time.
+"""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -86,8 +87,28 @@ def schema(dim: int) -> pa.Schema:
     )
 
 
-def verified(folder: Path, file: DataFile) -> Path:
-    """Return the path of ``file`` after comparing its sha256.
+def all_rows(folder: Path, provenance: Provenance) -> Iterator[Rows]:
+    """Yield the blocks of a dataset that hold rows, each file verified before it is read.
+
+    Raises:
+        VerificationError: a file or the number of rows is not what the provenance says.
+    """
+    rows = 0
+    for file in provenance.files:
+        for block in row_groups(checked_path(folder, file), provenance.dim):
+            rows += len(block[0])
+            if rows > provenance.rows:
+                break
+            yield block
+    if rows != provenance.rows:
+        raise VerificationError(
+            f"{folder} does not hold the {provenance.rows} rows that its provenance says; "
+            "copy the whole dataset folder again"
+        )
+
+
+def checked_path(folder: Path, file: DataFile) -> Path:
+    """Return the path of ``file``, the content of which has the published sha256.
 
     Raises:
         VerificationError: it is missing, unreadable or changed.
@@ -121,35 +142,15 @@ def row_groups(path: Path, dim: int) -> Iterator[Rows]:
         raise VerificationError(f"{path} is not readable: {error}") from None
 
 
+def _rows(group: pa.Table, dim: int) -> Rows:
+    flat = group.column("target").combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    ids, participants = (group.column(name).to_numpy() for name in ("id", "participant"))
+    return ids, flat.reshape(len(group), dim), participants
+
+
 def count_groups(path: Path) -> int:
     """Return how many row groups a published file has; VerificationError where unreadable."""
     try:
         return int(pq.read_metadata(path).num_row_groups)
     except _UNREADABLE as error:
         raise VerificationError(f"{path} is not readable: {error}") from None
-
-
-def all_rows(folder: Path, provenance: Provenance) -> Iterator[Rows]:
-    """Yield the blocks of a dataset that hold rows, each file verified before it is read.
-
-    Raises:
-        VerificationError: a file is not what the manifest says, or the number of rows is not.
-    """
-    rows = 0
-    for file in provenance.files:
-        for block in row_groups(verified(folder, file), provenance.dim):
-            rows += len(block[0])
-            if rows > provenance.rows:
-                break
-            yield block
-    if rows != provenance.rows:
-        raise VerificationError(
-            f"{folder} does not hold the {provenance.rows} rows that its provenance says; "
-            "copy the whole dataset folder again"
-        )
-
-
-def _rows(group: pa.Table, dim: int) -> Rows:
-    flat = group.column("target").combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    ids, participants = (group.column(name).to_numpy() for name in ("id", "participant"))
-    return ids, flat.reshape(len(group), dim), participants

@@ -10,10 +10,10 @@ from coopt_fl.core.errors import VerificationError
 from coopt_fl.optimized.block import (
     Rows,
     block_digest,
+    checked_path,
     count_groups,
     dataset_digest,
     row_groups,
-    verified,
 )
 from coopt_fl.optimized.provenance import DataFile, Provenance, read_provenance
 
@@ -33,7 +33,7 @@ def verify(folder: Path) -> tuple[Provenance, list[str]]:
     seen: list[NDArray[np.int64]] = []
     for file in provenance.files:
         try:
-            path = verified(folder, file)
+            path = checked_path(folder, file)
             problems += _check_file(path, file, provenance, seen)
         except VerificationError as error:
             problems.append(str(error))
