@@ -8,14 +8,13 @@ converted. Arrays are neither copied nor looked into.
 
 import json
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+import reprlib
+from collections.abc import Callable
+from dataclasses import dataclass, is_dataclass
 from functools import cache
-from itertools import repeat
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -43,57 +42,13 @@ def matching(pattern: str, words: str) -> Rule:
     return Rule(re.compile(pattern).fullmatch, words)
 
 
-INT64 = within(-(1 << 63), (1 << 63) - 1)
 Count = Annotated[int, within(0, (1 << 63) - 1)]
 Sha256 = Annotated[str, matching("[0-9a-f]{64}", "a sha256 sum")]
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
-"""JSON can say half of a letter, which no file can hold."""
-
-_WORDS = {
-    bool: "true or false",
-    dict: "an object",
-    float: "a number",
-    int: "a whole number within int64",
-    list: "a list",
-    str: "text of whole letters",
+_ALWAYS = {
+    int: within(-(1 << 63), (1 << 63) - 1),
+    str: matching("[^\ud800-\udfff]*", "text: JSON can say half of a letter, no file can hold it"),
 }
-
-
-@contextmanager
-def _shallow() -> Iterator[None]:
-    """Make a ValueError of what no recursion gets to the end of."""
-    try:
-        yield
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-
-
-@_shallow()
-def decode(kind: type[T], value: Any, place: str = "") -> T:
-    """Return ``value``, made of what JSON has and of numpy arrays, as a ``kind``.
-
-    An object has the fields of its dataclass, no others; one with a default may be missing.
-
-    Args:
-        kind: what it should be.
-        value: what was read.
-        place: what errors call it; "" for a whole file or message.
-
-    Raises:
-        ValueError: it is none; the message names the field.
-    """
-    return cast(T, _decode(kind, value, place))
-
-
-@_shallow()
-def parse(kind: type[T], content: bytes) -> T:
-    """Return the JSON in ``content`` as a ``kind``.
-
-    Raises:
-        ValueError: it holds none.
-    """
-    return decode(kind, json.loads(content))
 
 
 def read(
@@ -101,11 +56,8 @@ def read(
 ) -> T:
     """Return the JSON in the file ``path`` as a ``kind``.
 
-    Args:
-        path: of the file.
-        kind: what it should hold.
-        error: raised where it cannot be read or holds something else.
-        advice: what the user should do then, the end of the sentence.
+    Raises:
+        error: it cannot be read or holds something else; the sentence ends with ``advice``.
     """
     try:
         return parse(kind, path.read_bytes())
@@ -113,23 +65,41 @@ def read(
         raise error(f"{path} is damaged ({problem}); {advice}") from None
 
 
+def parse(kind: type[T], content: bytes) -> T:
+    """Return the JSON in ``content`` as a ``kind``; ValueError where it holds none."""
+    try:
+        return decode(kind, json.loads(content))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def decode(kind: type[T], value: Any, place: str = "it") -> T:
+    """Return ``value``, made of what JSON has and of numpy arrays, as a ``kind``.
+
+    Raises:
+        ValueError: it is none; the message names the field, and calls the whole ``place``.
+    """
+    return cast(T, _decode(kind, value, place))
+
+
 def _decode(kind: Any, value: Any, place: str) -> Any:
-    """Return ``value``, which stands at ``place``, as a ``kind``."""
     origin, args = get_origin(kind), get_args(kind)
     if origin is Annotated:
-        found, rule = _decode(args[0], value, place), args[1]
-        if not rule.holds(found):
-            raise _wrong(place, value, rule.words)
-        return found
-    if origin in (Union, UnionType):
+        return _obeying(args[1], _decode(args[0], value, place), place)
+    if origin is UnionType:
         inner = next(one for one in args if one is not NoneType)
         return None if value is None else _decode(inner, value, place)
+    if origin is dict:
+        return {
+            _exactly(str, key, place): _decode(args[1], item, f"{place}[{key!r:.60}]")
+            for key, item in _exactly(dict, value, place).items()
+        }
+    if origin in (list, tuple):
+        return origin(_items(args, _exactly(list, value, place), place, origin is tuple))
     if origin is np.ndarray:
         return _array(np.dtype(get_args(args[1])[0]), value, place)
-    if origin is not None:
-        return _container(origin, args, value, place)
     if is_dataclass(kind):
-        return _record(kind, value, place)
+        return _record(kind, _exactly(dict, value, place), place)
     if kind is Any:
         return _anything(value, place)
     if kind is float and type(value) is int:
@@ -138,58 +108,48 @@ def _decode(kind: Any, value: Any, place: str) -> Any:
 
 
 def _exactly(kind: type, value: Any, place: str) -> Any:
-    """Return ``value`` if it is a ``kind``, a number that int64 holds, text of whole letters."""
-    fits = type(value) is kind
-    if fits and kind is int:
-        fits = INT64.holds(value) is True
-    elif fits and kind is str:
-        fits = not _SURROGATE.search(value)
-    if not fits:
-        raise _wrong(place, value, _WORDS[kind])
+    """Return ``value`` if it is a ``kind`` and no other, such as True for an int."""
+    if type(value) is not kind:
+        raise _wrong(place, value, kind.__name__)
+    return _obeying(_ALWAYS[kind], value, place) if kind in _ALWAYS else value
+
+
+def _obeying(rule: Rule, value: Any, place: str) -> Any:
+    if not rule.holds(value):
+        raise _wrong(place, value, rule.words)
     return value
 
 
-def _container(origin: type, args: tuple[Any, ...], value: Any, place: str) -> Any:
-    """Return a dict, a list or a tuple of decoded values."""
-    if origin is dict:
-        return {
-            _exactly(str, key, place): _decode(args[1], item, f"{place}[{key!r:.60}]")
-            for key, item in _exactly(dict, value, place).items()
-        }
-    items = _exactly(list, value, place)
-    if origin is tuple and len(items) != len(args):
-        raise _wrong(place, value, f"a list of {len(args)}")
-    kinds = args if origin is tuple else repeat(args[0])
-    pairs = enumerate(zip(kinds, items, strict=False))
-    return origin(_decode(kind, item, f"{place}[{index}]") for index, (kind, item) in pairs)
+def _items(args: tuple[Any, ...], items: list[Any], place: str, fixed: bool) -> list[Any]:
+    """Return the decoded items of a list or, of a ``fixed`` length, of a tuple."""
+    if fixed and len(items) != len(args):
+        raise _wrong(place, items, f"a list of {len(args)}")
+    kinds = args if fixed else args * len(items)
+    pairs = zip(kinds, items, strict=True)
+    return [_decode(kind, item, f"{place}[{n}]") for n, (kind, item) in enumerate(pairs)]
 
 
-def _record(kind: Any, value: Any, place: str) -> Any:
-    """Return an instance of the dataclass ``kind``."""
-    hints, optional = _fields(kind)
-    different = (_exactly(dict, value, place).keys() ^ hints.keys()) - optional
-    if different:
-        keys = ", ".join(sorted(map(repr, different)))
-        raise ValueError(f"{_named(place)}: keys differ, {keys:.200}")
-    return kind(
-        **{name: _decode(hints[name], item, f"{place}.{name}") for name, item in value.items()}
-    )
+def _record(kind: Any, value: dict[str, Any], place: str) -> Any:
+    """Return an instance of the dataclass ``kind``, all of whose fields must be given."""
+    hints = _hints(kind)
+    if different := value.keys() ^ hints.keys():
+        raise ValueError(f"{place}: keys differ, {reprlib.repr(sorted(different))}")
+    inside = "" if place == "it" else f"{place}."
+    return kind(**{name: _decode(hints[name], value[name], inside + name) for name in hints})
 
 
 @cache
-def _fields(kind: type[Any]) -> tuple[dict[str, Any], set[str]]:
-    """Return the types of a dataclass's fields, and those that have a default."""
-    optional = {field.name for field in fields(kind) if field.default is not MISSING}
-    return get_type_hints(kind, include_extras=True), optional
+def _hints(kind: type[Any]) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)
 
 
 def _array(dtype: np.dtype[Any], value: Any, place: str) -> Any:
     """Return ``value`` if it is an array of the very dtype and has at least a length."""
     if not isinstance(value, np.ndarray) or value.dtype != dtype:
         came = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
-        raise ValueError(f"{_named(place)} is {came}, not {dtype}")
+        raise ValueError(f"{place} is {came}, not an array of {dtype}")
     if value.ndim == 0:
-        raise ValueError(f"{_named(place)} is a single number, not an array of them")
+        raise ValueError(f"{place} is a single number, not an array of them")
     return value
 
 
@@ -197,14 +157,10 @@ def _anything(value: Any, place: str) -> Any:
     """Return ``value`` if it can be written as JSON."""
     try:
         json.dumps(value, ensure_ascii=False).encode()
-    except (TypeError, ValueError) as problem:
-        raise ValueError(f"{_named(place)} cannot be written as JSON ({problem})") from None
+    except (TypeError, ValueError, RecursionError) as problem:
+        raise ValueError(f"{place} cannot be written as JSON ({problem})") from None
     return value
 
 
 def _wrong(place: str, value: Any, words: str) -> ValueError:
-    return ValueError(f"{_named(place)} is {str(value)[:40]!r}, not {words}")
-
-
-def _named(place: str) -> str:
-    return place.lstrip(".") or "it"
+    return ValueError(f"{place} is {reprlib.repr(value)}, not {words}")

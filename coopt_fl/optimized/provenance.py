@@ -1,7 +1,7 @@
 """``provenance.json``: what an optimized dataset is, from what, by whom, and how to check it."""
 
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
@@ -65,11 +65,11 @@ class DataFile:
     end_block: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Provenance:
     """Everything that :mod:`coopt_fl.optimized.verify` needs, and a reader wants to know."""
 
-    format: Annotated[int, Rule(FORMAT.__eq__, str(FORMAT))]
+    format: Annotated[int, Rule(FORMAT.__eq__, str(FORMAT))] = FORMAT
     config: dict[str, Any]
     source: dict[str, Any]
     contributors: list[Contributor]
@@ -80,17 +80,17 @@ class Provenance:
     versions: dict[str, str]
     seed: Annotated[Any, Rule(lambda seed: type(seed) is int, "a whole number")]  # of any size
     dim: Annotated[int, within(0, MOST_NUMBERS)]
-    dtype: str
-    normalisation: str
-    augmentation: str
-    rows: Count
-    skipped: list[int]
-    files: list[DataFile]
-    block_rows: list[Count]
-    block_digests: list[Sha256]
-    digest: Sha256
-    parent: str | None
-    complete: Annotated[bool, Rule(bool, "true, as at the end of a publication")]
+    dtype: str = "float16"
+    normalisation: str = "centred, and scaled as a whole to unit RMS"
+    augmentation: str = "targets of the unaugmented image"
+    rows: Count = 0
+    skipped: list[int] = field(default_factory=list)
+    files: list[DataFile] = field(default_factory=list)
+    block_rows: list[Count] = field(default_factory=list)
+    block_digests: list[Sha256] = field(default_factory=list)
+    digest: Sha256 = ""
+    parent: str | None = None
+    complete: Annotated[bool, Rule(bool, "true, as at the end of a publication")] = False
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain dicts and lists for JSON."""
@@ -107,9 +107,8 @@ def draft(
     audit: dict[str, Any],
     privacy: dict[str, Any] | None = None,
 ) -> Provenance:
-    """Return the provenance of a dataset that is about to be published."""
+    """Return the provenance of a dataset before its blocks are written."""
     return Provenance(
-        format=FORMAT,
         config=_without_paths(config),
         source=source,
         contributors=contributors,
@@ -120,17 +119,6 @@ def draft(
         versions=versions(),
         seed=config.seed,
         dim=config.targets.dim,
-        dtype="float16",
-        normalisation="centred, and scaled as a whole to unit RMS",
-        augmentation="targets of the unaugmented image",
-        rows=0,
-        skipped=[],
-        files=[],
-        block_rows=[],
-        block_digests=[],
-        digest="",
-        parent=None,
-        complete=False,
     )
 
 

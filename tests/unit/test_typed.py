@@ -5,7 +5,7 @@ import math
 import shutil
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import NoneType, UnionType
@@ -36,7 +36,7 @@ CHANGE = Change("bob", [1, 5], ["ann", "cyd"], "it lies", {"distance": [0.5, Non
 class Inner:
     sum: Sha256
     rows: Count
-    name: Annotated[str, matching("[a-z]+", "a name")] = "none"
+    name: Annotated[str, matching("[a-z]+", "a name")]
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,9 @@ class Outer:
 
 
 SUM = "0" * 64
+INNER = {"sum": SUM, "rows": 3, "name": "x"}
 OUTER: dict[str, Any] = {
-    "inner": {"a": {"sum": SUM, "rows": 3, "name": "x"}, "b": {"sum": SUM, "rows": 0}},
+    "inner": {"a": INNER},
     "size": [2, 3],
     "share": 1,
     "ids": np.arange(3),
@@ -62,7 +63,7 @@ OUTER: dict[str, Any] = {
 
 def test_plain_values_become_dataclasses() -> None:
     found = decode(Outer, OUTER)
-    assert found.inner == {"a": Inner(SUM, 3, "x"), "b": Inner(SUM, 0, "none")}
+    assert found.inner == {"a": Inner(SUM, 3, "x")}
     assert (found.size, found.share, found.fine) == ((2, 3), 1.0, True)
     assert type(found.share) is float
     assert found.ids is OUTER["ids"]  # a payload's targets are not copied
@@ -72,27 +73,25 @@ def test_plain_values_become_dataclasses() -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"size": [2]}, "size is '[2]', not a list of 2"),
-        ({"size": [2, True]}, "size[1] is 'True', not a whole number within int64"),
-        ({"size": [1 << 63, 2]}, "size[0] is '9223372036854775808', not a whole number within"),
-        ({"share": math.nan}, "share is 'nan', not from 0 to 1"),
-        ({"share": "1"}, "share is '1', not a number"),
-        ({"share": 10**400}, "share is '1000"),
-        ({"fine": 1}, "fine is '1', not true or false"),
-        ({"ids": np.zeros(3, np.int32)}, "ids is int32, not int64"),
-        ({"ids": np.int64(3)}, "ids is int64, not int64"),
+        ({"size": [2]}, "size is [2], not a list of 2"),
+        ({"size": [2, True]}, "size[1] is True, not int"),
+        ({"size": [1 << 63, 2]}, "size[0] is 9223372036854775808, not from -92"),
+        ({"share": math.nan}, "share is nan, not from 0 to 1"),
+        ({"share": "1"}, "share is '1', not float"),
+        ({"share": 10**400}, "share is 1000"),
+        ({"fine": 1}, "fine is 1, not bool"),
+        ({"ids": np.zeros(3, np.int32)}, "ids is int32, not an array of int64"),
+        ({"ids": np.int64(3)}, "ids is int64, not an array of int64"),
         ({"ids": np.array(3)}, "ids is a single number"),
-        ({"ids": [3]}, "ids is list, not int64"),
         ({"rest": {"x": "\ud800"}}, "rest['x'] cannot be written as JSON"),
         ({"rest": {"x": np.arange(3)}}, "rest['x'] cannot be written as JSON"),
-        ({"inner": {"a": None}}, "inner['a'] is 'None', not an object"),
-        ({"inner": {"a": {"sum": SUM}}}, "inner['a']: keys differ, 'rows'"),
-        ({"inner": {"a": {"sum": SUM, "rows": 1, "x": 1}}}, "inner['a']: keys differ, 'x'"),
-        ({"inner": {"a": {"sum": "f" * 63, "rows": 1}}}, "not a sha256 sum"),
-        ({"inner": {"a": {"sum": SUM, "rows": -1}}}, "inner['a'].rows is '-1', not from 0 to"),
-        ({"inner": {"a": {"sum": SUM, "rows": 1, "name": "É"}}}, "is 'É', not a name"),
-        ({"inner": {"\udfff": {"sum": SUM, "rows": 1}}}, "not text of whole letters"),
-        ({"more": 1}, "it: keys differ, 'more'"),
+        ({"inner": {"a": None}}, "inner['a'] is None, not dict"),
+        ({"inner": {"a": INNER | {"more": 1}}}, "inner['a']: keys differ, ['more']"),
+        ({"inner": {"a": INNER | {"sum": "f" * 63}}}, "not a sha256 sum"),
+        ({"inner": {"a": INNER | {"rows": -1}}}, "inner['a'].rows is -1, not from 0 to"),
+        ({"inner": {"a": INNER | {"name": "É"}}}, "inner['a'].name is 'É', not a name"),
+        ({"inner": {"\udfff": INNER}}, "inner is '\\udfff', not text"),
+        ({"more": 1}, "it: keys differ, ['more']"),
     ],
 )
 def test_the_sentence_names_the_field(change: dict[str, Any], says: str) -> None:
@@ -106,7 +105,9 @@ def test_a_file_is_read_or_refused_with_the_error_and_advice_given(tmp_path: Pat
     path = tmp_path / "some.json"
     path.write_text('{"a": [1, 2]}')
     assert read(path, dict[str, list[int]]) == {"a": [1, 2]}
-    with pytest.raises(ConfigError, match=r"some\.json is damaged \(\['a'\]\[0\].*run the command"):
+    with pytest.raises(
+        ConfigError, match=r"some\.json is damaged \(it\['a'\]\[0\] .*run the command"
+    ):
         read(path, dict[str, list[str]])
     path.write_text("{")
     with pytest.raises(OutputError, match=r"some\.json is damaged \(Expecting .*; give another"):
@@ -240,7 +241,6 @@ def fits(hint: Any, found: Any, told: Any) -> bool:
     origin, args = get_origin(hint), get_args(hint)
     if is_dataclass(hint):
         kinds = get_type_hints(hint)
-        told = {f.name: f.default for f in fields(hint) if f.default is not MISSING} | told
         return (type(found), told.keys()) == (hint, kinds.keys()) and all(
             fits(kinds[name], getattr(found, name), told[name]) for name in kinds
         )
