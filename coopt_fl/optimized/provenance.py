@@ -92,6 +92,12 @@ class Provenance:
     parent: str | None = None
     complete: Annotated[bool, Rule(bool, "true, as at the end of a publication")] = False
 
+    def filled(self, file: DataFile) -> list[int]:
+        """Return the blocks of ``file`` that hold rows: each is a row group."""
+        return [
+            block for block in range(file.first_block, file.end_block) if self.block_rows[block]
+        ]
+
     def as_dict(self) -> dict[str, Any]:
         """Return plain dicts and lists for JSON."""
         return asdict(self)
