@@ -9,9 +9,10 @@ import torch
 
 from coopt_fl.config.load import data_from, from_tree, to_dict
 from coopt_fl.config.schema import Config, DataConfig
+from coopt_fl.core import typed
 from coopt_fl.core.apart import run_apart
 from coopt_fl.core.errors import ConfigError, PriorError
-from coopt_fl.core.files import read_json, write_json
+from coopt_fl.core.files import write_json
 from coopt_fl.core.progress import Progress, console_progress
 from coopt_fl.core.remote import shown
 from coopt_fl.core.runtime import pick_device
@@ -330,5 +331,5 @@ def _require_usable(config: Config, source: Source) -> None:
 def _root_of(run: Path) -> str | None:
     """Return where the images of a run on this host are; a shared dataset does not say."""
     file = run / "summary.json"
-    root = read_json(file)["config"]["data"]["root"] if file.is_file() else None
+    root = typed.read(file, dict[str, Any])["config"]["data"]["root"] if file.is_file() else None
     return None if root is None else str(root)

@@ -131,7 +131,11 @@ class Decisions:
             privacy=self._privacy(),
         )
         return publish(
-            records.state, plan, provenance, lambda rows: self.progress.show("fuse", rows, total)
+            records.state.dataset,
+            provenance,
+            [len(block) for block in plan.blocks],
+            records.state.block,
+            lambda rows: self.progress.show("fuse", rows, total),
         )
 
     def _wanted(self) -> str:
