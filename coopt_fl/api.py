@@ -20,6 +20,7 @@ from coopt_fl.data import Source, open_source, shared_set
 from coopt_fl.data.shards import publish
 from coopt_fl.federation.centralized import optimize_centrally, single
 from coopt_fl.federation.decisions import layout_of
+from coopt_fl.federation.records import Records
 from coopt_fl.federation.state import RunState, open_run
 from coopt_fl.federation.summary import summary
 from coopt_fl.optimized.provenance import Provenance, read_provenance
@@ -265,7 +266,7 @@ def _compare(
     config: Config, state: RunState, provenance: Provenance, progress: Progress
 ) -> dict[str, float | None]:
     """Return the two references: a random student, and the best accepted prior itself."""
-    best = state.record("reference")["best"]
+    best = Records(state).election.best
     prior = next(one.prior for one in provenance.contributors if one.name == best)
     limit = config.probe.limit
     return {
@@ -303,7 +304,7 @@ def _remembered(
     state: RunState, name: str, key: Any, compute: Callable[[], float | None]
 ) -> float | None:
     """Return the stored value of ``name`` if it was made with the same ``key``, else compute it."""
-    known = state.record("probes") or {}
+    known = state.record("probes", dict[str, dict[str, Any]]) or {}
     if known.get(name, {}).get("key") != key:
         started = time.perf_counter()
         value = compute()

@@ -233,7 +233,7 @@ class Membership(Phase):
             )
         if name in self.records.rejected:
             raise ParticipantError(
-                f"{name} was rejected ({self.records.rejected[name]['reason']}); the run goes on "
+                f"{name} was rejected ({self.records.rejected[name].reason}); the run goes on "
                 "without it, a new --out would ask it again"
             )
         expected, rows = self.source.fingerprint, len(self.source.ids)
@@ -300,7 +300,7 @@ class Handover:
         blocks = self.records.plan.blocks_of(name)
         for index in blocks:
             self.records.state.remove_block(index)
-        change = Change(name, blocks, [], verdict["reason"], verdict["evidence"], rejected=True)
+        change = Change(name, blocks, [], verdict.reason, verdict.evidence, rejected=True)
         self._move(change, self._heirs(name))
 
     def _heirs(self, name: str) -> list[str]:

@@ -5,6 +5,7 @@ Targets can be mapped from ``.npy`` files in the user's cache instead of being r
 
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from coopt_fl.core.cache import cache_dir
+from coopt_fl.core.cache import cache_dir, cached
 from coopt_fl.core.errors import ConfigError, DataError, VerificationError
-from coopt_fl.core.files import atomic, make_folder
 from coopt_fl.optimized.block import Rows, all_rows, block_digest, dataset_digest
 from coopt_fl.optimized.provenance import Provenance, read_provenance
 
@@ -141,12 +141,8 @@ def _mapped(folder: Path, provenance: Provenance) -> Rows:
     passed through other hands, and maps are not verified again.
     """
     cache = cache_dir() / "targets" / provenance.digest
-    try:
-        return _open(cache, provenance)
-    except (OSError, ValueError, EOFError):  # not there, or not whole
-        make_folder(cache)
-        _build(cache, folder, provenance)
-        return _open(cache, provenance)
+    load, make = partial(_open, cache, provenance), partial(_build, folder, provenance)
+    return cached(cache, load, make)
 
 
 def _columns(provenance: Provenance) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -171,13 +167,14 @@ def _open(cache: Path, provenance: Provenance) -> Rows:
     return ids, targets, participants
 
 
-def _build(cache: Path, folder: Path, provenance: Provenance) -> None:
-    """Write the maps block by block; they get their names only when whole and of that digest."""
+def _build(folder: Path, provenance: Provenance, cache: Path) -> None:
+    """Write the maps block by block into the new folder ``cache``."""
+    cache.mkdir()
     digests: list[str] = []
     with ExitStack() as stack:
         outs = []
         for name, (dtype, shape) in _columns(provenance).items():
-            outs.append(stack.enter_context(atomic(cache / f"{name}.npy")))
+            outs.append(stack.enter_context((cache / f"{name}.npy").open("wb")))
             header = {"descr": dtype, "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(outs[-1], header)
         for block in all_rows(folder, provenance):
