@@ -9,9 +9,10 @@ import torch
 
 from coopt_fl.config.load import data_from, from_tree, to_dict
 from coopt_fl.config.schema import Config, DataConfig
+from coopt_fl.core import typed
 from coopt_fl.core.apart import run_apart
 from coopt_fl.core.errors import ConfigError, PriorError
-from coopt_fl.core.files import read_json, write_json
+from coopt_fl.core.files import write_json
 from coopt_fl.core.progress import Progress, console_progress
 from coopt_fl.core.remote import shown
 from coopt_fl.core.runtime import pick_device
@@ -19,6 +20,7 @@ from coopt_fl.data import Source, open_source, shared_set
 from coopt_fl.data.shards import publish
 from coopt_fl.federation.centralized import optimize_centrally, single
 from coopt_fl.federation.decisions import layout_of
+from coopt_fl.federation.records import Records
 from coopt_fl.federation.state import RunState, open_run
 from coopt_fl.federation.summary import summary
 from coopt_fl.optimized.provenance import Provenance, read_provenance
@@ -264,7 +266,7 @@ def _compare(
     config: Config, state: RunState, provenance: Provenance, progress: Progress
 ) -> dict[str, float | None]:
     """Return the two references: a random student, and the best accepted prior itself."""
-    best = state.record("reference")["best"]
+    best = Records(state).election.best
     prior = next(one.prior for one in provenance.contributors if one.name == best)
     limit = config.probe.limit
     return {
@@ -302,7 +304,7 @@ def _remembered(
     state: RunState, name: str, key: Any, compute: Callable[[], float | None]
 ) -> float | None:
     """Return the stored value of ``name`` if it was made with the same ``key``, else compute it."""
-    known = state.record("probes") or {}
+    known = state.record("probes", dict[str, dict[str, Any]]) or {}
     if known.get(name, {}).get("key") != key:
         started = time.perf_counter()
         value = compute()
@@ -330,5 +332,5 @@ def _require_usable(config: Config, source: Source) -> None:
 def _root_of(run: Path) -> str | None:
     """Return where the images of a run on this host are; a shared dataset does not say."""
     file = run / "summary.json"
-    root = read_json(file)["config"]["data"]["root"] if file.is_file() else None
+    root = typed.read(file, dict[str, Any])["config"]["data"]["root"] if file.is_file() else None
     return None if root is None else str(root)

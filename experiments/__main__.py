@@ -7,7 +7,11 @@ import sys
 import threading
 from typing import Annotated
 
+import click
+import torch
 import typer
+
+from experiments.table import Only, Root, Scale
 
 TABLES = (
     "table1_baselines",
@@ -27,18 +31,26 @@ TABLES = (
     "redundancy",
     "uniformity_as_judge",
     "election",
+    "solvers",
+    "privacy",
+    "privacy_students",
+    "audit",
+    "audit_spreads",
 )
 
 
 def main(
-    names: Annotated[list[str] | None, typer.Argument(help=f"Of {', '.join(TABLES)}.")] = None,
-    scale: Annotated[str, typer.Option(help="smoke, cpu, whole, gpu or paper.")] = "cpu",
-    root: Annotated[str | None, typer.Option(help="Folder of the images.")] = None,
-    only: Annotated[str | None, typer.Option(help="One study of the scale.")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(click_type=click.Choice(TABLES), help="All tables unless given."),
+    ] = None,
+    scale: Scale = "cpu",
+    root: Root = None,
+    only: Only = None,
     gpus: Annotated[int, typer.Option(help="GPUs, each with a table at a time; 0: none.")] = 0,
 ) -> None:
     """Measure what is missing of every table; the same command goes on where it was stopped."""
-    if gpus and gpus > (here := _gpus()):
+    if gpus > (here := torch.cuda.device_count()):
         raise typer.BadParameter(f"this host has {here} GPUs", param_hint="--gpus")
     waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
     for name in names or TABLES:
@@ -71,12 +83,6 @@ def work(
         command = [sys.executable, "-m", f"experiments.{name}", *options]
         if subprocess.run(command, env=os.environ | device, check=False).returncode:
             failed.append(name)
-
-
-def _gpus() -> int:
-    import torch
-
-    return torch.cuda.device_count()
 
 
 def visible(gpu: int) -> str:

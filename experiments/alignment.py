@@ -1,14 +1,33 @@
-"""To what targets are aligned, and how: ``python -m experiments.alignment --scale cpu``."""
+"""To what targets are aligned, and how: ``python -m experiments.alignment --scale cpu``.
 
-from statistics import fmean
+The worst and the random reference are elected without the platform's test for noise.
+"""
 
-from experiments.figures import dots
-from experiments.lab import Lab
-from experiments.scales import Study
-from experiments.table import Cell, experiment
+from collections.abc import Mapping
+from functools import partial
 
-REFERENCES = ("worst", "random", "best", "consensus")
+import numpy as np
+
+from coopt_fl.core.seeding import derive_seed
+from coopt_fl.policies.reference import Election
+from experiments.agreement import Array, as_told, uniformity_alone
+from experiments.table import Cell, Lab, Study, experiment
+
 SOLVERS = ("none", "sgd", "lstsq", "procrustes")
+
+
+def at_random(features: Mapping[str, Array], wanted: str, dim: int, seed: int) -> Election:
+    """Elect any participant."""
+    rng = np.random.default_rng(derive_seed(seed, "elect"))
+    return as_told(features, list(features)[rng.integers(len(features))], dim, seed)
+
+
+REFERENCES: dict[str, Cell] = {
+    "worst": {"reference": "best", "elect": partial(uniformity_alone, choose=max)},
+    "random": {"reference": "best", "elect": at_random},
+    "best": {"reference": "best"},
+    "consensus": {"reference": "consensus"},
+}
 
 
 def settings(study: Study) -> list[Cell]:
@@ -19,12 +38,9 @@ def settings(study: Study) -> list[Cell]:
 
 def measure(lab: Lab, cell: Cell) -> Cell:
     """Train on targets so aligned."""
-    how = {key: cell[key] for key in ("reference", "solver")}
+    how = REFERENCES[cell["reference"]] | {"solver": cell["solver"]}
     made = lab.collaborate(cell["seed"], **how)
-    return lab.student(made, cell["seed"]) | {"r2": fmean(made.r2)}
+    return lab.student(made, cell["seed"]) | {"r2": made.r2}
 
 
-app = experiment("alignment", settings, measure, dots)
-
-if __name__ == "__main__":
-    app()
+app = experiment(__name__, settings, measure)

@@ -1,8 +1,8 @@
 """Cycles with ever better priors: ``python -m experiments.continual --scale cpu``.
 
 In every cycle one better prior arrives and takes over one shard: the one whose prior is the least
-uniform, with the most uniform prior as the reference, as in the paper; or the oldest, with a
-consensus. Then the reference is made anew, and the other shards are
+uniform, with the best prior as the reference, as in the paper; or the oldest, with a consensus.
+Then the reference is made anew, and the other shards are
 
 - ``left``: as they are, in the old reference's terms;
 - ``realigned``: mapped from the old reference's terms to the new one's, without any prior;
@@ -16,11 +16,11 @@ from statistics import fmean
 
 import numpy as np
 
-from coopt_fl.targets import fit_alignment, uniformity
+from coopt_fl.targets import fit_alignment, held_out
+from coopt_fl.targets.collaborate import apply
 from experiments.figures import cycles
-from experiments.lab import Lab, Made, apply
-from experiments.scales import Study
-from experiments.table import Cell, experiment
+from experiments.lab import Made
+from experiments.table import Cell, Lab, Study, experiment
 
 WAYS = ("left", "realigned", "recomputed", "as needed")
 ENOUGH = 0.9
@@ -42,16 +42,15 @@ def measure(lab: Lab, cell: Cell) -> Cell:
     """Play all cycles, with a student after each."""
     seed, rule, played, seconds, shards = cell["seed"], cell["taken over"], [], 0.0, 0
     owners = [lab.study.ladder[0]] * SHARDS
-    made = lab.collaborate(seed, priors=owners, reference=RULES[rule])
+    made = fresh = lab.collaborate(seed, priors=owners, reference=RULES[rule])
     for cycle, arrived in enumerate(lab.study.ladder):
-        at = lab.shared(lab.study.shared, seed)
         worst = cycle % SHARDS
         if rule == "least uniform":
-            worst = int(np.argmax([uniformity(lab.features(owner)[0][at]) for owner in owners]))
+            worst = int(np.argmax(list(fresh.agreed.election.uniformity.values())))
         owners[worst] = arrived
         fresh = lab.collaborate(seed, priors=owners, reference=RULES[rule])
-        made = kept(lab, made, fresh, worst, cell["old shards"], seed)
-        on_s = lab.features(arrived)[1] * len(at) / len(lab.all)
+        made = kept(made, fresh, worst, cell["old shards"], seed)
+        on_s = lab.features(arrived)[1] * lab.study.shared / len(lab.all)
         seconds += on_s + sum(made.optimize) + made.align
         shards += len(made.optimize)
         found = lab.student(made, seed)
@@ -65,8 +64,8 @@ def measure(lab: Lab, cell: Cell) -> Cell:
     }
 
 
-def kept(lab: Lab, old: Made, fresh: Made, worst: int, way: str, seed: int) -> Made:
-    """Return the new cycle's targets: those of shard ``worst`` are fresh.
+def kept(old: Made, fresh: Made, worst: int, way: str, seed: int) -> Made:
+    """Return the new cycle's targets: those of participant ``worst`` are fresh.
 
     What realignment takes, tried or done, is added to ``align``.
     """
@@ -74,15 +73,15 @@ def kept(lab: Lab, old: Made, fresh: Made, worst: int, way: str, seed: int) -> M
         return fresh
     targets, on_s, align = fresh.targets.copy(), list(fresh.on_s), fresh.align
     optimize = [fresh.optimize[worst]]
-    for k, rows in enumerate(lab.shards(SHARDS, seed)):
-        if k == worst:
-            continue
+    for k in set(range(SHARDS)) - {worst}:
+        rows = fresh.participants == k
         known, known_on_s = old.targets[rows], old.on_s[k]
         if way != "left":
             started = time.perf_counter()
-            change = fit_alignment(known_on_s, fresh.on_s[k], "ridge", seed)
-            enough = way == "realigned" or change.r2_heldout >= ENOUGH
+            terms = known_on_s, fresh.on_s[k], "ridge", seed
+            enough = way == "realigned" or held_out(*terms).r2 >= ENOUGH
             if enough:
+                change = fit_alignment(*terms)
                 known, known_on_s = apply(change, known), apply(change, known_on_s)
             align += time.perf_counter() - started
             if not enough:
@@ -92,7 +91,4 @@ def kept(lab: Lab, old: Made, fresh: Made, worst: int, way: str, seed: int) -> M
     return replace(fresh, targets=targets, on_s=on_s, optimize=optimize, align=align)
 
 
-app = experiment("continual", settings, measure, cycles)
-
-if __name__ == "__main__":
-    app()
+app = experiment(__name__, settings, measure, cycles)

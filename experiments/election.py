@@ -11,10 +11,7 @@ import numpy as np
 from coopt_fl.core.errors import ParticipantError
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.policies.reference import elect
-from experiments.figures import dots
-from experiments.lab import Lab
-from experiments.scales import Study
-from experiments.table import Cell, experiment
+from experiments.table import Cell, Lab, Study, experiment
 
 DRAWS = 30
 SIZES = (8, 10, 13, 16, 25, 64, 260)
@@ -54,7 +51,4 @@ def measure(lab: Lab, cell: Cell) -> Cell:
     }
 
 
-app = experiment("election", settings, measure, dots)
-
-if __name__ == "__main__":
-    app()
+app = experiment(__name__, settings, measure)

@@ -36,6 +36,29 @@ def cycles(results: Path, out: Path) -> None:
     _panels(results, out, _cycles, lambda known: 3.4)
 
 
+def lines(over: str, measure: str, **only: object) -> Callable[[Path, Path], None]:
+    """Return what draws a measure over a setting that is a number, a line for all others.
+
+    ``only`` are settings that rows must have to be drawn.
+    """
+
+    def draw(axis: Axes, known: Known) -> None:
+        groups: dict[str, list[Known]] = {}
+        for row in known["table"]:
+            if only.items() <= row.items():
+                name = label({key: row[key] for key in row if key not in (over, *only)})
+                groups.setdefault(name, []).append(row)
+        for name, rows in groups.items():
+            mean, spread = ([row[measure][part] for row in rows] for part in ("mean", "std"))
+            axis.errorbar([row[over] for row in rows], mean, spread, fmt=".-", label=name)
+        axis.set_xscale("log")
+        axis.set_xlabel(over, fontsize=8)
+        axis.set_ylabel(measure, fontsize=8)
+        axis.legend(fontsize=6, frameon=False)
+
+    return lambda results, out: _panels(results, out, draw, lambda known: 4.6)
+
+
 def _panels(
     results: Path,
     out: Path,

@@ -4,10 +4,7 @@ All objectives of ``table1_baselines`` share the study's; here each also has a t
 times of it.
 """
 
-from experiments.figures import dots
-from experiments.lab import Lab
-from experiments.scales import Study
-from experiments.table import Cell, experiment
+from experiments.table import Cell, Lab, Study, experiment
 from experiments.table1_baselines import settings as objectives
 from experiments.table1_baselines import train
 
@@ -26,7 +23,4 @@ def measure(lab: Lab, cell: Cell) -> Cell:
     return train(lab, cell, every=lab.study.student.epochs, lr=cell["lr"])
 
 
-app = experiment("learning_rates", settings, measure, dots)
-
-if __name__ == "__main__":
-    app()
+app = experiment(__name__, settings, measure)

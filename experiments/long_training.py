@@ -5,9 +5,7 @@ self-supervised learning gains from long training. This table is ours, not the p
 """
 
 from experiments.figures import curves
-from experiments.lab import Lab
-from experiments.scales import Study
-from experiments.table import Cell, experiment
+from experiments.table import Cell, Lab, Study, experiment
 from experiments.table1_baselines import train
 
 LONGER = 8
@@ -28,7 +26,4 @@ def measure(lab: Lab, cell: Cell) -> Cell:
     return train(lab, cell, every=epochs, epochs=LONGER * epochs, **changes)
 
 
-app = experiment("long_training", settings, measure, curves)
-
-if __name__ == "__main__":
-    app()
+app = experiment(__name__, settings, measure, curves)

@@ -1,12 +1,11 @@
 """What collaboration adds to targets and training: ``python -m experiments.overhead``.
 
-Uniformity and alignment, and each participant's features of the shared set S.
+Uniformity, the test of alignability and alignment, and each participant's features of the shared
+set S. References of few samples are elected as in ``shared_size``.
 """
 
-from experiments.figures import dots
-from experiments.lab import Lab
-from experiments.scales import Study
-from experiments.table import Cell, experiment
+from experiments.shared_size import elect_anyhow
+from experiments.table import Cell, Lab, Study, experiment
 
 
 def settings(study: Study) -> list[Cell]:
@@ -16,7 +15,8 @@ def settings(study: Study) -> list[Cell]:
 
 def measure(lab: Lab, cell: Cell) -> Cell:
     """Make targets, and compare what it took with a training on them."""
-    made = lab.collaborate(cell["seed"], shared=cell["shared"], reference="best")
+    how = {"shared": cell["shared"], "reference": "best", "elect": elect_anyhow}
+    made = lab.collaborate(cell["seed"], **how)
     training = lab.student(made, cell["seed"])["training s"]
     targets, overhead = sum(made.optimize), made.align + made.represent
     return {
@@ -29,7 +29,4 @@ def measure(lab: Lab, cell: Cell) -> Cell:
     }
 
 
-app = experiment("overhead", settings, measure, dots)
-
-if __name__ == "__main__":
-    app()
+app = experiment(__name__, settings, measure)

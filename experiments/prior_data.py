@@ -11,10 +11,8 @@ from pathlib import Path
 from coopt_fl.config.schema import RuntimeConfig
 from coopt_fl.students import train_student
 from coopt_fl.students.train import CHECKPOINT
-from experiments.figures import dots
-from experiments.lab import Lab, Made
-from experiments.scales import Study
-from experiments.table import Cell, experiment
+from experiments.lab import Made
+from experiments.table import Cell, Lab, Study, experiment
 
 
 def settings(study: Study) -> list[Cell]:
@@ -40,7 +38,4 @@ def of_own(lab: Lab, seed: int) -> Made:
         return lab.centralize(f"checkpoint:{out / CHECKPOINT}", seed)
 
 
-app = experiment("prior_data", settings, measure, dots)
-
-if __name__ == "__main__":
-    app()
+app = experiment(__name__, settings, measure)

@@ -11,10 +11,9 @@ import numpy as np
 from scipy.linalg import hadamard
 
 from coopt_fl.targets.linear import principal_axes
-from experiments.figures import dots
-from experiments.lab import Array, Lab, Made
-from experiments.scales import Study
-from experiments.table import Cell, experiment
+from experiments.agreement import Array
+from experiments.lab import Made
+from experiments.table import Cell, Lab, Study, experiment
 
 PAPER = {"reference": "best", "solver": "sgd", "projection": "random"}
 """Section 3.3 of the paper: a random W, and T by gradient descent, to the most uniform prior."""
@@ -89,7 +88,4 @@ NORMALISED: dict[str, Callable[[Made], Made]] = {
 }
 """What is done to targets after they are made."""
 
-app = experiment("recipe", settings, measure, dots)
-
-if __name__ == "__main__":
-    app()
+app = experiment(__name__, settings, measure)

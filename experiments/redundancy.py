@@ -4,10 +4,7 @@
 with a student that is trained longer.
 """
 
-from experiments.figures import dots
-from experiments.lab import Lab
-from experiments.scales import Study
-from experiments.table import Cell, experiment
+from experiments.table import Cell, Lab, Study, experiment
 
 
 def settings(study: Study) -> list[Cell]:
@@ -20,7 +17,4 @@ def measure(lab: Lab, cell: Cell) -> Cell:
     return lab.student(lab.collaborate(cell["seed"], replicas=cell["replicas"]), cell["seed"])
 
 
-app = experiment("redundancy", settings, measure, dots)
-
-if __name__ == "__main__":
-    app()
+app = experiment(__name__, settings, measure)

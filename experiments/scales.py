@@ -34,23 +34,27 @@ class Study:
         priors: One for each participant.
         shared: Samples of the shared set.
         dim: Width n of a target.
+        block_rows: Samples of a block, which shards are made of.
         student: Model and training; an experiment changes the objective.
         weak: Priors that have seen no image, as many.
         ladder: Ever better priors, for the cycles of ``continual``.
         sizes: Of the shared set, for ``shared_size``.
         models: Architectures, for ``table3_architectures``.
-        seeds: Of the whole: shards, shared set, initialisation, augmentation.
+        audit: Samples for the audit, as a share of a block's.
+        seeds: Of the whole: plan, shared set, initialisation, augmentation.
     """
 
     data: DataConfig
     priors: tuple[str, ...]
     shared: int
     dim: int
+    block_rows: int
     student: StudentConfig
     weak: tuple[str, ...]
     ladder: tuple[str, ...]
     sizes: tuple[int, ...]
     models: tuple[str, ...]
+    audit: float = 0.01
     seeds: tuple[int, ...] = (0, 1, 2)
 
 
@@ -64,6 +68,7 @@ SMOKE = Study(
     priors=("trivial:24", "trivial:32", "trivial:20"),
     shared=64,
     dim=16,
+    block_rows=20,
     student=SMALL,
     weak=("trivial:16", "trivial:18", "trivial:17"),
     ladder=("trivial:20", "trivial:24", "trivial:32"),
@@ -76,6 +81,7 @@ ON_DIGITS = Study(
     priors=LITE,
     shared=260,
     dim=128,
+    block_rows=64,
     student=DIGITS,
     weak=UNTRAINED,
     ladder=(UNTRAINED[0], *STEPS),
@@ -87,6 +93,7 @@ ON_SUBSET = replace(
     data=DataConfig("parquet", limit=5000),
     shared=520,
     dim=256,
+    block_rows=256,
     student=SUBSET,
     models=("convnet:16", "convnet:32"),
 )
@@ -102,6 +109,7 @@ AS_PUBLISHED = Study(
     priors=CLIP,
     shared=1024,
     dim=512,
+    block_rows=1024,
     student=RESNET,
     weak=RESNETS,
     ladder=BETTER,

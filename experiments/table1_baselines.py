@@ -7,9 +7,7 @@ from typing import Any
 
 from coopt_fl.students.objectives import ON_TARGETS, WHERE
 from experiments.figures import curves
-from experiments.lab import Lab
-from experiments.scales import Study
-from experiments.table import Cell, experiment
+from experiments.table import Cell, Lab, Study, experiment
 
 
 def settings(study: Study) -> list[Cell]:
@@ -31,7 +29,4 @@ def train(lab: Lab, cell: Cell, *, every: int, **changes: Any) -> Cell:
     return lab.student(made, seed, every=every, objective=objective, **changes)
 
 
-app = experiment("table1_baselines", settings, measure, curves)
-
-if __name__ == "__main__":
-    app()
+app = experiment(__name__, settings, measure, curves)

@@ -5,10 +5,7 @@ on PHI-S targets (AM-RADIO, Theia): at equal cost it sees one K-th of the sample
 at K times the cost.
 """
 
-from experiments.figures import dots
-from experiments.lab import Lab
-from experiments.scales import Study
-from experiments.table import Cell, experiment
+from experiments.table import Cell, Lab, Study, experiment
 
 CEILING = {"every prior, equal cost": lambda k: 1 / k, "every prior, K times the cost": lambda k: 1}
 
@@ -31,7 +28,4 @@ def measure(lab: Lab, cell: Cell) -> Cell:
     return lab.student(made, seed, epochs=epochs)  # as many samples seen, but for partial batches
 
 
-app = experiment("table2_centralized", settings, measure, dots)
-
-if __name__ == "__main__":
-    app()
+app = experiment(__name__, settings, measure)

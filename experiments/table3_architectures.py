@@ -3,10 +3,7 @@
 ``python -m experiments.table3_architectures --scale cpu``
 """
 
-from experiments.figures import dots
-from experiments.lab import Lab
-from experiments.scales import Study
-from experiments.table import Cell, experiment
+from experiments.table import Cell, Lab, Study, experiment
 
 
 def settings(study: Study) -> list[Cell]:
@@ -23,7 +20,4 @@ def measure(lab: Lab, cell: Cell) -> Cell:
     return lab.student(lab.collaborate(seed), seed, model=model, lr=cell["lr"])
 
 
-app = experiment("table3_architectures", settings, measure, dots)
-
-if __name__ == "__main__":
-    app()
+app = experiment(__name__, settings, measure)

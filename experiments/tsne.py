@@ -17,9 +17,7 @@ from sklearn.metrics import pairwise_distances
 
 from coopt_fl.data import split_labels
 from coopt_fl.report.tsne import embed
-from experiments.lab import Lab
-from experiments.scales import Study
-from experiments.table import Cell, experiment
+from experiments.table import Cell, Lab, Study, experiment
 
 ALIGNMENTS = {
     "not aligned": {"reference": "best", "solver": "none"},
@@ -88,7 +86,4 @@ def scatter(axis: Axes, cell: Cell) -> None:
     axis.set(xticks=[], yticks=[])
 
 
-app = experiment("tsne", settings, measure, draw)
-
-if __name__ == "__main__":
-    app()
+app = experiment(__name__, settings, measure, draw)

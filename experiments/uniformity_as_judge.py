@@ -9,9 +9,7 @@ from scipy.stats import spearmanr
 from coopt_fl.students.curve import mean_and_spread
 from coopt_fl.targets import uniformity
 from experiments.figures import points
-from experiments.lab import Lab
-from experiments.scales import Study
-from experiments.table import Cell, experiment
+from experiments.table import Cell, Lab, Study, experiment
 
 
 def settings(study: Study) -> list[Cell]:
@@ -42,7 +40,4 @@ def _over_seeds(cells: list[Cell]) -> Cell | None:
     return mean_and_spread(found)
 
 
-app = experiment("uniformity_as_judge", settings, measure, points)
-
-if __name__ == "__main__":
-    app()
+app = experiment(__name__, settings, measure, points)

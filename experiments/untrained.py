@@ -13,10 +13,7 @@ from coopt_fl.core.runtime import pick_device
 from coopt_fl.students import LoadedStudent
 from coopt_fl.students.images import open_squares
 from coopt_fl.students.probe import random_student
-from experiments.figures import dots
-from experiments.lab import Lab
-from experiments.scales import Study
-from experiments.table import Cell, experiment
+from experiments.table import Cell, Lab, Study, experiment
 
 
 def settings(study: Study) -> list[Cell]:
@@ -57,7 +54,4 @@ def take_statistics(student: LoadedStudent, lab: Lab) -> None:
     student.model.eval()
 
 
-app = experiment("untrained", settings, measure, dots)
-
-if __name__ == "__main__":
-    app()
+app = experiment(__name__, settings, measure)

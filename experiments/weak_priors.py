@@ -7,9 +7,7 @@ that no longer helps.
 """
 
 from experiments.figures import curves
-from experiments.lab import Lab
-from experiments.scales import Study
-from experiments.table import Cell, experiment
+from experiments.table import Cell, Lab, Study, experiment
 
 TRIED: dict[str, tuple[str, Cell]] = {
     "best": ("best", {}),
@@ -44,7 +42,4 @@ def measure(lab: Lab, cell: Cell) -> Cell:
     return lab.student(made, seed, every=1, **changes)
 
 
-app = experiment("weak_priors", settings, measure, curves)
-
-if __name__ == "__main__":
-    app()
+app = experiment(__name__, settings, measure, curves)

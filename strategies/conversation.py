@@ -15,8 +15,7 @@ from coopt_fl.federation.records import Records
 
 from . import exchange
 from .exchange import Exchange, Job, LostReplyError, Phase, Work, content_of
-from .handover import Handover
-from .membership import Membership
+from .membership import Handover, Membership
 
 DRAIN_SECONDS = 60.0
 LOOK_SECONDS = 1.0

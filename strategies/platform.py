@@ -28,9 +28,8 @@ from coopt_fl.targets import CONSENSUS
 
 from .conversation import Conversation
 from .exchange import Exchange, is_simulated
-from .handover import Handover
 from .inspection import Inspection
-from .membership import Membership
+from .membership import Handover, Membership
 from .payloads import Optimize
 from .phases import Align, Project, Represent
 

@@ -12,7 +12,6 @@ from coopt_fl.bench.case import Case, Reach, Row
 from coopt_fl.bench.optimize import optimizing
 from coopt_fl.bench.timing import in_turn, spread, timed
 from coopt_fl.config.load import load_config
-from coopt_fl.federation.plan import Plan
 from coopt_fl.federation.state import RunState
 from coopt_fl.optimized.block import Block
 from coopt_fl.optimized.provenance import draft
@@ -35,7 +34,7 @@ def measure() -> Iterator[Row]:
     """Yield both rows."""
     ids = np.random.default_rng(0).permutation(SAMPLES)
     blocks = [np.sort(ids[start : start + BLOCK_ROWS]) for start in range(0, SAMPLES, BLOCK_ROWS)]
-    plan = Plan(["one"], blocks, blocks, [0] * len(blocks), ids[:4])
+    sizes = [len(block) for block in blocks]
     unfinished = draft(
         config=load_config("digits"),
         source={"name": "array", "fingerprint": "", "rows": SAMPLES},
@@ -48,7 +47,7 @@ def measure() -> Iterator[Row]:
         state = RunState(Path(name))
         _deliver(state, blocks)
         dataset = replace(unfinished, dim=DIM)
-        fuse = timed(lambda: publish(state, plan, dataset, lambda rows: None))
+        fuse = timed(lambda: publish(state.dataset, dataset, sizes, state.block, lambda rows: None))
         fuse()
         files = list((state.dataset / "data").iterdir())
         content = b"".join(file.read_bytes() for file in files)

@@ -12,8 +12,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from coopt_fl.core import typed
 from coopt_fl.core.errors import CooptError, error_coded
-from coopt_fl.core.files import read_json, write_json
+from coopt_fl.core.files import write_json
 
 
 def run_apart(function: str, **job: Any) -> None:
@@ -36,7 +37,7 @@ def main(function: str, file: str) -> None:
     """Do what :func:`run_apart` asked for."""
     module, _, name = function.partition(":")
     try:
-        getattr(import_module(module), name)(**read_json(Path(file)))
+        getattr(import_module(module), name)(**typed.read(Path(file), dict[str, Any]))
     except CooptError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -85,21 +85,6 @@ def write_json(path: Path, value: Any) -> None:
         file.write(json.dumps(value, indent=1, ensure_ascii=False).encode() + b"\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the JSON object in ``path``.
-
-    Raises:
-        ConfigError: It holds none.
-    """
-    try:
-        value = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ConfigError(f"{path} is damaged ({error}); {AGAIN}") from None
-    if not isinstance(value, dict):
-        raise ConfigError(f"{path} holds no JSON object; {AGAIN}")
-    return value
-
-
 @contextmanager
 def understood(what: Path | str) -> Iterator[None]:
     """Raise ConfigError where the block finds something else in ``what`` than it needs."""

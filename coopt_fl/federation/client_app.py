@@ -248,7 +248,7 @@ class Normalise(nn.Module):
 
 
 def _aligned(fitted: Alignment) -> protocol.Aligned:
-    return protocol.Aligned(fitted.weight, fitted.bias, 0.0, fitted.solver)
+    return protocol.Aligned(fitted.weight, fitted.bias, fitted.solver)
 
 
 def _uploaded(payload: protocol.Payload, url: str) -> protocol.Receipt:

@@ -19,7 +19,7 @@ from coopt_fl.federation.records import Records
 from coopt_fl.optimized.provenance import Contributor, Provenance, draft
 from coopt_fl.optimized.write import publish
 from coopt_fl.policies.assignment import AssignmentPolicy, Member, Proportional
-from coopt_fl.policies.reference import ReferencePolicy, elect
+from coopt_fl.policies.reference import Election, ReferencePolicy, elect
 from coopt_fl.privacy import count_releases
 from coopt_fl.privacy import summary as privacy_summary
 from coopt_fl.targets import CONSENSUS, Recipe, uniformity
@@ -79,10 +79,15 @@ class Decisions:
             OutputError: the alignment of the reference, to which all others were aligned, is lost.
         """
         records, features = self.records, self.records.features(self.records.active())[1]
-        stored, settled = records.state.record("reference"), records.shared_targets() is not None
+        stored = records.state.record("reference", Election)
+        settled = records.shared_targets() is not None
         if stored is not None:
-            reference = str(stored["reference"])
-            if settled and reference in features and not records.has_alignment(reference):
+            reference = stored.reference
+            if (
+                settled is not None
+                and reference in features
+                and not records.has_alignment(reference)
+            ):
                 raise OutputError(
                     f"the alignment of {reference} is missing, which all others were aligned to; "
                     "give another --out"
@@ -103,7 +108,7 @@ class Decisions:
         if settled is None:
             ids, features = records.features(records.active())
             projection = None if reference == CONSENSUS else records.alignment(reference)
-            accepted = records.state.record("reference")["accepted"]
+            accepted = records.election.accepted
             with compute(self.config.runtime.threads):
                 targets = self.recipe.shared_targets(features, reference, accepted, projection)
             records.save_shared_targets(ids, targets)
@@ -127,11 +132,15 @@ class Decisions:
             contributors=[self._contributor(name) for name in plan.contributors],
             reference=records.reference,
             plan_changes=[asdict(change) for change in plan.changes],
-            audit=records.state.record("audit") or {},
+            audit=records.state.record("audit", dict[str, Any]) or {},
             privacy=self._privacy(),
         )
         return publish(
-            records.state, plan, provenance, lambda rows: self.progress.show("fuse", rows, total)
+            records.state.dataset,
+            provenance,
+            [len(block) for block in plan.blocks],
+            records.state.block,
+            lambda rows: self.progress.show("fuse", rows, total),
         )
 
     def _wanted(self) -> str:
@@ -149,13 +158,13 @@ class Decisions:
 
     def _contributor(self, name: str) -> Contributor:
         """Return what is known of ``name``, which may have been lost before it was aligned."""
-        records, election = self.records, self.records.state.record("reference")
+        records = self.records
         described, aligned = records.description(name), records.has_alignment(name)
         if described is None:
             raise ParticipantError(f"nothing is known of {name}; run the same command again")
         if aligned:
             self.judge(name)
-        spread = election["uniformity"].get(name)
+        spread = records.election.uniformity.get(name)
         if spread is None and records.has_features(name):  # it joined after the election
             spread = uniformity(records.features([name])[1][name])
         judged = records.held_out(name)

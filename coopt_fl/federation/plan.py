@@ -148,6 +148,15 @@ class Plan:
         return replace(self, contributors=names, owners=owners, changes=[*self.changes, change])
 
 
+@dataclass(frozen=True)
+class _Record:
+    """Who does what, as it is stored: each block's owners, with the role of each."""
+
+    contributors: list[str]
+    blocks: list[list[tuple[str, str]]]
+    changes: list[Change]
+
+
 def save_plan(state: RunState, plan: Plan) -> None:
     """Store a new plan: the ids as arrays, who does what as JSON, the latter last."""
     sizes = {
@@ -166,12 +175,8 @@ def save_plan(state: RunState, plan: Plan) -> None:
 
 def save_changes(state: RunState, plan: Plan) -> None:
     """Store who does what; the order of the ids stays as it is."""
-    record: dict[str, Any] = {
-        "contributors": plan.contributors,
-        "blocks": [[[plan.contributors[owner], ASSIGNED]] for owner in plan.owners],
-        "changes": [asdict(change) for change in plan.changes],
-    }
-    state.save_record("plan", record)
+    owners = [[(plan.contributors[owner], ASSIGNED)] for owner in plan.owners]
+    state.save_record("plan", asdict(_Record(plan.contributors, owners, plan.changes)))
 
 
 def read_plan(state: RunState) -> Plan | None:
@@ -180,19 +185,19 @@ def read_plan(state: RunState) -> Plan | None:
     Raises:
         OutputError: half of it is missing.
     """
-    record, order = state.record("plan"), state.arrays("order")
+    record, order = state.record("plan", _Record), state.arrays("order")
     if record is None:
         return None
     if order is None:
         raise OutputError(
             f"{state.folder}/order.npz is missing, without which the rest is of no use; {AGAIN}"
         )
-    names: list[str] = record["contributors"]
+    names = record.contributors
     return Plan(
         contributors=names,
         blocks=np.split(order["ids"], np.cumsum(order["sizes"])[:-1]),
         units=np.split(order["units"], np.cumsum(order["unit_sizes"])[:-1]),
-        owners=[names.index(entry[0][0]) for entry in record["blocks"]],
+        owners=[names.index(entry[0][0]) for entry in record.blocks],
         shared=order["shared"],
-        changes=[Change(**change) for change in record["changes"]],
+        changes=record.changes,
     )

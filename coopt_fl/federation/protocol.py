@@ -7,8 +7,6 @@ Messages hold all that is needed to act on them, for participants keep no state.
 
 import io
 import json
-import re
-import typing
 import zipfile
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
@@ -18,6 +16,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from numpy.typing import NDArray
 
 from coopt_fl.config.schema import Config
+from coopt_fl.core import typed
 from coopt_fl.core.errors import CooptError, ParticipantError, error_named, kind_of
 
 IntArray = NDArray[np.int64]
@@ -35,9 +34,6 @@ MOST_WORDS = 2000
 
 MARKUP = "`|<>"
 """Letters that could become markup where a participant's words are published."""
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
-"""JSON can say half of a letter, which no file can hold."""
 
 
 @dataclass(frozen=True)
@@ -152,11 +148,10 @@ class Align:
 
 @dataclass(frozen=True)
 class Aligned:
-    """An affine map from features (m) to targets (n), and how well it does on held-out samples."""
+    """An affine map from features (m) to targets (n)."""
 
     weight: FloatArray
     bias: FloatArray
-    r2_heldout: float
     solver: str
 
 
@@ -253,7 +248,7 @@ def unpack(data: bytes) -> Payload:
         with np.load(io.BytesIO(data), allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         plain = json.loads(arrays.pop("plain").item())
-        return _build(Payload, plain | arrays)
+        return typed.decode(Payload, plain | arrays)
     except Exception as problem:  # bytes from elsewhere make their readers raise nearly anything
         raise ParticipantError(f"a malformed payload came: {problem}") from None
 
@@ -267,7 +262,7 @@ def decode(kind: type[M], records: RecordDict) -> M:
     try:
         plain = json.loads(str(records.config_records["plain"]["json"]))
         arrays = {name: array.numpy() for name, array in records.array_records["arrays"].items()}
-        return _build(kind, plain | arrays)
+        return typed.decode(kind, plain | arrays)
     except Exception as problem:  # bytes from elsewhere make their readers raise nearly anything
         raise ParticipantError(f"a malformed {kind.__name__} message came: {problem}") from None
 
@@ -282,43 +277,3 @@ def _parts(message: Any) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         else:
             plain[field.name] = vars(value) if isinstance(value, Task) else value
     return arrays, plain
-
-
-def _build(kind: type[M], values: dict[str, Any]) -> M:
-    hints = typing.get_type_hints(kind)
-    if set(values) != set(hints):
-        raise ValueError(f"fields {sorted(values)}, expected {sorted(hints)}")
-    return kind(**{name: _typed(hint, name, values[name]) for name, hint in hints.items()})
-
-
-def _typed(hint: Any, name: str, value: Any) -> Any:
-    """Return ``value`` if it is a ``hint``; arrays must have the very dtype."""
-    if hint is Task:
-        return _build(Task, value)
-    if typing.get_origin(hint) is np.ndarray:
-        dtype = np.dtype(typing.get_args(typing.get_args(hint)[1])[0])
-        if not isinstance(value, np.ndarray) or value.dtype != dtype:
-            came = getattr(value, "dtype", type(value).__name__)
-            raise TypeError(f"{name} is {came}, not {dtype}")
-        if value.ndim == 0:  # of which there is not even a length
-            raise TypeError(f"{name} is a single number, not an array of them")
-        return value
-    if hint is float and type(value) is int:
-        return float(value)
-    if not _is_plain(hint, value):
-        raise TypeError(f"{name} is {str(value)[:40]!r}, not {hint}")
-    return value
-
-
-def _is_plain(hint: Any, value: Any) -> bool:
-    """Whether a JSON value fits a type of scalars, lists, dicts and unions."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin is list:
-        return isinstance(value, list) and all(_is_plain(args[0], item) for item in value)
-    if origin is dict:
-        return isinstance(value, dict) and all(
-            _is_plain(args[0], key) and _is_plain(args[1], item) for key, item in value.items()
-        )
-    if args:
-        return any(_is_plain(arg, value) for arg in args)
-    return type(value) is hint and not (hint is str and _SURROGATE.search(value))

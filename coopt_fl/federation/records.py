@@ -1,20 +1,31 @@
 """What the platform knows about its participants, kept in the run's state."""
 
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coopt_fl.core.errors import ParticipantError
 from coopt_fl.federation.plan import Change, Plan, read_plan, save_changes, save_plan
-from coopt_fl.federation.state import RunState
+from coopt_fl.federation.state import Run, RunState
+from coopt_fl.policies.reference import Election
 from coopt_fl.targets import Alignment, HeldOut
 
 Ids = NDArray[np.int64]
 Features = NDArray[np.float32]
+T = TypeVar("T")
 
 PERMANENT = ("prior", "weights_sha256", "width", "device")
 """What must stay as it was when a run is continued; another kind of device changes the bits."""
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """Why a participant takes part no longer: a sentence, and the numbers behind it."""
+
+    reason: str
+    evidence: dict[str, Any]
 
 
 class Records:
@@ -27,14 +38,14 @@ class Records:
     def __init__(self, state: RunState) -> None:
         self.state = state
         self._plan = read_plan(state)
-        self._uploads: dict[str, int] = state.record("uploads") or {}
-        self._described: dict[str, dict[str, Any]] = state.record("participants") or {}
-        self.rejected: dict[str, dict[str, Any]] = state.record("rejected") or {}
+        self._uploads = state.record("uploads", dict[str, int]) or {}
+        self._described = state.record("participants", dict[str, dict[str, Any]]) or {}
+        self.rejected = state.record("rejected", dict[str, Rejection]) or {}
 
     @property
     def key(self) -> str:
         """The dataset key."""
-        return str(self.state.record("run")["key"])
+        return _required(self.state.record("run", Run)).key
 
     @property
     def planned(self) -> bool:
@@ -44,9 +55,7 @@ class Records:
     @property
     def plan(self) -> Plan:
         """The plan as it is now."""
-        if self._plan is None:
-            raise LookupError("no plan was made")
-        return self._plan
+        return _required(self._plan)
 
     def make(self, plan: Plan) -> None:
         """Store the run's plan."""
@@ -60,8 +69,9 @@ class Records:
 
     def reject(self, name: str, reason: str, evidence: dict[str, Any]) -> None:
         """Store that a participant takes part no longer."""
-        self.rejected[name] = {"reason": reason, "evidence": evidence}
-        self.state.save_record("rejected", self.rejected)
+        self.rejected[name] = Rejection(reason, evidence)
+        plain = {name: asdict(one) for name, one in self.rejected.items()}
+        self.state.save_record("rejected", plain)
 
     def active(self) -> list[str]:
         """Return the contributors that still count, in order."""
@@ -102,9 +112,14 @@ class Records:
             )
 
     @property
+    def election(self) -> Election:
+        """The outcome of the election."""
+        return _required(self.state.record("reference", Election))
+
+    @property
     def reference(self) -> str:
         """Who was elected, or that it is a consensus."""
-        return str(self.state.record("reference")["reference"])
+        return self.election.reference
 
     def add_upload(self, name: str, size: int) -> None:
         """Count the bytes of targets and features that a participant sent."""
@@ -116,13 +131,14 @@ class Records:
 
     def add_projection(self, name: str, blocks: list[int]) -> None:
         """Store that ``name`` is asked for a projection fitted on ``blocks``."""
-        asked = self.state.record("projections") or []
-        if [name, blocks] not in asked:
-            self.state.save_record("projections", [*asked, [name, blocks]])
+        asked = self.state.record("projections", list[tuple[str, list[int]]]) or []
+        if (name, blocks) not in asked:
+            self.state.save_record("projections", [*asked, (name, blocks)])
 
     def projections(self) -> list[list[int]]:
         """Return the blocks of every projection that was ever asked for."""
-        return [blocks for _, blocks in self.state.record("projections") or []]
+        asked = self.state.record("projections", list[tuple[str, list[int]]]) or []
+        return [blocks for _, blocks in asked]
 
     def add_represented(self, name: str) -> None:
         """Store that ``name`` is asked for features of the shared set."""
@@ -131,7 +147,7 @@ class Records:
 
     def represented(self) -> list[str]:
         """Return who was ever asked for features of the shared set."""
-        return list(self.state.record("represented") or [])
+        return self.state.record("represented", list[str]) or []
 
     def has_features(self, name: str) -> bool:
         """Whether a participant has represented the shared set."""
@@ -163,10 +179,7 @@ class Records:
 
     def aligning(self, name: str) -> tuple[Features, Features]:
         """Return a participant's features and the targets of the same shared samples."""
-        settled = self.shared_targets()
-        if settled is None:
-            raise LookupError("the targets of the shared set are not settled")
-        ids, targets = settled
+        ids, targets = _required(self.shared_targets())
         own, features = self.features([name])
         return features[name][np.isin(own, ids)], targets[np.isin(ids, own)]
 
@@ -207,3 +220,9 @@ class Records:
         """Store how a participant's alignment was judged."""
         r2 = np.array(judged.r2, np.float64)
         self.state.save_arrays(f"held_out/{name}", targets=judged.targets, r2=r2)
+
+
+def _required(value: T | None) -> T:
+    if value is None:
+        raise LookupError("it is not settled yet")
+    return value

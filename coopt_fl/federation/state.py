@@ -1,16 +1,17 @@
 """``DIR/state``: what the platform knows, kept so that any death of the process loses nothing."""
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coopt_fl.config.load import dataset_key, keyed
 from coopt_fl.config.schema import Config
+from coopt_fl.core import typed
 from coopt_fl.core.errors import OutputError
 from coopt_fl.core.files import atomic, locked, make_folder, remove_leftovers, write_json
 from coopt_fl.data import Source, open_source
@@ -23,7 +24,16 @@ SETTLED = ("order", "shared_targets")
 
 SHOWN = 8
 Ids = NDArray[np.int64]
+T = TypeVar("T")
 AGAIN = "give another --out, or delete that directory to start anew"
+
+
+@dataclass(frozen=True)
+class Run:
+    """Whose state it is: the dataset key, and the settings that it was made of."""
+
+    key: str
+    config: dict[str, Any]
 
 
 class RunState:
@@ -43,15 +53,10 @@ class RunState:
         """Whether the dataset is there: its manifest is written last."""
         return (self.dataset / "provenance.json").exists()
 
-    def record(self, name: str) -> Any:
-        """Return a stored JSON value, or None."""
+    def record(self, name: str, kind: type[T]) -> T | None:
+        """Return a stored JSON value as a ``kind``, see :mod:`coopt_fl.core.typed`, or None."""
         path = self.folder / f"{name}.json"
-        if not path.exists():
-            return None
-        try:
-            return json.loads(path.read_bytes())
-        except ValueError as error:
-            raise OutputError(f"{path} is damaged ({error}); {AGAIN}") from None
+        return typed.read(path, kind, OutputError, AGAIN) if path.exists() else None
 
     def save_record(self, name: str, value: Any) -> None:
         """Store a JSON value."""
@@ -175,7 +180,7 @@ class RunState:
 
     def add_seconds(self, phase: str, seconds: float) -> None:
         """Add to the time that a phase took, over all processes that worked on this run."""
-        spent: dict[str, float] = self.record("seconds") or {}
+        spent = self.record("seconds", dict[str, float]) or {}
         spent[phase] = spent.get(phase, 0.0) + seconds
         self.save_record("seconds", spent)
 
@@ -211,10 +216,10 @@ def open_state(out: Path, key: str, config: dict[str, Any]) -> Iterator[RunState
         raise OutputError(f"{out} is not empty and holds no run; give another --out")
     with locked(state.folder / "lock"):
         remove_leftovers(state.folder)
-        run = state.record("run")
+        run = state.record("run", Run)
         if run is None or not _begun(state):
             state.save_record("run", {"key": key, "config": config})
-        elif run["key"] != key:
+        elif run.key != key:
             raise OutputError(
                 f"{out} belongs to a run with other settings or data "
                 f"({_changes(run, config)}); {AGAIN}"
@@ -227,9 +232,9 @@ def _begun(state: RunState) -> bool:
     return any(path.name not in ("lock", "run.json") for path in state.folder.iterdir())
 
 
-def _changes(run: dict[str, Any], config: dict[str, Any]) -> str:
+def _changes(run: Run, config: dict[str, Any]) -> str:
     """Return what differs between the stored and the present configuration, in words."""
-    old, new = _flat(run["config"]), _flat(config)
+    old, new = _flat(run.config), _flat(config)
     keys = [key for key in sorted(old | new) if old.get(key) != new.get(key)]
     shown = [f"{key}: {old.get(key)} there, {new.get(key)} here" for key in keys[:SHOWN]]
     if len(keys) > SHOWN:

@@ -28,11 +28,12 @@ def summary(
         accuracy: of the student's probe.
         comparison: of other probes, by name.
     """
-    probes = (state.record("probes") or {}).values()
+    probes = (state.record("probes", dict[str, dict[str, Any]]) or {}).values()
     of_this_student = {
         "student": trained["seconds"],
         "probe": sum(one.get("seconds", 0.0) for one in probes),
     }
+    spent = state.record("seconds", dict[str, float]) or {}
     return {
         "dataset": {
             "path": str(state.dataset),
@@ -51,7 +52,7 @@ def summary(
             "seconds": trained["seconds"],
         },
         "comparison": comparison,
-        "seconds": state.record("seconds") | of_this_student,
+        "seconds": spent | of_this_student,
         "config": to_dict(config),
         "versions": versions(),
     }
@@ -60,7 +61,7 @@ def summary(
 def _participant(
     state: RunState, provenance: Provenance, contributor: Contributor
 ) -> dict[str, Any]:
-    plan, uploads = read_plan(state), state.record("uploads") or {}
+    plan, uploads = read_plan(state), state.record("uploads", dict[str, int]) or {}
     blocks = plan.blocks_of(contributor.name) if plan else []
     samples = sum(provenance.block_rows[index] for index in blocks)
     seconds = sum(state.block_seconds(index) for index in blocks)

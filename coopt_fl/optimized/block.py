@@ -1,6 +1,7 @@
 """A block: the targets of some samples, the unit of plan, resume, publication and audit.
 
-Also the columns of the published Parquet files, which are read one block at a time."""
+Also the columns of the published Parquet files, and reading them one block at a time.
+"""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -71,8 +72,6 @@ def dataset_digest(blocks: Iterable[str]) -> str:
 Rows = tuple[NDArray[np.int64], NDArray[np.float16], NDArray[np.int16]]
 """ids (R,), targets (R, n) and participants (R,) of one block."""
 
-_UNREADABLE = (pa.ArrowException, OSError, ValueError)  # ValueError: a column's name is no UTF-8
-
 
 def schema(dim: int) -> pa.Schema:
     """Return the columns of a published file, none of which has nulls; ``dim`` is n."""
@@ -86,8 +85,29 @@ def schema(dim: int) -> pa.Schema:
     )
 
 
-def verified(folder: Path, file: DataFile) -> Path:
-    """Return the path of ``file`` after comparing its sha256.
+def all_rows(folder: Path, provenance: Provenance) -> Iterator[Rows]:
+    """Yield the blocks of a dataset that hold rows, each file verified before it is read.
+
+    Raises:
+        VerificationError: a file or the number of rows is not what the provenance says.
+    """
+    rows = 0
+    for file in provenance.files:
+        count = len(provenance.filled(file))
+        for block in row_groups(checked_path(folder, file), provenance.dim, count):
+            rows += len(block[0])
+            if rows > provenance.rows:
+                break
+            yield block
+    if rows != provenance.rows:
+        raise VerificationError(
+            f"{folder} does not hold the {provenance.rows} rows that its provenance says; "
+            "copy the whole dataset folder again"
+        )
+
+
+def checked_path(folder: Path, file: DataFile) -> Path:
+    """Return the path of ``file``, the content of which has the published sha256.
 
     Raises:
         VerificationError: it is missing, unreadable or changed.
@@ -104,49 +124,26 @@ def verified(folder: Path, file: DataFile) -> Path:
     return path
 
 
-def row_groups(path: Path, dim: int) -> Iterator[Rows]:
-    """Yield the row groups of a published file.
+def row_groups(path: Path, dim: int, count: int) -> Iterator[Rows]:
+    """Yield the ``count`` row groups of a published file.
 
     Raises:
-        VerificationError: it is unreadable or has other columns than :func:`schema`.
+        VerificationError: it is unreadable, has other columns than :func:`schema`, or more or
+            fewer row groups.
     """
     try:
         with pq.ParquetFile(path, memory_map=True) as file:
             if not file.schema_arrow.equals(schema(dim)):
                 found = ", ".join(f"{field.name} {field.type}" for field in file.schema_arrow)
                 raise VerificationError(f"{path} has columns {found}; copy it again")
-            for group in range(file.num_row_groups):
+            if file.num_row_groups != count:
+                raise VerificationError(
+                    f"{path} holds {file.num_row_groups} blocks, its provenance says {count}"
+                )
+            for group in range(count):
                 yield _rows(file.read_row_group(group), dim)
-    except _UNREADABLE as error:
+    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: a name is no UTF-8
         raise VerificationError(f"{path} is not readable: {error}") from None
-
-
-def count_groups(path: Path) -> int:
-    """Return how many row groups a published file has; VerificationError where unreadable."""
-    try:
-        return int(pq.read_metadata(path).num_row_groups)
-    except _UNREADABLE as error:
-        raise VerificationError(f"{path} is not readable: {error}") from None
-
-
-def all_rows(folder: Path, provenance: Provenance) -> Iterator[Rows]:
-    """Yield the blocks of a dataset that hold rows, each file verified before it is read.
-
-    Raises:
-        VerificationError: a file is not what the manifest says, or the number of rows is not.
-    """
-    rows = 0
-    for file in provenance.files:
-        for block in row_groups(verified(folder, file), provenance.dim):
-            rows += len(block[0])
-            if rows > provenance.rows:
-                break
-            yield block
-    if rows != provenance.rows:
-        raise VerificationError(
-            f"{folder} does not hold the {provenance.rows} rows that its provenance says; "
-            "copy the whole dataset folder again"
-        )
 
 
 def _rows(group: pa.Table, dim: int) -> Rows:

@@ -55,18 +55,13 @@ def dataset_card(provenance: Provenance) -> str:
         for c in provenance.contributors
     )
     left_out = len(provenance.skipped)
-    return CARD.format(
-        source=provenance.source["name"],
-        fingerprint=provenance.source["fingerprint"],
-        rows=provenance.rows,
-        dim=provenance.dim,
-        dtype=provenance.dtype,
-        contributors=rows,
-        reference=provenance.reference,
-        normalisation=provenance.normalisation,
-        augmentation=provenance.augmentation,
-        skipped=f" {left_out} unreadable images were left out." if left_out else "",
-    )
+    shown = {
+        "source": provenance.source["name"],
+        "fingerprint": provenance.source["fingerprint"],
+        "contributors": rows,
+        "skipped": f" {left_out} unreadable images were left out." if left_out else "",
+    }
+    return CARD.format(**vars(provenance) | shown)
 
 
 def _number(value: float | None) -> str:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coopt_fl.core.files import read_json, understood
+from coopt_fl.core import typed
+from coopt_fl.core.files import understood
 from coopt_fl.optimized.read import dataset_folder
 
 
@@ -45,10 +46,10 @@ def preparation(dataset: Path) -> Preparation | None:
     """Return what a run directory, or the dataset folder in it, cost; None if nobody knows.
 
     Raises:
-        ConfigError: ``summary.json`` is damaged.
+        ConfigError: ``summary.json`` is damaged, or of another version.
     """
     file = dataset_folder(dataset).parent / "summary.json"
     if not file.is_file():
         return None
     with understood(file):
-        return preparation_of(read_json(file))
+        return preparation_of(typed.read(file, dict[str, Any]))

@@ -1,9 +1,11 @@
 """Reading an optimized dataset: ids, targets and provenance, and pairs with its images.
 
-Targets can be mapped from ``.npy`` files in the user's cache instead of being read into memory."""
+Targets can be mapped from ``.npy`` files in the user's cache instead of being read into memory.
+"""
 
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,87 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from coopt_fl.core.cache import cache_dir
+from coopt_fl.core.cache import cache_dir, cached
 from coopt_fl.core.errors import ConfigError, DataError, VerificationError
-from coopt_fl.core.files import atomic, make_folder
 from coopt_fl.optimized.block import Rows, all_rows, block_digest, dataset_digest
 from coopt_fl.optimized.provenance import Provenance, read_provenance
 
 if TYPE_CHECKING:
     from coopt_fl.data import Source
-
-
-COLUMNS = {"ids": "<i8", "targets": "<f2", "participants": "<i2"}
-
-
-def mapped(folder: Path, provenance: Provenance) -> Rows:
-    """Open the columns; the first time, verify the published files and build the maps of them.
-
-    They are in the user's own cache under the dataset's digest: what lies in the dataset's folder
-    may have passed through other hands, and maps are not verified again.
-
-    Raises:
-        VerificationError: a published file is not what the manifest says.
-        OutputError: there is no room for the maps.
-    """
-    cache = cache_dir() / "targets" / provenance.digest
-    try:
-        return _open(cache, provenance)
-    except (OSError, ValueError, EOFError):  # not there, or not whole
-        make_folder(cache)
-        _build(cache, folder, provenance)
-        return _open(cache, provenance)
-
-
-def _shapes(provenance: Provenance) -> dict[str, tuple[int, ...]]:
-    rows = provenance.rows
-    return {"ids": (rows,), "targets": (rows, provenance.dim), "participants": (rows,)}
-
-
-def _open(cache: Path, provenance: Provenance) -> Rows:
-    """Raise ValueError where a map has not the size that it should have."""
-    ids, targets, participants = (
-        _one(cache / f"{name}.npy", np.dtype(COLUMNS[name]), shape)
-        for name, shape in _shapes(provenance).items()
-    )
-    return ids, targets, participants
-
-
-def _one(path: Path, kind: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    column: NDArray[Any] = np.load(path, mmap_mode="r" if len(shape) > 1 else None)
-    if (column.dtype, column.shape) != (kind, shape):
-        raise ValueError(f"{path} is of another dataset")
-    return column
-
-
-def _build(cache: Path, folder: Path, provenance: Provenance) -> None:
-    """Write the maps block by block; they get their names only when whole and of that digest."""
-    digests: list[str] = []
-    with ExitStack() as stack:
-        outs = [stack.enter_context(atomic(cache / f"{name}.npy")) for name in COLUMNS]
-        for out, (name, shape) in zip(outs, _shapes(provenance).items(), strict=True):
-            header = {"descr": COLUMNS[name], "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(out, header)
-        for block in all_rows(folder, provenance):
-            digests.append(block_digest(*block))
-            for out, column in zip(outs, block, strict=True):
-                out.write(np.ascontiguousarray(column).tobytes())
-        _check_digests(digests, folder, provenance)
-
-
-def _check_digests(found: list[str], folder: Path, provenance: Provenance) -> None:
-    """Raise VerificationError unless the blocks that hold rows have the digests promised.
-
-    The maps are kept by the dataset's digest, so rows of any other must not get there.
-    """
-    blocks = zip(provenance.block_digests, provenance.block_rows, strict=True)
-    expected = [digest for digest, rows in blocks if rows]
-    whole = dataset_digest(provenance.block_digests) == provenance.digest
-    if found != expected or not whole:
-        raise VerificationError(
-            f"{folder} does not hold the targets that its digest stands for; run `coopt inspect` "
-            "on it, and copy the whole dataset folder again"
-        )
 
 
 @dataclass(frozen=True)
@@ -103,9 +31,9 @@ class OptimizedDataset:
         ids: int64 (N,), row of each sample in the source's train split.
         targets: float16 (N, n).
         participants: int16 (N,), index into ``provenance.contributors``.
-        provenance: the manifest.
-        parts: widths of what stands side by side in a target, such as several teachers' targets,
-            if it does: each part gets its own head and loss.
+        provenance: what it was made from, by whom, and its digest.
+        parts: widths of the parts that a target is concatenated from, such as several teachers'
+            targets; each part gets its own head and loss. Empty: a target is one part.
     """
 
     path: Path
@@ -165,17 +93,17 @@ def load(path: str | Path, *, mmap: bool = False) -> OptimizedDataset:
 
     Args:
         path: what ``coopt run --out DIR`` wrote: ``DIR`` or ``DIR/dataset``.
-        mmap: map the targets from a ``.npy`` file in the per-user cache, which is built of
-            verified files at the first use.
+        mmap: map the targets from a ``.npy`` file in the per-user cache, which the first use
+            makes from verified files.
 
     Raises:
         ConfigError: there is no such directory.
-        VerificationError: there is no finished dataset, or a file is not what the manifest says.
-        OutputError: there is no room for the map.
+        VerificationError: there is no finished dataset, or a file is not what the provenance says.
+        OutputError: there is no room for the maps.
     """
     folder = dataset_folder(Path(path))
     provenance = read_provenance(folder)
-    ids, targets, participants = (mapped if mmap else _in_memory)(folder, provenance)
+    ids, targets, participants = (_mapped if mmap else _in_memory)(folder, provenance)
     return OptimizedDataset(folder, ids, targets, participants, provenance)
 
 
@@ -190,9 +118,7 @@ def dataset_folder(path: Path) -> Path:
 def _in_memory(folder: Path, provenance: Provenance) -> Rows:
     """Read all files into new arrays."""
     try:
-        ids = np.empty(provenance.rows, np.int64)
-        targets = np.empty((provenance.rows, provenance.dim), np.float16)
-        participants = np.empty(provenance.rows, np.int16)
+        columns = [np.empty(shape, dtype) for dtype, shape in _columns(provenance).values()]
     except (MemoryError, ValueError):
         raise DataError(
             f"{provenance.rows} targets of {provenance.dim} numbers are too many for this host's "
@@ -200,7 +126,74 @@ def _in_memory(folder: Path, provenance: Provenance) -> Rows:
         ) from None
     row = 0
     for block in all_rows(folder, provenance):
-        part = slice(row, row + len(block[0]))
-        row = part.stop
-        ids[part], targets[part], participants[part] = block
+        end = row + len(block[0])
+        for column, values in zip(columns, block, strict=True):
+            column[row:end] = values
+        row = end
+    ids, targets, participants = columns
     return ids, targets, participants
+
+
+def _mapped(folder: Path, provenance: Provenance) -> Rows:
+    """Open the maps of the columns; the first time, build them from verified files.
+
+    They are in the user's own cache under the dataset's digest: the dataset's folder may have
+    passed through other hands, and maps are not verified again.
+    """
+    cache = cache_dir() / "targets" / provenance.digest
+    load, make = partial(_open, cache, provenance), partial(_build, folder, provenance)
+    return cached(cache, load, make)
+
+
+def _columns(provenance: Provenance) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Return dtype and shape of each column by its name."""
+    rows = provenance.rows
+    return {
+        "ids": ("<i8", (rows,)),
+        "targets": ("<f2", (rows, provenance.dim)),
+        "participants": ("<i2", (rows,)),
+    }
+
+
+def _open(cache: Path, provenance: Provenance) -> Rows:
+    """Raise ValueError where a map has another dtype or shape than it should have."""
+    maps: list[NDArray[Any]] = []
+    for name, (dtype, shape) in _columns(provenance).items():
+        path = cache / f"{name}.npy"
+        maps.append(np.load(path, mmap_mode="r" if name == "targets" else None))
+        if (maps[-1].dtype, maps[-1].shape) != (np.dtype(dtype), shape):
+            raise ValueError(f"{path} is of another dataset")
+    ids, targets, participants = maps
+    return ids, targets, participants
+
+
+def _build(folder: Path, provenance: Provenance, cache: Path) -> None:
+    """Write the maps block by block into the new folder ``cache``."""
+    cache.mkdir()
+    digests: list[str] = []
+    with ExitStack() as stack:
+        outs = []
+        for name, (dtype, shape) in _columns(provenance).items():
+            outs.append(stack.enter_context((cache / f"{name}.npy").open("wb")))
+            header = {"descr": dtype, "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(outs[-1], header)
+        for block in all_rows(folder, provenance):
+            digests.append(block_digest(*block))
+            for out, column in zip(outs, block, strict=True):
+                out.write(np.ascontiguousarray(column).tobytes())
+        _check_digests(digests, folder, provenance)
+
+
+def _check_digests(found: list[str], folder: Path, provenance: Provenance) -> None:
+    """Raise VerificationError unless the blocks that hold rows have the digests promised.
+
+    The maps are kept by the dataset's digest, so rows of any other must not get there.
+    """
+    blocks = zip(provenance.block_digests, provenance.block_rows, strict=True)
+    expected = [digest for digest, rows in blocks if rows]
+    whole = dataset_digest(provenance.block_digests) == provenance.digest
+    if found != expected or not whole:
+        raise VerificationError(
+            f"{folder} does not hold the targets that its digest stands for; run `coopt inspect` "
+            "on it, and copy the whole dataset folder again"
+        )

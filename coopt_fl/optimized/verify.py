@@ -7,14 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coopt_fl.core.errors import VerificationError
-from coopt_fl.optimized.block import (
-    Rows,
-    block_digest,
-    count_groups,
-    dataset_digest,
-    row_groups,
-    verified,
-)
+from coopt_fl.optimized.block import Rows, block_digest, checked_path, dataset_digest, row_groups
 from coopt_fl.optimized.provenance import DataFile, Provenance, read_provenance
 
 
@@ -33,7 +26,7 @@ def verify(folder: Path) -> tuple[Provenance, list[str]]:
     seen: list[NDArray[np.int64]] = []
     for file in provenance.files:
         try:
-            path = verified(folder, file)
+            path = checked_path(folder, file)
             problems += _check_file(path, file, provenance, seen)
         except VerificationError as error:
             problems.append(str(error))
@@ -53,13 +46,9 @@ def _check_file(
     path: Path, file: DataFile, provenance: Provenance, seen: list[NDArray[np.int64]]
 ) -> list[str]:
     """Compare each row group with its block's digest and row count."""
-    blocks = range(file.first_block, file.end_block)
-    filled = [block for block in blocks if provenance.block_rows[block]]
-    groups = count_groups(path)
-    if groups != len(filled):
-        return [f"{path} holds {groups} blocks, its provenance says {len(filled)}"]
-    problems, rows = [], 0
-    for block, columns in zip(filled, row_groups(path, provenance.dim), strict=True):
+    problems, rows, filled = [], 0, provenance.filled(file)
+    groups = row_groups(path, provenance.dim, len(filled))
+    for block, columns in zip(filled, groups, strict=True):
         seen.append(columns[0])
         rows += len(columns[0])
         problems += [

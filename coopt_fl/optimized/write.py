@@ -1,6 +1,6 @@
-"""From blocks to the published dataset: Parquet files, the card, and the manifest last."""
+"""From blocks to the published dataset: Parquet files, the card, and the provenance last."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,15 +15,16 @@ import pyarrow.parquet as pq
 
 from coopt_fl.core.errors import OutputError
 from coopt_fl.core.files import atomic, file_sha256, make_folder, remove_leftovers, write_json
-from coopt_fl.federation.plan import Plan
-from coopt_fl.federation.state import RunState
 from coopt_fl.optimized.block import Block, dataset_digest, schema
 from coopt_fl.optimized.card import dataset_card
 from coopt_fl.optimized.provenance import DataFile, Provenance
 
 FILE_BYTES = 32 * 2**20
 WRITERS = 2
-"""Files under way at once: Arrow writes float16 lists on one core, value by value."""
+"""Files written at once: Arrow writes float16 lists on one core, value by value."""
+
+ReadBlock = Callable[[int], Block]
+"""Returns the block of an index; called from several threads."""
 
 
 @dataclass(frozen=True)
@@ -36,28 +37,36 @@ class Written:
 
 
 def publish(
-    state: RunState, plan: Plan, draft: Provenance, progress: Callable[[int], None]
+    dataset: Path,
+    draft: Provenance,
+    sizes: Sequence[int],
+    read_block: ReadBlock,
+    progress: Callable[[int], None],
 ) -> Provenance:
-    """Write ``state.dataset`` from the blocks of ``plan`` and return its provenance.
+    """Write the folder ``dataset`` and return its provenance.
 
-    Each writer reads one block at a time. What an interrupted publication left is written anew, for
-    it may be of blocks that were since replaced; the manifest goes first and comes last, so that it
-    never stands beside files that it does not describe.
+    Each writer holds one block at a time. Files of an interrupted publication are removed first,
+    since their blocks may have been replaced. The provenance is removed before all other files
+    and written after them, so that it never stands beside files that it does not describe.
 
     Args:
-        state: holds every block.
-        plan: the blocks.
-        draft: the provenance but for files, digests and rows.
+        dataset: a folder of its own, which is created.
+        draft: the provenance without files, digests and rows.
+        sizes: samples of each block, unreadable ones included.
+        read_block: returns a block by its index.
         progress: called with the rows written so far.
+
+    Raises:
+        OutputError: the disk is full or cannot be written.
     """
-    make_folder(state.dataset / "data")
-    _clear(state.dataset)
+    make_folder(dataset / "data")
+    _clear(dataset)
     files: list[DataFile] = []
     blocks: list[Written] = []
     writers = ThreadPoolExecutor(WRITERS)
     try:
-        write = partial(_write, state, draft.dim)
-        for file, of_file in writers.map(write, count(), _groups(plan, draft.dim)):
+        write = partial(_write_file, dataset, draft.dim, read_block)
+        for file, of_file in writers.map(write, count(), _groups(sizes, draft.dim)):
             files.append(file)
             blocks += of_file
             progress(sum(one.rows for one in files))
@@ -74,26 +83,14 @@ def publish(
         skipped=sorted(chain.from_iterable(block.skipped for block in blocks)),
         complete=True,
     )
-    with atomic(state.dataset / "README.md") as card:
+    with atomic(dataset / "README.md") as card:
         card.write(dataset_card(finished).encode())
-    write_json(state.dataset / "provenance.json", finished.as_dict())
+    write_json(dataset / "provenance.json", finished.as_dict())
     return finished
 
 
-def table(block: Block) -> pa.Table:
-    """Return a block as Arrow columns."""
-    columns = schema(block.targets.shape[1])
-    flat = pa.array(np.ascontiguousarray(block.targets).reshape(-1), type=pa.float16())
-    arrays = [
-        pa.array(block.ids),
-        pa.FixedSizeListArray.from_arrays(flat, type=columns.field("target").type),
-        pa.array(block.participants),
-    ]
-    return pa.table(arrays, schema=columns)
-
-
 def _clear(dataset: Path) -> None:
-    """Remove an earlier publication's manifest and card, then its files."""
+    """Remove an earlier publication: provenance and card, then its data files."""
     try:
         for old in (dataset / "provenance.json", dataset / "README.md"):
             old.unlink(missing_ok=True)
@@ -106,28 +103,42 @@ def _clear(dataset: Path) -> None:
     remove_leftovers(dataset)
 
 
-def _groups(plan: Plan, dim: int) -> Iterator[range]:
-    """Cut the blocks into even files of at most FILE_BYTES, by the size of the first block."""
-    per_file = max(1, FILE_BYTES // (len(plan.blocks[0]) * (2 * dim + 10)))
-    total = len(plan.blocks)
+def _groups(sizes: Sequence[int], dim: int) -> Iterator[range]:
+    """Divide the blocks evenly into files of at most FILE_BYTES, by the size of the first block."""
+    per_file = max(1, FILE_BYTES // (sizes[0] * (2 * dim + 10)))
+    total = len(sizes)
     for part in np.array_split(np.arange(total), ceil(total / per_file)):
         yield range(int(part[0]), int(part[-1]) + 1)
 
 
-def _write(state: RunState, dim: int, number: int, group: range) -> tuple[DataFile, list[Written]]:
-    """Write one file, a row group for each block; targets do not compress, so they are not."""
+def _write_file(
+    dataset: Path, dim: int, read_block: ReadBlock, number: int, group: range
+) -> tuple[DataFile, list[Written]]:
+    """Write one file with a row group for each block; targets stay as they are: incompressible."""
     options: dict[str, Any] = {
         "compression": {"id": "zstd", "target.list.element": "none", "participant": "zstd"},
         "use_dictionary": False,
         "write_statistics": ["id"],
     }
     name = f"data/part-{number:05d}.parquet"
-    path, written = state.dataset / name, []
+    path, written = dataset / name, []
     with atomic(path) as file, pq.ParquetWriter(file, schema(dim), **options) as writer:
         for index in group:
-            block = state.block(index)
+            block = read_block(index)
             if len(block.ids):
-                writer.write_table(table(block), row_group_size=len(block.ids))
+                writer.write_table(_table(block), row_group_size=len(block.ids))
             written.append(Written(block.digest, len(block.ids), block.skipped.tolist()))
     rows = sum(block.rows for block in written)
     return DataFile(name, file_sha256(path), rows, group.start, group.stop), written
+
+
+def _table(block: Block) -> pa.Table:
+    """Return a block as Arrow columns."""
+    columns = schema(block.targets.shape[1])
+    flat = pa.array(np.ascontiguousarray(block.targets).reshape(-1), type=pa.float16())
+    arrays = [
+        pa.array(block.ids),
+        pa.FixedSizeListArray.from_arrays(flat, type=columns.field("target").type),
+        pa.array(block.participants),
+    ]
+    return pa.table(arrays, schema=columns)

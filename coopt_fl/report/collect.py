@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from coopt_fl.core import typed
 from coopt_fl.core.errors import ConfigError
-from coopt_fl.core.files import read_json, understood
+from coopt_fl.core.files import understood
 from coopt_fl.federation.state import RunState
 from coopt_fl.optimized.provenance import Provenance, read_provenance
 from coopt_fl.optimized.read import dataset_folder
@@ -83,7 +84,8 @@ def _read(path: Path, name: str) -> Run:
         if (folder / "provenance.json").is_file():
             return _optimized(path, name, read_provenance(folder))
         if results:
-            seeds = sorted(map(read_json, results), key=lambda one: int(one["seed"]))
+            read = [typed.read(one, Values) for one in results]
+            seeds = sorted(read, key=lambda one: int(one["seed"]))
             return _pretrained(path, name, seeds)
     raise ConfigError(
         f"{path} holds neither dataset/provenance.json nor {RESULT}, which are written at the end "
@@ -93,7 +95,7 @@ def _read(path: Path, name: str) -> Run:
 
 def _optimized(path: Path, name: str, provenance: Provenance) -> Run:
     file = path / "summary.json"
-    summary = read_json(file) if file.is_file() else None
+    summary = typed.read(file, Values) if file.is_file() else None
     students = trained(path, summary)
     return Run(
         name=name,

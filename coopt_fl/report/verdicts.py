@@ -45,7 +45,7 @@ def coverage(known: Provenance, counts: Ids) -> Values:
 
 def audit(known: Provenance, state: RunState) -> Values:
     """Return a verdict on each participant, with the evidence against those rejected."""
-    rejected = dict(state.record("rejected") or {})
+    rejected = state.record("rejected", dict[str, Any]) or {}
     left: dict[str, str] = {}
     for change in known.plan_changes:
         if change.get("rejected"):  # which earlier manifests lack

@@ -8,8 +8,9 @@ from typing import Any
 
 from coopt_fl.config.load import to_dict
 from coopt_fl.config.schema import Config
+from coopt_fl.core import typed
 from coopt_fl.core.errors import ConfigError
-from coopt_fl.core.files import make_folder, read_json, understood, write_json
+from coopt_fl.core.files import make_folder, understood, write_json
 from coopt_fl.core.progress import Progress
 from coopt_fl.core.runtime import is_first_process
 from coopt_fl.optimized.preparation import Preparation, preparation
@@ -45,7 +46,7 @@ def read_baseline(folder: Path, seeds: Sequence[int]) -> list[Result]:
 
 def _checked(file: Path) -> Result:
     """Return the result in ``file``, which has all that :func:`compare` needs of a baseline."""
-    result = read_json(file)
+    result = typed.read(file, dict[str, Any])
     with understood(file):
         _conditions(result)
         speed_up(_curve(result), _curve(result), *[_prepared(result, "sum")] * 2)

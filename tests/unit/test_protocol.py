@@ -3,15 +3,13 @@
 import contextlib
 import io
 import json
-from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import array_shapes, arrays
 
 from coopt_fl.config.load import from_tree
 from coopt_fl.core.errors import DataError, ParticipantError
@@ -44,19 +42,8 @@ PAYLOAD = Payload(
     digests=["a" * 64, "b" * 64],
     seconds=0.5,
 )
-EXAMPLES: dict[type, Any] = {
-    Aligned: Aligned(np.eye(2, dtype=np.float32), np.zeros(2, np.float32), 0.5, "ridge"),
-    Description: Description("a", "trivial:4", 4, "0" * 64, "f", 9, "cpu", {"torch": "2"}, 1.0, 0),
-    Payload: PAYLOAD,
-    Receipt: Receipt(9, "0" * 64),
-    Representation: Representation(np.arange(2), np.ones((2, 3), np.float32), np.arange(0)),
-}
-ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()), max_size=5)
-"""Lone surrogates, too, which JSON can say."""
-
-
-def test_round_trip() -> None:
-    request = Optimize(
+EXAMPLES: list[Any] = [
+    Optimize(
         TASK,
         contributor=1,
         blocks=[3],
@@ -65,12 +52,14 @@ def test_round_trip() -> None:
         weight=np.eye(3, dtype=np.float32),
         bias=np.zeros(3, np.float32),
         upload="",
-    )
-    back = decode(Optimize, encode(request))
-    assert back.task == TASK
-    assert (back.blocks, back.sizes, back.contributor) == ([3], [2], 1)
-    assert back.weight.dtype == np.float32
-    assert np.array_equal(back.ids, request.ids)
+    ),
+    Aligned(np.eye(2, dtype=np.float32), np.zeros(2, np.float32), "ridge"),
+    Description("a", "trivial:4", 4, "0" * 64, "f", 9, "cpu", {"torch": "2"}, 1.0, 0),
+    PAYLOAD,
+    Receipt(9, "0" * 64),
+    Representation(np.arange(2), np.ones((2, 3), np.float32), np.arange(0)),
+]
+"""Read back, and fuzzed, in test_typed."""
 
 
 def test_an_error_travels_as_itself() -> None:
@@ -87,52 +76,9 @@ def test_an_unknown_error_is_a_participants() -> None:
     assert len(str(error)) == 2000
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.int32, np.float16])
-def test_arrays_must_have_the_very_dtype(dtype: type) -> None:
-    with pytest.raises(ParticipantError, match="ids is"):
-        decode(Represent, encode(Represent(TASK, np.zeros(3, dtype))))
-
-
 def test_another_message_is_malformed() -> None:
     with pytest.raises(ParticipantError, match="malformed Payload"):
         decode(Payload, encode(Represent(TASK, np.arange(3))))
-
-
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | ANY_TEXT,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(ANY_TEXT, inner, max_size=3),
-    max_leaves=6,
-)
-ARRAYS = st.sampled_from([np.float16, np.float32, np.int64]).flatmap(
-    lambda dtype: arrays(dtype, array_shapes(min_dims=0, max_dims=3, max_side=3))
-)
-
-
-@settings(max_examples=500)
-@given(st.sampled_from([Aligned, Description, Payload, Receipt, Representation]), st.data())
-def test_whatever_comes_is_a_message_or_a_typed_error(kind: type, data: st.DataObject) -> None:
-    """Most often a whole message, of which one field is anything at all."""
-    names = [field.name for field in fields(kind)]
-    odd = data.draw(st.sampled_from([*names, "x"]))
-    known = {name: getattr(EXAMPLES[kind], name) for name in names}
-    told = known | {odd: data.draw(VALUES | ARRAYS)}
-    for name in data.draw(st.lists(st.sampled_from(names), max_size=1)):
-        del told[name]
-    try:
-        found = decode(kind, records_of(told))
-    except ParticipantError:
-        return
-    assert set(told) == set(names)
-    for name, value in known.items():
-        assert type(getattr(found, name)) is type(value)
-        if isinstance(value, np.ndarray):
-            assert getattr(found, name).dtype == value.dtype
-            assert len(getattr(found, name)) >= 0
-    json.dumps(plain_of(found), ensure_ascii=False).encode()
-
-
-def plain_of(message: Any) -> dict[str, Any]:
-    return {k: v for k, v in vars(message).items() if not isinstance(v, np.ndarray)}
 
 
 def records_of(told: dict[str, Any]) -> RecordDict:
@@ -154,21 +100,6 @@ def test_records_of_any_name_and_text_are_a_typed_error(told: dict[str, str]) ->
         decode(Payload, records)
 
 
-@pytest.mark.parametrize("said", ["\ud800", "a\udfff"])
-def test_half_a_letter_is_malformed(said: str) -> None:
-    """Else the platform's own files could not be written."""
-    for change in ({"device": said}, {"versions": {"torch": said}}, {"versions": {said: "1"}}):
-        with pytest.raises(ParticipantError, match="malformed Description"):
-            decode(Description, encode(replace(EXAMPLES[Description], **change)))
-
-
-def test_a_single_number_is_no_array() -> None:
-    for name in ("ids", "targets", "skipped"):
-        dtype = getattr(PAYLOAD, name).dtype
-        with pytest.raises(ParticipantError, match=f"{name} is a single number"):
-            decode(Payload, records_of(vars(PAYLOAD) | {name: np.zeros((), dtype)}))
-
-
 def test_damaged_array_bytes_are_a_typed_error() -> None:
     records = encode(Represent(TASK, np.arange(3)))
     damaged = Array("int64", (3,), "numpy.ndarray", b"\x93NUMPY\x01\x00v")
@@ -181,7 +112,7 @@ def test_bytes_that_break_their_reader_are_a_malformed_message() -> None:
     """An archive's first bytes make numpy try to open an archive."""
     arrays = {"weight": Array(np.zeros((3, 2), np.float32))}
     arrays["bias"] = Array("float32", (2,), "numpy.ndarray", b"PK\x03\x04junk")
-    plain = ConfigRecord({"json": json.dumps({"r2_heldout": 0.5, "solver": "ridge"})})
+    plain = ConfigRecord({"json": json.dumps({"solver": "ridge"})})
     records = RecordDict({"arrays": ArrayRecord(arrays), "plain": plain})
     with pytest.raises(ParticipantError, match="malformed"):
         decode(Aligned, records)

@@ -5,13 +5,15 @@ The seed is not in it: whoever knows the seed can tell audit rows from work.
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from coopt_fl.core import typed
+from coopt_fl.core.typed import Sha256, matching, within
 
 SHARED = "shared.parquet"
 
@@ -62,17 +64,16 @@ MOST_FILE_BYTES = 1 << 30
 MOST_ROWS = 1 << 30
 """Of a source, for 8 bytes of memory are taken for each before anything is read."""
 
-_SHA256 = re.compile("[0-9a-f]{64}")
-_NAME = re.compile("[a-z0-9_]{1,64}")
+_Side = Annotated[int, within(1, 1 << 16)]
 
 
 @dataclass(frozen=True)
 class ShardFile:
     """How one file is verified: its sha256 (hex), its size, and the images in it."""
 
-    sha256: str
-    bytes: int
-    rows: int
+    sha256: Sha256
+    bytes: Annotated[int, within(1, MOST_FILE_BYTES)]
+    rows: Annotated[int, within(1, MOST_ROWS)]
 
 
 @dataclass(frozen=True)
@@ -90,13 +91,13 @@ class Manifest:
         files: by path below the URL.
     """
 
-    name: str
-    fingerprint: str
-    rows: int
-    image_size: tuple[int, int] | None
-    block_rows: int
-    audit_fraction: float
-    ids_sha256: str
+    name: Annotated[str, matching("[a-z0-9_]{1,64}", "the name of a source")]
+    fingerprint: Sha256
+    rows: Annotated[int, within(1, MOST_ROWS)]
+    image_size: tuple[_Side, _Side] | None
+    block_rows: Annotated[int, within(1, 1 << 62)]
+    audit_fraction: Annotated[float, within(0, 1)]
+    ids_sha256: Sha256
     files: dict[str, ShardFile]
 
     @property
@@ -116,43 +117,19 @@ def parse(content: bytes) -> Manifest:
     Raises:
         ValueError: it is not one; the message says why.
     """
-    try:
-        tree = json.loads(content)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-    known = set(Manifest.__dataclass_fields__)
-    _need(isinstance(tree, dict) and set(tree) == known | {"format", "complete"}, "its keys differ")
+    tree = typed.parse(dict[str, Any], content)
+    known = {"format", "complete", *Manifest.__dataclass_fields__}
+    _need(set(tree) == known, "its keys differ")
     _need(tree.pop("format") == FORMAT, f"it is not of format {FORMAT}")
     _need(tree.pop("complete") is True, "it says that it is not complete")
-    size, files = tree["image_size"], tree["files"]
-    _need(isinstance(files, dict), "files must hold paths")
-    _need(size is None or (isinstance(size, list) and len(size) == 2), "image_size is no pair")
-    tree["image_size"] = size and (size[0], size[1])
-    tree["files"] = {path: _file(path, entry) for path, entry in files.items()}
-    read = Manifest(**tree)
-    _check(read)
+    read = typed.decode(Manifest, tree)
+    _check_files(read)
     _need(content == read.encode(), "it is not as it was written")  # keys given twice, and so on
     return read
 
 
-def _file(path: str, entry: Any) -> ShardFile:
-    _need(isinstance(entry, dict) and set(entry) == {"sha256", "bytes", "rows"}, f"{path!r}: keys")
-    file = ShardFile(**entry)
-    _need(_is_sum(file.sha256), f"{path!r}: sha256 is no sum")
-    _need(_whole(file.bytes, 1, MOST_FILE_BYTES), f"{path!r}: bytes is out of range")
-    _need(_whole(file.rows, 1, MOST_ROWS), f"{path!r}: rows is out of range")
-    return file
-
-
-def _check(read: Manifest) -> None:
-    _need(isinstance(read.name, str) and bool(_NAME.fullmatch(read.name)), "name is no source's")
-    _need(_is_sum(read.fingerprint) and _is_sum(read.ids_sha256), "a sha256 is no sum")
-    _need(_whole(read.rows, 1, MOST_ROWS), "rows is out of range")
-    _need(all(_whole(side, 1, 1 << 16) for side in read.image_size or ()), "image_size is no size")
-    _need(_whole(read.block_rows, 1, 1 << 62), "block_rows is out of range")
-    fraction = read.audit_fraction
-    number = isinstance(fraction, int | float) and not isinstance(fraction, bool)
-    _need(number and 0 <= fraction <= 1, "audit_fraction is no fraction")
+def _check_files(read: Manifest) -> None:
+    """Raise ValueError unless there is a file for every block, and one for the shared set."""
     _need(len(read.files) == read.blocks + 1, f"{read.blocks} blocks and the shared set need files")
     paths = {block_path(number) for number in range(read.blocks)}
     _need(set(read.files) == paths | {SHARED}, "its files are not the blocks and the shared set")
@@ -164,11 +141,3 @@ def _check(read: Manifest) -> None:
 def _need(fine: bool, problem: str) -> None:
     if not fine:
         raise ValueError(problem)
-
-
-def _is_sum(value: Any) -> bool:
-    return isinstance(value, str) and bool(_SHA256.fullmatch(value))
-
-
-def _whole(value: Any, least: int, most: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most

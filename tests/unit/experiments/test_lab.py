@@ -3,20 +3,25 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from coopt_fl.core.cache import exclusive
-from coopt_fl.core.errors import ConfigError
+from coopt_fl.core.errors import ConfigError, ParticipantError
+from coopt_fl.policies.reference import elect
 from coopt_fl.students.models import Student
 from coopt_fl.students.objectives import Objective, Task, make_objective
 from coopt_fl.targets import represent, uniformity
 from experiments.__main__ import visible
-from experiments.lab import Lab, elected
+from experiments.agreement import uniformity_alone
+from experiments.alignment import at_random
+from experiments.lab import Lab
 from experiments.recipe import balanced, phi_s, scaled
 from experiments.scales import SCALES, studies
+from experiments.shared_size import ALONE, elect_anyhow
 
 (STUDY,) = SCALES["smoke"].values()
 
@@ -29,16 +34,17 @@ def lab() -> Lab:
 def test_participants_with_the_same_prior_agree(lab: Lab) -> None:
     same = [STUDY.priors[0]] * 3
     alone = lab.collaborate(0, priors=same)
-    assert min(alone.r2) > 0.99
+    assert min(one.r2 for one in alone.agreed.held_out().values()) > 0.99
     averaged = lab.collaborate(0, priors=same, replicas=3)
     np.testing.assert_allclose(averaged.targets, alone.targets, atol=1e-5)
     assert averaged.optimize == pytest.approx([3 * one for one in alone.optimize])
-    assert averaged.represent == pytest.approx(3 * sum(alone.optimize) * STUDY.shared / 320)
+    asked = 320 + 16  # and one for the audit of each block
+    assert averaged.represent == pytest.approx(3 * sum(alone.optimize) * STUDY.shared / asked)
 
 
 def test_each_participant_makes_the_targets_of_its_own_shard(lab: Lab) -> None:
     made = lab.collaborate(0)
-    assert sorted(np.bincount(made.participants)) == [106, 107, 107]
+    assert np.bincount(made.participants).tolist() == [120, 100, 100], "blocks of 20"
     at = lab.shared(STUDY.shared, 0)
     for k, on_s in enumerate(made.on_s):
         mine = made.participants[at] == k
@@ -64,8 +70,8 @@ def test_of_two_experiments_that_need_the_same_features_one_waits_and_reads(
         return made[-1]
 
     monkeypatch.setenv("COOPT_CACHE", str(tmp_path))
-    monkeypatch.setattr("experiments.lab.exclusive", watched)
-    monkeypatch.setattr("experiments.lab.represent", counted)
+    monkeypatch.setattr("experiments.features.exclusive", watched)
+    monkeypatch.setattr("experiments.features.represent", counted)
     labs = [Lab(STUDY), Lab(STUDY)]
     threads = [threading.Thread(target=one.features, args=("trivial:20",)) for one in labs]
     for thread in threads:
@@ -82,8 +88,21 @@ def test_elections() -> None:
     narrow = rng.normal(1.0, 0.01, (64, 8)).astype(np.float32)
     wide = rng.normal(0.0, 1.0, (64, 8)).astype(np.float32)
     assert uniformity(wide) < uniformity(narrow)
-    assert elected([narrow, wide], "best", 0) == 1
-    assert elected([narrow, wide], "worst", 0) == 0
+    features = {"narrow": narrow, "wide": wide}
+    assert uniformity_alone(features, "best", 4, 0).reference == "wide"
+    assert uniformity_alone(features, "best", 4, 0, choose=max).reference == "narrow"
+    assert uniformity_alone(features, "consensus", 4, 0).accepted == ["narrow", "wide"]
+    assert {at_random(features, "best", 4, seed).reference for seed in range(9)} == set(features)
+
+
+def test_where_the_platform_finds_no_reference_the_most_uniform_prior_is_one(lab: Lab) -> None:
+    with pytest.raises(ParticipantError):
+        lab.agree(0, reference="best", shared=5)
+    few = lab.agree(0, reference="best", shared=5, elect=elect_anyhow)
+    assert few.election.warnings == [ALONE]
+    assert few.election.reference == min(few.on_s, key=lambda name: uniformity(few.on_s[name]))
+    enough = lab.agree(0, reference="best", elect=elect_anyhow)
+    assert enough.election == elect(enough.on_s, "best", STUDY.dim, 0)
 
 
 def test_every_priors_targets_have_the_same_scale(lab: Lab) -> None:
@@ -117,9 +136,10 @@ def test_every_teacher_has_a_head_unless_whitening_mixes_them(
 
 
 def test_shards_by_weight_are_disjoint_and_in_proportion(lab: Lab) -> None:
-    shards = lab.shards(3, 0, [2.0, 1.0, -0.5])
-    assert [len(rows) for rows in shards] == [213, 107, 0]
-    assert sorted(np.concatenate(shards)) == list(range(320))
+    plan = lab.plan("abc", 0, weights=[2.0, 1.0, -0.5])
+    assert [len(plan.blocks_of(name)) for name in "abc"] == [11, 5, 0]
+    agreed = replace(lab.agree(0), plan=plan)
+    assert sorted(np.concatenate([agreed.rows_of(name) for name in "abc"])) == list(range(320))
     assert lab.collaborate(0, by_r2=True).targets.shape == (320, STUDY.dim)
 
 

@@ -35,48 +35,48 @@ def cycles(lab: Lab) -> tuple[Made, Made]:
     targets = rng.normal(size=(len(lab.all), STUDY.dim)).astype(np.float32)
     turned = (targets @ rng.normal(size=(STUDY.dim, STUDY.dim)) + 3).astype(np.float32)
     at = lab.shared(STUDY.shared, 0)
-    owners = np.zeros(len(lab.all), np.int16)
+    owners = rng.integers(0, SHARDS, len(lab.all)).astype(np.int16)
     old, fresh = (
-        Made(lab.all, made, owners, [1.0, 2.0, 4.0], 8.0, 16.0, [1.0], [made[at]] * SHARDS)
+        Made(lab.all, made, owners, [1.0, 2.0, 4.0], 8.0, 16.0, [made[at]] * SHARDS)
         for made in (turned, targets)
     )
     return old, fresh
 
 
-def test_old_shards_that_are_left_cost_nothing(lab: Lab, cycles: tuple[Made, Made]) -> None:
+def test_old_shards_that_are_left_cost_nothing(cycles: tuple[Made, Made]) -> None:
     old, fresh = cycles
-    made = kept(lab, old, fresh, WORST, "left", 0)
-    for k, rows in enumerate(lab.shards(SHARDS, 0)):
-        source = fresh if k == WORST else old
+    made = kept(old, fresh, WORST, "left", 0)
+    for k in range(SHARDS):
+        rows, source = fresh.participants == k, fresh if k == WORST else old
         assert np.array_equal(made.targets[rows], source.targets[rows])
         assert np.array_equal(made.on_s[k], source.on_s[k])
     assert (made.optimize, made.align) == ([2.0], 16.0)
 
 
 def test_realignment_finds_the_new_terms_and_is_charged(
-    lab: Lab, cycles: tuple[Made, Made], monkeypatch: pytest.MonkeyPatch
+    cycles: tuple[Made, Made], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old, fresh = cycles
     seconds = count()
     clock = SimpleNamespace(perf_counter=lambda: float(next(seconds)))
     monkeypatch.setattr("experiments.continual.time", clock)
-    made = kept(lab, old, fresh, WORST, "realigned", 0)
+    made = kept(old, fresh, WORST, "realigned", 0)
     np.testing.assert_allclose(made.targets, fresh.targets, atol=1e-2)
     np.testing.assert_allclose(made.on_s, fresh.on_s, atol=1e-2)
     assert (made.optimize, made.align) == ([2.0], 16.0 + (SHARDS - 1))
 
 
-def test_recomputed_shards_are_all_fresh(lab: Lab, cycles: tuple[Made, Made]) -> None:
+def test_recomputed_shards_are_all_fresh(cycles: tuple[Made, Made]) -> None:
     old, fresh = cycles
-    assert kept(lab, old, fresh, WORST, "recomputed", 0) is fresh
+    assert kept(old, fresh, WORST, "recomputed", 0) is fresh
 
 
-def test_what_no_map_predicts_is_made_anew(lab: Lab, cycles: tuple[Made, Made]) -> None:
+def test_what_no_map_predicts_is_made_anew(cycles: tuple[Made, Made]) -> None:
     old, fresh = cycles
     strange = np.random.default_rng(1).normal(size=old.on_s[0].shape).astype(np.float32)
     old = replace(old, on_s=[old.on_s[0], old.on_s[1], strange])
-    made = kept(lab, old, fresh, WORST, "as needed", 0)
-    mapped, _, anew = lab.shards(SHARDS, 0)
+    made = kept(old, fresh, WORST, "as needed", 0)
+    mapped, _, anew = (fresh.participants == k for k in range(SHARDS))
     np.testing.assert_allclose(made.targets[mapped], fresh.targets[mapped], atol=1e-2)
     assert not np.array_equal(made.targets[mapped], fresh.targets[mapped])
     assert np.array_equal(made.targets[anew], fresh.targets[anew])
@@ -95,7 +95,8 @@ def test_a_central_dataset_is_one_priors_principal_components(lab: Lab) -> None:
     spec = STUDY.priors[1]
     x, seconds = lab.features(spec)
     made = lab.centralize(spec, 3)
-    fitted = lab.shards(1, 3)[0][: 4 * STUDY.dim]
+    plan = lab.plan(["central"], 3)
+    fitted = np.concatenate(plan.units)[: 4 * STUDY.dim]
     wanted = principal(x[fitted].astype(np.float64), STUDY.dim)
     np.testing.assert_allclose(np.abs(made.targets[fitted]), np.abs(wanted), atol=1e-3)
     assert made.preparation == {"sum": seconds, "max": seconds}

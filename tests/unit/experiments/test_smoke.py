@@ -9,10 +9,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from coopt_fl.core.errors import ConfigError
-from experiments.__main__ import TABLES, work
+from experiments.__main__ import TABLES, main, work
 from experiments.scales import SCALES
 from experiments.table import summary
 
@@ -68,6 +69,15 @@ def test_each_table_is_started_once_on_its_gpu_and_failures_are_named(
     work(waiting, ["--scale", "gpu"], 0, failed)
     assert started == [(f"experiments.{name}", "1") for name in ("recipe", "tsne", "overhead")]
     assert failed == ["tsne"]
+
+
+@pytest.mark.parametrize("words", [["recipes"], ["recipe", "--scale", "tiny"]])
+def test_a_name_or_scale_that_is_not_there(words: list[str]) -> None:
+    app = typer.Typer()
+    app.command()(main)
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 2
+    assert f"'{words[-1]}' is not one of" in done.output
 
 
 def test_cells_of_other_settings_are_not_mixed(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What a table keeps beside its cells: who measured them, with what, and on what."""
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ def measured(lab: Lab, file: Path, *rows: int) -> Cell:
     def settings(study: Study) -> list[Cell]:
         return [{"row": row} for row in rows]
 
-    fill(file, "none", "smoke", "synthetic", lab, settings, lambda lab, cell: {"accuracy": 0.5})
+    fill(file, "none", "synthetic", lab, settings, lambda lab, cell: {"accuracy": 0.5})
     known: Cell = json.loads(file.read_text())["synthetic"]
     return known
 
@@ -44,6 +45,51 @@ def test_a_cell_tells_versions_that_are_not_the_tables(
     assert "versions" not in first
     assert second["versions"] == {"torch": "2", "lightly": "1"}
     assert known["table"][1] == {"row": 2, "accuracy": {"mean": 0.5, "std": 0.0, "n": 1}}
+
+
+def test_processes_that_fill_the_same_table_lose_no_cell(lab: Lab, tmp_path: Path) -> None:
+    file, rows, both = tmp_path / "a.json", range(20), threading.Barrier(2)
+
+    def settings(study: Study) -> list[Cell]:
+        return [{"row": row} for row in rows]
+
+    def measure(lab: Lab, cell: Cell) -> Cell:
+        both.wait(60)
+        return {"accuracy": 0.5}
+
+    def work(study_name: str) -> None:
+        fill(file, "none", study_name, lab, settings, measure)
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in ("one", "other")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    known = json.loads(file.read_text())
+    assert {name: len(study["cells"]) for name, study in known.items()} == {"one": 20, "other": 20}
+
+
+def test_a_cell_that_another_process_measured_meanwhile_is_stored_once(
+    lab: Lab, tmp_path: Path
+) -> None:
+    file = tmp_path / "a.json"
+
+    def measure(lab: Lab, cell: Cell) -> Cell:
+        measured(lab, file, 1)
+        return {"accuracy": 0.7}
+
+    fill(file, "none", "synthetic", lab, lambda study: [{"row": 1}], measure)
+    (cell,) = json.loads(file.read_text())["synthetic"]["cells"]
+    assert cell["accuracy"] == 0.5
+
+
+def test_a_table_measured_by_the_old_method_is_left_alone(lab: Lab, tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    known = measured(lab, file, 1)
+    del known["about"]["method"]
+    file.write_text(json.dumps({"synthetic": known}))
+    with pytest.raises(ConfigError, match="another method of synthetic"):
+        measured(lab, file, 1, 2)
 
 
 def gpus(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:

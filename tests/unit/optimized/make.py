@@ -74,8 +74,7 @@ def finish(out: Path, skipped: tuple[int, ...] = SKIPPED, plan: Plan | None = No
     plan = plan or make_plan()
     with open_state(out, "key", to_dict(config())) as state:
         fill(state, plan, skipped)
-        rows = sum(map(len, plan.blocks))
-        return publish(state, plan, make_draft(rows), lambda rows: None)
+        return go(state, plan)
 
 
 def edit(dataset: Path, change: Callable[[dict[str, Any]], None]) -> None:
@@ -90,6 +89,9 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def go(state: RunState) -> Provenance:
+def go(
+    state: RunState, plan: Plan | None = None, dim: int = DIM, progress: Any = lambda rows: None
+) -> Provenance:
     """Publish a run whose every block is there."""
-    return publish(state, make_plan(), make_draft(), lambda rows: None)
+    sizes = [len(ids) for ids in (plan or make_plan()).blocks]
+    return publish(state.dataset, make_draft(sum(sizes), dim), sizes, state.block, progress)

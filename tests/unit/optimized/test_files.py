@@ -84,7 +84,7 @@ def test_read_only_disk_is_an_output_error(tmp_path: Path, monkeypatch: pytest.M
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from coopt_fl.files import atomic
+from coopt_fl.core.files import atomic
 with atomic(Path(sys.argv[1])) as file:
     file.write(b"half")
     file.flush()

@@ -1,18 +1,16 @@
 """The manifest: written, read back equal, and refused when it cannot be meant."""
 
-import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
+from coopt_fl.config.load import from_tree, load_config
 from coopt_fl.core.errors import VerificationError
-from coopt_fl.optimized.provenance import read_provenance
-from coopt_fl.optimized.verify import verify
+from coopt_fl.optimized.provenance import draft, read_provenance
 from tests.unit.optimized.make import config, edit, finish
 
 Change = Callable[[dict[str, Any]], Any]
@@ -27,6 +25,37 @@ def test_round_trip(tmp_path: Path) -> None:
     assert [c.name for c in written.contributors] == ["ann", "bob"]
 
 
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        ("s3://bucket/run", True),
+        ("gs://bucket/run", True),
+        ("file:///home/ann/run", False),
+        ("FILE:///home/ann/run", False),
+        ("local:///home/ann/run", False),
+        ("/home/ann/run", False),
+        ("home/ann", False),
+    ],
+)
+def test_the_published_configuration_holds_no_path_of_this_machine(url: str, kept: bool) -> None:
+    changes = f"data.root=/home/ann/images data.shards={url} payload.route={url} seed=3"
+    ours = load_config("digits", changes.split())
+    published = draft(
+        config=ours, source={}, contributors=[], reference="", plan_changes=[], audit={}
+    ).config
+    assert "ann" not in json.dumps(published)
+    again = from_tree(published, [], "the published one")
+    assert again.data.shards == (url if kept else None)
+    assert again.payload.route == (url if kept else "flower")
+    ours.data = replace(ours.data, root=None, shards=again.data.shards)
+    assert again == replace(ours, payload=again.payload)
+
+
+def test_a_provenance_of_an_older_version_that_holds_a_path_is_read(dataset: Path) -> None:
+    edit(dataset, lambda p: p["config"]["data"].update(root="/home/ann/images"))
+    assert read_provenance(dataset).config["data"]["root"] == "/home/ann/images"
+
+
 @pytest.mark.parametrize("below", ["", "state", "nowhere"])
 def test_no_manifest_no_dataset(below: str, run: Path) -> None:
     with pytest.raises(VerificationError, match="holds no finished optimized dataset"):
@@ -34,45 +63,23 @@ def test_no_manifest_no_dataset(below: str, run: Path) -> None:
 
 
 BAD: dict[str, Change] = {
-    "no digest": lambda p: p.pop("digest"),
-    "foreign key": lambda p: p.update(extra=1),
     "not complete": lambda p: p.update(complete=False),
     "later format": lambda p: p.update(format=3),
-    "rows as text": lambda p: p.update(rows="48"),
     "negative rows": lambda p: p.update(rows=-1),
-    "files missing": lambda p: p.update(files=None),
-    "file without sum": lambda p: p["files"][0].pop("sha256"),
     "file outside": lambda p: p["files"][0].update(path="../../etc/passwd"),
     "absolute file": lambda p: p["files"][0].update(path="/etc/passwd"),
     "file left out": lambda p: p["files"].pop(1),
     "last file left out": lambda p: p["files"].pop(),
     "overlap": lambda p: p["files"][1].update(first_block=2),
-    "contributor without prior": lambda p: p["contributors"][0].pop("prior"),
     "one digest less": lambda p: p["block_digests"].pop(),
     "digest of another kind": lambda p: p["block_digests"].__setitem__(0, "z" * 64),
     "digest that leaves": lambda p: p.update(digest="../" * 20 + "ab"),
     "negative block": lambda p: p["block_rows"].__setitem__(0, -1),
-    "skipped as text": lambda p: p.update(skipped=["11"]),
     "source without rows": lambda p: p["source"].pop("rows"),
     "source without fingerprint": lambda p: p["source"].pop("fingerprint"),
     "source of too many rows": lambda p: p["source"].update(rows=1 << 63),
     "skipped beyond int64": lambda p: p.update(skipped=[1 << 63]),
-    "skipped below int64": lambda p: p.update(skipped=[-(1 << 63) - 1]),
-    "skipped as truth": lambda p: p.update(skipped=[True]),
-    "rows beyond int64": lambda p: p.update(rows=1 << 63),
-    "block beyond int64": lambda p: p["block_rows"].__setitem__(0, 1 << 63),
     "wider than a list": lambda p: p.update(dim=1 << 40),
-    "no name": lambda p: p["contributors"][0].update(name=None),
-    "prior as number": lambda p: p["contributors"][0].update(prior=5),
-    "weights' sum as number": lambda p: p["contributors"][1].update(weights_sha256=5),
-    "alignment's sum as list": lambda p: p["contributors"][1].update(alignment_sha256=[]),
-    "no uniformity": lambda p: p["contributors"][0].pop("uniformity"),
-    "uniformity as text": lambda p: p["contributors"][0].update(uniformity="-1.5"),
-    "uniformity beyond float": lambda p: p["contributors"][0].update(uniformity=10**400),
-    "R2 as list": lambda p: p["contributors"][0].update(r2_heldout=[]),
-    "audit as list": lambda p: p.update(audit=[]),
-    "changes as text": lambda p: p.update(plan_changes="none"),
-    "cycle as text": lambda p: p["contributors"][0].update(cycle="0"),
 }
 
 
@@ -90,39 +97,3 @@ def test_what_is_no_manifest_is_refused(content: bytes, dataset: Path) -> None:
     (dataset / "provenance.json").write_bytes(content)
     with pytest.raises(VerificationError, match=r"provenance\.json is not a provenance"):
         read_provenance(dataset)
-
-
-values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
-    max_leaves=5,
-)
-
-
-def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Yield the way to every value in a JSON tree."""
-    items = value.items() if isinstance(value, dict) else enumerate(value)
-    for key, inner in items:
-        yield (*path, key)
-        if isinstance(inner, dict | list):
-            yield from places(inner, (*path, key))
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_whatever_is_changed_it_is_read_or_refused(data: st.DataObject, dataset: Path) -> None:
-    """Any value, anywhere, replaced by any other; any bytes; any part cut off."""
-    path = dataset / "provenance.json"
-    whole = path.read_bytes()
-    tree = json.loads(whole)
-    way = data.draw(st.sampled_from(sorted(places(tree), key=str)))
-    node = tree
-    for key in way[:-1]:
-        node = node[key]
-    node[way[-1]] = data.draw(values)
-    cut = whole[: data.draw(st.integers(0, len(whole) - 1))]
-    for damaged in (json.dumps(tree).encode(), cut, data.draw(st.binary(max_size=100))):
-        path.write_bytes(damaged)
-        with contextlib.suppress(VerificationError):
-            verify(dataset)
-    path.write_bytes(whole)

@@ -17,7 +17,6 @@ from coopt_fl.federation.state import RunState, open_state
 from coopt_fl.optimized import write as publish_module
 from coopt_fl.optimized.block import Block
 from coopt_fl.optimized.verify import verify
-from coopt_fl.optimized.write import publish
 from tests.unit.optimized import make
 from tests.unit.optimized.make import go
 from tests.unit.optimized.test_block import defined
@@ -74,7 +73,7 @@ def test_provenance_tells_files_rows_skipped_and_digests(state: RunState) -> Non
 
 def test_progress_counts_rows(state: RunState) -> None:
     told: list[int] = []
-    provenance = publish(state, make.make_plan(), make.make_draft(), told.append)
+    provenance = go(state, progress=told.append)
     assert told == np.cumsum([file.rows for file in provenance.files]).tolist()
 
 
@@ -140,7 +139,7 @@ def test_memory_does_not_hold_the_dataset(tmp_path: Path, monkeypatch: pytest.Mo
         for index in range(count):
             state.save_block(index, Block(ids[index], noise, who, none, 0.0))
         first = replace(plan, blocks=plan.blocks[:1])
-        publish(state, first, make.make_draft(rows, dim), lambda _: None)  # imports what it needs
+        go(state, first, dim)  # imports what it needs
         before, arrow, read = pa.total_allocated_bytes(), [0], state.block
 
         def watched(index: int) -> Block:
@@ -150,7 +149,7 @@ def test_memory_does_not_hold_the_dataset(tmp_path: Path, monkeypatch: pytest.Mo
         monkeypatch.setattr(state, "block", watched)
         tracemalloc.start()
         try:
-            provenance = publish(state, plan, make.make_draft(rows * count, dim), lambda _: None)
+            provenance = go(state, plan, dim)
             numpy = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()

@@ -13,7 +13,7 @@ import coopt_fl
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.errors import DataError, VerificationError
 from coopt_fl.data import open_source
-from coopt_fl.optimized import read as mapped
+from coopt_fl.optimized import read as reading
 from coopt_fl.optimized.block import dataset_digest
 from coopt_fl.optimized.read import OptimizedDataset
 from tests.unit.optimized import make
@@ -42,7 +42,7 @@ def test_rows_are_as_planted(mmap: bool, below: str, run: Path) -> None:
 
 def test_maps_are_built_once(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(coopt_fl.load(run, mmap=True).targets, np.memmap)
-    monkeypatch.setattr(mapped, "_build", lambda *_: pytest.fail("built again"))
+    monkeypatch.setattr(reading, "_build", lambda *_: pytest.fail("built again"))
     assert_planted(coopt_fl.load(run, mmap=True))
 
 

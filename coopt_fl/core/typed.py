@@ -1,0 +1,166 @@
+"""One decoder for whatever is read back: plain values in, dataclasses out, or one sentence.
+
+A type is a dataclass, ``list[X]``, ``tuple[X, Y]``, ``dict[str, X]``, ``X | None``, ``int``,
+``float``, ``str``, ``bool``, ``Any``, a numpy array such as ``NDArray[np.int64]``, or
+``Annotated[X, Rule(...)]``. Only lists become tuples, and whole numbers floats; nothing else is
+converted. Arrays are neither copied nor looked into.
+"""
+
+import json
+import re
+import reprlib
+from collections.abc import Callable
+from dataclasses import dataclass, is_dataclass
+from functools import cache
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, TypeVar, cast, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from coopt_fl.core.errors import ConfigError, CooptError
+from coopt_fl.core.files import AGAIN
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a value must be beyond its type; ``words`` complete "FIELD is VALUE, not ..."."""
+
+    holds: Callable[[Any], object]
+    words: str
+
+
+def within(least: float, most: float) -> Rule:
+    """Return the rule that a number is from ``least`` to ``most``."""
+    return Rule(lambda number: least <= number <= most, f"from {least} to {most}")
+
+
+def matching(pattern: str, words: str) -> Rule:
+    """Return the rule that a regular expression matches the whole of a text."""
+    return Rule(re.compile(pattern).fullmatch, words)
+
+
+Count = Annotated[int, within(0, (1 << 63) - 1)]
+Sha256 = Annotated[str, matching("[0-9a-f]{64}", "a sha256 sum")]
+
+_ALWAYS = {
+    int: within(-(1 << 63), (1 << 63) - 1),
+    str: matching("[^\ud800-\udfff]*", "text: JSON can say half of a letter, no file can hold it"),
+}
+
+
+def read(
+    path: Path, kind: type[T], error: type[CooptError] = ConfigError, advice: str = AGAIN
+) -> T:
+    """Return the JSON in the file ``path`` as a ``kind``.
+
+    Raises:
+        error: it cannot be read or holds something else; the sentence ends with ``advice``.
+    """
+    try:
+        return parse(kind, path.read_bytes())
+    except (OSError, ValueError) as problem:
+        raise error(f"{path} is damaged ({problem}); {advice}") from None
+
+
+def parse(kind: type[T], content: bytes) -> T:
+    """Return the JSON in ``content`` as a ``kind``; ValueError where it holds none."""
+    try:
+        return decode(kind, json.loads(content))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def decode(kind: type[T], value: Any, place: str = "it") -> T:
+    """Return ``value``, made of what JSON has and of numpy arrays, as a ``kind``.
+
+    Raises:
+        ValueError: it is none; the message names the field, and calls the whole ``place``.
+    """
+    return cast(T, _decode(kind, value, place))
+
+
+def _decode(kind: Any, value: Any, place: str) -> Any:
+    origin, args = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _obeying(args[1], _decode(args[0], value, place), place)
+    if origin is UnionType:
+        inner = next(one for one in args if one is not NoneType)
+        return None if value is None else _decode(inner, value, place)
+    if origin is dict:
+        return {
+            _exactly(str, key, place): _decode(args[1], item, f"{place}[{key!r:.60}]")
+            for key, item in _exactly(dict, value, place).items()
+        }
+    if origin in (list, tuple):
+        return origin(_items(args, _exactly(list, value, place), place, origin is tuple))
+    if origin is np.ndarray:
+        return _array(np.dtype(get_args(args[1])[0]), value, place)
+    if is_dataclass(kind):
+        return _record(kind, _exactly(dict, value, place), place)
+    if kind is Any:
+        return _anything(value, place)
+    if kind is float and type(value) is int:
+        return float(_exactly(int, value, place))
+    return _exactly(kind, value, place)
+
+
+def _exactly(kind: type, value: Any, place: str) -> Any:
+    """Return ``value`` if it is a ``kind`` and no other, such as True for an int."""
+    if type(value) is not kind:
+        raise _wrong(place, value, kind.__name__)
+    return _obeying(_ALWAYS[kind], value, place) if kind in _ALWAYS else value
+
+
+def _obeying(rule: Rule, value: Any, place: str) -> Any:
+    if not rule.holds(value):
+        raise _wrong(place, value, rule.words)
+    return value
+
+
+def _items(args: tuple[Any, ...], items: list[Any], place: str, fixed: bool) -> list[Any]:
+    """Return the decoded items of a list or, of a ``fixed`` length, of a tuple."""
+    if fixed and len(items) != len(args):
+        raise _wrong(place, items, f"a list of {len(args)}")
+    kinds = args if fixed else args * len(items)
+    pairs = zip(kinds, items, strict=True)
+    return [_decode(kind, item, f"{place}[{n}]") for n, (kind, item) in enumerate(pairs)]
+
+
+def _record(kind: Any, value: dict[str, Any], place: str) -> Any:
+    """Return an instance of the dataclass ``kind``, all of whose fields must be given."""
+    hints = _hints(kind)
+    if different := value.keys() ^ hints.keys():
+        raise ValueError(f"{place}: keys differ, {reprlib.repr(sorted(different))}")
+    inside = "" if place == "it" else f"{place}."
+    return kind(**{name: _decode(hints[name], value[name], inside + name) for name in hints})
+
+
+@cache
+def _hints(kind: type[Any]) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)
+
+
+def _array(dtype: np.dtype[Any], value: Any, place: str) -> Any:
+    """Return ``value`` if it is an array of the very dtype and has at least a length."""
+    if not isinstance(value, np.ndarray) or value.dtype != dtype:
+        came = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
+        raise ValueError(f"{place} is {came}, not an array of {dtype}")
+    if value.ndim == 0:
+        raise ValueError(f"{place} is a single number, not an array of them")
+    return value
+
+
+def _anything(value: Any, place: str) -> Any:
+    """Return ``value`` if it can be written as JSON."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError) as problem:
+        raise ValueError(f"{place} cannot be written as JSON ({problem})") from None
+    return value
+
+
+def _wrong(place: str, value: Any, words: str) -> ValueError:
+    return ValueError(f"{place} is {reprlib.repr(value)}, not {words}")

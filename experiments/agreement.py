@@ -1,0 +1,136 @@
+"""The platform's method, step by step, on features of all images that are held in memory."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coopt_fl.federation.plan import Plan
+from coopt_fl.policies.reference import Election
+from coopt_fl.targets import Collaboration, HeldOut, Recipe, uniformity
+from coopt_fl.targets.collaborate import CONSENSUS, apply
+
+Array = NDArray[np.float32]
+Rows = NDArray[np.int64]
+
+ReferencePolicy = Callable[[Mapping[str, Array], str, int, int], Election]
+"""Elects like :func:`coopt_fl.policies.reference.elect`: features of S, wanted, n, seed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Agreed:
+    """Participants that have agreed on what targets are, and have made none yet.
+
+    Attributes:
+        features: float32 (N, m_k) of all images, by participant.
+        plan: who optimizes which of them; an image's id is its row.
+        recipe: how targets are made.
+        on_s: float32 (S, m_k), what each participant says of the shared set.
+        election: who is the reference.
+        collaboration: everyone's map from features to targets.
+        seconds: of uniformity, election and alignment.
+    """
+
+    features: Mapping[str, Array]
+    plan: Plan
+    recipe: Recipe
+    on_s: Mapping[str, Array]
+    election: Election
+    collaboration: Collaboration
+    seconds: float
+
+    def rows_of(self, name: str) -> Rows:
+        """Return the rows of a participant's shard, block by block."""
+        blocks = [self.plan.blocks[index] for index in self.plan.blocks_of(name)]
+        return np.concatenate([np.empty(0, np.int64), *blocks])
+
+    def asked(self, name: str) -> int:
+        """Return how many targets a participant makes: its blocks', and those for the audit."""
+        return sum(len(self.plan.units[index]) for index in self.plan.blocks_of(name))
+
+    def targets(self, name: str, features: Array) -> Array:
+        """Return the targets (R, n) that a participant's alignment makes of features (R, m)."""
+        return apply(self.collaboration.alignments[name], features)
+
+    def held_out(self) -> dict[str, HeldOut]:
+        """Return the cross-validation of every alignment; the reference predicts itself."""
+        wanted = self.collaboration.shared_targets
+        return {
+            name: HeldOut(wanted, 1.0)
+            if name == self.election.reference
+            else self.recipe.held_out(name, x, wanted)
+            for name, x in self.on_s.items()
+        }
+
+    def fused(self, replicas: int = 1) -> tuple[Array, NDArray[np.int16]]:
+        """Return the targets (N, n) of all images, and who made each: -1 where several did.
+
+        Args:
+            replicas: how many participants make each target: the owner of the block and those
+                that follow it. Theirs are averaged.
+        """
+        names = list(self.features)
+        rows = len(self.features[names[0]])
+        targets = np.zeros((rows, self.recipe.dim), np.float32)
+        participants = np.zeros(rows, np.int16)
+        for k, name in enumerate(names):
+            mine = self.rows_of(name)
+            makers = [names[(k + r) % len(names)] for r in range(replicas)]
+            each = {maker: self.features[maker][mine] for maker in makers}
+            targets[mine] = self.collaboration.targets(each)
+            participants[mine] = k if replicas == 1 else -1
+        return targets, participants
+
+
+def agree(
+    features: Mapping[str, Array],
+    plan: Plan,
+    recipe: Recipe,
+    elect: ReferencePolicy,
+    wanted: str,
+    on_s: Mapping[str, Array] | None = None,
+) -> Agreed:
+    """Take every step of the method before the work itself.
+
+    Args:
+        features: float32 (N, m_k) of all images, by participant.
+        plan: of the images.
+        recipe: how targets are made.
+        elect: chooses the reference.
+        wanted: what it is asked for: "best" or "consensus".
+        on_s: what participants say of the shared set, if it differs from their features.
+    """
+    started = time.perf_counter()
+    on_s = on_s or {name: x[plan.shared] for name, x in features.items()}
+    election = elect(on_s, wanted, recipe.dim, recipe.seed)
+    reference, shard = election.reference, None
+    if reference != CONSENSUS:
+        blocks = plan.projected(reference, recipe.rows_to_project)
+        shard = features[reference][plan.projected_ids(blocks, recipe.rows_to_project)]
+    made = recipe.collaborate(on_s, reference, election.accepted, shard)
+    return Agreed(features, plan, recipe, on_s, election, made, time.perf_counter() - started)
+
+
+def uniformity_alone(
+    features: Mapping[str, Array],
+    wanted: str,
+    dim: int,
+    seed: int,
+    choose: Callable[..., str] = min,
+) -> Election:
+    """Elect by uniformity, as the paper does, without the platform's test for noise.
+
+    That test cannot tell with fewer than 7 shared samples, and may refuse sound priors with few.
+    ``choose`` is ``max`` to elect the worst.
+    """
+    scores = {name: uniformity(x) for name, x in features.items()}
+    best = choose(scores, key=scores.__getitem__)
+    reference = CONSENSUS if wanted == CONSENSUS else best
+    return Election(reference, best, list(features), scores, [])
+
+
+def as_told(features: Mapping[str, Array], wanted: str, dim: int, seed: int) -> Election:
+    """Elect the participant, or the consensus, that is wanted."""
+    return Election(wanted, wanted, list(features), {}, [])

@@ -1,0 +1,102 @@
+"""Runs of the platform up to their audit, played with features that are computed once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from coopt_fl.core.seeding import derive_seed
+from coopt_fl.policies.audit import Expected
+from coopt_fl.targets import CONSENSUS, Recipe
+from experiments.agreement import Agreed, agree, as_told
+from experiments.lab import Lab
+
+EXTRA = {
+    "random18": "random:resnet18?size=96",
+    "trivial64": "trivial:64",
+    "trivial512": "trivial:512",
+}
+MIXES = {
+    "strong": ("trained0", "trained1", "trained2"),
+    "mixed": ("trained0", "trained1", "random0", "trivial64"),
+    "six": ("trained0", "trained1", "trained2", "random0", "random18", "trivial512"),
+    "weak": ("random0", "random2", "trivial64", "random18"),
+}
+"""Participants, named for their priors: the study's own, its ``weak`` ones (random), and others."""
+
+Answers = list[np.ndarray]
+"""What came for each unit: float16 targets, in the order of the unit's ids."""
+
+
+@dataclass(frozen=True, eq=False)
+class Played:
+    """A run before its audit.
+
+    Attributes:
+        lab: Where it is played.
+        agreed: The plan, and everyone's alignment.
+        expected: What the platform knows of everyone's targets.
+        honest: Everyone's targets (N, n) of all images, float16.
+        fitted_on: Blocks that the reference's projection was fitted on: a PCA is wider there than
+            anywhere else.
+    """
+
+    lab: Lab
+    agreed: Agreed
+    expected: dict[str, Expected]
+    honest: dict[str, np.ndarray]
+    fitted_on: list[int]
+
+    def owner(self, index: int) -> str:
+        """Return who optimizes a block."""
+        return self.agreed.plan.contributors[self.agreed.plan.owners[index]]
+
+    def answers(self, said: Mapping[str, np.ndarray] | None = None) -> Answers:
+        """Return what comes for each unit, where ``said`` replaces the targets of some."""
+        everyone = self.honest | dict(said or {})
+        return [everyone[self.owner(k)][unit] for k, unit in enumerate(self.agreed.plan.units)]
+
+    def untrained(self, name: str) -> np.ndarray:
+        """Return what a trained participant's targets were, had its prior not been trained."""
+        features, _ = self.lab.features(prior(self.lab, f"random{name[-1]}"))
+        return self.agreed.targets(name, features).astype(np.float16)
+
+
+@lru_cache(maxsize=4)  # the runs in which each lie is told
+def play(
+    lab: Lab, mix: str, size: int, dim: int, reference: str, solver: str, fraction: float, seed: int
+) -> Played:
+    """Draw and fit everything that precedes the work.
+
+    The reference is the consensus, or any participant that is wide enough: an election would pick
+    the trained.
+    """
+    features = {name: lab.features(prior(lab, name))[0] for name in MIXES[mix]}
+    able = [name for name, x in features.items() if x.shape[1] >= dim]
+    wanted = CONSENSUS if reference == CONSENSUS else able[seed % len(able)]
+    order = np.random.default_rng(derive_seed(seed, "order")).permutation(MIXES[mix]).tolist()
+    plan, recipe = (
+        lab.plan(order, seed, shared=size, audit=fraction),
+        Recipe(dim, "pca", solver, seed),
+    )
+    agreed = agree(features, plan, recipe, as_told, wanted)
+    expected = {
+        name: Expected(agreed.targets(name, agreed.on_s[name]), heldout.targets, heldout.r2)
+        for name, heldout in agreed.held_out().items()
+    }
+    honest = {name: agreed.targets(name, x).astype(np.float16) for name, x in features.items()}
+    fitted_on = plan.projected(wanted, recipe.rows_to_project)
+    return Played(lab, agreed, expected, honest, fitted_on)
+
+
+def prior(lab: Lab, name: str) -> str:
+    """Return the prior of a participant."""
+    if name in EXTRA:
+        return EXTRA[name]
+    return (lab.study.priors if kind(name) == "trained" else lab.study.weak)[int(name[-1])]
+
+
+def kind(name: str) -> str:
+    """Return what sort of prior a participant has."""
+    return "trained" if name.startswith("trained") else "untrained"
