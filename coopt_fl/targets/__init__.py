@@ -3,9 +3,8 @@
 from coopt_fl.targets.alignable import Alignability, alignability
 from coopt_fl.targets.alignment import Alignment, HeldOut, fit_alignment, held_out
 from coopt_fl.targets.collaborate import CONSENSUS, Collaboration, Recipe
-from coopt_fl.targets.consensus import consensus_targets
 from coopt_fl.targets.optimize import BlockTargets, optimize, represent
-from coopt_fl.targets.projection import fit_projection
+from coopt_fl.targets.projection import consensus_targets, fit_projection
 from coopt_fl.targets.uniformity import uniformity
 
 __all__ = [

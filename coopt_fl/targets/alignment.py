@@ -97,8 +97,7 @@ def fit_alignment(
         ConfigError: fewer than 4 rows, or no such solver.
         PriorError: an entry is not finite, or the rows do not correspond.
     """
-    solve = _solver_named(solver)
-    x, y = _matched(source, target)
+    solve, x, y = _prepared(source, target, solver)
     if len(x) < 2 * y.shape[1] and solver != "none":
         warnings.warn(
             f"{len(x)} shared samples are few for targets of width {y.shape[1]}: "
@@ -132,8 +131,7 @@ def held_out(source: Features, target: Features, solver: str = "ridge", seed: in
     others: with S near m it may reproduce any target. Arguments and errors are those of
     :func:`fit_alignment`.
     """
-    solve = _solver_named(solver)
-    x, y = _matched(source, target)
+    solve, x, y = _prepared(source, target, solver)
     predicted, means = np.empty_like(y), np.empty_like(y)
     for fold in folds(len(x), seed):
         kept = np.delete(np.arange(len(x)), fold)
@@ -160,7 +158,12 @@ def r2_score(target: Matrix, predicted: Matrix) -> float:
     return 1.0 - float((residual * residual).sum()) / variance
 
 
-def _matched(source: Features, target: Features) -> tuple[Matrix, Matrix]:
+def _prepared(source: Features, target: Features, solver: str) -> tuple[Solver, Matrix, Matrix]:
+    """Return the solver of that name, and source and target in float64."""
+    if solver not in SOLVERS:
+        close = difflib.get_close_matches(solver, SOLVERS, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise ConfigError(f"targets.solver is one of {', '.join(SOLVERS)}, not {solver!r}{hint}")
     x, y = as_matrix(source, "features"), as_matrix(target, "targets")
     if len(x) != len(y):
         raise PriorError(f"features of {len(x)} samples cannot be aligned to targets of {len(y)}")
@@ -168,12 +171,4 @@ def _matched(source: Features, target: Features) -> tuple[Matrix, Matrix]:
         raise ConfigError(
             f"shared.size must be at least {LEAST_ROWS}: alignment got {len(x)} samples"
         )
-    return x, y
-
-
-def _solver_named(name: str) -> Solver:
-    if name in SOLVERS:
-        return SOLVERS[name]
-    close = difflib.get_close_matches(name, SOLVERS, n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
-    raise ConfigError(f"targets.solver is one of {', '.join(SOLVERS)}, not {name!r}{hint}")
+    return SOLVERS[solver], x, y

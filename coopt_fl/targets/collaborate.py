@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.targets.alignment import Alignment, HeldOut, fit_alignment, held_out
-from coopt_fl.targets.consensus import consensus_targets
 from coopt_fl.targets.linear import Features
-from coopt_fl.targets.projection import fit_projection
+from coopt_fl.targets.projection import consensus_targets, fit_projection
 
 CONSENSUS = "consensus"
 """The reference that is nobody's: the principal components of all priors together."""

@@ -1,8 +1,10 @@
-"""W: how the reference's features become targets."""
+"""The reference's targets: a projection W of one prior's features, or a consensus of all."""
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from coopt_fl.core.errors import ConfigError, PriorError
 from coopt_fl.core.seeding import derive_seed
@@ -13,6 +15,7 @@ from coopt_fl.targets.linear import (
     as_matrix,
     is_constant,
     principal_axes,
+    principal_scores,
     random_orthonormal,
     root_mean_square,
 )
@@ -38,8 +41,16 @@ def fit_projection(features: Features, dim: int, method: str, seed: int) -> Alig
     x = as_matrix(features, "features")
     if not len(x):
         raise PriorError("no features of the reference came, so no projection can be fitted")
+    rows, width = x.shape
+    if method == "pca" and rows < 2 * dim <= 2 * width:
+        warnings.warn(
+            f"a PCA to {dim} numbers needs {2 * dim} samples and got {rows}: "
+            "a random projection is used",
+            UserWarning,
+            stacklevel=2,
+        )
+        method = "random"
     mean = x.mean(axis=0)
-    method = _feasible(method, x.shape, dim)
     axes = _axes(x - mean, dim, method, seed)
     if is_constant(x - mean, x):
         raise PriorError(
@@ -48,20 +59,6 @@ def fit_projection(features: Features, dim: int, method: str, seed: int) -> Alig
     weight = axes / root_mean_square((x - mean) @ axes)
     bias = -mean @ weight
     return Alignment(weight.astype(np.float32), bias.astype(np.float32), f"projection:{method}")
-
-
-def _feasible(method: str, shape: tuple[int, int], dim: int) -> str:
-    """Return ``method``, or "random" with a warning where the rows are too few for a PCA."""
-    rows, width = shape
-    if method != "pca" or rows >= 2 * dim or dim > width:
-        return method
-    warnings.warn(
-        f"a PCA to {dim} numbers needs {2 * dim} samples and got {rows}: "
-        "a random projection is used",
-        UserWarning,
-        stacklevel=3,
-    )
-    return "random"
 
 
 def _axes(x: Matrix, dim: int, method: str, seed: int) -> Matrix:
@@ -81,3 +78,41 @@ def _axes(x: Matrix, dim: int, method: str, seed: int) -> Matrix:
     if dim > width:
         raise ConfigError(f"targets.dim={dim} is more than the reference's width {width}: lower it")
     return principal_axes(x, dim)
+
+
+def consensus_targets(features: Sequence[Features], dim: int) -> NDArray[np.float32]:
+    """Return targets (S, dim) of the shared set that all priors have a part in.
+
+    Each prior's features (S, m_k) are centred and divided by their RMS norm, so that each prior
+    has one vote, and concatenated; the first ``dim`` principal components are scaled to unit RMS.
+
+    Raises:
+        ConfigError: S < 2 dim, or all widths together are less than ``dim``.
+        PriorError: features that are not finite, all the same, or of different samples.
+    """
+    votes = list[Matrix]()
+    for one in features:
+        x = as_matrix(one, "features")
+        centred = x - x.mean(axis=0)
+        if is_constant(centred, x):
+            raise PriorError(
+                "a prior's features are the same for every sample: leave it out of the consensus"
+            )
+        votes.append(centred / (root_mean_square(centred) * x.shape[1] ** 0.5))
+    if len({len(vote) for vote in votes}) != 1:
+        counts = [len(vote) for vote in votes]
+        raise PriorError(
+            f"a consensus needs all priors' features of the same samples, not {counts} rows"
+        )
+    rows, width = len(votes[0]), sum(vote.shape[1] for vote in votes)
+    if rows < 2 * dim:
+        raise ConfigError(
+            "reference=consensus needs shared.size of at least 2 x targets.dim = "
+            f"{2 * dim}, not {rows}"
+        )
+    if width < dim:
+        raise ConfigError(
+            f"targets.dim={dim} is more than all priors' widths together, {width}: lower it"
+        )
+    scores = principal_scores(np.concatenate(votes, axis=1), dim)
+    return (scores / root_mean_square(scores)).astype(np.float32)

@@ -17,52 +17,81 @@ Affine = tuple[Matrix, Matrix]
 Solver = Callable[[Matrix, Matrix, int], Affine]
 
 
-def affine(source: Matrix, target: Matrix, fit: Callable[[Matrix, Matrix], Matrix]) -> Affine:
-    """Fit a weight to centred source and target and add the bias that restores the means.
+def affine(fit: Callable[[Matrix, Matrix, int], Matrix]) -> Solver:
+    """Return the solver that fits a weight to centred data and adds the bias that restores means.
 
     A source without variance gets a weight of zeros: the mean target is the best prediction.
     """
-    source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
-    centred = source - source_mean
-    if is_constant(centred, source):
-        return np.zeros((source.shape[1], target.shape[1])), target_mean
-    weight = fit(centred, target - target_mean)
-    return weight, target_mean - source_mean @ weight
+
+    def solve(source: Matrix, target: Matrix, seed: int) -> Affine:
+        source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
+        centred = source - source_mean
+        if is_constant(centred, source):
+            return np.zeros((source.shape[1], target.shape[1])), target_mean
+        weight = fit(centred, target - target_mean, seed)
+        return weight, target_mean - source_mean @ weight
+
+    return solve
 
 
-def ridge(source: Matrix, target: Matrix, seed: int) -> Affine:
-    """Least squares with an L2 penalty, its strength by generalised cross-validation."""
-    return affine(source, target, _ridge_weight)
+@affine
+def ridge(x: Matrix, y: Matrix, seed: int) -> Matrix:
+    """Least squares with an L2 penalty, its strength by generalised cross-validation.
+
+    Solved in the smaller of the primal (m, m) and the dual (S, S) form.
+    """
+    dual = len(x) < x.shape[1]
+    values, vectors = scipy.linalg.eigh(x @ x.T if dual else x.T @ x)
+    # Rounding in the directions that the samples do not span would fake degrees of freedom.
+    values[values <= values[-1] * len(values) * np.finfo(np.float64).eps] = 0.0
+    moments = vectors.T @ (y if dual else x.T @ y)
+    strength = _best_strength(values, moments, dual, len(x), float((y * y).sum()))
+    solution: Matrix = vectors @ (moments / (values + strength)[:, None])
+    return x.T @ solution if dual else solution
 
 
-def lstsq(source: Matrix, target: Matrix, seed: int) -> Affine:
+@affine
+def lstsq(x: Matrix, y: Matrix, seed: int) -> Matrix:
     """Least squares of minimum norm, the textbook's answer: blows up where S is near m."""
-    return affine(source, target, _lstsq_weight)
+    weight: Matrix = np.linalg.lstsq(x, y, rcond=None)[0].astype(np.float64, copy=False)
+    return weight
 
 
-def procrustes(source: Matrix, target: Matrix, seed: int) -> Affine:
+@affine
+def procrustes(x: Matrix, y: Matrix, seed: int) -> Matrix:
     """Rotation (rectangular where m != n) and one scale (Schoenemann 1966; and Carroll 1970).
 
     The rotation maximises trace(weight' x'y); directions that the shared set does not span are
     left out.
     """
-    return affine(source, target, _procrustes_weight)
+    left, strengths, right = scipy.linalg.svd(x.T @ y, full_matrices=False)
+    known = strengths > strengths[0] * max(x.shape) * np.finfo(np.float32).eps
+    rotation: Matrix = left[:, known] @ right[known]
+    turned = x @ rotation
+    energy = float((turned * turned).sum())
+    return rotation * (float((turned * y).sum()) / energy if energy > 0 else 0.0)
+
+
+@affine
+def sgd(x: Matrix, y: Matrix, seed: int) -> Matrix:
+    """The paper's recipe: a random weight to n, then T (n, n) from the identity by AdamW."""
+    first = random_weight(x.shape[1], y.shape[1], seed)
+    scale = root_mean_square(x @ first) or 1.0
+    generator = torch.Generator().manual_seed(derive_seed(seed, "sgd"))
+    source, target = torch.from_numpy(x @ first / scale), torch.from_numpy(y)
+    weight = torch.eye(y.shape[1], dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.AdamW([weight], lr=1e-3)
+    for _ in range(500):
+        rows = torch.randperm(len(x), generator=generator)[:128]
+        optimizer.zero_grad()
+        torch.nn.functional.mse_loss(source[rows] @ weight, target[rows]).backward()
+        optimizer.step()
+    return first / scale @ weight.detach().numpy()
 
 
 def none(source: Matrix, target: Matrix, seed: int) -> Affine:
     """No fit at all: a random orthonormal weight, the identity where m = n; for ablations."""
     return random_weight(source.shape[1], target.shape[1], seed), np.zeros(target.shape[1])
-
-
-def sgd(source: Matrix, target: Matrix, seed: int) -> Affine:
-    """The paper's recipe: a random weight to n, then T (n, n) from the identity by AdamW."""
-    first = random_weight(source.shape[1], target.shape[1], seed)
-
-    def fit(x: Matrix, y: Matrix) -> Matrix:
-        scale = root_mean_square(x @ first) or 1.0
-        return first / scale @ _adamw_weight(x @ first / scale, y, derive_seed(seed, "sgd"))
-
-    return affine(source, target, fit)
 
 
 SOLVERS: dict[str, Solver] = {
@@ -80,18 +109,6 @@ def random_weight(m: int, n: int, seed: int) -> Matrix:
     return np.eye(m) if m == n else random_orthonormal(m, n, derive_seed(seed, "weight", m, n))
 
 
-def _ridge_weight(x: Matrix, y: Matrix) -> Matrix:
-    """Solve in the smaller of the primal (m, m) and the dual (S, S) form."""
-    dual = len(x) < x.shape[1]
-    values, vectors = scipy.linalg.eigh(x @ x.T if dual else x.T @ x)
-    # Rounding in the directions that the samples do not span would fake degrees of freedom.
-    values[values <= values[-1] * len(values) * np.finfo(np.float64).eps] = 0.0
-    moments = vectors.T @ (y if dual else x.T @ y)
-    strength = _best_strength(values, moments, dual, len(x), float((y * y).sum()))
-    solution: Matrix = vectors @ (moments / (values + strength)[:, None])
-    return x.T @ solution if dual else solution
-
-
 def _best_strength(values: Matrix, moments: Matrix, dual: bool, rows: int, total: float) -> float:
     """Return the strength with the least generalised cross-validation score (Golub et al. 1979).
 
@@ -107,30 +124,3 @@ def _best_strength(values: Matrix, moments: Matrix, dual: bool, rows: int, total
     residual = outside + (shrink * shrink) @ energy
     freedom = rows - 1 - len(values) + shrink.sum(axis=1)
     return float(strengths[np.argmin(residual / (freedom * freedom))])
-
-
-def _lstsq_weight(x: Matrix, y: Matrix) -> Matrix:
-    weight: Matrix = np.linalg.lstsq(x, y, rcond=None)[0].astype(np.float64, copy=False)
-    return weight
-
-
-def _procrustes_weight(x: Matrix, y: Matrix) -> Matrix:
-    left, strengths, right = scipy.linalg.svd(x.T @ y, full_matrices=False)
-    known = strengths > strengths[0] * max(x.shape) * np.finfo(np.float32).eps
-    rotation: Matrix = left[:, known] @ right[known]
-    turned = x @ rotation
-    energy = float((turned * turned).sum())
-    return rotation * (float((turned * y).sum()) / energy if energy > 0 else 0.0)
-
-
-def _adamw_weight(x: Matrix, y: Matrix, seed: int, steps: int = 500, batch: int = 128) -> Matrix:
-    generator = torch.Generator().manual_seed(seed)
-    source, target = torch.from_numpy(x), torch.from_numpy(y)
-    weight = torch.eye(y.shape[1], dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.AdamW([weight], lr=1e-3)
-    for _ in range(steps):
-        rows = torch.randperm(len(x), generator=generator)[:batch]
-        optimizer.zero_grad()
-        torch.nn.functional.mse_loss(source[rows] @ weight, target[rows]).backward()
-        optimizer.step()
-    return weight.detach().numpy()
