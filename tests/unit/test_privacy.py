@@ -22,11 +22,11 @@ from coopt_fl.privacy import (
     count_releases,
     epsilon,
     half,
+    normal_numbers,
     normalise,
     read_secret,
     summary,
 )
-from coopt_fl.privacy.release import normal_numbers
 
 SECRET = b"s" * 32
 WHAT = ("targets", "alpha", "prior", "alignment")
