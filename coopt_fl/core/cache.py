@@ -58,6 +58,7 @@ def cached(path: Path, load: Callable[[], T], make: Callable[[Path], object]) ->
         OutputError: the cache has no room for it, or cannot be written.
     """
     limit = _limit_bytes()
+    temporary = path.with_name(f".{path.name}.tmp")
     with suppress(OSError):  # the cache may be read-only
         for file in _files(path):
             os.utime(file)  # the time of the last change serves as that of the last use
@@ -67,7 +68,16 @@ def cached(path: Path, load: Callable[[], T], make: Callable[[Path], object]) ->
         with exclusive(path.parent):
             with suppress(*_UNUSABLE):  # another process may have made it meanwhile
                 return load()
-            _write(path, make)
+            try:
+                _remove(temporary)  # left by a process that was killed
+                make(temporary)
+                for file in _files(temporary):
+                    with file.open("rb") as made:
+                        os.fsync(made.fileno())
+                _remove(path)
+                temporary.replace(path)
+            finally:
+                _remove(temporary)
             loaded = load()
     except OSError as error:
         raise OutputError(
@@ -89,20 +99,6 @@ def _limit_bytes() -> float:
     )
 
 
-def _write(path: Path, make: Callable[[Path], object]) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        _remove(temporary)  # left by a process that was killed
-        make(temporary)
-        for file in _files(temporary):
-            with file.open("rb") as made:
-                os.fsync(made.fileno())
-        _remove(path)
-        temporary.replace(path)
-    finally:
-        _remove(temporary)
-
-
 def _evict(limit: float, newest: Path) -> None:
     """Delete the files used longest ago, but for ``newest``, until ``limit`` bytes are left."""
     stats = {file: file.stat() for kind in LIMITED for file in _files(cache_dir() / kind)}
@@ -117,10 +113,8 @@ def _evict(limit: float, newest: Path) -> None:
 
 def _files(path: Path) -> list[Path]:
     """Return the file ``path``, or the files below it, without locks and what is being made."""
-    if path.is_file():
-        return [path]
-    below = [file for file in path.rglob("*") if file.is_file()]
-    return [file for file in below if "/." not in f"/{file.relative_to(path)}"]
+    below = [file for file in path.rglob("*") if "/." not in f"/{file.relative_to(path)}"]
+    return [file for file in (path, *below) if file.is_file()]
 
 
 def _remove(path: Path) -> None:

@@ -29,7 +29,11 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        _sync_folder(path.parent)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
     except OSError as error:
         _remove(temporary)
         raise OutputError(
@@ -111,11 +115,3 @@ def file_sha256(path: Path) -> str:
 def _remove(path: Path) -> None:
     with suppress(OSError):  # a read-only disk refuses even to look for it
         path.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

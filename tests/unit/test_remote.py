@@ -97,7 +97,7 @@ def test_other_processes_see_what_is_written_and_are_seen(bucket: str) -> None:
     assert len(fsspec.filesystem("s3").ls(bucket)) == 1
     assert remote.size(mine) == 3 and remote.size(theirs) is None
     other = (
-        "from coopt_fl import remote\n"
+        "from coopt_fl.core import remote\n"
         f"assert remote.fetch({mine!r}, 9) == b'old'\n"
         f"remote.store({mine!r}, b'newer')\n"
         f"remote.store({theirs!r}, b'theirs')\n"
@@ -203,5 +203,5 @@ def test_a_server_that_fails_once_is_asked_again(
 
 
 def test_the_library_is_imported_only_when_it_is_needed() -> None:
-    check = "import sys, coopt_fl.remote; sys.exit('fsspec' in sys.modules)"
+    check = "import sys, coopt_fl.core.remote; sys.exit('fsspec' in sys.modules)"
     subprocess.run([sys.executable, "-c", check], check=True, timeout=60)
