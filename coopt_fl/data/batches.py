@@ -29,8 +29,6 @@ WARM_UP = 2
 
 MOST_WORKERS = 4
 
-_SERVER_IMPORTS = ["__main__", "torch", "coopt_fl.data.batches", "coopt_fl.data.sources.parquet"]
-
 Ids = NDArray[np.int64]
 Fit = Callable[[Tensor], Tensor]
 """What is done to an image where it is read: uint8 (1, 3, H, W) to uint8 (1, 3, h, w)."""
@@ -144,7 +142,7 @@ def read_in_workers(read: Read, plan: Sequence[Ids], workers: int) -> Iterator[B
         DataError: one that a worker met, or a worker died.
     """
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(_SERVER_IMPORTS)
+    server.set_forkserver_preload(["__main__", "torch", __name__, "coopt_fl.data.sources.parquet"])
     loader = DataLoader(
         _Reader(read),
         batch_size=None,
@@ -168,18 +166,18 @@ def read_in_workers(read: Read, plan: Sequence[Ids], workers: int) -> Iterator[B
         ) from error
 
 
+@dataclass(frozen=True)
 class _Reader(Dataset[Batch | DataError]):
     """Reads the ids of a batch in a worker.
 
     Errors are returned, not raised: a DataLoader rebuilds a raised error from its message alone.
     """
 
-    def __init__(self, read: Read) -> None:
-        self._read = read
+    read: Read
 
     def __getitem__(self, ids: Ids) -> Batch | DataError:
         try:
-            batch = self._read(ids)
+            batch = self.read(ids)
         except DataError as error:
             return error
         try:

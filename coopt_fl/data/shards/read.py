@@ -128,7 +128,11 @@ class ShardSource(EncodedSource):
         unit = self._open.pop(path, None)
         if unit is None:
             url, file = remote.join(self._url, path), self._files[path]
-            self._make_room(file.bytes)
+            taken = file.bytes + sum(self._files[other].bytes for other in self._open)
+            while len(self._open) > 1 and taken > KEPT_OPEN_BYTES:
+                longest_ago = next(iter(self._open))
+                taken -= self._files[longest_ago].bytes
+                del self._open[longest_ago]
             content = verified(url, file, self._folder / path)
             try:
                 unit = decode_unit(content, file.rows)
@@ -139,14 +143,6 @@ class ShardSource(EncodedSource):
                 ) from error
         self._open[path] = unit
         return unit
-
-    def _make_room(self, needed: int) -> None:
-        """Close the files used longest ago, but for one."""
-        taken = sum(self._files[path].bytes for path in self._open)
-        while len(self._open) > 1 and taken + needed > KEPT_OPEN_BYTES:
-            first = next(iter(self._open))
-            taken -= self._files[first].bytes
-            del self._open[first]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": {}}  # a worker process opens what it needs
@@ -160,24 +156,18 @@ def verified(url: str, file: ShardFile, kept: Path) -> bytes:
         OutputError: there is no room to keep it.
     """
 
-    def load() -> bytes:
-        content = kept.read_bytes()
-        if not _is_intact(content, file):
-            raise ValueError(f"{kept} is damaged")
-        return content
+    def intact(content: bytes, error: Exception) -> bytes:
+        if len(content) == file.bytes and hashlib.sha256(content).hexdigest() == file.sha256:
+            return content
+        raise error
 
-    def download(path: Path) -> None:
-        content = remote.fetch(url, file.bytes)
-        if not _is_intact(content, file):
-            raise DataError(
-                f"{remote.shown(url)} is not the file that its manifest describes (its sha256 "
-                "differs); delete it, let the platform run `coopt publish-shards` again, and see "
-                "who else can write there"
-            )
-        path.write_bytes(content)
-
-    return cached(kept, load, download)
-
-
-def _is_intact(content: bytes, file: ShardFile) -> bool:
-    return len(content) == file.bytes and hashlib.sha256(content).hexdigest() == file.sha256
+    foreign = DataError(
+        f"{remote.shown(url)} is not the file that its manifest describes (its sha256 differs); "
+        "delete it, let the platform run `coopt publish-shards` again, and see who else can write "
+        "there"
+    )
+    return cached(
+        kept,
+        load=lambda: intact(kept.read_bytes(), ValueError(f"{kept} is damaged")),
+        make=lambda path: path.write_bytes(intact(remote.fetch(url, file.bytes), foreign)),
+    )

@@ -11,9 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-SCHEMA = pa.schema(
-    [pa.field("id", pa.int64(), nullable=False), pa.field("image", pa.binary(), nullable=False)]
-)
+SCHEMA = pa.schema([pa.field("id", pa.int64(), False), pa.field("image", pa.binary(), False)])
 ROWS_AT_ONCE = 64
 """Rows that are written together, and that are read before their size is looked at."""
 

@@ -162,23 +162,19 @@ def _all(
     def one(item: tuple[str, NDArray[np.int64]]) -> tuple[str, ShardFile]:
         path, ids = item
         place, file = remote.join(url, path), known.get(path)
-        if file is None or remote.size(place) != file.bytes:
-            file = _write(place, source, ids, on_error)
-        return path, file
+        if file is not None and remote.size(place) == file.bytes:
+            return path, file
+        content = encode_unit(ids, _images(source, ids, on_error))
+        if len(content) > MOST_FILE_BYTES:
+            raise DataError(
+                f"{len(ids)} images make {remote.shown(place)} {len(content)} bytes long, at most "
+                f"{MOST_FILE_BYTES} can be; choose a smaller optimize.block_rows or shared.size"
+            )
+        remote.store(place, content)
+        return path, ShardFile(hashlib.sha256(content).hexdigest(), len(content), len(ids))
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         yield from pool.map(one, layout.files())  # which cancels the rest when one fails
-
-
-def _write(url: str, source: Source, ids: NDArray[np.int64], on_error: str) -> ShardFile:
-    content = encode_unit(ids, _images(source, ids, on_error))
-    if len(content) > MOST_FILE_BYTES:
-        raise DataError(
-            f"{len(ids)} images make {remote.shown(url)} {len(content)} bytes long, at most "
-            f"{MOST_FILE_BYTES} can be; choose a smaller optimize.block_rows or shared.size"
-        )
-    remote.store(url, content)
-    return ShardFile(hashlib.sha256(content).hexdigest(), len(content), len(ids))
 
 
 def _images(source: Source, ids: NDArray[np.int64], on_error: str) -> Iterator[bytes]:
