@@ -16,7 +16,7 @@ from PIL import Image
 
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.data import Source, open_source
-from coopt_fl.data.sources.arrays import ArraySource
+from coopt_fl.data.source import ArraySource
 
 Pixels = NDArray[np.uint8]
 

@@ -122,19 +122,19 @@ def keyed(config: Config) -> dict[str, Any]:
 
 
 def _find(config: str) -> Path:
-    path = Path(config)
+    """Return the path of the file that ``config`` names."""
+    names, path = ", ".join(config_names()), Path(config)
     if path.suffix in (".yaml", ".yml"):
-        if path.is_file():
-            return path
-        names = ", ".join(config_names())
-        raise ConfigError(f"no configuration file {config}; the shipped ones are {names}")
-    shipped = conf_dir() / f"{config}.yaml"
-    if shipped.is_file():
-        return shipped
-    raise ConfigError(
-        f"no configuration named {config!r}{_nearest(config, config_names())}: "
-        f"give one of {', '.join(config_names())}, or the path of a .yaml file"
-    )
+        problem = f"no configuration file {config}; the shipped ones are {names}"
+    else:
+        path = conf_dir() / f"{config}.yaml"
+        problem = (
+            f"no configuration named {config!r}{_nearest(config, config_names())}: "
+            f"give one of {names}, or the path of a .yaml file"
+        )
+    if not path.is_file():
+        raise ConfigError(problem)
+    return path
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,10 +1,13 @@
 """What a source is: one split of images, known by stable ids, without labels."""
 
+import hashlib
 from abc import ABC, abstractmethod
+from functools import cached_property
 from importlib import import_module
 from typing import Protocol, cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -123,6 +126,28 @@ class Source(ABC):
 
     @abstractmethod
     def _read(self, ids: NDArray[np.int64]) -> list[Tensor]: ...
+
+
+class ArraySource(Source):
+    """Images of one size, held as uint8 (N, H, W) for grey or (N, H, W, 3) for RGB."""
+
+    def __init__(self, name: str, images: NDArray[np.uint8]) -> None:
+        height, width = images.shape[1:3]
+        super().__init__(name, len(images), (height, width))
+        self._images = images
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the array's shape and bytes."""
+        digest = hashlib.sha256(f"array {self._images.shape}".encode())
+        digest.update(np.ascontiguousarray(self._images).data)
+        return digest.hexdigest()
+
+    def _read(self, ids: NDArray[np.int64]) -> list[Tensor]:
+        images = torch.from_numpy(self._images[ids])  # (B, H, W) or (B, H, W, 3), a copy
+        if images.ndim == 3:
+            return list(images.unsqueeze(1).expand(-1, 3, -1, -1))
+        return list(images.permute(0, 3, 1, 2))
 
 
 class EncodedSource(Source):

@@ -8,7 +8,7 @@ import torch
 
 from coopt_fl.config.load import config_names, load_config
 from coopt_fl.config.schema import DataConfig
-from coopt_fl.data.sources.downloads import DOWNLOADS, address, present
+from coopt_fl.data.sources.downloads import DOWNLOADS, address, present, to_fetch
 from coopt_fl.optimized.provenance import versions
 from coopt_fl.priors import check_prior
 from coopt_fl.priors.hub import answers
@@ -68,5 +68,5 @@ def _sources() -> dict[str, str | None]:
 def _download_problem(name: str) -> str | None:
     if present(DataConfig(source=name)) or answers(address(name)):
         return None
-    fetch = DOWNLOADS[name].fetch
+    fetch = to_fetch(name)
     return f"not in the cache, and the network does not answer: fetch {fetch}, set data.root"

@@ -1,22 +1,18 @@
 """What a sample is assigned: uniformity, reference, alignment, and streaming optimization."""
 
-from coopt_fl.targets.alignable import Alignability, alignability
 from coopt_fl.targets.alignment import Alignment, HeldOut, fit_alignment, held_out
 from coopt_fl.targets.collaborate import CONSENSUS, Collaboration, Recipe
 from coopt_fl.targets.optimize import BlockTargets, optimize, represent
-from coopt_fl.targets.projection import consensus_targets, fit_projection
+from coopt_fl.targets.projection import fit_projection
 from coopt_fl.targets.uniformity import uniformity
 
 __all__ = [
     "CONSENSUS",
-    "Alignability",
     "Alignment",
     "BlockTargets",
     "Collaboration",
     "HeldOut",
     "Recipe",
-    "alignability",
-    "consensus_targets",
     "fit_alignment",
     "fit_projection",
     "held_out",

@@ -57,7 +57,13 @@ def alignability(
     ckas = np.concatenate(
         [_ckas(grams, some) for some in np.split(orders, range(50, len(orders), 50))], axis=2
     )
-    return [_judge(np.delete(each, k, axis=0)) for k, each in enumerate(ckas)]
+    found = []
+    for k, each in enumerate(ckas):
+        others = np.delete(each, k, axis=0)
+        true, limit = others[:, 0], others[:, 1:].max(axis=1)  # the first order is the true one
+        alike = int((true > limit).sum()) >= (len(others) + 1) // 2
+        found.append(Alignability(alike, tuple(true.tolist()), tuple(limit.tolist())))
+    return found
 
 
 def _comparable(features: Sequence[Features], seed: int) -> list[Matrix]:
@@ -99,10 +105,3 @@ def _ckas(grams: NDArray[np.float32], orders: NDArray[np.int64]) -> NDArray[np.f
         found[k, k + 1 :] = flat[k + 1 :] @ flat[k][places].T
         found[k + 1 :, k] = found[k, k + 1 :]
     return found
-
-
-def _judge(ckas: NDArray[np.float32]) -> Alignability:
-    """Judge one prior by its CKA with every other, a row each, the true order first."""
-    true, limit = ckas[:, 0], ckas[:, 1:].max(axis=1)
-    alike = int((true > limit).sum())
-    return Alignability(alike >= (len(ckas) + 1) // 2, tuple(true.tolist()), tuple(limit.tolist()))

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.cache import cache_dir, cached
 from coopt_fl.core.errors import OutputError
-from coopt_fl.data.source import Source
-from coopt_fl.data.sources.arrays import ArraySource
+from coopt_fl.data.source import ArraySource, Source
 
 _ROW = np.dtype([("image", np.uint8, (8, 8)), ("label", np.int64)])
 

@@ -1,6 +1,5 @@
 """CIFAR-10, CIFAR-100 and Fashion-MNIST, which torchvision downloads on first use."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,33 +9,14 @@ from numpy.typing import NDArray
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.cache import cache_dir, exclusive
 from coopt_fl.core.errors import DataError
-from coopt_fl.data.source import Source
-from coopt_fl.data.sources.arrays import ArraySource
+from coopt_fl.data.source import ArraySource, Source
 
 _UNUSABLE = (OSError, RuntimeError, ValueError, EOFError, AssertionError)
 """What torchvision's datasets raise where files are missing, damaged or cannot be downloaded."""
 
 
-@dataclass(frozen=True)
-class Download:
-    """A dataset of torchvision: its class, what to fetch by hand, and in which folder to put it."""
-
-    kind: str
-    fetch: str
-    folder: str
-
-
-DOWNLOADS = {
-    "cifar10": Download("CIFAR10", "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz", "."),
-    "cifar100": Download(
-        "CIFAR100", "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz", "."
-    ),
-    "fashion_mnist": Download(
-        "FashionMNIST",
-        "the four *-ubyte.gz files of https://github.com/zalandoresearch/fashion-mnist",
-        "FashionMNIST/raw",
-    ),
-}
+DOWNLOADS = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "fashion_mnist": "FashionMNIST"}
+"""The class of each source in ``torchvision.datasets``."""
 
 
 def images(data: DataConfig, split: str) -> Source:
@@ -65,20 +45,28 @@ def address(source: str) -> str:
     return str(kind.mirrors[0] if hasattr(kind, "mirrors") else kind.url)
 
 
+def to_fetch(source: str) -> str:
+    """Return what to fetch by hand where ``source`` cannot be downloaded."""
+    if source == "fashion_mnist":
+        return "the four *-ubyte.gz files of https://github.com/zalandoresearch/fashion-mnist"
+    return address(source)
+
+
 def _dataset(data: DataConfig, split: str) -> Any:
     """Return torchvision's dataset; one process at a time downloads."""
     try:
         return _stored(data, split, download=False)
     except _UNUSABLE:  # not there yet, or another process is writing it
-        root, wanted = _root(data), DOWNLOADS[data.source]
+        root = _root(data)
         try:
             with exclusive(root):
                 return _stored(data, split, download=True)
         except _UNUSABLE as error:
             reason = str(error).strip().splitlines() or [type(error).__name__]
+            place = root / "FashionMNIST/raw" if data.source == "fashion_mnist" else root
             raise DataError(
                 f"{data.source} is not in {root} and cannot be downloaded ({reason[-1]}); "
-                f"fetch {wanted.fetch} by hand, put it into {root / wanted.folder}, and run again"
+                f"fetch {to_fetch(data.source)} by hand, put it into {place}, and run again"
             ) from error
 
 
@@ -90,7 +78,7 @@ def _stored(data: DataConfig, split: str, *, download: bool) -> Any:
 def _class(source: str) -> Any:
     from torchvision import datasets
 
-    return getattr(datasets, DOWNLOADS[source].kind)
+    return getattr(datasets, DOWNLOADS[source])
 
 
 def _root(data: DataConfig) -> Path:

@@ -1,9 +1,9 @@
 """Image files in a tree of folders: ``ROOT/train/CLASS/...``, and ``ROOT/val`` or ``ROOT/test``."""
 
-import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from functools import cached_property
+from hashlib import blake2b, sha256
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +47,7 @@ class FolderSource(EncodedSource):
     def fingerprint(self) -> str:
         """SHA-256 (hex) of every file's path below the folder and its bytes."""
         content = content_digest(self._folder, np.sort(self._paths).tolist())
-        return hashlib.sha256(f"folder {content}".encode()).hexdigest()
+        return sha256(f"folder {content}".encode()).hexdigest()
 
     def where(self, id: int) -> str:
         """Return the file's path below the folder, such as ``cat/7.jpg``."""
@@ -69,7 +69,8 @@ def image_paths(folder: Path) -> NDArray[np.bytes_]:
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; point data.root at the folder that holds it")
     try:
-        paths = sorted(_walk(os.fsencode(folder)), key=_order)
+        found = _walk(os.fsencode(folder))
+        paths = sorted(found, key=lambda path: (blake2b(path, digest_size=8).digest(), path))
     except OSError as error:
         raise DataError(f"{error.filename!r} cannot be listed: {error.strerror}") from error
     if not paths:
@@ -101,10 +102,6 @@ def _walk(top: bytes) -> Iterator[bytes]:
         for name in files:
             if name.lower().endswith(SUFFIXES) and not name.startswith(b"."):
                 yield b"%s/%s" % (below, name) if below else name
-
-
-def _order(path: bytes) -> tuple[bytes, bytes]:
-    return hashlib.blake2b(path, digest_size=8).digest(), path
 
 
 def _folder(data: DataConfig, split: str) -> Path:

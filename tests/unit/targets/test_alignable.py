@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from coopt_fl.core.errors import ConfigError, PriorError
-from coopt_fl.targets import alignability, uniformity
+from coopt_fl.targets import uniformity
+from coopt_fl.targets.alignable import alignability
 
 
 def verdicts(priors: list[np.ndarray], seed: int = 0) -> list[bool]:

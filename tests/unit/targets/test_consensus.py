@@ -6,7 +6,7 @@ import torch
 from sklearn.decomposition import PCA
 
 from coopt_fl.core.errors import ConfigError, PriorError
-from coopt_fl.targets import consensus_targets
+from coopt_fl.targets.projection import consensus_targets
 
 
 def votes(priors: list[np.ndarray]) -> np.ndarray:
