@@ -1,6 +1,5 @@
 """The copy of encoded images: built once, whole or not at all."""
 
-import errno
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,16 +55,6 @@ def test_interrupted_copy_is_made_again(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         flat_copy(tmp_path / "copy", len(IMAGES), interrupted())
     assert contents(tmp_path / "copy") == IMAGES
-
-
-def test_full_disk_names_the_remedy_and_frees_it(tmp_path: Path) -> None:
-    def full() -> Iterator[bytes]:
-        yield b"x" * 1000
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with pytest.raises(OutputError, match=r"No space left.*set COOPT_CACHE"):
-        flat_copy(tmp_path / "copy", 2, full())
-    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
 def test_cache_that_is_no_folder(tmp_path: Path) -> None:

@@ -3,8 +3,6 @@
 import hashlib
 import json
 import pickle
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -269,30 +267,6 @@ def test_files_make_room_for_each_other_and_share_a_lock(
         assert kept.name == f"000000{number}.parquet"
     assert fetched == [f"blocks/000000{number}.parquet" for number in (0, 1, 2, 0)]
     assert list((cache / "shards").rglob("*.lock")) == [kept.parent / ".lock"]
-
-
-def test_two_at_once_download_once(
-    shards: Shards, digits: Source, fetched: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fetch = remote.fetch
-
-    def slow(url: str, most_bytes: int) -> bytes:
-        time.sleep(0.2)
-        return fetch(url, most_bytes)
-
-    monkeypatch.setattr(remote, "fetch", slow)
-    unit = layout(digits).units[4]
-    read: list[object] = []
-    threads = [
-        threading.Thread(target=lambda: read.append(shards.source([4], shared=False).read(unit)))
-        for _ in range(3)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(read) == 3
-    assert fetched == ["blocks/0000004.parquet"]
 
 
 def test_shards_in_s3(bucket: str, digits: Source) -> None:
