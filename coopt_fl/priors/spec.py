@@ -51,7 +51,18 @@ def parse_prior(spec: str) -> PriorSpec:
         raise PriorError(f"prior {spec!r}: no scheme {scheme!r}{hint}; a prior is one of {forms}")
     if not name:
         raise PriorError(f"prior {spec!r}: a name is missing; write {SYNTAX[scheme]}")
-    options = _parse_options(spec, scheme, tail)
+    known, options = _OPTIONS.get(scheme, ("size",)), dict[str, int]()
+    for part in filter(None, tail.split("&")):
+        key, _, value = part.partition("=")
+        least = 1 if key == "size" else 0
+        if key not in known:
+            has = ", ".join(known) or "none"
+            raise PriorError(f"prior {spec!r}: no option {key!r}; {scheme} has: {has}")
+        if key in options:
+            raise PriorError(f"prior {spec!r}: {key} is given twice; give it once")
+        if not value.isdecimal() or int(value) < least:
+            raise PriorError(f"prior {spec!r}: {key} must be a whole number from {least} on")
+        options[key] = int(value)
     return PriorSpec(scheme, name, **options)
 
 
@@ -59,19 +70,3 @@ def nearest(word: str, words: Iterable[str]) -> str:
     """Return a hint at those of ``words`` that resemble ``word``: "" or " (nearest: a, b)"."""
     close = difflib.get_close_matches(word, set(words), n=3, cutoff=0.5)
     return f" (nearest: {', '.join(close)})" if close else ""
-
-
-def _parse_options(spec: str, scheme: str, tail: str) -> dict[str, int]:
-    known, options = _OPTIONS.get(scheme, ("size",)), dict[str, int]()
-    for part in filter(None, tail.split("&")):
-        key, _, value = part.partition("=")
-        if key not in known:
-            has = ", ".join(known) or "none"
-            raise PriorError(f"prior {spec!r}: no option {key!r}; {scheme} has: {has}")
-        if key in options:
-            raise PriorError(f"prior {spec!r}: {key} is given twice; give it once")
-        least = 1 if key == "size" else 0
-        if not value.isdecimal() or int(value) < least:
-            raise PriorError(f"prior {spec!r}: {key} must be a whole number from {least} on")
-        options[key] = int(value)
-    return options

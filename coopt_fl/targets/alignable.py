@@ -50,24 +50,6 @@ def alignability(
         ConfigError: fewer than 4 rows.
         PriorError: a feature is not finite, or the priors' rows do not correspond.
     """
-    grams = np.stack([_gram(one) for one in _comparable(features, seed)])
-    rng = np.random.default_rng(derive_seed(seed, "alignable", "orders"))
-    rows = grams.shape[1]
-    orders = np.array([np.arange(rows), *(rng.permutation(rows) for _ in range(permutations))])
-    ckas = np.concatenate(
-        [_ckas(grams, some) for some in np.split(orders, range(50, len(orders), 50))], axis=2
-    )
-    found = []
-    for k, each in enumerate(ckas):
-        others = np.delete(each, k, axis=0)
-        true, limit = others[:, 0], others[:, 1:].max(axis=1)  # the first order is the true one
-        alike = int((true > limit).sum()) >= (len(others) + 1) // 2
-        found.append(Alignability(alike, tuple(true.tolist()), tuple(limit.tolist())))
-    return found
-
-
-def _comparable(features: Sequence[Features], seed: int) -> list[Matrix]:
-    """Return the same, at most 256, rows of every prior."""
     plain = [as_matrix(one, "features") for one in features]
     counts = sorted({len(one) for one in plain})
     if len(counts) != 1:
@@ -75,8 +57,21 @@ def _comparable(features: Sequence[Features], seed: int) -> list[Matrix]:
     if counts[0] < LEAST_ROWS:
         raise ConfigError(f"shared.size must be at least {LEAST_ROWS}, not {counts[0]}")
     rng = np.random.default_rng(derive_seed(seed, "alignable", "rows"))
-    rows = np.sort(rng.permutation(counts[0])[:_MOST_ROWS])
-    return [one[rows] for one in plain]
+    used = np.sort(rng.permutation(counts[0])[:_MOST_ROWS])
+    grams = np.stack([_gram(one[used]) for one in plain])
+    rng = np.random.default_rng(derive_seed(seed, "alignable", "orders"))
+    rows = len(used)
+    orders = np.array([np.arange(rows), *(rng.permutation(rows) for _ in range(permutations))])
+    ckas = np.concatenate(
+        [_ckas(grams, some) for some in np.split(orders, range(50, len(orders), 50))], axis=2
+    )
+    found = []
+    for k, each in enumerate(ckas):
+        others = np.delete(each, k, axis=0)
+        cka, limit = others[:, 0], others[:, 1:].max(axis=1)  # the first order is the true one
+        alike = int((cka > limit).sum()) >= (len(others) + 1) // 2
+        found.append(Alignability(alike, tuple(cka.tolist()), tuple(limit.tolist())))
+    return found
 
 
 def _gram(x: Matrix) -> NDArray[np.float32]:

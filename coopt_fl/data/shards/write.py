@@ -67,7 +67,11 @@ def publish(
     ids_sha256 = layout.digest()
     with _record(url, f"{source.name} {source.fingerprint} {ids_sha256}") as record:
         before = _finished(url, source, ids_sha256)
-        known = {**(before.files if before else {}), **_recorded(record)}
+        known = Files(before.files if before else {})
+        for line in record.read_bytes().splitlines() if record.exists() else []:
+            with suppress(ValueError, TypeError):  # a line may have been torn
+                path, entry = json.loads(line)
+                known[path] = ShardFile(**entry)
         files, written = Files(), 0
         for path, file in _all(url, source, layout, on_error, known):
             files[path] = file
@@ -115,16 +119,6 @@ def _record(url: str, what: str) -> Iterator[Path]:
             f"cannot keep a record in {folder} ({error.strerror}); "
             "set COOPT_CACHE to a folder that can be written"
         ) from error
-
-
-def _recorded(record: Path) -> Files:
-    """Return the files in a record, but for a line that was torn."""
-    known = Files()
-    for line in record.read_bytes().splitlines() if record.exists() else []:
-        with suppress(ValueError, TypeError):
-            path, entry = json.loads(line)
-            known[path] = ShardFile(**entry)
-    return known
 
 
 def _finished(url: str, source: Source, ids_sha256: str) -> Manifest | None:
