@@ -1,5 +1,6 @@
 """CIFAR-10, CIFAR-100 and Fashion-MNIST, which torchvision downloads on first use."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,20 +55,19 @@ def to_fetch(source: str) -> str:
 
 def _dataset(data: DataConfig, split: str) -> Any:
     """Return torchvision's dataset; one process at a time downloads."""
-    try:
+    with suppress(*_UNUSABLE):  # not there yet, or another process is writing it
         return _stored(data, split, download=False)
-    except _UNUSABLE:  # not there yet, or another process is writing it
-        root = _root(data)
-        try:
-            with exclusive(root):
-                return _stored(data, split, download=True)
-        except _UNUSABLE as error:
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            place = root / "FashionMNIST/raw" if data.source == "fashion_mnist" else root
-            raise DataError(
-                f"{data.source} is not in {root} and cannot be downloaded ({reason[-1]}); "
-                f"fetch {to_fetch(data.source)} by hand, put it into {place}, and run again"
-            ) from error
+    root = _root(data)
+    try:
+        with exclusive(root):
+            return _stored(data, split, download=True)
+    except _UNUSABLE as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        place = root / "FashionMNIST/raw" if data.source == "fashion_mnist" else root
+        raise DataError(
+            f"{data.source} is not in {root} and cannot be downloaded ({reason[-1]}); "
+            f"fetch {to_fetch(data.source)} by hand, put it into {place}, and run again"
+        ) from error
 
 
 def _stored(data: DataConfig, split: str, *, download: bool) -> Any:
