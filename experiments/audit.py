@@ -27,11 +27,10 @@ import typer
 
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.cache import cache_dir
-from coopt_fl.core.runtime import compute
+from coopt_fl.core.runtime import compute, devices
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.data import make_blocks, shared_set
 from coopt_fl.data.blocks import make_units
-from coopt_fl.ops.doctor import devices
 from coopt_fl.policies.assignment import assign_blocks
 from coopt_fl.policies.audit import PREDICTS, Expected, inconsistent, odd_spread, spread
 from coopt_fl.policies.evidence import FALSE_ALARMS, Comparison, judge

@@ -20,10 +20,9 @@ from numpy.typing import NDArray
 from coopt_fl.config.schema import Config, RuntimeConfig
 from coopt_fl.core.cache import cache_dir, exclusive
 from coopt_fl.core.files import atomic
-from coopt_fl.core.runtime import pick_device
+from coopt_fl.core.runtime import devices, pick_device
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.data import Source, open_source, shared_set
-from coopt_fl.ops.doctor import devices
 from coopt_fl.optimized.provenance import draft
 from coopt_fl.optimized.read import OptimizedDataset
 from coopt_fl.priors import Prior, load_prior

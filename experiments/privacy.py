@@ -31,9 +31,8 @@ import typer
 from coopt_fl.config.schema import Config, DataConfig, RuntimeConfig, StudentConfig
 from coopt_fl.core.cache import cache_dir
 from coopt_fl.core.errors import ConfigError
-from coopt_fl.core.runtime import compute
+from coopt_fl.core.runtime import compute, devices
 from coopt_fl.data import open_source
-from coopt_fl.ops.doctor import devices
 from coopt_fl.optimized.provenance import draft
 from coopt_fl.optimized.read import OptimizedDataset
 from coopt_fl.privacy import Guard, epsilon, half, normalise

@@ -28,11 +28,10 @@ from sklearn.preprocessing import StandardScaler
 
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.cache import cache_dir
-from coopt_fl.core.runtime import compute
+from coopt_fl.core.runtime import compute, devices
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.data import open_source, shared_set
 from coopt_fl.data.labels import open_labels
-from coopt_fl.ops.doctor import devices
 from coopt_fl.priors import load_prior
 from coopt_fl.targets import Alignment, consensus_targets, fit_projection, represent, uniformity
 from coopt_fl.targets.alignment import r2_score

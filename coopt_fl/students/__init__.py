@@ -1,17 +1,15 @@
 """Students: models trained on an optimized dataset, and the probe that judges them."""
 
 from coopt_fl.students.checkpoint import LoadedStudent, load_student, save_student
-from coopt_fl.students.curve import Point, seconds_to, speed_up
+from coopt_fl.students.curve import Point, speed_up
 from coopt_fl.students.models import Student, build_student, check_student
 from coopt_fl.students.probe import (
     Judge,
     fit_probe,
-    probe_features,
     probe_methods,
     probe_prior,
     probe_random,
     probe_student,
-    spread,
 )
 from coopt_fl.students.train import TrainResult, train_student
 
@@ -25,14 +23,11 @@ __all__ = [
     "check_student",
     "fit_probe",
     "load_student",
-    "probe_features",
     "probe_methods",
     "probe_prior",
     "probe_random",
     "probe_student",
     "save_student",
-    "seconds_to",
     "speed_up",
-    "spread",
     "train_student",
 ]

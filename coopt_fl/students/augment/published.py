@@ -43,10 +43,7 @@ _BYOL = (replace(_WEAK, blur=1.0), replace(_WEAK, blur=0.1, solarise=0.2))
 _DINO = tuple(replace(view, scale=_WIDE) for view in _BYOL)
 
 SIMCLR = Published(large=(_STRONG,) * 2, small=(_HALF,) * 2)
-"""Chen et al. 2020, appendices A and B.9."""
-
-DCL = SIMCLR
-"""Yeh et al. 2022 have SimCLR's."""
+"""Chen et al. 2020, appendices A and B.9. Yeh et al. 2022 (DCL) take the same."""
 
 BYOL = Published(large=_BYOL, small=_sharp(_BYOL))
 """Grill et al. 2020, table 6; small as solo-learn."""

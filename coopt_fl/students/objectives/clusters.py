@@ -1,5 +1,7 @@
 """SwAV: swapped assignments to prototypes."""
 
+from functools import partial
+
 import torch
 from lightly.loss import SwaVLoss
 from lightly.models.modules import SwaVProjectionHead, SwaVPrototypes
@@ -8,12 +10,12 @@ from lightly.utils import dist
 from torch import Tensor
 from torch.nn import functional as F
 
-from coopt_fl.students.augment import SWAV
+from coopt_fl.students.augment.published import SWAV
 from coopt_fl.students.models import Student
-from coopt_fl.students.objectives.objective import Objective, Task, in_float32
+from coopt_fl.students.objectives.objective import Objective, Setting, in_float32
 
 FROZEN, UNQUEUED = 0.01, 0.075
-"""Parts of all steps without a change of the prototypes, and without the queue."""
+"""Shares of the steps, from the first on, with frozen prototypes and without the queue."""
 
 
 class SwAV(Objective):
@@ -29,24 +31,24 @@ class SwAV(Objective):
     staged = True
     queue: Tensor
 
-    def __init__(self, student: Student, task: Task) -> None:
-        super().__init__(student, SWAV, task)
+    def __init__(self, student: Student, setting: Setting) -> None:
+        super().__init__(student, SWAV, setting)
         self.head = SwaVProjectionHead(student.width, 2048, 128)
-        self.prototypes = SwaVPrototypes(128, max(16, min(3000, task.samples // 10)))
+        self.prototypes = SwaVPrototypes(128, max(16, min(3000, setting.samples // 10)))
         self.prototypes.normalize()
-        held = min(3840, task.samples // 8)
+        held = min(3840, setting.samples // 8)
         self.register_buffer("queue", F.normalize(torch.randn(held, 2, 128), dim=2))
-        self.devices = task.devices
-        self.criterion = SwaVLoss(sinkhorn_gather_distributed=task.devices > 1)
+        self.devices = setting.devices
+        self.criterion = SwaVLoss(sinkhorn_gather_distributed=setting.devices > 1)
 
     def forward(self, views: list[Tensor], rows: Tensor, progress: float) -> Tensor:
         """Return the cross-entropy to the assignments of the two global views."""
         self.prototypes.requires_grad_(progress >= FROZEN)
         outputs = [F.normalize(self.head(self.student(view)).float()) for view in views]
         self._seen = torch.stack(outputs[:2], dim=1).detach()
-        return in_float32(self._loss, outputs, progress >= UNQUEUED)
+        return in_float32(partial(self._loss, progress >= UNQUEUED), outputs)
 
-    def _loss(self, outputs: list[Tensor], queued: bool) -> Tensor:
+    def _loss(self, queued: bool, outputs: list[Tensor]) -> Tensor:
         scores = [self.prototypes(output) for output in outputs]
         own = self.queue[dist.rank() :: self.devices]  # each device adds its share to the batch
         earlier = [self.prototypes(output) for output in own.unbind(1)] if queued else None

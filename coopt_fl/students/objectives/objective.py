@@ -14,8 +14,8 @@ from coopt_fl.students.models import SMALL_IMAGE, Student
 
 
 @dataclass(frozen=True)
-class Task:
-    """What an objective may know of a training.
+class Setting:
+    """What an objective needs to know of a training.
 
     Attributes:
         samples: Rows of the dataset.
@@ -55,10 +55,10 @@ class Objective(nn.Module, ABC):
 
     staged: ClassVar[bool] = False
 
-    def __init__(self, student: Student, published: Published, task: Task) -> None:
+    def __init__(self, student: Student, published: Published, setting: Setting) -> None:
         super().__init__()
         self.student = student
-        self.mirrored = task.augment == "crop_flip"
+        self.mirrored = setting.augment == "crop_flip"
         self.small = student.image_size <= SMALL_IMAGE
         self.views = self.fitting(published)
 
@@ -107,24 +107,15 @@ class Teacher(nn.Module):
         torch._foreach_lerp_(list(self.copies.parameters()), originals, 1 - momentum)
 
 
-def in_float32(loss: Callable[..., Tensor], *values: object) -> Tensor:
+def in_float32(loss: Callable[..., Tensor], *values: Tensor | list[Tensor]) -> Tensor:
     """Return ``loss(*values)`` computed in float32: exponentials overflow in half precision."""
-    with torch.autocast(_device(values), enabled=False):
-        result: Tensor = loss(*map(_float, values))
+    exact = [
+        [one.float() for one in value] if isinstance(value, list) else value.float()
+        for value in values
+    ]
+    with torch.autocast(exact[0][0].device.type, enabled=False):
+        result: Tensor = loss(*exact)
         return result
-
-
-def _float(value: object) -> object:
-    if isinstance(value, Tensor):
-        return value.float()
-    return [_float(one) for one in value] if isinstance(value, list) else value
-
-
-def _device(value: object) -> str:
-    if isinstance(value, Tensor):
-        return value.device.type
-    found = [_device(one) for one in value] if isinstance(value, list | tuple) else []
-    return next((kind for kind in found if kind), "")
 
 
 @torch.no_grad()
@@ -157,34 +148,23 @@ def cosine(output: Tensor, target: Tensor) -> Tensor:
     return 1 - F.cosine_similarity(output, target, dim=1).mean()
 
 
-def mse(output: Tensor, target: Tensor) -> Tensor:
-    """Return the mean squared error over all entries; both (B, n)."""
-    return F.mse_loss(output, target)
-
-
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cosine": cosine, "mse": mse}
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cosine": cosine, "mse": F.mse_loss}
 """By the names that ``student.loss`` may have."""
-
 
 HIDDEN = 2048
 """Width of the hidden layer of a head, as in SimSiam's projection."""
 
 
-def linear(width: int, dim: int) -> nn.Module:
-    """Return a linear map from features (B, width) to outputs (B, dim)."""
-    return nn.Linear(width, dim)
-
-
 def mlp(width: int, dim: int) -> nn.Module:
     """Return a map with one hidden layer from features (B, width) to outputs (B, dim).
 
-    It takes over what is particular to the targets, so that the features need not hold it.
+    The head absorbs target-specific detail, which the features then need not hold.
     """
     first, last = nn.Linear(width, HIDDEN, bias=False), nn.Linear(HIDDEN, dim)
     return nn.Sequential(first, nn.BatchNorm1d(HIDDEN), nn.ReLU(inplace=True), last)
 
 
-HEADS: dict[str, Callable[[int, int], nn.Module]] = {"mlp": mlp, "linear": linear}
+HEADS: dict[str, Callable[[int, int], nn.Module]] = {"mlp": mlp, "linear": nn.Linear}
 """By the names that ``student.head`` may have."""
 
 
@@ -194,13 +174,13 @@ class Regression(Objective):
     Where a target has parts, each has a head, and the loss is the mean of theirs.
     """
 
-    def __init__(self, student: Student, task: Task) -> None:
-        view = AUGMENTATIONS[task.augment]
-        super().__init__(student, Published(large=(view,), small=(view,)), task)
-        assert task.targets is not None
-        self._parts = list(task.parts or (task.dim,))
-        self.heads = nn.ModuleList(HEADS[task.head](student.width, part) for part in self._parts)
-        self._loss, self._targets = LOSSES[task.loss], task.targets
+    def __init__(self, student: Student, setting: Setting) -> None:
+        view = AUGMENTATIONS[setting.augment]
+        super().__init__(student, Published(large=(view,), small=(view,)), setting)
+        assert setting.targets is not None
+        self._parts = list(setting.parts or (setting.dim,))
+        self.heads = nn.ModuleList(HEADS[setting.head](student.width, n) for n in self._parts)
+        self._loss, self._targets = LOSSES[setting.loss], setting.targets
 
     def forward(self, views: list[Tensor], rows: Tensor, progress: float) -> Tensor:
         """Return the loss between the heads' outputs and the rows' targets."""

@@ -11,7 +11,7 @@ import pytest
 from coopt_fl.core.cache import exclusive
 from coopt_fl.core.errors import ConfigError
 from coopt_fl.students.models import Student
-from coopt_fl.students.objectives import Objective, Task, make_objective
+from coopt_fl.students.objectives import Objective, Setting, make_objective
 from coopt_fl.targets import represent, uniformity
 from experiments.__main__ import visible
 from experiments.lab import Lab, elected
@@ -105,7 +105,7 @@ def test_every_teacher_has_a_head_unless_whitening_mixes_them(
 ) -> None:
     heads = []
 
-    def counted(name: str, student: Student, task: Task, seed: int) -> Objective:
+    def counted(name: str, student: Student, task: Setting, seed: int) -> Objective:
         heads.append(task.parts)
         return make_objective(name, student, task, seed)
 
