@@ -1,8 +1,8 @@
 """Students: models trained on an optimized dataset, and the probe that judges them."""
 
 from coopt_fl.students.checkpoint import LoadedStudent, load_student, save_student
-from coopt_fl.students.curve import Point, speed_up
-from coopt_fl.students.models import Student, build_student, check_student
+from coopt_fl.students.curve import Point
+from coopt_fl.students.models import build_student, check_student
 from coopt_fl.students.probe import (
     Judge,
     fit_probe,
@@ -11,14 +11,12 @@ from coopt_fl.students.probe import (
     probe_random,
     probe_student,
 )
-from coopt_fl.students.train import TrainResult, train_student
+from coopt_fl.students.train import train_student
 
 __all__ = [
     "Judge",
     "LoadedStudent",
     "Point",
-    "Student",
-    "TrainResult",
     "build_student",
     "check_student",
     "fit_probe",
@@ -28,6 +26,5 @@ __all__ = [
     "probe_random",
     "probe_student",
     "save_student",
-    "speed_up",
     "train_student",
 ]

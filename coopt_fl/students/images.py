@@ -5,7 +5,7 @@ so that a student sees the same bits on every device, in training and when it is
 random, flipping and normalising happen per batch on the device (:mod:`coopt_fl.students.augment`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -102,18 +102,15 @@ def own_size(source: Source) -> int:
 
     Where the images differ, it is the median over up to 64 of them, spread over the source.
     """
-    edges = [min(source.image_size)] if source.image_size else _edges(source)
-    return int(np.clip(np.median(edges), SMALLEST_SIDE, LARGEST_SIDE))
-
-
-def _edges(source: Source) -> Sequence[int]:
-    spread = source.ids[np.linspace(0, len(source.ids) - 1, MEASURED).astype(int)]
-    found: list[int] = []
-    for batch in batches(source, [np.unique(spread)], MEASURED, on_error="skip", workers=0):
-        found += [min(image.shape[-2:]) for image in batch.images]
-    if not found:
+    if source.image_size:
+        edges = [min(source.image_size)]
+    else:
+        spread = source.ids[np.linspace(0, len(source.ids) - 1, MEASURED).astype(int)]
+        read = batches(source, [np.unique(spread)], MEASURED, on_error="skip", workers=0)
+        edges = [min(image.shape[-2:]) for batch in read for image in batch.images]
+    if not edges:
         raise DataError(f"none of {MEASURED} images of {source.name} can be read; see data.root")
-    return found
+    return int(np.clip(np.median(edges), SMALLEST_SIDE, LARGEST_SIDE))
 
 
 @dataclass(frozen=True)

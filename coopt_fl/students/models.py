@@ -79,9 +79,9 @@ def build_student(name: str, image_size: int, seed: int) -> Student:
 
     Args:
         name: ``convnet:WIDTH``, a torchvision classification model, or ``timm:NAME``.
-        image_size: Side s of its images; up to 64 the stem is exchanged for one that keeps
-            the resolution (3x3, stride 1, no max-pool; for transformers smaller patches).
-        seed: Of the initialisation. The process's own random state is left as it was.
+        image_size: Side s of its images. Up to 64 pixels the stem is replaced by one that keeps
+            the resolution (3x3, stride 1, no max-pool; smaller patches in transformers).
+        seed: Decides the initialisation; torch's own random state is left as it was.
 
     Raises:
         ConfigError: There is no such model, or it cannot take images of that size.

@@ -14,10 +14,10 @@ from coopt_fl.core.progress import Progress
 from coopt_fl.core.runtime import is_first_process
 from coopt_fl.optimized.preparation import Preparation, preparation
 from coopt_fl.optimized.read import OptimizedDataset, load
-from coopt_fl.students import Judge, Point, TrainResult, speed_up, train_student
-from coopt_fl.students.curve import mean_and_spread
+from coopt_fl.students.curve import Point, mean_and_spread, speed_up
 from coopt_fl.students.objectives import ON_TARGETS
-from coopt_fl.students.probe import random_student
+from coopt_fl.students.probe import Judge, random_student
+from coopt_fl.students.train import TrainResult, train_student
 
 RESULT = "pretrain.json"
 """What ``coopt pretrain`` writes for each seed, beside the checkpoint."""

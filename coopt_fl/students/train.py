@@ -46,7 +46,7 @@ class TrainResult:
         checkpoint: The file for :func:`coopt_fl.students.load_student`.
         curve: A point for every epoch, over all sessions.
         hardware: What it was trained on, with the number of devices and of CPU threads.
-        versions: What it was trained with.
+        versions: Versions of the packages it was trained with.
     """
 
     checkpoint: Path
@@ -86,9 +86,9 @@ def train_student(
 ) -> TrainResult:
     """Train a student on the images of ``data``, or continue where a training was stopped.
 
-    After every epoch ``out/checkpoint.pt`` is replaced as a whole. The same call continues from it,
-    on a CPU with as many threads bit for bit as if it had never stopped, and returns at once when
-    all is done; a checkpoint of other settings or of another dataset is replaced.
+    After every epoch ``out/checkpoint.pt`` is replaced. The same call continues from it, on a CPU
+    with as many threads bit for bit as if it had never stopped, and returns at once when all is
+    done; a checkpoint of other settings or of another dataset is replaced.
 
     Args:
         dataset: The targets; None for an objective without, which sees every sample of ``data``.
@@ -100,12 +100,11 @@ def train_student(
         devices: See :func:`coopt_fl.students.session.devices_for`.
         ready: Called with the hardware before the first epoch of this session.
         progress: Called after every epoch, in the first process alone.
-        watch: Judges the student every ``watch_every`` epochs and after the last, off the clock.
-        watch_every: See ``watch``.
+        watch: Judges the student, off the clock.
+        watch_every: Epochs between two judgements; the last epoch is always judged.
 
     Raises:
-        ConfigError: A setting cannot be used, the loss is no longer finite, or the GPU has too
-            little memory.
+        ConfigError: A setting is unusable, the loss is not finite, or the GPU's memory too small.
         DataError: ``data`` is not what ``dataset`` was made from, or cannot be read.
         OutputError: The checkpoint cannot be written, or another process trains in ``out``.
     """
@@ -153,7 +152,7 @@ def _open(dataset: OptimizedDataset | None, data: DataConfig, student: StudentCo
 
 
 def _epochs(training: Training, record: "_Record") -> Iterator[Point]:
-    """Train epoch after epoch, and yield what is known of each."""
+    """Train the epochs that are left, and yield a point of the curve after each."""
     for epoch in range(len(record.curve), record.meta["epochs"]):
         with record.clock.running():
             loss = training.epoch(epoch)
@@ -205,15 +204,15 @@ class _Record:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left to train."""
+        """Whether the checkpoint is that of the last epoch."""
         return self.before is not None and self.before["resume"] is None
 
     def result(self) -> TrainResult:
-        """Return what is known after the last epoch."""
+        """Return the result of a finished training."""
         return TrainResult(self._path, self.curve, self.meta["hardware"], self.meta["versions"])
 
     def begin(self, data: DataConfig, epochs: int, processes: int) -> None:
-        """Note what this session trains on and with; hardware that changed is "A, then B"."""
+        """Record data, hardware and versions of this session; changed hardware is "A, then B"."""
         hardware = devices() | {
             "devices in use": str(processes),
             "CPU threads of each": str(torch.get_num_threads()),
@@ -228,7 +227,7 @@ class _Record:
         }
 
     def add(self, point: Point, training: Training, *, last: bool) -> None:
-        """Replace the checkpoint after an epoch."""
+        """Add a point to the curve, and replace the checkpoint."""
         self.curve.append(point)
         self.meta["curve"] = [asdict(each) for each in self.curve]
         training.save(self._path, self.meta, last=last)

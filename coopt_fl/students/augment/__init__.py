@@ -1,4 +1,4 @@
-"""Augmentation of a batch on the device, each sample by its own draw."""
+"""Augmentation of a batch on the device, with random numbers of its own for each sample."""
 
 from coopt_fl.students.augment.published import Published
 from coopt_fl.students.augment.view import DRAWS, View, draw_view

@@ -7,7 +7,7 @@ from coopt_fl.students.augment.view import View
 from coopt_fl.students.models import SMALL_IMAGE
 
 LOCAL = 96 / 224
-"""Side of a local view (Caron et al. 2020)."""
+"""Side of a local view relative to a global one (Caron et al. 2020)."""
 
 
 @dataclass(frozen=True)
@@ -15,9 +15,9 @@ class Published:
     """How a method makes its views.
 
     Attributes:
-        large: Of images as ImageNet's.
-        small: Of images of up to 64 pixels, as the authors have it on CIFAR-10, or else lightly's
-            and solo-learn's reproductions. None of them blurs there, and none has local views: a
+        large: Views for images as large as ImageNet's.
+        small: Views for images of up to 64 pixels, as the authors make them on CIFAR-10, or else
+            lightly's and solo-learn's reproductions. None of them has blur or local views: a
             twentieth of 32x32 pixels shows nothing.
     """
 

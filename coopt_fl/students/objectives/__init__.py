@@ -1,4 +1,4 @@
-"""What a student can be trained to minimise: ours, and the baselines."""
+"""The objectives that a student can be trained by: ours, and the baselines."""
 
 import importlib
 from collections.abc import Callable

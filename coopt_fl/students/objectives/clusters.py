@@ -22,7 +22,7 @@ class SwAV(Objective):
     """Caron et al. 2020: predict the cluster of one view from every other one.
 
     3,000 prototypes (a tenth of the samples if that is less: a batch is shared out equally among
-    them), which stand still for the first 1% of the steps. As a batch is smaller than that, the
+    them), which are frozen for the first 1% of the steps. As a batch is smaller than that, the
     last 3,840 outputs (an eighth of the samples if that is less) of either global view are shared
     out with it, from 7.5% of the steps on: the authors' recipe for batches of 256 (15 epochs of
     200). The queue is full by then in a training of two epochs or more.
@@ -57,7 +57,7 @@ class SwAV(Objective):
 
     @torch.no_grad()
     def after_step(self, progress: float) -> None:
-        """Keep the prototypes on the unit sphere, and take the outputs into the queue."""
+        """Normalise the prototypes, and put the outputs into the queue."""
         self.prototypes.normalize()
         seen = concat_all_gather(self._seen) if self.devices > 1 else self._seen
         self.queue.copy_(torch.cat([seen, self.queue])[: len(self.queue)])

@@ -89,7 +89,7 @@ class DINO(Objective):
     """Caron et al. 2021: predict the clusters of a momentum teacher, centred against collapse.
 
     65,536 outputs; the teacher sees the two global views only. Its temperature is 0.04, the
-    authors' for ResNet-50, and the last layer stands still for the first 1% of the steps (1 epoch
+    authors' for ResNet-50, and the last layer is frozen for the first 1% of the steps (1 epoch
     of 100). Momentum from 0.996 up to 1. For small images 2,048 outputs, batch norm in the head
     and a momentum from 0.99, as lightly and ReLA have it on CIFAR-10: without batch norm, outputs
     become equal for all samples within a few epochs, whose probe is then no better than a random
