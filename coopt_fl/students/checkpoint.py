@@ -80,7 +80,7 @@ def save_student(
     Args:
         path: The file; its folder is made.
         student: The model; its weights are stored on the CPU.
-        normalisation: Of its images.
+        normalisation: Mean and standard deviation of its images.
         meta: Plain values, see :class:`LoadedStudent`.
         resume: What training continues from; None after the last epoch.
 

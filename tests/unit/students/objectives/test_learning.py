@@ -62,8 +62,10 @@ def learn(tmp_path_factory: pytest.TempPathFactory):
 def test_images_are_mirrored_by_all_objectives_or_by_none(objective: str) -> None:
     flips = {}
     for augment in ("crop", "crop_flip"):
-        task = Setting(100, augment=augment, dim=4, targets=lambda rows: torch.zeros(len(rows), 4))
-        made = make_objective(objective, build_student("convnet:4", 32, 0), task, 0)
+        setting = Setting(
+            100, augment=augment, dim=4, targets=lambda rows: torch.zeros(len(rows), 4)
+        )
+        made = make_objective(objective, build_student("convnet:4", 32, 0), setting, 0)
         flips[augment] = {view.flip for view in made.views}
     assert flips == {"crop": {0.0}, "crop_flip": {0.5}}
 
