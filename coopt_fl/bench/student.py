@@ -19,7 +19,7 @@ from coopt_fl.data import Source
 from coopt_fl.optimized.provenance import draft
 from coopt_fl.optimized.read import OptimizedDataset
 from coopt_fl.students.loop import Training, initial_student
-from coopt_fl.students.objectives import Task, make_objective
+from coopt_fl.students.objectives import Setting, make_objective
 from coopt_fl.students.optimizer import make_optimizer
 from coopt_fl.students.session import devices_for
 
@@ -117,9 +117,9 @@ def _resident(fabric: Fabric, source: Source, kind: str) -> Callable[[], None]:
     """Return the same steps on one batch, with nothing around them."""
     config, device = STUDENTS[kind], fabric.device
     targets = torch.randn(config.batch_size, DIM, device=device)
-    task = Task(len(source), loss=config.loss, dim=DIM, targets=lambda rows: targets)
+    setting = Setting(len(source), loss=config.loss, dim=DIM, targets=lambda rows: targets)
     student = initial_student(config, CIFAR[0], seed=0)
-    objective = make_objective(config.objective, student, task, seed=0)
+    objective = make_objective(config.objective, student, setting, seed=0)
     objective.to(memory_format=torch.channels_last).train()
     optimizer = make_optimizer(objective, config.lr, config.weight_decay)
     model, stepper = fabric.setup(objective, optimizer)
