@@ -103,6 +103,7 @@ def loop(prior: Prior, setting: Setting, images: Images) -> Seconds:
             shuffle=True,
             num_workers=min(4, os.cpu_count() or 1),
             pin_memory=setting.device == "cuda",
+            multiprocessing_context="fork",  # Linux's default, but not in a spawned process
         )
         found = []
         with torch.inference_mode(), torch.autocast(setting.device, dtype, enabled=reduced):
