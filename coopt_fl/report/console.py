@@ -7,7 +7,6 @@ markup; so every cell and every title is a Text, which is printed as it is.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -171,6 +170,8 @@ def published(found: Values) -> RenderableType:
 
 def configuration(found: Values) -> RenderableType:
     """Render a configuration as YAML."""
+    import yaml  # not needed by any other command, and not quick
+
     return Text(yaml.safe_dump(found, sort_keys=False).rstrip())
 
 
