@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -85,20 +86,20 @@ def simulation() -> dict[str, Any]:
         return _watch(run, out, {"platform": lambda: psutil.Process(run.pid)}, [run])
 
 
-def deployment() -> dict[str, Any]:
-    """Measure a SuperLink, three SuperNodes and a run, all on this host."""
-    with _host() as host:
-        return _deployed(host, "")
+def deployment(*, out_of_band: bool = False) -> dict[str, Any]:
+    """Measure a SuperLink, three SuperNodes and a run, all on this host.
 
+    As docs/deployment.md does it, but on loopback, without nginx and registered keys.
 
-def deployment_out_of_band() -> dict[str, Any]:
-    """Measure the same with payloads that go through a folder."""
+    Args:
+        out_of_band: payloads go through a folder.
+    """
     with _host() as host:
-        return _deployed(host, f"payload.route={host.folder / 'payloads'}")
+        route = f"payload.route={host.folder / 'payloads'}" if out_of_band else ""
+        return _deployed(host, route)
 
 
 def _deployed(host: Host, overrides: str) -> dict[str, Any]:
-    """Deploy as docs/deployment.md does, but on loopback, without nginx and registered keys."""
     out, tls, address = host.folder / "out", host.folder / "tls", f"127.0.0.1:{_free_port()}"
     make_certificate(["localhost"], tls)
     (host.folder / "config.toml").write_text(
@@ -198,13 +199,10 @@ def _watch(
 def _cpu_seconds(processes: list[subprocess.Popen[bytes]]) -> dict[tuple[int, float], float]:
     """Return user and system seconds of these processes and all that they have started."""
     found = {}
-    for process in processes:
-        for one in _family(process.pid):
-            try:
-                times = one.cpu_times()
-                found[one.pid, one.create_time()] = times.user + times.system
-            except psutil.Error:
-                continue
+    for one in [one for process in processes for one in _family(process.pid)]:
+        with suppress(psutil.Error):
+            times = one.cpu_times()
+            found[one.pid, one.create_time()] = times.user + times.system
     return found
 
 
@@ -225,7 +223,7 @@ def _uss(process: psutil.Process) -> float:
 MEASURED = {
     "simulation": simulation,
     "deployment": deployment,
-    "deployment-out-of-band": deployment_out_of_band,
+    "deployment-out-of-band": partial(deployment, out_of_band=True),
 }
 
 

@@ -11,11 +11,9 @@ from coopt_fl.core.errors import CooptError
 Prepare = Callable[[], AbstractContextManager[Seconds]]
 """Prepares some work; it must be possible to pickle it."""
 
-Child = Connection
-
 
 @contextmanager
-def children(work: Sequence[Prepare]) -> Iterator[list[Child]]:
+def children(work: Sequence[Prepare]) -> Iterator[list[Connection]]:
     """Start a process for each work, wait until all have done it once, kill them at last."""
     context = multiprocessing.get_context("spawn")
     with ExitStack() as stack:
@@ -33,26 +31,24 @@ def children(work: Sequence[Prepare]) -> Iterator[list[Child]]:
         yield started
 
 
-def together(some: Sequence[Child]) -> list[float]:
+def together(some: Sequence[Connection]) -> list[float]:
     """Let children measure at the same time; return what each took."""
     for child in some:
         child.send(None)
     return [_answer(child) for child in some]
 
 
-def _answer(child: Child) -> float:
+def _answer(child: Connection) -> float:
     try:
-        seconds: float = child.recv()
+        return float(child.recv())
     except EOFError:
-        raise CooptError(
-            "a process that measures ended too early; its own error is above"
-        ) from None
-    return seconds
+        problem = "a process that measures ended too early; its own error is above"
+        raise CooptError(problem) from None
 
 
-def _serve(prepare: Prepare, platform: Child) -> None:
+def _serve(prepare: Prepare, parent: Connection) -> None:
     """Do the work once to warm up, then once for each message."""
     with prepare() as work:
         while True:
-            platform.send(work())
-            platform.recv()
+            parent.send(work())
+            parent.recv()

@@ -3,6 +3,7 @@
 import base64
 import io
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,8 @@ SIDE = 64
 LOSSLESS = 32
 """Side up to which a thumbnail is a PNG: JPEG would blur what little there is."""
 
+Values = dict[str, Any]
+
 QUERIES, NEIGHBOURS = 6, 6
 CHUNK = 65_536
 """Rows that are compared at once."""
@@ -36,25 +39,6 @@ class Labels:
 
     classes: NDArray[np.int64] | None
     why: str
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A sample as it is shown.
-
-    Attributes:
-        id: in the source's train split.
-        image: data URI.
-        participant: index of who assigned its target.
-        label: its class; None without labels.
-        similarity: cosine of its target with the query's; 1 for the query.
-    """
-
-    id: int
-    image: str
-    participant: int
-    label: int | None
-    similarity: float
 
 
 def images_of(run: Run) -> Source:
@@ -84,8 +68,11 @@ def labels_of(run: Run, images: Part[Source]) -> Labels:
 
 def neighbours(
     dataset: OptimizedDataset, source: Source, labels: Labels, seed: int
-) -> list[list[Sample]]:
-    """Return seeded queries, each followed by its nearest samples in all of ``dataset``."""
+) -> list[list[Values]]:
+    """Return seeded queries, each followed by its nearest samples in all of ``dataset``.
+
+    The similarity is the cosine of a sample's target with the query's.
+    """
     queries = choose(len(dataset), QUERIES, seed)
     rows, similarities = nearest(dataset.targets, queries, NEIGHBOURS)
     shown = np.concatenate([queries[:, None], rows], axis=1)
@@ -94,13 +81,13 @@ def neighbours(
     images = iter(source.read(ids.ravel()))
     return [
         [
-            Sample(
-                id=int(id),
-                image=_thumbnail(next(images)),
-                participant=int(dataset.participants[row]),
-                label=None if labels.classes is None else int(labels.classes[id]),
-                similarity=float(similarity),
-            )
+            {
+                "id": int(id),
+                "image": _thumbnail(next(images)),
+                "participant": int(dataset.participants[row]),
+                "label": None if labels.classes is None else int(labels.classes[id]),
+                "similarity": float(similarity),
+            }
             for id, row, similarity in zip(*line, strict=True)
         ]
         for line in zip(ids, shown, close, strict=True)

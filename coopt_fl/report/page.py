@@ -64,11 +64,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "percent": _percent,
-        "number": _number,
-        "colour": variable,
-    }
+    environment.filters |= {"percent": _percent, "number": _number, "colour": variable}
     return environment
 
 

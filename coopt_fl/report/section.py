@@ -26,7 +26,7 @@ SKIPPED = 8
 def section(run: Run, entries: Sequence[tables.Entry]) -> Values:
     """Return what the template shows of a run and its students' entries in the overview."""
     anchor = entries[0].anchor
-    shown: Values = {
+    return {
         "name": run.name,
         "anchor": anchor,
         "stats": tables.stats(run),
@@ -35,11 +35,8 @@ def section(run: Run, entries: Sequence[tables.Entry]) -> Values:
         "costs": part(lambda: tables.costs(run)),
         "versions": run.versions,
         "config": yaml.safe_dump(dict(run.config), sort_keys=False).rstrip(),
-        "dataset": None,
+        "dataset": _of_dataset(run, anchor) if run.provenance else None,
     }
-    if run.provenance is not None:
-        shown["dataset"] = _of_dataset(run, anchor)
-    return shown
 
 
 def _of_dataset(run: Run, anchor: str) -> Values:
@@ -50,39 +47,33 @@ def _of_dataset(run: Run, anchor: str) -> Values:
     who = dataset.participants[dataset.participants >= 0]
     counts = np.bincount(who, minlength=len(known.contributors))
     views = part(lambda: shared_views(run))
-    alignment = part(lambda: _alignment(run, views.there()))
-    same_class = part(lambda: agreement(dataset, labels, run.seed))
-    panels = part(lambda: tsne_panels(run, anchor, dataset, labels, views.value))
-    near = part(lambda: neighbours(dataset, images.there(), labels, run.seed))
     return {
         "participants": tables.participants(known, run.summary, counts),
         "reference": known.reference,
-        "alignment": alignment,
-        "agreement": same_class,
+        "alignment": part(lambda: _alignment(known, views.there())),
+        "agreement": part(lambda: agreement(dataset, labels, run.seed)),
         "labels": labels,
         "views": views,
-        "panels": panels,
-        "neighbours": near,
+        "panels": part(lambda: tsne_panels(run, anchor, dataset, labels, views.value)),
+        "neighbours": part(lambda: neighbours(dataset, images.there(), labels, run.seed)),
         "coverage": _coverage(known, counts),
         "audit": part(lambda: _audit(run, known)),
         "privacy": known.privacy,
     }
 
 
-def _alignment(run: Run, views: Views) -> Values:
+def _alignment(known: Provenance, views: Views) -> Values:
     """Return how well each participant's targets correspond to the others'."""
-    listed = run.provenance.contributors if run.provenance else []
-    known = {one.name: (index, one.r2_heldout) for index, one in enumerate(listed)}
+    colours = {one.name: index for index, one in enumerate(known.contributors)}
     rows = zip(views.names, views.solvers, matches(views.before), matches(views.after), strict=True)
     return {
         "samples": len(views.ids),
-        "size": views.size,
         "rows": [
             {
-                "colour": known[name][0],
+                "colour": colours[name],
                 "name": name,
                 "solver": solver,
-                "r2": known[name][1],
+                "r2": known.contributors[colours[name]].r2_heldout,
                 "before": before,
                 "after": after,
             }

@@ -30,7 +30,6 @@ class Views:
     Attributes:
         names: the participants.
         solvers: how each was aligned.
-        size: shared samples that all of them could read.
         ids: (S',) those that are compared.
         before: (K, S', n') each prior's own principal components: no alignment.
         after: (K, S', n) each by an alignment that was fitted without that sample.
@@ -38,7 +37,6 @@ class Views:
 
     names: list[str]
     solvers: list[str]
-    size: int
     ids: Ids
     before: Targets
     after: Targets
@@ -70,7 +68,6 @@ def shared_views(run: Run) -> Views:
     return Views(
         names=list(stored),
         solvers=[str(alignment["solver"]) for _, alignment in stored.values()],
-        size=len(common),
         ids=common[shown],
         before=np.stack(before),
         after=np.stack(after),

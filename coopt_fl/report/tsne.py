@@ -1,9 +1,9 @@
 """t-SNE panels: the same places in the colours of the participants, and in those of the classes."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 from numpy.typing import NDArray
 from openTSNE import TSNE
 
@@ -23,6 +23,7 @@ FEWEST = 12
 PERPLEXITY = 30.0
 
 Groups = NDArray[np.int64]
+Values = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,25 +36,13 @@ class Cloud:
     who: Groups
 
 
-@dataclass(frozen=True)
-class Row:
-    """The clouds in one kind of colours.
-
-    Attributes:
-        title: what a colour is.
-        legend: series and name of each colour; -1 for the others.
-        figures: title and SVG of each cloud.
-    """
-
-    title: str
-    legend: list[tuple[int, str]]
-    figures: list[tuple[str, Markup]]
-
-
 def tsne_panels(
     run: Run, anchor: str, dataset: OptimizedDataset, labels: Labels, views: Views | None
-) -> list[Row]:
+) -> list[Values]:
     """Return the shared set before and after alignment, or else the optimized dataset.
+
+    For each kind of colours: what a colour is, series (-1 for the others) and name of each, and
+    title and SVG of each figure.
 
     Raises:
         LeftOut: there are too few samples.
@@ -84,7 +73,7 @@ def tsne_panels(
             )
             for number, (cloud, place, group) in enumerate(zip(clouds, places, groups, strict=True))
         ]
-        rows.append(Row(kind, list(legend.items()), figures))
+        rows.append({"title": kind, "legend": list(legend.items()), "figures": figures})
     return rows if len(names) > 1 else rows[1:] or rows
 
 
@@ -111,11 +100,8 @@ def _ten(classes: list[Groups]) -> tuple[list[Groups], dict[int, str]]:
     legend = {index: str(label) for index, label in enumerate(kept)}
     if len(found) > SERIES:
         legend[-1] = f"{len(found) - SERIES} other classes"
-    groups = []
-    for one in classes:
-        places = np.searchsorted(kept, one).clip(max=len(kept) - 1)
-        groups.append(np.where(kept[places] == one, places, -1))
-    return groups, legend
+    places = {label: index for index, label in enumerate(kept)}
+    return [np.array([places.get(label, -1) for label in one]) for one in classes], legend
 
 
 def embed(targets: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
