@@ -1,4 +1,4 @@
-"""Optimization over what people write today: DataLoader, Pillow, torchvision's transforms, model.
+"""Optimization against what people write today: DataLoader, Pillow, torchvision, model.
 
 That is how ReLA and clip-retrieval compute targets. It runs in a process of its own, with none of
 our settings but the number of threads. What it leaves out is in its favour: projection, alignment,

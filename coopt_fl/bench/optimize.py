@@ -1,4 +1,4 @@
-"""Optimization from the source to the disk, over the bare model on a batch that lies ready.
+"""Optimization from the source to the disk, against the bare model on a batch in memory.
 
 A long run is measured in the middle of it: worker processes that decode images, where they pay
 off, are up before the clock starts.

@@ -1,4 +1,4 @@
-"""What the platform's own stages cost: alignment over optimizing, fusion over that and a write."""
+"""What alignment and fusion cost, against optimizing, and fusion against a plain write."""
 
 import os
 import tempfile

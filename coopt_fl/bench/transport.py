@@ -1,4 +1,4 @@
-"""Payloads from participants to the platform's disk, over a plain copy of as many bytes.
+"""Payloads from participants to the platform's disk, against a plain copy of as many bytes.
 
 A Flower simulation of two participants that do nothing but answer ready-made payloads; the
 platform decodes, checks and stores them as in a run. The roofline copies a file of the same size

@@ -19,7 +19,7 @@ Values = dict[str, Any]
 
 
 def write_report(directories: Sequence[Path], out: Path, progress: Progress) -> Values:
-    """Write the report of run directories to ``out``, and return what it is of.
+    """Write the report of run directories to ``out``, and return its path, size and runs.
 
     The same directories give the same page, byte for byte, with equal versions.
 
