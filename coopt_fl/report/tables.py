@@ -1,6 +1,6 @@
 """The report's tables and numbers, as plain values for the template."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -109,23 +109,20 @@ def participants(known: Provenance, summary: Values | None, counts: Ids) -> list
         counts: targets of each participant.
     """
     rates = {row["name"]: row for row in (summary or {}).get("participants", [])}
-    rows: list[Values] = []
-    for index, one in enumerate(known.contributors):
-        rate: Mapping[str, Any] = rates.get(one.name, {})
-        rows.append(
-            {
-                "colour": index,
-                "name": one.name,
-                "prior": one.prior,
-                "uniformity": one.uniformity,
-                "r2": one.r2_heldout,
-                "samples": int(counts[index]),
-                "seconds": rate.get("seconds"),
-                "rate": rate.get("samples_per_s"),
-                "mb": rate.get("mb"),
-            }
-        )
-    return rows
+    return [
+        {
+            "colour": index,
+            "name": one.name,
+            "prior": one.prior,
+            "uniformity": one.uniformity,
+            "r2": one.r2_heldout,
+            "samples": int(counts[index]),
+            "seconds": rates.get(one.name, {}).get("seconds"),
+            "rate": rates.get(one.name, {}).get("samples_per_s"),
+            "mb": rates.get(one.name, {}).get("mb"),
+        }
+        for index, one in enumerate(known.contributors)
+    ]
 
 
 def costs(run: Run) -> list[Values]:
