@@ -1,4 +1,4 @@
-"""What can be used on this host, and why not: nothing is loaded, nothing downloaded."""
+"""Which priors and sources can be used on this host; loads and downloads nothing."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ TREES = {
     "imagefolder": "train/CLASS/* and val/CLASS/*",
     "parquet": "*train*.parquet and *test*.parquet",
 }
-"""What the sources that are read from ``data.root`` look for in it."""
+"""Files that sources look for in ``data.root``."""
 
 
 def examine() -> dict[str, Any]:
