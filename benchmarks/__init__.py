@@ -1,5 +1,1 @@
-"""Speed as ratios to a roofline that is measured in the same run, in turn: ``coopt bench``.
-
-Machines differ and are noisy, so no time here is compared with one of another machine: every
-module measures its own roofline together with what it is about, and returns a row for each ratio.
-"""
+"""Committed results of ``coopt bench``, and the scale of ImageNet-1K, measured by a program."""

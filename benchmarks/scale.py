@@ -1,16 +1,21 @@
 """ImageNet-1K's size: 1,281,167 x 512 targets through a simulation and through a deployment.
 
-``python -m benchmarks.scale [NAME]... [--out FILE]``, in a checkout: it uses the tests' helpers.
+``python -m benchmarks.scale [NAME]... [--out FILE]``, in a checkout with ``coopt-fl[dev]``.
 The priors do nothing but multiply small synthetic images, so what is measured is everything
 else: messages, checks, disk. The run is stopped once the dataset is published.
 """
 
 import json
+import os
+import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,11 +23,11 @@ import psutil
 import typer
 import yaml
 
-from coopt_fl.bench.results import results_of
+from coopt_fl.bench.suite import results_of
 from coopt_fl.core.files import write_json
-from tests.e2e.conftest import Shell, free_port, kill_session
-from tests.e2e.network import Network
+from coopt_fl.ops.certificates import make_certificate
 
+ROOT = Path(__file__).parents[1]
 ROWS, DIM = 1_281_167, 512
 GIGABYTES = ROWS * DIM * 2 / 1e9
 NAMES = ("alpha", "beta", "gamma")
@@ -38,56 +43,127 @@ CONFIG: dict[str, Any] = {
 }
 
 
+@dataclass
+class Host:
+    """Programs that run in ``folder``, with a Flower home of their own."""
+
+    folder: Path
+    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def config(self) -> Path:
+        """The configuration's file."""
+        return self.folder / "scale.yaml"
+
+    def start(self, *command: str | Path) -> subprocess.Popen[bytes]:
+        """Start a program of this environment; its output goes to a file of its name."""
+        programs = Path(sys.executable).parent
+        env = os.environ | {
+            "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+            "FLWR_HOME": str(self.folder),
+            "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+            "FLWR_TELEMETRY_ENABLED": "0",
+            "FLWR_DISABLE_UPDATE_CHECK": "1",
+            "NO_PROXY": "127.0.0.1,localhost",
+        }
+        with (self.folder / f"{command[0]}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [programs / command[0], *command[1:]],
+                cwd=self.folder,
+                env=env,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        self.started.append(process)
+        return process
+
+
 def simulation() -> dict[str, Any]:
     """Measure ``coopt run``."""
-    with _shell() as (shell, config):
-        out = shell.folder / "out"
-        run = shell.start("coopt", "run", config, "--out", str(out))
+    with _host() as host:
+        out = host.folder / "out"
+        run = host.start("coopt", "run", host.config, "--out", out)
         return _watch(run, out, {"platform": lambda: psutil.Process(run.pid)}, [run])
 
 
-def deployment() -> dict[str, Any]:
-    """Measure a SuperLink, three SuperNodes and a run, all on this host."""
-    return _deployed("flower")
+def deployment(*, out_of_band: bool = False) -> dict[str, Any]:
+    """Measure a SuperLink, three SuperNodes and a run, all on this host.
+
+    As docs/deployment.md does it, but on loopback, without nginx and registered keys.
+
+    Args:
+        out_of_band: payloads go through a folder.
+    """
+    with _host() as host:
+        route = f"payload.route={host.folder / 'payloads'}" if out_of_band else ""
+        return _deployed(host, route)
 
 
-def deployment_out_of_band() -> dict[str, Any]:
-    """Measure the same with payloads that go through a folder."""
-    return _deployed("folder")
-
-
-def _deployed(route: str) -> dict[str, Any]:
-    with _shell() as (shell, config):
-        folder = shell.folder / "payloads"
-        network = Network(shell, config, f"payload.route={folder}" if route == "folder" else "")
-        network.join(*NAMES)
-        run = network.submit()
-        watched = {
-            "platform": network.platform,
-            "SuperLink": lambda: psutil.Process(network.link.pid),
-        }
-        processes = [network.link, *network.nodes.values()]
-        return _watch(run, network.out, watched, processes)
+def _deployed(host: Host, overrides: str) -> dict[str, Any]:
+    out, tls, address = host.folder / "out", host.folder / "tls", f"127.0.0.1:{_free_port()}"
+    make_certificate(["localhost"], tls)
+    (host.folder / "config.toml").write_text(
+        f'[superlink.here]\naddress = "{address}"\nroot-certificates = "{tls / "ca.crt"}"\n'
+    )
+    files = {"ca-certfile": "ca.crt", "certfile": "server.pem", "keyfile": "server.key"}
+    options = [f"--ssl-{option}={tls / file}" for option, file in files.items()]
+    options += ["--port", address.rpartition(":")[2], "--database", str(host.folder / "link.db")]
+    link = host.start("flower-superlink", *options)
+    while not _listening(address):
+        time.sleep(LOOK_SECONDS)
+    trusting = ("--superlink", address, "--root-certificates", tls / "ca.crt")
+    for name in NAMES:
+        own = ("--port", str(_free_port()), "--node-config", f'name="{name}"')
+        host.start("flower-supernode", *trusting, *own)
+    settings = f"config='{host.config}' out='{out}' overrides='{overrides}'"
+    processes = list(host.started)
+    run = host.start("flwr", "run", ROOT, "here", "--stream", "--run-config", settings)
+    watched = {"platform": lambda: _server_app(link), "SuperLink": lambda: psutil.Process(link.pid)}
+    return _watch(run, out, watched, processes)
 
 
 @contextmanager
-def _shell() -> Iterator[tuple[Shell, str]]:
-    with tempfile.TemporaryDirectory() as folder:
-        shell = Shell(Path(folder), free_port())
-        config = Path(folder) / "scale.yaml"
-        config.write_text(yaml.safe_dump(CONFIG))
+def _host() -> Iterator[Host]:
+    """Yield a host; whatever it has started is killed at the end."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        host = Host(Path(folder))
+        host.config.write_text(yaml.safe_dump(CONFIG))
         try:
-            yield shell, str(config)
+            yield host
         finally:
-            for process in shell.started:
-                kill_session(process.pid)
+            for one in [one for process in host.started for one in _family(process.pid)]:
+                with suppress(psutil.Error):
+                    one.kill()
+
+
+def _server_app(link: subprocess.Popen[bytes]) -> psutil.Process:
+    """Wait for the platform's process, which the SuperLink starts."""
+    while True:
+        for process in _family(link.pid):
+            with suppress(psutil.Error):
+                if any("serverapp" in Path(word).name for word in process.cmdline()[:3]):
+                    return process
+        time.sleep(LOOK_SECONDS)
+
+
+def _listening(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    with socket.socket() as probe:
+        return probe.connect_ex((host, int(port))) == 0
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def _watch(
-    run: subprocess.Popen[str],
+    run: subprocess.Popen[bytes],
     out: Path,
     watched: dict[str, Callable[[], psutil.Process]],
-    processes: list[subprocess.Popen[str]],
+    processes: list[subprocess.Popen[bytes]],
 ) -> dict[str, Any]:
     """Look at memory and CPU time until the dataset is fused; return what was seen.
 
@@ -120,16 +196,13 @@ def _watch(
     }
 
 
-def _cpu_seconds(processes: list[subprocess.Popen[str]]) -> dict[tuple[int, float], float]:
+def _cpu_seconds(processes: list[subprocess.Popen[bytes]]) -> dict[tuple[int, float], float]:
     """Return user and system seconds of these processes and all that they have started."""
     found = {}
-    for process in processes:
-        for one in _family(process.pid):
-            try:
-                times = one.cpu_times()
-                found[one.pid, one.create_time()] = times.user + times.system
-            except psutil.Error:
-                continue
+    for one in [one for process in processes for one in _family(process.pid)]:
+        with suppress(psutil.Error):
+            times = one.cpu_times()
+            found[one.pid, one.create_time()] = times.user + times.system
     return found
 
 
@@ -150,7 +223,7 @@ def _uss(process: psutil.Process) -> float:
 MEASURED = {
     "simulation": simulation,
     "deployment": deployment,
-    "deployment-out-of-band": deployment_out_of_band,
+    "deployment-out-of-band": partial(deployment, out_of_band=True),
 }
 
 

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.cache import cache_dir, exclusive
 from coopt_fl.core.files import atomic
-from coopt_fl.core.runtime import pick_device
+from coopt_fl.core.runtime import devices, pick_device
 from coopt_fl.data import Source, open_source
-from coopt_fl.ops.doctor import devices
 from coopt_fl.priors import Prior, load_prior
 from coopt_fl.targets import represent
 

@@ -12,10 +12,10 @@ import numpy as np
 import typer
 
 from coopt_fl.optimized.preparation import Preparation
+from coopt_fl.report.collect import Seeds, Student
 from coopt_fl.report.curves import accuracy_figures
 from coopt_fl.report.figures import points
-from coopt_fl.report.standalone import standalone
-from coopt_fl.report.students import Seeds, Student
+from coopt_fl.report.svg import standalone
 from coopt_fl.report.tables import Entry
 from coopt_fl.students import Point
 from experiments.table import FIGURES, RESULTS

@@ -1,1 +1,5 @@
-"""``coopt bench``: how near to the hardware this host comes."""
+"""Speed as ratios to a roofline that is measured in the same run, in turn: ``coopt bench``.
+
+Machines differ and are noisy, so no time here is compared with one of another machine: every
+benchmark measures its own roofline together with what it is about, and yields a row for each ratio.
+"""

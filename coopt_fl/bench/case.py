@@ -1,4 +1,4 @@
-"""What is measured, against what, and which ratio it should reach."""
+"""What is measured, its roofline, and the ratio that it should reach."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -52,21 +52,13 @@ class Case:
     def measured(self, figure: Spread, **details: Any) -> Row:
         """Return the row of a figure; ``details`` are numbers for those who want to know more."""
         reached = self.reach.met(figure) if self.reach else None
-        return {
-            **asdict(self),
-            "figure": figure,
-            "reached": reached,
-            "skipped": None,
-            "details": details,
-        }
+        return self._row(figure=figure, reached=reached, details=details)
 
     def skipped(self, reason: str) -> Row:
         """Return the row of what cannot be measured here; ``reason`` is a key of SKIPPED."""
         assert reason in SKIPPED
-        return {
-            **asdict(self),
-            "figure": None,
-            "reached": None,
-            "skipped": reason,
-            "details": {},
-        }
+        return self._row(skipped=reason)
+
+    def _row(self, **known: Any) -> Row:
+        nothing: Row = {"figure": None, "reached": None, "skipped": None, "details": {}}
+        return {**asdict(self), **nothing, **known}

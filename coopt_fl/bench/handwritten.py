@@ -1,4 +1,4 @@
-"""Optimization over what people write today: DataLoader, Pillow, torchvision's transforms, model.
+"""Optimization against what people write today: DataLoader, Pillow, torchvision, model.
 
 That is how ReLA and clip-retrieval compute targets. It runs in a process of its own, with none of
 our settings but the number of threads. What it leaves out is in its favour: projection, alignment,
@@ -6,9 +6,10 @@ float16, checks; it only keeps the features.
 """
 
 import os
-import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from io import BytesIO
 from typing import Any
 
@@ -19,10 +20,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from coopt_fl.bench.case import Case, Reach, Row
 from coopt_fl.bench.inputs import KINDS, pictures
-from coopt_fl.bench.optimize import SETTINGS, Setting, label, not_here, path
-from coopt_fl.bench.process import children, serve, together
-from coopt_fl.bench.timing import Seconds, in_turn, spread
-from coopt_fl.core.runtime import compute, pick_device
+from coopt_fl.bench.optimize import SETTINGS, Setting, label, path
+from coopt_fl.bench.process import children, together
+from coopt_fl.bench.timing import Seconds, in_turn, not_here, spread
+from coopt_fl.core.runtime import compute
 from coopt_fl.priors import Prior, load_prior
 
 REPEATS = 3
@@ -41,7 +42,7 @@ CASES = (
 )
 
 
-def measure() -> Iterator[Row]:
+def handwritten() -> Iterator[Row]:
     """Yield a row for each source and prior."""
     for kind, name, reach in CASES:
         setting = SETTINGS[name]
@@ -51,21 +52,21 @@ def measure() -> Iterator[Row]:
             "a DataLoader, Pillow, torchvision's transforms and the model, as written today",
             reach,
         )
-        if setting.device != pick_device().type:
-            yield case.skipped(not_here(setting))
+        if reason := not_here(setting.device):
+            yield case.skipped(reason)
             continue
         prior = load_prior(setting.prior, setting.device)
         with (
             pictures(kind, ROWS) as images,
-            children("coopt_fl.bench.handwritten", [(kind, name)]) as theirs,
+            children([partial(_measuring, kind, name)]) as theirs,
             compute(1),
         ):
             ours = path(prior, images.source, setting)
-            pairs = in_turn(ours, lambda: together(theirs)[0], REPEATS)
+            whole, written = in_turn(ours, lambda: together(theirs)[0], REPEATS)
         yield case.measured(
-            spread(written / whole for whole, written in pairs),
-            samples_per_s=spread(setting.rows / whole for whole, _ in pairs),
-            handwritten_samples_per_s=spread(setting.rows / written for _, written in pairs),
+            spread(written / whole),
+            samples_per_s=spread(setting.rows / whole),
+            handwritten_samples_per_s=spread(setting.rows / written),
         )
 
 
@@ -102,6 +103,7 @@ def loop(prior: Prior, setting: Setting, images: Images) -> Seconds:
             shuffle=True,
             num_workers=min(4, os.cpu_count() or 1),
             pin_memory=setting.device == "cuda",
+            multiprocessing_context="fork",  # Linux's default, but not in a spawned process
         )
         found = []
         with torch.inference_mode(), torch.autocast(setting.device, dtype, enabled=reduced):
@@ -129,17 +131,12 @@ def _transform(prior: Prior) -> Any:
     )
 
 
-def main(kind: str, name: str) -> None:
-    """Measure the loop when told to."""
+@contextmanager
+def _measuring(kind: str, name: str) -> Iterator[Seconds]:
+    """Yield the loop, in a process of its own."""
     setting = SETTINGS[name]
-    prior, rows = (
-        load_prior(setting.prior, setting.device),
-        setting.rows + WARM * setting.batch_size,
-    )
+    prior = load_prior(setting.prior, setting.device)
+    rows = setting.rows + WARM * setting.batch_size
     with pictures(kind, ROWS) as images:
         torch.set_num_threads(1)
-        serve(loop(prior, setting, Images(kind, images.origin, _transform(prior), rows)))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+        yield loop(prior, setting, Images(kind, images.origin, _transform(prior), rows))

@@ -1,4 +1,4 @@
-"""Optimization from the source to the disk, over the bare model on a batch that lies ready.
+"""Optimization from the source to the disk, against the bare model on a batch in memory.
 
 A long run is measured in the middle of it: worker processes that decode images, where they pay
 off, are up before the clock starts.
@@ -15,15 +15,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from coopt_fl import targets
 from coopt_fl.bench.case import Case, Reach, Row
 from coopt_fl.bench.inputs import KINDS, Pictures, pictures
-from coopt_fl.bench.timing import Seconds, in_turn, spread, timed
+from coopt_fl.bench.timing import Seconds, in_turn, not_here, spread, timed
 from coopt_fl.core.runtime import compute, keep_freed_memory, pick_device
 from coopt_fl.data import Source
 from coopt_fl.federation.state import RunState
 from coopt_fl.optimized.block import Block
 from coopt_fl.priors import Prior, load_prior
-from coopt_fl.targets import Alignment, BlockTargets, optimize
+from coopt_fl.targets import Alignment, BlockTargets
 
 REPEATS = 5
 COMMON = {"cpu": "lite0", "cuda": "resnet50"}
@@ -88,7 +89,7 @@ PLAN = {
 """Which priors are measured on which source."""
 
 
-def measure() -> Iterator[Row]:
+def optimize() -> Iterator[Row]:
     """Yield a row for each source and prior."""
     for kind, names in PLAN.items():
         with pictures(kind, 1024) as images:
@@ -104,15 +105,15 @@ def _row(images: Pictures, name: str) -> Row:
         "forward only, on a batch that lies ready",
         REACH,
     )
-    if setting.device != pick_device().type:
-        return case.skipped(not_here(setting))
+    if reason := not_here(setting.device):
+        return case.skipped(reason)
     prior = load_prior(setting.prior, setting.device)
     with compute(1):
-        pairs = in_turn(path(prior, images.source, setting), roofline(prior, setting), REPEATS)
+        ours, bare = in_turn(path(prior, images.source, setting), roofline(prior, setting), REPEATS)
     return case.measured(
-        spread(bare / whole for whole, bare in pairs),
-        samples_per_s=spread(setting.rows / whole for whole, _ in pairs),
-        roofline_samples_per_s=spread(setting.rows / bare for _, bare in pairs),
+        spread(bare / ours),
+        samples_per_s=spread(setting.rows / ours),
+        roofline_samples_per_s=spread(setting.rows / bare),
     )
 
 
@@ -120,11 +121,6 @@ def label(setting: Setting) -> str:
     """Return the setting in words."""
     name = setting.prior.partition(":")[2].partition("@")[0]
     return f"{name}, {setting.precision}, batches of {setting.batch_size}"
-
-
-def not_here(setting: Setting) -> str:
-    """Return why a setting of another device is skipped."""
-    return "no-gpu" if setting.device == "cuda" else "gpu-here"
 
 
 def path(prior: Prior, source: Source, setting: Setting) -> Seconds:
@@ -136,7 +132,7 @@ def path(prior: Prior, source: Source, setting: Setting) -> Seconds:
     alignment = Alignment(weight.astype(np.float32), np.zeros(setting.dim, np.float32), "")
 
     def seconds() -> float:
-        stream = optimize(
+        stream = targets.optimize(
             prior,
             source,
             blocks,

@@ -1,7 +1,7 @@
-"""From the command to its first message, over importing and starting what nothing can avoid.
+"""How long a user waits for the first sign: of the package, of the help, of a run.
 
-The message is sent when Flower hands it to its pool of actors, the processes of participants; in
-neither case is it waited for them to be up.
+A run's first message is sent when Flower hands it to its pool of actors, the processes of
+participants. Whether these are up already makes no difference.
 """
 
 import os
@@ -10,12 +10,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from coopt_fl.bench.case import Case, Reach, Row
-from coopt_fl.bench.timing import in_turn, spread
+from coopt_fl.bench.timing import in_turn, spread, timed
 
 REPEATS = 3
+PAIRS = 9
+"""Repeats of ``imports``, which is quick."""
+
+WHAT = {
+    "import": ("import coopt_fl", ("-c", "import coopt_fl")),
+    "help": ("coopt --help", ("-m", "coopt_fl", "--help")),
+}
 CASE = Case(
     "startup",
     "coopt run digits until its first message is sent to a participant",
@@ -26,7 +33,8 @@ SIGN = "here"
 
 RUN = f"""
 import os
-from coopt_fl import cli, simulation
+from coopt_fl.cli.main import main
+from coopt_fl.federation import simulation
 
 backend = simulation.backend
 
@@ -37,14 +45,14 @@ def watched(config):
     return backend(config)
 
 simulation.backend = watched
-cli.main()
+main()
 """
 
 ALONE = f"""
 import os, time
 import torch
-from coopt_fl.config import load_config
-from coopt_fl.simulation import QUIET, backend
+from coopt_fl.config.load import load_config
+from coopt_fl.federation.simulation import QUIET, backend
 os.environ.update(QUIET)
 from flwr.server.superlink.fleet.vce.backend.raybackend import RayBackend
 pool = RayBackend(backend(load_config("digits")))
@@ -54,14 +62,22 @@ time.sleep(600)
 """
 
 
-def measure() -> Iterator[Row]:
+def startup() -> Iterator[Row]:
     """Yield the row."""
-    pairs = in_turn(_run, lambda: _until_sign(ALONE), REPEATS)
-    yield CASE.measured(
-        spread(ours / alone for ours, alone in pairs),
-        seconds=spread(ours for ours, _ in pairs),
-        alone_seconds=spread(alone for _, alone in pairs),
-    )
+    ours, alone = in_turn(_run, lambda: _until_sign(ALONE), REPEATS)
+    yield CASE.measured(spread(ours / alone), seconds=spread(ours), alone_seconds=spread(alone))
+
+
+def imports() -> Iterator[Row]:
+    """Yield a row for each, in seconds more than ``python -c pass``."""
+    for name, (path, arguments) in WHAT.items():
+        case = Case(f"imports/{name}", path, "python -c pass", Reach(0.5, at_least=False), "s more")
+        whole, nothing = in_turn(timed(_python(*arguments)), timed(_python("-c", "pass")), PAIRS)
+        yield case.measured(
+            spread(whole - nothing),
+            seconds=spread(whole),
+            python_seconds=spread(nothing),
+        )
 
 
 def _run() -> float:
@@ -88,3 +104,8 @@ def _until_sign(script: str, *arguments: str) -> float:
     if not seen:
         raise RuntimeError(f"{' '.join(arguments) or 'the roofline'} ended before it began")
     return seconds
+
+
+def _python(*arguments: str) -> Callable[[], object]:
+    command = [sys.executable, *arguments]
+    return lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

@@ -11,15 +11,14 @@ from lightning.fabric import Fabric
 
 from coopt_fl.bench.case import Case, Reach, Row
 from coopt_fl.bench.inputs import CIFAR, pictures
-from coopt_fl.bench.timing import in_turn, spread, timed
+from coopt_fl.bench.timing import in_turn, not_here, spread, timed
 from coopt_fl.config.load import load_config
 from coopt_fl.config.schema import RuntimeConfig, StudentConfig
-from coopt_fl.core.runtime import pick_device
 from coopt_fl.data import Source
 from coopt_fl.optimized.provenance import draft
 from coopt_fl.optimized.read import OptimizedDataset
 from coopt_fl.students.loop import Training, initial_student
-from coopt_fl.students.objectives import Task, make_objective
+from coopt_fl.students.objectives import Setting, make_objective
 from coopt_fl.students.optimizer import make_optimizer
 from coopt_fl.students.session import devices_for
 
@@ -33,15 +32,14 @@ STUDENTS = {
 RUNTIMES = {"cpu": RuntimeConfig(), "cuda": RuntimeConfig(precision="bfloat16")}
 REACHES = {"cpu": Reach(0.85), "cuda": Reach(0.90)}
 EPOCHS = 1000
-"""That the learning rate is planned for; only a few of them are run."""
+"""Epochs that the learning rate is planned for; only a few of them are run."""
 
 
-def measure() -> Iterator[Row]:
+def student() -> Iterator[Row]:
     """Yield both rows for each kind of device."""
     for kind in STUDENTS:
         step, versus = _cases(kind)
-        if kind != pick_device().type:
-            reason = "no-gpu" if kind == "cuda" else "gpu-here"
+        if reason := not_here(kind):
             yield from (step.skipped(reason), versus.skipped(reason))
             continue
         rows = STEPS[kind] * STUDENTS[kind].batch_size
@@ -61,11 +59,11 @@ def _cases(kind: str) -> tuple[Case, Case]:
 
 def _against_resident(fabric: Fabric, source: Source, kind: str, case: Case) -> Row:
     epoch = _Epochs(fabric, source, STUDENTS[kind])
-    pairs = in_turn(timed(epoch), timed(_resident(fabric, source, kind)), REPEATS)
+    whole, bare = in_turn(timed(epoch), timed(_resident(fabric, source, kind)), REPEATS)
     return case.measured(
-        spread(bare / whole for whole, bare in pairs),
-        steps_per_s=spread(STEPS[kind] / whole for whole, _ in pairs),
-        roofline_steps_per_s=spread(STEPS[kind] / bare for _, bare in pairs),
+        spread(bare / whole),
+        steps_per_s=spread(STEPS[kind] / whole),
+        roofline_steps_per_s=spread(STEPS[kind] / bare),
     )
 
 
@@ -74,12 +72,12 @@ def _against_byol(fabric: Fabric, source: Source, kind: str, case: Case) -> Row:
         return case.skipped("no-lightly")
     ours = _Epochs(fabric, source, STUDENTS[kind])
     theirs = _Epochs(fabric, source, replace(STUDENTS[kind], objective="byol"))
-    pairs = in_turn(timed(theirs), timed(ours), REPEATS)
+    byol, coopt = in_turn(timed(theirs), timed(ours), REPEATS)
     return case.measured(
-        spread(byol / coopt for byol, coopt in pairs),
+        spread(byol / coopt),
         by_operations=round(8 / 3, 3),
-        byol_steps_per_s=spread(STEPS[kind] / byol for byol, _ in pairs),
-        coopt_steps_per_s=spread(STEPS[kind] / coopt for _, coopt in pairs),
+        byol_steps_per_s=spread(STEPS[kind] / byol),
+        coopt_steps_per_s=spread(STEPS[kind] / coopt),
     )
 
 
@@ -117,9 +115,9 @@ def _resident(fabric: Fabric, source: Source, kind: str) -> Callable[[], None]:
     """Return the same steps on one batch, with nothing around them."""
     config, device = STUDENTS[kind], fabric.device
     targets = torch.randn(config.batch_size, DIM, device=device)
-    task = Task(len(source), loss=config.loss, dim=DIM, targets=lambda rows: targets)
+    setting = Setting(len(source), loss=config.loss, dim=DIM, targets=lambda rows: targets)
     student = initial_student(config, CIFAR[0], seed=0)
-    objective = make_objective(config.objective, student, task, seed=0)
+    objective = make_objective(config.objective, student, setting, seed=0)
     objective.to(memory_format=torch.channels_last).train()
     optimizer = make_optimizer(objective, config.lr, config.weight_decay)
     model, stepper = fabric.setup(objective, optimizer)

@@ -1,27 +1,36 @@
-"""Which benchmarks there are, and a run of some of them: what ``coopt bench`` does."""
+"""``coopt bench``: runs benchmarks, keeps their results, and compares them with earlier ones."""
 
-from collections.abc import Callable, Sequence
+import json
+import os
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-from coopt_fl.bench.case import Row
-from coopt_fl.bench.compare import compare
-from coopt_fl.bench.results import Results, read, results_of
+from coopt_fl.bench.case import Row, Spread
 from coopt_fl.core.errors import ConfigError, OutputError
 from coopt_fl.core.files import make_folder, write_json
+from coopt_fl.optimized.provenance import versions
 
-NAMES = (
-    "optimize",
-    "handwritten",
-    "alignment",
-    "student",
-    "sharing",
-    "fusion",
-    "startup",
-    "imports",
-    "transport",
-)
-"""The modules of this package whose ``measure()`` yields rows, in the order of the table."""
+MODULES = {
+    "optimize": "optimize",
+    "handwritten": "handwritten",
+    "alignment": "stages",
+    "student": "student",
+    "sharing": "sharing",
+    "fusion": "stages",
+    "startup": "startup",
+    "imports": "startup",
+    "transport": "transport",
+}
+"""Benchmarks in the order of the table: name of the function, and its module."""
+
+FORMAT = 2
+
+Results = dict[str, Any]
+"""``format``, ``command``, ``date``, ``hardware``, ``versions`` and ``rows``."""
 
 Tell = Callable[[Row], None]
 
@@ -39,19 +48,124 @@ def bench(names: Sequence[str], out: Path | None, earlier: Path | None, tell: Te
         ConfigError: there is no such benchmark, or ``earlier`` cannot be compared with.
         OutputError: ``out`` cannot be written.
     """
-    unknown = [name for name in names if name not in NAMES]
+    unknown = [name for name in names if name not in MODULES]
     if unknown:
-        raise ConfigError(f"there is no benchmark {unknown[0]!r}; choose of {', '.join(NAMES)}")
+        raise ConfigError(f"there is no benchmark {unknown[0]!r}; choose of {', '.join(MODULES)}")
     before = read(earlier) if earlier is not None else None
     if out is not None:
         if out.is_dir():
             raise OutputError(f"{out} is a folder; give --out the name of a file")
         make_folder(out.parent)
     found = results_of(["coopt bench", *names])
-    for name in names or NAMES:
-        for row in import_module(f"coopt_fl.bench.{name}").measure():
+    for name in names or MODULES:
+        for row in getattr(import_module(f"coopt_fl.bench.{MODULES[name]}"), name)():
             tell(row)
             found["rows"].append(row)
             if out is not None:
                 write_json(out, found)
     return found if before is None else {**found, "comparison": compare(before, found)}
+
+
+def results_of(command: Sequence[str]) -> Results:
+    """Return results that are measured here and now, without a row yet."""
+    return {
+        "format": FORMAT,
+        "command": " ".join(command),
+        "date": date.today().isoformat(),
+        "hardware": hardware(),
+        "versions": versions(),
+        "rows": list[Row](),
+    }
+
+
+def read(path: Path) -> Results:
+    """Return earlier results.
+
+    Raises:
+        ConfigError: the file cannot be read, or another version wrote it.
+    """
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read as results of `coopt bench`: {error}") from None
+    known = found.get("format") if isinstance(found, dict) else None
+    if known != FORMAT or not _are_rows(found.get("rows")):
+        raise ConfigError(
+            f"{path} is of format {known}, not {FORMAT}, or holds no rows: compare with a file "
+            "that `coopt bench --out FILE` of this version wrote"
+        )
+    kept: Results = found
+    return kept
+
+
+def _are_rows(rows: Any) -> bool:
+    return isinstance(rows, list) and all(
+        isinstance(row, dict) and row.keys() >= {"name", "figure"} for row in rows
+    )
+
+
+def hardware() -> dict[str, Any]:
+    """Return what this host computes with."""
+    import torch  # takes seconds: only once the command line is known to be right
+
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "gpus": gpus,
+    }
+
+
+def _processor() -> str:
+    """Return the processor's name, where Linux tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def compare(before: Results, after: Results) -> dict[str, Any]:
+    """Return what changed: rows that both have, and what makes them less comparable.
+
+    A change is ``better`` or ``worse`` only where the two spreads do not overlap.
+    """
+    older = {row["name"]: row for row in before["rows"]}
+    return {
+        "warnings": list(_differences(before, after)),
+        "rows": [_change(older[row["name"]], row) for row in after["rows"] if row["name"] in older],
+    }
+
+
+def _differences(before: Results, after: Results) -> Iterator[str]:
+    """Say where hardware and versions differ."""
+    for group in ("hardware", "versions"):
+        old, new = before[group], after[group]
+        for key in sorted(old | new):
+            if old.get(key) != new.get(key):
+                yield f"{group}: {key} was {old.get(key)}, is {new.get(key)}"
+
+
+def _change(old: Row, new: Row) -> dict[str, Any]:
+    verdict, difference = "not measured in both", None
+    if old["figure"] and new["figure"]:
+        difference = round(new["figure"]["median"] - old["figure"]["median"], 5)
+        verdict = _verdict(old["figure"], new)
+    return {
+        "name": new["name"],
+        "before": old["figure"],
+        "after": new["figure"],
+        "difference": difference,
+        "verdict": verdict,
+    }
+
+
+def _verdict(old: Spread, new: Row) -> str:
+    """Say whether a figure is better; more is, unless its reach is a limit."""
+    figure, reach = new["figure"], new["reach"]
+    if old["min"] <= figure["max"] and figure["min"] <= old["max"]:
+        return "within the spread"
+    risen = figure["median"] > old["median"]
+    return "better" if risen == (reach is None or reach["at_least"]) else "worse"

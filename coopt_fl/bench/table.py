@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from coopt_fl.bench.case import SKIPPED, Row, Spread
+from coopt_fl.report import console
 
 
 def rendered(found: dict[str, Any]) -> RenderableType:
@@ -38,20 +39,22 @@ def line(row: Row) -> str:
 
 
 def _results(rows: list[Row]) -> Table:
-    table = _table("Speed", "path", "roofline", "ratio", "reach", "reached")
+    shown = console.table("Speed", "path", "roofline", "ratio", "reach", "reached")
     for row in rows:
         known = figure(row["figure"], row["unit"]) if row["figure"] else _reason(row)
-        _row(table, row["path"], row["roofline"], known, reach(row), _reached(row))
-    return table
+        console.row(shown, row["path"], row["roofline"], known, reach(row), _reached(row))
+    return shown
 
 
 def _changes(comparison: dict[str, Any]) -> Table:
-    table = _table("Since the earlier run", "what", "before", "after", "difference", "verdict")
+    shown = console.table(
+        "Since the earlier run", "what", "before", "after", "difference", "verdict"
+    )
     for row in comparison["rows"]:
         known = [figure(one, "") if one else "" for one in (row["before"], row["after"])]
         difference = "" if row["difference"] is None else f"{row['difference']:+.4g}"
-        _row(table, row["name"], *known, difference, row["verdict"])
-    return table
+        console.row(shown, row["name"], *known, difference, row["verdict"])
+    return shown
 
 
 def _reached(row: Row) -> str:
@@ -73,14 +76,3 @@ def _origin(found: dict[str, Any]) -> str:
 
 def _number(value: float) -> str:
     return f"{value:.3g}"
-
-
-def _table(title: str, *headings: str) -> Table:
-    table = Table(title=Text(title, style="table.title"), title_justify="left")
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    return table
-
-
-def _row(table: Table, *cells: str) -> None:
-    table.add_row(*map(Text, cells))

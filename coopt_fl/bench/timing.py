@@ -5,12 +5,26 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from coopt_fl.bench.case import Spread
 
 Seconds = Callable[[], float]
-"""Does some work and returns how long what matters of it took."""
+"""Does some work and returns how long the measured part of it took."""
+
+Times = NDArray[np.float64]
+
+
+def not_here(*devices: str) -> str | None:
+    """Return why work on these devices is not measured, if so; with a GPU, the CPU is not."""
+    gpus = torch.cuda.device_count()
+    if "cpu" in devices:
+        return "gpu-here" if gpus else None
+    if gpus < len(set(devices)):
+        return "one-gpu" if gpus else "no-gpu"
+    return None
 
 
 def timed(work: Callable[[], Any]) -> Seconds:
@@ -32,11 +46,13 @@ def synchronise() -> None:
         torch.cuda.synchronize(device)
 
 
-def in_turn(work: Seconds, roofline: Seconds, repeats: int) -> list[tuple[float, float]]:
-    """Return the seconds of both, ``repeats`` times; both run once before, to warm up."""
+def in_turn(work: Seconds, roofline: Seconds, repeats: int) -> tuple[Times, Times]:
+    """Return the seconds of both, ``repeats`` each; both run once before, to warm up."""
     work()
     roofline()
-    return [(work(), roofline()) for _ in range(repeats)]
+    pairs = [(work(), roofline()) for _ in range(repeats)]
+    ours, theirs = np.array(pairs).T
+    return ours, theirs
 
 
 def spread(values: Iterable[float]) -> Spread:

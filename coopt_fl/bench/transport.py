@@ -1,4 +1,4 @@
-"""Payloads from participants to the platform's disk, over a plain copy of as many bytes.
+"""Payloads from participants to the platform's disk, against a plain copy of as many bytes.
 
 A Flower simulation of two participants that do nothing but answer ready-made payloads; the
 platform decodes, checks and stores them as in a run. The roofline copies a file of the same size
@@ -19,7 +19,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from coopt_fl.bench.case import Case, Row
-from coopt_fl.bench.timing import in_turn, spread
+from coopt_fl.bench.timing import Times, in_turn, spread
 from coopt_fl.config.load import load_config
 from coopt_fl.federation import protocol
 from coopt_fl.federation.simulation import QUIET, backend
@@ -49,14 +49,14 @@ def answer(message: Message, context: Context) -> Message:
     return Message(protocol.encode(_payload()), reply_to=message)
 
 
-def measure() -> Iterator[Row]:
+def transport() -> Iterator[Row]:
     """Yield the row."""
     from flwr.simulation import run_simulation
 
     os.environ.update(QUIET)
     config = load_config("digits")
     config.participants = config.participants[:2]
-    pairs = list[tuple[float, float]]()
+    found = list[tuple[Times, Times]]()
     app = ServerApp()
 
     with tempfile.TemporaryDirectory() as folder:
@@ -64,17 +64,17 @@ def measure() -> Iterator[Row]:
         @app.main()
         def main(grid: Grid, context: Context) -> None:
             state = RunState(Path(folder))
-            pairs.extend(
-                in_turn(lambda: _gather(grid, state), lambda: _copy(Path(folder)), REPEATS)
-            )
+            turns = in_turn(lambda: _gather(grid, state), lambda: _copy(Path(folder)), REPEATS)
+            found.append(turns)
 
         run_simulation(app, client_app, len(config.participants), backend_config=backend(config))
+    ((gathered, copied),) = found
     megabytes = CHUNKS * ROWS * DIM * 2 / 1e6
     yield CASE.measured(
-        spread(copied / gathered for gathered, copied in pairs),
+        spread(copied / gathered),
         megabytes=round(megabytes, 1),
-        MB_per_s=spread(megabytes / gathered for gathered, _ in pairs),
-        copy_MB_per_s=spread(megabytes / copied for _, copied in pairs),
+        MB_per_s=spread(megabytes / gathered),
+        copy_MB_per_s=spread(megabytes / copied),
     )
 
 

@@ -3,14 +3,20 @@
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
+from coopt_fl import __version__
 from coopt_fl.core.errors import INTERRUPTED, CooptError
+from coopt_fl.core.progress import console_progress
+from coopt_fl.report import console as show
+
+if TYPE_CHECKING:
+    from coopt_fl.config.schema import Config
 
 app = typer.Typer(
     name="coopt",
@@ -36,12 +42,11 @@ AsJson = Annotated[
     bool, typer.Option("--json", help="Make the last line of stdout the result as JSON.")
 ]
 Dataset = Annotated[Path, typer.Argument(help="A run directory, or the dataset folder in it.")]
+Devices = Annotated[int | None, typer.Option(min=1, help="How many devices (default: all).")]
 
 
 def _show_version(asked: bool) -> None:
     if asked:
-        from coopt_fl import __version__
-
         print(f"coopt-fl {__version__}")
         raise typer.Exit
 
@@ -62,15 +67,11 @@ def run(settings: Settings = None, out: Out = None, as_json: AsJson = False) -> 
 
     The same command on the same directory continues where it was stopped.
     """
-    name, changes = _split(settings)
-    config = _load(name, changes)
-
-    from coopt_fl import api as pipeline
-    from coopt_fl.core.progress import console_progress
-    from coopt_fl.report import console as show
+    name, config = _configured(settings)
+    from coopt_fl import api
 
     with console_progress() as progress:
-        summary = pipeline.run(config, out or _default_out(name), progress)
+        summary = api.run(config, out or _default_out(name), progress)
     _print(summary, show.summary, as_json)
 
 
@@ -85,17 +86,13 @@ def centralized(
     as_json: AsJson = False,
 ) -> None:
     """Let one prior label everything, without Flower: the baseline, in the same format."""
-    name, changes = _split(settings)
-    config = _load(name, changes)
+    name, config = _configured(settings)
+    from coopt_fl import api
 
-    from coopt_fl import api as pipeline
-    from coopt_fl.core.progress import console_progress
-    from coopt_fl.report import console as show
-
+    known = "".join(letter if letter.isalnum() else "-" for letter in prior)
+    folder = out or _default_out(name, f"-centralized-{known}")
     with console_progress() as progress:
-        known = "".join(letter if letter.isalnum() else "-" for letter in prior)
-        folder = out or _default_out(name, f"-centralized-{known}")
-        summary = pipeline.centralized(config, prior, folder, progress)
+        summary = api.centralized(config, prior, folder, progress)
     _print(summary, show.summary, as_json)
 
 
@@ -109,16 +106,12 @@ def train(
     out: Annotated[
         Path | None, typer.Option(help="Where the student goes (default: students/ beside it).")
     ] = None,
-    devices: Annotated[
-        int | None, typer.Option(min=1, help="How many devices (default: all).")
-    ] = None,
+    devices: Devices = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a student on an optimized dataset; the same command continues a stopped training."""
     from coopt_fl import api
-    from coopt_fl.core.progress import console_progress
     from coopt_fl.core.runtime import is_first_process
-    from coopt_fl.report import console as show
 
     settings = [*(changes or []), *([f"student.model={model}"] if model else [])]
     with console_progress() as progress:
@@ -153,9 +146,7 @@ def pretrain(
         Path | None,
         typer.Option(help="Output of another pretrain: how many times faster is this one?"),
     ] = None,
-    devices: Annotated[
-        int | None, typer.Option(min=1, help="How many devices (default: all).")
-    ] = None,
+    devices: Devices = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a student without labels, by our regression or by a self-supervised baseline.
@@ -163,12 +154,8 @@ def pretrain(
     Every objective has the same loop, images, optimizer, precision, clock and probe. The same
     command continues where it was stopped.
     """
-    name, changes = _split(settings)
-    config = _load(name, [*changes, *([f"student.objective={objective}"] if objective else [])])
-
-    from coopt_fl.core.progress import console_progress
+    name, config = _configured(settings, [f"student.objective={objective}"] if objective else [])
     from coopt_fl.core.runtime import is_first_process
-    from coopt_fl.report import console as show
     from coopt_fl.students.pretrain import pretrain
 
     with console_progress() as progress:
@@ -194,7 +181,6 @@ def probe(
 ) -> None:
     """Judge a student by a linear classifier on its frozen features, on the data it came from."""
     from coopt_fl import api
-    from coopt_fl.report import console as show
 
     _print(api.probe(checkpoint, changes or []), show.probed, as_json)
 
@@ -203,7 +189,6 @@ def probe(
 def inspect(dataset: Dataset, as_json: AsJson = False) -> None:
     """Verify every checksum and id of an optimized dataset, and print where it comes from."""
     from coopt_fl import api
-    from coopt_fl.report import console as show
 
     found = api.inspect(dataset)
     _print(found, show.inspected, as_json)
@@ -222,8 +207,6 @@ def report(
 ) -> None:
     """Show one or several runs on one HTML page, which is readable offline."""
     from coopt_fl import api
-    from coopt_fl.core.progress import console_progress
-    from coopt_fl.report import console as show
 
     with console_progress() as progress:
         found = api.report(runs, out, progress)
@@ -240,11 +223,8 @@ def publish_shards(
 
     The same command continues where it was stopped.
     """
-    config = _load(*_split(settings))
-
+    _, config = _configured(settings)
     from coopt_fl import api
-    from coopt_fl.core.progress import console_progress
-    from coopt_fl.report import console as show
 
     with console_progress() as progress:
         published = api.publish_shards(config, out, progress)
@@ -254,17 +234,16 @@ def publish_shards(
 @app.command()
 def config(settings: Settings = None, as_json: AsJson = False) -> None:
     """Print the resolved configuration: every key with its value."""
+    _, config = _configured(settings)
     from coopt_fl.config.load import to_dict
-    from coopt_fl.report import console as show
 
-    _print(to_dict(_load(*_split(settings))), show.configuration, as_json)
+    _print(to_dict(config), show.configuration, as_json)
 
 
 @app.command()
 def doctor(as_json: AsJson = False) -> None:
     """Show devices, versions, and which priors and sources can be used here, or why not."""
     from coopt_fl.ops import doctor
-    from coopt_fl.report import console as show
 
     _print(doctor.examine(), show.examined, as_json)
 
@@ -313,7 +292,6 @@ def certificate(
     for 10 years, the certificate for 397 days: the same command renews it and keeps the keys.
     """
     from coopt_fl.ops import certificates
-    from coopt_fl.report import console as show
 
     _print(certificates.make_certificate(hosts, out), show.certified, as_json)
 
@@ -329,7 +307,6 @@ def key(
     expire: it is valid until the platform unregisters it.
     """
     from coopt_fl.ops import keys
-    from coopt_fl.report import console as show
 
     _print(keys.make_key_pair(file), show.key_pair, as_json)
 
@@ -348,19 +325,17 @@ def main() -> None:
         os._exit(INTERRUPTED)  # without waiting for Ray's threads
 
 
-def _split(settings: list[str] | None) -> tuple[str, list[str]]:
-    """Tell the configuration's name from the changes: it comes first, and has no '='."""
-    words = settings or []
-    if words and "=" not in words[0]:
-        return words[0], words[1:]
-    return "digits", words
+def _configured(settings: list[str] | None, more: Sequence[str] = ()) -> tuple[str, "Config"]:
+    """Return name and value of the configuration; the name comes first, and has no '='.
 
-
-def _load(name: str, changes: list[str]) -> Any:
-    """Return the configuration; commands import what takes seconds only after it proved valid."""
+    Commands import what takes seconds only after it proved valid.
+    """
     from coopt_fl.config.load import load_config
 
-    return load_config(name, changes)
+    name, *changes = settings or ["digits"]
+    if "=" in name:
+        name, changes = "digits", [name, *changes]
+    return name, load_config(name, [*changes, *more])
 
 
 def _default_out(name: str, suffix: str = "") -> Path:
@@ -370,11 +345,9 @@ def _default_out(name: str, suffix: str = "") -> Path:
 
 def _print(value: dict[str, Any], render: Callable[[dict[str, Any]], Any], as_json: bool) -> None:
     """Print for people, or as one line for machines (then people read stderr)."""
-    from coopt_fl.report.console import PIPE_WIDTH
-
     console = Console(stderr=as_json)
     if not console.is_terminal:
-        console.width = PIPE_WIDTH
+        console.width = show.PIPE_WIDTH
     console.print(render(value))
     if as_json:
         print(json.dumps(value, ensure_ascii=False), flush=True)

@@ -3,8 +3,6 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
@@ -13,7 +11,7 @@ from rich.progress import TimeElapsedColumn as Elapsed
 
 
 class Progress:
-    """Says nothing: for use as a library. The others override what they show."""
+    """Shows nothing, as suits a library. Subclasses show something."""
 
     def __init__(self) -> None:
         self.record: Callable[[str, float], None] = lambda phase, seconds: None
@@ -33,17 +31,6 @@ class Progress:
 
     def warn(self, message: str) -> None:
         """Show a warning."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        return None
 
 
 class Lines(Progress):
@@ -76,7 +63,7 @@ class Bars(Lines):
     def __init__(self, console: Console) -> None:
         super().__init__(console)
         self._bars: dict[str, TaskID] = {}
-        self._live = Live(
+        self.live = Live(
             TextColumn("{task.description:<28}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -90,8 +77,8 @@ class Bars(Lines):
     def show(self, name: str, done: int, total: int, unit: str = "", note: str = "") -> None:
         """Move the bar of ``name``."""
         if name not in self._bars:
-            self._bars[name] = self._live.add_task(name, total=None, unit="", note="")
-        self._live.update(
+            self._bars[name] = self.live.add_task(name, total=None, unit="", note="")
+        self.live.update(
             self._bars[name], completed=done, total=total or None, unit=unit, note=note
         )
 
@@ -101,23 +88,17 @@ class Bars(Lines):
         with super().phase(name, note):
             yield
         bar = self._bars[name]
-        total = self._live.tasks[self._live.task_ids.index(bar)].total or 1
-        self._live.update(bar, completed=total, total=total)
-
-    def __enter__(self) -> Self:
-        self._live.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._live.stop()
+        total = self.live.tasks[self.live.task_ids.index(bar)].total or 1
+        self.live.update(bar, completed=total, total=total)
 
 
-def console_progress() -> Progress:
-    """Return bars on a terminal, lines elsewhere; both go to standard error."""
+@contextmanager
+def console_progress() -> Iterator[Progress]:
+    """Yield bars on a terminal, lines elsewhere; both go to standard error."""
     console = Console(stderr=True)
-    return Bars(console) if console.is_terminal else Lines(console)
+    if not console.is_terminal:
+        yield Lines(console)
+        return
+    bars = Bars(console)
+    with bars.live:
+        yield bars

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cache
@@ -18,6 +19,18 @@ _MOST_KEPT = 1 << 30
 def pick_device() -> torch.device:
     """Return the first GPU that this process may use, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def devices() -> dict[str, str]:
+    """Return the processors that a run would use."""
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "system": platform.platform(),
+        "CPU cores": str(os.cpu_count()),
+        "memory": f"{memory:.0f} GiB",
+        "GPUs": ", ".join(gpus) or "none: everything runs on the CPU",
+    }
 
 
 def is_first_process() -> bool:

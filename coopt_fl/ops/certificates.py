@@ -1,7 +1,7 @@
 """The platform's TLS certificate and the private CA that signs it, without openssl.
 
-Keys are made once and never overwritten. What expires is the server's certificate: each time that
-it is asked for, the same CA issues a new one for the same key.
+Keys are made once and never overwritten. The server's certificate expires: each call issues a new
+one, by the same CA for the same key.
 """
 
 import re

@@ -1,13 +1,10 @@
-"""What can be used on this host, and why not: nothing is loaded, nothing downloaded."""
+"""Which priors and sources can be used on this host; loads and downloads nothing."""
 
-import os
-import platform
 from typing import Any
-
-import torch
 
 from coopt_fl.config.load import config_names, load_config
 from coopt_fl.config.schema import DataConfig
+from coopt_fl.core.runtime import devices
 from coopt_fl.data.sources.downloads import DOWNLOADS, address, present, to_fetch
 from coopt_fl.optimized.provenance import versions
 from coopt_fl.priors import check_prior
@@ -18,7 +15,7 @@ TREES = {
     "imagefolder": "train/CLASS/* and val/CLASS/*",
     "parquet": "*train*.parquet and *test*.parquet",
 }
-"""What the sources that are read from ``data.root`` look for in it."""
+"""Files that sources look for in ``data.root``."""
 
 
 def examine() -> dict[str, Any]:
@@ -28,18 +25,6 @@ def examine() -> dict[str, Any]:
         "versions": versions(),
         "priors": {spec: _prior_problem(spec) for spec in _priors()},
         "sources": _sources(),
-    }
-
-
-def devices() -> dict[str, str]:
-    """Return the processors that a run would use."""
-    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return {
-        "system": platform.platform(),
-        "CPU cores": str(os.cpu_count()),
-        "memory": f"{memory:.0f} GiB",
-        "GPUs": ", ".join(gpus) or "none: everything runs on the CPU",
     }
 
 

@@ -20,10 +20,10 @@ Key = ec.EllipticCurvePrivateKey
 
 
 def make_key_pair(path: Path) -> dict[str, Any]:
-    """Make the P-384 key pair by which a SuperLink knows a SuperNode, in OpenSSH's format.
+    """Make the P-384 key pair that identifies a SuperNode to a SuperLink, in OpenSSH's format.
 
     Args:
-        path: gets the private key; the public one goes to the same name with ``.pub`` behind it.
+        path: of the private key; the public key goes to the same name with ``.pub`` appended.
 
     Raises:
         ConfigError: one of the two exists.
@@ -60,7 +60,7 @@ def read_server_key(path: Path) -> Key:
 
 
 def _write_secret(path: Path, key: Key, form: PrivateFormat) -> None:
-    """Write a private key that its owner alone can read, where nothing was, or nothing at all."""
+    """Write a new file that only its owner can read; leave none behind on an error."""
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
@@ -86,7 +86,7 @@ def _taken(path: Path) -> ConfigError:
 
 
 def unusable(path: Path) -> ConfigError:
-    """Return the error for a file that is not what its neighbours need."""
+    """Return the error for a file that does not belong to the key beside it."""
     return ConfigError(
         f"{path} is missing, unreadable, or not the partner of the key beside it; restore it, or "
         "make everything anew with another --out"

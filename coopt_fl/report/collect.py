@@ -1,7 +1,8 @@
 """What run directories hold: the output of ``coopt run``, ``centralized`` or ``pretrain``."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,72 @@ from coopt_fl.core import typed
 from coopt_fl.core.errors import ConfigError
 from coopt_fl.core.files import understood
 from coopt_fl.federation.state import RunState
+from coopt_fl.optimized.preparation import Preparation, preparation
 from coopt_fl.optimized.provenance import Provenance, read_provenance
 from coopt_fl.optimized.read import dataset_folder
-from coopt_fl.report.students import Seeds, pretrained, trained
+from coopt_fl.students.checkpoint import read_checkpoint
+from coopt_fl.students.curve import Point
 from coopt_fl.students.pretrain import RESULT
 
 Values = dict[str, Any]
 
 UNFINISHED = "there is no summary.json, for this run is not at its end; the same command goes on"
+
+
+@dataclass(frozen=True)
+class Student:
+    """A trained model.
+
+    Attributes:
+        objective: ``regression`` or the name of a self-supervised baseline.
+        model: as in ``student.model``.
+        seed: of the training.
+        epochs: that were planned.
+        curve: measurements after each finished epoch, at least one.
+        preparation: cost of the dataset; None for baselines, and where it is not known.
+        random_accuracy: of the probe on the untrained model.
+        accuracy: of the probe at the end; None without labels, or where it was not probed.
+    """
+
+    objective: str
+    model: str
+    seed: int
+    epochs: int
+    curve: tuple[Point, ...]
+    preparation: Preparation | None
+    random_accuracy: float | None = None
+    accuracy: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training."""
+        return self.curve[-1].seconds
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Students that differ in nothing but their seed."""
+
+    students: tuple[Student, ...]
+
+    @property
+    def first(self) -> Student:
+        """The student with the first seed."""
+        return self.students[0]
+
+    def mean(self, name: str) -> float | None:
+        """Return the mean of the students' attribute ``name``; None where one has none."""
+        known = self._known(name)
+        return statistics.fmean(known) if known else None
+
+    def spread(self, name: str) -> float | None:
+        """Return the sample standard deviation of ``name``; None of less than two."""
+        known = self._known(name)
+        return statistics.stdev(known) if len(known) > 1 else None
+
+    def _known(self, name: str) -> list[float]:
+        found = [getattr(student, name) for student in self.students]
+        return [] if None in found else found
 
 
 @dataclass(frozen=True)
@@ -27,45 +86,45 @@ class Run:
         name: what the report calls it: the end of its path, long enough to tell it from others.
         path: the directory.
         config: resolved configuration, as plain values.
-        versions: of what determines the numbers.
+        versions: of the packages that determine the numbers.
+        students: all that were trained, the run's own first.
         hardware: what it ran on, where that was written down.
         provenance: of its optimized dataset; None where it made none.
         summary: ``summary.json``; None where there is none.
-        students: what was trained; what the run is about first.
-        results: what ``coopt pretrain`` wrote, for each seed; empty where another command ran.
+        results: the ``pretrain.json`` of each seed; empty for other commands.
     """
 
     name: str
     path: Path
     config: Values
     versions: dict[str, str]
-    hardware: dict[str, str]
-    provenance: Provenance | None
-    summary: Values | None
     students: tuple[Seeds, ...]
-    results: tuple[Values, ...]
+    hardware: dict[str, str] = field(default_factory=dict)
+    provenance: Provenance | None = None
+    summary: Values | None = None
+    results: tuple[Values, ...] = ()
 
     @property
     def student(self) -> Seeds | None:
-        """What the run is about; None where it made a dataset only."""
+        """The run's own student; None where it made only a dataset."""
         return self.students[0] if self.students else None
-
-    @property
-    def state(self) -> RunState:
-        """The platform's state, which need not be there."""
-        return RunState(self.path)
 
     @property
     def seed(self) -> int:
         """The seed of the run."""
         return int(self.config["seed"])
 
+    @property
+    def state(self) -> RunState:
+        """The platform's state, which only the platform's host has."""
+        return RunState(self.path)
+
 
 def collect(paths: Sequence[Path]) -> list[Run]:
     """Read run directories, in order.
 
     Raises:
-        ConfigError: a directory is not there, is given twice, holds no finished run, or a damaged
+        ConfigError: a directory is missing, is given twice, holds no finished run, or a damaged
             file.
         VerificationError: a provenance is damaged.
     """
@@ -96,17 +155,56 @@ def _read(path: Path, name: str) -> Run:
 def _optimized(path: Path, name: str, provenance: Provenance) -> Run:
     file = path / "summary.json"
     summary = typed.read(file, Values) if file.is_file() else None
-    students = trained(path, summary)
     return Run(
         name=name,
         path=path,
         config=provenance.config if summary is None else summary["config"],
         versions=provenance.versions,
-        hardware={},
+        students=tuple(Seeds((one,)) for one in _trained(path, summary)),
         provenance=provenance,
         summary=summary,
-        students=tuple(Seeds((one,)) for one in students),
-        results=(),
+    )
+
+
+def _trained(path: Path, summary: Values | None) -> Iterator[Student]:
+    """Yield the student of a run, then those of ``coopt train``; only the former was probed.
+
+    Raises:
+        ConfigError: a checkpoint is of another version.
+    """
+    before = preparation(path)
+    own = path / "student" / "checkpoint.pt"
+    if summary and own.is_file():
+        yield _of_checkpoint(own, before, summary)
+    for file in sorted((path / "students").glob("*/checkpoint.pt")):
+        yield _of_checkpoint(file, before)
+
+
+def _of_checkpoint(
+    file: Path, before: Preparation | None, summary: Values | None = None
+) -> Student:
+    """Return the student in ``file``, with its accuracies in ``summary``.
+
+    These are of another student if a later training with other settings has not ended yet.
+    """
+    content = read_checkpoint(file)
+    meta: Values = content["meta"]
+    student = Student(
+        objective=str(meta["student"]["objective"]),
+        model=str(content["name"]),
+        seed=int(meta["seed"]),
+        epochs=int(meta["epochs"]),
+        curve=_curve(meta),
+        preparation=before,
+    )
+    if summary is None or content["resume"] is not None:
+        return student
+    if meta["student"] != summary["config"]["student"]:
+        return student
+    return replace(
+        student,
+        random_accuracy=summary["comparison"]["random_init"],
+        accuracy=summary["student"]["probe_accuracy"],
     )
 
 
@@ -123,16 +221,33 @@ def _pretrained(path: Path, name: str, seeds: list[Values]) -> Run:
         path=path,
         config=seeds[0]["config"],
         versions=seeds[0]["versions"],
+        students=(Seeds(tuple(map(_of_result, seeds))),),
         hardware=seeds[0]["hardware"],
-        provenance=None,
-        summary=None,
-        students=(Seeds(tuple(pretrained(one) for one in seeds)),),
         results=tuple(seeds),
     )
 
 
+def _of_result(known: Values) -> Student:
+    """Return the student of a ``pretrain.json``."""
+    before = known["preparation"]
+    return Student(
+        objective=str(known["objective"]),
+        model=str(known["model"]),
+        seed=int(known["seed"]),
+        epochs=int(known["config"]["student"]["epochs"]),
+        curve=_curve(known),
+        preparation=before and Preparation(**before),
+        random_accuracy=known["random_accuracy"],
+        accuracy=known["accuracy"],
+    )
+
+
+def _curve(known: Mapping[str, Any]) -> tuple[Point, ...]:
+    return tuple(Point(**point) for point in known["curve"])
+
+
 def _require_alike(path: Path, first: Values, other: Values) -> None:
-    """Raise ConfigError where two seeds differ in anything else, as after other settings do."""
+    """Raise ConfigError where two seeds of one run were trained with different settings."""
     different = [key for key in _settings(first) if _settings(first)[key] != _settings(other)[key]]
     if different:
         seeds = f"{first['seed']} and {other['seed']}"

@@ -1,12 +1,12 @@
-"""What the commands print for people: tables made of the same values that ``--json`` gives.
+"""What the commands print for people: the values that ``--json`` gives, as tables.
 
 Names, paths and messages come from outside, and rich would read "[b]" and ":x:" in a string as
 markup; so every cell and every title is a Text, which is printed as it is.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -20,36 +20,36 @@ PIPE_WIDTH = 120
 def summary(found: Values) -> RenderableType:
     """Render the summary of a run."""
     dataset, student, comparison = found["dataset"], found["student"], found["comparison"]
-    table = _table(f"Participants (aligned to: {found['reference']})")
-    table.add_column("participant", no_wrap=True)
-    table.add_column("prior", overflow="fold")
-    for heading in ("uniformity", "R2", "samples", "seconds", "samples/s", "MB"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in found["participants"]:
-        _row(
-            table,
-            row["name"],
-            row["prior"],
-            _number(row["uniformity"]),
-            _number(row["r2_heldout"]),
-            f"{row['samples']:,}",
-            f"{row['seconds']:.1f}",
-            f"{row['samples_per_s']:.1f}",
-            f"{row['mb']:.2f}",
+    people = table(
+        f"Participants (aligned to: {found['reference']})",
+        "participant",
+        "prior",
+        numbers=("uniformity", "R2", "samples", "seconds", "samples/s", "MB"),
+    )
+    for one in found["participants"]:
+        row(
+            people,
+            one["name"],
+            one["prior"],
+            _number(one["uniformity"]),
+            _number(one["r2_heldout"]),
+            f"{one['samples']:,}",
+            f"{one['seconds']:.1f}",
+            f"{one['samples_per_s']:.1f}",
+            f"{one['mb']:.2f}",
         )
-    judged = _table("Linear probe (accuracy on held-out images)")
-    judged.add_column("features of")
-    judged.add_column("accuracy", justify="right")
-    _row(judged, f"student {student['model']}", _percent(student["probe_accuracy"]), style="bold")
-    _row(judged, "the same, randomly initialised", _percent(comparison["random_init"]))
-    _row(judged, "the reference prior itself", _percent(comparison["reference_prior"]))
+    title = "Linear probe (accuracy on held-out images)"
+    judged = table(title, "features of", numbers=("accuracy",))
+    row(judged, f"student {student['model']}", _percent(student["probe_accuracy"]), style="bold")
+    row(judged, "the same, randomly initialised", _percent(comparison["random_init"]))
+    row(judged, "the reference prior itself", _percent(comparison["reference_prior"]))
     spent = "  ".join(f"{phase} {seconds:.1f}" for phase, seconds in found["seconds"].items())
     lines = Text(
         f"Optimized dataset: {dataset['rows']:,} x {dataset['dim']} in {dataset['path']}\n"
         f"Digest: {dataset['digest']}\n"
         f"Seconds: {spent}"
     )
-    return Group(table, judged, lines)
+    return Group(people, judged, lines)
 
 
 def trained(found: Values) -> RenderableType:
@@ -64,15 +64,14 @@ def trained(found: Values) -> RenderableType:
 
 def pretrained(found: Values) -> RenderableType:
     """Render each seed of a pretraining, and mean and spread over them."""
-    table = _table(f"{found['objective']}, {found['model']}")
-    for heading in ("seed", "epochs", "seconds", "loss", "spread", "random", "probe"):
-        table.add_column(heading, justify="right")
+    headings = ("seed", "epochs", "seconds", "loss", "spread", "random", "probe")
+    each = table(f"{found['objective']}, {found['model']}", numbers=headings)
     for one in found["seeds"]:
         end = one["curve"][-1]
-        row = (f"{one['seconds']:.1f}", f"{end['loss']:.4f}", f"{end['spread']:.2f}")
+        cost = (f"{one['seconds']:.1f}", f"{end['loss']:.4f}", f"{end['spread']:.2f}")
         rates = (_percent(one["random_accuracy"]), _percent(one["accuracy"]))
-        _row(table, str(one["seed"]), str(one["epochs"]), *row, *rates)
-    return Group(table, Text(_over_seeds(found)))
+        row(each, str(one["seed"]), str(one["epochs"]), *cost, *rates)
+    return Group(each, Text(_over_seeds(found)))
 
 
 def _over_seeds(found: Values) -> str:
@@ -120,27 +119,23 @@ def _spread(found: Values, form: str) -> str:
 
 def probed(found: Values) -> RenderableType:
     """Render a student's accuracies."""
-    table = _table(f"Linear probe of {found['checkpoint']}")
-    table.add_column("fitted by")
-    table.add_column("accuracy", justify="right")
+    judged = table(f"Linear probe of {found['checkpoint']}", "fitted by", numbers=("accuracy",))
     for method, accuracy in found["accuracy"].items():
-        _row(table, method, _percent(accuracy))
-    return table
+        row(judged, method, _percent(accuracy))
+    return judged
 
 
 def inspected(found: Values) -> RenderableType:
     """Render the provenance and what is wrong."""
-    facts = _table(found["path"], show_header=False)
-    for key in ("rows", "dim", "digest", "reference", "source", "normalisation", "seed"):
-        _row(facts, key, str(found["provenance"][key]))
+    keys = ("rows", "dim", "digest", "reference", "source", "normalisation", "seed")
+    facts = _facts(found["path"], {key: found["provenance"][key] for key in keys})
     skipped = found["provenance"]["skipped"]
     if skipped:
-        _row(facts, "skipped ids", ", ".join(map(str, skipped)))
-    people = _table("Contributors")
-    for heading in ("name", "prior", "weights_sha256", "uniformity", "r2_heldout"):
-        people.add_column(heading, overflow="fold")
+        row(facts, "skipped ids", ", ".join(map(str, skipped)))
+    headings = ("name", "prior", "weights_sha256", "uniformity", "r2_heldout")
+    people = table("Contributors", *headings)
     for one in found["provenance"]["contributors"]:
-        _row(
+        row(
             people,
             one["name"],
             one["prior"],
@@ -175,22 +170,19 @@ def published(found: Values) -> RenderableType:
 
 def configuration(found: Values) -> RenderableType:
     """Render a configuration as YAML."""
+    import yaml  # not needed by any other command, and not quick
+
     return Text(yaml.safe_dump(found, sort_keys=False).rstrip())
 
 
 def examined(found: Values) -> RenderableType:
     """Render what can be used here."""
-    facts = _table("This host", show_header=False)
-    for key, value in {**found["devices"], **found["versions"]}.items():
-        _row(facts, key, str(value))
-    tables = [facts]
+    tables = [_facts("This host", {**found["devices"], **found["versions"]})]
     for kind in ("priors", "sources"):
-        table = _table(kind.capitalize())
-        table.add_column(kind[:-1], overflow="fold")
-        table.add_column("usable here, or why not", overflow="fold")
+        usable = table(kind.capitalize(), kind[:-1], "usable here, or why not")
         for name, problem in found[kind].items():
-            _row(table, name, Text(problem or "yes", style="" if problem else "green"))
-        tables.append(table)
+            row(usable, name, Text(problem or "yes", style="" if problem else "green"))
+        tables.append(usable)
     return Group(*tables)
 
 
@@ -210,17 +202,29 @@ def key_pair(found: Values) -> RenderableType:
     return Text(f"Private key, to keep: {found['private']}\nPublic key: {found['public']}")
 
 
-def _table(title: str, *, show_header: bool = True) -> Table:
-    """Return an empty table, at least as wide as its title, which is printed as it is."""
+def table(title: str, *texts: str, numbers: Sequence[str] = ()) -> Table:
+    """Return an empty table, at least as wide as its title, with headings of its columns."""
     plain = Text(title, style="table.title")
-    return Table(
-        title=plain, title_justify="left", show_header=show_header, min_width=plain.cell_len
-    )
+    empty = Table(title=plain, title_justify="left", min_width=plain.cell_len)
+    for heading in texts:
+        empty.add_column(heading, overflow="fold")
+    for heading in numbers:
+        empty.add_column(heading, justify="right", no_wrap=True)
+    return empty
 
 
-def _row(table: Table, *cells: str | Text, style: str | None = None) -> None:
+def row(to: Table, *cells: str | Text, style: str | None = None) -> None:
     """Add a row of cells that are printed as they are."""
-    table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in cells), style=style)
+    to.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in cells), style=style)
+
+
+def _facts(title: str, known: Mapping[str, Any]) -> Table:
+    """Return a table of names and values, without headings."""
+    facts = table(title)
+    facts.show_header = False
+    for key, value in known.items():
+        row(facts, key, str(value))
+    return facts
 
 
 def _percent(accuracy: float | None) -> str:

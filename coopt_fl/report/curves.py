@@ -5,10 +5,9 @@ from statistics import fmean
 
 from markupsafe import Markup
 
-from coopt_fl.report.collect import UNFINISHED
+from coopt_fl.report.collect import UNFINISHED, Seeds, Student
 from coopt_fl.report.figures import Curve, Kind, curves
 from coopt_fl.report.parts import LeftOut
-from coopt_fl.report.students import Seeds, Student
 from coopt_fl.report.tables import Entry
 
 Figures = list[tuple[str, Markup]]

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
 from coopt_fl.report.svg import INK, OTHERS, PAPER, series, svg
@@ -65,9 +65,9 @@ def curves(
         axis.margins(y=0.08)
         axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axis.yaxis.set_major_locator(MaxNLocator(5))
-        axis.xaxis.set_major_formatter(FuncFormatter(_thousands))
+        axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         if percent:
-            axis.yaxis.set_major_formatter(FuncFormatter(_percent))
+            axis.yaxis.set_major_formatter(StrMethodFormatter("{x:.0%}"))
         axis.set_xlabel(x_label, loc="right", fontsize=8)
         _name(axis, named)
 
@@ -167,11 +167,3 @@ def _dots(places: NDArray[np.float64], colour: str) -> PathPatch:
     return PathPatch(
         Path(vertices, codes), fill=False, edgecolor=colour, linewidth=3.0, capstyle="round"
     )
-
-
-def _thousands(value: float, place: int) -> str:
-    return f"{value:,.0f}"
-
-
-def _percent(value: float, place: int) -> str:
-    return f"{100 * value:.0f}%"

@@ -1,15 +1,32 @@
-"""Samples and those nearest to them by their targets in the optimized dataset."""
+"""Images and labels of a run's samples, and which samples are nearest by their targets."""
 
+import base64
+import io
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
 
-from coopt_fl.data import Source
+from coopt_fl.config.load import from_tree
+from coopt_fl.config.schema import DataConfig
+from coopt_fl.data import Source, open_source
+from coopt_fl.data.labels import open_labels
+from coopt_fl.data.sources.downloads import DOWNLOADS, present
 from coopt_fl.optimized.read import OptimizedDataset
-from coopt_fl.report.parts import LeftOut
-from coopt_fl.report.pictures import Labels, thumbnail
-from coopt_fl.report.shared import MOST, choose
+from coopt_fl.report.collect import Run
+from coopt_fl.report.parts import LeftOut, Part
+from coopt_fl.report.shared import MOST, choose, unit
+
+SIDE = 64
+"""Most pixels on the longer side of a thumbnail."""
+
+LOSSLESS = 32
+"""Side up to which a thumbnail is a PNG: JPEG would blur what little there is."""
+
+Values = dict[str, Any]
 
 QUERIES, NEIGHBOURS = 6, 6
 CHUNK = 65_536
@@ -17,28 +34,45 @@ CHUNK = 65_536
 
 
 @dataclass(frozen=True)
-class Sample:
-    """A sample as it is shown.
+class Labels:
+    """Classes of a run's samples, int64 (N,) by id; None without, then ``why`` says so."""
 
-    Attributes:
-        id: in the source's train split.
-        image: data URI.
-        participant: index of who assigned its target.
-        label: its class; None without labels.
-        similarity: cosine of its target with the query's; 1 for the query.
+    classes: NDArray[np.int64] | None
+    why: str
+
+
+def images_of(run: Run) -> Source:
+    """Open the images that the run's dataset was made from.
+
+    Raises:
+        LeftOut: they are not on this host, or others are.
+        DataError: they cannot be opened.
     """
+    data = _settings(run)
+    if data.source in DOWNLOADS and not present(data):
+        raise LeftOut(f"the images of {data.source} are not on this host, and a report loads none")
+    source = open_source(data)
+    if run.provenance and source.fingerprint != run.provenance.source["fingerprint"]:
+        raise LeftOut(f"the images of {data.source} on this host are not those of this dataset")
+    return source
 
-    id: int
-    image: str
-    participant: int
-    label: int | None
-    similarity: float
+
+def labels_of(run: Run, images: Part[Source]) -> Labels:
+    """Return the classes of ``images``; only to look at targets, which never saw one."""
+    if images.value is None:
+        return Labels(None, images.why)
+    data = _settings(run)
+    found = open_labels(data, "train")
+    return Labels(found, "" if found is not None else f"{data.source} has no labels.")
 
 
 def neighbours(
     dataset: OptimizedDataset, source: Source, labels: Labels, seed: int
-) -> list[list[Sample]]:
-    """Return seeded queries, each followed by its nearest samples in all of ``dataset``."""
+) -> list[list[Values]]:
+    """Return seeded queries, each followed by its nearest samples in all of ``dataset``.
+
+    The similarity is the cosine of a sample's target with the query's.
+    """
     queries = choose(len(dataset), QUERIES, seed)
     rows, similarities = nearest(dataset.targets, queries, NEIGHBOURS)
     shown = np.concatenate([queries[:, None], rows], axis=1)
@@ -47,13 +81,13 @@ def neighbours(
     images = iter(source.read(ids.ravel()))
     return [
         [
-            Sample(
-                id=int(id),
-                image=thumbnail(next(images)),
-                participant=int(dataset.participants[row]),
-                label=None if labels.classes is None else int(labels.classes[id]),
-                similarity=float(similarity),
-            )
+            {
+                "id": int(id),
+                "image": _thumbnail(next(images)),
+                "participant": int(dataset.participants[row]),
+                "label": None if labels.classes is None else int(labels.classes[id]),
+                "similarity": float(similarity),
+            }
             for id, row, similarity in zip(*line, strict=True)
         ]
         for line in zip(ids, shown, close, strict=True)
@@ -93,17 +127,27 @@ def agreement(dataset: OptimizedDataset, labels: Labels, seed: int) -> tuple[flo
     classes, who = labels.classes[dataset.ids[rows]], dataset.participants[rows]
     if len(np.unique(who)) < 2:
         raise LeftOut("one participant alone made the targets")
-    unit = _unit(dataset.targets[rows])
-    cosine = np.where(who[:, None] == who, -np.inf, unit @ unit.T)
+    units = _unit(dataset.targets[rows])
+    cosine = np.where(who[:, None] == who, -np.inf, units @ units.T)
     chance = np.mean(
         [(classes[who != mine] == one).mean() for mine, one in zip(who, classes, strict=True)]
     )
     return float((classes[cosine.argmax(1)] == classes).mean()), float(chance), len(rows)
 
 
+def _thumbnail(image: Tensor) -> str:
+    """Return an image uint8 (3, H, W) as a data URI of at most 64 x 64 pixels."""
+    picture = Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
+    picture.thumbnail((SIDE, SIDE))
+    kind = "png" if max(picture.size) <= LOSSLESS else "jpeg"
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, optimize=True, quality=85)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _settings(run: Run) -> DataConfig:
+    return from_tree(dict(run.config), [], str(run.path)).data
+
+
 def _unit(targets: NDArray[np.float16]) -> NDArray[np.float64]:
-    exact = np.asarray(targets, np.float64)
-    unit: NDArray[np.float64] = exact / np.maximum(
-        np.linalg.norm(exact, axis=1, keepdims=True), 1e-12
-    )
-    return unit
+    return unit(np.asarray(targets, np.float64))

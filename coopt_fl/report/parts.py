@@ -1,4 +1,4 @@
-"""Parts of the report: each is there, or one sentence says why it is not."""
+"""Parts of the report: a value, or one sentence on why there is none."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,10 +26,10 @@ class Part(Generic[T]):
     why: str = ""
 
     def there(self) -> T:
-        """Return what is shown, for a part that is made of it.
+        """Return the value, for another part that is made from it.
 
         Raises:
-            LeftOut: it is left out, for the same reason.
+            LeftOut: there is none, for the same reason.
         """
         if self.value is None:
             raise LeftOut(self.why)

@@ -6,7 +6,8 @@ in light and dark, and series have the colour that tables give them.
 
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib import resources
 from typing import Any
 
 import matplotlib
@@ -51,6 +52,9 @@ _STYLE: dict[Any, Any] = {
     "ytick.labelcolor": MUTED,
     "ytick.labelsize": 8,
 }
+
+_OPENING = re.compile(r'<svg viewBox="0 0 ([\d.]+) ([\d.]+)" role="img" aria-label="([^"]*)">')
+SPACE, TITLE = 12.0, 20.0
 
 _NOTHING = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
@@ -104,3 +108,32 @@ def _tag(text: str, name: str) -> str:
     for placeholder, css in _VARIABLES.items():
         text = text.replace(placeholder, f"var({css})")
     return text
+
+
+def standalone(figures: Sequence[tuple[str, Markup]]) -> str:
+    """Return titles and figures, side by side, as one SVG file that needs nothing else."""
+    found = [_OPENING.match(figure) for _, figure in figures]
+    sizes = [(float(one[1]), float(one[2])) for one in found if one]
+    parts, x = [], SPACE
+    for (title, figure), (width, height) in zip(figures, sizes, strict=True):
+        parts.append(f'<text x="{x}" y="{TITLE}" class="title">{escape(title)}</text>')
+        place = f'<svg x="{x}" y="{TITLE + SPACE}" width="{width}" height="{height}"'
+        parts.append(str(figure).replace("<svg", place, 1))  # Markup would escape it
+        x += width + SPACE
+    alt = "; ".join(one[3] for one in found if one)
+    y = TITLE + SPACE + max(height for _, height in sizes) + SPACE
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'viewBox="0 0 {x:g} {y:g}" role="img" aria-label="{alt}">\n<style>\n{_colours()}'
+        "text { font-family: system-ui, sans-serif; }\n"
+        ".title { font-size: 12px; font-weight: 600; fill: var(--ink); }\n</style>\n"
+        '<rect width="100%" height="100%" style="fill: var(--paper)"/>\n'
+        + "\n".join(parts)
+        + "\n</svg>\n"
+    )
+
+
+def _colours() -> str:
+    """Return the part of the page's style that defines its colours."""
+    style = resources.files("coopt_fl.report").joinpath("templates/style.css").read_text()
+    return style[: style.index("* {")]

@@ -1,14 +1,16 @@
-"""What the report's tables say, as plain values for the template."""
+"""The report's tables and numbers, as plain values for the template."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from coopt_fl.optimized.provenance import Provenance
-from coopt_fl.report.collect import UNFINISHED, Run
-from coopt_fl.report.parts import LeftOut
+from coopt_fl.report.collect import UNFINISHED, Run, Seeds
+from coopt_fl.report.parts import LeftOut, part
 from coopt_fl.report.shared import Ids
-from coopt_fl.report.students import Seeds
+from coopt_fl.students.objectives import ON_TARGETS
+from coopt_fl.students.pretrain import compare
 
 Values = dict[str, Any]
 
@@ -52,6 +54,31 @@ def shared_devices(entries: Sequence[Entry]) -> list[str]:
     return list(dict.fromkeys(run for run, before in prepared if before and not before.alone))
 
 
+def stats(run: Run) -> list[tuple[str, str]]:
+    """Return the few numbers that matter most of a run, each with what it is."""
+    student, compared = run.student, (run.summary or {}).get("comparison", {})
+    probes = [(compared.get("reference_prior"), "the reference prior itself")]
+    if student:
+        own = (student.mean("accuracy"), f"probe of the student, {student.first.model}")
+        probes = [own, (student.mean("random_accuracy"), "the same, untrained"), *probes]
+    found = [(f"{accuracy:.1%}", what) for accuracy, what in probes if accuracy is not None]
+    if run.provenance:
+        found.append((f"{run.provenance.rows:,}", f"targets of {run.provenance.dim} numbers"))
+    if student:
+        found.append((_duration(student.mean("seconds") or 0.0), "training"))
+    return found
+
+
+def _duration(seconds: float) -> str:
+    """Return a time as people say it."""
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 6000:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
 def facts(run: Run) -> list[tuple[str, str]]:
     """Return what ran, as terms and values."""
     config, known = run.config, run.provenance
@@ -82,23 +109,20 @@ def participants(known: Provenance, summary: Values | None, counts: Ids) -> list
         counts: targets of each participant.
     """
     rates = {row["name"]: row for row in (summary or {}).get("participants", [])}
-    rows: list[Values] = []
-    for index, one in enumerate(known.contributors):
-        rate: Mapping[str, Any] = rates.get(one.name, {})
-        rows.append(
-            {
-                "colour": index,
-                "name": one.name,
-                "prior": one.prior,
-                "uniformity": one.uniformity,
-                "r2": one.r2_heldout,
-                "samples": int(counts[index]),
-                "seconds": rate.get("seconds"),
-                "rate": rate.get("samples_per_s"),
-                "mb": rate.get("mb"),
-            }
-        )
-    return rows
+    return [
+        {
+            "colour": index,
+            "name": one.name,
+            "prior": one.prior,
+            "uniformity": one.uniformity,
+            "r2": one.r2_heldout,
+            "samples": int(counts[index]),
+            "seconds": rates.get(one.name, {}).get("seconds"),
+            "rate": rates.get(one.name, {}).get("samples_per_s"),
+            "mb": rates.get(one.name, {}).get("mb"),
+        }
+        for index, one in enumerate(known.contributors)
+    ]
 
 
 def costs(run: Run) -> list[Values]:
@@ -119,6 +143,37 @@ def costs(run: Run) -> list[Values]:
         {"phase": phase, "seconds": seconds, "share": 100 * seconds / longest}
         for phase, seconds in spent.items()
     ]
+
+
+def speed_ups(runs: Sequence[Run]) -> list[Values]:
+    """Return a row for each pair of a student on targets and a baseline, both by ``pretrain``.
+
+    Raises:
+        LeftOut: one of the two is not among the runs.
+    """
+    trained = [run for run in runs if run.results]
+    ours = [run for run in trained if run.results[0]["objective"] in ON_TARGETS]
+    baselines = [run for run in trained if run not in ours]
+    if not ours or not baselines:
+        raise LeftOut(
+            "it takes the outputs of two `coopt pretrain`: by regression or rela on an optimized "
+            "dataset, and by a baseline"
+        )
+    return [
+        {"name": one.name, "baseline": other.name, "found": part(partial(_compared, one, other))}
+        for one in ours
+        for other in baselines
+    ]
+
+
+def _compared(ours: Run, baseline: Run) -> Values:
+    """Return the speed-ups over the seeds that both have."""
+    one, other = ({result["seed"]: result for result in run.results} for run in (ours, baseline))
+    seeds = sorted(one.keys() & other.keys())
+    if not seeds:
+        raise LeftOut("they have no seed in common")
+    found = compare([one[seed] for seed in seeds], [other[seed] for seed in seeds])
+    return found | {"seeds": len(seeds)}
 
 
 def _method(run: Run, seeds: Seeds | None) -> str:

@@ -1,17 +1,107 @@
-"""t-SNE of targets: which of them are alike, drawn in the plane."""
+"""t-SNE panels: the same places in the colours of the participants, and in those of the classes."""
+
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from openTSNE import TSNE
 
 from coopt_fl.core.seeding import derive_seed
+from coopt_fl.optimized.read import OptimizedDataset
+from coopt_fl.report.collect import Run
+from coopt_fl.report.figures import points
+from coopt_fl.report.neighbours import Labels
 from coopt_fl.report.parts import LeftOut
+from coopt_fl.report.shared import MOST, Views, choose, unit
+from coopt_fl.report.svg import SERIES
 from coopt_fl.targets.linear import principal_scores
 
 FEWEST = 12
 """Points below which there are too few neighbours to speak of."""
 
 PERPLEXITY = 30.0
+
+Groups = NDArray[np.int64]
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Cloud:
+    """Targets to draw: (N, n) of the samples ``ids`` (N,) by the participants ``who`` (N,)."""
+
+    title: str
+    targets: NDArray[np.float32]
+    ids: NDArray[np.int64]
+    who: Groups
+
+
+def tsne_panels(
+    run: Run, anchor: str, dataset: OptimizedDataset, labels: Labels, views: Views | None
+) -> list[Values]:
+    """Return the shared set before and after alignment, or else the optimized dataset.
+
+    For each kind of colours: what a colour is, series (-1 for the others) and name of each, and
+    title and SVG of each figure.
+
+    Raises:
+        LeftOut: there are too few samples.
+    """
+    names = [one.name for one in dataset.provenance.contributors]
+    clouds = _shared(views, names) if views else [_fused(dataset, run.seed)]
+    places = [embed(cloud.targets, run.seed) for cloud in clouds]
+    people = dict(enumerate(names[:SERIES]))
+    if len(names) > SERIES:
+        people[-1] = f"{len(names) - SERIES} other participants"
+    colourings = [("participant", [cloud.who for cloud in clouds], people)]
+    if labels.classes is not None:
+        classes = [labels.classes[cloud.ids] for cloud in clouds]
+        groups, legend = _ten(classes)
+        colourings.append(("class", groups, legend))
+    rows = []
+    for kind, groups, legend in colourings:
+        figures = [
+            (
+                cloud.title,
+                points(
+                    f"{anchor}-{kind}-{number}",
+                    f"t-SNE of {len(place)} targets, {cloud.title.lower()}; colour: {kind}",
+                    place,
+                    group,
+                    derive_seed(run.seed, "report", "layers"),
+                ),
+            )
+            for number, (cloud, place, group) in enumerate(zip(clouds, places, groups, strict=True))
+        ]
+        rows.append({"title": kind, "legend": list(legend.items()), "figures": figures})
+    return rows if len(names) > 1 else rows[1:] or rows
+
+
+def _shared(views: Views, names: list[str]) -> list[Cloud]:
+    who = np.repeat([names.index(name) for name in views.names], len(views.ids))
+    ids = np.tile(views.ids, len(views.names))
+    return [
+        Cloud(title, np.concatenate(list(targets)), ids, who)
+        for title, targets in (("Before alignment", views.before), ("After", views.after))
+    ]
+
+
+def _fused(dataset: OptimizedDataset, seed: int) -> Cloud:
+    rows = choose(len(dataset), MOST, seed)
+    targets = np.asarray(dataset.targets[rows], np.float32)
+    who = dataset.participants[rows].astype(np.int64)
+    return Cloud("The optimized dataset", targets, dataset.ids[rows], who)
+
+
+def _ten(classes: list[Groups]) -> tuple[list[Groups], dict[int, str]]:
+    """Return groups and legend of the ten most frequent classes; the others are -1."""
+    found, counts = np.unique(np.concatenate(classes), return_counts=True)
+    kept = np.sort(found[np.argsort(-counts, kind="stable")[:SERIES]])
+    legend = {index: str(label) for index, label in enumerate(kept)}
+    if len(found) > SERIES:
+        legend[-1] = f"{len(found) - SERIES} other classes"
+    places = {label: index for index, label in enumerate(kept)}
+    return [np.array([places.get(label, -1) for label in one]) for one in classes], legend
 
 
 def embed(targets: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
@@ -24,16 +114,15 @@ def embed(targets: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
     """
     if len(targets) < FEWEST:
         raise LeftOut(f"{len(targets)} samples are too few for a t-SNE")
-    exact = np.asarray(targets, np.float64)
-    unit = exact / np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), 1e-12)
+    units = unit(np.asarray(targets, np.float64))
     fitted = TSNE(
-        perplexity=min(PERPLEXITY, (len(unit) - 1) / 3),
+        perplexity=min(PERPLEXITY, (len(units) - 1) / 3),
         initialization="pca",
         neighbors="exact",
         negative_gradient_method="bh",
         n_jobs=1,
         random_state=derive_seed(seed, "report", "tsne") % 2**32,
-    ).fit(unit)
+    ).fit(units)
     places = np.asarray(fitted, np.float64)
     centred = places - places.mean(axis=0)
     return principal_scores(centred, 2)  # a t-SNE has no orientation of its own: lay it flat

@@ -1,38 +1,30 @@
 """Students: models trained on an optimized dataset, and the probe that judges them."""
 
 from coopt_fl.students.checkpoint import LoadedStudent, load_student, save_student
-from coopt_fl.students.curve import Point, seconds_to, speed_up
-from coopt_fl.students.models import Student, build_student, check_student
+from coopt_fl.students.curve import Point
+from coopt_fl.students.models import build_student, check_student
 from coopt_fl.students.probe import (
     Judge,
     fit_probe,
-    probe_features,
     probe_methods,
     probe_prior,
     probe_random,
     probe_student,
-    spread,
 )
-from coopt_fl.students.train import TrainResult, train_student
+from coopt_fl.students.train import train_student
 
 __all__ = [
     "Judge",
     "LoadedStudent",
     "Point",
-    "Student",
-    "TrainResult",
     "build_student",
     "check_student",
     "fit_probe",
     "load_student",
-    "probe_features",
     "probe_methods",
     "probe_prior",
     "probe_random",
     "probe_student",
     "save_student",
-    "seconds_to",
-    "speed_up",
-    "spread",
     "train_student",
 ]

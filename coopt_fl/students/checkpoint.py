@@ -1,7 +1,7 @@
 """Checkpoints of a student: written whole or not at all, read without running any code."""
 
 import io
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from coopt_fl.core.errors import ConfigError
 from coopt_fl.core.files import atomic, make_folder
 from coopt_fl.data import Preprocess
-from coopt_fl.students.images import Normalisation
+from coopt_fl.students.images import Normalisation, resizing
 from coopt_fl.students.models import Student, build_student
 
 FORMAT = 2
@@ -23,11 +23,11 @@ class LoadedStudent:
     """A trained student, ready to give features.
 
     Attributes:
-        model: Eval mode, channels_last, on the CPU; takes normalised images (B, 3, s, s).
+        model: Eval mode, channels_last; maps normalised images (B, 3, s, s) to features.
         name: As in ``student.model``.
         image_size: Side s of its images in pixels.
-        mean: Of the channels of the images it was trained on, in [0, 1].
-        std: Likewise.
+        mean: Mean of each channel of the images it was trained on, in [0, 1].
+        std: Standard deviation of each channel.
         width: Width of its features.
         meta: ``data`` and ``student`` (configuration), ``dataset_digest``, ``dim``, ``seed``,
             ``epochs``, ``curve`` (see :class:`coopt_fl.students.curve.Point`), ``hardware``,
@@ -46,31 +46,22 @@ class LoadedStudent:
     def of(
         cls, model: Student, normalisation: Normalisation, meta: dict[str, Any]
     ) -> "LoadedStudent":
-        """Return ``model`` made ready to give features."""
-        return cls(
-            model=model.eval().to(memory_format=torch.channels_last),
-            name=model.name,
-            image_size=model.image_size,
-            mean=normalisation.mean,
-            std=normalisation.std,
-            width=model.width,
-            meta=meta,
-        )
+        """Return ``model``, put into eval mode, with what its images go through."""
+        model = model.eval().to(memory_format=torch.channels_last)
+        mean, std = normalisation.mean, normalisation.std
+        return cls(model, model.name, model.image_size, mean, std, model.width, meta)
 
     @property
     def preprocess(self) -> Preprocess:
         """What an image goes through before the model."""
-        return Preprocess(
-            size=self.image_size,
-            resize=self.image_size,
-            interpolation="bilinear",
-            mean=self.mean,
-            std=self.std,
-        )
+        return resizing(self.image_size, Normalisation(self.mean, self.std))
 
     @torch.inference_mode()
     def features(self, images: Tensor | list[Tensor]) -> Tensor:
-        """Return float32 features (B, width) of uint8 images, on the device of the model."""
+        """Return float32 features (B, width) of uint8 images (B, 3, H, W), on the model's device.
+
+        Images of other sizes than the student's, which may come as a list, are resized there.
+        """
         device = next(self.model.parameters()).device
         ready = self.preprocess(images, device).contiguous(memory_format=torch.channels_last)
         features: Tensor = self.model(ready)
@@ -89,9 +80,9 @@ def save_student(
     Args:
         path: The file; its folder is made.
         student: The model; its weights are stored on the CPU.
-        normalisation: What its images went through.
+        normalisation: Mean and standard deviation of its images.
         meta: Plain values, see :class:`LoadedStudent`.
-        resume: What training needs to go on; None when it is over.
+        resume: What training continues from; None after the last epoch.
 
     Raises:
         OutputError: It cannot be written; an older checkpoint stays as it was.
@@ -101,8 +92,7 @@ def save_student(
         "format": FORMAT,
         "name": student.name,
         "image_size": student.image_size,
-        "mean": normalisation.mean,
-        "std": normalisation.std,
+        **asdict(normalisation),
         "weights": {key: value.cpu() for key, value in student.state_dict().items()},
         "meta": meta,
         "resume": resume,
@@ -117,7 +107,7 @@ def load_student(path: Path) -> LoadedStudent:
     """Read the student in the checkpoint ``path``, finished or not.
 
     Raises:
-        ConfigError: There is none, or it is not a checkpoint of a student.
+        ConfigError: There is no file, or it is not a checkpoint of a student.
     """
     content = read_checkpoint(path)
     model = build_student(content["name"], content["image_size"], seed=0)
@@ -128,15 +118,14 @@ def load_student(path: Path) -> LoadedStudent:
             f"the weights in {path} do not fit {content['name']!r}: it was written with other "
             "versions of torchvision or timm; install those or train it again"
         ) from error
-    normalisation = Normalisation(mean=content["mean"], std=content["std"])
-    return LoadedStudent.of(model, normalisation, content["meta"])
+    return LoadedStudent.of(model, Normalisation(content["mean"], content["std"]), content["meta"])
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Return the content of a checkpoint as plain values and tensors.
 
     Raises:
-        ConfigError: There is none, or it is not one.
+        ConfigError: There is no file, or it is not a checkpoint.
     """
     if not path.is_file():
         raise ConfigError(f"there is no checkpoint {path}; train a student with `coopt train`")

@@ -1,12 +1,11 @@
 """The images that a student sees: uint8 squares of its own size, resident where they fit.
 
-Both kinds of :class:`Squares` give the same bits for the same rows. An image is decoded, resized
-and cropped to the student's size, and rounded back to uint8; cropping at random, flipping and
-normalising happen per batch on the device (see :mod:`coopt_fl.students.augment`).
+An image is decoded, resized and cropped to the student's size and rounded to bytes, all on the CPU,
+so that a student sees the same bits on every device, in training and when it is judged. Cropping at
+random, flipping and normalising happen per batch on the device (:mod:`coopt_fl.students.augment`).
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -21,79 +20,68 @@ from coopt_fl.data import Preprocess, Source, batches
 RESIDENT_BYTES = 2 << 30
 """Up to this much, all images are kept on the device."""
 
-LARGEST_SIDE = 224
-SMALLEST_SIDE = 8
+SMALLEST_SIDE, LARGEST_SIDE = 8, 224
 MEASURED = 64
 """Images looked at to find the side of a source whose images differ in size."""
+
+MEASURED_ROWS = 4096
+"""Images whose mean and standard deviation the normalisation takes."""
 
 READ_ROWS = 512
 
 
-class Squares(ABC):
-    """uint8 images (3, s, s) of the rows of an optimized dataset.
+class StreamedSquares:
+    """uint8 images (3, s, s) of the samples ``ids``, read again in every epoch.
 
     Attributes:
-        rows: int64 (R,), ascending: the rows whose image can be read.
+        rows: int64 (R,), ascending: the places in ``ids`` of the images.
     """
-
-    rows: Tensor
-
-    @abstractmethod
-    def batches(self, rows: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield uint8 (B, 3, s, s) on the device and their rows (B,), in the order of ``rows``."""
-
-
-class ResidentSquares(Squares):
-    """All images on the device, decoded once."""
-
-    def __init__(self, source: Source, ids: NDArray[np.int64], size: int, device: torch.device,
-                 on_error: str) -> None:  # fmt: skip
-        shape = (len(ids), 3, size, size)
-        self._images = torch.empty(
-            shape, dtype=torch.uint8, device=device, memory_format=torch.channels_last
-        )
-        reader = StreamedSquares(source, ids, size, device, on_error)
-        read = []
-        for images, rows in reader.batches(reader.rows, READ_ROWS):
-            self._images[rows.to(device)] = images
-            read.append(rows)
-        self.rows = torch.cat(read) if read else torch.empty(0, dtype=torch.int64)
-
-    def batches(self, rows: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield slices of the resident images."""
-        for part in torch.split(rows.to(self._images.device), batch_size):
-            yield self._images[part], part
-
-
-class StreamedSquares(Squares):
-    """Images read again in every epoch, by the source's own worker processes."""
 
     def __init__(self, source: Source, ids: NDArray[np.int64], size: int, device: torch.device,
                  on_error: str) -> None:  # fmt: skip
         self._source, self._ids, self._on_error = source, ids, on_error
+        self.size, self.device = size, device
         self._order = np.argsort(ids)
-        self._fit = unit_range(size).square
-        self._device = device
         self.rows = torch.arange(len(ids))
 
     def batches(self, rows: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Read, resize and crop; images that cannot be read are left out if that is allowed."""
-        block = self._ids[rows.numpy()]
-        for batch in batches(self._source, [block], batch_size, self._on_error, fit=self._fit):
+        """Yield uint8 (B, 3, s, s) on the device and their rows (B,), in the order of ``rows``.
+
+        Images that cannot be read are left out if ``on_error`` allows it.
+        """
+        ids, square = self._ids[rows.numpy()], resizing(self.size).square
+        for batch in batches(self._source, [ids], batch_size, self._on_error, fit=square):
             if len(batch.ids):
-                squares = cast(Tensor, batch.images)  # of one size, and so one tensor
-                yield squares.to(self._device), self._rows_of(batch.ids)
-
-    def _rows_of(self, ids: NDArray[np.int64]) -> Tensor:
-        places = np.searchsorted(self._ids, ids, sorter=self._order)
-        return torch.from_numpy(self._order[places])
+                places = np.searchsorted(self._ids, batch.ids, sorter=self._order)
+                images = cast(Tensor, batch.images)  # of one size, and so one tensor
+                yield images.to(self.device), torch.from_numpy(self._order[places])
 
 
-def unit_range(size: int) -> Preprocess:
-    """Return the preprocessing to float (B, 3, s, s) in [0, 1]: shorter edge to s, centre crop."""
-    return Preprocess(
-        size=size, resize=size, interpolation="bilinear", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)
-    )
+class ResidentSquares:
+    """The same images, read once and kept on the device.
+
+    Attributes:
+        rows: int64 (R,), ascending: the places of the images that could be read.
+    """
+
+    def __init__(self, streamed: StreamedSquares) -> None:
+        shape = (len(streamed.rows), 3, streamed.size, streamed.size)
+        self._images = torch.empty(
+            shape, dtype=torch.uint8, device=streamed.device, memory_format=torch.channels_last
+        )
+        read = [torch.empty(0, dtype=torch.int64)]
+        for images, rows in streamed.batches(streamed.rows, READ_ROWS):
+            self._images[rows.to(streamed.device)] = images
+            read.append(rows)
+        self.rows = torch.cat(read)
+
+    def batches(self, rows: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield uint8 (B, 3, s, s) and their rows (B,), both on the device."""
+        for part in torch.split(rows.to(self._images.device), batch_size):
+            yield self._images[part], part
+
+
+Squares = StreamedSquares | ResidentSquares
 
 
 def open_squares(
@@ -102,14 +90,11 @@ def open_squares(
     """Return the images ``ids`` of ``source``, kept on ``device`` if they take at most 2 GB.
 
     Raises:
-        DataError: An image cannot be read and ``on_error`` is not "skip", or none can.
+        DataError: An image cannot be read and ``on_error`` is not "skip".
     """
+    streamed = StreamedSquares(source, ids, size, device, on_error)
     fits = len(ids) * 3 * size * size <= RESIDENT_BYTES
-    kind = ResidentSquares if fits else StreamedSquares
-    squares = kind(source, ids, size, device, on_error)
-    if len(squares.rows) < 2:
-        raise DataError(f"{source.name} has fewer than 2 readable images to train on")
-    return squares
+    return ResidentSquares(streamed) if fits else streamed
 
 
 def own_size(source: Source) -> int:
@@ -117,36 +102,39 @@ def own_size(source: Source) -> int:
 
     Where the images differ, it is the median over up to 64 of them, spread over the source.
     """
-    edges = [min(source.image_size)] if source.image_size else _edges(source)
-    return int(np.clip(np.median(edges), SMALLEST_SIDE, LARGEST_SIDE))
-
-
-def _edges(source: Source) -> Sequence[int]:
-    spread = source.ids[np.linspace(0, len(source.ids) - 1, MEASURED).astype(int)]
-    found: list[int] = []
-    for batch in batches(source, [np.unique(spread)], MEASURED, on_error="skip", workers=0):
-        found += [min(image.shape[-2:]) for image in batch.images]
-    if not found:
+    if source.image_size:
+        edges = [min(source.image_size)]
+    else:
+        spread = source.ids[np.linspace(0, len(source.ids) - 1, MEASURED).astype(int)]
+        read = batches(source, [np.unique(spread)], MEASURED, on_error="skip", workers=0)
+        edges = [min(image.shape[-2:]) for batch in read for image in batch.images]
+    if not edges:
         raise DataError(f"none of {MEASURED} images of {source.name} can be read; see data.root")
-    return found
-
-
-MEASURED_ROWS = 4096
+    return int(np.clip(np.median(edges), SMALLEST_SIDE, LARGEST_SIDE))
 
 
 @dataclass(frozen=True)
 class Normalisation:
-    """Mean and standard deviation of the channels R, G, B; images count from 0 to 1."""
+    """Mean and standard deviation of the channels R, G and B, of values in [0, 1]."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return float (B, 3, s, s), counting from 0 to 1, centred and scaled."""
-        shape = (1, 3, 1, 1)
-        mean = torch.tensor(self.mean, device=images.device).view(shape)
-        std = torch.tensor(self.std, device=images.device).view(shape)
+        """Return float images (B, 3, s, s) of values in [0, 1], centred and scaled."""
+        mean, std = (
+            torch.tensor(each, device=images.device).view(1, 3, 1, 1)
+            for each in (self.mean, self.std)
+        )
         return (images - mean) / std
+
+
+UNCHANGED = Normalisation(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+
+
+def resizing(size: int, normalisation: Normalisation = UNCHANGED) -> Preprocess:
+    """Return a student's preprocessing: shorter edge to ``size`` pixels, centre crop, normalise."""
+    return Preprocess(size, size, "bilinear", normalisation.mean, normalisation.std)
 
 
 def measured_ids(ids: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -156,9 +144,9 @@ def measured_ids(ids: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def measure(squares: Squares, rows: Tensor) -> Normalisation:
-    """Return the normalisation of the images in ``rows``, whatever their order.
+    """Return the normalisation of the images in ``rows``, the same bits in whatever order.
 
-    The sums are of whole numbers and so exact: the same images give the same bits.
+    The sums are of whole numbers, and so exact.
 
     Raises:
         DataError: None of the images can be read.
@@ -172,9 +160,4 @@ def measure(squares: Squares, rows: Tensor) -> Normalisation:
         raise DataError("none of the images to normalise by can be read; see data.root")
     mean, square = moments.double() / pixels / torch.tensor([[255.0], [255.0**2]]).double()
     std = (square - mean.square()).clamp_min(1e-6).sqrt()
-    return Normalisation(_three(mean), _three(std))
-
-
-def _three(values: Tensor) -> tuple[float, float, float]:
-    red, green, blue = (float(value) for value in values)
-    return red, green, blue
+    return Normalisation(tuple(mean.tolist()), tuple(std.tolist()))

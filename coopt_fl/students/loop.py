@@ -1,4 +1,4 @@
-"""The training loop of a student: what it holds on a device, and one pass over the dataset."""
+"""The training loop of a student: its state on one device, and one pass over the dataset."""
 
 from __future__ import annotations
 
@@ -19,17 +19,10 @@ from coopt_fl.data import Source
 from coopt_fl.optimized.read import OptimizedDataset
 from coopt_fl.students.augment import draw_view
 from coopt_fl.students.checkpoint import LoadedStudent, save_student
-from coopt_fl.students.images import (
-    RESIDENT_BYTES,
-    Squares,
-    measure,
-    measured_ids,
-    open_squares,
-    own_size,
-)
+from coopt_fl.students.images import RESIDENT_BYTES, measure, measured_ids, open_squares, own_size
 from coopt_fl.students.models import Student, build_student
-from coopt_fl.students.objectives import Task, make_objective
-from coopt_fl.students.optimizer import make_optimizer, rate_at, set_rate
+from coopt_fl.students.objectives import Setting, make_objective
+from coopt_fl.students.optimizer import make_optimizer, set_rate
 from coopt_fl.targets.whitening import fit_whitening
 
 if TYPE_CHECKING:
@@ -37,10 +30,10 @@ if TYPE_CHECKING:
 
 
 class Training:
-    """An objective with its student and optimizer on one device, and the data that it sees.
+    """An objective with its student, its optimizer and its data, on one device.
 
-    Everything random comes from the seed, the number of the epoch and a sample's row, so nothing
-    but the objective and the optimizer must be kept to go on after an interruption.
+    Everything random derives from the seed, the number of the epoch and a sample's row, so the
+    state of the objective and of the optimizer is all that a checkpoint needs.
     """
 
     def __init__(
@@ -56,11 +49,16 @@ class Training:
         ids = source.ids if dataset is None else dataset.ids
         size = config.image_size or own_size(source)
         self._squares = open_squares(source, ids, size, fabric.device, on_error)
-        self._share = _share(config.batch_size, len(self._squares.rows), fabric.world_size)
-        self._steps = len(self._squares.rows) // (self._share * fabric.world_size)
-        self._normalisation = measure(self._squares, _measured(self._squares, ids, source))
+        rows = self._squares.rows
+        if len(rows) < 2:
+            raise DataError(f"{source.name} has fewer than 2 readable images to train on")
+        self._share = _share(config.batch_size, len(rows), fabric.world_size)
+        self._steps = len(rows) // (self._share * fabric.world_size)
+        # chosen by id, so that the order of the dataset's rows does not matter
+        measured = torch.from_numpy(np.isin(ids[rows.numpy()], measured_ids(source.ids)))
+        self._normalisation = measure(self._squares, rows[measured])
         student = initial_student(config, size, seed)
-        task = Task(
+        setting = Setting(
             samples=len(ids),
             devices=fabric.world_size,
             augment=config.augment,
@@ -70,7 +68,9 @@ class Training:
             head=config.head,
             targets=_lookup(dataset.targets, config.whiten, fabric.device) if dataset else None,
         )
-        self._objective = make_objective(config.objective, student, task, derive_seed(seed, "head"))
+        self._objective = make_objective(
+            config.objective, student, setting, derive_seed(seed, "head")
+        )
         model = self._objective.to(memory_format=torch.channels_last)
         optimizer = make_optimizer(model, config.lr, config.weight_decay)
         self._model, self._optimizer = fabric.setup(model, optimizer)
@@ -95,24 +95,24 @@ class Training:
         save_student(path, student, self._normalisation, meta, None if last else resume)
 
     def resume(self, checkpoint: dict[str, Any]) -> None:
-        """Go on from the content of a checkpoint that was not the last."""
+        """Continue from the content of a checkpoint that was not the last."""
         self._objective.load_state_dict(checkpoint["resume"]["objective"])
         self._optimizer.load_state_dict(checkpoint["resume"]["optimizer"])
 
     def epoch(self, number: int) -> float:
-        """Train on every sample once, counting epochs from 0, and return the mean loss.
+        """Train on every sample once in a new order and return the mean loss; ``number`` is from 0.
 
-        What is left over after the last full batch waits for another epoch's shuffle.
+        Drops the incomplete last batch.
         """
-        config, device = self._config, self._fabric.device
-        total, steps = torch.zeros((), device=device), self._steps
+        config, device, steps = self._config, self._fabric.device, self._steps
+        total, all_steps = torch.zeros((), device=device), config.epochs * steps
         self._model.train()
         with _seeded(device, derive_seed(self._seed, "dropout", number, self._fabric.global_rank)):
             parts = self._squares.batches(self._order(number), self._share)
             whole = _whole(parts, steps, self._share)
             for step, (images, rows) in enumerate(whole, start=number * steps):
-                progress = step / (config.epochs * steps)
-                set_rate(self._optimizer, rate_at(step, config.epochs * steps, config.lr))
+                progress = step / all_steps
+                set_rate(self._optimizer, step, all_steps, config.lr)
                 rows = rows.to(device)
                 loss = self._model(self._views(images, rows, number), rows, progress)
                 self._fabric.backward(loss)
@@ -127,15 +127,14 @@ class Training:
         """Return each view that the objective asks for, augmented and normalised."""
         unit = images.to(torch.float32, memory_format=torch.channels_last).div_(255)
         return [
-            self._normalisation(view(unit, draw_view(rows, self._view_seed(epoch, index))))
+            self._normalisation(
+                view(unit, draw_view(rows, derive_seed(self._seed, "augment", epoch, index)))
+            )
             for index, view in enumerate(self._objective.views)
         ]
 
-    def _view_seed(self, epoch: int, view: int) -> int:
-        return derive_seed(self._seed, "augment", epoch, view)
-
     def _order(self, number: int) -> Tensor:
-        """Return this device's rows of the epoch: its share of each batch of the shuffle."""
+        """Return the rows of this device in the epoch: its share of each shuffled batch."""
         rows, world = self._squares.rows, self._fabric.world_size
         generator = torch.Generator().manual_seed(derive_seed(self._seed, "epoch", number))
         shuffled = rows[torch.randperm(len(rows), generator=generator)]
@@ -144,45 +143,36 @@ class Training:
 
 
 def initial_student(config: StudentConfig, size: int, seed: int) -> Student:
-    """Return the student as it is before a training with ``seed`` begins."""
+    """Return the student that a training with ``seed`` starts from."""
     return build_student(config.model, size, derive_seed(seed, "student"))
-
-
-def _measured(squares: Squares, ids: NDArray[np.int64], source: Source) -> Tensor:
-    """Return the rows to measure the normalisation on: a choice by id, for any order of rows."""
-    chosen = np.isin(ids[squares.rows.numpy()], measured_ids(source.ids))
-    return squares.rows[torch.from_numpy(chosen)]
 
 
 def _lookup(
     targets: NDArray[np.float16], whiten: bool, device: torch.device
 ) -> Callable[[Tensor], Tensor]:
     """Return rows -> float32 (B, n) on ``device``; the targets stay there if they fit."""
-    change = _exactly(fit_whitening(targets).on(device), device) if whiten else Tensor.float
-    if targets.nbytes <= RESIDENT_BYTES:
-        resident = torch.tensor(targets, device=device)
-        return lambda rows: change(resident[rows])
-    return lambda rows: change(torch.from_numpy(targets[rows.cpu().numpy()]).to(device))
+    change = fit_whitening(targets).on(device) if whiten else Tensor.float
+    fits = targets.nbytes <= RESIDENT_BYTES
+    resident = torch.tensor(targets, device=device) if fits else None
 
+    def lookup(rows: Tensor) -> Tensor:
+        found = (
+            torch.from_numpy(targets[rows.cpu().numpy()]).to(device)
+            if resident is None
+            else resident[rows]
+        )
+        with torch.autocast(device.type, enabled=False):  # it would round whitening's products
+            return change(found)
 
-def _exactly(
-    change: Callable[[Tensor], Tensor], device: torch.device
-) -> Callable[[Tensor], Tensor]:
-    """Return ``change`` in float32 wherever it is called: autocast would round its products."""
-
-    def exact(rows: Tensor) -> Tensor:
-        with torch.autocast(device.type, enabled=False):
-            return change(rows)
-
-    return exact
+    return lookup
 
 
 def _whole(
     parts: Iterable[tuple[Tensor, Tensor]], steps: int, size: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield ``steps`` batches of ``size`` images, some again where others cannot be read.
+    """Yield ``steps`` batches of ``size`` images, repeating images where others cannot be read.
 
-    So all devices, which wait for each other in every step, share equally.
+    All devices then take as many steps, in each of which they wait for each other.
 
     Raises:
         DataError: Not one image of the epoch can be read.
@@ -202,7 +192,7 @@ def _whole(
 
 
 def _share(batch_size: int, rows: int, devices: int) -> int:
-    """Return how many samples of a batch one device takes; batch norm needs at least 2."""
+    """Return how many samples of a batch each device takes, at least 2 as batch norm needs."""
     share = min(batch_size, rows) // devices
     if share < 2 or batch_size % devices:
         raise ConfigError(
@@ -214,7 +204,7 @@ def _share(batch_size: int, rows: int, devices: int) -> int:
 
 @contextmanager
 def _seeded(device: torch.device, seed: int) -> Iterator[None]:
-    """Seed what models draw themselves (dropout), and put the random state back after it."""
+    """Seed torch, which draws dropout, and restore its random state afterwards."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield

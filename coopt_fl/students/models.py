@@ -18,7 +18,7 @@ STAGES = (1, 2, 4, 4)
 """Widths of the stages in units of W."""
 
 SMALL_IMAGE = 64
-"""Up to this side in pixels a stem must not shrink the image: there is nothing to spare."""
+"""Up to this side in pixels a stem must keep the resolution of the image."""
 
 
 class ConvNet(nn.Module):
@@ -34,8 +34,12 @@ class ConvNet(nn.Module):
         widths = [3, *(width * factor for factor in STAGES)]
         self.stages = nn.Sequential()
         for stage, (channels, wider) in enumerate(itertools.pairwise(widths)):
-            stride = 4 if stage == 0 and image_size > SMALL_IMAGE else 1
-            self.stages.append(_stage(channels, wider, stride, halve=stage > 0))
+            kernel, stride = (7, 4) if stage == 0 and image_size > SMALL_IMAGE else (3, 1)
+            conv = nn.Conv2d(channels, wider, kernel, stride, padding=kernel // 2, bias=False)
+            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+            pool = {"pool": nn.MaxPool2d(2, ceil_mode=True)} if stage else {}
+            rest = {"conv": conv, "norm": nn.BatchNorm2d(wider), "relu": nn.ReLU(inplace=True)}
+            self.stages.append(nn.Sequential(OrderedDict[str, nn.Module](pool | rest)))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return features (B, 4W) of float images (B, 3, s, s)."""
@@ -43,20 +47,9 @@ class ConvNet(nn.Module):
         return features
 
 
-def _stage(channels: int, width: int, stride: int, *, halve: bool) -> nn.Sequential:
-    kernel = 3 if stride == 1 else 7
-    conv = nn.Conv2d(channels, width, kernel, stride, padding=kernel // 2, bias=False)
-    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    if halve:
-        layers["pool"] = nn.MaxPool2d(2, ceil_mode=True)
-    layers |= {"conv": conv, "norm": nn.BatchNorm2d(width), "relu": nn.ReLU(inplace=True)}
-    return nn.Sequential(layers)
-
-
 CONVNET = re.compile(r"convnet:([1-9]\d{0,3})")
 MANY_OUTPUTS = ("googlenet", "inception_v3")
-"""torchvision models that give more than one output while they train."""
+"""torchvision models with more than one output in training."""
 
 
 class Student(nn.Module):
@@ -86,9 +79,9 @@ def build_student(name: str, image_size: int, seed: int) -> Student:
 
     Args:
         name: ``convnet:WIDTH``, a torchvision classification model, or ``timm:NAME``.
-        image_size: Side s of its images; up to 64 the stem is exchanged for one that keeps
-            the resolution (3x3, stride 1, no max-pool; for transformers smaller patches).
-        seed: Of the initialisation. The process's own random state is left as it was.
+        image_size: Side s of its images. Up to 64 pixels the stem is replaced by one that keeps
+            the resolution (3x3, stride 1, no max-pool; smaller patches in transformers).
+        seed: Decides the initialisation; torch's own random state is left as it was.
 
     Raises:
         ConfigError: There is no such model, or it cannot take images of that size.
@@ -115,7 +108,7 @@ def check_student(name: str) -> None:
         return
     if scheme == "convnet":
         raise ConfigError(f"student.model {name!r} needs a width, as in 'convnet:64'")
-    known = _timm_names() if scheme == "timm" else ["convnet:64", *_torchvision_names()]
+    known = _timm_names() if scheme == "timm" else _other_names()
     if (rest if scheme == "timm" else name) in known:
         return
     near = difflib.get_close_matches(rest or name, known, n=3, cutoff=0.5)
@@ -150,7 +143,8 @@ def _torchvision(name: str, size: int) -> nn.Module:
         small_patches(model, size)
     else:
         model = build(image_size=size)
-    _drop_classifier(model)
+    classifier = [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)][-1]
+    model.set_submodule(classifier, nn.Identity())
     return model
 
 
@@ -170,12 +164,6 @@ def _timm(name: str, size: int) -> nn.Module:
     return model
 
 
-def _drop_classifier(model: nn.Module) -> None:
-    """Exchange the last linear layer, which is the classifier in torchvision's models."""
-    last = [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)][-1]
-    model.set_submodule(last, nn.Identity())
-
-
 @torch.no_grad()
 def _width(name: str, size: int, backbone: nn.Module) -> int:
     """Return the width of the features by running one empty image through."""
@@ -186,15 +174,14 @@ def _width(name: str, size: int, backbone: nn.Module) -> int:
     return features.shape[1]
 
 
-def _torchvision_names() -> list[str]:
+def _other_names() -> list[str]:
     from torchvision import models
 
-    names: list[str] = models.list_models(module=models)
-    return [n for n in names if n not in MANY_OUTPUTS and not n.startswith("squeezenet")]
+    names = [n for n in models.list_models(module=models) if n not in MANY_OUTPUTS]
+    return ["convnet:64", *(n for n in names if not n.startswith("squeezenet"))]
 
 
 def _timm_names() -> list[str]:
     import timm
 
-    names: list[str] = timm.list_models() + timm.list_pretrained()
-    return names
+    return [*timm.list_models(), *timm.list_pretrained()]

@@ -6,11 +6,11 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 
 WARMUP = 0.05
-"""Part of all steps in which the learning rate rises from near zero."""
+"""Share of the steps over which the learning rate rises from near zero to its peak."""
 
 
 def make_optimizer(model: nn.Module, lr: float, weight_decay: float) -> Optimizer:
-    """Return AdamW that decays matrices and kernels, but neither biases nor norms."""
+    """Return AdamW with weight decay on matrices and kernels, but not on biases and norms."""
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
     groups = [
@@ -20,15 +20,12 @@ def make_optimizer(model: nn.Module, lr: float, weight_decay: float) -> Optimize
     return AdamW(groups, lr=lr, fused=True)
 
 
-def rate_at(step: int, steps: int, peak: float) -> float:
-    """Return the learning rate of step 0 <= ``step`` < ``steps``: linear warm-up, then cosine."""
+def set_rate(optimizer: Optimizer, step: int, steps: int, peak: float) -> None:
+    """Set the learning rate of ``step``, from 0 to ``steps`` - 1: linear warm-up, then cosine."""
     warmup = max(1, round(WARMUP * steps))
     if step < warmup:
-        return peak * (step + 1) / warmup
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
-
-
-def set_rate(optimizer: Optimizer, rate: float) -> None:
-    """Let the next step use the learning rate ``rate``."""
+        rate = peak * (step + 1) / warmup
+    else:
+        rate = peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
     for group in optimizer.param_groups:
         group["lr"] = rate

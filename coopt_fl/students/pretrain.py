@@ -1,6 +1,6 @@
-"""Students by any objective, over several seeds, and how many times faster one is than another."""
+"""Pretraining by any objective over several seeds, and its speed-up over a baseline's."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -15,104 +15,15 @@ from coopt_fl.core.progress import Progress
 from coopt_fl.core.runtime import is_first_process
 from coopt_fl.optimized.preparation import Preparation, preparation
 from coopt_fl.optimized.read import OptimizedDataset, load
-from coopt_fl.students import Judge, Point, TrainResult, speed_up, train_student
-from coopt_fl.students.curve import mean_and_spread
+from coopt_fl.students.curve import Point, mean_and_spread, speed_up
 from coopt_fl.students.objectives import ON_TARGETS
-from coopt_fl.students.probe import random_student
+from coopt_fl.students.probe import Judge, random_student
+from coopt_fl.students.train import TrainResult, train_student
 
 RESULT = "pretrain.json"
 """What ``coopt pretrain`` writes for each seed, beside the checkpoint."""
 
-Result = Mapping[str, Any]
-
-
-def read_baseline(folder: Path, seeds: Sequence[int]) -> list[Result]:
-    """Return the results of the same seeds in an output directory of ``coopt pretrain``.
-
-    Raises:
-        ConfigError: One of them is not there, or is damaged.
-    """
-    found = []
-    for seed in seeds:
-        file = folder / f"seed-{seed}" / RESULT
-        if not file.is_file():
-            raise ConfigError(
-                f"--against needs {file}, which is written at the end of a training: run the "
-                f"baseline with seed {seed}, too, or give the output of another `coopt pretrain`"
-            )
-        found.append(_checked(file))
-    return found
-
-
-def _checked(file: Path) -> Result:
-    """Return the result in ``file``, which has all that :func:`compare` needs of a baseline."""
-    result = typed.read(file, dict[str, Any])
-    with understood(file):
-        _conditions(result)
-        speed_up(_curve(result), _curve(result), *[_prepared(result, "sum")] * 2)
-        result["objective"], mean_and_spread([result["accuracy"]])
-    return result
-
-
-def compare(ours: Sequence[Result], baseline: Sequence[Result]) -> dict[str, Any]:
-    """Return mean and spread over the seeds of both speed-ups, see :func:`speed_up`.
-
-    Returns:
-        ``objective`` and ``accuracy`` of the baseline, and for ``sum`` and ``max`` (of the seconds
-        that the participants' targets took) ``equal_epochs`` and ``to_accuracy``, the latter over
-        those seeds that reach the baseline's accuracy at all, None where none does.
-
-    Raises:
-        ConfigError: They differ in more than the objective, so that seconds say nothing.
-    """
-    for one, other in zip(ours, baseline, strict=True):
-        require_alike(one, other)
-    faster: dict[str, Any] = {}
-    for which in ("sum", "max"):
-        each = [
-            speed_up(_curve(one), _curve(other), _prepared(one, which), _prepared(other, which))
-            for one, other in zip(ours, baseline, strict=True)
-        ]
-        faster[which] = {key: mean_and_spread([one[key] for one in each]) for key in each[0]}
-    accuracy = mean_and_spread([other["accuracy"] for other in baseline])
-    return {"objective": baseline[0]["objective"], "accuracy": accuracy, **faster}
-
-
-def _prepared(result: Result, which: str) -> float:
-    """Return the seconds before a training, none for an objective without targets."""
-    return float((result["preparation"] or {}).get(which, 0.0))
-
-
-def _curve(result: Result) -> list[Point]:
-    return [Point(**point) for point in result["curve"]]
-
-
-def require_alike(one: Result, other: Result) -> None:
-    """Raise ConfigError where seconds of two trainings cannot be compared."""
-    ours, theirs = _conditions(one), _conditions(other)
-    different = [key for key in ours | theirs if ours.get(key) != theirs.get(key)]
-    if different:
-        raise ConfigError(
-            f"the baseline is of another {', '.join(different)}: seconds cannot be compared; train "
-            "both with the same on the same machine"
-        )
-
-
-def _conditions(result: Result) -> dict[str, Any]:
-    """Return what the seconds depend on beside the objective."""
-    config = result["config"]
-    return {
-        **{f"hardware ({name})": value for name, value in result["hardware"].items()},
-        "data": config["data"],
-        "probe": config["probe"],
-        "student.model": result["model"],
-        "student.batch_size": config["student"]["batch_size"],
-        "student.image_size": config["student"]["image_size"],
-        "runtime.precision": config["runtime"]["precision"],
-    }
-
-
-Summary = dict[str, Any]
+Result = dict[str, Any]
 
 
 def pretrain(
@@ -125,32 +36,32 @@ def pretrain(
     watch_every: int = 1,
     count: int | str = "auto",
     against: Path | None = None,
-) -> Summary:
-    """Train a student by ``config.student.objective`` with each seed; continue what was stopped.
+) -> Result:
+    """Train a student by ``config.student.objective`` with each seed, or continue the trainings.
 
     Args:
         config: The data, the student, and the first seed.
         dataset: A run directory, or the dataset folder in it, for an objective on targets.
         out: Gets a folder ``seed-S`` for each, with ``checkpoint.pt`` and ``pretrain.json``.
         progress: Told of every epoch.
-        seeds: How many, one after another from ``config.seed`` on.
-        watch_every: Epochs between two probes; the last one is always probed.
-        count: Devices, or "auto".
-        against: Output of a baseline's pretraining, to state how many times faster this one is.
+        seeds: How many seeds, one after another from ``config.seed`` on.
+        watch_every: Epochs between two probes; the last epoch is always probed.
+        count: Number of devices, or "auto".
+        against: Output directory of a baseline's pretraining, to state the speed-up over it.
 
     Returns:
         The results of all seeds, and mean and standard deviation over them.
 
     Raises:
         ConfigError: The objective needs a dataset and there is none, or the other way round; or
-            the baseline cannot be compared with.
+            the baseline was trained under other conditions.
     """
     targets = _open(config, dataset)
     prepared = preparation(dataset) if dataset else None
     each = range(config.seed, config.seed + seeds)
-    baseline = read_baseline(against, each) if against else []
+    baseline = _read_baseline(against, each) if against else []
     judge = Judge(config.data, config.probe.limit)
-    results: list[Summary] = []
+    results: list[Result] = []
     for seed in each:
         one, folder = replace(config, seed=seed), out / f"seed-{seed}"
         make_folder(folder)
@@ -162,7 +73,7 @@ def pretrain(
             folder,
             seed,
             devices=count,
-            ready=partial(_require_comparable, one, baseline),
+            ready=partial(_require_comparable, baseline, one),
             progress=partial(_show, progress, f"seed {seed}"),
             watch=judge,
             watch_every=watch_every,
@@ -172,8 +83,7 @@ def pretrain(
         start = judge(random_student(one.student, one.data, seed)).accuracy
         results.append(_result(one, trained, targets, prepared, start))
         write_json(folder / RESULT, results[-1])
-        for other in baseline:
-            require_alike(results[-1], other)  # also one that was trained before
+        _require_alike(results[-1], baseline)  # also one that was trained before
     return {
         "path": str(out),
         "objective": config.student.objective,
@@ -183,6 +93,28 @@ def pretrain(
         "seconds": mean_and_spread([one["seconds"] for one in results]),
         "speed_up": compare(results, baseline) if baseline else None,
     }
+
+
+def compare(ours: Sequence[Result], baseline: Sequence[Result]) -> Result:
+    """Return mean and spread over the seeds of both speed-ups, see :func:`speed_up`.
+
+    Returns:
+        ``objective`` and ``accuracy`` of the baseline, and for ``sum`` and ``max`` (of the seconds
+        that the participants' targets took) ``equal_epochs`` and ``to_accuracy``, the latter over
+        those seeds that reach the baseline's accuracy at all, None where none does.
+
+    Raises:
+        ConfigError: They differ in more than the objective, so their seconds are not comparable.
+    """
+    pairs = list(zip(ours, baseline, strict=True))
+    for one, other in pairs:
+        _require_alike(one, [other])
+    faster: Result = {}
+    for which in ("sum", "max"):
+        each = [_speed_up(one, other, which) for one, other in pairs]
+        faster[which] = {key: mean_and_spread([found[key] for found in each]) for key in each[0]}
+    accuracy = mean_and_spread([other["accuracy"] for other in baseline])
+    return {"objective": baseline[0]["objective"], "accuracy": accuracy, **faster}
 
 
 def _open(config: Config, dataset: Path | None) -> OptimizedDataset | None:
@@ -196,22 +128,13 @@ def _open(config: Config, dataset: Path | None) -> OptimizedDataset | None:
     return None if dataset is None else load(dataset, mmap=True)
 
 
-def _require_comparable(
-    config: Config, baseline: Sequence[Result], hardware: dict[str, str]
-) -> None:
-    """Raise ConfigError where a training would not be comparable with the baseline."""
-    ours = {"config": to_dict(config), "model": config.student.model, "hardware": hardware}
-    for other in baseline:
-        require_alike(ours, other)
-
-
 def _result(
     config: Config,
     trained: TrainResult,
     targets: OptimizedDataset | None,
     prepared: Preparation | None,
     start: float | None,
-) -> Summary:
+) -> Result:
     return {
         "objective": config.student.objective,
         "model": config.student.model,
@@ -233,3 +156,67 @@ def _result(
 def _show(progress: Progress, name: str, point: Point, epochs: int) -> None:
     probed = "" if point.accuracy is None else f", probe {point.accuracy:.1%}"
     progress.show(name, point.epoch, epochs, "epochs", f"loss {point.loss:.4f}{probed}")
+
+
+def _read_baseline(folder: Path, seeds: Sequence[int]) -> list[Result]:
+    """Return the results of the same seeds in an output directory of ``coopt pretrain``.
+
+    Raises:
+        ConfigError: One of them is not there, is damaged, or lacks what :func:`compare` needs.
+    """
+    found = []
+    for seed in seeds:
+        file = folder / f"seed-{seed}" / RESULT
+        if not file.is_file():
+            raise ConfigError(
+                f"--against needs {file}, which is written at the end of a training: run the "
+                f"baseline with seed {seed}, too, or give the output of another `coopt pretrain`"
+            )
+        result = typed.read(file, dict[str, Any])
+        with understood(file):
+            compare([result], [result])
+        found.append(result)
+    return found
+
+
+def _speed_up(ours: Result, baseline: Result, which: str) -> dict[str, float | None]:
+    """Return both speed-ups; targets cost the ``which`` of the participants' seconds, if any."""
+    curves = ([Point(**point) for point in one["curve"]] for one in (ours, baseline))
+    seconds = (float((one["preparation"] or {}).get(which, 0.0)) for one in (ours, baseline))
+    curve, its_curve = curves
+    return speed_up(curve, its_curve, *seconds)
+
+
+def _require_comparable(
+    baseline: Sequence[Result], config: Config, hardware: dict[str, str]
+) -> None:
+    """Raise ConfigError where a training would not be comparable with the baseline."""
+    ours = {"config": to_dict(config), "model": config.student.model, "hardware": hardware}
+    _require_alike(ours, baseline)
+
+
+def _require_alike(one: Result, baseline: Sequence[Result]) -> None:
+    """Raise ConfigError where seconds of two trainings cannot be compared."""
+    ours = _conditions(one)
+    for other in baseline:
+        theirs = _conditions(other)
+        different = [key for key in ours | theirs if ours.get(key) != theirs.get(key)]
+        if different:
+            raise ConfigError(
+                f"the baseline is of another {', '.join(different)}: seconds cannot be compared; "
+                "train both with the same on the same machine"
+            )
+
+
+def _conditions(result: Result) -> dict[str, Any]:
+    """Return what the seconds of a training depend on, other than its objective."""
+    config = result["config"]
+    return {
+        **{f"hardware ({name})": value for name, value in result["hardware"].items()},
+        "data": config["data"],
+        "probe": config["probe"],
+        "student.model": result["model"],
+        "student.batch_size": config["student"]["batch_size"],
+        "student.image_size": config["student"]["image_size"],
+        "runtime.precision": config["runtime"]["precision"],
+    }

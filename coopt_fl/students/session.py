@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
@@ -25,22 +26,22 @@ PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
 
 @contextmanager
 def devices_for(
-    runtime: RuntimeConfig, devices: int | str, *, staged: bool = False
+    runtime: RuntimeConfig, devices: int | str, staged: bool = False
 ) -> Iterator[Fabric]:
-    """Yield a Fabric over ``devices`` GPUs ("auto": all), or CPU processes without a GPU.
+    """Yield a Fabric over GPUs, or over CPU processes where there is no GPU.
 
-    Several devices mean as many processes: Fabric starts the running command again for each one
-    but the first. These leave with status 0 at the end of the block, so that what follows it is
-    done once.
+    Several devices mean as many processes: Fabric starts the running command again for each device
+    but the first. Those processes exit with status 0 at the end of the block, so that only the
+    first one continues after it.
 
     Args:
         runtime: Precision and determinism on a GPU.
-        devices: How many.
-        staged: Whether some weights have no gradient in some steps, which several devices take
-            for a mistake unless they know.
+        devices: How many; "auto" is all GPUs, but one device in a notebook or without a GPU.
+        staged: Whether some weights have no gradient in some steps: several devices must be told.
 
     Raises:
-        ConfigError: ``devices`` is less than 1, or more than there are GPUs.
+        ConfigError: ``devices`` is less than 1, more than there are GPUs, or more than 1 in a
+            notebook or at a prompt, where there is no command to start again.
     """
     from lightning.fabric import Fabric  # takes seconds, which only a training should cost
 
@@ -62,7 +63,7 @@ def devices_for(
         torch.distributed.destroy_process_group()
         if not fabric.is_global_zero:
             raise SystemExit(0)
-        for name in set(os.environ) - outside:  # else the next launch would start no process
+        for name in set(os.environ) - outside:  # or the next launch would start no process
             del os.environ[name]
 
 
@@ -76,14 +77,20 @@ def enough_memory(work: str, remedy: str) -> Iterator[None]:
 
 
 def _count(devices: int | str, gpu: bool) -> int:
-    """Return how many devices that is; without a GPU any number of processes will do."""
+    """Return how many devices that is; without a GPU any number of processes is possible."""
+    interactive = hasattr(sys, "ps1") or bool(sys.flags.interactive)
+    found = torch.cuda.device_count()
     if isinstance(devices, str):
-        return torch.cuda.device_count() if gpu else 1
+        return found if gpu and not interactive else 1
     if devices < 1:
         raise ConfigError(f"--devices is {devices}; give at least 1, or leave it out for all")
-    found = torch.cuda.device_count() if gpu else devices
-    if devices > found:
+    if gpu and devices > found:
         raise ConfigError(
             f"--devices is {devices}, but this host has {found} GPU(s); give at most that many"
+        )
+    if devices > 1 and interactive:
+        raise ConfigError(
+            f"{devices} devices cannot be used from a notebook or a prompt: train with 1, or run "
+            "`coopt train` or `coopt pretrain` with --devices on the command line"
         )
     return devices

@@ -1,9 +1,9 @@
-"""Stems for small images: a network made for 224 pixels would throw most of a 32-pixel one away."""
+"""Stems for small images: one made for 224 pixels would discard most of an image of 32 pixels."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -11,8 +11,6 @@ from coopt_fl.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from torchvision.models import VisionTransformer
-
-Layer = TypeVar("Layer", bound=nn.Module)
 
 MIN_GRID, MAX_GRID = 4, 8
 """Patches along one side of a small image for a vision transformer."""
@@ -60,8 +58,7 @@ def small_patches(vit: VisionTransformer, size: int) -> None:
     vit.conv_proj, vit.image_size, vit.patch_size = projection, size, patch
 
 
-def _first(model: nn.Module, kind: type[Layer]) -> tuple[str, Layer | None]:
-    for path, layer in model.named_modules():
-        if isinstance(layer, kind):
-            return path, layer
-    return "", None
+def _first(model: nn.Module, kind: type[nn.Module]) -> tuple[str, Any]:
+    """Return the path of the first layer of a kind and the layer, or None without one."""
+    layers = model.named_modules()
+    return next(((path, layer) for path, layer in layers if isinstance(layer, kind)), ("", None))

@@ -1,7 +1,12 @@
-"""Streaming optimization: images of whole blocks in, targets out."""
+"""Streaming optimization: images of whole blocks in, targets out.
 
-from collections.abc import Callable, Iterator, Sequence
+:func:`encode` is the one way from images to features, for priors as for students.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
 
 import numpy as np
 import torch
@@ -9,13 +14,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from coopt_fl.core.errors import PriorError
-from coopt_fl.data import Batch, Source, batches
-from coopt_fl.data.batches import Fit
+from coopt_fl.data import Source, batches
 from coopt_fl.priors.prior import Prior
 from coopt_fl.targets.alignment import Alignment
 
 Ids = NDArray[np.int64]
-Finish = Callable[[Tensor], Tensor]
+Images = Tensor | list[Tensor]
+"""uint8 (B, 3, H, W), or B tensors (3, H, W) where they differ in size."""
+
+Some = tuple[Ids, Images, tuple[int, ...]]
+"""Ids (B,), their images, and ids whose images cannot be read."""
+
 Release = Callable[[Ids, NDArray[np.float32]], NDArray[np.float16]]
 
 
@@ -37,6 +46,16 @@ class BlockTargets:
     skipped: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """Outputs of a model on the CPU: ``values`` (R, n), and ``finite`` (R,) where features were."""
+
+    ids: Ids
+    values: Tensor
+    finite: Tensor
+    skipped: tuple[int, ...]
+
+
 def represent(
     prior: Prior, source: Source, ids: Ids, *, batch_size: int, precision: str, on_error: str
 ) -> Features:
@@ -46,8 +65,10 @@ def represent(
         DataError: an image cannot be read and ``on_error`` is "raise".
         PriorError: a feature is not finite; the sample is named.
     """
-    forward = _forward(prior, source, batch_size, precision, on_error)
-    (block,) = forward.blocks([ids], prior.width, torch.float32, lambda features: features)
+    prior, stream = _opened(prior, source, [ids], batch_size, on_error)
+    values = torch.empty(len(ids), prior.width, device=prior.device)
+    block = encode(partial(prior.features, precision=precision), stream, batch_size, values)
+    _require_finite(block, prior, source)
     return Features(block.ids, block.values.numpy(), block.skipped)
 
 
@@ -88,102 +109,88 @@ def optimize(
             f"prior {prior.id} gives features of width {prior.width}, but its alignment takes "
             f"{width}: it was fitted for another prior, start with a new --out"
         )
-    forward = _forward(prior, source, batch_size, precision, on_error)
-    dtype = torch.float32 if release else torch.float16
-    rows = forward.blocks(blocks, dim, dtype, alignment.on(prior.device))
-    return (_targets(block, release) for block in rows)
+    prior, stream = _opened(prior, source, blocks, batch_size, on_error)
+    features, align = partial(prior.features, precision=precision), alignment.on(prior.device)
+
+    def targets(ids: Ids) -> BlockTargets:
+        dtype = torch.float32 if release else torch.float16
+        values = torch.empty(len(ids), dim, dtype=dtype, device=prior.device)
+        of_this_block = islice(stream, -(-len(ids) // batch_size))
+        block = encode(features, of_this_block, batch_size, values, align)
+        _require_finite(block, prior, source)
+        made = block.values.numpy()
+        return BlockTargets(block.ids, release(block.ids, made) if release else made, block.skipped)
+
+    return map(targets, blocks)
 
 
-@dataclass(frozen=True)
-class _Block:
-    """Results on the CPU: ``values`` (R, width), ``finite`` (R,) whether the features were."""
+def encode(
+    features: Callable[[Images], Tensor],
+    stream: Iterable[Some],
+    batch_size: int,
+    values: Tensor,
+    finish: Callable[[Tensor], Tensor] = lambda found: found,
+) -> Encoded:
+    """Return what a model makes of images.
 
-    ids: Ids
-    values: Tensor
-    finite: Tensor
-    skipped: tuple[int, ...]
+    The outputs are gathered on the device and leave it once, so that nothing waits on every batch.
 
-
-@dataclass(frozen=True)
-class _Forward:
-    """A prior at work on a source, at most ``batch_size`` rows at a time."""
-
-    prior: Prior
-    source: Source
-    batch_size: int
-    precision: str
-    on_error: str
-    fit: Fit | None
-
-    def blocks(
-        self, blocks: Sequence[Ids], width: int, dtype: torch.dtype, finish: Finish
-    ) -> Iterator[_Block]:
-        """Yield ``finish(features)`` (R, width) of each block, as ``dtype``."""
-        stream = batches(self.source, blocks, self.batch_size, self.on_error, fit=self.fit)
-        for ids in blocks:
-            block = self._block(stream, len(ids), width, dtype, finish)
-            self._check(block)
-            yield block
-
-    def _block(
-        self, stream: Iterator[Batch], rows: int, width: int, dtype: torch.dtype, finish: Finish
-    ) -> _Block:
-        """Compute on the device; what leaves it leaves once, so nothing waits on every batch."""
-        values = torch.empty(rows, width, dtype=dtype, device=self.prior.device)
-        finite = torch.empty(rows, dtype=torch.bool, device=self.prior.device)
-        ids, skipped = list[int](), list[int]()
-        while len(ids) + len(skipped) < rows:
-            batch = next(stream)
-            skipped += batch.skipped
-            if len(batch.ids):
-                here = slice(len(ids), len(ids) + len(batch.ids))
-                features = self.prior.features(_fill(batch.images, self.batch_size), self.precision)
-                values[here] = finish(features)[: len(batch.ids)]
-                finite[here] = features[: len(batch.ids)].isfinite().all(dim=1)
-                ids += batch.ids.tolist()
-        done = len(ids)
-        return _Block(
-            np.asarray(ids, np.int64), values[:done].cpu(), finite[:done].cpu(), tuple(skipped)
-        )
-
-    def _check(self, block: _Block) -> None:
-        self._demand(block, block.finite, "its features are not finite: check the prior's weights")
-        usable = block.values.isfinite().all(dim=1)
-        self._demand(block, usable, "its target is too large for float16")
-
-    def _demand(self, block: _Block, usable: Tensor, problem: str) -> None:
-        """Raise a PriorError that names the first sample that is not usable."""
-        if not usable.all():
-            sample = int(block.ids[int(usable.int().argmin())])
-            where = self.source.where(sample)
-            raise PriorError(f"prior {self.prior.id}, sample {sample} ({where}): {problem}")
+    Args:
+        features: from images to features (B, m).
+        stream: at most ``batch_size`` images at a time. A smaller batch is padded to the next
+            power of two: few different shapes, and little to compute for few rows.
+        batch_size: most rows of a forward pass.
+        values: (R, n) on the device of the features, overwritten; R is at least what is streamed.
+        finish: from features (B, m) to outputs (B, n).
+    """
+    finite = torch.empty(len(values), dtype=torch.bool, device=values.device)
+    ids, skipped = list[int](), list[int]()
+    for some, images, left_out in stream:
+        skipped += left_out
+        rows = len(some)
+        if rows:
+            here = slice(len(ids), len(ids) + rows)
+            found = features(_padded(images, batch_size))
+            values[here] = finish(found)[:rows]
+            finite[here] = found[:rows].isfinite().all(dim=1)
+            ids += some.tolist()
+    done = len(ids)
+    return Encoded(
+        np.asarray(ids, np.int64), values[:done].cpu(), finite[:done].cpu(), tuple(skipped)
+    )
 
 
-def _forward(
-    prior: Prior, source: Source, batch_size: int, precision: str, on_error: str
-) -> _Forward:
-    """Let images of different sizes be fitted to the prior where they are read: they may be large.
+def _opened(
+    prior: Prior, source: Source, blocks: Sequence[Ids], batch_size: int, on_error: str
+) -> tuple[Prior, Iterator[Some]]:
+    """Return the images of the blocks, and the prior as it must be to take them.
 
-    Those of one size by nature are small, and fitted on the device. Its bits may differ, so it must
-    not matter whether they come from an array or from published shards of it.
+    Images that differ in size are resized and cropped where they are read: they may be large. Those
+    of one size by nature are small, and resized on the device. Its bits may differ, so it must not
+    matter whether they come from an array or from published shards of it.
     """
     fit = None
     if source.image_size is None:
         fit = prior.preprocess.square
         prior = replace(prior, preprocess=prior.preprocess.fitted)
-    return _Forward(prior, source, batch_size, precision, on_error, fit)
+    read = batches(source, blocks, batch_size, on_error, fit=fit)
+    return prior, ((batch.ids, batch.images, batch.skipped) for batch in read)
 
 
-def _targets(block: _Block, release: Release | None) -> BlockTargets:
-    values = block.values.numpy()
-    return BlockTargets(block.ids, release(block.ids, values) if release else values, block.skipped)
+def _require_finite(block: Encoded, prior: Prior, source: Source) -> None:
+    """Raise a PriorError that names the first sample without a finite feature or target."""
+    for usable, problem in (
+        (block.finite, "its features are not finite: check the prior's weights"),
+        (block.values.isfinite().all(dim=1), "its target is too large for float16"),
+    ):
+        if not usable.all():
+            sample = int(block.ids[int(usable.int().argmin())])
+            where = source.where(sample)
+            raise PriorError(f"prior {prior.id}, sample {sample} ({where}): {problem}")
 
 
-def _fill(images: Tensor | list[Tensor], most: int) -> Tensor | list[Tensor]:
-    """Return images filled up with the first one to a power of two, or to ``most``.
-
-    Few different shapes, and little to compute for the few rows at the end of a unit.
-    """
+def _padded(images: Images, most: int) -> Images:
+    """Return the images, padded with the first one to a power of two, or to ``most``."""
     missing = min(most, 1 << (len(images) - 1).bit_length()) - len(images)
     if isinstance(images, list):
         return images + images[:1] * missing

@@ -1,15 +1,39 @@
-"""The package as a wheel in another environment, outside of the checkout."""
+"""The package elsewhere: as a wheel, as an editable install, and in Flower's bundle.
 
+In each of them, a foreign package ``strategies`` comes first on PYTHONPATH.
+"""
+
+import shutil
 import site
 import sys
 import venv
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
 from tests.e2e.conftest import ROOT, TINY, Shell
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("ray")]
+
+BUNDLED = ("coopt_fl", "strategies", "conf", "pyproject.toml", "README.md", "LICENSE")
+WHERE = """
+import sys
+sys.path[:0] = sys.argv[1:]
+import coopt_fl.federation.client_app, coopt_fl.federation.server_app
+from coopt_fl.config.load import config_names
+from coopt_fl.strategies import platform
+print(coopt_fl.__file__, platform.__file__, *config_names())
+"""
+
+
+@pytest.fixture(autouse=True)
+def foreign(shell: Shell) -> None:
+    """Put a package on PYTHONPATH that has the name of ours in the repository."""
+    package = shell.folder / "foreign" / "strategies"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('not ours')")
+    shell.extra["PYTHONPATH"] = str(package.parent)
 
 
 def test_the_wheel_works_elsewhere(shell: Shell, tiny: str) -> None:
@@ -21,19 +45,63 @@ def test_the_wheel_works_elsewhere(shell: Shell, tiny: str) -> None:
     done = shell.run(*build)
     assert done.returncode == 0, done.stderr
     (wheel,) = wheels.glob("*.whl")
+    names = ZipFile(wheel).namelist()
+    (information,) = {name.partition("/")[0] for name in names} - {"coopt_fl"}
+    assert information.endswith(".dist-info")
+    assert f"{information}/licenses/LICENSE" in names
 
-    python = _environment(shell.folder / "other")
-    installer = ("uv", "pip", "install", "--python", python, "--no-deps", "--quiet", str(wheel))
-    done = shell.run(*installer)
-    assert done.returncode == 0, done.stderr
-    where = shell.run(python, "-c", "import coopt_fl; print(coopt_fl.__file__)").stdout
-    assert str(shell.folder / "other") in where
+    python = _installed(shell, str(wheel))
+    package, platform, *configs = shell.run(python, "-c", WHERE).stdout.split()
+    assert package.startswith(str(shell.folder / "other"))
+    assert Path(platform).parent == Path(package).parent / "strategies"
+    assert "cifar10" in configs
 
     coopt = str(Path(python).parent / "coopt")
-    config = shell.run(coopt, "config", "cifar10", "--json")
-    assert "open_clip:RN50/openai" in config.stdout
     measured = shell.run(coopt, "bench", "imports", "--json")
     assert '"name": "imports/help"' in measured.stdout, measured.stderr
+    _runs(shell, coopt, tiny)
+
+
+def test_an_editable_install_works_elsewhere(shell: Shell, tiny: str) -> None:
+    python = _installed(shell, "--editable", str(ROOT))
+    package, platform, *configs = shell.run(python, "-c", WHERE).stdout.split()
+    assert Path(package).parents[1] == Path(platform).parents[1] == ROOT
+    assert "cifar10" in configs
+    _runs(shell, str(Path(python).parent / "coopt"), tiny)
+
+
+def test_flowers_bundle_needs_nothing_but_itself(shell: Shell) -> None:
+    checkout = shell.folder / "checkout"
+    checkout.mkdir()
+    for name in BUNDLED:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, checkout / name)
+    done = shell.run("flwr", "build", "--app", str(checkout))
+    assert done.returncode == 0, done.stdout + done.stderr
+    (bundle,) = shell.folder.glob("*.fab")
+    unzipped = shell.folder / "unzipped"
+    with ZipFile(bundle) as file:
+        file.extractall(unzipped)
+    shutil.rmtree(checkout)
+
+    python = _environment(shell.folder / "other")
+    found = shell.run(python, "-P", "-c", WHERE, str(unzipped))
+    assert found.returncode == 0, found.stderr
+    package, platform, *configs = found.stdout.split()
+    assert Path(package).parents[1] == Path(platform).parents[1] == unzipped
+    assert configs == sorted(path.stem for path in (ROOT / "conf").glob("*.yaml"))
+
+
+def _installed(shell: Shell, *what: str) -> str:
+    """Return the Python of another environment, where that is installed."""
+    python = _environment(shell.folder / "other")
+    done = shell.run("uv", "pip", "install", "--python", python, "--no-deps", "--quiet", *what)
+    assert done.returncode == 0, done.stderr
+    return python
+
+
+def _runs(shell: Shell, coopt: str, tiny: str) -> None:
+    """Do the main job, which starts the strategy, participants and Ray."""
     ran = shell.run(coopt, "run", tiny, "--out", str(shell.folder / "run"))
     assert ran.returncode == 0, ran.stderr
     assert f"{TINY['data']['limit']} x {TINY['targets']['dim']}" in ran.stdout

@@ -101,7 +101,9 @@ def test_bad_input_is_one_sentence_and_an_exit_code(
     "words", ["run digit", "centralized digit --prior alpha", "pretrain digits --objective bylo"]
 )
 def test_a_wrong_configuration_is_refused_before_anything_slow_is_imported(words: str) -> None:
-    script = "import sys; from coopt_fl import cli\ntry: cli.main()\nfinally: print(*sys.modules)"
+    script = (
+        "import sys; from coopt_fl.cli.main import main\ntry: main()\nfinally: print(*sys.modules)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", script, *words.split()], capture_output=True, text=True
     )

@@ -1,31 +1,6 @@
-"""Augmentation of a batch on the device, each sample by its own draw."""
+"""Augmentation of a batch on the device, with random numbers of its own for each sample."""
 
-from coopt_fl.students.augment.published import (
-    BYOL,
-    DCL,
-    DINO,
-    INSTDISC,
-    MOCO,
-    RELA,
-    SIMCLR,
-    SIMSIAM,
-    SWAV,
-    Published,
-)
+from coopt_fl.students.augment.published import Published
 from coopt_fl.students.augment.view import DRAWS, View, draw_view
 
-__all__ = [
-    "BYOL",
-    "DCL",
-    "DINO",
-    "DRAWS",
-    "INSTDISC",
-    "MOCO",
-    "RELA",
-    "SIMCLR",
-    "SIMSIAM",
-    "SWAV",
-    "Published",
-    "View",
-    "draw_view",
-]
+__all__ = ["DRAWS", "Published", "View", "draw_view"]

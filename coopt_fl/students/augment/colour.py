@@ -9,20 +9,25 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
+def each(factor: Tensor) -> Tensor:
+    """Return one value per sample (B,) as (B, 1, 1, 1)."""
+    return factor[:, None, None, None]
+
+
 def brighten(images: Tensor, factor: Tensor) -> Tensor:
     """Return the images times a factor."""
-    return (images * _each(factor)).clamp(0, 1)
+    return (images * each(factor)).clamp(0, 1)
 
 
 def contrast(images: Tensor, factor: Tensor) -> Tensor:
     """Return the images blended with (factor 0), or away from, their mean grey."""
     mean = grey(images).mean((1, 2, 3))
-    return torch.lerp(_each(mean), images, _each(factor)).clamp(0, 1)
+    return torch.lerp(each(mean), images, each(factor)).clamp(0, 1)
 
 
 def saturate(images: Tensor, factor: Tensor) -> Tensor:
     """Return the images blended with (factor 0), or away from, their grey versions."""
-    return torch.lerp(grey(images), images, _each(factor)).clamp(0, 1)
+    return torch.lerp(grey(images), images, each(factor)).clamp(0, 1)
 
 
 def rotate_hue(images: Tensor, turns: Tensor) -> Tensor:
@@ -71,7 +76,3 @@ def blur(images: Tensor, sigma: Tensor) -> Tensor:
 def solarise(images: Tensor) -> Tensor:
     """Return the images with everything from one half on inverted."""
     return torch.where(images >= 0.5, 1 - images, images)
-
-
-def _each(factor: Tensor) -> Tensor:
-    return factor[:, None, None, None]

@@ -7,7 +7,7 @@ from coopt_fl.students.augment.view import View
 from coopt_fl.students.models import SMALL_IMAGE
 
 LOCAL = 96 / 224
-"""Side of a local view (Caron et al. 2020)."""
+"""Side of a local view relative to a global one (Caron et al. 2020)."""
 
 
 @dataclass(frozen=True)
@@ -15,9 +15,9 @@ class Published:
     """How a method makes its views.
 
     Attributes:
-        large: Of images as ImageNet's.
-        small: Of images of up to 64 pixels, as the authors have it on CIFAR-10, or else lightly's
-            and solo-learn's reproductions. None of them blurs there, and none has local views: a
+        large: Views for images as large as ImageNet's.
+        small: Views for images of up to 64 pixels, as the authors make them on CIFAR-10, or else
+            lightly's and solo-learn's reproductions. None of them has blur or local views: a
             twentieth of 32x32 pixels shows nothing.
     """
 
@@ -43,10 +43,7 @@ _BYOL = (replace(_WEAK, blur=1.0), replace(_WEAK, blur=0.1, solarise=0.2))
 _DINO = tuple(replace(view, scale=_WIDE) for view in _BYOL)
 
 SIMCLR = Published(large=(_STRONG,) * 2, small=(_HALF,) * 2)
-"""Chen et al. 2020, appendices A and B.9."""
-
-DCL = SIMCLR
-"""Yeh et al. 2022 have SimCLR's."""
+"""Chen et al. 2020, appendices A and B.9. Yeh et al. 2022 (DCL) take the same."""
 
 BYOL = Published(large=_BYOL, small=_sharp(_BYOL))
 """Grill et al. 2020, table 6; small as solo-learn."""

@@ -8,9 +8,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from coopt_fl.students.augment import colour
+from coopt_fl.students.augment.colour import each
 
 DRAWS = 14
-"""Uniform numbers that one view of one sample takes."""
+"""Number of uniform numbers that one view of one sample takes."""
 
 MASK = (1 << 64) - 1
 
@@ -36,7 +37,7 @@ def _mix(x: Tensor) -> Tensor:
 
 
 def _shifted(x: Tensor, bits: int) -> Tensor:
-    """Return x >> bits as of an unsigned number; torch repeats the sign."""
+    """Return x >> bits of x taken as unsigned, where torch would repeat the sign."""
     return (x >> bits) & (MASK >> bits)
 
 
@@ -49,16 +50,16 @@ def _signed(value: int) -> int:
 class View:
     """Random resized crop, flip, colour jitter, grey, blur, solarisation, in this order.
 
-    Probabilities are those of a sample. ``jitter`` is that of all four colour changes, which are
-    drawn as torchvision's ColorJitter draws them, but always applied in the order below (there it
-    is random). What a sample's draws do not ask for leaves it as it is.
+    Every probability is of one sample, and a change that is not drawn leaves the sample as it is.
+    The four changes of colour are drawn as torchvision's ColorJitter draws them, but always applied
+    in the order below (there it is random).
 
     Attributes:
         size: Side of the view relative to the image's.
         scale: Range of the crop's area relative to the image's.
         ratio: Range of the crop's width over its height, drawn on a logarithmic scale.
         flip: Probability of mirroring left and right.
-        jitter: Probability of the four changes of colour.
+        jitter: Probability of all four changes of colour together.
         brightness: Half-width of the range of the factor around 1; likewise the next two.
         contrast: See ``brightness``.
         saturation: See ``brightness``.
@@ -92,15 +93,15 @@ class View:
             float (B, 3, v, v) in [0, 1], with v = ``size`` s.
         """
         u = draws.unbind(1)
-        seen = self._crop(images, u[0], u[1], u[2], u[3], u[4])
-        seen = self._colour(seen, u[5] < self.jitter, u[6], u[7], u[8], u[9])
+        seen = self._crop(images, *u[:5])
+        seen = self._colour(seen, u[5] < self.jitter, *u[6:10])
         if self.grey:
-            seen = torch.where(_each(u[10] < self.grey), colour.grey(seen), seen)
+            seen = torch.where(each(u[10] < self.grey), colour.grey(seen), seen)
         if self.blur:
             sigma = torch.where(u[11] < self.blur, 0.1 + 1.9 * u[12], 0.0)
             seen = colour.blur(seen, sigma)
         if self.solarise:
-            seen = torch.where(_each(u[13] < self.solarise), colour.solarise(seen), seen)
+            seen = torch.where(each(u[13] < self.solarise), colour.solarise(seen), seen)
         return seen
 
     def _crop(
@@ -123,26 +124,19 @@ class View:
         grid = F.affine_grid(theta, [len(images), 3, side, side], align_corners=False)
         return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
-    def _colour(
-        self, images: Tensor, chosen: Tensor, b: Tensor, c: Tensor, s: Tensor, h: Tensor
-    ) -> Tensor:
-        """Return the images with the four changes, the chosen ones."""
-
-        def factor(width: float, draw: Tensor) -> Tensor:
-            least = max(0.0, 1 - width)
-            return torch.where(chosen, least + (1 + width - least) * draw, 1.0)
-
-        if self.brightness:
-            images = colour.brighten(images, factor(self.brightness, b))
-        if self.contrast:
-            images = colour.contrast(images, factor(self.contrast, c))
-        if self.saturation:
-            images = colour.saturate(images, factor(self.saturation, s))
+    def _colour(self, images: Tensor, chosen: Tensor, *draws: Tensor) -> Tensor:
+        """Return the images, the chosen ones with all four changes of colour."""
+        changes = (
+            (self.brightness, colour.brighten),
+            (self.contrast, colour.contrast),
+            (self.saturation, colour.saturate),
+        )
+        for (width, change), draw in zip(changes, draws, strict=False):
+            if width:
+                least = max(0.0, 1 - width)
+                factor = least + (1 + width - least) * draw
+                images = change(images, torch.where(chosen, factor, 1.0))
         if self.hue:
-            turns = torch.where(chosen, self.hue * (2 * h - 1), 0.0)
+            turns = torch.where(chosen, self.hue * (2 * draws[3] - 1), 0.0)
             images = colour.rotate_hue(images, turns)
         return images
-
-
-def _each(chosen: Tensor) -> Tensor:
-    return chosen[:, None, None, None]

@@ -1,4 +1,4 @@
-"""What a student can be trained to minimise: ours, and the baselines."""
+"""The objectives that a student can be trained by: ours, and the baselines."""
 
 import importlib
 from collections.abc import Callable
@@ -7,7 +7,7 @@ import torch
 
 from coopt_fl.core.errors import ConfigError
 from coopt_fl.students.models import Student
-from coopt_fl.students.objectives.objective import Objective, Task
+from coopt_fl.students.objectives.objective import Objective, Setting
 
 WHERE = {
     "regression": "objective.Regression",
@@ -44,16 +44,16 @@ def find_objective(name: str) -> type[Objective]:
     return objective
 
 
-def make_objective(name: str, student: Student, task: Task, seed: int) -> Objective:
+def make_objective(name: str, student: Student, setting: Setting, seed: int) -> Objective:
     """Return an objective whose heads are initialised by ``seed``.
 
     Raises:
         ConfigError: See :func:`find_objective`.
     """
-    kind: Callable[[Student, Task], Objective] = find_objective(name)
+    kind: Callable[[Student, Setting], Objective] = find_objective(name)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return kind(student, task)
+        return kind(student, setting)
 
 
-__all__ = ["ON_TARGETS", "WHERE", "Objective", "Task", "find_objective", "make_objective"]
+__all__ = ["ON_TARGETS", "WHERE", "Objective", "Setting", "find_objective", "make_objective"]

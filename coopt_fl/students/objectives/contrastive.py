@@ -1,11 +1,12 @@
-"""Objectives that tell a sample from others: SimCLR, DCL, MoCo v2, instance discrimination.
+"""Objectives that distinguish a sample from others: SimCLR, DCL, MoCo v2, instance discrimination.
 
 Settings are those of the papers on ImageNet, and for images up to 64 pixels those that the
 authors, or else common reproductions, use on CIFAR-10.
 """
 
 from copy import deepcopy
-from typing import Any, cast
+from functools import partial
+from typing import Any, ClassVar, cast
 
 import torch
 from lightly.loss import DCLLoss, NTXentLoss
@@ -14,40 +15,40 @@ from lightly.models.utils import batch_shuffle, batch_unshuffle, concat_all_gath
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from coopt_fl.students.augment import DCL as DCL_VIEWS
-from coopt_fl.students.augment import INSTDISC, MOCO, SIMCLR
+from coopt_fl.students.augment.published import INSTDISC, MOCO, SIMCLR
 from coopt_fl.students.models import Student
-from coopt_fl.students.objectives.objective import Objective, Task, Teacher, in_float32
+from coopt_fl.students.objectives.objective import Objective, Setting, Teacher, in_float32
 
 MOST_NEGATIVES = 65_536
 
 
 class SimCLR(Objective):
-    """Chen et al. 2020: of all views in a batch, find the other one of the same sample."""
+    """Chen et al. 2020: of all views in a batch, find the other one of the same sample.
 
-    def __init__(self, student: Student, task: Task) -> None:
-        super().__init__(student, SIMCLR, task)
+    Attributes:
+        criterion_of: lightly's loss.
+        temperatures: Its temperature for small images and for large ones.
+    """
+
+    criterion_of: ClassVar[type[nn.Module]] = NTXentLoss
+    temperatures: ClassVar[tuple[float, float]] = 0.5, 0.1
+
+    def __init__(self, student: Student, setting: Setting) -> None:
+        super().__init__(student, SIMCLR, setting)
         self.head = SimCLRProjectionHead(student.width, student.width, 128)
-        temperature = 0.5 if self.small else 0.1
-        self.criterion = NTXentLoss(temperature, gather_distributed=task.devices > 1)
+        temperature = self.temperatures[0 if self.small else 1]
+        self.criterion = self.criterion_of(temperature, gather_distributed=setting.devices > 1)
 
     def forward(self, views: list[Tensor], rows: Tensor, progress: float) -> Tensor:
-        """Return the normalised-temperature cross-entropy of two views."""
+        """Return the contrastive loss of two views."""
         return in_float32(self.criterion, *(self.head(self.student(view)) for view in views))
 
 
-class DCL(Objective):
+class DCL(SimCLR):
     """Yeh et al. 2022: SimCLR without the positive pair in the denominator."""
 
-    def __init__(self, student: Student, task: Task) -> None:
-        super().__init__(student, DCL_VIEWS, task)
-        self.head = SimCLRProjectionHead(student.width, student.width, 128)
-        temperature = 0.07 if self.small else 0.1
-        self.criterion = DCLLoss(temperature, gather_distributed=task.devices > 1)
-
-    def forward(self, views: list[Tensor], rows: Tensor, progress: float) -> Tensor:
-        """Return the decoupled contrastive loss of two views."""
-        return in_float32(self.criterion, *(self.head(self.student(view)) for view in views))
+    criterion_of = DCLLoss
+    temperatures = 0.07, 0.1
 
 
 class MoCo(Objective):
@@ -57,12 +58,12 @@ class MoCo(Objective):
     and the authors' 4,096 on CIFAR-10. Momentum 0.999, or 0.99 for small images, as they have it.
     """
 
-    def __init__(self, student: Student, task: Task) -> None:
-        super().__init__(student, MOCO, task)
+    def __init__(self, student: Student, setting: Setting) -> None:
+        super().__init__(student, MOCO, setting)
         self.head = MoCoProjectionHead(student.width, student.width, 128)
         self.teacher = Teacher(deepcopy(student), deepcopy(self.head))
-        size = min(MOST_NEGATIVES, max(64, task.samples // 16))
-        self.several = task.devices > 1
+        size = min(MOST_NEGATIVES, max(64, setting.samples // 16))
+        self.several = setting.devices > 1
         temperature = 0.1 if self.small else 0.2
         self.criterion = NTXentLoss(temperature, (size, 128), gather_distributed=self.several)
         self.momentum = 0.99 if self.small else 0.999
@@ -78,9 +79,9 @@ class MoCo(Objective):
         return in_float32(self.criterion, torch.cat(queries), torch.cat(keys))
 
     def _key(self, view: Tensor) -> Tensor:
-        """Return the teacher's outputs, each of a device other than its query's, by chance.
+        """Return the teacher's outputs (B, 128), computed in batches shuffled over the devices.
 
-        Else the statistics of a device's batch, which both share, would tell the pair.
+        A query and its key would otherwise share a batch's statistics, which would betray the pair.
         """
         if not self.several:
             return cast(Tensor, self.teacher(view))
@@ -114,24 +115,24 @@ class InstanceDiscrimination(Objective):
 
     bank: Tensor
 
-    def __init__(self, student: Student, task: Task) -> None:
-        super().__init__(student, INSTDISC, task)
+    def __init__(self, student: Student, setting: Setting) -> None:
+        super().__init__(student, INSTDISC, setting)
         self.head = nn.Linear(student.width, 128)
-        self.register_buffer("bank", F.normalize(torch.randn(task.samples, 128)))
-        self.devices, self.temperature = task.devices, 0.1 if self.small else 0.07
+        self.register_buffer("bank", F.normalize(torch.randn(setting.samples, 128)))
+        self.devices, self.temperature = setting.devices, 0.1 if self.small else 0.07
 
     def forward(self, views: list[Tensor], rows: Tensor, progress: float) -> Tensor:
         """Return the cross-entropy over all samples."""
         output = F.normalize(self.head(self.student(views[0])).float())
         self._seen = output.detach(), rows
-        return in_float32(self._loss, output, rows)
+        return in_float32(partial(self._loss, rows), output)
 
-    def _loss(self, output: Tensor, rows: Tensor) -> Tensor:
-        return F.cross_entropy(output @ self.bank.T / self.temperature, rows.long())
+    def _loss(self, rows: Tensor, output: Tensor) -> Tensor:
+        return F.cross_entropy(output @ self.bank.T / self.temperature, rows)
 
     @torch.no_grad()
     def after_step(self, progress: float) -> None:
-        """Take the outputs into the bank."""
+        """Move the bank towards the outputs."""
         output, rows = self._seen
         if self.devices > 1:
             output, rows = concat_all_gather(output), concat_all_gather(rows)

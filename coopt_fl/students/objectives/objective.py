@@ -1,4 +1,4 @@
-"""What every objective is: a loss of views of a batch, and the modules that it needs; and ours."""
+"""The base class of the objectives, which compute a loss from views of a batch; and ours."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -14,12 +14,12 @@ from coopt_fl.students.models import SMALL_IMAGE, Student
 
 
 @dataclass(frozen=True)
-class Task:
-    """What an objective may know of a training.
+class Setting:
+    """What an objective needs to know of a training.
 
     Attributes:
-        samples: Rows of the dataset.
-        devices: How many share a batch; contrastive losses gather their negatives.
+        samples: Number of rows of the dataset.
+        devices: Number of devices that share a batch; contrastive losses gather their negatives.
         augment: ``student.augment``.
         loss: ``student.loss``, of a regression.
         head: ``student.head``, likewise.
@@ -41,24 +41,23 @@ class Task:
 class Objective(nn.Module, ABC):
     """A student with all that its loss needs: heads, a teacher, a memory.
 
-    What has no gradient is not optimized; all of ``state_dict()`` is kept to go on after an
-    interruption.
+    Parameters without a gradient are not optimized; checkpoints keep the whole ``state_dict()``.
 
     Attributes:
-        student: What remains in the end.
+        student: The model that is kept after the training.
         views: How each view of an image is made; may change between two steps.
-        mirrored: Whether images may be mirrored. That of a digit is none, so that where a
-            regression does not, no objective does.
+        mirrored: Whether views may be mirrored: by all objectives or by none, as the mirror image
+            of a digit is no digit.
         small: Whether the papers' settings for small images apply.
-        staged: Whether some weights stand still in some steps.
+        staged: Whether some weights are frozen in some steps.
     """
 
     staged: ClassVar[bool] = False
 
-    def __init__(self, student: Student, published: Published, task: Task) -> None:
+    def __init__(self, student: Student, published: Published, setting: Setting) -> None:
         super().__init__()
         self.student = student
-        self.mirrored = task.augment == "crop_flip"
+        self.mirrored = setting.augment == "crop_flip"
         self.small = student.image_size <= SMALL_IMAGE
         self.views = self.fitting(published)
 
@@ -73,10 +72,10 @@ class Objective(nn.Module, ABC):
         """
 
     def after_step(self, progress: float) -> None:
-        """Do what follows an optimizer's step, such as moving the teacher."""
+        """Update what the optimizer does not, such as the teacher, after each of its steps."""
 
     def fitting(self, published: Published) -> tuple[View, ...]:
-        """Return the views for images of the student's size, all of it if it takes no other."""
+        """Return the views, all of the student's own image size if it takes no smaller images."""
         size = self.student.image_size
         views = published.at(size)
         if not self.mirrored:
@@ -88,7 +87,7 @@ class Objective(nn.Module, ABC):
 
 
 class Teacher(nn.Module):
-    """Copies of modules that follow these as a moving average, without a gradient."""
+    """Copies of modules whose weights are moving averages of the originals', without a gradient."""
 
     def __init__(self, *copies: nn.Module) -> None:
         super().__init__()
@@ -96,35 +95,26 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, view: Tensor) -> Tensor:
-        """Return what the copies, one after another, make of a view."""
+        """Return the output of the copies, applied one after another, for a view."""
         output: Tensor = self.copies(view)
         return output
 
     @torch.no_grad()
     def follow(self, momentum: float, *followed: nn.Module) -> None:
-        """Move every weight towards its original: ``momentum`` of the old, the rest of the new."""
+        """Set every weight to ``momentum`` times itself plus the rest times its original."""
         originals = [p.detach() for module in followed for p in module.parameters()]
         torch._foreach_lerp_(list(self.copies.parameters()), originals, 1 - momentum)
 
 
-def in_float32(loss: Callable[..., Tensor], *values: object) -> Tensor:
+def in_float32(loss: Callable[..., Tensor], *values: Tensor | list[Tensor]) -> Tensor:
     """Return ``loss(*values)`` computed in float32: exponentials overflow in half precision."""
-    with torch.autocast(_device(values), enabled=False):
-        result: Tensor = loss(*map(_float, values))
+    exact = [
+        [one.float() for one in value] if isinstance(value, list) else value.float()
+        for value in values
+    ]
+    with torch.autocast(exact[0][0].device.type, enabled=False):
+        result: Tensor = loss(*exact)
         return result
-
-
-def _float(value: object) -> object:
-    if isinstance(value, Tensor):
-        return value.float()
-    return [_float(one) for one in value] if isinstance(value, list) else value
-
-
-def _device(value: object) -> str:
-    if isinstance(value, Tensor):
-        return value.device.type
-    found = [_device(one) for one in value] if isinstance(value, list | tuple) else []
-    return next((kind for kind in found if kind), "")
 
 
 @torch.no_grad()
@@ -145,47 +135,36 @@ AUGMENTATIONS = {
     "crop": View(scale=(0.64, 1.0), ratio=(1.0, 1.0), flip=0.0, jitter=0.0, grey=0.0),
     "crop_flip": View(scale=(0.64, 1.0), ratio=(1.0, 1.0), flip=0.5, jitter=0.0, grey=0.0),
 }
-"""By ``student.augment``. Crops keep at least 0.8 of the side: a target is that of the whole
-image, and a crop that loses the subject would be trained towards what it does not show."""
+"""The view of a regression by ``student.augment``. Crops keep at least 0.8 of the side: a target is
+that of the whole image, and a crop without the subject should not be trained towards it."""
 
 
 def cosine(output: Tensor, target: Tensor) -> Tensor:
     """Return the mean over the batch of 1 - cos(output, target); both (B, n), a scalar in [0, 2].
 
-    Blind to the length of a target, so that a few long ones cannot dominate.
+    The lengths of the targets do not count, so that a few long ones cannot dominate.
     """
     return 1 - F.cosine_similarity(output, target, dim=1).mean()
 
 
-def mse(output: Tensor, target: Tensor) -> Tensor:
-    """Return the mean squared error over all entries; both (B, n)."""
-    return F.mse_loss(output, target)
-
-
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cosine": cosine, "mse": mse}
-"""By the names that ``student.loss`` may have."""
-
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cosine": cosine, "mse": F.mse_loss}
+"""The losses by ``student.loss``."""
 
 HIDDEN = 2048
-"""Width of the hidden layer of a head, as in SimSiam's projection."""
-
-
-def linear(width: int, dim: int) -> nn.Module:
-    """Return a linear map from features (B, width) to outputs (B, dim)."""
-    return nn.Linear(width, dim)
+"""Width of the hidden layer of the ``mlp`` head, as in SimSiam's projection."""
 
 
 def mlp(width: int, dim: int) -> nn.Module:
     """Return a map with one hidden layer from features (B, width) to outputs (B, dim).
 
-    It takes over what is particular to the targets, so that the features need not hold it.
+    The head absorbs target-specific detail, which the features then need not hold.
     """
     first, last = nn.Linear(width, HIDDEN, bias=False), nn.Linear(HIDDEN, dim)
     return nn.Sequential(first, nn.BatchNorm1d(HIDDEN), nn.ReLU(inplace=True), last)
 
 
-HEADS: dict[str, Callable[[int, int], nn.Module]] = {"mlp": mlp, "linear": linear}
-"""By the names that ``student.head`` may have."""
+HEADS: dict[str, Callable[[int, int], nn.Module]] = {"mlp": mlp, "linear": nn.Linear}
+"""The heads by ``student.head``: from features (B, width) to outputs (B, dim)."""
 
 
 class Regression(Objective):
@@ -194,13 +173,13 @@ class Regression(Objective):
     Where a target has parts, each has a head, and the loss is the mean of theirs.
     """
 
-    def __init__(self, student: Student, task: Task) -> None:
-        view = AUGMENTATIONS[task.augment]
-        super().__init__(student, Published(large=(view,), small=(view,)), task)
-        assert task.targets is not None
-        self._parts = list(task.parts or (task.dim,))
-        self.heads = nn.ModuleList(HEADS[task.head](student.width, part) for part in self._parts)
-        self._loss, self._targets = LOSSES[task.loss], task.targets
+    def __init__(self, student: Student, setting: Setting) -> None:
+        view = AUGMENTATIONS[setting.augment]
+        super().__init__(student, Published(large=(view,), small=(view,)), setting)
+        assert setting.targets is not None
+        self._parts = list(setting.parts or (setting.dim,))
+        self.heads = nn.ModuleList(HEADS[setting.head](student.width, n) for n in self._parts)
+        self._loss, self._targets = LOSSES[setting.loss], setting.targets
 
     def forward(self, views: list[Tensor], rows: Tensor, progress: float) -> Tensor:
         """Return the loss between the heads' outputs and the rows' targets."""

@@ -4,13 +4,13 @@ import torch
 from lightly.utils import dist
 from torch import Tensor, nn
 
-from coopt_fl.students.augment import RELA
+from coopt_fl.students.augment.published import RELA
 from coopt_fl.students.models import Student
-from coopt_fl.students.objectives.objective import Task, cosine, in_float32
+from coopt_fl.students.objectives.objective import Setting, cosine, in_float32
 from coopt_fl.students.objectives.teachers import BYOL
 
 LOOKED_AT = 32
-"""The end of the first stage is looked for every so many steps: looking waits for the device."""
+"""Steps between two checks whether the first stage is over: each waits for the device."""
 
 
 class ReLA(BYOL):
@@ -26,12 +26,12 @@ class ReLA(BYOL):
     averages: Tensor
     over: Tensor
 
-    def __init__(self, student: Student, task: Task) -> None:
-        super().__init__(student, task)
-        assert task.targets is not None
-        self._later, self._targets = self.views, task.targets
+    def __init__(self, student: Student, setting: Setting) -> None:
+        super().__init__(student, setting)
+        assert setting.targets is not None
+        self._later, self._targets = self.views, setting.targets
         self.views, self._first = self.fitting(RELA), True
-        self.transfer = nn.Linear(student.width, task.dim)
+        self.transfer = nn.Linear(student.width, setting.dim)
         self.register_buffer("averages", torch.tensor([1.0, 2.0]))  # fast, slow
         self.register_buffer("over", torch.zeros((), dtype=torch.bool))
         self._steps = 0
@@ -48,7 +48,7 @@ class ReLA(BYOL):
         return loss
 
     def after_step(self, progress: float) -> None:
-        """Move the teacher, and see whether the first stage is over."""
+        """Move the teacher, and check whether the first stage is over."""
         super().after_step(progress)
         self._steps += 1
         if self._first and self._steps % LOOKED_AT == 0 and self.over:
@@ -66,11 +66,11 @@ class ReLA(BYOL):
         self.averages.copy_(torch.stack([fast, slow * 0.99 + fast * 0.01]))
 
     def get_extra_state(self) -> dict[str, int]:
-        """Return the steps so far, and whether they were enough."""
+        """Return the steps so far, and whether the first stage still goes on."""
         return {"steps": self._steps, "first": self._first}
 
     def set_extra_state(self, state: dict[str, int]) -> None:
-        """Go on after so many steps."""
+        """Continue after so many steps."""
         self._steps = state["steps"]
         if not state["first"]:
             self._go_on()

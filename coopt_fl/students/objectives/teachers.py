@@ -15,11 +15,9 @@ from lightly.models.modules import (
 from lightly.models.modules.heads import ProjectionHead
 from torch import Tensor, nn
 
-from coopt_fl.students.augment import BYOL as BYOL_VIEWS
-from coopt_fl.students.augment import DINO as DINO_VIEWS
-from coopt_fl.students.augment import SIMSIAM
+from coopt_fl.students.augment import published
 from coopt_fl.students.models import Student
-from coopt_fl.students.objectives.objective import Objective, Task, Teacher, in_float32
+from coopt_fl.students.objectives.objective import Objective, Setting, Teacher, in_float32
 
 
 def rising(base: float, progress: float) -> float:
@@ -28,13 +26,13 @@ def rising(base: float, progress: float) -> float:
 
 
 class BYOL(Objective):
-    """Grill et al. 2020: predict what a momentum teacher says of the other view.
+    """Grill et al. 2020: predict a momentum teacher's output for the other view.
 
     Momentum from 0.996, or from 0.99 for small images, up to 1.
     """
 
-    def __init__(self, student: Student, task: Task) -> None:
-        super().__init__(student, BYOL_VIEWS, task)
+    def __init__(self, student: Student, setting: Setting) -> None:
+        super().__init__(student, published.BYOL, setting)
         self.head = BYOLProjectionHead(student.width, 4096, 256)
         self.predictor = BYOLPredictionHead(256, 4096, 256)
         self.teacher = Teacher(deepcopy(student), deepcopy(self.head))
@@ -59,8 +57,8 @@ class SimSiam(Objective):
     A projection of three layers, or of two for small images (appendix D).
     """
 
-    def __init__(self, student: Student, task: Task) -> None:
-        super().__init__(student, SIMSIAM, task)
+    def __init__(self, student: Student, setting: Setting) -> None:
+        super().__init__(student, published.SIMSIAM, setting)
         self.head = (_two_layers if self.small else SimSiamProjectionHead)(
             student.width, 2048, 2048
         )
@@ -88,10 +86,10 @@ def _two_layers(width: int, hidden: int, out: int) -> ProjectionHead:
 
 
 class DINO(Objective):
-    """Caron et al. 2021: agree with a momentum teacher on clusters that it does not collapse.
+    """Caron et al. 2021: predict the clusters of a momentum teacher, centred against collapse.
 
     65,536 outputs; the teacher sees the two global views only. Its temperature is 0.04, the
-    authors' for ResNet-50, and the last layer stands still for the first 1% of the steps (1 epoch
+    authors' for ResNet-50, and the last layer is frozen for the first 1% of the steps (1 epoch
     of 100). Momentum from 0.996 up to 1. For small images 2,048 outputs, batch norm in the head
     and a momentum from 0.99, as lightly and ReLA have it on CIFAR-10: without batch norm, outputs
     become equal for all samples within a few epochs, whose probe is then no better than a random
@@ -100,8 +98,8 @@ class DINO(Objective):
 
     staged = True
 
-    def __init__(self, student: Student, task: Task) -> None:
-        super().__init__(student, DINO_VIEWS, task)
+    def __init__(self, student: Student, setting: Setting) -> None:
+        super().__init__(student, published.DINO, setting)
         outputs = 2048 if self.small else 65_536
         self.head = DINOProjectionHead(student.width, 2048, 256, outputs, batch_norm=self.small)
         copied = DINOProjectionHead(student.width, 2048, 256, outputs, batch_norm=self.small)

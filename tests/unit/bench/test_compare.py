@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from coopt_fl.bench.case import Case, Reach
-from coopt_fl.bench.compare import compare
-from coopt_fl.bench.results import FORMAT, read, results_of
+from coopt_fl.bench.suite import FORMAT, compare, read, results_of
 from coopt_fl.core.errors import ConfigError
 
 

@@ -8,6 +8,7 @@ import torch
 
 from coopt_fl.bench import handwritten, optimize, sharing, student
 from coopt_fl.bench.case import Case
+from coopt_fl.bench.timing import not_here
 
 ONE = {"min": 1.0, "median": 1.0, "max": 1.0}
 
@@ -15,10 +16,7 @@ ONE = {"min": 1.0, "median": 1.0, "max": 1.0}
 @pytest.fixture(params=[0, 1, 2])
 def gpus(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     count: int = request.param
-    device = torch.device("cuda" if count else "cpu")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-    for module in (optimize, handwritten, student):
-        monkeypatch.setattr(module, "pick_device", lambda: device)
     return count
 
 
@@ -31,8 +29,8 @@ def gpus(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int
     ],
 )
 def test_a_crowd_needs_its_devices(gpus: int, crowd: str, reasons: list[str | None]) -> None:
-    (found,) = (one for one in sharing.CROWDS if one.name == crowd)
-    assert found.missing() == reasons[gpus]
+    (devices,) = (devices for case, _, devices in sharing.CROWDS if case.name == crowd)
+    assert not_here(*devices) == reasons[gpus]
 
 
 def test_settings_of_the_other_device_are_skipped_with_a_reason(
@@ -42,8 +40,8 @@ def test_settings_of_the_other_device_are_skipped_with_a_reason(
     others = [name for name, one in optimize.SETTINGS.items() if one.device != here]
     monkeypatch.setattr(optimize, "PLAN", {"array": others})
     monkeypatch.setattr(handwritten, "CASES", [("array", name, None) for name in others])
-    for module in (optimize, handwritten):
-        rows = list(module.measure())
+    for measure in (optimize.optimize, handwritten.handwritten):
+        rows = list(measure())
         assert len(rows) == len(others) > 0
         assert {row["skipped"] for row in rows} == {reason}
 
@@ -55,7 +53,7 @@ def test_a_student_is_measured_on_the_best_device_alone(
     for name in ("_against_resident", "_against_byol"):
         monkeypatch.setattr(student, name, lambda *given: given[-1].measured(ONE))
     monkeypatch.setattr(student, "devices_for", lambda *given: nullcontext())
-    rows = {row["name"]: row["skipped"] for row in student.measure()}
+    rows = {row["name"]: row["skipped"] for row in student.student()}
     assert rows[f"student/{here}"] is rows[f"byol/{here}"] is None
     assert rows[f"student/{other}"] == rows[f"byol/{other}"] == ("gpu-here" if gpus else "no-gpu")
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ from rich.console import Console
 
 from coopt_fl.bench import suite, table
 from coopt_fl.bench.case import SKIPPED, Case, Reach
-from coopt_fl.bench.results import FORMAT
+from coopt_fl.bench.suite import FORMAT
 from coopt_fl.core.errors import ConfigError, OutputError
 
 FIGURE = {"min": 0.8, "median": 0.91234, "max": 1.0}
@@ -26,14 +27,15 @@ ROWS = {
 
 @pytest.fixture(autouse=True)
 def planted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Modules that yield known rows; the list says which were asked for."""
-    asked = []
+    """Benchmarks that yield known rows; the list says which were asked for."""
+    asked = list[str]()
 
-    def module(name: str) -> Any:
+    def measure(name: str) -> list[Any]:
         asked.append(name)
-        return SimpleNamespace(measure=lambda: iter(ROWS.get(name.partition(".")[2], [])))
+        return ROWS.get(name, [])
 
-    monkeypatch.setattr(suite, "import_module", module)
+    known = {name: partial(measure, name) for name in suite.MODULES}
+    monkeypatch.setattr(suite, "import_module", lambda module: SimpleNamespace(**known))
     return asked
 
 
@@ -50,7 +52,7 @@ def printed(found: dict[str, Any]) -> str:
 def test_only_what_is_named_is_measured(planted: list[str]) -> None:
     told: list[str] = []
     found = suite.bench(["imports"], None, None, lambda row: told.append(table.line(row)))
-    assert planted == ["coopt_fl.bench.imports"]
+    assert planted == ["imports"]
     assert [row["name"] for row in found["rows"]] == ["imports/b", "imports/c"]
     assert found["command"] == "coopt bench imports"
     assert told == [
@@ -61,13 +63,13 @@ def test_only_what_is_named_is_measured(planted: list[str]) -> None:
 
 def test_everything_is_measured_in_the_order_of_the_table(planted: list[str]) -> None:
     bench()
-    assert planted == [f"coopt_fl.bench.{name}" for name in suite.NAMES]
+    assert planted == list(suite.MODULES)
 
 
-def test_every_benchmark_is_a_module_that_measures() -> None:
+def test_every_benchmark_is_a_function_of_its_module() -> None:
     folder = Path(suite.__file__).parent
-    for name in suite.NAMES:
-        assert "def measure() -> Iterator[Row]:" in (folder / f"{name}.py").read_text()
+    for name, module in suite.MODULES.items():
+        assert f"def {name}() -> Iterator[Row]:" in (folder / f"{module}.py").read_text()
 
 
 def test_an_unknown_name_is_refused_before_anything_is_measured(planted: list[str]) -> None:
@@ -104,12 +106,11 @@ def test_what_cannot_be_compared_or_written_is_refused_first(
 def test_what_was_measured_before_a_failure_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(name: str) -> Any:
-        if name == "coopt_fl.bench.imports":
-            raise KeyboardInterrupt
-        return SimpleNamespace(measure=lambda: iter(ROWS["optimize"]))
+    def failing() -> Any:
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(suite, "import_module", failing)
+    module = SimpleNamespace(optimize=lambda: ROWS["optimize"], imports=failing)
+    monkeypatch.setattr(suite, "import_module", lambda name: module)
     kept = tmp_path / "kept.json"
     with pytest.raises(KeyboardInterrupt):
         bench("optimize", "imports", out=kept)

@@ -13,7 +13,7 @@ from coopt_fl.core.cache import exclusive
 from coopt_fl.core.errors import ConfigError, ParticipantError
 from coopt_fl.policies.reference import elect
 from coopt_fl.students.models import Student
-from coopt_fl.students.objectives import Objective, Task, make_objective
+from coopt_fl.students.objectives import Objective, Setting, make_objective
 from coopt_fl.targets import represent, uniformity
 from experiments.__main__ import visible
 from experiments.agreement import uniformity_alone
@@ -124,7 +124,7 @@ def test_every_teacher_has_a_head_unless_whitening_mixes_them(
 ) -> None:
     heads = []
 
-    def counted(name: str, student: Student, task: Task, seed: int) -> Objective:
+    def counted(name: str, student: Student, task: Setting, seed: int) -> Objective:
         heads.append(task.parts)
         return make_objective(name, student, task, seed)
 

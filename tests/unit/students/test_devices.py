@@ -61,11 +61,8 @@ def test_two_processes_train_one_seed_after_another(tmp_path, objective):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["seed-0", "seed-1"]
 
 
-@pytest.mark.parametrize(
-    ("gpus", "strategy"), [(1, "auto"), (2, "ddp_find_unused_parameters_true")]
-)
-def test_one_gpu_needs_no_ddp_whatever_the_objective(monkeypatch, gpus, strategy):
-    """It would cost time that other objectives do not spend, and leave a process group behind."""
+def with_gpus(monkeypatch, count):
+    """Pretend that there are GPUs; return what Fabric is asked for."""
     asked = {}
 
     def fabric(**settings):
@@ -73,8 +70,17 @@ def test_one_gpu_needs_no_ddp_whatever_the_objective(monkeypatch, gpus, strategy
         return Mock(world_size=1)
 
     monkeypatch.setattr(session, "pick_device", lambda: torch.device("cuda"))
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     monkeypatch.setattr("lightning.fabric.Fabric", fabric)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("gpus", "strategy"), [(1, "auto"), (2, "ddp_find_unused_parameters_true")]
+)
+def test_one_gpu_needs_no_ddp_whatever_the_objective(monkeypatch, gpus, strategy):
+    """It would cost time that other objectives do not spend, and leave a process group behind."""
+    asked = with_gpus(monkeypatch, gpus)
     with session.devices_for(RuntimeConfig(), "auto", staged=True):
         assert (asked["devices"], asked["strategy"]) == (gpus, strategy)
 
@@ -89,10 +95,34 @@ def test_fewer_devices_than_one_are_refused(devices):
 
 
 def test_more_gpus_than_there_are_are_refused(monkeypatch):
-    monkeypatch.setattr(session, "pick_device", lambda: torch.device("cuda"))
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with_gpus(monkeypatch, 2)
     with (
         pytest.raises(ConfigError, match=r"--devices is 3, but this host has 2 GPU\(s\)"),
         session.devices_for(RuntimeConfig(), 3),
+    ):
+        pass
+
+
+@pytest.fixture
+def notebook(monkeypatch):
+    """What Fabric takes for a notebook: there it forks, which takes a function to run."""
+    monkeypatch.setattr("sys.ps1", ">>> ", raising=False)
+    monkeypatch.setattr("lightning.fabric.connector._IS_INTERACTIVE", True)
+
+
+def test_a_notebook_uses_one_of_several_gpus(notebook, monkeypatch):
+    asked = with_gpus(monkeypatch, 2)
+    with session.devices_for(RuntimeConfig(), "auto"):
+        assert (asked["devices"], asked["strategy"]) == (1, "auto")
+
+
+def test_a_notebook_computes_on_the_cpu_and_refuses_several_processes(notebook):
+    with session.devices_for(RuntimeConfig(), "auto") as fabric:
+        assert fabric.world_size == 1
+    with (
+        pytest.raises(
+            ConfigError, match=r"2 devices cannot be used from a notebook.* command line"
+        ),
+        session.devices_for(RuntimeConfig(), 2),
     ):
         pass

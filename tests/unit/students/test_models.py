@@ -4,7 +4,7 @@ import torch
 from coopt_fl.core.errors import ConfigError
 from coopt_fl.students import build_student, check_student
 from coopt_fl.students.augment import draw_view
-from coopt_fl.students.objectives import Task, make_objective
+from coopt_fl.students.objectives import Setting, make_objective
 from coopt_fl.students.optimizer import make_optimizer
 
 SMALL = ["convnet:8", "resnet18", "mobilenet_v2", "timm:resnet10t", "timm:vit_tiny_patch16_224"]
@@ -120,8 +120,8 @@ def test_the_papers_students_have_the_stem_of_their_image_size(name, size):
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "mobilenet_v2", "vit_b_32"])
 def test_the_papers_students_take_a_step_by_a_baseline_and_by_ours(name, objective):
     targets = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
-    task = Task(samples=4, dim=6, targets=lambda rows: targets[rows])
-    model = make_objective(objective, build_student(name, 32, seed=0), task, seed=0).train()
+    setting = Setting(samples=4, dim=6, targets=lambda rows: targets[rows])
+    model = make_objective(objective, build_student(name, 32, seed=0), setting, seed=0).train()
     before = next(model.student.parameters()).detach().clone()
     optimizer, rows = make_optimizer(model, 1e-3, 0.0), torch.arange(4)
     images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))

@@ -1,16 +1,20 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.datasets import load_iris, load_wine
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
+from torch import nn
 
-from coopt_fl.config.schema import DataConfig
+from coopt_fl.config.schema import DataConfig, StudentConfig
 from coopt_fl.core.errors import ConfigError
-from coopt_fl.data import open_source
+from coopt_fl.data import Preprocess, open_source
 from coopt_fl.data.labels import open_labels
-from coopt_fl.students import fit_probe, probe_features
+from coopt_fl.priors import Prior
+from coopt_fl.students import Judge, LoadedStudent, fit_probe, probe_methods, probe_prior
 from coopt_fl.students.linear import fit_linear
+from coopt_fl.students.probe import random_student
 
 
 def blobs(samples=300, width=20, classes=4, seed=0):
@@ -110,8 +114,23 @@ def test_float32_features_of_the_size_that_is_not_doubled_agree(monkeypatch):
     assert torch.allclose(single.weight.double(), double.weight, atol=5e-3)
 
 
-def pixels(images):
-    return torch.stack(list(images)).flatten(1).float()
+class Pixels(nn.Module):
+    """Its features are the pixels; remembers the sizes of its batches."""
+
+    def __init__(self):
+        super().__init__()
+        self.batches = []
+
+    def forward(self, images):
+        self.batches.append(len(images))
+        return images.flatten(1)
+
+
+def pixels(model=None):
+    """A prior whose features are the levels of 8x8 pixels."""
+    zero, levels = (0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255)
+    preprocess = Preprocess(8, 8, "bilinear", zero, levels)
+    return Prior("pixels", 192, "0" * 64, preprocess, model or Pixels(), torch.device("cpu"))
 
 
 def test_pixels_of_the_digits_score_as_in_scikit_learn():
@@ -119,39 +138,33 @@ def test_pixels_of_the_digits_score_as_in_scikit_learn():
     x, y = {}, {}
     for split in ("train", "test"):
         source = open_source(data, split)
-        x[split] = pixels(source.read(source.ids)).numpy()
+        x[split] = torch.stack(source.read(source.ids)).flatten(1).float().numpy()
         y[split] = open_labels(data, split)
     scaler = StandardScaler().fit(x["train"])
     reference = LogisticRegression(tol=1e-6, max_iter=5000)
     reference.fit(scaler.transform(x["train"]), y["train"])
     expected = reference.score(scaler.transform(x["test"]), y["test"])
-    assert probe_features(pixels, data) == pytest.approx(expected, abs=1e-9)
+    assert probe_prior(pixels(), data) == pytest.approx(expected, abs=1e-9)
 
 
-def test_the_limit_is_a_repeatable_choice_over_the_whole_split():
-    seen = []
-
-    def encode(images):
-        seen.append(len(images))
-        return pixels(images)
-
-    data = DataConfig()
-    first = probe_features(encode, data, limit=200)
-    assert sum(seen) == 400 and max(seen) <= 64
-    assert probe_features(pixels, data, limit=200) == first  # another batch size
-    assert first > 0.8
+def test_the_limit_is_a_repeatable_choice_over_the_whole_split(monkeypatch):
+    model, data = Pixels(), DataConfig()
+    first = probe_prior(pixels(model), data, limit=200)
+    assert sum(model.batches) == 400 and max(model.batches) <= 64
+    monkeypatch.setattr("coopt_fl.students.probe.BATCH", {"cpu": 7})
+    assert probe_prior(pixels(), data, limit=200) == first > 0.8
 
 
-def test_images_without_labels_or_without_a_test_split_have_no_accuracy(tmp_path):
-    from PIL import Image
-
+def test_images_without_labels_or_without_a_test_split_are_not_encoded(tmp_path, monkeypatch):
     data = DataConfig(source="imagefolder", root=str(tmp_path))
-    for name in ("train/a/1.png", "train/b/2.png"):
+    student = random_student(StudentConfig(model="convnet:2"), DataConfig(limit=20), seed=0)
+    monkeypatch.setattr(LoadedStudent, "features", None)
+    for name in ("train/a/1.png", "train/b/2.png", "train/3.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8)).save(tmp_path / name)
-    assert probe_features(pixels, data) is None
-    Image.new("RGB", (8, 8)).save(tmp_path / "train" / "3.png")
-    assert probe_features(pixels, data) is None
+        if name != "train/a/1.png":
+            assert probe_prior(pixels(full), data) is None
+            assert set(probe_methods(student, data).values()) == {None}
 
 
 def full(*_):
@@ -160,8 +173,13 @@ def full(*_):
 
 def test_a_gpu_without_memory_is_one_sentence(monkeypatch):
     data = DataConfig(limit=50)
+    student = random_student(StudentConfig(model="convnet:2"), data, seed=0)
     with pytest.raises(ConfigError, match=r"to encode the images: .*lower data\.limit"):
-        probe_features(full, data)
+        probe_prior(pixels(full), data)
     monkeypatch.setattr("coopt_fl.students.probe.fit_linear", full)
-    with pytest.raises(ConfigError, match=r"to fit the probe: .*lower data\.limit"):
-        probe_features(pixels, data)
+    for probe in (lambda: probe_prior(pixels(), data), lambda: Judge(data)(student)):
+        with pytest.raises(ConfigError, match=r"to fit the probe: .*lower data\.limit"):
+            probe()
+    monkeypatch.setattr(LoadedStudent, "features", full)
+    with pytest.raises(ConfigError, match=r"to encode the images: .*lower data\.limit"):
+        Judge(data)(student)

@@ -204,17 +204,26 @@ def test_the_random_student_is_normalised_as_in_training_without_reading_all(
 
 
 def test_the_judge_moves_a_student_to_where_the_images_are(data, student, monkeypatch):
-    seen = []
+    untrained, seen = random_student(student, data, seed=0), []
 
-    def encode(student, _):
-        seen.append(next(student.model.parameters()).device.type)
-        return torch.eye(4), torch.arange(4)
+    def encode(features, stream, size, values):
+        weight = next(untrained.model.parameters())
+        seen.append((values.device.type, weight.device.type))
+        raise StoppedError
 
-    untrained = random_student(student, data, seed=0)
     monkeypatch.setattr(judge, "pick_device", lambda: torch.device("meta"))
-    monkeypatch.setattr(judge, "_encode", encode)
-    judge.Judge(data)(untrained)
-    assert seen == ["meta", "meta"]
+    monkeypatch.setattr(judge, "BATCH", {"meta": 32})
+    monkeypatch.setattr(judge, "encode", encode)
+    with pytest.raises(StoppedError):
+        judge.Judge(data)(untrained)
+    assert seen == [("meta", "meta")]
+
+
+def test_one_image_is_too_few(student, tmp_path):
+    one = DataConfig(source="digits", limit=1)
+    config = dataclasses.replace(student, objective="simclr")
+    with pytest.raises(DataError, match="digits has fewer than 2 readable images to train on"):
+        train_student(None, one, config, RUNTIME, tmp_path, 0, devices=1)
 
 
 def test_a_gpu_without_memory_is_one_sentence(train, monkeypatch):

@@ -8,18 +8,16 @@ from scipy import stats
 from torch import Tensor
 from torch.nn import functional as F
 
-from coopt_fl.students.augment import (
+from coopt_fl.students.augment import DRAWS, View, draw_view
+from coopt_fl.students.augment.published import (
     BYOL,
     DINO,
-    DRAWS,
     INSTDISC,
     MOCO,
     RELA,
     SIMCLR,
     SIMSIAM,
     SWAV,
-    View,
-    draw_view,
 )
 
 SIDE = 32

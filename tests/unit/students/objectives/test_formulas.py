@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from coopt_fl.students import build_student
-from coopt_fl.students.objectives import WHERE, Task, make_objective
+from coopt_fl.students.objectives import WHERE, Setting, make_objective
 from coopt_fl.students.objectives.clusters import FROZEN
 
 BATCH, SAMPLES, DIM, SIZE = 6, 40, 5, 12
@@ -18,9 +18,11 @@ ROWS = torch.tensor([3, 0, 17, 39, 8, 21])
 TARGETS = torch.randn(SAMPLES, DIM, generator=torch.Generator().manual_seed(5))
 
 
-def made(name, image_size=SIZE, **task):
-    task = Task(samples=SAMPLES, dim=DIM, targets=lambda rows: TARGETS[rows], **task)
-    objective = make_objective(name, build_student("convnet:4", image_size, seed=1), task, seed=2)
+def made(name, image_size=SIZE, **setting):
+    setting = Setting(samples=SAMPLES, dim=DIM, targets=lambda rows: TARGETS[rows], **setting)
+    objective = make_objective(
+        name, build_student("convnet:4", image_size, seed=1), setting, seed=2
+    )
     return objective.train()
 
 
@@ -333,11 +335,11 @@ def test_rela_goes_on_to_byol_when_its_loss_stands_still():
 
 
 def test_local_views_are_of_full_size_for_a_model_that_takes_no_other():
-    task = Task(samples=SAMPLES)
+    setting = Setting(samples=SAMPLES)
     large = made("swav", image_size=96)
     assert min(view.size for view in large.views) < 1
     name = "timm:vit_tiny_patch16_224"
-    vit = make_objective("swav", build_student(name, 96, seed=0), task, seed=0)
+    vit = make_objective("swav", build_student(name, 96, seed=0), setting, seed=0)
     assert {view.size for view in vit.views} == {1.0}
     assert len(vit.views) == len(large.views)
 

@@ -14,7 +14,7 @@ from coopt_fl.config.schema import DataConfig, RuntimeConfig, StudentConfig
 from coopt_fl.data import open_source
 from coopt_fl.students import Judge, Point, build_student, train_student
 from coopt_fl.students.augment import draw_view
-from coopt_fl.students.objectives import ON_TARGETS, Task, make_objective
+from coopt_fl.students.objectives import ON_TARGETS, Setting, make_objective
 from coopt_fl.students.optimizer import make_optimizer
 from coopt_fl.students.probe import Judged, random_student
 from tests.unit.students.conftest import as_dataset, principal_targets
@@ -62,8 +62,10 @@ def learn(tmp_path_factory: pytest.TempPathFactory):
 def test_images_are_mirrored_by_all_objectives_or_by_none(objective: str) -> None:
     flips = {}
     for augment in ("crop", "crop_flip"):
-        task = Task(100, augment=augment, dim=4, targets=lambda rows: torch.zeros(len(rows), 4))
-        made = make_objective(objective, build_student("convnet:4", 32, 0), task, 0)
+        setting = Setting(
+            100, augment=augment, dim=4, targets=lambda rows: torch.zeros(len(rows), 4)
+        )
+        made = make_objective(objective, build_student("convnet:4", 32, 0), setting, 0)
         flips[augment] = {view.flip for view in made.views}
     assert flips == {"crop": {0.0}, "crop_flip": {0.5}}
 
@@ -106,7 +108,7 @@ def test_dino_learns_from_a_teacher_that_stands_still() -> None:
     """
     source = open_source(DIGITS)
     images = torch.stack(source.read(source.ids[:32])).float() / 255
-    objective = make_objective("dino", build_student("convnet:8", 8, 0), Task(samples=32), 0)
+    objective = make_objective("dino", build_student("convnet:8", 8, 0), Setting(samples=32), 0)
     objective.momentum = objective.criterion.center_momentum = 1.0
     optimizer, losses, rows = make_optimizer(objective, 1e-3, 0.0), [], torch.arange(32)
     for step in range(12):

@@ -1,0 +1,33 @@
+"""Who may import the strategy; import-linter checks all other layers (``make check``)."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[2] / "coopt_fl"
+MAY = {
+    "api.py",
+    "federation/simulation.py",
+    "federation/server_app.py",
+    "bench/transport.py",  # measures a part of it
+}
+
+
+def test_only_what_starts_runs_imports_the_strategy() -> None:
+    importers = {
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
+        if any(name.startswith(("strategies", "coopt_fl.strategies")) for name in imported(path))
+    }
+    assert {"federation/simulation.py", "federation/server_app.py"} <= importers, "found at all"
+    assert importers <= MAY
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Yield the names that a file imports, in functions, too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (one.name for one in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports here are absolute"
+            yield from (f"{node.module}.{one.name}" for one in node.names)
