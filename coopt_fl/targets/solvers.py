@@ -86,7 +86,8 @@ def sgd(x: Matrix, y: Matrix, seed: int) -> Matrix:
         optimizer.zero_grad()
         torch.nn.functional.mse_loss(source[rows] @ weight, target[rows]).backward()
         optimizer.step()
-    return first / scale @ weight.detach().numpy()
+    fitted: Matrix = weight.detach().numpy()
+    return first / scale @ fitted
 
 
 def none(source: Matrix, target: Matrix, seed: int) -> Affine:
