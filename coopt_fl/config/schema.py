@@ -93,7 +93,8 @@ class AuditConfig:
 class PrivacyConfig:
     """Noise on what participants upload: targets, and features of the shared set.
 
-    A clip of 0.1 clips about every target, which noise wants; null means no privacy.
+    A clip of 0.1 clips about every target, which noise wants; null means no privacy. Noise is
+    given by its standard deviation.
     """
 
     clip: float | None = _key(None, "largest norm of a row, over the root of its width", above=0)
@@ -125,7 +126,7 @@ class SimulationConfig:
 
     actors: int | None = _key(None, "participants at work at once; null: all that fit", minimum=1)
     cpus: float = _key(1.0, "CPU cores reserved by one actor, at least 1", above=0)
-    gpus: float | None = _key(None, "GPUs reserved by one actor; null: equal shares", minimum=0)
+    gpus: float | None = _key(None, "GPUs (or a part) of one actor; null: equal shares", minimum=0)
 
 
 @dataclass

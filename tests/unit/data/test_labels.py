@@ -13,7 +13,7 @@ from coopt_fl.data import NoSplitError, batches, open_labels, open_source, split
 from tests.unit.data.make import encode, parquet, pixels, tree, write
 
 PACKAGE = Path(coopt_fl.__file__).parent
-LOOKERS = {PACKAGE / "students" / "probe.py", PACKAGE / "report" / "pictures.py"}
+LOOKERS = {PACKAGE / "students" / "probe.py", PACKAGE / "report" / "neighbours.py"}
 """They judge, or show, what is finished; nothing that they find out goes back."""
 
 DOOR = {PACKAGE / "data" / "__init__.py", PACKAGE / "data" / "labels.py"}
