@@ -1,6 +1,7 @@
 """Who may import the strategy; import-linter checks all other layers (``make check``)."""
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,3 +32,12 @@ def imported(path: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports here are absolute"
             yield from (f"{node.module}.{one.name}" for one in node.names)
+
+
+def test_no_two_modules_have_one_name() -> None:
+    """So that a name says which is meant; a scheme's module is called as the scheme is."""
+    folders = [PACKAGE, PACKAGE.parent / "strategies"]
+    paths = [path for folder in folders for path in folder.rglob("*.py")]
+    names = Counter(path.name for path in paths if path.parent.name != "schemes")
+    twice = {name for name, count in names.items() if count > 1}
+    assert twice <= {"__init__.py", "__main__.py"}

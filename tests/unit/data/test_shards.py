@@ -16,7 +16,7 @@ from coopt_fl.core import remote
 from coopt_fl.core.errors import DataError, OutputError
 from coopt_fl.data import CorruptImage, Source, batches, open_source
 from coopt_fl.data.shards import Shards, open_shards, publish
-from coopt_fl.data.shards import read as reading
+from coopt_fl.data.shards import fetch as reading
 from coopt_fl.data.shards.unit import Unit
 from coopt_fl.priors import Prior, load_prior
 from coopt_fl.targets import represent

@@ -131,7 +131,7 @@ def test_a_record_ends_where_other_shards_are_written(
     url: str, digits: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Sizes may be equal, so what was recorded before must not be taken for what is there now."""
-    monkeypatch.setattr("coopt_fl.data.shards.write._png", lambda image: b"0123456789")
+    monkeypatch.setattr("coopt_fl.data.shards.publishing._png", lambda image: b"0123456789")
     interrupted(url, digits, "0000003.parquet", seed=0)
     interrupted(url, digits, "0000003.parquet", seed=1)
     assert write(url, digits, seed=0).written == 6
