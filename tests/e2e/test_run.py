@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -59,6 +60,38 @@ def test_summary_and_what_a_second_run_does(shell: Shell, tiny: str) -> None:
         "run", tiny, "--out", str(shell.folder / "two"), "simulation.actors=2", "simulation.cpus=1"
     )
     assert two["dataset"]["digest"] == summary["dataset"]["digest"]
+
+
+CALLER = """
+import os, sys
+from pathlib import Path
+import ray
+from coopt_fl import load_config
+from coopt_fl.api import run
+from coopt_fl.core.progress import Progress
+
+@ray.remote
+def double(x):
+    return 2 * x
+
+def environment():
+    ours = ("FLWR_", "RAY_", "PYTHON")  # torch and others leave some of their own
+    return {name: value for name, value in os.environ.items() if name.startswith(ours)}
+
+if __name__ == "__main__":
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    before = environment()
+    found = run(load_config(sys.argv[1], ["data.limit=200"]), Path(sys.argv[2]), Progress())
+    assert environment() == before
+    print(found["dataset"]["rows"], ray.get(double.remote(21)))
+"""
+
+
+def test_a_caller_that_uses_ray_keeps_its_session(shell: Shell, tiny: str) -> None:
+    script = shell.folder / "caller.py"
+    script.write_text(CALLER)
+    done = shell.run(sys.executable, str(script), tiny, str(shell.folder / "out"))
+    assert done.stdout.split() == ["200", "42"], done.stderr[-3000:]
 
 
 def test_the_default_run_teaches_a_student(shell: Shell) -> None:
