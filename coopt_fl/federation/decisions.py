@@ -83,11 +83,7 @@ class Decisions:
         settled = records.shared_targets() is not None
         if stored is not None:
             reference = stored.reference
-            if (
-                settled is not None
-                and reference in features
-                and not records.has_alignment(reference)
-            ):
+            if settled and reference in features and not records.has_alignment(reference):
                 raise OutputError(
                     f"the alignment of {reference} is missing, which all others were aligned to; "
                     "give another --out"

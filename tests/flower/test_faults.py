@@ -549,7 +549,7 @@ def asked_of(grid: Deployment) -> Counter[int]:
 def test_nobody_is_waited_for_that_three_times_vanished_behind_a_successor() -> None:
     """A node of its name is there each time, so nothing but the strikes tells."""
     nothing: Any = None
-    members = Membership(nothing, patient(), nothing, nothing)
+    members = Membership(nothing, patient(), nothing, nothing, simulated=False)
     members.nodes = {"beta": 200}
     for node in (100, 101, 102):
         assert members.overdue("beta") is None

@@ -2,8 +2,9 @@
 
 One block of image files goes from ``coopt run`` to the probe, with the real platform and the real
 participants. A file is *passed* when it is on the call stack while one of our functions is given,
-or returns, an array, tensor or list of the block's rows (ids alone do not count). Participants are
-on a thread of their own, as they are in a process of their own in a run.
+or returns, an array, tensor or list of the block's rows (ids alone do not count), without those of
+``coopt_fl/core``, which know nothing of the method, as a library's. The prior is a library's model.
+Participants are on a thread of their own, as they are in a process of their own in a run.
 """
 
 import dataclasses
@@ -32,6 +33,7 @@ from tests.flower.grid import FakeGrid
 
 ROOT = Path(__file__).parents[2]
 OURS = tuple(f"{ROOT / folder}/" for folder in ("coopt_fl", "strategies"))
+CORE = str(ROOT / "coopt_fl" / "core")
 ROWS = 37
 """Of the block: no other array here has as many rows."""
 
@@ -71,10 +73,10 @@ def one_block(folder: Path) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             colours = rng.integers(0, 256, (2, 2, 3), np.uint8)
             Image.fromarray(colours).resize((12, 12)).save(path)
-    priors = {"alpha": "trivial:24", "beta": "trivial:20"}
+    prior = "random:test_resnet?size=32"
     config = {
         "data": {"source": "imagefolder", "root": str(folder)},
-        "participants": [{"name": name, "prior": prior} for name, prior in priors.items()],
+        "participants": [{"name": name, "prior": prior} for name in ("alpha", "beta")],
         "shared": {"size": 16},
         "targets": {"dim": 8},
         "optimize": {"block_rows": 64, "batch_size": ROWS},
@@ -116,7 +118,7 @@ def stack(frame: FrameType | None) -> Iterator[str]:
     """Yield our files on the call stack, the innermost first."""
     while frame is not None:
         path = frame.f_code.co_filename
-        if path.startswith(OURS) and frame.f_code.co_name != "<module>":
+        if path.startswith(OURS) and not path.startswith(CORE):
             yield str(Path(path).relative_to(ROOT))
         frame = frame.f_back
 
