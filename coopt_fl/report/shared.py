@@ -96,11 +96,11 @@ def matches(targets: Targets) -> list[float]:
     return found
 
 
-def unit(targets: NDArray[Any]) -> NDArray[Any]:
+def unit(targets: NDArray[Any]) -> NDArray[np.float64]:
     """Return targets (..., n) at length 1."""
-    lengths = np.linalg.norm(targets, axis=-1, keepdims=True)
-    scaled: NDArray[Any] = targets / np.maximum(lengths, 1e-12)
-    return scaled
+    wide = targets.astype(np.float64)
+    lengths = np.linalg.norm(wide, axis=-1, keepdims=True)
+    return np.asarray(wide / np.maximum(lengths, 1e-12))
 
 
 def choose(rows: int, most: int, seed: int) -> Ids:
