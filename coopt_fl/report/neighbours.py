@@ -16,7 +16,7 @@ from coopt_fl.data.labels import open_labels
 from coopt_fl.data.sources.downloads import DOWNLOADS, present
 from coopt_fl.optimized.read import OptimizedDataset
 from coopt_fl.report.collect import Run
-from coopt_fl.report.parts import LeftOut
+from coopt_fl.report.parts import LeftOut, Part
 from coopt_fl.report.shared import MOST, Ids, choose, unit
 
 SIDE = 64
@@ -48,12 +48,13 @@ def images_of(run: Run) -> Source:
     return source
 
 
-def labels_of(run: Run) -> Ids:
-    """Return the classes of the images by id, to look at targets, which never saw one.
+def labels_of(run: Run, images: Part[Source]) -> Ids:
+    """Return the classes of ``images`` by id, to look at targets, which never saw one.
 
     Raises:
-        LeftOut: there are none.
+        LeftOut: there are no images, or no classes.
     """
+    images.there()
     data = _settings(run)
     found = open_labels(data, "train")
     if found is None:

@@ -36,7 +36,7 @@ def _of_dataset(run: Run, anchor: str) -> Values:
     """Return the parts that are about the optimized dataset."""
     dataset = load(run.path, mmap=True)
     known, images = dataset.provenance, part(lambda: images_of(run))
-    labels = part(lambda: images.there() and labels_of(run))
+    labels = part(lambda: labels_of(run, images))
     who = dataset.participants[dataset.participants >= 0]
     views = part(lambda: shared_views(run))
     return {
