@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from multiprocessing.connection import Connection
 
-from coopt_fl.bench.timing import Seconds
+from coopt_fl.bench.measure import Seconds
 from coopt_fl.core.errors import CooptError
 
 Prepare = Callable[[], AbstractContextManager[Seconds]]
@@ -20,12 +20,13 @@ def children(work: Sequence[Prepare]) -> Iterator[list[Connection]]:
         started = []
         for one in work:
             here, there = context.Pipe()
-            process = context.Process(target=_serve, args=(one, there))
-            process.start()
-            there.close()  # so that reading here fails when the process ends
+            started.append(stack.enter_context(here))
+            with there:  # closed at once, so that reading here fails when the process ends
+                process = context.Process(target=_serve, args=(one, there))
+                process.start()
+            stack.callback(process.close)
             stack.callback(process.join)
             stack.callback(process.kill)
-            started.append(here)
         for child in started:
             _answer(child)
         yield started

@@ -12,8 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 
-from coopt_fl.bench.case import Case, Reach, Row
-from coopt_fl.bench.timing import in_turn, spread, timed
+from coopt_fl.bench.measure import Case, Reach, Row, in_turn, spread, timed
 
 REPEATS = 3
 PAIRS = 9

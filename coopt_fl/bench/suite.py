@@ -1,4 +1,4 @@
-"""``coopt bench``: runs benchmarks, keeps their results, and compares them with earlier ones."""
+"""``coopt bench``: runs benchmarks, keeps, compares and shows their results."""
 
 import json
 import os
@@ -9,17 +9,22 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from coopt_fl.bench.case import Row, Spread
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from coopt_fl.bench.measure import SKIPPED, Row, Spread
 from coopt_fl.core.errors import ConfigError, OutputError
 from coopt_fl.core.files import make_folder, write_json
 from coopt_fl.optimized.provenance import versions
+from coopt_fl.report import console
 
 MODULES = {
-    "optimize": "optimize",
+    "optimize": "optimization",
     "handwritten": "handwritten",
     "alignment": "stages",
     "student": "student",
-    "sharing": "sharing",
+    "sharing": "optimization",
     "fusion": "stages",
     "startup": "startup",
     "imports": "startup",
@@ -169,3 +174,57 @@ def _verdict(old: Spread, new: Row) -> str:
         return "within the spread"
     risen = figure["median"] > old["median"]
     return "better" if risen == (reach is None or reach["at_least"]) else "worse"
+
+
+def rendered(found: dict[str, Any]) -> RenderableType:
+    """Render results, and what changed if they were compared."""
+    parts: list[RenderableType] = [_results(found["rows"]), Text(_origin(found))]
+    if found.get("comparison"):
+        parts.append(_changes(found["comparison"]))
+        parts += [Text(f"note: {one}", style="yellow") for one in found["comparison"]["warnings"]]
+    return Group(*parts)
+
+
+def line(row: Row) -> str:
+    """Return a row as one line, for those who wait."""
+    return f"{row['name']}: {_outcome(row)}"
+
+
+def _results(rows: list[Row]) -> Table:
+    shown = console.table("Speed", "path", "roofline", "ratio", "reach", "reached")
+    for row in rows:
+        reach, reached = row["reach"], {True: "yes", False: "NO", None: ""}[row["reached"]]
+        bound = f"{'>=' if reach['at_least'] else '<='} {reach['bound']:g}" if reach else ""
+        console.row(shown, row["path"], row["roofline"], _outcome(row), bound, reached)
+    return shown
+
+
+def _changes(comparison: dict[str, Any]) -> Table:
+    shown = console.table(
+        "Since the earlier run", "what", "before", "after", "difference", "verdict"
+    )
+    for row in comparison["rows"]:
+        known = [_median(one) if one else "" for one in (row["before"], row["after"])]
+        difference = "" if row["difference"] is None else f"{row['difference']:+.4g}"
+        console.row(shown, row["name"], *known, difference, row["verdict"])
+    return shown
+
+
+def _outcome(row: Row) -> str:
+    """Return the figure, or why there is none."""
+    if row["skipped"]:
+        return f"skipped: {SKIPPED[row['skipped']]}"
+    return f"{_median(row['figure'])} {row['unit']}".rstrip()
+
+
+def _median(spread: Spread) -> str:
+    return f"{spread['median']:.3g} ({spread['min']:.3g} to {spread['max']:.3g})"
+
+
+def _origin(found: dict[str, Any]) -> str:
+    hardware, versions = found["hardware"], found["versions"]
+    gpus = ", ".join(hardware["gpus"]) or "no GPU"
+    return (
+        f"{hardware['cores']} cores ({hardware['processor']}), {gpus}; torch {versions['torch']}; "
+        f"{found['date']}. Ratios: median (minimum to maximum)."
+    )

@@ -267,12 +267,12 @@ def bench(
     as_json: AsJson = False,
 ) -> None:
     """Measure how near to the hardware this host comes: ratios to rooflines of the same run."""
-    from coopt_fl.bench import suite, table
+    from coopt_fl.bench import suite
 
     found = suite.bench(
-        names or [], out, compare, lambda row: print(table.line(row), file=sys.stderr)
+        names or [], out, compare, lambda row: print(suite.line(row), file=sys.stderr)
     )
-    _print(found, table.rendered, as_json)
+    _print(found, suite.rendered, as_json)
 
 
 @app.command()
