@@ -306,9 +306,9 @@ def key(
     The platform registers FILE.pub; FILE never leaves the participant's host. A key does not
     expire: it is valid until the platform unregisters it.
     """
-    from coopt_fl.ops import keys
+    from coopt_fl.ops import certificates
 
-    _print(keys.make_key_pair(file), show.key_pair, as_json)
+    _print(certificates.make_key_pair(file), show.key_pair, as_json)
 
 
 def main() -> None:
