@@ -80,8 +80,7 @@ def centralized(
     prior: Annotated[str, typer.Option(help="A participant's name, or SCHEME:NAME of a prior.")],
     settings: Settings = None,
     out: Annotated[
-        Path | None,
-        typer.Option("--out", help="Output directory (default: runs/CONFIG-centralized-PRIOR)."),
+        Path | None, typer.Option(help="Output directory (default: runs/CONFIG-centralized-PRIOR).")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -258,9 +257,7 @@ def bench(
             "transport (default: all).",
         ),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Keep the results here, as JSON.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Keep the results here, as JSON.")] = None,
     compare: Annotated[
         Path | None, typer.Option(help="Show what changed since the run that wrote this file.")
     ] = None,
@@ -351,7 +348,3 @@ def _print(value: dict[str, Any], render: Callable[[dict[str, Any]], Any], as_js
     console.print(render(value))
     if as_json:
         print(json.dumps(value, ensure_ascii=False), flush=True)
-
-
-if __name__ == "__main__":
-    main()

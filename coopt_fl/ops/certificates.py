@@ -109,7 +109,8 @@ def make_key_pair(path: Path) -> dict[str, Any]:
 def _make_authority(folder: Path) -> tuple[x509.Certificate, Key]:
     """Make a CA that can sign servers and no further CA."""
     key = _make_key(folder / "ca.key")
-    name, signs_only = _name("coopt-fl CA"), [False] * 5 + [True, True] + [False] * 2
+    name = _name("coopt-fl CA")
+    signs_only = [False] * 5 + [True, True] + [False] * 2  # certificates, and lists of revoked ones
     ca = _issue(
         folder / "ca.crt",
         name,
