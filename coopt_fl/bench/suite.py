@@ -3,7 +3,9 @@
 import json
 import os
 import platform
+import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import date
 from importlib import import_module
 from pathlib import Path
@@ -124,12 +126,10 @@ def hardware() -> dict[str, Any]:
 
 def _processor() -> str:
     """Return the processor's name, where Linux tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
+    with suppress(OSError):
+        if name := re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text()):
+            return name[1].strip()
+    return platform.processor()
 
 
 def compare(before: Results, after: Results) -> dict[str, Any]:

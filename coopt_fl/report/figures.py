@@ -45,16 +45,14 @@ class Curve:
     Attributes:
         name: printed at its end; empty: not named.
         colour: index of its series.
-        x: ascending.
-        y: as many.
+        places: x, ascending, and y.
         kind: "mean" is drawn strongly, a single "seed" thinly, one after the slowest participant
             "alone" dashed; of "ends" only the first and last point are known, between are dots.
     """
 
     name: str
     colour: int
-    x: Sequence[float]
-    y: Sequence[float]
+    places: Sequence[tuple[float, float]]
     kind: Kind = "mean"
 
 
@@ -69,8 +67,9 @@ def curves(
         right = 0.98 - widest * LETTER - (0.035 if named else 0)
         axis = figure.add_axes((0.115, 0.16, right - 0.115, 0.8))
         for line in lines:
-            axis.plot(line.x, line.y, color=series(line.colour), **LINE, **STYLES[line.kind])
-        axis.set_xlim(0, max(line.x[-1] for line in lines) * 1.02 or 1)
+            x, y = zip(*line.places, strict=True)
+            axis.plot(x, y, color=series(line.colour), **LINE, **STYLES[line.kind])
+        axis.set_xlim(0, max(line.places[-1][0] for line in lines) * 1.02 or 1)
         axis.margins(y=0.08)
         axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axis.yaxis.set_major_locator(MaxNLocator(5))
@@ -111,7 +110,7 @@ def _name(axis: Axes, lines: Sequence[Curve]) -> None:
     """Write the names in the right margin, at the height of their lines' ends but not closer."""
     frame = axis.transAxes
     low, high = axis.get_ylim()
-    heights = _apart([(line.y[-1] - low) / (high - low) for line in lines], 0.074)
+    heights = _apart([(line.places[-1][1] - low) / (high - low) for line in lines], 0.074)
     for line, height in zip(lines, heights, strict=True):
         short = line.name if len(line.name) <= LETTERS else f"{line.name[: LETTERS - 1]}…"
         axis.plot(

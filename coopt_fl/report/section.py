@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from coopt_fl.federation.state import RunState
 from coopt_fl.optimized.provenance import Provenance
 from coopt_fl.optimized.read import load
 from coopt_fl.report import tables
@@ -67,7 +68,7 @@ def _audit(run: Run, known: Provenance) -> Values:
     rejected = (  # earlier manifests only name them
         {name: {"reason": "", "evidence": {}} for name in named}
         | {change["origin"]: change for change in reversed(removals)}
-        | (run.state.record("rejected", dict[str, Any]) or {})
+        | (RunState(run.path).record("rejected", dict[str, Any]) or {})
     )
     lost: dict[str, str] = {}
     for change in known.plan_changes:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.federation.records import Records
+from coopt_fl.federation.state import RunState
 from coopt_fl.report.collect import Run
 from coopt_fl.report.parts import LeftOut
 from coopt_fl.targets import Alignment, held_out
@@ -50,9 +51,10 @@ def shared_views(run: Run) -> Views:
         LeftOut: there are not two participants whose features and alignments are stored.
         OutputError: a file of the state is damaged.
     """
-    if not run.state.folder.is_dir():
+    state = RunState(run.path)
+    if not state.folder.is_dir():
         raise LeftOut("the platform's state/, which holds the features, is not in this directory")
-    records = Records(run.state)
+    records = Records(state)
     known = [one.name for one in run.provenance.contributors] if run.provenance else []
     names = [one for one in known if records.has_features(one) and records.has_alignment(one)]
     settled = records.shared_targets()
