@@ -154,17 +154,13 @@ def _differences(before: Results, after: Results) -> Iterator[str]:
 
 
 def _change(old: Row, new: Row) -> dict[str, Any]:
+    before, after = old["figure"], new["figure"]
     verdict, difference = "not measured in both", None
-    if old["figure"] and new["figure"]:
-        difference = round(new["figure"]["median"] - old["figure"]["median"], 5)
-        verdict = _verdict(old["figure"], new)
-    return {
-        "name": new["name"],
-        "before": old["figure"],
-        "after": new["figure"],
-        "difference": difference,
-        "verdict": verdict,
-    }
+    if before and after:
+        difference = round(after["median"] - before["median"], 5)
+        verdict = _verdict(before, new)
+    change = {"name": new["name"], "before": before, "after": after}
+    return change | {"difference": difference, "verdict": verdict}
 
 
 def _verdict(old: Spread, new: Row) -> str:

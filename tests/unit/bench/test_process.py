@@ -3,6 +3,7 @@
 import multiprocessing
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,13 @@ from coopt_fl.core.errors import CooptError
 @contextmanager
 def second() -> Iterator[Seconds]:
     yield lambda: 1.0
+
+
+@contextmanager
+def with_a_file(path: Path) -> Iterator[Seconds]:
+    path.touch()
+    yield lambda: 1.0
+    path.unlink()
 
 
 @contextmanager
@@ -34,6 +42,12 @@ def test_neither_processes_nor_connections_are_left() -> None:
     with children([second, second]) as two:
         assert together(two) == [1.0, 1.0]
     assert (multiprocessing.active_children(), open_files()) == ([], before)
+
+
+def test_what_a_process_made_for_its_work_is_removed(tmp_path: Path) -> None:
+    with children([partial(with_a_file, tmp_path / "file")]):
+        assert (tmp_path / "file").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nor_when_one_ends_too_early() -> None:
