@@ -8,14 +8,11 @@ else: messages, checks, disk. The run is stopped once the dataset is published.
 import json
 import os
 import socket
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,19 +40,21 @@ CONFIG: dict[str, Any] = {
 }
 
 
-@dataclass
 class Host:
-    """Programs that run in ``folder``, with a Flower home of their own."""
+    """psutil.Popens that run in ``folder``, with a Flower home of their own.
 
-    folder: Path
-    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    Attributes:
+        started: every program so far.
+        config: the configuration's file.
+        out: the run directory.
+    """
 
-    @property
-    def config(self) -> Path:
-        """The configuration's file."""
-        return self.folder / "scale.yaml"
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.started = folder, list[psutil.Popen]()
+        self.config, self.out = folder / "scale.yaml", folder / "out"
+        self.config.write_text(yaml.safe_dump(CONFIG))
 
-    def start(self, *command: str | Path) -> subprocess.Popen[bytes]:
+    def start(self, *command: str | Path) -> psutil.Popen:
         """Start a program of this environment; its output goes to a file of its name."""
         programs = Path(sys.executable).parent
         env = os.environ | {
@@ -66,24 +65,33 @@ class Host:
             "FLWR_DISABLE_UPDATE_CHECK": "1",
             "NO_PROXY": "127.0.0.1,localhost",
         }
-        with (self.folder / f"{command[0]}.log").open("ab") as log:
-            process = subprocess.Popen(
-                [programs / command[0], *command[1:]],
-                cwd=self.folder,
-                env=env,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        self.started.append(process)
-        return process
+        command = (programs / command[0], *command[1:])
+        with (self.folder / f"{command[0].name}.log").open("ab") as log:
+            program = psutil.Popen(command, cwd=self.folder, env=env, stdout=log, stderr=log)
+        self.started.append(program)
+        return program
+
+
+@contextmanager
+def running() -> Iterator[Host]:
+    """Yield a host; at the end whatever it has started is killed, and has ended."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        host = Host(Path(folder))
+        try:
+            yield host
+        finally:
+            left = [one for program in host.started for one in _family(program)]
+            for one in left:
+                with suppress(psutil.Error):
+                    one.kill()
+            psutil.wait_procs(left)
 
 
 def simulation() -> dict[str, Any]:
     """Measure ``coopt run``."""
-    with _host() as host:
-        out = host.folder / "out"
-        run = host.start("coopt", "run", host.config, "--out", out)
-        return _watch(run, out, {"platform": lambda: psutil.Process(run.pid)}, [run])
+    with running() as host:
+        run = host.start("coopt", "run", host.config, "--out", host.out)
+        return _watch(run, host.out, {"platform": lambda: run}, [run])
 
 
 def deployment(*, out_of_band: bool = False) -> dict[str, Any]:
@@ -94,52 +102,34 @@ def deployment(*, out_of_band: bool = False) -> dict[str, Any]:
     Args:
         out_of_band: payloads go through a folder.
     """
-    with _host() as host:
+    with running() as host:
+        tls, address = host.folder / "tls", f"127.0.0.1:{_free_port()}"
+        make_certificate(["localhost"], tls)
+        (host.folder / "config.toml").write_text(
+            f'[superlink.here]\naddress = "{address}"\nroot-certificates = "{tls / "ca.crt"}"\n'
+        )
+        files = {"ca-certfile": "ca.crt", "certfile": "server.pem", "keyfile": "server.key"}
+        options = [f"--ssl-{option}={tls / file}" for option, file in files.items()]
+        options += ["--port", address.rpartition(":")[2], f"--database={host.folder / 'link.db'}"]
+        link = host.start("flower-superlink", *options)
+        while not _listening(address):
+            time.sleep(LOOK_SECONDS)
+        trusting = ("--superlink", address, "--root-certificates", tls / "ca.crt")
+        for name in NAMES:
+            own = ("--port", str(_free_port()), "--node-config", f'name="{name}"')
+            host.start("flower-supernode", *trusting, *own)
         route = f"payload.route={host.folder / 'payloads'}" if out_of_band else ""
-        return _deployed(host, route)
+        settings = f"config='{host.config}' out='{host.out}' overrides='{route}'"
+        processes = list(host.started)
+        run = host.start("flwr", "run", ROOT, "here", "--stream", "--run-config", settings)
+        watched = {"platform": lambda: _server_app(link), "SuperLink": lambda: link}
+        return _watch(run, host.out, watched, processes)
 
 
-def _deployed(host: Host, overrides: str) -> dict[str, Any]:
-    out, tls, address = host.folder / "out", host.folder / "tls", f"127.0.0.1:{_free_port()}"
-    make_certificate(["localhost"], tls)
-    (host.folder / "config.toml").write_text(
-        f'[superlink.here]\naddress = "{address}"\nroot-certificates = "{tls / "ca.crt"}"\n'
-    )
-    files = {"ca-certfile": "ca.crt", "certfile": "server.pem", "keyfile": "server.key"}
-    options = [f"--ssl-{option}={tls / file}" for option, file in files.items()]
-    options += ["--port", address.rpartition(":")[2], "--database", str(host.folder / "link.db")]
-    link = host.start("flower-superlink", *options)
-    while not _listening(address):
-        time.sleep(LOOK_SECONDS)
-    trusting = ("--superlink", address, "--root-certificates", tls / "ca.crt")
-    for name in NAMES:
-        own = ("--port", str(_free_port()), "--node-config", f'name="{name}"')
-        host.start("flower-supernode", *trusting, *own)
-    settings = f"config='{host.config}' out='{out}' overrides='{overrides}'"
-    processes = list(host.started)
-    run = host.start("flwr", "run", ROOT, "here", "--stream", "--run-config", settings)
-    watched = {"platform": lambda: _server_app(link), "SuperLink": lambda: psutil.Process(link.pid)}
-    return _watch(run, out, watched, processes)
-
-
-@contextmanager
-def _host() -> Iterator[Host]:
-    """Yield a host; whatever it has started is killed at the end."""
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        host = Host(Path(folder))
-        host.config.write_text(yaml.safe_dump(CONFIG))
-        try:
-            yield host
-        finally:
-            for one in [one for process in host.started for one in _family(process.pid)]:
-                with suppress(psutil.Error):
-                    one.kill()
-
-
-def _server_app(link: subprocess.Popen[bytes]) -> psutil.Process:
+def _server_app(link: psutil.Process) -> psutil.Process:
     """Wait for the platform's process, which the SuperLink starts."""
     while True:
-        for process in _family(link.pid):
+        for process in _family(link):
             with suppress(psutil.Error):
                 if any("serverapp" in Path(word).name for word in process.cmdline()[:3]):
                     return process
@@ -155,75 +145,57 @@ def _listening(address: str) -> bool:
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        return int(probe.getsockname()[1])
 
 
 def _watch(
-    run: subprocess.Popen[bytes],
+    run: psutil.Popen,
     out: Path,
     watched: dict[str, Callable[[], psutil.Process]],
-    processes: list[subprocess.Popen[bytes]],
+    processes: list[psutil.Popen],
 ) -> dict[str, Any]:
     """Look at memory and CPU time until the dataset is fused; return what was seen.
 
     Memory is unique set size, counted from the first optimize request for the growth.
     """
-    peaks, before, spent = (
-        dict.fromkeys(watched, 0.0),
-        dict.fromkeys(watched, 0.0),
-        dict[tuple[int, float], float](),
-    )
-    spent_on = out / "state" / "seconds.json"
-    while not (spent_on.exists() and "fuse" in json.loads(spent_on.read_text())):
+    peaks, before = dict.fromkeys(watched, 0.0), dict.fromkeys(watched, 0.0)
+    spent = dict[tuple[int, float], float]()
+    seconds, record = dict[str, float](), out / "state" / "seconds.json"
+    while "fuse" not in seconds:
         assert run.poll() is None, "the run ended too early"
         working = (out / "state" / "blocks").exists()
         for name, find in watched.items():
-            used = _uss(find())
-            peaks[name] = max(peaks[name], used)
-            before[name] = before[name] if working else used
-        spent |= _cpu_seconds(processes)
+            with suppress(psutil.Error):
+                used = find().memory_full_info().uss / 1e6
+                peaks[name] = max(peaks[name], used)
+                before[name] = before[name] if working else used
+        for one in [one for process in processes for one in _family(process)]:
+            with suppress(psutil.Error):
+                times = one.cpu_times()
+                spent[one.pid, one.create_time()] = times.user + times.system
         time.sleep(LOOK_SECONDS)
-    seconds = json.loads(spent_on.read_text())
-    work = seconds["optimize"]
+        seconds = json.loads(record.read_text()) if record.exists() else {}
     return {
         "gigabytes": GIGABYTES,
         "seconds": {phase: round(value, 2) for phase, value in seconds.items()},
-        "MB_per_s_optimize": round(1000 * GIGABYTES / work, 1),
+        "MB_per_s_optimize": round(1000 * GIGABYTES / seconds["optimize"], 1),
         "cpu_seconds_per_GB": round(sum(spent.values()) / GIGABYTES, 1),
         "peak_MB": {name: round(value) for name, value in peaks.items()},
         "growth_MB": {name: round(peaks[name] - before[name]) for name in peaks},
     }
 
 
-def _cpu_seconds(processes: list[subprocess.Popen[bytes]]) -> dict[tuple[int, float], float]:
-    """Return user and system seconds of these processes and all that they have started."""
-    found = {}
-    for one in [one for process in processes for one in _family(process.pid)]:
-        with suppress(psutil.Error):
-            times = one.cpu_times()
-            found[one.pid, one.create_time()] = times.user + times.system
-    return found
-
-
-def _family(pid: int) -> list[psutil.Process]:
-    try:
-        return [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    except psutil.Error:
-        return []
-
-
-def _uss(process: psutil.Process) -> float:
-    try:
-        return float(process.memory_full_info().uss) / 1e6
-    except psutil.Error:
-        return 0.0
+def _family(process: psutil.Process) -> list[psutil.Process]:
+    """Return a process and all that it has started, unless it has ended."""
+    with suppress(psutil.Error):
+        return [process, *process.children(recursive=True)]
+    return []
 
 
 MEASURED = {
     "simulation": simulation,
     "deployment": deployment,
-    "deployment-out-of-band": partial(deployment, out_of_band=True),
+    "deployment-out-of-band": lambda: deployment(out_of_band=True),
 }
 
 

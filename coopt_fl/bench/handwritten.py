@@ -18,11 +18,10 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from coopt_fl.bench.case import Case, Reach, Row
 from coopt_fl.bench.inputs import KINDS, pictures
-from coopt_fl.bench.optimize import SETTINGS, Setting, label, path
+from coopt_fl.bench.measure import Case, Reach, Row, Seconds, in_turn, not_here, spread
+from coopt_fl.bench.optimization import SETTINGS, Setting, label, path
 from coopt_fl.bench.process import children, together
-from coopt_fl.bench.timing import Seconds, in_turn, not_here, spread
 from coopt_fl.core.runtime import compute
 from coopt_fl.priors import Prior, load_prior
 
@@ -57,11 +56,11 @@ def handwritten() -> Iterator[Row]:
             continue
         prior = load_prior(setting.prior, setting.device)
         with (
-            pictures(kind, ROWS) as images,
+            pictures(kind, ROWS) as (source, _),
             children([partial(_measuring, kind, name)]) as theirs,
             compute(1),
         ):
-            ours = path(prior, images.source, setting)
+            ours = path(prior, source, setting)
             whole, written = in_turn(ours, lambda: together(theirs)[0], REPEATS)
         yield case.measured(
             spread(written / whole),
@@ -137,6 +136,6 @@ def _measuring(kind: str, name: str) -> Iterator[Seconds]:
     setting = SETTINGS[name]
     prior = load_prior(setting.prior, setting.device)
     rows = setting.rows + WARM * setting.batch_size
-    with pictures(kind, ROWS) as images:
+    with pictures(kind, ROWS) as (_, origin):
         torch.set_num_threads(1)
-        yield loop(prior, setting, Images(kind, images.origin, _transform(prior), rows))
+        yield loop(prior, setting, Images(kind, origin, _transform(prior), rows))

@@ -1,10 +1,10 @@
-"""The images that are measured on: three kinds of source, made from a seed."""
+"""What is measured on: images of three kinds of source, made from a seed, and random targets."""
 
 import io
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +14,20 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
+from coopt_fl.config.load import load_config
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.data import Source, open_source
 from coopt_fl.data.source import ArraySource
+from coopt_fl.federation.state import RunState
+from coopt_fl.optimized.block import Block
+from coopt_fl.optimized.provenance import Provenance, draft
+from coopt_fl.targets import BlockTargets
 
 Pixels = NDArray[np.uint8]
 
 CIFAR = (32, 32)
 IMAGENET = (375, 500)
 """Height and width of ImageNet's typical photograph."""
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """Images of one kind.
-
-    Attributes:
-        kind: ``array``, ``jpeg-folder`` or ``parquet``.
-        source: how we read them.
-        origin: what is behind it: an array (N, H, W, 3), or a folder.
-    """
-
-    kind: str
-    source: Source
-    origin: Any
 
 
 KINDS = {
@@ -49,23 +39,47 @@ KINDS = {
 
 
 @contextmanager
-def pictures(kind: str, rows: int) -> Iterator[Pictures]:
-    """Make ``rows`` images of a kind and open them; they are gone at the end of the block."""
+def pictures(kind: str, rows: int) -> Iterator[tuple[Source, Any]]:
+    """Make ``rows`` images of a kind; they are gone at the end of the block.
+
+    Yields:
+        How we read them, and what is behind it: an array (N, H, W, 3), or a folder.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if kind == "array":
             pixels = np.stack([photograph(seed, CIFAR) for seed in range(rows)])
-            yield Pictures(kind, ArraySource("array", pixels), pixels)
+            yield ArraySource("array", pixels), pixels
         elif kind == "jpeg-folder":
             (folder / "train" / "class").mkdir(parents=True)
             for seed in range(rows):
                 path = folder / "train" / "class" / f"{seed}.jpg"
                 path.write_bytes(jpeg(photograph(seed, IMAGENET)))
-            yield Pictures(kind, _opened("imagefolder", folder), folder / "train")
+            yield open_source(DataConfig(source="imagefolder", root=name)), folder / "train"
         else:
             encoded = [jpeg(photograph(seed, CIFAR)) for seed in range(rows)]
             pq.write_table(pa.table({"image": encoded}), folder / "train.parquet")
-            yield Pictures(kind, _opened("parquet", folder), folder)
+            yield open_source(DataConfig(source="parquet", root=name)), folder
+
+
+def unfinished(rows: int, dim: int) -> Provenance:
+    """Return the provenance of a dataset (rows, dim) by nobody, before its blocks are written."""
+    nobody = draft(
+        config=load_config("digits"),
+        source={"name": "array", "fingerprint": "", "rows": rows},
+        contributors=[],
+        reference="one",
+        plan_changes=[],
+        audit={},
+    )
+    return replace(nobody, dim=dim)
+
+
+def store(state: RunState, made: Iterable[BlockTargets]) -> None:
+    """Store blocks that one participant made, as the platform does."""
+    for index, one in enumerate(made):
+        participants, skipped = np.zeros(len(one.ids), np.int16), np.empty(0, np.int64)
+        state.save_block(index, Block(one.ids, one.targets, participants, skipped, 0.0))
 
 
 def photograph(seed: int, size: tuple[int, int]) -> Pixels:
@@ -85,7 +99,3 @@ def jpeg(pixels: Pixels) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=90)
     return file.getvalue()
-
-
-def _opened(source: str, folder: Path) -> Source:
-    return open_source(DataConfig(source=source, root=str(folder)))

@@ -4,21 +4,17 @@ import os
 import tempfile
 import warnings
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from coopt_fl.bench.case import Case, Reach, Row
-from coopt_fl.bench.optimize import optimizing
-from coopt_fl.bench.timing import in_turn, spread, timed
-from coopt_fl.config.load import load_config
+from coopt_fl.bench.inputs import store, unfinished
+from coopt_fl.bench.measure import Case, Reach, Row, in_turn, spread, timed
+from coopt_fl.bench.optimization import optimizing
 from coopt_fl.core.runtime import compute
 from coopt_fl.federation.state import RunState
-from coopt_fl.optimized.block import Block
-from coopt_fl.optimized.provenance import draft
 from coopt_fl.optimized.write import publish
-from coopt_fl.targets import fit_alignment, uniformity
+from coopt_fl.targets import BlockTargets, fit_alignment, uniformity
 
 REPEATS = 5
 SAMPLES, DIM = 50_000, 512
@@ -68,20 +64,14 @@ def alignment() -> Iterator[Row]:
 
 def fusion() -> Iterator[Row]:
     """Yield both rows."""
-    ids = np.random.default_rng(0).permutation(SAMPLES)
-    blocks = [np.sort(ids[start : start + BLOCK_ROWS]) for start in range(0, SAMPLES, BLOCK_ROWS)]
-    unfinished = draft(
-        config=load_config("digits"),
-        source={"name": "array", "fingerprint": "", "rows": SAMPLES},
-        contributors=[],
-        reference="one",
-        plan_changes=[],
-        audit={},
-    )
+    generator, blocks = np.random.default_rng(0), list[BlockTargets]()
+    for ids in np.split(generator.permutation(SAMPLES), range(BLOCK_ROWS, SAMPLES, BLOCK_ROWS)):
+        targets = generator.normal(size=(len(ids), DIM)).astype(np.float16)
+        blocks.append(BlockTargets(np.sort(ids), targets, ()))
+    dataset, sizes = unfinished(SAMPLES, DIM), [len(block.ids) for block in blocks]
     with tempfile.TemporaryDirectory() as name:
         state = RunState(Path(name))
-        _deliver(state, blocks)
-        dataset, sizes = replace(unfinished, dim=DIM), [len(block) for block in blocks]
+        store(state, blocks)
         fuse = timed(lambda: publish(state.dataset, dataset, sizes, state.block, lambda rows: None))
         fuse()
         files = list((state.dataset / "data").iterdir())
@@ -100,15 +90,6 @@ def fusion() -> Iterator[Row]:
             write_seconds=spread(plain),
             megabytes=round(len(content) / 1e6, 1),
         )
-
-
-def _deliver(state: RunState, blocks: list[np.ndarray]) -> None:
-    """Store random targets as payloads that came."""
-    generator = np.random.default_rng(0)
-    for index, ids in enumerate(blocks):
-        targets = generator.normal(size=(len(ids), DIM)).astype(np.float16)
-        participants, skipped = np.zeros(len(ids), np.int16), np.empty(0, np.int64)
-        state.save_block(index, Block(ids, targets, participants, skipped, 0.0))
 
 
 def _write(path: Path, content: bytes) -> None:

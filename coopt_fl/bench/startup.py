@@ -10,10 +10,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from coopt_fl.bench.case import Case, Reach, Row
-from coopt_fl.bench.timing import in_turn, spread, timed
+from coopt_fl.bench.measure import Case, Reach, Row, Seconds, in_turn, spread, timed
 
 REPEATS = 3
 PAIRS = 9
@@ -72,7 +71,7 @@ def imports() -> Iterator[Row]:
     """Yield a row for each, in seconds more than ``python -c pass``."""
     for name, (path, arguments) in WHAT.items():
         case = Case(f"imports/{name}", path, "python -c pass", Reach(0.5, at_least=False), "s more")
-        whole, nothing = in_turn(timed(_python(*arguments)), timed(_python("-c", "pass")), PAIRS)
+        whole, nothing = in_turn(_python(*arguments), _python("-c", "pass"), PAIRS)
         yield case.measured(
             spread(whole - nothing),
             seconds=spread(whole),
@@ -106,6 +105,6 @@ def _until_sign(script: str, *arguments: str) -> float:
     return seconds
 
 
-def _python(*arguments: str) -> Callable[[], object]:
+def _python(*arguments: str) -> Seconds:
     command = [sys.executable, *arguments]
-    return lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return timed(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL))

@@ -3,19 +3,17 @@
 import importlib.util
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 import torch
 from lightning.fabric import Fabric
 
-from coopt_fl.bench.case import Case, Reach, Row
-from coopt_fl.bench.inputs import CIFAR, pictures
-from coopt_fl.bench.timing import in_turn, not_here, spread, timed
-from coopt_fl.config.load import load_config
+from coopt_fl.bench.inputs import CIFAR, pictures, unfinished
+from coopt_fl.bench.measure import Case, Reach, Row, in_turn, not_here, spread, timed
 from coopt_fl.config.schema import RuntimeConfig, StudentConfig
 from coopt_fl.data import Source
-from coopt_fl.optimized.provenance import draft
 from coopt_fl.optimized.read import OptimizedDataset
 from coopt_fl.students.loop import Training, initial_student
 from coopt_fl.students.objectives import Setting, make_objective
@@ -43,9 +41,9 @@ def student() -> Iterator[Row]:
             yield from (step.skipped(reason), versus.skipped(reason))
             continue
         rows = STEPS[kind] * STUDENTS[kind].batch_size
-        with pictures("array", rows) as images, devices_for(RUNTIMES[kind], 1) as fabric:
-            yield _against_resident(fabric, images.source, kind, step)
-            yield _against_byol(fabric, images.source, kind, versus)
+        with pictures("array", rows) as (source, _), devices_for(RUNTIMES[kind], 1) as fabric:
+            yield _against_resident(fabric, source, kind, step)
+            yield _against_byol(fabric, source, kind, versus)
 
 
 def _cases(kind: str) -> tuple[Case, Case]:
@@ -58,7 +56,7 @@ def _cases(kind: str) -> tuple[Case, Case]:
 
 
 def _against_resident(fabric: Fabric, source: Source, kind: str, case: Case) -> Row:
-    epoch = _Epochs(fabric, source, STUDENTS[kind])
+    epoch = _epochs(fabric, source, STUDENTS[kind])
     whole, bare = in_turn(timed(epoch), timed(_resident(fabric, source, kind)), REPEATS)
     return case.measured(
         spread(bare / whole),
@@ -70,8 +68,8 @@ def _against_resident(fabric: Fabric, source: Source, kind: str, case: Case) -> 
 def _against_byol(fabric: Fabric, source: Source, kind: str, case: Case) -> Row:
     if importlib.util.find_spec("lightly") is None:
         return case.skipped("no-lightly")
-    ours = _Epochs(fabric, source, STUDENTS[kind])
-    theirs = _Epochs(fabric, source, replace(STUDENTS[kind], objective="byol"))
+    ours = _epochs(fabric, source, STUDENTS[kind])
+    theirs = _epochs(fabric, source, replace(STUDENTS[kind], objective="byol"))
     byol, coopt = in_turn(timed(theirs), timed(ours), REPEATS)
     return case.measured(
         spread(byol / coopt),
@@ -81,34 +79,17 @@ def _against_byol(fabric: Fabric, source: Source, kind: str, case: Case) -> Row:
     )
 
 
-class _Epochs:
-    """Trains one more epoch whenever it is called."""
-
-    def __init__(self, fabric: Fabric, source: Source, student: StudentConfig) -> None:
-        dataset = _dataset(source) if student.objective == "regression" else None
-        config = replace(student, epochs=EPOCHS)
-        self._training = Training(fabric, dataset, source, config, "raise", seed=0)
-        self._next = 0
-
-    def __call__(self) -> None:
-        self._training.epoch(self._next)
-        self._next += 1
-
-
-def _dataset(source: Source) -> OptimizedDataset:
-    """Return random targets of all images."""
-    known = draft(
-        config=load_config("digits"),
-        source={"name": source.name, "fingerprint": source.fingerprint, "rows": len(source)},
-        contributors=[],
-        reference="one",
-        plan_changes=[],
-        audit={},
-    )
-    targets = np.random.default_rng(0).normal(size=(len(source), DIM)).astype(np.float16)
-    known = replace(known, rows=len(source), dim=DIM)
-    participants = np.zeros(len(source), np.int16)
-    return OptimizedDataset(Path("in memory"), source.ids, targets, participants, known)
+def _epochs(fabric: Fabric, source: Source, student: StudentConfig) -> Callable[[], object]:
+    """Return what trains one more epoch whenever it is called; on random targets, if on any."""
+    dataset = None
+    if student.objective == "regression":
+        targets = np.random.default_rng(0).normal(size=(len(source), DIM)).astype(np.float16)
+        participants = np.zeros(len(source), np.int16)
+        known = replace(unfinished(len(source), DIM), rows=len(source))
+        dataset = OptimizedDataset(Path("in memory"), source.ids, targets, participants, known)
+    config, numbers = replace(student, epochs=EPOCHS), count()
+    training = Training(fabric, dataset, source, config, "raise", seed=0)
+    return lambda: training.epoch(next(numbers))
 
 
 def _resident(fabric: Fabric, source: Source, kind: str) -> Callable[[], None]:

@@ -1,25 +1,32 @@
-"""``coopt bench``: runs benchmarks, keeps their results, and compares them with earlier ones."""
+"""``coopt bench``: runs benchmarks, keeps, compares and shows their results."""
 
 import json
 import os
 import platform
+import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import date
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from coopt_fl.bench.case import Row, Spread
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from coopt_fl.bench.measure import SKIPPED, Row, Spread
 from coopt_fl.core.errors import ConfigError, OutputError
 from coopt_fl.core.files import make_folder, write_json
 from coopt_fl.optimized.provenance import versions
+from coopt_fl.report import console
 
 MODULES = {
-    "optimize": "optimize",
+    "optimize": "optimization",
     "handwritten": "handwritten",
     "alignment": "stages",
     "student": "student",
-    "sharing": "sharing",
+    "sharing": "optimization",
     "fusion": "stages",
     "startup": "startup",
     "imports": "startup",
@@ -119,12 +126,10 @@ def hardware() -> dict[str, Any]:
 
 def _processor() -> str:
     """Return the processor's name, where Linux tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
+    with suppress(OSError):
+        if name := re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text()):
+            return name[1].strip()
+    return platform.processor()
 
 
 def compare(before: Results, after: Results) -> dict[str, Any]:
@@ -149,17 +154,13 @@ def _differences(before: Results, after: Results) -> Iterator[str]:
 
 
 def _change(old: Row, new: Row) -> dict[str, Any]:
+    before, after = old["figure"], new["figure"]
     verdict, difference = "not measured in both", None
-    if old["figure"] and new["figure"]:
-        difference = round(new["figure"]["median"] - old["figure"]["median"], 5)
-        verdict = _verdict(old["figure"], new)
-    return {
-        "name": new["name"],
-        "before": old["figure"],
-        "after": new["figure"],
-        "difference": difference,
-        "verdict": verdict,
-    }
+    if before and after:
+        difference = round(after["median"] - before["median"], 5)
+        verdict = _verdict(before, new)
+    change = {"name": new["name"], "before": before, "after": after}
+    return change | {"difference": difference, "verdict": verdict}
 
 
 def _verdict(old: Spread, new: Row) -> str:
@@ -169,3 +170,57 @@ def _verdict(old: Spread, new: Row) -> str:
         return "within the spread"
     risen = figure["median"] > old["median"]
     return "better" if risen == (reach is None or reach["at_least"]) else "worse"
+
+
+def rendered(found: dict[str, Any]) -> RenderableType:
+    """Render results, and what changed if they were compared."""
+    parts: list[RenderableType] = [_results(found["rows"]), Text(_origin(found))]
+    if found.get("comparison"):
+        parts.append(_changes(found["comparison"]))
+        parts += [Text(f"note: {one}", style="yellow") for one in found["comparison"]["warnings"]]
+    return Group(*parts)
+
+
+def line(row: Row) -> str:
+    """Return a row as one line, for those who wait."""
+    return f"{row['name']}: {_outcome(row)}"
+
+
+def _results(rows: list[Row]) -> Table:
+    shown = console.table("Speed", "path", "roofline", "ratio", "reach", "reached")
+    for row in rows:
+        reach, reached = row["reach"], {True: "yes", False: "NO", None: ""}[row["reached"]]
+        bound = f"{'>=' if reach['at_least'] else '<='} {reach['bound']:g}" if reach else ""
+        console.row(shown, row["path"], row["roofline"], _outcome(row), bound, reached)
+    return shown
+
+
+def _changes(comparison: dict[str, Any]) -> Table:
+    shown = console.table(
+        "Since the earlier run", "what", "before", "after", "difference", "verdict"
+    )
+    for row in comparison["rows"]:
+        known = [_median(one) if one else "" for one in (row["before"], row["after"])]
+        difference = "" if row["difference"] is None else f"{row['difference']:+.4g}"
+        console.row(shown, row["name"], *known, difference, row["verdict"])
+    return shown
+
+
+def _outcome(row: Row) -> str:
+    """Return the figure, or why there is none."""
+    if row["skipped"]:
+        return f"skipped: {SKIPPED[row['skipped']]}"
+    return f"{_median(row['figure'])} {row['unit']}".rstrip()
+
+
+def _median(spread: Spread) -> str:
+    return f"{spread['median']:.3g} ({spread['min']:.3g} to {spread['max']:.3g})"
+
+
+def _origin(found: dict[str, Any]) -> str:
+    hardware, versions = found["hardware"], found["versions"]
+    gpus = ", ".join(hardware["gpus"]) or "no GPU"
+    return (
+        f"{hardware['cores']} cores ({hardware['processor']}), {gpus}; torch {versions['torch']}; "
+        f"{found['date']}. Ratios: median (minimum to maximum)."
+    )

@@ -18,8 +18,7 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
-from coopt_fl.bench.case import Case, Row
-from coopt_fl.bench.timing import Times, in_turn, spread
+from coopt_fl.bench.measure import Case, Row, Times, in_turn, spread
 from coopt_fl.config.load import load_config
 from coopt_fl.federation import protocol
 from coopt_fl.federation.simulation import QUIET, backend
@@ -80,7 +79,8 @@ def transport() -> Iterator[Row]:
 
 def _gather(grid: Grid, state: RunState) -> float:
     """Ask, receive, check and store all chunks but a first of each, which starts the clock."""
-    nodes = _nodes(grid)
+    while len(nodes := list(grid.get_node_ids())) < 2:
+        time.sleep(0.1)
     waiting = set(grid.push_messages([_request(node) for node in nodes]))
     started, asked, done = 0.0, len(nodes), 0
     while waiting:
@@ -111,12 +111,6 @@ def _payload() -> protocol.Payload:
     targets = np.random.default_rng(0).integers(0, 1000, (ROWS, DIM)).astype(np.float16)
     digest = block_digest(ids, targets, np.zeros(ROWS, np.int16))
     return protocol.Payload([0], [ROWS], ids, targets, np.empty(0, np.int64), [digest], 0.0)
-
-
-def _nodes(grid: Grid) -> list[int]:
-    while len(nodes := list(grid.get_node_ids())) < 2:
-        time.sleep(0.1)
-    return nodes
 
 
 def _copy(folder: Path) -> float:

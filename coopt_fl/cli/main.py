@@ -80,8 +80,7 @@ def centralized(
     prior: Annotated[str, typer.Option(help="A participant's name, or SCHEME:NAME of a prior.")],
     settings: Settings = None,
     out: Annotated[
-        Path | None,
-        typer.Option("--out", help="Output directory (default: runs/CONFIG-centralized-PRIOR)."),
+        Path | None, typer.Option(help="Output directory (default: runs/CONFIG-centralized-PRIOR).")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -258,21 +257,19 @@ def bench(
             "transport (default: all).",
         ),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Keep the results here, as JSON.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Keep the results here, as JSON.")] = None,
     compare: Annotated[
         Path | None, typer.Option(help="Show what changed since the run that wrote this file.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure how near to the hardware this host comes: ratios to rooflines of the same run."""
-    from coopt_fl.bench import suite, table
+    from coopt_fl.bench import suite
 
     found = suite.bench(
-        names or [], out, compare, lambda row: print(table.line(row), file=sys.stderr)
+        names or [], out, compare, lambda row: print(suite.line(row), file=sys.stderr)
     )
-    _print(found, table.rendered, as_json)
+    _print(found, suite.rendered, as_json)
 
 
 @app.command()
@@ -306,9 +303,9 @@ def key(
     The platform registers FILE.pub; FILE never leaves the participant's host. A key does not
     expire: it is valid until the platform unregisters it.
     """
-    from coopt_fl.ops import keys
+    from coopt_fl.ops import certificates
 
-    _print(keys.make_key_pair(file), show.key_pair, as_json)
+    _print(certificates.make_key_pair(file), show.key_pair, as_json)
 
 
 def main() -> None:
@@ -351,7 +348,3 @@ def _print(value: dict[str, Any], render: Callable[[dict[str, Any]], Any], as_js
     console.print(render(value))
     if as_json:
         print(json.dumps(value, ensure_ascii=False), flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,9 +1,10 @@
-"""The platform's TLS certificate and the private CA that signs it, without openssl.
+"""A deployment's private keys and TLS certificates, without openssl and ssh-keygen.
 
 Keys are made once and never overwritten. The server's certificate expires: each call issues a new
 one, by the same CA for the same key.
 """
 
+import os
 import re
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -12,12 +13,20 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from coopt_fl.core.errors import ConfigError
+from coopt_fl.core.errors import ConfigError, OutputError
 from coopt_fl.core.files import atomic, make_folder
-from coopt_fl.ops.keys import Key, make_server_key, read_server_key, unusable
+
+Key = ec.EllipticCurvePrivateKey
 
 CA_DAYS = 3650
 SERVER_DAYS = 397
@@ -54,14 +63,18 @@ def make_certificate(hosts: list[str], folder: Path) -> dict[str, Any]:
     new = not any((folder / file).exists() for file in ("ca.crt", "ca.key"))
     ca, ca_key = _make_authority(folder) if new else _read_authority(folder)
     path = folder / "server.key"
-    key = read_server_key(path) if path.exists() else make_server_key(path)
-    expires = min(_in_days(SERVER_DAYS), ca.not_valid_after_utc)
-    builder = _certificate("coopt-fl", ca.subject, key, ca_key, expires)
-    builder = builder.add_extension(x509.BasicConstraints(False, None), critical=True)
-    builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-    server_only = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
-    builder = builder.add_extension(server_only, critical=False)
-    server = _sign(builder, ca_key, folder / "server.pem")
+    key = _read_key(path) if path.exists() else _make_key(path)
+    server = _issue(
+        folder / "server.pem",
+        _name("coopt-fl"),
+        key,
+        ca.subject,
+        ca_key,
+        min(datetime.now(UTC) + timedelta(SERVER_DAYS), ca.not_valid_after_utc),
+        x509.BasicConstraints(False, None),
+        x509.SubjectAlternativeName(names),
+        x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]),
+    )
     return {
         "folder": str(folder),
         "names": [str(name.value) for name in names],
@@ -71,26 +84,56 @@ def make_certificate(hosts: list[str], folder: Path) -> dict[str, Any]:
     }
 
 
+def make_key_pair(path: Path) -> dict[str, Any]:
+    """Make the P-384 key pair that identifies a SuperNode to a SuperLink, in OpenSSH's format.
+
+    Args:
+        path: of the private key; the public key goes to the same name with ``.pub`` appended.
+
+    Raises:
+        ConfigError: one of the two exists.
+        OutputError: they cannot be written.
+    """
+    public = path.with_name(f"{path.name}.pub")
+    if public.exists():
+        raise _taken(public)
+    make_folder(path.parent)
+    key = ec.generate_private_key(ec.SECP384R1())
+    _write_secret(path, key, PrivateFormat.OpenSSH)
+    line = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+    with atomic(public) as file:
+        file.write(line + b"\n")
+    return {"private": str(path), "public": str(public)}
+
+
 def _make_authority(folder: Path) -> tuple[x509.Certificate, Key]:
     """Make a CA that can sign servers and no further CA."""
-    key = make_server_key(folder / "ca.key")
-    subject = _name("coopt-fl CA")
-    builder = _certificate("coopt-fl CA", subject, key, key, _in_days(CA_DAYS))
-    builder = builder.add_extension(x509.BasicConstraints(True, 0), critical=True)
-    builder = builder.add_extension(_signs_certificates(), critical=True)
-    return _sign(builder, key, folder / "ca.crt"), key
+    key = _make_key(folder / "ca.key")
+    name = _name("coopt-fl CA")
+    signs_only = [False] * 5 + [True, True] + [False] * 2  # certificates, and lists of revoked ones
+    ca = _issue(
+        folder / "ca.crt",
+        name,
+        key,
+        name,
+        key,
+        datetime.now(UTC) + timedelta(CA_DAYS),
+        x509.BasicConstraints(True, 0),
+        x509.KeyUsage(*signs_only),
+    )
+    return ca, key
 
 
 def _read_authority(folder: Path) -> tuple[x509.Certificate, Key]:
     """Read the CA in ``folder``."""
     path = folder / "ca.crt"
-    key = read_server_key(folder / "ca.key")
+    key = _read_key(folder / "ca.key")
     try:
         ca = x509.load_pem_x509_certificate(path.read_bytes())
     except (OSError, ValueError):
-        raise unusable(path) from None
+        raise _unusable(path) from None
     if ca.public_key() != key.public_key():
-        raise unusable(path)
+        raise _unusable(path)
     if ca.not_valid_after_utc < datetime.now(UTC):
         raise ConfigError(
             f"the CA in {folder} has expired: make another one with another --out, and give its "
@@ -99,30 +142,39 @@ def _read_authority(folder: Path) -> tuple[x509.Certificate, Key]:
     return ca, key
 
 
-def _certificate(
-    subject: str, issuer: x509.Name, key: Key, issuer_key: Key, expires: datetime
-) -> x509.CertificateBuilder:
-    """Describe a certificate for ``key``, as far as a CA's and a server's are alike."""
-    own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
-    by = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
-    return (
-        x509.CertificateBuilder()
-        .subject_name(_name(subject))
-        .issuer_name(issuer)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(datetime.now(UTC) - SKEW)
-        .not_valid_after(expires)
-        .add_extension(own, critical=False)
-        .add_extension(by, critical=False)
+def _issue(
+    path: Path,
+    subject: x509.Name,
+    key: Key,
+    issuer: x509.Name,
+    issuer_key: Key,
+    expires: datetime,
+    *own: x509.ExtensionType,
+) -> x509.Certificate:
+    """Write the certificate of ``key``, with extensions of its own."""
+    builder = x509.CertificateBuilder(
+        issuer,
+        subject,
+        key.public_key(),
+        x509.random_serial_number(),
+        datetime.now(UTC) - SKEW,
+        expires,
     )
-
-
-def _sign(builder: x509.CertificateBuilder, key: Key, path: Path) -> x509.Certificate:
-    certificate = builder.sign(key, hashes.SHA256())
+    for extension in (
+        x509.SubjectKeyIdentifier.from_public_key(key.public_key()),
+        x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()),
+        *own,
+    ):
+        critical = isinstance(extension, (x509.BasicConstraints, x509.KeyUsage))
+        builder = builder.add_extension(extension, critical)
+    certificate = builder.sign(issuer_key, hashes.SHA256())
     with atomic(path) as file:
         file.write(certificate.public_bytes(Encoding.PEM))
     return certificate
+
+
+def _name(common: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
 
 
 def _general_name(host: str) -> x509.GeneralName:
@@ -138,22 +190,53 @@ def _general_name(host: str) -> x509.GeneralName:
         return x509.DNSName(host.lower())
 
 
-def _name(common: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+def _make_key(path: Path) -> Key:
+    """Make the P-256 key of a server or of its CA, in PEM; raise ConfigError if one is there."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    _write_secret(path, key, PrivateFormat.PKCS8)
+    return key
 
 
-def _in_days(days: int) -> datetime:
-    return datetime.now(UTC) + timedelta(days=days)
+def _read_key(path: Path) -> Key:
+    """Read what :func:`_make_key` wrote; raise ConfigError if it is anything else."""
+    try:
+        key = load_pem_private_key(path.read_bytes(), None)
+    except (OSError, TypeError, ValueError):
+        raise _unusable(path) from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise _unusable(path)
+    return key
 
 
-def _signs_certificates() -> x509.KeyUsage:
-    unused = (
-        "digital_signature",
-        "content_commitment",
-        "key_encipherment",
-        "data_encipherment",
-        "key_agreement",
-        "encipher_only",
-        "decipher_only",
+def _write_secret(path: Path, key: Key, form: PrivateFormat) -> None:
+    """Write a new file that only its owner can read; leave none behind on an error."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise _taken(path) from None
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(key.private_bytes(Encoding.PEM, form, NoEncryption()))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        path.unlink()
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> OutputError:
+    return OutputError(f"cannot write {path}: {error.strerror}; give another place")
+
+
+def _taken(path: Path) -> ConfigError:
+    return ConfigError(f"{path} exists, and a key is never overwritten; give another name")
+
+
+def _unusable(path: Path) -> ConfigError:
+    """Return the error for a file that does not belong to the key beside it."""
+    return ConfigError(
+        f"{path} is missing, unreadable, or not the partner of the key beside it; restore it, or "
+        "make everything anew with another --out"
     )
-    return x509.KeyUsage(key_cert_sign=True, crl_sign=True, **dict.fromkeys(unused, False))

@@ -20,34 +20,24 @@ TREES = {
 
 def examine() -> dict[str, Any]:
     """Return devices, versions, and each prior and source with None or the reason against it."""
+    configs = [load_config(name) for name in config_names()]
+    priors = dict.fromkeys(one.prior for config in configs for one in config.participants)
     return {
         "devices": devices(),
         "versions": versions(),
-        "priors": {spec: _prior_problem(spec) for spec in _priors()},
-        "sources": _sources(),
+        "priors": {spec: _prior_problem(spec) for spec in priors},
+        "sources": {
+            "digits": None,
+            "synthetic": None,
+            **{name: _download_problem(name) for name in DOWNLOADS},
+            **{name: f"give data.root=DIR that holds {tree}" for name, tree in TREES.items()},
+        },
     }
-
-
-def _priors() -> list[str]:
-    """Return the priors of all shipped configurations, each once."""
-    configs = [load_config(name) for name in config_names()]
-    return list(dict.fromkeys(one.prior for config in configs for one in config.participants))
 
 
 def _prior_problem(spec: str) -> str | None:
     problem = check_prior(spec)
     return problem and problem.removeprefix(f"prior {spec!r}: ")
-
-
-def _sources() -> dict[str, str | None]:
-    """Return each source with None, or with what it needs first."""
-    trees = {name: f"give data.root=DIR that holds {tree}" for name, tree in TREES.items()}
-    return {
-        "digits": None,
-        "synthetic": None,
-        **{name: _download_problem(name) for name in DOWNLOADS},
-        **trees,
-    }
 
 
 def _download_problem(name: str) -> str | None:

@@ -1,15 +1,15 @@
 """What run directories hold: the output of ``coopt run``, ``centralized`` or ``pretrain``."""
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from coopt_fl.core import typed
 from coopt_fl.core.errors import ConfigError
 from coopt_fl.core.files import understood
-from coopt_fl.federation.state import RunState
 from coopt_fl.optimized.preparation import Preparation, preparation
 from coopt_fl.optimized.provenance import Provenance, read_provenance
 from coopt_fl.optimized.read import dataset_folder
@@ -114,11 +114,6 @@ class Run:
         """The seed of the run."""
         return int(self.config["seed"])
 
-    @property
-    def state(self) -> RunState:
-        """The platform's state, which only the platform's host has."""
-        return RunState(self.path)
-
 
 def collect(paths: Sequence[Path]) -> list[Run]:
     """Read run directories, in order.
@@ -177,12 +172,10 @@ def _trained(path: Path, summary: Values | None) -> Iterator[Student]:
     if summary and own.is_file():
         yield _of_checkpoint(own, before, summary)
     for file in sorted((path / "students").glob("*/checkpoint.pt")):
-        yield _of_checkpoint(file, before)
+        yield _of_checkpoint(file, before, None)
 
 
-def _of_checkpoint(
-    file: Path, before: Preparation | None, summary: Values | None = None
-) -> Student:
+def _of_checkpoint(file: Path, before: Preparation | None, summary: Values | None) -> Student:
     """Return the student in ``file``, with its accuracies in ``summary``.
 
     These are of another student if a later training with other settings has not ended yet.
@@ -190,11 +183,11 @@ def _of_checkpoint(
     content = read_checkpoint(file)
     meta: Values = content["meta"]
     student = Student(
-        objective=str(meta["student"]["objective"]),
-        model=str(content["name"]),
-        seed=int(meta["seed"]),
-        epochs=int(meta["epochs"]),
-        curve=_curve(meta),
+        objective=meta["student"]["objective"],
+        model=content["name"],
+        seed=meta["seed"],
+        epochs=meta["epochs"],
+        curve=tuple(Point(**point) for point in meta["curve"]),
         preparation=before,
     )
     if summary is None or content["resume"] is not None:
@@ -214,15 +207,21 @@ def _pretrained(path: Path, name: str, seeds: list[Values]) -> Run:
     Raises:
         ConfigError: they do.
     """
+    first, settings = seeds[0], _settings(seeds[0])
     for other in seeds[1:]:
-        _require_alike(path, seeds[0], other)
+        if different := [key for key, value in settings.items() if value != _settings(other)[key]]:
+            raise ConfigError(
+                f"seeds {first['seed']} and {other['seed']} in {path} were trained with another "
+                f"{', '.join(different)}: repeat `coopt pretrain` with all seeds, or remove the "
+                "folder of the one that is out of date"
+            )
     return Run(
         name=name,
         path=path,
-        config=seeds[0]["config"],
-        versions=seeds[0]["versions"],
+        config=first["config"],
+        versions=first["versions"],
         students=(Seeds(tuple(map(_of_result, seeds))),),
-        hardware=seeds[0]["hardware"],
+        hardware=first["hardware"],
         results=tuple(seeds),
     )
 
@@ -231,30 +230,15 @@ def _of_result(known: Values) -> Student:
     """Return the student of a ``pretrain.json``."""
     before = known["preparation"]
     return Student(
-        objective=str(known["objective"]),
-        model=str(known["model"]),
-        seed=int(known["seed"]),
-        epochs=int(known["config"]["student"]["epochs"]),
-        curve=_curve(known),
+        objective=known["objective"],
+        model=known["model"],
+        seed=known["seed"],
+        epochs=known["config"]["student"]["epochs"],
+        curve=tuple(Point(**point) for point in known["curve"]),
         preparation=before and Preparation(**before),
         random_accuracy=known["random_accuracy"],
         accuracy=known["accuracy"],
     )
-
-
-def _curve(known: Mapping[str, Any]) -> tuple[Point, ...]:
-    return tuple(Point(**point) for point in known["curve"])
-
-
-def _require_alike(path: Path, first: Values, other: Values) -> None:
-    """Raise ConfigError where two seeds of one run were trained with different settings."""
-    different = [key for key in _settings(first) if _settings(first)[key] != _settings(other)[key]]
-    if different:
-        seeds = f"{first['seed']} and {other['seed']}"
-        raise ConfigError(
-            f"seeds {seeds} in {path} were trained with another {', '.join(different)}: repeat "
-            "`coopt pretrain` with all seeds, or remove the folder of the one that is out of date"
-        )
 
 
 def _settings(result: Values) -> Values:
@@ -266,9 +250,5 @@ def _settings(result: Values) -> Values:
 
 def _names(places: Sequence[Path]) -> list[str]:
     """Return the shortest ends of the paths that differ."""
-    deepest = max(len(place.parts) for place in places)
-    for length in range(1, deepest + 1):
-        names = ["/".join(place.parts[-length:]) for place in places]
-        if len(set(names)) == len(names):
-            break
-    return names
+    ends = (["/".join(place.parts[-length:]) for place in places] for length in count(1))
+    return next(names for names in ends if len(set(names)) == len(names))

@@ -27,17 +27,9 @@ def summary(found: Values) -> RenderableType:
         numbers=("uniformity", "R2", "samples", "seconds", "samples/s", "MB"),
     )
     for one in found["participants"]:
-        row(
-            people,
-            one["name"],
-            one["prior"],
-            _number(one["uniformity"]),
-            _number(one["r2_heldout"]),
-            f"{one['samples']:,}",
-            f"{one['seconds']:.1f}",
-            f"{one['samples_per_s']:.1f}",
-            f"{one['mb']:.2f}",
-        )
+        quality = _cells(one, name="", prior="", uniformity=".3f", r2_heldout=".3f")
+        rates = _cells(one, samples=",", seconds=".1f", samples_per_s=".1f", mb=".2f")
+        row(people, *quality, *rates)
     title = "Linear probe (accuracy on held-out images)"
     judged = table(title, "features of", numbers=("accuracy",))
     row(judged, f"student {student['model']}", _percent(student["probe_accuracy"]), style="bold")
@@ -67,19 +59,17 @@ def pretrained(found: Values) -> RenderableType:
     headings = ("seed", "epochs", "seconds", "loss", "spread", "random", "probe")
     each = table(f"{found['objective']}, {found['model']}", numbers=headings)
     for one in found["seeds"]:
-        end = one["curve"][-1]
-        cost = (f"{one['seconds']:.1f}", f"{end['loss']:.4f}", f"{end['spread']:.2f}")
-        rates = (_percent(one["random_accuracy"]), _percent(one["accuracy"]))
-        row(each, str(one["seed"]), str(one["epochs"]), *cost, *rates)
+        cost = _cells(one, seed="", epochs="", seconds=".1f")
+        end = _cells(one["curve"][-1], loss=".4f", spread=".2f")
+        row(each, *cost, *end, _percent(one["random_accuracy"]), _percent(one["accuracy"]))
     return Group(each, Text(_over_seeds(found)))
 
 
 def _over_seeds(found: Values) -> str:
-    accuracy, seconds = found["accuracy"], found["seconds"]
-    lines = []
-    if accuracy:
-        lines.append(f"Probe {_spread(accuracy, '.1%')} after {_spread(seconds, '.1f')} s")
-    made = found["seeds"][0]["preparation"]
+    lines, made = list[str](), found["seeds"][0]["preparation"]
+    if found["accuracy"]:
+        accuracy, seconds = _spread(found["accuracy"], ".1%"), _spread(found["seconds"], ".1f")
+        lines.append(f"Probe {accuracy} after {seconds} s")
     if made:
         lines.append(
             f"Targets took {made['sum']:.1f} s on one device, {made['max']:.1f} s with one for "
@@ -135,14 +125,8 @@ def inspected(found: Values) -> RenderableType:
     headings = ("name", "prior", "weights_sha256", "uniformity", "r2_heldout")
     people = table("Contributors", *headings)
     for one in found["provenance"]["contributors"]:
-        row(
-            people,
-            one["name"],
-            one["prior"],
-            one["weights_sha256"][:16],
-            _number(one["uniformity"]),
-            _number(one["r2_heldout"]),
-        )
+        known = _cells(one, name="", prior="", weights_sha256=".16", uniformity=".3f")
+        row(people, *known, *_cells(one, r2_heldout=".3f"))
     problems = found["problems"]
     verdict = "\n".join(f"WRONG: {problem}" for problem in problems) or (
         "Every checksum is right and every id is there once."
@@ -231,6 +215,6 @@ def _percent(accuracy: float | None) -> str:
     return "no labels" if accuracy is None else f"{100 * accuracy:.1f}%"
 
 
-def _number(value: float | None) -> str:
-    """Show a number; one who was lost before the alignment has none."""
-    return "" if value is None else f"{value:.3f}"
+def _cells(known: Values, **formats: str) -> list[str]:
+    """Return values as text; one who was lost before the alignment lacks some."""
+    return ["" if known[key] is None else format(known[key], how) for key, how in formats.items()]

@@ -74,16 +74,14 @@ def _lines(entry: Entry, seeds: Seeds, clock: str) -> list[Curve]:
     of_all = [[known[epoch] for known in probes] for epoch in common]
     mean = [(fmean(x for x, _ in at), fmean(y for _, y in at)) for at in of_all]
     after = before.sum if before else 0.0
-    drawn: list[tuple[str, Places, float, Kind]] = []
-    if len(own) > 1:
-        drawn += [("", places, after, "seed") for places in own]
+
+    def line(name: str, places: Places, shift: float, kind: Kind) -> Curve:
+        return Curve(name, entry.colour, [(shift + x, y) for x, y in places], kind)
+
+    drawn = [line("", places, after, "seed") for places in own if len(own) > 1]
     if before and before.max < before.sum:
-        drawn.append(("", mean, before.max, "alone"))
-    drawn.append((entry.name, mean, after, _kind(seeds.first)))
-    return [
-        Curve(name, entry.colour, [shift + x for x, _ in places], [y for _, y in places], kind)
-        for name, places, shift, kind in drawn
-    ]
+        drawn.append(line("", mean, before.max, "alone"))
+    return [*drawn, line(entry.name, mean, after, _kind(seeds.first))]
 
 
 def _probes(student: Student, clock: str) -> dict[int, tuple[float, float]]:
@@ -102,8 +100,8 @@ def _measured(name: str, what: str, students: Sequence[tuple[int, Student]]) -> 
     lines = []
     for colour, one in students:
         known = [(float(point.samples), getattr(point, what)) for point in one.curve]
-        known = [(at, value) for at, value in known if value is not None]
-        label = one.model if len(students) > 1 else ""
-        lines.append(Curve(label, colour, [at for at, _ in known], [value for _, value in known]))
-    alt = f"{what} after each epoch, from {lines[0].y[0]:.3f} to {lines[0].y[-1]:.3f}"
+        places = [(at, value) for at, value in known if value is not None]
+        lines.append(Curve(one.model if len(students) > 1 else "", colour, places))
+    first = lines[0].places
+    alt = f"{what} after each epoch, from {first[0][1]:.3f} to {first[-1][1]:.3f}"
     return curves(name, alt, lines, "samples seen")

@@ -12,6 +12,7 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
 
 from coopt_fl.report.svg import INK, OTHERS, PAPER, series, svg
 
@@ -22,10 +23,18 @@ LETTERS, LETTER = 18, 0.0158
 
 Kind = Literal["mean", "seed", "alone", "ends"]
 STYLES: dict[Kind, dict[str, Any]] = {
-    "mean": {"linewidth": 1.7},
+    "mean": {"linewidth": 1.7, "marker": "o", "markevery": [-1]},
     "seed": {"linewidth": 0.8, "alpha": 0.65},
     "alone": {"linewidth": 1.0, "linestyle": (0, (4, 2.5))},
-    "ends": {"linewidth": 1.1, "linestyle": (0, (0.1, 2.4)), "dash_capstyle": "round"},
+    "ends": {"linewidth": 1.1, "linestyle": (0, (0.1, 2.4)), "dash_capstyle": "round"}
+    | {"marker": "o", "markevery": [0, -1]},
+}
+LINE: dict[str, Any] = {
+    "solid_capstyle": "round",
+    "markersize": 4.5,
+    "markeredgecolor": PAPER,
+    "markeredgewidth": 0.8,
+    "clip_on": False,
 }
 
 
@@ -36,16 +45,14 @@ class Curve:
     Attributes:
         name: printed at its end; empty: not named.
         colour: index of its series.
-        x: ascending.
-        y: as many.
+        places: x, ascending, and y.
         kind: "mean" is drawn strongly, a single "seed" thinly, one after the slowest participant
             "alone" dashed; of "ends" only the first and last point are known, between are dots.
     """
 
     name: str
     colour: int
-    x: Sequence[float]
-    y: Sequence[float]
+    places: Sequence[tuple[float, float]]
     kind: Kind = "mean"
 
 
@@ -60,8 +67,9 @@ def curves(
         right = 0.98 - widest * LETTER - (0.035 if named else 0)
         axis = figure.add_axes((0.115, 0.16, right - 0.115, 0.8))
         for line in lines:
-            _draw(axis, line)
-        axis.set_xlim(0, max(line.x[-1] for line in lines) * 1.02 or 1)
+            x, y = zip(*line.places, strict=True)
+            axis.plot(x, y, color=series(line.colour), **LINE, **STYLES[line.kind])
+        axis.set_xlim(0, max(line.places[-1][0] for line in lines) * 1.02 or 1)
         axis.margins(y=0.08)
         axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axis.yaxis.set_major_locator(MaxNLocator(5))
@@ -69,7 +77,8 @@ def curves(
         if percent:
             axis.yaxis.set_major_formatter(StrMethodFormatter("{x:.0%}"))
         axis.set_xlabel(x_label, loc="right", fontsize=8)
-        _name(axis, named)
+        if named:
+            _name(axis, named)
 
     return svg(name, alt, CURVES, draw)
 
@@ -90,74 +99,33 @@ def points(
             for group in np.unique(groups[layer]):
                 mine = places[layer[groups[layer] == group]]
                 axis.add_patch(_dots(mine, OTHERS if group < 0 else series(int(group))))
-        _fit(axis, places)
+        axis.update_datalim(places)
+        axis.margins(0.02)
+        axis.set_aspect("equal", adjustable="datalim")
 
     return svg(name, alt, CLOUD, draw)
-
-
-def _fit(axis: Axes, places: NDArray[np.float64]) -> None:
-    """Show all points as large as they fit, to one scale."""
-    low, high = places.min(0), places.max(0)
-    per_inch = float(((high - low) / CLOUD).max()) * 1.04 or 1.0
-    (x, y), (width, height) = (low + high) / 2, (side * per_inch / 2 for side in CLOUD)
-    axis.set_xlim(x - width, x + width)
-    axis.set_ylim(y - height, y + height)
-
-
-def _draw(axis: Axes, line: Curve) -> None:
-    """Draw a line, and a dot at its end, or at both if nothing else of it is known."""
-    colour = series(line.colour)
-    joins: dict[str, Any] = {"solid_capstyle": "round", "solid_joinstyle": "round"}
-    axis.plot(line.x, line.y, color=colour, **joins, **STYLES[line.kind])
-    ends = {"mean": [-1], "ends": [0, -1]}.get(line.kind, [])
-    axis.plot(
-        [line.x[end] for end in ends],
-        [line.y[end] for end in ends],
-        color=colour,
-        marker="o",
-        linestyle="none",
-        markersize=4.5,
-        markeredgecolor=PAPER,
-        markeredgewidth=0.8,
-        clip_on=False,
-    )
 
 
 def _name(axis: Axes, lines: Sequence[Curve]) -> None:
     """Write the names in the right margin, at the height of their lines' ends but not closer."""
     frame = axis.transAxes
     low, high = axis.get_ylim()
-    heights = _apart([(line.y[-1] - low) / (high - low) for line in lines], 0.074)
+    heights = _apart([(line.places[-1][1] - low) / (high - low) for line in lines], 0.074)
     for line, height in zip(lines, heights, strict=True):
         short = line.name if len(line.name) <= LETTERS else f"{line.name[: LETTERS - 1]}…"
         axis.plot(
-            [1.03],
-            [height],
-            marker="o",
-            markersize=4.5,
-            color=series(line.colour),
-            transform=frame,
-            clip_on=False,
+            [1.03], [height], "o", ms=4.5, color=series(line.colour), transform=frame, clip_on=False
         )
         axis.text(1.065, height, short, va="center", color=INK, fontsize=8, transform=frame)
 
 
-def _apart(heights: Sequence[float], least: float) -> list[float]:
+def _apart(heights: Sequence[float], least: float) -> NDArray[np.float64]:
     """Return heights at least ``least`` apart, in the same order, moved as little as it takes."""
     order = np.argsort(heights, kind="stable")
-    placed = np.array(heights, np.float64)[order]
-    for _ in range(100):
-        gaps = np.diff(placed)
-        close = np.flatnonzero(gaps < least - 1e-6)
-        if not len(close):
-            break
-        for gap in close:
-            shift = max(least - (placed[gap + 1] - placed[gap]), 0) / 2
-            placed[gap] -= shift
-            placed[gap + 1] += shift
-    result = np.empty_like(placed)
-    result[order] = placed
-    return list(map(float, result))
+    steps = least * np.arange(len(heights))
+    placed = np.empty(len(heights))
+    placed[order] = isotonic_regression(np.take(heights, order) - steps).x + steps
+    return placed
 
 
 def _dots(places: NDArray[np.float64], colour: str) -> PathPatch:

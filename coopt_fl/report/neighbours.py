@@ -2,7 +2,6 @@
 
 import base64
 import io
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from coopt_fl.data.sources.downloads import DOWNLOADS, present
 from coopt_fl.optimized.read import OptimizedDataset
 from coopt_fl.report.collect import Run
 from coopt_fl.report.parts import LeftOut, Part
-from coopt_fl.report.shared import MOST, choose, unit
+from coopt_fl.report.shared import MOST, Ids, choose, unit
 
 SIDE = 64
 """Most pixels on the longer side of a thumbnail."""
@@ -31,14 +30,6 @@ Values = dict[str, Any]
 QUERIES, NEIGHBOURS = 6, 6
 CHUNK = 65_536
 """Rows that are compared at once."""
-
-
-@dataclass(frozen=True)
-class Labels:
-    """Classes of a run's samples, int64 (N,) by id; None without, then ``why`` says so."""
-
-    classes: NDArray[np.int64] | None
-    why: str
 
 
 def images_of(run: Run) -> Source:
@@ -57,17 +48,22 @@ def images_of(run: Run) -> Source:
     return source
 
 
-def labels_of(run: Run, images: Part[Source]) -> Labels:
-    """Return the classes of ``images``; only to look at targets, which never saw one."""
-    if images.value is None:
-        return Labels(None, images.why)
+def labels_of(run: Run, images: Part[Source]) -> Ids:
+    """Return the classes of ``images`` by id, to look at targets, which never saw one.
+
+    Raises:
+        LeftOut: there are no images, or no classes.
+    """
+    images.there()
     data = _settings(run)
     found = open_labels(data, "train")
-    return Labels(found, "" if found is not None else f"{data.source} has no labels.")
+    if found is None:
+        raise LeftOut(f"{data.source} has no labels.")
+    return found
 
 
 def neighbours(
-    dataset: OptimizedDataset, source: Source, labels: Labels, seed: int
+    dataset: OptimizedDataset, source: Source, labels: Ids | None, seed: int
 ) -> list[list[Values]]:
     """Return seeded queries, each followed by its nearest samples in all of ``dataset``.
 
@@ -85,7 +81,7 @@ def neighbours(
                 "id": int(id),
                 "image": _thumbnail(next(images)),
                 "participant": int(dataset.participants[row]),
-                "label": None if labels.classes is None else int(labels.classes[id]),
+                "label": None if labels is None else int(labels[id]),
                 "similarity": float(similarity),
             }
             for id, row, similarity in zip(*line, strict=True)
@@ -95,39 +91,35 @@ def neighbours(
 
 
 def nearest(
-    targets: NDArray[np.float16], queries: NDArray[np.int64], count: int
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    targets: NDArray[np.float16], queries: Ids, count: int
+) -> tuple[Ids, NDArray[np.float64]]:
     """Return the rows nearest to the rows ``queries`` (Q,) by cosine, without themselves.
 
     Returns:
         Rows and cosines, both (Q, min(count, N - 1)), the nearest first.
     """
-    wanted = _unit(targets[queries])
-    parts = [
-        wanted @ _unit(targets[start : start + CHUNK]).T for start in range(0, len(targets), CHUNK)
-    ]
+    wanted, starts = unit(targets[queries]), range(0, len(targets), CHUNK)
+    parts = [wanted @ unit(targets[start : start + CHUNK]).T for start in starts]
     cosine = np.concatenate(parts, axis=1)
     cosine[np.arange(len(queries)), queries] = -np.inf
     order = np.argsort(-cosine, axis=1, kind="stable")[:, : min(count, len(targets) - 1)]
     return order, np.take_along_axis(cosine, order, axis=1)
 
 
-def agreement(dataset: OptimizedDataset, labels: Labels, seed: int) -> tuple[float, float, int]:
+def agreement(dataset: OptimizedDataset, labels: Ids, seed: int) -> tuple[float, float, int]:
     """Return how often the nearest target of *another* participant is of the same class.
 
     Returns:
         The share of sampled rows, what chance would give, and how many rows.
 
     Raises:
-        LeftOut: there are no labels, or one participant alone.
+        LeftOut: one participant alone made the targets.
     """
-    if labels.classes is None:
-        raise LeftOut(labels.why)
     rows = choose(len(dataset), MOST, seed)
-    classes, who = labels.classes[dataset.ids[rows]], dataset.participants[rows]
+    classes, who = labels[dataset.ids[rows]], dataset.participants[rows]
     if len(np.unique(who)) < 2:
         raise LeftOut("one participant alone made the targets")
-    units = _unit(dataset.targets[rows])
+    units = unit(dataset.targets[rows])
     cosine = np.where(who[:, None] == who, -np.inf, units @ units.T)
     chance = np.mean(
         [(classes[who != mine] == one).mean() for mine, one in zip(who, classes, strict=True)]
@@ -147,7 +139,3 @@ def _thumbnail(image: Tensor) -> str:
 
 def _settings(run: Run) -> DataConfig:
     return from_tree(dict(run.config), [], str(run.path)).data
-
-
-def _unit(targets: NDArray[np.float16]) -> NDArray[np.float64]:
-    return unit(np.asarray(targets, np.float64))

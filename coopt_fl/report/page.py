@@ -1,4 +1,4 @@
-"""The page: sections and figures put into the template, and written as one file."""
+"""The page: values and figures put into the templates, and written as one file."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,8 +44,7 @@ def render(runs: Sequence[Run], progress: Progress) -> str:
             sections.append(section(run, [one for one in known if one.run == run.name]))
     template = _environment().get_template("page.html.j2")
     return template.render(
-        title=_title(runs),
-        lead=_lead(runs),
+        runs=runs,
         entries=known,
         shared_devices=tables.shared_devices(known),
         sources=sorted({tables.images(run) for run in runs}),
@@ -64,7 +63,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": _percent, "number": _number, "colour": variable}
+    own = {"percent": _percent, "number": _number, "duration": _duration, "colour": variable}
+    environment.filters |= own
     return environment
 
 
@@ -81,30 +81,11 @@ def _or_dash(value: float | None, style: str) -> str:
     return "–" if value is None else format(value, style).replace("-", "−")
 
 
-def _title(runs: Sequence[Run]) -> str:
-    """Return the page's heading."""
-    if len(runs) > 1:
-        return f"{len(runs)} runs, side by side"
-    run = runs[0]
-    source = str(run.config["data"]["source"])
-    if run.provenance is None:
-        return f"{source}, {run.student.first.objective}" if run.student else source
-    people = len(run.provenance.contributors)
-    return f"{source}, optimized by {f'{people} participants' if people > 1 else 'one prior'}"
-
-
-def _lead(runs: Sequence[Run]) -> str:
-    """Return what the page is about in one or two sentences."""
-    if len(runs) > 1:
-        return "What each took and what its student is worth, then every run by itself."
-    known, student, said = runs[0].provenance, runs[0].student, []
-    if known:
-        people = len(known.contributors)
-        who = f"{people} pretrained priors" if people > 1 else "One pretrained prior"
-        said.append(f"{who} assigned a target to each of {known.rows:,} images.")
-    accuracy = student and student.mean("accuracy")
-    if student and accuracy is not None:
-        start = student.mean("random_accuracy")
-        before = "" if start is None else f", up from {start:.1%} untrained"
-        said.append(f"A linear probe of the student gets {accuracy:.1%}{before}.")
-    return " ".join(said)
+def _duration(seconds: float) -> str:
+    """Return a time as people say it."""
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 6000:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"

@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.federation.records import Records
+from coopt_fl.federation.state import RunState
 from coopt_fl.report.collect import Run
 from coopt_fl.report.parts import LeftOut
-from coopt_fl.targets import Alignment, held_out
+from coopt_fl.targets import held_out
 from coopt_fl.targets.collaborate import apply
 from coopt_fl.targets.linear import as_matrix, principal_scores, root_mean_square
 
@@ -50,9 +51,10 @@ def shared_views(run: Run) -> Views:
         LeftOut: there are not two participants whose features and alignments are stored.
         OutputError: a file of the state is damaged.
     """
-    if not run.state.folder.is_dir():
+    state = RunState(run.path)
+    if not state.folder.is_dir():
         raise LeftOut("the platform's state/, which holds the features, is not in this directory")
-    records = Records(run.state)
+    records = Records(state)
     known = [one.name for one in run.provenance.contributors] if run.provenance else []
     names = [one for one in known if records.has_features(one) and records.has_alignment(one)]
     settled = records.shared_targets()
@@ -68,7 +70,11 @@ def shared_views(run: Run) -> Views:
     for name, fitted in zip(names, maps, strict=True):
         x = features[name][np.isin(seen, common)]
         before.append(_own(x, dim)[shown])
-        after.append(_unknown(fitted, x, y, derive_seed(run.seed, "align", name))[shown])
+        if fitted.solver.startswith(PROJECTION):  # which was not fitted on the shared set
+            after.append(apply(fitted, x)[shown])
+        else:
+            seed = derive_seed(run.seed, "align", name)
+            after.append(held_out(x, y, fitted.solver, seed).targets[shown])
     return Views(
         names=names,
         solvers=[fitted.solver for fitted in maps],
@@ -96,11 +102,11 @@ def matches(targets: Targets) -> list[float]:
     return found
 
 
-def unit(targets: NDArray[Any]) -> NDArray[Any]:
+def unit(targets: NDArray[Any]) -> NDArray[np.float64]:
     """Return targets (..., n) at length 1."""
-    lengths = np.linalg.norm(targets, axis=-1, keepdims=True)
-    scaled: NDArray[Any] = targets / np.maximum(lengths, 1e-12)
-    return scaled
+    wide = targets.astype(np.float64)
+    lengths = np.linalg.norm(wide, axis=-1, keepdims=True)
+    return np.asarray(wide / np.maximum(lengths, 1e-12))
 
 
 def choose(rows: int, most: int, seed: int) -> Ids:
@@ -115,13 +121,3 @@ def _own(features: Targets, dim: int) -> Targets:
     scores = principal_scores(x - x.mean(axis=0), min(dim, x.shape[1]))
     wide = np.pad(scores, ((0, 0), (0, dim - scores.shape[1])))
     return (wide / root_mean_square(wide)).astype(np.float32)
-
-
-def _unknown(fitted: Alignment, features: Targets, targets: Targets, seed: int) -> Targets:
-    """Return targets (S, n) by alignments that were fitted without the sample.
-
-    A projection is used as it is: it was not fitted on the shared set.
-    """
-    if fitted.solver.startswith(PROJECTION):
-        return apply(fitted, features)
-    return held_out(features, targets, fitted.solver, seed).targets

@@ -56,8 +56,6 @@ _STYLE: dict[Any, Any] = {
 _OPENING = re.compile(r'<svg viewBox="0 0 ([\d.]+) ([\d.]+)" role="img" aria-label="([^"]*)">')
 SPACE, TITLE = 12.0, 20.0
 
-_NOTHING = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-
 
 def series(index: int) -> str:
     """Return the placeholder of a series' colour."""
@@ -82,7 +80,7 @@ def svg(name: str, alt: str, size: tuple[float, float], draw: Callable[[Figure],
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
         figure = Figure(figsize=size)
         draw(figure)
-        figure.savefig(buffer, format="svg", transparent=True, metadata=_NOTHING)
+        figure.savefig(buffer, format="svg", transparent=True)
     text = buffer.getvalue()
     return Markup(_for_page(text[text.index("<svg") :], name, alt))
 

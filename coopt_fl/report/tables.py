@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from coopt_fl.optimized.provenance import Provenance
 from coopt_fl.report.collect import UNFINISHED, Run, Seeds
 from coopt_fl.report.parts import LeftOut, part
-from coopt_fl.report.shared import Ids
 from coopt_fl.students.objectives import ON_TARGETS
 from coopt_fl.students.pretrain import compare
 
@@ -54,95 +52,18 @@ def shared_devices(entries: Sequence[Entry]) -> list[str]:
     return list(dict.fromkeys(run for run, before in prepared if before and not before.alone))
 
 
-def stats(run: Run) -> list[tuple[str, str]]:
-    """Return the few numbers that matter most of a run, each with what it is."""
-    student, compared = run.student, (run.summary or {}).get("comparison", {})
-    probes = [(compared.get("reference_prior"), "the reference prior itself")]
-    if student:
-        own = (student.mean("accuracy"), f"probe of the student, {student.first.model}")
-        probes = [own, (student.mean("random_accuracy"), "the same, untrained"), *probes]
-    found = [(f"{accuracy:.1%}", what) for accuracy, what in probes if accuracy is not None]
-    if run.provenance:
-        found.append((f"{run.provenance.rows:,}", f"targets of {run.provenance.dim} numbers"))
-    if student:
-        found.append((_duration(student.mean("seconds") or 0.0), "training"))
-    return found
-
-
-def _duration(seconds: float) -> str:
-    """Return a time as people say it."""
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 6000:
-        return f"{whole // 60} min {whole % 60:02} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
-
-
-def facts(run: Run) -> list[tuple[str, str]]:
-    """Return what ran, as terms and values."""
-    config, known = run.config, run.provenance
-    rows = [("Images", images(run)), ("Seed", ", ".join(_seeds(run)))]
-    if known:
-        targets = config["targets"]
-        rows += [
-            ("Participants", str(len(known.contributors))),
-            ("Aligned to", known.reference),
-            ("Targets", f"{known.rows:,} of {known.dim} numbers, {known.dtype}"),
-            ("Normalisation", known.normalisation),
-            ("Projection, solver", f"{targets['projection']}, {targets['solver']}"),
-            ("Shared set", f"{config['shared']['size']:,} samples"),
-            ("Dataset digest", known.digest),
-        ]
-    if run.student:
-        first = run.student.first
-        rows.append(("Student", f"{first.model}, {first.objective}, {first.epochs} epochs"))
-    return rows + [(name[:1].upper() + name[1:], str(is_)) for name, is_ in run.hardware.items()]
-
-
-def participants(known: Provenance, summary: Values | None, counts: Ids) -> list[Values]:
-    """Return a row for each participant; its times are None without a summary.
-
-    Args:
-        known: the provenance.
-        summary: ``summary.json``.
-        counts: targets of each participant.
-    """
-    rates = {row["name"]: row for row in (summary or {}).get("participants", [])}
-    return [
-        {
-            "colour": index,
-            "name": one.name,
-            "prior": one.prior,
-            "uniformity": one.uniformity,
-            "r2": one.r2_heldout,
-            "samples": int(counts[index]),
-            "seconds": rates.get(one.name, {}).get("seconds"),
-            "rate": rates.get(one.name, {}).get("samples_per_s"),
-            "mb": rates.get(one.name, {}).get("mb"),
-        }
-        for index, one in enumerate(known.contributors)
-    ]
-
-
-def costs(run: Run) -> list[Values]:
-    """Return seconds by phase, with their share of the longest.
+def costs(run: Run) -> dict[str, float]:
+    """Return seconds by phase.
 
     Raises:
         LeftOut: the run is not at its end, when the times are written down.
     """
     if run.summary:
-        spent: dict[str, float] = run.summary["seconds"]
-    elif run.provenance is None and run.student:
+        return dict(run.summary["seconds"])
+    if run.provenance is None and run.student:
         before = run.student.first.preparation
-        spent = (before.parts if before else {}) | {"training": run.student.mean("seconds") or 0.0}
-    else:
-        raise LeftOut(UNFINISHED)
-    longest = max(spent.values()) or 1.0
-    return [
-        {"phase": phase, "seconds": seconds, "share": 100 * seconds / longest}
-        for phase, seconds in spent.items()
-    ]
+        return (before.parts if before else {}) | {"training": run.student.mean("seconds") or 0.0}
+    raise LeftOut(UNFINISHED)
 
 
 def speed_ups(runs: Sequence[Run]) -> list[Values]:
@@ -185,10 +106,6 @@ def _method(run: Run, seeds: Seeds | None) -> str:
     people = run.provenance.contributors
     by = f"{len(people)} participants" if len(people) > 1 else f"{people[0].name} alone"
     return ", ".join([by, *objective])
-
-
-def _seeds(run: Run) -> list[str]:
-    return [str(one.seed) for one in run.student.students] if run.student else [str(run.seed)]
 
 
 def images(run: Run) -> str:

@@ -11,9 +11,8 @@ from coopt_fl.core.seeding import derive_seed
 from coopt_fl.optimized.read import OptimizedDataset
 from coopt_fl.report.collect import Run
 from coopt_fl.report.figures import points
-from coopt_fl.report.neighbours import Labels
 from coopt_fl.report.parts import LeftOut
-from coopt_fl.report.shared import MOST, Views, choose, unit
+from coopt_fl.report.shared import MOST, Ids, Views, choose, unit
 from coopt_fl.report.svg import SERIES
 from coopt_fl.targets.linear import principal_scores
 
@@ -22,7 +21,6 @@ FEWEST = 12
 
 PERPLEXITY = 30.0
 
-Groups = NDArray[np.int64]
 Values = dict[str, Any]
 
 
@@ -32,12 +30,12 @@ class Cloud:
 
     title: str
     targets: NDArray[np.float32]
-    ids: NDArray[np.int64]
-    who: Groups
+    ids: Ids
+    who: Ids
 
 
 def tsne_panels(
-    run: Run, anchor: str, dataset: OptimizedDataset, labels: Labels, views: Views | None
+    run: Run, anchor: str, dataset: OptimizedDataset, labels: Ids | None, views: Views | None
 ) -> list[Values]:
     """Return the shared set before and after alignment, or else the optimized dataset.
 
@@ -54,8 +52,8 @@ def tsne_panels(
     if len(names) > SERIES:
         people[-1] = f"{len(names) - SERIES} other participants"
     colourings = [("participant", [cloud.who for cloud in clouds], people)]
-    if labels.classes is not None:
-        classes = [labels.classes[cloud.ids] for cloud in clouds]
+    if labels is not None:
+        classes = [labels[cloud.ids] for cloud in clouds]
         groups, legend = _ten(classes)
         colourings.append(("class", groups, legend))
     rows = []
@@ -93,7 +91,7 @@ def _fused(dataset: OptimizedDataset, seed: int) -> Cloud:
     return Cloud("The optimized dataset", targets, dataset.ids[rows], who)
 
 
-def _ten(classes: list[Groups]) -> tuple[list[Groups], dict[int, str]]:
+def _ten(classes: list[Ids]) -> tuple[list[Ids], dict[int, str]]:
     """Return groups and legend of the ten most frequent classes; the others are -1."""
     found, counts = np.unique(np.concatenate(classes), return_counts=True)
     kept = np.sort(found[np.argsort(-counts, kind="stable")[:SERIES]])
@@ -114,7 +112,7 @@ def embed(targets: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
     """
     if len(targets) < FEWEST:
         raise LeftOut(f"{len(targets)} samples are too few for a t-SNE")
-    units = unit(np.asarray(targets, np.float64))
+    units = unit(targets)
     fitted = TSNE(
         perplexity=min(PERPLEXITY, (len(units) - 1) / 3),
         initialization="pca",

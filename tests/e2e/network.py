@@ -15,8 +15,7 @@ from flwr.cli.supernode.register import try_load_public_key
 from flwr.proto.control_pb2 import RegisterNodeRequest
 from flwr.supercore.control import ControlHttpClient
 
-from coopt_fl.ops.certificates import make_certificate
-from coopt_fl.ops.keys import make_key_pair
+from coopt_fl.ops.certificates import make_certificate, make_key_pair
 from tests.e2e.conftest import ROOT, SECONDS, Shell, free_port, kill_session, times
 
 QUICK = "--disable-runtime-dependency-installation"

@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from coopt_fl.ops.certificates import make_certificate
-from coopt_fl.ops.keys import make_key_pair
+from coopt_fl.ops.certificates import make_certificate, make_key_pair
 from tests.e2e.conftest import free_port
 from tests.e2e.hosts import Hosts, settle
 from tests.e2e.nginx import find_nginx

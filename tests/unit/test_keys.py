@@ -17,7 +17,7 @@ from flwr.supernode.cli.flower_supernode import _try_setup_client_authentication
 
 from coopt_fl.cli import main as cli
 from coopt_fl.core.errors import ConfigError, OutputError
-from coopt_fl.ops import certificates, keys
+from coopt_fl.ops import certificates
 
 HOSTS = ["platform.example.org", "10.0.0.7", "fd00::7"]
 
@@ -71,7 +71,7 @@ def test_a_lost_server_key_is_replaced_by_the_same_ca(folder: Path) -> None:
 
 def test_only_the_owner_reads_private_keys(tmp_path: Path, open_umask: None) -> None:
     certificates.make_certificate(HOSTS, tmp_path)
-    keys.make_key_pair(tmp_path / "alpha")
+    certificates.make_key_pair(tmp_path / "alpha")
     modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.iterdir()}
     assert {name for name, mode in modes.items() if mode == 0o600} == {
         "ca.key",
@@ -140,7 +140,7 @@ def test_what_is_no_host_is_refused_before_anything_is_made(tmp_path: Path, host
 
 
 def test_flower_reads_both_halves_of_a_key_pair(tmp_path: Path) -> None:
-    keys.make_key_pair(tmp_path / "new" / "alpha")
+    certificates.make_key_pair(tmp_path / "new" / "alpha")
     arguments = argparse.Namespace(
         auth_supernode_private_key=str(tmp_path / "new" / "alpha"), auth_supernode_public_key=None
     )
@@ -155,14 +155,14 @@ def test_flower_reads_both_halves_of_a_key_pair(tmp_path: Path) -> None:
 def test_a_key_pair_is_never_overwritten(tmp_path: Path, exists: str) -> None:
     (tmp_path / exists).write_text("mine")
     with pytest.raises(ConfigError, match=f"{exists} exists"):
-        keys.make_key_pair(tmp_path / "alpha")
+        certificates.make_key_pair(tmp_path / "alpha")
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [(exists, "mine")]
 
 
 def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for make in (
-        lambda: keys.make_key_pair(tmp_path / "file" / "alpha"),
+        lambda: certificates.make_key_pair(tmp_path / "file" / "alpha"),
         lambda: certificates.make_certificate(HOSTS, tmp_path / "file"),
     ):
         with pytest.raises(OutputError, match="file"):
@@ -176,12 +176,12 @@ def test_a_full_disk_leaves_no_part_of_a_key(tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
     try:
         with pytest.raises(OutputError, match="alpha"):
-            keys.make_key_pair(tmp_path / "alpha")
+            certificates.make_key_pair(tmp_path / "alpha")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
     assert list(tmp_path.iterdir()) == []
-    keys.make_key_pair(tmp_path / "alpha")
+    certificates.make_key_pair(tmp_path / "alpha")
 
 
 def _handshake(folder: Path, ca: Path, host: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from coopt_fl.bench.case import Case, Reach
+from coopt_fl.bench.measure import Case, Reach
 from coopt_fl.bench.suite import FORMAT, compare, read, results_of
 from coopt_fl.core.errors import ConfigError
 

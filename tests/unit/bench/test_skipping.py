@@ -6,9 +6,8 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from coopt_fl.bench import handwritten, optimize, sharing, student
-from coopt_fl.bench.case import Case
-from coopt_fl.bench.timing import not_here
+from coopt_fl.bench import handwritten, optimization, student
+from coopt_fl.bench.measure import Case, not_here
 
 ONE = {"min": 1.0, "median": 1.0, "max": 1.0}
 
@@ -23,13 +22,13 @@ def gpus(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int
 @pytest.mark.parametrize(
     ("crowd", "reasons"),
     [
-        ("sharing/four-on-one-gpu", ["no-gpu", None, None]),
-        ("sharing/two-gpus", ["no-gpu", "one-gpu", None]),
-        ("sharing/two-cpu-shares", [None, "gpu-here", "gpu-here"]),
+        ("four-on-one-gpu", ["no-gpu", None, None]),
+        ("two-gpus", ["no-gpu", "one-gpu", None]),
+        ("two-cpu-shares", [None, "gpu-here", "gpu-here"]),
     ],
 )
 def test_a_crowd_needs_its_devices(gpus: int, crowd: str, reasons: list[str | None]) -> None:
-    (devices,) = (devices for case, _, devices in sharing.CROWDS if case.name == crowd)
+    _, devices, _ = optimization.CROWDS[crowd]
     assert not_here(*devices) == reasons[gpus]
 
 
@@ -37,10 +36,10 @@ def test_settings_of_the_other_device_are_skipped_with_a_reason(
     gpus: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, reason = ("cuda", "gpu-here") if gpus else ("cpu", "no-gpu")
-    others = [name for name, one in optimize.SETTINGS.items() if one.device != here]
-    monkeypatch.setattr(optimize, "PLAN", {"array": others})
+    others = [name for name, one in optimization.SETTINGS.items() if one.device != here]
+    monkeypatch.setattr(optimization, "PLAN", {"array": others})
     monkeypatch.setattr(handwritten, "CASES", [("array", name, None) for name in others])
-    for measure in (optimize.optimize, handwritten.handwritten):
+    for measure in (optimization.optimize, handwritten.handwritten):
         rows = list(measure())
         assert len(rows) == len(others) > 0
         assert {row["skipped"] for row in rows} == {reason}

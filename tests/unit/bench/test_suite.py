@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from coopt_fl.bench import suite, table
-from coopt_fl.bench.case import SKIPPED, Case, Reach
+from coopt_fl.bench import suite
+from coopt_fl.bench.measure import SKIPPED, Case, Reach
 from coopt_fl.bench.suite import FORMAT
 from coopt_fl.core.errors import ConfigError, OutputError
 
@@ -45,13 +45,13 @@ def bench(*names: str, out: Path | None = None, earlier: Path | None = None) -> 
 
 def printed(found: dict[str, Any]) -> str:
     console = Console(width=160, file=io.StringIO())
-    console.print(table.rendered(found))
+    console.print(suite.rendered(found))
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_only_what_is_named_is_measured(planted: list[str]) -> None:
     told: list[str] = []
-    found = suite.bench(["imports"], None, None, lambda row: told.append(table.line(row)))
+    found = suite.bench(["imports"], None, None, lambda row: told.append(suite.line(row)))
     assert planted == ["imports"]
     assert [row["name"] for row in found["rows"]] == ["imports/b", "imports/c"]
     assert found["command"] == "coopt bench imports"

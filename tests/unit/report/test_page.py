@@ -129,9 +129,9 @@ def test_the_mean_over_seeds_is_of_the_epochs_that_all_were_probed_at(
     edit(folder / "seed-1" / "pretrain.json", lambda value: value["curve"][0].update(accuracy=None))
     entry = entries(collect([folder]))[0]
     *seeds, mean = _lines(entry, entry.seeds, "samples")
-    assert [len(one.x) for one in seeds] == [3, 2]
-    assert mean.x == [0.0, 256.0]
-    assert mean.y[1] == pytest.approx(sum(one.y[-1] for one in seeds) / 2)
+    assert [len(one.places) for one in seeds] == [3, 2]
+    assert [at for at, _ in mean.places] == [0.0, 256.0]
+    assert mean.places[1][1] == pytest.approx(sum(one.places[-1][1] for one in seeds) / 2)
 
 
 def test_seeds_are_in_the_order_of_their_numbers(runs: Runs, tmp_path: Path) -> None:

@@ -1,14 +1,16 @@
-"""Optimization from the source to the disk, against the bare model on a batch in memory.
+"""Optimization from the source to the disk: by one participant, and by several at the same time.
 
-A long run is measured in the middle of it: worker processes that decode images, where they pay
-off, are up before the clock starts.
+One is compared with the bare model on a batch in memory, several with one of them alone. A long run
+is measured in the middle of it: worker processes that decode images, where they pay off, are up
+before the clock starts.
 """
 
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -16,20 +18,18 @@ import numpy as np
 import torch
 
 from coopt_fl import targets
-from coopt_fl.bench.case import Case, Reach, Row
-from coopt_fl.bench.inputs import KINDS, Pictures, pictures
-from coopt_fl.bench.timing import Seconds, in_turn, not_here, spread, timed
+from coopt_fl.bench.inputs import KINDS, pictures, store
+from coopt_fl.bench.measure import Case, Reach, Row, Seconds, in_turn, not_here, spread, timed
+from coopt_fl.bench.process import children, together
 from coopt_fl.core.runtime import compute, keep_freed_memory, pick_device
 from coopt_fl.data import Source
 from coopt_fl.federation.state import RunState
-from coopt_fl.optimized.block import Block
 from coopt_fl.priors import Prior, load_prior
-from coopt_fl.targets import Alignment, BlockTargets
+from coopt_fl.targets import Alignment
 
 REPEATS = 5
 COMMON = {"cpu": "lite0", "cuda": "resnet50"}
 """The setting that other work is compared with, by device."""
-REACH = Reach(0.9)
 LONG_RUN = 4096
 """Blocks that are asked for, of which only the first few are made."""
 
@@ -88,33 +88,78 @@ PLAN = {
 }
 """Which priors are measured on which source."""
 
+CROWDS = {
+    "four-on-one-gpu": ("resnet50", ("cuda:0",) * 4, Reach(0.9)),
+    "two-gpus": ("resnet50", ("cuda:0", "cuda:1"), Reach(1.9)),
+    "two-cpu-shares": ("lite0", ("cpu", "cpu"), Reach(1.8)),
+}
+"""Participants at the same time: how their prior is used, the device of each, the reach."""
+IN_WORDS = {
+    "four-on-one-gpu": ("four participants sharing one GPU", "one participant with all of it"),
+    "two-gpus": ("two participants, each with a GPU", "one participant with one GPU"),
+    "two-cpu-shares": (
+        "two participants, each with one CPU thread",
+        "one participant with one CPU thread",
+    ),
+}
+
 
 def optimize() -> Iterator[Row]:
     """Yield a row for each source and prior."""
     for kind, names in PLAN.items():
-        with pictures(kind, 1024) as images:
+        with pictures(kind, 1024) as (source, _):
             for name in names:
-                yield _row(images, name)
+                yield _row(kind, source, name)
 
 
-def _row(images: Pictures, name: str) -> Row:
+def _row(kind: str, source: Source, name: str) -> Row:
     setting = SETTINGS[name]
     case = Case(
-        f"optimize/{images.kind}/{name}",
-        f"optimize end to end, {KINDS[images.kind]}, {label(setting)}",
+        f"optimize/{kind}/{name}",
+        f"optimize end to end, {KINDS[kind]}, {label(setting)}",
         "forward only, on a batch that lies ready",
-        REACH,
+        Reach(0.9),
     )
     if reason := not_here(setting.device):
         return case.skipped(reason)
     prior = load_prior(setting.prior, setting.device)
     with compute(1):
-        ours, bare = in_turn(path(prior, images.source, setting), roofline(prior, setting), REPEATS)
+        ours, bare = in_turn(path(prior, source, setting), roofline(prior, setting), REPEATS)
     return case.measured(
         spread(bare / ours),
         samples_per_s=spread(setting.rows / ours),
         roofline_samples_per_s=spread(setting.rows / bare),
     )
+
+
+def sharing() -> Iterator[Row]:
+    """Yield a row for each crowd: all its samples/s over those of the first one alone."""
+    for name, (prior, devices, reach) in CROWDS.items():
+        setting, (all_of_them, first) = SETTINGS[prior], IN_WORDS[name]
+        case = Case(f"sharing/{name}", f"{all_of_them}, {label(setting)}", first, reach)
+        if reason := not_here(*devices):
+            yield case.skipped(reason)
+            continue
+        work = [partial(_participant, replace(setting, device=device)) for device in devices]
+        with children(work) as participants:
+            slowest, alone = in_turn(
+                lambda: max(together(participants)),
+                lambda: together(participants[:1])[0],
+                REPEATS,
+            )
+        yield case.measured(
+            spread(len(devices) * alone / slowest),
+            samples_per_s=spread(len(devices) * setting.rows / slowest),
+            alone_samples_per_s=spread(setting.rows / alone),
+        )
+
+
+@contextmanager
+def _participant(setting: Setting) -> Iterator[Seconds]:
+    """Yield the optimization of one participant on the images in memory."""
+    prior = load_prior(setting.prior, setting.device)
+    with pictures("array", 1024) as (source, _), compute(1):
+        yield path(prior, source, setting)
 
 
 def label(setting: Setting) -> str:
@@ -143,19 +188,12 @@ def path(prior: Prior, source: Source, setting: Setting) -> Seconds:
         )
         with tempfile.TemporaryDirectory() as folder:
             state = RunState(Path(folder))
-            _store(state, islice(stream, setting.warm))
+            store(state, islice(stream, setting.warm))
             started = time.perf_counter()
-            _store(state, islice(stream, setting.blocks))
+            store(state, islice(stream, setting.blocks))
             return time.perf_counter() - started
 
     return seconds
-
-
-def _store(state: RunState, made: Iterator[BlockTargets]) -> None:
-    for index, block in enumerate(made):
-        participants = np.zeros(len(block.ids), np.int16)
-        skipped = np.empty(0, np.int64)
-        state.save_block(index, Block(block.ids, block.targets, participants, skipped, 0.0))
 
 
 def roofline(prior: Prior, setting: Setting) -> Seconds:
@@ -177,7 +215,5 @@ def roofline(prior: Prior, setting: Setting) -> Seconds:
 def optimizing(samples: int) -> Iterator[Seconds]:
     """Yield what tells how long so many samples take here: ``COMMON`` on an array, scaled up."""
     setting = SETTINGS[COMMON[pick_device().type]]
-    prior = load_prior(setting.prior, setting.device)
-    with pictures("array", 1024) as images, compute(1):
-        work = path(prior, images.source, setting)
+    with _participant(setting) as work:
         yield lambda: work() * samples / setting.rows
