@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from coopt_fl import commands
+from coopt_fl import api
 from coopt_fl.config.schema import DataConfig, StudentConfig
 from coopt_fl.data import Preprocess, open_source
 from coopt_fl.priors import Prior
@@ -55,7 +55,7 @@ def ways(checkpoint, data):
     return {
         "pretrain": lambda: judge(load_student(checkpoint)).accuracy,
         "its next epoch": lambda: judge(load_student(checkpoint)).accuracy,
-        "probe": lambda: commands.probe(checkpoint, [])["accuracy"]["lbfgs"],
+        "probe": lambda: api.probe(checkpoint, [])["accuracy"]["lbfgs"],
         "run": lambda: probe_student(checkpoint, data, limit=10_000),
         "untrained": lambda: probe_random(STUDENT, data, 0),
     }
