@@ -29,11 +29,11 @@ from coopt_fl.optimized.verify import verify
 from coopt_fl.priors import check_prior, load_prior, parse_prior
 from coopt_fl.privacy import check as check_privacy
 from coopt_fl.students import (
+    Judge,
     load_student,
-    probe_methods,
     probe_prior,
-    probe_random,
     probe_student,
+    random_student,
     train_student,
 )
 from coopt_fl.students.models import check_student
@@ -107,7 +107,7 @@ def _finish(config: Config, state: RunState, progress: Progress) -> Summary:
             state,
             "student",
             [provenance.digest, vars(config.student), limit],
-            lambda: probe_student(Path(trained["checkpoint"]), config.data, limit=limit),
+            lambda: probe_student(load_student(Path(trained["checkpoint"])), config.data, limit),
         )
         comparison = _compare(config, state, provenance, progress)
     found = summary(config, state, provenance, trained, accuracy, comparison)
@@ -178,7 +178,7 @@ def probe(checkpoint: Path, changes: list[str]) -> dict[str, Any]:
     """
     student = load_student(checkpoint)
     data = _data(student.meta["data"], changes, str(checkpoint))
-    return {"checkpoint": str(checkpoint), "accuracy": probe_methods(student, data)}
+    return {"checkpoint": str(checkpoint), "accuracy": Judge(data).accuracies(student)}
 
 
 def _data(tree: dict[str, Any], changes: list[str], name: str) -> DataConfig:
@@ -274,7 +274,9 @@ def _compare(
             state,
             "random_init",
             [vars(config.student), config.seed, limit],
-            lambda: probe_random(config.student, config.data, config.seed, limit=limit),
+            lambda: probe_student(
+                random_student(config.student, config.data, config.seed), config.data, limit
+            ),
         ),
         "reference_prior": _of_prior(prior, config, state, progress),
     }

@@ -17,9 +17,8 @@ from coopt_fl.config.schema import RuntimeConfig, StudentConfig
 from coopt_fl.data import Source
 from coopt_fl.optimized.provenance import draft
 from coopt_fl.optimized.read import OptimizedDataset
-from coopt_fl.students.loop import Training, initial_student
+from coopt_fl.students.loop import Training, initial_student, make_optimizer
 from coopt_fl.students.objectives import Setting, make_objective
-from coopt_fl.students.optimizer import make_optimizer
 from coopt_fl.students.session import devices_for
 
 REPEATS = 5

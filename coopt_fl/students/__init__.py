@@ -6,10 +6,9 @@ from coopt_fl.students.models import build_student, check_student
 from coopt_fl.students.probe import (
     Judge,
     fit_probe,
-    probe_methods,
     probe_prior,
-    probe_random,
     probe_student,
+    random_student,
 )
 from coopt_fl.students.train import train_student
 
@@ -21,10 +20,9 @@ __all__ = [
     "check_student",
     "fit_probe",
     "load_student",
-    "probe_methods",
     "probe_prior",
-    "probe_random",
     "probe_student",
+    "random_student",
     "save_student",
     "train_student",
 ]

@@ -20,5 +20,5 @@ def check(spec: PriorSpec) -> None:
 def load(spec: PriorSpec) -> tuple[nn.Module, Preprocess]:
     """Load the student; its features are those that the probe judges."""
     student = load_student(Path(spec.name))
-    size = spec.size or student.image_size
+    size = spec.size or student.model.image_size
     return student.model, replace(student.preprocess, size=size, resize=size)

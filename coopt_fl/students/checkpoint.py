@@ -24,37 +24,23 @@ class LoadedStudent:
 
     Attributes:
         model: Eval mode, channels_last; maps normalised images (B, 3, s, s) to features.
-        name: As in ``student.model``.
-        image_size: Side s of its images in pixels.
-        mean: Mean of each channel of the images it was trained on, in [0, 1].
-        std: Standard deviation of each channel.
-        width: Width of its features.
+        normalisation: Of the images it was trained on.
         meta: ``data`` and ``student`` (configuration), ``dataset_digest``, ``dim``, ``seed``,
             ``epochs``, ``curve`` (see :class:`coopt_fl.students.curve.Point`), ``hardware``,
             ``versions``.
     """
 
     model: Student
-    name: str
-    image_size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    width: int
+    normalisation: Normalisation
     meta: dict[str, Any]
 
-    @classmethod
-    def of(
-        cls, model: Student, normalisation: Normalisation, meta: dict[str, Any]
-    ) -> "LoadedStudent":
-        """Return ``model``, put into eval mode, with what its images go through."""
-        model = model.eval().to(memory_format=torch.channels_last)
-        mean, std = normalisation.mean, normalisation.std
-        return cls(model, model.name, model.image_size, mean, std, model.width, meta)
+    def __post_init__(self) -> None:
+        self.model.eval().to(memory_format=torch.channels_last)
 
     @property
     def preprocess(self) -> Preprocess:
         """What an image goes through before the model."""
-        return resizing(self.image_size, Normalisation(self.mean, self.std))
+        return resizing(self.model.image_size, self.normalisation)
 
     @torch.inference_mode()
     def features(self, images: Tensor | list[Tensor]) -> Tensor:
@@ -118,7 +104,7 @@ def load_student(path: Path) -> LoadedStudent:
             f"the weights in {path} do not fit {content['name']!r}: it was written with other "
             "versions of torchvision or timm; install those or train it again"
         ) from error
-    return LoadedStudent.of(model, Normalisation(content["mean"], content["std"]), content["meta"])
+    return LoadedStudent(model, Normalisation(content["mean"], content["std"]), content["meta"])
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -30,71 +30,61 @@ MEASURED_ROWS = 4096
 READ_ROWS = 512
 
 
-class StreamedSquares:
-    """uint8 images (3, s, s) of the samples ``ids``, read again in every epoch.
+class Squares:
+    """The images ``ids`` of a source as uint8 (3, s, s) for training and judging.
+
+    They are kept on the device if they take at most 2 GB, else read again in every epoch.
 
     Attributes:
-        rows: int64 (R,), ascending: the places in ``ids`` of the images.
+        rows: int64 (R,), ascending: the places in ``ids`` of the images; of those that could be
+            read where they are kept.
+
+    Raises:
+        DataError: An image cannot be read and ``on_error`` is not "skip".
     """
 
     def __init__(self, source: Source, ids: NDArray[np.int64], size: int, device: torch.device,
                  on_error: str) -> None:  # fmt: skip
         self._source, self._ids, self._on_error = source, ids, on_error
-        self.size, self.device = size, device
+        self._size, self._device = size, device
         self._order = np.argsort(ids)
         self.rows = torch.arange(len(ids))
+        fits = len(ids) * 3 * size * size <= RESIDENT_BYTES
+        self._kept = self._keep() if fits else None
 
     def batches(self, rows: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield uint8 (B, 3, s, s) on the device and their rows (B,), in the order of ``rows``.
 
         Images that cannot be read are left out if ``on_error`` allows it.
         """
-        ids, square = self._ids[rows.numpy()], resizing(self.size).square
+        if self._kept is None:
+            yield from self._streamed(rows, batch_size)
+        else:
+            for part in torch.split(rows.to(self._device), batch_size):
+                yield self._kept[part], part
+
+    def _keep(self) -> Tensor:
+        """Return the images on the device, and leave only the rows of those that could be read."""
+        images = torch.empty(
+            (len(self._ids), 3, self._size, self._size),
+            dtype=torch.uint8,
+            device=self._device,
+            memory_format=torch.channels_last,
+        )
+        read = [self.rows[:0]]
+        for some, rows in self._streamed(self.rows, READ_ROWS):
+            images[rows.to(self._device)] = some
+            read.append(rows)
+        self.rows = torch.cat(read)
+        return images
+
+    def _streamed(self, rows: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        ids, square = self._ids[rows.numpy()], resizing(self._size).square
         for batch in batches(self._source, [ids], batch_size, self._on_error, fit=square):
             if len(batch.ids):
                 places = np.searchsorted(self._ids, batch.ids, sorter=self._order)
                 images = cast(Tensor, batch.images)  # of one size, and so one tensor
-                yield images.to(self.device), torch.from_numpy(self._order[places])
-
-
-class ResidentSquares:
-    """The same images, read once and kept on the device.
-
-    Attributes:
-        rows: int64 (R,), ascending: the places of the images that could be read.
-    """
-
-    def __init__(self, streamed: StreamedSquares) -> None:
-        shape = (len(streamed.rows), 3, streamed.size, streamed.size)
-        self._images = torch.empty(
-            shape, dtype=torch.uint8, device=streamed.device, memory_format=torch.channels_last
-        )
-        read = [torch.empty(0, dtype=torch.int64)]
-        for images, rows in streamed.batches(streamed.rows, READ_ROWS):
-            self._images[rows.to(streamed.device)] = images
-            read.append(rows)
-        self.rows = torch.cat(read)
-
-    def batches(self, rows: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield uint8 (B, 3, s, s) and their rows (B,), both on the device."""
-        for part in torch.split(rows.to(self._images.device), batch_size):
-            yield self._images[part], part
-
-
-Squares = StreamedSquares | ResidentSquares
-
-
-def open_squares(
-    source: Source, ids: NDArray[np.int64], size: int, device: torch.device, on_error: str
-) -> Squares:
-    """Return the images ``ids`` of ``source``, kept on ``device`` if they take at most 2 GB.
-
-    Raises:
-        DataError: An image cannot be read and ``on_error`` is not "skip".
-    """
-    streamed = StreamedSquares(source, ids, size, device, on_error)
-    fits = len(ids) * 3 * size * size <= RESIDENT_BYTES
-    return ResidentSquares(streamed) if fits else streamed
+                yield images.to(self._device), torch.from_numpy(self._order[places])
 
 
 def own_size(source: Source) -> int:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
 
 from coopt_fl.config.schema import StudentConfig
 from coopt_fl.core.errors import ConfigError, DataError
@@ -19,14 +20,16 @@ from coopt_fl.data import Source
 from coopt_fl.optimized.read import OptimizedDataset
 from coopt_fl.students.augment import draw_view
 from coopt_fl.students.checkpoint import LoadedStudent, save_student
-from coopt_fl.students.images import RESIDENT_BYTES, measure, measured_ids, open_squares, own_size
+from coopt_fl.students.images import RESIDENT_BYTES, Squares, measure, measured_ids, own_size
 from coopt_fl.students.models import Student, build_student
 from coopt_fl.students.objectives import Setting, make_objective
-from coopt_fl.students.optimizer import make_optimizer, set_rate
 from coopt_fl.targets.whitening import fit_whitening
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
+
+WARMUP = 0.05
+"""Share of the steps over which the learning rate rises from near zero to its peak."""
 
 
 class Training:
@@ -48,11 +51,17 @@ class Training:
         self._fabric, self._config, self._seed = fabric, config, seed
         ids = source.ids if dataset is None else dataset.ids
         size = config.image_size or own_size(source)
-        self._squares = open_squares(source, ids, size, fabric.device, on_error)
+        self._squares = Squares(source, ids, size, fabric.device, on_error)
         rows = self._squares.rows
         if len(rows) < 2:
             raise DataError(f"{source.name} has fewer than 2 readable images to train on")
-        self._share = _share(config.batch_size, len(rows), fabric.world_size)
+        self._share = min(config.batch_size, len(rows)) // fabric.world_size  # of each batch
+        if self._share < 2 or config.batch_size % fabric.world_size:  # batch norm needs 2
+            raise ConfigError(
+                f"student.batch_size {config.batch_size} cannot be shared by {fabric.world_size} "
+                f"device(s) with {len(rows)} samples: give a multiple of the devices, with at "
+                "least 2 samples for each"
+            )
         self._steps = len(rows) // (self._share * fabric.world_size)
         # chosen by id, so that the order of the dataset's rows does not matter
         measured = torch.from_numpy(np.isin(ids[rows.numpy()], measured_ids(source.ids)))
@@ -83,7 +92,7 @@ class Training:
     @property
     def student(self) -> LoadedStudent:
         """The student as it is now, sharing its weights, to give features on the device."""
-        return LoadedStudent.of(self._objective.student, self._normalisation, {})
+        return LoadedStudent(self._objective.student, self._normalisation, {})
 
     def save(self, path: Path, meta: dict[str, Any], *, last: bool) -> None:
         """Write a checkpoint; all but the last one hold what :meth:`resume` needs."""
@@ -107,7 +116,8 @@ class Training:
         config, device, steps = self._config, self._fabric.device, self._steps
         total, all_steps = torch.zeros((), device=device), config.epochs * steps
         self._model.train()
-        with _seeded(device, derive_seed(self._seed, "dropout", number, self._fabric.global_rank)):
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(derive_seed(self._seed, "dropout", number, self._fabric.global_rank))
             parts = self._squares.batches(self._order(number), self._share)
             whole = _whole(parts, steps, self._share)
             for step, (images, rows) in enumerate(whole, start=number * steps):
@@ -177,34 +187,35 @@ def _whole(
     Raises:
         DataError: Not one image of the epoch can be read.
     """
-    made, part = 0, None
-    for images, rows in parts:
-        part = images, rows
+    remaining, part = iter(parts), None
+    for _ in range(steps):
+        part = next(remaining, part)
+        if part is None:
+            raise DataError("none of the images of an epoch can be read")
+        images, rows = part
         if len(rows) < size:
             again = torch.arange(size) % len(rows)
             part = images[again.to(images.device)], rows[again.to(rows.device)]
-        made += 1
-        yield part
-    if part is None:
-        raise DataError("none of the images of an epoch can be read")
-    for _ in range(made, steps):
         yield part
 
 
-def _share(batch_size: int, rows: int, devices: int) -> int:
-    """Return how many samples of a batch each device takes, at least 2 as batch norm needs."""
-    share = min(batch_size, rows) // devices
-    if share < 2 or batch_size % devices:
-        raise ConfigError(
-            f"student.batch_size {batch_size} cannot be shared by {devices} device(s) with {rows} "
-            "samples: give a multiple of the devices, with at least 2 samples for each"
-        )
-    return share
+def make_optimizer(model: nn.Module, lr: float, weight_decay: float) -> Optimizer:
+    """Return AdamW with weight decay on matrices and kernels, but not on biases and norms."""
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return AdamW(groups, lr=lr, fused=True)
 
 
-@contextmanager
-def _seeded(device: torch.device, seed: int) -> Iterator[None]:
-    """Seed torch, which draws dropout, and restore its random state afterwards."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
+def set_rate(optimizer: Optimizer, step: int, steps: int, peak: float) -> None:
+    """Set the learning rate of ``step``, from 0 to ``steps`` - 1: linear warm-up, then cosine."""
+    warmup = max(1, round(WARMUP * steps))
+    if step < warmup:
+        rate = peak * (step + 1) / warmup
+    else:
+        rate = peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+    for group in optimizer.param_groups:
+        group["lr"] = rate

@@ -22,7 +22,7 @@ def test_a_student_is_a_prior_with_the_same_features(checkpoint: Path) -> None:
     images = torch.randint(0, 256, (4, 3, 20, 24), dtype=torch.uint8)
     student = load_student(checkpoint)
     prior = load_prior(f"checkpoint:{checkpoint}")
-    assert prior.width == student.width
+    assert prior.width == student.model.width
     assert prior.preprocess == student.preprocess
     torch.testing.assert_close(prior.features(images), student.features(images))
 

@@ -50,7 +50,7 @@ def test_both_methods_are_fitted_on_images_encoded_once(checkpoint, monkeypatch)
 def test_the_data_can_be_changed(checkpoint):
     elsewhere = DataConfig(source="digits", limit=60)
     found = api.probe(checkpoint, ["data.source=digits", "data.limit=60"])
-    assert found["accuracy"]["lbfgs"] == probe_student(checkpoint, elsewhere)
+    assert found["accuracy"]["lbfgs"] == probe_student(load_student(checkpoint), elsewhere)
     assert load_student(checkpoint).meta["data"] == asdict(DATA)
 
 
