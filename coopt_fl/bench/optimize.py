@@ -24,7 +24,7 @@ from coopt_fl.data import Source
 from coopt_fl.federation.state import RunState
 from coopt_fl.optimized.block import Block
 from coopt_fl.priors import Prior, load_prior
-from coopt_fl.targets import Alignment, BlockTargets
+from coopt_fl.targets import Alignment, Encoded
 
 REPEATS = 5
 COMMON = {"cpu": "lite0", "cuda": "resnet50"}
@@ -151,11 +151,11 @@ def path(prior: Prior, source: Source, setting: Setting) -> Seconds:
     return seconds
 
 
-def _store(state: RunState, made: Iterator[BlockTargets]) -> None:
+def _store(state: RunState, made: Iterator[Encoded]) -> None:
     for index, block in enumerate(made):
         participants = np.zeros(len(block.ids), np.int16)
         skipped = np.empty(0, np.int64)
-        state.save_block(index, Block(block.ids, block.targets, participants, skipped, 0.0))
+        state.save_block(index, Block(block.ids, block.values, participants, skipped, 0.0))
 
 
 def roofline(prior: Prior, setting: Setting) -> Seconds:

@@ -112,6 +112,10 @@ class Training:
         """Train on every sample once in a new order and return the mean loss; ``number`` is from 0.
 
         Drops the incomplete last batch.
+
+        Raises:
+            ConfigError: The loss is not finite.
+            DataError: An image cannot be read.
         """
         config, device, steps = self._config, self._fabric.device, self._steps
         total, all_steps = torch.zeros((), device=device), config.epochs * steps
@@ -130,8 +134,13 @@ class Training:
                 self._optimizer.zero_grad()
                 self._objective.after_step(progress)
                 total += loss.detach()
-        mean = self._fabric.all_reduce(total / steps, reduce_op="mean")
-        return float(cast(Tensor, mean))
+        mean = float(cast(Tensor, self._fabric.all_reduce(total / steps, reduce_op="mean")))
+        if not math.isfinite(mean):
+            raise ConfigError(
+                f"the student's loss is {mean} after epoch {number + 1}; set a lower student.lr, "
+                "or runtime.precision=float32"
+            )
+        return mean
 
     def _views(self, images: Tensor, rows: Tensor, epoch: int) -> list[Tensor]:
         """Return each view that the objective asks for, augmented and normalised."""

@@ -64,6 +64,7 @@ def pretrain(
     results: list[Result] = []
     for seed in each:
         one, folder = replace(config, seed=seed), out / f"seed-{seed}"
+        ours = {"config": to_dict(one), "model": one.student.model}
         make_folder(folder)
         trained = train_student(
             targets,
@@ -73,7 +74,7 @@ def pretrain(
             folder,
             seed,
             devices=count,
-            ready=partial(_require_comparable, baseline, one),
+            ready=partial(_require_alike, baseline, ours),
             progress=partial(_show, progress, f"seed {seed}"),
             watch=judge,
             watch_every=watch_every,
@@ -83,7 +84,7 @@ def pretrain(
         start = judge(random_student(one.student, one.data, seed)).accuracy
         results.append(_result(one, trained, targets, prepared, start))
         write_json(folder / RESULT, results[-1])
-        _require_alike(results[-1], baseline)  # also one that was trained before
+        _require_alike(baseline, results[-1], trained.hardware)  # also one that was trained before
     return {
         "path": str(out),
         "objective": config.student.objective,
@@ -108,7 +109,7 @@ def compare(ours: Sequence[Result], baseline: Sequence[Result]) -> Result:
     """
     pairs = list(zip(ours, baseline, strict=True))
     for one, other in pairs:
-        _require_alike(one, [other])
+        _require_alike([other], one, one["hardware"])
     faster: Result = {}
     for which in ("sum", "max"):
         each = [_speed_up(one, other, which) for one, other in pairs]
@@ -187,19 +188,11 @@ def _speed_up(ours: Result, baseline: Result, which: str) -> dict[str, float | N
     return speed_up(curve, its_curve, *seconds)
 
 
-def _require_comparable(
-    baseline: Sequence[Result], config: Config, hardware: dict[str, str]
-) -> None:
-    """Raise ConfigError where a training would not be comparable with the baseline."""
-    ours = {"config": to_dict(config), "model": config.student.model, "hardware": hardware}
-    _require_alike(ours, baseline)
-
-
-def _require_alike(one: Result, baseline: Sequence[Result]) -> None:
+def _require_alike(baseline: Sequence[Result], one: Result, hardware: dict[str, str]) -> None:
     """Raise ConfigError where seconds of two trainings cannot be compared."""
-    ours = _conditions(one)
+    ours = _conditions(one, hardware)
     for other in baseline:
-        theirs = _conditions(other)
+        theirs = _conditions(other, other["hardware"])
         different = [key for key in ours | theirs if ours.get(key) != theirs.get(key)]
         if different:
             raise ConfigError(
@@ -208,11 +201,11 @@ def _require_alike(one: Result, baseline: Sequence[Result]) -> None:
             )
 
 
-def _conditions(result: Result) -> dict[str, Any]:
+def _conditions(result: Result, hardware: dict[str, str]) -> dict[str, Any]:
     """Return what the seconds of a training depend on, other than its objective."""
     config = result["config"]
     return {
-        **{f"hardware ({name})": value for name, value in result["hardware"].items()},
+        **{f"hardware ({name})": value for name, value in hardware.items()},
         "data": config["data"],
         "probe": config["probe"],
         "student.model": result["model"],

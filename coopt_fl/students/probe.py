@@ -165,7 +165,8 @@ class Judge:
                 stream = ((rows.cpu().numpy(), images, ()) for images, rows in parts)
                 values = torch.empty(len(squares.rows), model.width, device=device)
                 found = encode(student.features, stream, batch, values)
-                encoded.append(split.labeled(found.values.to(device), found.ids))
+                features = torch.from_numpy(found.values).to(device)
+                encoded.append(split.labeled(features, found.ids))
         return encoded
 
 

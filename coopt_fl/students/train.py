@@ -1,8 +1,8 @@
 """Training a student: on an optimized dataset, or by a self-supervised baseline."""
 
-import math
+import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from coopt_fl.data import Source, open_source
 from coopt_fl.optimized.provenance import versions
 from coopt_fl.optimized.read import OptimizedDataset
 from coopt_fl.students.checkpoint import read_checkpoint
-from coopt_fl.students.curve import Clock, Point
+from coopt_fl.students.curve import Point
 from coopt_fl.students.loop import Training
 from coopt_fl.students.models import check_student
 from coopt_fl.students.objectives import ON_TARGETS, find_objective
@@ -120,14 +120,17 @@ def train_student(
         record.begin(data, student.epochs, fabric.world_size)
         if ready is not None:
             ready(record.meta["hardware"])
-        with record.clock.running():
+        with record.timed():
             training = Training(fabric, dataset, source, student, data.on_error, seed)
             if record.before is not None:
                 training.resume(record.before)
-        for point in _epochs(training, record):
+        for epoch in range(len(record.curve) + 1, student.epochs + 1):
+            with record.timed():
+                loss = training.epoch(epoch - 1)
             if fabric.is_global_zero:
-                last = point.epoch == student.epochs
-                if watch is not None and (last or point.epoch % watch_every == 0):
+                last = epoch == student.epochs
+                point = Point(epoch, epoch * training.samples, record.seconds, loss)
+                if watch is not None and (last or epoch % watch_every == 0):
                     point = replace(point, **vars(watch(training.student)))
                 record.add(point, training, last=last)
                 if progress is not None:
@@ -149,19 +152,6 @@ def _open(dataset: OptimizedDataset | None, data: DataConfig, student: StudentCo
     if dataset is not None:
         dataset.pair(source)  # refuses a source that the dataset was not made from
     return source
-
-
-def _epochs(training: Training, record: "_Record") -> Iterator[Point]:
-    """Train the epochs that are left, and yield a point of the curve after each."""
-    for epoch in range(len(record.curve), record.meta["epochs"]):
-        with record.clock.running():
-            loss = training.epoch(epoch)
-        if not math.isfinite(loss):
-            raise ConfigError(
-                f"the student's loss is {loss} after epoch {epoch + 1}; set a lower student.lr, or "
-                "runtime.precision=float32"
-            )
-        yield Point(epoch + 1, (epoch + 1) * training.samples, record.clock.seconds, loss)
 
 
 def _settings(
@@ -189,7 +179,7 @@ class _Record:
 
     Attributes:
         before: Content of the checkpoint that the training continues from, if there is one.
-        clock: Counts the seconds of all sessions.
+        seconds: Time inside :meth:`timed`, over all sessions.
         curve: A point for every epoch so far.
         meta: See :class:`coopt_fl.students.checkpoint.LoadedStudent`.
     """
@@ -200,7 +190,7 @@ class _Record:
         self._path, self.before = path, content if same else None
         self.meta = self.before["meta"] if self.before else settings
         self.curve = [Point(**point) for point in self.meta.get("curve", [])]
-        self.clock = Clock(self.curve[-1].seconds if self.curve else 0.0)
+        self.seconds = self.curve[-1].seconds if self.curve else 0.0
 
     @property
     def finished(self) -> bool:
@@ -210,6 +200,13 @@ class _Record:
     def result(self) -> TrainResult:
         """Return the result of a finished training."""
         return TrainResult(self._path, self.curve, self.meta["hardware"], self.meta["versions"])
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Count the time until the end of the block."""
+        zero = time.perf_counter()
+        yield
+        self.seconds += time.perf_counter() - zero
 
     def begin(self, data: DataConfig, epochs: int, processes: int) -> None:
         """Record data, hardware and versions of this session; changed hardware is "A, then B"."""

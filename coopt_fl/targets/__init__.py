@@ -4,7 +4,7 @@ from coopt_fl.targets.alignable import Alignability, alignability
 from coopt_fl.targets.alignment import Alignment, HeldOut, fit_alignment, held_out
 from coopt_fl.targets.collaborate import CONSENSUS, Collaboration, Recipe
 from coopt_fl.targets.consensus import consensus_targets
-from coopt_fl.targets.optimize import BlockTargets, optimize, represent
+from coopt_fl.targets.optimize import Encoded, optimize, represent
 from coopt_fl.targets.projection import fit_projection
 from coopt_fl.targets.uniformity import uniformity
 
@@ -12,8 +12,8 @@ __all__ = [
     "CONSENSUS",
     "Alignability",
     "Alignment",
-    "BlockTargets",
     "Collaboration",
+    "Encoded",
     "HeldOut",
     "Recipe",
     "alignability",

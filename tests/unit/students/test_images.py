@@ -47,9 +47,7 @@ def reads_of(monkeypatch):
 
 
 @pytest.mark.parametrize("size", [8, 13])
-def test_resident_and_streamed_give_the_same_bits_in_the_order_asked_for(
-    folder, size, monkeypatch
-):
+def test_resident_and_streamed_give_the_same_bits_in_the_order_asked_for(folder, size, monkeypatch):
     source, order = opened(folder), torch.tensor([3, 0, 4, 1])
     ids = source.ids[[4, 2, 0, 1, 3]]
     one = everything(Squares(source, ids, size, CPU, "raise"), order)

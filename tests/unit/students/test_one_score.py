@@ -118,6 +118,11 @@ def test_a_device_that_resizes_differently_does_not_change_a_students_score(
 def test_a_student_as_a_prior_has_its_score_where_resizing_is_the_same(data):
     student = random_student(STUDENT, data, seed=0)
     prior = Prior(
-        "student", student.model.width, "0" * 64, student.preprocess, student.model, torch.device("cpu")
+        "student",
+        student.model.width,
+        "0" * 64,
+        student.preprocess,
+        student.model,
+        torch.device("cpu"),
     )
     assert probe_prior(prior, data) == Judge(data)(student).accuracy

@@ -6,8 +6,7 @@ import torch
 from coopt_fl.config.schema import DataConfig, RuntimeConfig, StudentConfig
 from coopt_fl.core.errors import ConfigError, DataError, OutputError
 from coopt_fl.data import open_source
-from coopt_fl.students import load_student, probe_student, random_student, train_student
-from coopt_fl.students import images
+from coopt_fl.students import images, load_student, probe_student, random_student, train_student
 from coopt_fl.students import probe as judge
 from coopt_fl.students.images import Squares
 from coopt_fl.students.loop import Training
