@@ -28,16 +28,11 @@ from coopt_fl.optimized.read import dataset_folder, load
 from coopt_fl.optimized.verify import verify
 from coopt_fl.priors import check_prior, load_prior, parse_prior
 from coopt_fl.privacy import check as check_privacy
-from coopt_fl.students import (
-    Judge,
-    load_student,
-    probe_prior,
-    probe_student,
-    random_student,
-    train_student,
-)
+from coopt_fl.students.checkpoint import load_student
 from coopt_fl.students.models import check_student
 from coopt_fl.students.objectives import ON_TARGETS, find_objective
+from coopt_fl.students.probe import Judge, probe_prior, probe_student, random_student
+from coopt_fl.students.train import train_student
 
 Summary = dict[str, Any]
 
@@ -154,9 +149,9 @@ def train_on(
     return {
         "checkpoint": str(trained.checkpoint),
         "model": config.student.model,
-        "epochs": trained.epochs,
-        "seconds": trained.seconds,
-        "loss_per_epoch": trained.loss_per_epoch,
+        "epochs": len(trained.curve),
+        "seconds": trained.curve[-1].seconds,
+        "loss_per_epoch": [point.loss for point in trained.curve],
     }
 
 

@@ -19,8 +19,8 @@ from coopt_fl.optimized.provenance import draft
 from coopt_fl.optimized.read import OptimizedDataset
 from coopt_fl.policies.assignment import Member, Proportional
 from coopt_fl.policies.reference import elect
-from coopt_fl.students import Judge, train_student
-from coopt_fl.students.probe import fit_probe, random_student
+from coopt_fl.students.probe import Judge, fit_probe, random_student
+from coopt_fl.students.train import train_student
 from coopt_fl.targets import Recipe
 from experiments.agreement import Agreed, Array, ReferencePolicy, Rows, agree
 from experiments.features import features_of

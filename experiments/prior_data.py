@@ -9,8 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from coopt_fl.config.schema import RuntimeConfig
-from coopt_fl.students import train_student
-from coopt_fl.students.train import CHECKPOINT
+from coopt_fl.students.train import CHECKPOINT, train_student
 from experiments.lab import Made
 from experiments.table import Cell, Lab, Study, experiment
 

@@ -10,7 +10,7 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from coopt_fl.core.runtime import pick_device
-from coopt_fl.students import LoadedStudent
+from coopt_fl.students.checkpoint import LoadedStudent
 from coopt_fl.students.images import Squares
 from coopt_fl.students.probe import random_student
 from experiments.table import Cell, Lab, Study, experiment

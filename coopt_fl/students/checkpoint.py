@@ -1,7 +1,7 @@
 """Checkpoints of a student: written whole or not at all, read without running any code."""
 
 import io
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from coopt_fl.core.errors import ConfigError
 from coopt_fl.core.files import atomic, make_folder
 from coopt_fl.data import Preprocess
-from coopt_fl.students.images import Normalisation, resizing
+from coopt_fl.students.images import resizing
 from coopt_fl.students.models import Student, build_student
 
 FORMAT = 2
@@ -24,23 +24,18 @@ class LoadedStudent:
 
     Attributes:
         model: Eval mode, channels_last; maps normalised images (B, 3, s, s) to features.
-        normalisation: Of the images it was trained on.
+        preprocess: What an image goes through before the model, normalised as in training.
         meta: ``data`` and ``student`` (configuration), ``dataset_digest``, ``dim``, ``seed``,
             ``epochs``, ``curve`` (see :class:`coopt_fl.students.curve.Point`), ``hardware``,
             ``versions``.
     """
 
     model: Student
-    normalisation: Normalisation
+    preprocess: Preprocess
     meta: dict[str, Any]
 
     def __post_init__(self) -> None:
         self.model.eval().to(memory_format=torch.channels_last)
-
-    @property
-    def preprocess(self) -> Preprocess:
-        """What an image goes through before the model."""
-        return resizing(self.model.image_size, self.normalisation)
 
     @torch.inference_mode()
     def features(self, images: Tensor | list[Tensor]) -> Tensor:
@@ -57,7 +52,7 @@ class LoadedStudent:
 def save_student(
     path: Path,
     student: Student,
-    normalisation: Normalisation,
+    preprocess: Preprocess,
     meta: dict[str, Any],
     resume: dict[str, Any] | None = None,
 ) -> None:
@@ -66,7 +61,7 @@ def save_student(
     Args:
         path: The file; its folder is made.
         student: The model; its weights are stored on the CPU.
-        normalisation: Mean and standard deviation of its images.
+        preprocess: With the mean and standard deviation of its images.
         meta: Plain values, see :class:`LoadedStudent`.
         resume: What training continues from; None after the last epoch.
 
@@ -78,7 +73,8 @@ def save_student(
         "format": FORMAT,
         "name": student.name,
         "image_size": student.image_size,
-        **asdict(normalisation),
+        "mean": preprocess.mean,
+        "std": preprocess.std,
         "weights": {key: value.cpu() for key, value in student.state_dict().items()},
         "meta": meta,
         "resume": resume,
@@ -104,7 +100,8 @@ def load_student(path: Path) -> LoadedStudent:
             f"the weights in {path} do not fit {content['name']!r}: it was written with other "
             "versions of torchvision or timm; install those or train it again"
         ) from error
-    return LoadedStudent(model, Normalisation(content["mean"], content["std"]), content["meta"])
+    preprocess = resizing(model.image_size, content["mean"], content["std"])
+    return LoadedStudent(model, preprocess, content["meta"])
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

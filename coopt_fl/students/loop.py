@@ -18,9 +18,16 @@ from coopt_fl.core.errors import ConfigError, DataError
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.data import Source
 from coopt_fl.optimized.read import OptimizedDataset
-from coopt_fl.students.augment import draw_view
+from coopt_fl.students.augment.view import draw_view
 from coopt_fl.students.checkpoint import LoadedStudent, save_student
-from coopt_fl.students.images import RESIDENT_BYTES, Squares, measure, measured_ids, own_size
+from coopt_fl.students.images import (
+    RESIDENT_BYTES,
+    Squares,
+    measure,
+    measured_ids,
+    normalise,
+    own_size,
+)
 from coopt_fl.students.models import Student, build_student
 from coopt_fl.students.objectives import Setting, make_objective
 from coopt_fl.targets.whitening import fit_whitening
@@ -65,7 +72,7 @@ class Training:
         self._steps = len(rows) // (self._share * fabric.world_size)
         # chosen by id, so that the order of the dataset's rows does not matter
         measured = torch.from_numpy(np.isin(ids[rows.numpy()], measured_ids(source.ids)))
-        self._normalisation = measure(self._squares, rows[measured])
+        self._preprocess = measure(self._squares, rows[measured])
         student = initial_student(config, size, seed)
         setting = Setting(
             samples=len(ids),
@@ -92,7 +99,7 @@ class Training:
     @property
     def student(self) -> LoadedStudent:
         """The student as it is now, sharing its weights, to give features on the device."""
-        return LoadedStudent(self._objective.student, self._normalisation, {})
+        return LoadedStudent(self._objective.student, self._preprocess, {})
 
     def save(self, path: Path, meta: dict[str, Any], *, last: bool) -> None:
         """Write a checkpoint; all but the last one hold what :meth:`resume` needs."""
@@ -101,7 +108,7 @@ class Training:
             "optimizer": self._optimizer.state_dict(),
         }
         student = self._objective.student
-        save_student(path, student, self._normalisation, meta, None if last else resume)
+        save_student(path, student, self._preprocess, meta, None if last else resume)
 
     def resume(self, checkpoint: dict[str, Any]) -> None:
         """Continue from the content of a checkpoint that was not the last."""
@@ -145,12 +152,11 @@ class Training:
     def _views(self, images: Tensor, rows: Tensor, epoch: int) -> list[Tensor]:
         """Return each view that the objective asks for, augmented and normalised."""
         unit = images.to(torch.float32, memory_format=torch.channels_last).div_(255)
-        return [
-            self._normalisation(
-                view(unit, draw_view(rows, derive_seed(self._seed, "augment", epoch, index)))
-            )
-            for index, view in enumerate(self._objective.views)
-        ]
+        views = []
+        for index, view in enumerate(self._objective.views):
+            draws = draw_view(rows, derive_seed(self._seed, "augment", epoch, index))
+            views.append(normalise(view(unit, draws), self._preprocess))
+        return views
 
     def _order(self, number: int) -> Tensor:
         """Return the rows of this device in the epoch: its share of each shuffled batch."""
@@ -210,11 +216,10 @@ def _whole(
 
 def make_optimizer(model: nn.Module, lr: float, weight_decay: float) -> Optimizer:
     """Return AdamW with weight decay on matrices and kernels, but not on biases and norms."""
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
+    parameters = list(model.parameters())
     groups = [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": others, "weight_decay": 0.0},
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     return AdamW(groups, lr=lr, fused=True)
 

@@ -140,7 +140,7 @@ def _result(
         "objective": config.student.objective,
         "model": config.student.model,
         "seed": config.seed,
-        "epochs": trained.epochs,
+        "epochs": len(trained.curve),
         "config": to_dict(config),
         "versions": trained.versions,
         "hardware": trained.hardware,
@@ -149,7 +149,7 @@ def _result(
         "preparation": asdict(prepared) if prepared else None,
         "random_accuracy": start,
         "accuracy": trained.curve[-1].accuracy,
-        "seconds": trained.seconds,
+        "seconds": trained.curve[-1].seconds,
         "checkpoint": str(trained.checkpoint),
     }
 

@@ -43,7 +43,7 @@ class TrainResult:
     """A trained student.
 
     Attributes:
-        checkpoint: The file for :func:`coopt_fl.students.load_student`.
+        checkpoint: The file for :func:`coopt_fl.students.checkpoint.load_student`.
         curve: A point for every epoch, over all sessions.
         hardware: What it was trained on, with the number of devices and of CPU threads.
         versions: Versions of the packages it was trained with.
@@ -53,21 +53,6 @@ class TrainResult:
     curve: list[Point]
     hardware: dict[str, str]
     versions: dict[str, str]
-
-    @property
-    def epochs(self) -> int:
-        """Passes over the dataset."""
-        return len(self.curve)
-
-    @property
-    def seconds(self) -> float:
-        """Time spent loading images and training, in all sessions together."""
-        return self.curve[-1].seconds
-
-    @property
-    def loss_per_epoch(self) -> list[float]:
-        """Mean training loss of each epoch."""
-        return [point.loss for point in self.curve]
 
 
 def train_student(

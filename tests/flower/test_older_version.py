@@ -12,7 +12,7 @@ from coopt_fl.config.load import load_config
 from coopt_fl.core.errors import OutputError
 from coopt_fl.core.progress import Progress
 from coopt_fl.optimized.verify import verify
-from coopt_fl.students import load_student
+from coopt_fl.students.checkpoint import load_student
 from tests.flower.grid import run_platform
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"

@@ -15,7 +15,7 @@ from coopt_fl.core.errors import ConfigError
 from coopt_fl.core.progress import Progress
 from coopt_fl.optimized.preparation import preparation
 from coopt_fl.optimized.provenance import versions
-from coopt_fl.students import load_student
+from coopt_fl.students.checkpoint import load_student
 from coopt_fl.students.curve import mean_and_spread
 from coopt_fl.students.pretrain import compare, pretrain
 from tests.unit.test_cli import Coopt

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from coopt_fl.students.augment import Published, View
+from coopt_fl.students.augment.published import Published
+from coopt_fl.students.augment.view import View
 from coopt_fl.students.models import SMALL_IMAGE, Student
 
 

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from coopt_fl.students import train_student
-from coopt_fl.students.train import CHECKPOINT
+from coopt_fl.students.train import CHECKPOINT, train_student
 from experiments import prior_data
 from experiments.continual import SHARDS, kept
 from experiments.lab import Lab, Made

@@ -9,7 +9,7 @@ from coopt_fl.core.errors import DataError
 from coopt_fl.data import open_source
 from coopt_fl.data.source import CorruptImage
 from coopt_fl.students import images
-from coopt_fl.students.images import Squares, measure, measured_ids, own_size
+from coopt_fl.students.images import Squares, measure, measured_ids, normalise, own_size
 
 CPU = torch.device("cpu")
 
@@ -112,7 +112,7 @@ def test_the_normalisation_is_that_of_the_pixels():
     scaled = pixels.double() / 255
     assert found.mean == pytest.approx(scaled.mean((0, 2, 3)).tolist())
     assert found.std == pytest.approx(scaled.std((0, 2, 3), correction=0).tolist())
-    normal = found(pixels / 255)
+    normal = normalise(pixels / 255, found)
     assert normal.dtype == torch.float32
     assert normal.mean((0, 2, 3)).abs().max() < 1e-5
 

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from coopt_fl.core.errors import ConfigError
-from coopt_fl.students import build_student, check_student
-from coopt_fl.students.augment import draw_view
+from coopt_fl.students.augment.view import draw_view
 from coopt_fl.students.loop import make_optimizer
+from coopt_fl.students.models import build_student, check_student
 from coopt_fl.students.objectives import Setting, make_objective
 
 SMALL = ["convnet:8", "resnet18", "mobilenet_v2", "timm:resnet10t", "timm:vit_tiny_patch16_224"]

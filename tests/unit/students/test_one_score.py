@@ -11,16 +11,10 @@ from coopt_fl import api
 from coopt_fl.config.schema import DataConfig, StudentConfig
 from coopt_fl.data import Preprocess, open_source
 from coopt_fl.priors import Prior
-from coopt_fl.students import (
-    Judge,
-    LoadedStudent,
-    load_student,
-    probe_prior,
-    probe_student,
-    random_student,
-    save_student,
-)
+from coopt_fl.students.checkpoint import LoadedStudent, load_student, save_student
+from coopt_fl.students.images import normalise
 from coopt_fl.students.models import ConvNet
+from coopt_fl.students.probe import Judge, probe_prior, probe_student, random_student
 
 STUDENT = StudentConfig(model="convnet:4", image_size=12)
 
@@ -42,7 +36,7 @@ def data(request, tmp_path):
 @pytest.fixture
 def checkpoint(data, tmp_path):
     student = random_student(STUDENT, data, seed=0)
-    save_student(tmp_path / "c.pt", student.model, student.normalisation, {"data": asdict(data)})
+    save_student(tmp_path / "c.pt", student.model, student.preprocess, {"data": asdict(data)})
     return tmp_path / "c.pt"
 
 
@@ -79,7 +73,7 @@ def test_the_same_tensors_reach_the_model_by_every_way(checkpoint, data, monkeyp
     for split in ("train", "test"):
         source = open_source(data, split)
         squares += [student.preprocess.square(image[None]) for image in source.read(source.ids)]
-    normal = student.normalisation(torch.cat(squares) / 255)
+    normal = normalise(torch.cat(squares) / 255, student.preprocess)
     torch.testing.assert_close(inputs["probe"], normal)
 
 

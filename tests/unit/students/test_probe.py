@@ -12,8 +12,8 @@ from coopt_fl.core.errors import ConfigError
 from coopt_fl.data import Preprocess, open_source
 from coopt_fl.data.labels import open_labels
 from coopt_fl.priors import Prior
-from coopt_fl.students import Judge, LoadedStudent, fit_probe, probe_prior, random_student
-from coopt_fl.students.probe import fit_linear
+from coopt_fl.students.checkpoint import LoadedStudent
+from coopt_fl.students.probe import Judge, fit_linear, fit_probe, probe_prior, random_student
 
 
 def blobs(samples=300, width=20, classes=4, seed=0):

@@ -6,10 +6,13 @@ import torch
 from coopt_fl.config.schema import DataConfig, RuntimeConfig, StudentConfig
 from coopt_fl.core.errors import ConfigError, DataError, OutputError
 from coopt_fl.data import open_source
-from coopt_fl.students import images, load_student, probe_student, random_student, train_student
+from coopt_fl.students import images
 from coopt_fl.students import probe as judge
+from coopt_fl.students.checkpoint import load_student
 from coopt_fl.students.images import Squares
 from coopt_fl.students.loop import Training
+from coopt_fl.students.probe import probe_student, random_student
+from coopt_fl.students.train import train_student
 
 RUNTIME = RuntimeConfig()
 
@@ -60,8 +63,8 @@ def test_a_folder_is_trained_in_by_one_process_at_a_time(train):
 def test_planted_targets_are_learned(train, loss):
     """Without looking at the image both losses stay at 1: targets are centred, of unit RMS."""
     result = train(loss=loss, epochs=12, augment="none")
-    assert result.loss_per_epoch[-1] < 0.5
-    assert len(result.loss_per_epoch) == result.epochs == 12
+    assert result.curve[-1].loss < 0.5
+    assert len(result.curve) == 12
 
 
 def test_a_trained_student_is_better_than_a_random_one(train, data, student):
@@ -88,7 +91,7 @@ def test_an_interrupted_training_ends_with_the_same_bits(train, epochs):
     seen = []
     resumed = train("stopped", progress=lambda point, _: seen.append(point))
     assert [point.epoch for point in seen] == list(range(epochs + 1, 5))
-    assert resumed.loss_per_epoch == whole.loss_per_epoch
+    assert [p.loss for p in resumed.curve] == [p.loss for p in whole.curve]
     assert equal(weights(resumed), weights(whole))
 
 
@@ -105,7 +108,7 @@ def test_seconds_add_up_over_interruptions(train, tmp_path):
         train(progress=stop_after(3))
     curve = load_student(tmp_path / "a" / "checkpoint.pt").meta["curve"]
     assert len(curve) == 3
-    assert train().seconds > curve[-1]["seconds"] > 0
+    assert train().curve[-1].seconds > curve[-1]["seconds"] > 0
 
 
 def test_a_finished_training_returns_at_once(train, monkeypatch):
@@ -182,7 +185,7 @@ def test_an_unknown_model_is_refused_before_anything_is_opened(planted, data, tm
 
 
 def test_a_batch_larger_than_the_dataset_is_the_dataset(train):
-    assert train(batch_size=5000, epochs=1).epochs == 1
+    assert len(train(batch_size=5000, epochs=1).curve) == 1
 
 
 def test_a_batch_of_one_is_refused(train):
@@ -202,7 +205,7 @@ def test_the_random_student_is_normalised_as_in_training_without_reading_all(
     )
     untrained = random_student(student, data, seed=0)
     assert len(read) <= most
-    assert untrained.normalisation == trained.normalisation
+    assert untrained.preprocess == trained.preprocess
     assert untrained.model.image_size == trained.model.image_size
 
 

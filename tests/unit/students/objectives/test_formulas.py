@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from coopt_fl.students import build_student
+from coopt_fl.students.models import build_student
 from coopt_fl.students.objectives import WHERE, Setting, make_objective
 from coopt_fl.students.objectives.contrastive import FROZEN
 

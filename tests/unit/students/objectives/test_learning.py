@@ -12,11 +12,13 @@ import torch
 
 from coopt_fl.config.schema import DataConfig, RuntimeConfig, StudentConfig
 from coopt_fl.data import open_source
-from coopt_fl.students import Judge, Point, build_student, train_student
-from coopt_fl.students.augment import draw_view
+from coopt_fl.students.augment.view import draw_view
+from coopt_fl.students.curve import Point
 from coopt_fl.students.loop import make_optimizer
+from coopt_fl.students.models import build_student
 from coopt_fl.students.objectives import ON_TARGETS, Setting, make_objective
-from coopt_fl.students.probe import Judged, random_student
+from coopt_fl.students.probe import Judge, Judged, random_student
+from coopt_fl.students.train import train_student
 from tests.unit.students.conftest import as_dataset, principal_targets
 
 DIGITS = DataConfig("digits")
