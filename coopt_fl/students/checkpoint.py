@@ -1,16 +1,20 @@
-"""Checkpoints of a student: written whole or not at all, read without running any code."""
+"""Checkpoints of a student: written whole or not at all, read without running any code.
+
+One is also a prior of the next cycle: ``checkpoint:PATH``.
+"""
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from coopt_fl.core.errors import ConfigError
+from coopt_fl.core.errors import ConfigError, PriorError
 from coopt_fl.core.files import atomic, make_folder
 from coopt_fl.data import Preprocess
+from coopt_fl.priors.spec import PriorSpec
 from coopt_fl.students.images import resizing
 from coopt_fl.students.models import Student, build_student
 
@@ -45,8 +49,7 @@ class LoadedStudent:
         """
         device = next(self.model.parameters()).device
         ready = self.preprocess(images, device).contiguous(memory_format=torch.channels_last)
-        features: Tensor = self.model(ready)
-        return features.float()
+        return cast(Tensor, self.model(ready)).float()
 
 
 def save_student(
@@ -121,3 +124,16 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} is not a checkpoint of a student of this version; remove it or give another"
         )
     return content
+
+
+def check(spec: PriorSpec) -> None:
+    """Require the file of a prior ``checkpoint:PATH``."""
+    if not Path(spec.name).is_file():
+        raise PriorError(f"there is no file {spec.name}; name one that `coopt train` wrote")
+
+
+def load(spec: PriorSpec) -> tuple[nn.Module, Preprocess]:
+    """Load the student as a prior; its features are those that the probe judges."""
+    student = load_student(Path(spec.name))
+    size = spec.size or student.model.image_size
+    return student.model, replace(student.preprocess, size=size, resize=size)

@@ -110,10 +110,10 @@ class Training:
         student = self._objective.student
         save_student(path, student, self._preprocess, meta, None if last else resume)
 
-    def resume(self, checkpoint: dict[str, Any]) -> None:
-        """Continue from the content of a checkpoint that was not the last."""
-        self._objective.load_state_dict(checkpoint["resume"]["objective"])
-        self._optimizer.load_state_dict(checkpoint["resume"]["optimizer"])
+    def resume(self, state: dict[str, Any]) -> None:
+        """Continue from the ``resume`` of a checkpoint that was not the last."""
+        self._objective.load_state_dict(state["objective"])
+        self._optimizer.load_state_dict(state["optimizer"])
 
     def epoch(self, number: int) -> float:
         """Train on every sample once in a new order and return the mean loss; ``number`` is from 0.

@@ -49,7 +49,7 @@ ADAMW_EPOCHS, ADAMW_BATCH, ADAMW_LR, ADAMW_DECAY = 50, 128, 1e-3, 0.01
 
 FEWER = "end what else uses it, set a lower data.limit, or set CUDA_VISIBLE_DEVICES= for the CPU"
 
-Encoded = tuple[Tensor, Tensor | None]
+Labeled = tuple[Tensor, Tensor | None]
 """Features (R, m) of a split, and its labels int64 (R,) if both splits have some."""
 
 
@@ -150,10 +150,10 @@ class Judge:
     def _splits(self) -> list[Split]:
         return _open_splits(self._data, self.limit)
 
-    def _encode(self, student: LoadedStudent) -> list[Encoded]:
+    def _encode(self, student: LoadedStudent) -> list[Labeled]:
         """Return the student's features of uint8 squares, which are normalised on the device."""
         device, model = pick_device(), student.model.to(pick_device())
-        batch, size, encoded = BATCH[device.type], model.image_size, list[Encoded]()
+        batch, size, encoded = BATCH[device.type], model.image_size, list[Labeled]()
         with enough_memory("encode the images", FEWER):
             if size not in self._read:
                 self._read[size] = [
@@ -178,7 +178,7 @@ class Split:
     ids: NDArray[np.int64]
     labels: NDArray[np.int64] | None
 
-    def labeled(self, features: Tensor, rows: NDArray[np.int64]) -> Encoded:
+    def labeled(self, features: Tensor, rows: NDArray[np.int64]) -> Labeled:
         """Return features (B, m) with the labels of ``rows`` (B,), the readable ones of ``ids``.
 
         Raises:
@@ -212,7 +212,7 @@ def _open_splits(data: DataConfig, limit: int | None) -> list[Split]:
     return splits
 
 
-def _accuracy(encoded: Sequence[Encoded], method: str = "lbfgs") -> float:
+def _accuracy(encoded: Sequence[Labeled], method: str = "lbfgs") -> float:
     """Return the accuracy on the second split of a classifier fitted on the first one."""
     (train_x, train_y), (test_x, test_y) = encoded
     assert train_y is not None and test_y is not None

@@ -93,8 +93,8 @@ def train_student(
         DataError: ``data`` is not what ``dataset`` was made from, or cannot be read.
         OutputError: The checkpoint cannot be written, or another process trains in ``out``.
     """
-    source = _open(dataset, data, student)
-    record = _Record(out / CHECKPOINT, _settings(dataset, source, student, runtime, seed, watch))
+    source, settings = _prepare(dataset, data, student, runtime, seed, watch)
+    record = _Record(out / CHECKPOINT, settings)
     if record.finished:
         return record.result()
     with (
@@ -108,7 +108,7 @@ def train_student(
         with record.timed():
             training = Training(fabric, dataset, source, student, data.on_error, seed)
             if record.before is not None:
-                training.resume(record.before)
+                training.resume(record.before["resume"])
         for epoch in range(len(record.curve) + 1, student.epochs + 1):
             with record.timed():
                 loss = training.epoch(epoch - 1)
@@ -123,10 +123,20 @@ def train_student(
     return record.result()
 
 
-def _open(dataset: OptimizedDataset | None, data: DataConfig, student: StudentConfig) -> Source:
-    """Return the images to train on, after checking the settings.
+def _prepare(
+    dataset: OptimizedDataset | None,
+    data: DataConfig,
+    student: StudentConfig,
+    runtime: RuntimeConfig,
+    seed: int,
+    watch: Judge | None,
+) -> tuple[Source, dict[str, Any]]:
+    """Check the settings, and open the images to train on.
 
     This imports the objective, which takes seconds that the clock must not count.
+
+    Returns:
+        The images, and what a training must have in common with a checkpoint to continue from it.
     """
     check_student(student.model)
     find_objective(student.objective)
@@ -136,19 +146,7 @@ def _open(dataset: OptimizedDataset | None, data: DataConfig, student: StudentCo
     source = open_source(data)
     if dataset is not None:
         dataset.pair(source)  # refuses a source that the dataset was not made from
-    return source
-
-
-def _settings(
-    dataset: OptimizedDataset | None,
-    source: Source,
-    student: StudentConfig,
-    runtime: RuntimeConfig,
-    seed: int,
-    watch: Judge | None,
-) -> dict[str, Any]:
-    """Return what a training must have in common with a checkpoint to continue from it."""
-    return {
+    return source, {
         "student": asdict(student),
         "dataset_digest": dataset.digest if dataset else None,
         "fingerprint": source.fingerprint,

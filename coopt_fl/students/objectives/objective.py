@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -97,8 +97,7 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def forward(self, view: Tensor) -> Tensor:
         """Return the output of the copies, applied one after another, for a view."""
-        output: Tensor = self.copies(view)
-        return output
+        return cast(Tensor, self.copies(view))
 
     @torch.no_grad()
     def follow(self, momentum: float, *followed: nn.Module) -> None:
@@ -114,8 +113,7 @@ def in_float32(loss: Callable[..., Tensor], *values: Tensor | list[Tensor]) -> T
         for value in values
     ]
     with torch.autocast(exact[0][0].device.type, enabled=False):
-        result: Tensor = loss(*exact)
-        return result
+        return loss(*exact)
 
 
 @torch.no_grad()

@@ -102,10 +102,7 @@ class ReLA(BYOL):
         super().after_step(progress)
         self._steps += 1
         if self._first and self._steps % LOOKED_AT == 0 and self.over:
-            self._go_on()
-
-    def _go_on(self) -> None:
-        self.views, self._first = self._later, False
+            self.views, self._first = self._later, False
 
     def _watch(self, loss: Tensor) -> None:
         if dist.world_size() > 1:
@@ -123,7 +120,7 @@ class ReLA(BYOL):
         """Continue after so many steps."""
         self._steps = state["steps"]
         if not state["first"]:
-            self._go_on()
+            self.views, self._first = self._later, False
 
 
 class SimSiam(Objective):
