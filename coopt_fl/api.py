@@ -136,11 +136,8 @@ def train_on(
     """Train on the dataset in ``folder``; continue a training that was stopped in ``out``."""
     trained = train_student(
         load(folder, mmap=True),
-        config.data,
-        config.student,
-        config.runtime,
+        config,
         out,
-        config.seed,
         devices=devices,
         progress=lambda point, epochs: progress.show(
             "student", point.epoch, epochs, "epochs", f"loss {point.loss:.4f}"

@@ -232,8 +232,8 @@ class Lab:
         runtime = RuntimeConfig(precision="bfloat16")  # on a GPU; a CPU computes in float32
         with tempfile.TemporaryDirectory() as folder:
             trained = train_student(
-                dataset, self.study.data, config, runtime, Path(folder), seed,
-                devices=1, watch=self.judge, watch_every=every or config.epochs,
+                dataset, Config(seed, self.study.data, runtime=runtime, student=config),
+                Path(folder), devices=1, watch=self.judge, watch_every=every or config.epochs,
             )  # fmt: skip
         end = trained.curve[-1]
         before = made.preparation if made else {"sum": 0.0, "max": 0.0}

@@ -114,7 +114,7 @@ def _resident(fabric: Fabric, source: Source, kind: str) -> Callable[[], None]:
     """Return the same steps on one batch, with nothing around them."""
     config, device = STUDENTS[kind], fabric.device
     targets = torch.randn(config.batch_size, DIM, device=device)
-    setting = Setting(len(source), loss=config.loss, dim=DIM, targets=lambda rows: targets)
+    setting = Setting(len(source), config=config, dim=DIM, targets=lambda rows: targets)
     student = initial_student(config, CIFAR[0], seed=0)
     objective = make_objective(config.objective, student, setting, seed=0)
     objective.to(memory_format=torch.channels_last).train()

@@ -77,11 +77,9 @@ class Training:
         setting = Setting(
             samples=len(ids),
             devices=fabric.world_size,
-            augment=config.augment,
-            loss=config.loss,
+            config=config,
             dim=dataset.dim if dataset else 0,
             parts=dataset.parts if dataset and not config.whiten else (),  # whitening mixes them
-            head=config.head,
             targets=_lookup(dataset.targets, config.whiten, fabric.device) if dataset else None,
         )
         self._objective = make_objective(

@@ -18,7 +18,7 @@ from coopt_fl.optimized.read import OptimizedDataset, load
 from coopt_fl.students.curve import Point, mean_and_spread, speed_up
 from coopt_fl.students.objectives import ON_TARGETS
 from coopt_fl.students.probe import Judge, random_student
-from coopt_fl.students.train import TrainResult, train_student
+from coopt_fl.students.train import Record, train_student
 
 RESULT = "pretrain.json"
 """What ``coopt pretrain`` writes for each seed, beside the checkpoint."""
@@ -68,11 +68,8 @@ def pretrain(
         make_folder(folder)
         trained = train_student(
             targets,
-            one.data,
-            one.student,
-            one.runtime,
+            one,
             folder,
-            seed,
             devices=count,
             ready=partial(_require_alike, baseline, ours),
             progress=partial(_show, progress, f"seed {seed}"),
@@ -84,7 +81,9 @@ def pretrain(
         start = judge(random_student(one.student, one.data, seed)).accuracy
         results.append(_result(one, trained, targets, prepared, start))
         write_json(folder / RESULT, results[-1])
-        _require_alike(baseline, results[-1], trained.hardware)  # also one that was trained before
+        _require_alike(
+            baseline, results[-1], trained.meta["hardware"]
+        )  # also one that was trained before
     return {
         "path": str(out),
         "objective": config.student.objective,
@@ -131,7 +130,7 @@ def _open(config: Config, dataset: Path | None) -> OptimizedDataset | None:
 
 def _result(
     config: Config,
-    trained: TrainResult,
+    trained: Record,
     targets: OptimizedDataset | None,
     prepared: Preparation | None,
     start: float | None,
@@ -142,8 +141,8 @@ def _result(
         "seed": config.seed,
         "epochs": len(trained.curve),
         "config": to_dict(config),
-        "versions": trained.versions,
-        "hardware": trained.hardware,
+        "versions": trained.meta["versions"],
+        "hardware": trained.meta["hardware"],
         "dataset_digest": targets.digest if targets else None,
         "curve": [asdict(point) for point in trained.curve],
         "preparation": asdict(prepared) if prepared else None,

@@ -3,13 +3,13 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from coopt_fl.config.schema import DataConfig, RuntimeConfig, StudentConfig
+from coopt_fl.config.schema import Config, DataConfig
 from coopt_fl.core.errors import ConfigError
 from coopt_fl.core.files import locked
 from coopt_fl.core.runtime import devices, is_first_process
@@ -38,50 +38,29 @@ Ready = Callable[[dict[str, str]], None]
 """Called with the hardware before a training starts or continues; may raise to prevent that."""
 
 
-@dataclass(frozen=True)
-class TrainResult:
-    """A trained student.
-
-    Attributes:
-        checkpoint: The file for :func:`coopt_fl.students.checkpoint.load_student`.
-        curve: A point for every epoch, over all sessions.
-        hardware: What it was trained on, with the number of devices and of CPU threads.
-        versions: Versions of the packages it was trained with.
-    """
-
-    checkpoint: Path
-    curve: list[Point]
-    hardware: dict[str, str]
-    versions: dict[str, str]
-
-
 def train_student(
     dataset: OptimizedDataset | None,
-    data: DataConfig,
-    student: StudentConfig,
-    runtime: RuntimeConfig,
+    config: Config,
     out: Path,
-    seed: int,
     *,
     devices: int | str = "auto",
     ready: Ready | None = None,
     progress: OnEpoch | None = None,
     watch: Judge | None = None,
     watch_every: int = 1,
-) -> TrainResult:
-    """Train a student on the images of ``data``, or continue where a training was stopped.
+) -> "Record":
+    """Train a student on the images of ``config.data``, or continue where a training was stopped.
 
     After every epoch ``out/checkpoint.pt`` is replaced. The same call continues from it, on a CPU
     with as many threads bit for bit as if it had never stopped, and returns at once when all is
     done; a checkpoint of other settings or of another dataset is replaced.
 
     Args:
-        dataset: The targets; None for an objective without, which sees every sample of ``data``.
-        data: The images that ``dataset`` was made from.
-        student: Model, objective and optimization.
-        runtime: Precision and determinism on a GPU; the number of CPU threads is the process's.
+        dataset: The targets; None for an objective without, which sees every sample.
+        config: ``data``, the images that ``dataset`` was made from; ``student``: model, objective
+            and optimization; ``runtime``: precision and determinism on a GPU (the number of CPU
+            threads is the process's); ``seed`` of initialisation, shuffling, augmentation, dropout.
         out: Folder of the checkpoint.
-        seed: Decides initialisation, shuffling, augmentation and dropout.
         devices: See :func:`coopt_fl.students.session.devices_for`.
         ready: Called with the hardware before the first epoch of this session.
         progress: Called after every epoch, in the first process alone.
@@ -90,23 +69,23 @@ def train_student(
 
     Raises:
         ConfigError: A setting is unusable, the loss is not finite, or the GPU's memory too small.
-        DataError: ``data`` is not what ``dataset`` was made from, or cannot be read.
+        DataError: The data are not what ``dataset`` was made from, or cannot be read.
         OutputError: The checkpoint cannot be written, or another process trains in ``out``.
     """
-    source, settings = _prepare(dataset, data, student, runtime, seed, watch)
-    record = _Record(out / CHECKPOINT, settings)
-    if record.finished:
-        return record.result()
+    source, settings = _prepare(dataset, config, watch)
+    record, student = Record(out / CHECKPOINT, settings), config.student
+    if record.before is not None and record.before["resume"] is None:
+        return record  # it is finished
     with (
         locked(out / LOCK) if is_first_process() else nullcontext(),
-        devices_for(runtime, devices, find_objective(student.objective).staged) as fabric,
+        devices_for(config.runtime, devices, find_objective(student.objective).staged) as fabric,
         enough_memory("train the student", SMALLER),
     ):
-        record.begin(data, student.epochs, fabric.world_size)
+        record.begin(config.data, student.epochs, fabric.world_size)
         if ready is not None:
             ready(record.meta["hardware"])
         with record.timed():
-            training = Training(fabric, dataset, source, student, data.on_error, seed)
+            training = Training(fabric, dataset, source, student, config.data.on_error, config.seed)
             if record.before is not None:
                 training.resume(record.before["resume"])
         for epoch in range(len(record.curve) + 1, student.epochs + 1):
@@ -120,16 +99,11 @@ def train_student(
                 record.add(point, training, last=last)
                 if progress is not None:
                     progress(point, student.epochs)
-    return record.result()
+    return record
 
 
 def _prepare(
-    dataset: OptimizedDataset | None,
-    data: DataConfig,
-    student: StudentConfig,
-    runtime: RuntimeConfig,
-    seed: int,
-    watch: Judge | None,
+    dataset: OptimizedDataset | None, config: Config, watch: Judge | None
 ) -> tuple[Source, dict[str, Any]]:
     """Check the settings, and open the images to train on.
 
@@ -138,29 +112,31 @@ def _prepare(
     Returns:
         The images, and what a training must have in common with a checkpoint to continue from it.
     """
-    check_student(student.model)
-    find_objective(student.objective)
-    if (student.objective in ON_TARGETS) != (dataset is not None):
+    objective = config.student.objective
+    check_student(config.student.model)
+    find_objective(objective)
+    if (objective in ON_TARGETS) != (dataset is not None):
         needs = "needs" if dataset is None else "knows no targets, so it takes no"
-        raise ConfigError(f"student.objective={student.objective} {needs} optimized dataset")
-    source = open_source(data)
+        raise ConfigError(f"student.objective={objective} {needs} optimized dataset")
+    source = open_source(config.data)
     if dataset is not None:
         dataset.pair(source)  # refuses a source that the dataset was not made from
     return source, {
-        "student": asdict(student),
+        "student": asdict(config.student),
         "dataset_digest": dataset.digest if dataset else None,
         "fingerprint": source.fingerprint,
         "dim": dataset.dim if dataset else 0,
-        "seed": seed,
-        "precision": runtime.precision,
+        "seed": config.seed,
+        "precision": config.runtime.precision,
         "probe_limit": watch.limit if watch else None,
     }
 
 
-class _Record:
-    """The checkpoint file of a training and what it says of it.
+class Record:
+    """A training: its checkpoint and what that says of it.
 
     Attributes:
+        checkpoint: The file for :func:`coopt_fl.students.checkpoint.load_student`.
         before: Content of the checkpoint that the training continues from, if there is one.
         seconds: Time inside :meth:`timed`, over all sessions.
         curve: A point for every epoch so far.
@@ -170,19 +146,10 @@ class _Record:
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
         content = read_checkpoint(path) if path.exists() else None
         same = content is not None and settings.items() <= content["meta"].items()
-        self._path, self.before = path, content if same else None
+        self.checkpoint, self.before = path, content if same else None
         self.meta = self.before["meta"] if self.before else settings
         self.curve = [Point(**point) for point in self.meta.get("curve", [])]
         self.seconds = self.curve[-1].seconds if self.curve else 0.0
-
-    @property
-    def finished(self) -> bool:
-        """Whether the checkpoint is that of the last epoch."""
-        return self.before is not None and self.before["resume"] is None
-
-    def result(self) -> TrainResult:
-        """Return the result of a finished training."""
-        return TrainResult(self._path, self.curve, self.meta["hardware"], self.meta["versions"])
 
     @contextmanager
     def timed(self) -> Iterator[None]:
@@ -210,4 +177,4 @@ class _Record:
         """Add a point to the curve, and replace the checkpoint."""
         self.curve.append(point)
         self.meta["curve"] = [asdict(each) for each in self.curve]
-        training.save(self._path, self.meta, last=last)
+        training.save(self.checkpoint, self.meta, last=last)

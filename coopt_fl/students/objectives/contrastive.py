@@ -45,7 +45,7 @@ class SimCLR(Objective):
         super().__init__(student, SIMCLR, setting)
         self.head = SimCLRProjectionHead(student.width, student.width, 128)
         temperature = self.temperatures[0 if self.small else 1]
-        self.criterion = self.criterion_of(temperature, gather_distributed=setting.devices > 1)
+        self.criterion = self.criterion_of(temperature, gather_distributed=self.devices > 1)
 
     def forward(self, views: list[Tensor], rows: Tensor, progress: float) -> Tensor:
         """Return the contrastive loss of two views."""
@@ -71,9 +71,8 @@ class MoCo(Objective):
         self.head = MoCoProjectionHead(student.width, student.width, 128)
         self.teacher = Teacher(deepcopy(student), deepcopy(self.head))
         size = min(MOST_NEGATIVES, max(64, setting.samples // 16))
-        self.several = setting.devices > 1
         temperature = 0.1 if self.small else 0.2
-        self.criterion = NTXentLoss(temperature, (size, 128), gather_distributed=self.several)
+        self.criterion = NTXentLoss(temperature, (size, 128), gather_distributed=self.devices > 1)
         self.momentum = 0.99 if self.small else 0.999
 
     def forward(self, views: list[Tensor], rows: Tensor, progress: float) -> Tensor:
@@ -91,7 +90,7 @@ class MoCo(Objective):
 
         A query and its key would otherwise share a batch's statistics, which would betray the pair.
         """
-        if not self.several:
+        if self.devices == 1:
             return cast(Tensor, self.teacher(view))
         shuffled, order = batch_shuffle(view, distributed=True)
         return cast(Tensor, batch_unshuffle(self.teacher(shuffled), order, distributed=True))
@@ -127,7 +126,7 @@ class InstanceDiscrimination(Objective):
         super().__init__(student, INSTDISC, setting)
         self.head = nn.Linear(student.width, 128)
         self.register_buffer("bank", F.normalize(torch.randn(setting.samples, 128)))
-        self.devices, self.temperature = setting.devices, 0.1 if self.small else 0.07
+        self.temperature = 0.1 if self.small else 0.07
 
     def forward(self, views: list[Tensor], rows: Tensor, progress: float) -> Tensor:
         """Return the cross-entropy over all samples."""
@@ -166,8 +165,7 @@ class SwAV(Objective):
         self.prototypes.normalize()
         held = min(3840, setting.samples // 8)
         self.register_buffer("queue", F.normalize(torch.randn(held, 2, 128), dim=2))
-        self.devices = setting.devices
-        self.criterion = SwaVLoss(sinkhorn_gather_distributed=setting.devices > 1)
+        self.criterion = SwaVLoss(sinkhorn_gather_distributed=self.devices > 1)
 
     def forward(self, views: list[Tensor], rows: Tensor, progress: float) -> Tensor:
         """Return the cross-entropy to the assignments of the two global views."""

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 import torch
 
-from coopt_fl.config.schema import DataConfig, RuntimeConfig, StudentConfig
+from coopt_fl.config.schema import Config, DataConfig, StudentConfig
 from coopt_fl.core.errors import ConfigError, DataError, OutputError
 from coopt_fl.data import open_source
 from coopt_fl.students import images
@@ -14,18 +14,14 @@ from coopt_fl.students.loop import Training
 from coopt_fl.students.probe import probe_student, random_student
 from coopt_fl.students.train import train_student
 
-RUNTIME = RuntimeConfig()
-
 
 @pytest.fixture
 def train(planted, data, student, tmp_path):
     """Train ``student``, with changes, in a folder of its name; returns the result."""
 
     def call(name="a", seed=0, progress=None, **changes):
-        config = dataclasses.replace(student, **changes)
-        return train_student(
-            planted, data, config, RUNTIME, tmp_path / name, seed, devices=1, progress=progress
-        )
+        config = Config(seed, data, student=dataclasses.replace(student, **changes))
+        return train_student(planted, config, tmp_path / name, devices=1, progress=progress)
 
     return call
 
@@ -114,7 +110,9 @@ def test_seconds_add_up_over_interruptions(train, tmp_path):
 def test_a_finished_training_returns_at_once(train, monkeypatch):
     first = train()
     monkeypatch.setattr("coopt_fl.students.train.devices_for", None)
-    assert train() == first
+    again = train()
+    assert (again.checkpoint, again.curve) == (first.checkpoint, first.curve)
+    assert again.meta == first.meta
 
 
 @pytest.mark.parametrize("change", [{"lr": 1e-3}, {"seed": 1}, {"model": "convnet:4"}])
@@ -168,7 +166,7 @@ def test_a_loss_that_is_not_finite_stops_the_training(planted, data, student, tm
     planted.targets[5] = float("inf")
     config = dataclasses.replace(student, loss="mse")
     with pytest.raises(ConfigError, match=r"after epoch 1; set a lower student\.lr"):
-        train_student(planted, data, config, RUNTIME, tmp_path, 0, devices=1)
+        train_student(planted, Config(data=data, student=config), tmp_path, devices=1)
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
@@ -176,12 +174,13 @@ def test_another_source_is_refused(planted, student, tmp_path):
     other = DataConfig(source="synthetic", limit=319)
     assert open_source(other).fingerprint != planted.provenance.source["fingerprint"]
     with pytest.raises(DataError, match="not the source that"):
-        train_student(planted, other, student, RUNTIME, tmp_path, 0, devices=1)
+        train_student(planted, Config(data=other, student=student), tmp_path, devices=1)
 
 
 def test_an_unknown_model_is_refused_before_anything_is_opened(planted, data, tmp_path):
     with pytest.raises(ConfigError, match=r"student\.model 'resnet81'"):
-        train_student(planted, data, StudentConfig(model="resnet81"), RUNTIME, tmp_path, 0)
+        unknown = StudentConfig(model="resnet81")
+        train_student(planted, Config(data=data, student=unknown), tmp_path)
 
 
 def test_a_batch_larger_than_the_dataset_is_the_dataset(train):
@@ -229,7 +228,7 @@ def test_one_image_is_too_few(student, tmp_path):
     one = DataConfig(source="digits", limit=1)
     config = dataclasses.replace(student, objective="simclr")
     with pytest.raises(DataError, match="digits has fewer than 2 readable images to train on"):
-        train_student(None, one, config, RUNTIME, tmp_path, 0, devices=1)
+        train_student(None, Config(data=one, student=config), tmp_path, devices=1)
 
 
 def test_a_gpu_without_memory_is_one_sentence(train, monkeypatch):
