@@ -79,11 +79,10 @@ def pretrain(
         if not is_first_process():
             continue  # a process that was started for a later seed, where it ends
         start = judge(random_student(one.student, one.data, seed)).accuracy
-        results.append(_result(one, trained, targets, prepared, start))
-        write_json(folder / RESULT, results[-1])
-        _require_alike(
-            baseline, results[-1], trained.meta["hardware"]
-        )  # also one that was trained before
+        result = _result(one, trained, targets, prepared, start)
+        write_json(folder / RESULT, result)
+        _require_alike(baseline, result, result["hardware"])  # also one that was trained before
+        results.append(result)
     return {
         "path": str(out),
         "objective": config.student.objective,
