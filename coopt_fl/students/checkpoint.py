@@ -52,34 +52,27 @@ class LoadedStudent:
         return cast(Tensor, self.model(ready)).float()
 
 
-def save_student(
-    path: Path,
-    student: Student,
-    preprocess: Preprocess,
-    meta: dict[str, Any],
-    resume: dict[str, Any] | None = None,
-) -> None:
+def save_student(path: Path, student: LoadedStudent, resume: dict[str, Any] | None = None) -> None:
     """Write a checkpoint to ``path``, atomically.
 
     Args:
         path: The file; its folder is made.
-        student: The model; its weights are stored on the CPU.
-        preprocess: With the mean and standard deviation of its images.
-        meta: Plain values, see :class:`LoadedStudent`.
+        student: Its weights are stored on the CPU, and its ``meta`` must be plain values.
         resume: What training continues from; None after the last epoch.
 
     Raises:
         OutputError: It cannot be written; an older checkpoint stays as it was.
     """
     make_folder(path.parent)
+    model = student.model
     content = {
         "format": FORMAT,
-        "name": student.name,
-        "image_size": student.image_size,
-        "mean": preprocess.mean,
-        "std": preprocess.std,
-        "weights": {key: value.cpu() for key, value in student.state_dict().items()},
-        "meta": meta,
+        "name": model.name,
+        "image_size": model.image_size,
+        "mean": student.preprocess.mean,
+        "std": student.preprocess.std,
+        "weights": {key: value.cpu() for key, value in model.state_dict().items()},
+        "meta": student.meta,
         "resume": resume,
     }
     buffer = io.BytesIO()  # torch would make its own kind of error of a full disk

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -44,6 +45,9 @@ class Training:
 
     Everything random derives from the seed, the number of the epoch and a sample's row, so the
     state of the objective and of the optimizer is all that a checkpoint needs.
+
+    Attributes:
+        samples: Samples that an epoch trains on, over all devices.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class Training:
                 "least 2 samples for each"
             )
         self._steps = len(rows) // (self._share * fabric.world_size)
+        self.samples = self._steps * self._share * fabric.world_size
         # chosen by id, so that the order of the dataset's rows does not matter
         measured = torch.from_numpy(np.isin(ids[rows.numpy()], measured_ids(source.ids)))
         self._preprocess = measure(self._squares, rows[measured])
@@ -90,11 +95,6 @@ class Training:
         self._model, self._optimizer = fabric.setup(model, optimizer)
 
     @property
-    def samples(self) -> int:
-        """The samples that an epoch trains on."""
-        return self._steps * self._share * self._fabric.world_size
-
-    @property
     def student(self) -> LoadedStudent:
         """The student as it is now, sharing its weights, to give features on the device."""
         return LoadedStudent(self._objective.student, self._preprocess, {})
@@ -105,8 +105,7 @@ class Training:
             "objective": self._objective.state_dict(),
             "optimizer": self._optimizer.state_dict(),
         }
-        student = self._objective.student
-        save_student(path, student, self._preprocess, meta, None if last else resume)
+        save_student(path, replace(self.student, meta=meta), None if last else resume)
 
     def resume(self, state: dict[str, Any]) -> None:
         """Continue from the ``resume`` of a checkpoint that was not the last."""
@@ -161,7 +160,7 @@ class Training:
         rows, world = self._squares.rows, self._fabric.world_size
         generator = torch.Generator().manual_seed(derive_seed(self._seed, "epoch", number))
         shuffled = rows[torch.randperm(len(rows), generator=generator)]
-        batches = shuffled[: self._steps * world * self._share].view(-1, world, self._share)
+        batches = shuffled[: self.samples].view(-1, world, self._share)
         return batches[:, self._fabric.global_rank].reshape(-1)
 
 

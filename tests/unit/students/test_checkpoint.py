@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from coopt_fl.core.errors import ConfigError, OutputError
-from coopt_fl.students.checkpoint import load_student, save_student
+from coopt_fl.students.checkpoint import LoadedStudent, load_student, save_student
 from coopt_fl.students.images import normalise, resizing
 from coopt_fl.students.models import build_student
 
@@ -15,7 +15,8 @@ PREPROCESS = resizing(8, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
 
 def saved(path, seed=0, name="convnet:4"):
     student = build_student(name, 8, seed)
-    save_student(path, student, PREPROCESS, {"epochs": 1, "data": {"source": "digits"}})
+    meta = {"epochs": 1, "data": {"source": "digits"}}
+    save_student(path, LoadedStudent(student, PREPROCESS, meta))
     return student
 
 

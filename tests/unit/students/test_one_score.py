@@ -1,6 +1,6 @@
 """One checkpoint has one score: whoever judges it, and whatever the device makes of images."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def data(request, tmp_path):
 @pytest.fixture
 def checkpoint(data, tmp_path):
     student = random_student(STUDENT, data, seed=0)
-    save_student(tmp_path / "c.pt", student.model, student.preprocess, {"data": asdict(data)})
+    save_student(tmp_path / "c.pt", replace(student, meta={"data": asdict(data)}))
     return tmp_path / "c.pt"
 
 

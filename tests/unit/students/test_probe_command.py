@@ -21,7 +21,8 @@ DATA = DataConfig(source="synthetic", limit=100)
 def checkpoint(tmp_path):
     preprocess = resizing(8, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
     path = tmp_path / "c.pt"
-    save_student(path, build_student("convnet:4", 8, 0), preprocess, {"data": asdict(DATA)})
+    student = LoadedStudent(build_student("convnet:4", 8, 0), preprocess, {"data": asdict(DATA)})
+    save_student(path, student)
     return path
 
 
