@@ -28,16 +28,11 @@ from coopt_fl.optimized.read import dataset_folder, load
 from coopt_fl.optimized.verify import verify
 from coopt_fl.priors import check_prior, load_prior, parse_prior
 from coopt_fl.privacy import check as check_privacy
-from coopt_fl.students import (
-    load_student,
-    probe_methods,
-    probe_prior,
-    probe_random,
-    probe_student,
-    train_student,
-)
+from coopt_fl.students.checkpoint import load_student
 from coopt_fl.students.models import check_student
 from coopt_fl.students.objectives import ON_TARGETS, find_objective
+from coopt_fl.students.probe import Judge, probe_prior, probe_student, random_student
+from coopt_fl.students.train import train_student
 
 Summary = dict[str, Any]
 
@@ -107,7 +102,7 @@ def _finish(config: Config, state: RunState, progress: Progress) -> Summary:
             state,
             "student",
             [provenance.digest, vars(config.student), limit],
-            lambda: probe_student(Path(trained["checkpoint"]), config.data, limit=limit),
+            lambda: probe_student(load_student(Path(trained["checkpoint"])), config.data, limit),
         )
         comparison = _compare(config, state, provenance, progress)
     found = summary(config, state, provenance, trained, accuracy, comparison)
@@ -141,11 +136,8 @@ def train_on(
     """Train on the dataset in ``folder``; continue a training that was stopped in ``out``."""
     trained = train_student(
         load(folder, mmap=True),
-        config.data,
-        config.student,
-        config.runtime,
+        config,
         out,
-        config.seed,
         devices=devices,
         progress=lambda point, epochs: progress.show(
             "student", point.epoch, epochs, "epochs", f"loss {point.loss:.4f}"
@@ -154,9 +146,9 @@ def train_on(
     return {
         "checkpoint": str(trained.checkpoint),
         "model": config.student.model,
-        "epochs": trained.epochs,
-        "seconds": trained.seconds,
-        "loss_per_epoch": trained.loss_per_epoch,
+        "epochs": len(trained.curve),
+        "seconds": trained.curve[-1].seconds,
+        "loss_per_epoch": [point.loss for point in trained.curve],
     }
 
 
@@ -178,7 +170,7 @@ def probe(checkpoint: Path, changes: list[str]) -> dict[str, Any]:
     """
     student = load_student(checkpoint)
     data = _data(student.meta["data"], changes, str(checkpoint))
-    return {"checkpoint": str(checkpoint), "accuracy": probe_methods(student, data)}
+    return {"checkpoint": str(checkpoint), "accuracy": Judge(data).accuracies(student)}
 
 
 def _data(tree: dict[str, Any], changes: list[str], name: str) -> DataConfig:
@@ -274,7 +266,9 @@ def _compare(
             state,
             "random_init",
             [vars(config.student), config.seed, limit],
-            lambda: probe_random(config.student, config.data, config.seed, limit=limit),
+            lambda: probe_student(
+                random_student(config.student, config.data, config.seed), config.data, limit
+            ),
         ),
         "reference_prior": _of_prior(prior, config, state, progress),
     }

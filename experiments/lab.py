@@ -19,8 +19,8 @@ from coopt_fl.optimized.provenance import draft
 from coopt_fl.optimized.read import OptimizedDataset
 from coopt_fl.policies.assignment import Member, Proportional
 from coopt_fl.policies.reference import elect
-from coopt_fl.students import Judge, train_student
-from coopt_fl.students.probe import fit_probe, random_student
+from coopt_fl.students.probe import Judge, fit_probe, random_student
+from coopt_fl.students.train import train_student
 from coopt_fl.targets import Recipe
 from experiments.agreement import Agreed, Array, ReferencePolicy, Rows, agree
 from experiments.features import features_of
@@ -232,8 +232,8 @@ class Lab:
         runtime = RuntimeConfig(precision="bfloat16")  # on a GPU; a CPU computes in float32
         with tempfile.TemporaryDirectory() as folder:
             trained = train_student(
-                dataset, self.study.data, config, runtime, Path(folder), seed,
-                devices=1, watch=self.judge, watch_every=every or config.epochs,
+                dataset, Config(seed, self.study.data, runtime=runtime, student=config),
+                Path(folder), devices=1, watch=self.judge, watch_every=every or config.epochs,
             )  # fmt: skip
         end = trained.curve[-1]
         before = made.preparation if made else {"sum": 0.0, "max": 0.0}

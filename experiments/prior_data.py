@@ -8,9 +8,8 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from coopt_fl.config.schema import RuntimeConfig
-from coopt_fl.students import train_student
-from coopt_fl.students.train import CHECKPOINT
+from coopt_fl.config.schema import Config
+from coopt_fl.students.train import CHECKPOINT, train_student
 from experiments.lab import Made
 from experiments.table import Cell, Lab, Study, experiment
 
@@ -31,10 +30,10 @@ def measure(lab: Lab, cell: Cell) -> Cell:
 
 def of_own(lab: Lab, seed: int) -> Made:
     """Return the targets of a prior that was trained on the images of the study."""
-    config = replace(lab.study.student, objective="simclr")
+    student = replace(lab.study.student, objective="simclr")
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
-        train_student(None, lab.study.data, config, RuntimeConfig(), out, seed, devices=1)
+        train_student(None, Config(seed, lab.study.data, student=student), out, devices=1)
         return lab.centralize(f"checkpoint:{out / CHECKPOINT}", seed)
 
 

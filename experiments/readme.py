@@ -17,7 +17,7 @@ from coopt_fl.report.curves import accuracy_figures
 from coopt_fl.report.figures import points
 from coopt_fl.report.svg import standalone
 from coopt_fl.report.tables import Entry
-from coopt_fl.students import Point
+from coopt_fl.students.curve import Point
 from experiments.table import FIGURES, RESULTS
 
 Known = dict[str, Any]

@@ -10,8 +10,8 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from coopt_fl.core.runtime import pick_device
-from coopt_fl.students import LoadedStudent
-from coopt_fl.students.images import open_squares
+from coopt_fl.students.checkpoint import LoadedStudent
+from coopt_fl.students.images import Squares
 from coopt_fl.students.probe import random_student
 from experiments.table import Cell, Lab, Study, experiment
 
@@ -44,7 +44,7 @@ def take_statistics(student: LoadedStudent, lab: Lab) -> None:
         norm.train()
     device, source = pick_device(), lab.source
     student.model.to(device)
-    images = open_squares(source, source.ids, student.image_size, device, "raise")
+    images = Squares(source, source.ids, student.model.image_size, device, "raise")
     shuffled = images.rows[
         torch.randperm(len(images.rows), generator=torch.Generator().manual_seed(0))
     ]

@@ -21,7 +21,7 @@ from coopt_fl.data.source import ArraySource
 from coopt_fl.federation.state import RunState
 from coopt_fl.optimized.block import Block
 from coopt_fl.optimized.provenance import Provenance, draft
-from coopt_fl.targets import BlockTargets
+from coopt_fl.targets import Encoded
 
 Pixels = NDArray[np.uint8]
 
@@ -75,11 +75,11 @@ def unfinished(rows: int, dim: int) -> Provenance:
     return replace(nobody, dim=dim)
 
 
-def store(state: RunState, made: Iterable[BlockTargets]) -> None:
+def store(state: RunState, made: Iterable[Encoded]) -> None:
     """Store blocks that one participant made, as the platform does."""
     for index, one in enumerate(made):
         participants, skipped = np.zeros(len(one.ids), np.int16), np.empty(0, np.int64)
-        state.save_block(index, Block(one.ids, one.targets, participants, skipped, 0.0))
+        state.save_block(index, Block(one.ids, one.values, participants, skipped, 0.0))
 
 
 def photograph(seed: int, size: tuple[int, int]) -> Pixels:

@@ -14,7 +14,7 @@ from coopt_fl.bench.optimization import optimizing
 from coopt_fl.core.runtime import compute
 from coopt_fl.federation.state import RunState
 from coopt_fl.optimized.write import publish
-from coopt_fl.targets import BlockTargets, fit_alignment, uniformity
+from coopt_fl.targets import Encoded, fit_alignment, uniformity
 
 REPEATS = 5
 SAMPLES, DIM = 50_000, 512
@@ -64,10 +64,10 @@ def alignment() -> Iterator[Row]:
 
 def fusion() -> Iterator[Row]:
     """Yield both rows."""
-    generator, blocks = np.random.default_rng(0), list[BlockTargets]()
+    generator, blocks = np.random.default_rng(0), list[Encoded]()
     for ids in np.split(generator.permutation(SAMPLES), range(BLOCK_ROWS, SAMPLES, BLOCK_ROWS)):
         targets = generator.normal(size=(len(ids), DIM)).astype(np.float16)
-        blocks.append(BlockTargets(np.sort(ids), targets, ()))
+        blocks.append(Encoded(np.sort(ids), targets, np.ones(len(ids), bool), ()))
     dataset, sizes = unfinished(SAMPLES, DIM), [len(block.ids) for block in blocks]
     with tempfile.TemporaryDirectory() as name:
         state = RunState(Path(name))

@@ -15,9 +15,8 @@ from coopt_fl.bench.measure import Case, Reach, Row, in_turn, not_here, spread, 
 from coopt_fl.config.schema import RuntimeConfig, StudentConfig
 from coopt_fl.data import Source
 from coopt_fl.optimized.read import OptimizedDataset
-from coopt_fl.students.loop import Training, initial_student
+from coopt_fl.students.loop import Training, initial_student, make_optimizer
 from coopt_fl.students.objectives import Setting, make_objective
-from coopt_fl.students.optimizer import make_optimizer
 from coopt_fl.students.session import devices_for
 
 REPEATS = 5
@@ -96,7 +95,7 @@ def _resident(fabric: Fabric, source: Source, kind: str) -> Callable[[], None]:
     """Return the same steps on one batch, with nothing around them."""
     config, device = STUDENTS[kind], fabric.device
     targets = torch.randn(config.batch_size, DIM, device=device)
-    setting = Setting(len(source), loss=config.loss, dim=DIM, targets=lambda rows: targets)
+    setting = Setting(len(source), config=config, dim=DIM, targets=lambda rows: targets)
     student = initial_student(config, CIFAR[0], seed=0)
     objective = make_objective(config.objective, student, setting, seed=0)
     objective.to(memory_format=torch.channels_last).train()

@@ -4,7 +4,7 @@ import ctypes
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import cache
 
 import torch
@@ -40,18 +40,23 @@ def is_first_process() -> bool:
 
 @contextmanager
 def compute(threads: int, deterministic: bool = False) -> Iterator[None]:
-    """Compute with ``threads`` CPU threads, whatever the environment says.
+    """Compute with ``threads`` CPU threads, and if asked for with deterministic kernels only.
 
     The number of threads changes the order of sums and so the last bits of a result. Ray sets it
     by the size of an actor, so it is set here, around every computation that must be repeatable.
     """
-    before = torch.get_num_threads()
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(threads)
+    if deterministic:  # torch imports its compiler for this, which takes seconds
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
     try:
-        with threadpool_limits(threads), _deterministic() if deterministic else nullcontext():
+        with threadpool_limits(threads):
             yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(before[0])
+        if deterministic:
+            torch.use_deterministic_algorithms(before[1])
 
 
 @cache
@@ -67,15 +72,3 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_MAX, 0)
         mallopt(_M_TRIM_THRESHOLD, _MOST_KEPT)
-
-
-@contextmanager
-def _deterministic() -> Iterator[None]:
-    """Use deterministic kernels only; torch imports its compiler for this, which takes seconds."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)

@@ -17,7 +17,7 @@ from coopt_fl.federation.records import Records
 from coopt_fl.federation.state import RunState, open_run
 from coopt_fl.optimized.block import Block
 from coopt_fl.priors import Prior, load_prior
-from coopt_fl.targets import BlockTargets, optimize, represent
+from coopt_fl.targets import Encoded, optimize, represent
 
 
 def single(config: Config, prior: str) -> Config:
@@ -109,6 +109,6 @@ def _description(prior: Prior) -> dict[str, Any]:
     }
 
 
-def _block(made: BlockTargets, seconds: float) -> Block:
+def _block(made: Encoded, seconds: float) -> Block:
     nobody_else = np.zeros(len(made.ids), np.int16)
-    return Block(made.ids, made.targets, nobody_else, np.array(made.skipped, np.int64), seconds)
+    return Block(made.ids, made.values, nobody_else, np.array(made.skipped, np.int64), seconds)

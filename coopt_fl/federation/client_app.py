@@ -171,12 +171,12 @@ class Participant:
             blocks=request.blocks,
             rows=[len(block.ids) for block in done],
             ids=np.concatenate([block.ids for block in done]),
-            targets=np.concatenate([block.targets for block in done]),
+            targets=np.concatenate([block.values for block in done]),
             skipped=np.array([id for block in done for id in block.skipped], np.int64),
             digests=[
                 block_digest(
                     block.ids,
-                    block.targets,
+                    block.values,
                     np.full(len(block.ids), request.contributor, np.int16),
                 )
                 for block in done

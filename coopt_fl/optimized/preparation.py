@@ -1,6 +1,5 @@
 """What an optimized dataset cost before a student could be trained on it."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,20 +29,10 @@ class Preparation:
     alone: bool
 
 
-def preparation_of(summary: Mapping[str, Any]) -> Preparation:
-    """Return the cost that the ``summary.json`` of a run tells; uniformity is in ``represent``."""
-    targets = [float(one["seconds"]) for one in summary["participants"]]
-    spent: dict[str, float] = summary["seconds"]
-    parts = {phase: spent.get(phase, 0.0) for phase in ("represent", "align", "fuse")}
-    parts["transport"] = max(0.0, spent.get("optimize", 0.0) - sum(targets))
-    shared = sum(parts.values())
-    alone = len(targets) == 1 or summary["config"]["simulation"]["actors"] == 1
-    parts["optimize"] = sum(targets)
-    return Preparation(shared + sum(targets), shared + max(targets), parts, alone)
-
-
 def preparation(dataset: Path) -> Preparation | None:
     """Return what a run directory, or the dataset folder in it, cost; None if nobody knows.
+
+    It is in the ``summary.json`` of a run; the time of the uniformity is in ``represent``.
 
     Raises:
         ConfigError: ``summary.json`` is damaged, or of another version.
@@ -52,4 +41,12 @@ def preparation(dataset: Path) -> Preparation | None:
     if not file.is_file():
         return None
     with understood(file):
-        return preparation_of(typed.read(file, dict[str, Any]))
+        summary = typed.read(file, dict[str, Any])
+        targets = [float(one["seconds"]) for one in summary["participants"]]
+        spent: dict[str, float] = summary["seconds"]
+        parts = {phase: spent.get(phase, 0.0) for phase in ("represent", "align", "fuse")}
+        parts["transport"] = max(0.0, spent.get("optimize", 0.0) - sum(targets))
+        shared = sum(parts.values())
+        parts["optimize"] = sum(targets)
+        alone = len(targets) == 1 or summary["config"]["simulation"]["actors"] == 1
+        return Preparation(shared + sum(targets), shared + max(targets), parts, alone)

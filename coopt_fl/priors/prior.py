@@ -19,7 +19,7 @@ _MODULES = {
     "timm@bundled": "coopt_fl.priors.schemes.bundled",
     "torchvision": "coopt_fl.priors.schemes.torchvision",
     "open_clip": "coopt_fl.priors.schemes.open_clip",
-    "checkpoint": "coopt_fl.students.as_prior",
+    "checkpoint": "coopt_fl.students.checkpoint",
     "random": "coopt_fl.priors.schemes.random",
     "trivial": "coopt_fl.priors.schemes.trivial",
 }

@@ -1,17 +1,21 @@
-"""Checkpoints of a student: written whole or not at all, read without running any code."""
+"""Checkpoints of a student: written whole or not at all, read without running any code.
+
+One is also a prior of the next cycle: ``checkpoint:PATH``.
+"""
 
 import io
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from coopt_fl.core.errors import ConfigError
+from coopt_fl.core.errors import ConfigError, PriorError
 from coopt_fl.core.files import atomic, make_folder
 from coopt_fl.data import Preprocess
-from coopt_fl.students.images import Normalisation, resizing
+from coopt_fl.priors.spec import PriorSpec
+from coopt_fl.students.images import resizing
 from coopt_fl.students.models import Student, build_student
 
 FORMAT = 2
@@ -24,37 +28,18 @@ class LoadedStudent:
 
     Attributes:
         model: Eval mode, channels_last; maps normalised images (B, 3, s, s) to features.
-        name: As in ``student.model``.
-        image_size: Side s of its images in pixels.
-        mean: Mean of each channel of the images it was trained on, in [0, 1].
-        std: Standard deviation of each channel.
-        width: Width of its features.
+        preprocess: What an image goes through before the model, normalised as in training.
         meta: ``data`` and ``student`` (configuration), ``dataset_digest``, ``dim``, ``seed``,
             ``epochs``, ``curve`` (see :class:`coopt_fl.students.curve.Point`), ``hardware``,
             ``versions``.
     """
 
     model: Student
-    name: str
-    image_size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    width: int
+    preprocess: Preprocess
     meta: dict[str, Any]
 
-    @classmethod
-    def of(
-        cls, model: Student, normalisation: Normalisation, meta: dict[str, Any]
-    ) -> "LoadedStudent":
-        """Return ``model``, put into eval mode, with what its images go through."""
-        model = model.eval().to(memory_format=torch.channels_last)
-        mean, std = normalisation.mean, normalisation.std
-        return cls(model, model.name, model.image_size, mean, std, model.width, meta)
-
-    @property
-    def preprocess(self) -> Preprocess:
-        """What an image goes through before the model."""
-        return resizing(self.image_size, Normalisation(self.mean, self.std))
+    def __post_init__(self) -> None:
+        self.model.eval().to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def features(self, images: Tensor | list[Tensor]) -> Tensor:
@@ -64,37 +49,30 @@ class LoadedStudent:
         """
         device = next(self.model.parameters()).device
         ready = self.preprocess(images, device).contiguous(memory_format=torch.channels_last)
-        features: Tensor = self.model(ready)
-        return features.float()
+        return cast(Tensor, self.model(ready)).float()
 
 
-def save_student(
-    path: Path,
-    student: Student,
-    normalisation: Normalisation,
-    meta: dict[str, Any],
-    resume: dict[str, Any] | None = None,
-) -> None:
+def save_student(path: Path, student: LoadedStudent, resume: dict[str, Any] | None = None) -> None:
     """Write a checkpoint to ``path``, atomically.
 
     Args:
         path: The file; its folder is made.
-        student: The model; its weights are stored on the CPU.
-        normalisation: Mean and standard deviation of its images.
-        meta: Plain values, see :class:`LoadedStudent`.
+        student: Its weights are stored on the CPU, and its ``meta`` must be plain values.
         resume: What training continues from; None after the last epoch.
 
     Raises:
         OutputError: It cannot be written; an older checkpoint stays as it was.
     """
     make_folder(path.parent)
+    model = student.model
     content = {
         "format": FORMAT,
-        "name": student.name,
-        "image_size": student.image_size,
-        **asdict(normalisation),
-        "weights": {key: value.cpu() for key, value in student.state_dict().items()},
-        "meta": meta,
+        "name": model.name,
+        "image_size": model.image_size,
+        "mean": student.preprocess.mean,
+        "std": student.preprocess.std,
+        "weights": {key: value.cpu() for key, value in model.state_dict().items()},
+        "meta": student.meta,
         "resume": resume,
     }
     buffer = io.BytesIO()  # torch would make its own kind of error of a full disk
@@ -118,7 +96,8 @@ def load_student(path: Path) -> LoadedStudent:
             f"the weights in {path} do not fit {content['name']!r}: it was written with other "
             "versions of torchvision or timm; install those or train it again"
         ) from error
-    return LoadedStudent.of(model, Normalisation(content["mean"], content["std"]), content["meta"])
+    preprocess = resizing(model.image_size, content["mean"], content["std"])
+    return LoadedStudent(model, preprocess, content["meta"])
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -138,3 +117,16 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} is not a checkpoint of a student of this version; remove it or give another"
         )
     return content
+
+
+def check(spec: PriorSpec) -> None:
+    """Require the file of a prior ``checkpoint:PATH``."""
+    if not Path(spec.name).is_file():
+        raise PriorError(f"there is no file {spec.name}; name one that `coopt train` wrote")
+
+
+def load(spec: PriorSpec) -> tuple[nn.Module, Preprocess]:
+    """Load the student as a prior; its features are those that the probe judges."""
+    student = load_student(Path(spec.name))
+    size = spec.size or student.model.image_size
+    return student.model, replace(student.preprocess, size=size, resize=size)

@@ -1,9 +1,7 @@
-"""The learning curve of a training, its clock, and how two trainings are compared."""
+"""The learning curve of a training, and how two trainings are compared."""
 
 import statistics
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 
@@ -26,20 +24,6 @@ class Point:
     loss: float
     accuracy: float | None = None
     spread: float | None = None
-
-
-class Clock:
-    """Seconds spent inside :meth:`running`, on top of those of earlier sessions."""
-
-    def __init__(self, before: float) -> None:
-        self.seconds = before
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Count the time until the end of the block."""
-        zero = time.perf_counter()
-        yield
-        self.seconds += time.perf_counter() - zero
 
 
 def speed_up(

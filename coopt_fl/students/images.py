@@ -6,7 +6,6 @@ random, flipping and normalising happen per batch on the device (:mod:`coopt_fl.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -30,71 +29,62 @@ MEASURED_ROWS = 4096
 READ_ROWS = 512
 
 
-class StreamedSquares:
-    """uint8 images (3, s, s) of the samples ``ids``, read again in every epoch.
+class Squares:
+    """The images ``ids`` of a source as uint8 (3, s, s) for training and judging.
+
+    They are kept on the device if they take at most 2 GB, else read again in every epoch.
 
     Attributes:
-        rows: int64 (R,), ascending: the places in ``ids`` of the images.
+        size: Their side s in pixels.
+        rows: int64 (R,), ascending: the places in ``ids`` of the images; of those that could be
+            read where they are kept.
+
+    Raises:
+        DataError: An image cannot be read and ``on_error`` is not "skip".
     """
 
     def __init__(self, source: Source, ids: NDArray[np.int64], size: int, device: torch.device,
                  on_error: str) -> None:  # fmt: skip
         self._source, self._ids, self._on_error = source, ids, on_error
-        self.size, self.device = size, device
+        self.size, self._device = size, device
         self._order = np.argsort(ids)
         self.rows = torch.arange(len(ids))
+        fits = len(ids) * 3 * size * size <= RESIDENT_BYTES
+        self._kept = self._keep() if fits else None
 
     def batches(self, rows: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield uint8 (B, 3, s, s) on the device and their rows (B,), in the order of ``rows``.
 
         Images that cannot be read are left out if ``on_error`` allows it.
         """
+        if self._kept is None:
+            yield from self._streamed(rows, batch_size)
+        else:
+            for part in torch.split(rows.to(self._device), batch_size):
+                yield self._kept[part], part
+
+    def _keep(self) -> Tensor:
+        """Return the images on the device, and leave only the rows of those that could be read."""
+        images = torch.empty(
+            (len(self._ids), 3, self.size, self.size),
+            dtype=torch.uint8,
+            device=self._device,
+            memory_format=torch.channels_last,
+        )
+        read = [self.rows[:0]]
+        for some, rows in self._streamed(self.rows, READ_ROWS):
+            images[rows.to(self._device)] = some
+            read.append(rows)
+        self.rows = torch.cat(read)
+        return images
+
+    def _streamed(self, rows: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         ids, square = self._ids[rows.numpy()], resizing(self.size).square
         for batch in batches(self._source, [ids], batch_size, self._on_error, fit=square):
             if len(batch.ids):
                 places = np.searchsorted(self._ids, batch.ids, sorter=self._order)
                 images = cast(Tensor, batch.images)  # of one size, and so one tensor
-                yield images.to(self.device), torch.from_numpy(self._order[places])
-
-
-class ResidentSquares:
-    """The same images, read once and kept on the device.
-
-    Attributes:
-        rows: int64 (R,), ascending: the places of the images that could be read.
-    """
-
-    def __init__(self, streamed: StreamedSquares) -> None:
-        shape = (len(streamed.rows), 3, streamed.size, streamed.size)
-        self._images = torch.empty(
-            shape, dtype=torch.uint8, device=streamed.device, memory_format=torch.channels_last
-        )
-        read = [torch.empty(0, dtype=torch.int64)]
-        for images, rows in streamed.batches(streamed.rows, READ_ROWS):
-            self._images[rows.to(streamed.device)] = images
-            read.append(rows)
-        self.rows = torch.cat(read)
-
-    def batches(self, rows: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield uint8 (B, 3, s, s) and their rows (B,), both on the device."""
-        for part in torch.split(rows.to(self._images.device), batch_size):
-            yield self._images[part], part
-
-
-Squares = StreamedSquares | ResidentSquares
-
-
-def open_squares(
-    source: Source, ids: NDArray[np.int64], size: int, device: torch.device, on_error: str
-) -> Squares:
-    """Return the images ``ids`` of ``source``, kept on ``device`` if they take at most 2 GB.
-
-    Raises:
-        DataError: An image cannot be read and ``on_error`` is not "skip".
-    """
-    streamed = StreamedSquares(source, ids, size, device, on_error)
-    fits = len(ids) * 3 * size * size <= RESIDENT_BYTES
-    return ResidentSquares(streamed) if fits else streamed
+                yield images.to(self._device), torch.from_numpy(self._order[places])
 
 
 def own_size(source: Source) -> int:
@@ -113,28 +103,20 @@ def own_size(source: Source) -> int:
     return int(np.clip(np.median(edges), SMALLEST_SIDE, LARGEST_SIDE))
 
 
-@dataclass(frozen=True)
-class Normalisation:
-    """Mean and standard deviation of the channels R, G and B, of values in [0, 1]."""
-
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Return float images (B, 3, s, s) of values in [0, 1], centred and scaled."""
-        mean, std = (
-            torch.tensor(each, device=images.device).view(1, 3, 1, 1)
-            for each in (self.mean, self.std)
-        )
-        return (images - mean) / std
-
-
-UNCHANGED = Normalisation(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-
-
-def resizing(size: int, normalisation: Normalisation = UNCHANGED) -> Preprocess:
+def resizing(
+    size: int, mean: tuple[float, ...] = (0.0, 0.0, 0.0), std: tuple[float, ...] = (1.0, 1.0, 1.0)
+) -> Preprocess:
     """Return a student's preprocessing: shorter edge to ``size`` pixels, centre crop, normalise."""
-    return Preprocess(size, size, "bilinear", normalisation.mean, normalisation.std)
+    return Preprocess(size, size, "bilinear", mean, std)
+
+
+def normalise(images: Tensor, preprocess: Preprocess) -> Tensor:
+    """Return float images (B, 3, s, s) of values in [0, 1], centred and scaled."""
+    mean, std = (
+        torch.tensor(each, device=images.device).view(1, 3, 1, 1)
+        for each in (preprocess.mean, preprocess.std)
+    )
+    return (images - mean) / std
 
 
 def measured_ids(ids: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -143,8 +125,8 @@ def measured_ids(ids: NDArray[np.int64]) -> NDArray[np.int64]:
     return ids[:: max(step, 1)]
 
 
-def measure(squares: Squares, rows: Tensor) -> Normalisation:
-    """Return the normalisation of the images in ``rows``, the same bits in whatever order.
+def measure(squares: Squares, rows: Tensor) -> Preprocess:
+    """Return the preprocessing that normalises the images in ``rows``, in whatever order they come.
 
     The sums are of whole numbers, and so exact.
 
@@ -160,4 +142,4 @@ def measure(squares: Squares, rows: Tensor) -> Normalisation:
         raise DataError("none of the images to normalise by can be read; see data.root")
     mean, square = moments.double() / pixels / torch.tensor([[255.0], [255.0**2]]).double()
     std = (square - mean.square()).clamp_min(1e-6).sqrt()
-    return Normalisation(tuple(mean.tolist()), tuple(std.tolist()))
+    return resizing(squares.size, tuple(mean.tolist()), tuple(std.tolist()))

@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
 
 from coopt_fl.config.schema import StudentConfig
 from coopt_fl.core.errors import ConfigError, DataError
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.data import Source
 from coopt_fl.optimized.read import OptimizedDataset
-from coopt_fl.students.augment import draw_view
+from coopt_fl.students.augment.view import draw_view
 from coopt_fl.students.checkpoint import LoadedStudent, save_student
-from coopt_fl.students.images import RESIDENT_BYTES, measure, measured_ids, open_squares, own_size
+from coopt_fl.students.images import (
+    RESIDENT_BYTES,
+    Squares,
+    measure,
+    measured_ids,
+    normalise,
+    own_size,
+)
 from coopt_fl.students.models import Student, build_student
 from coopt_fl.students.objectives import Setting, make_objective
-from coopt_fl.students.optimizer import make_optimizer, set_rate
 from coopt_fl.targets.whitening import fit_whitening
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
+
+WARMUP = 0.05
+"""Share of the steps over which the learning rate rises from near zero to its peak."""
 
 
 class Training:
@@ -34,6 +45,9 @@ class Training:
 
     Everything random derives from the seed, the number of the epoch and a sample's row, so the
     state of the objective and of the optimizer is all that a checkpoint needs.
+
+    Attributes:
+        samples: Samples that an epoch trains on, over all devices.
     """
 
     def __init__(
@@ -48,24 +62,29 @@ class Training:
         self._fabric, self._config, self._seed = fabric, config, seed
         ids = source.ids if dataset is None else dataset.ids
         size = config.image_size or own_size(source)
-        self._squares = open_squares(source, ids, size, fabric.device, on_error)
+        self._squares = Squares(source, ids, size, fabric.device, on_error)
         rows = self._squares.rows
         if len(rows) < 2:
             raise DataError(f"{source.name} has fewer than 2 readable images to train on")
-        self._share = _share(config.batch_size, len(rows), fabric.world_size)
+        self._share = min(config.batch_size, len(rows)) // fabric.world_size  # of each batch
+        if self._share < 2 or config.batch_size % fabric.world_size:  # batch norm needs 2
+            raise ConfigError(
+                f"student.batch_size {config.batch_size} cannot be shared by {fabric.world_size} "
+                f"device(s) with {len(rows)} samples: give a multiple of the devices, with at "
+                "least 2 samples for each"
+            )
         self._steps = len(rows) // (self._share * fabric.world_size)
+        self.samples = self._steps * self._share * fabric.world_size
         # chosen by id, so that the order of the dataset's rows does not matter
         measured = torch.from_numpy(np.isin(ids[rows.numpy()], measured_ids(source.ids)))
-        self._normalisation = measure(self._squares, rows[measured])
+        self._preprocess = measure(self._squares, rows[measured])
         student = initial_student(config, size, seed)
         setting = Setting(
             samples=len(ids),
             devices=fabric.world_size,
-            augment=config.augment,
-            loss=config.loss,
+            config=config,
             dim=dataset.dim if dataset else 0,
             parts=dataset.parts if dataset and not config.whiten else (),  # whitening mixes them
-            head=config.head,
             targets=_lookup(dataset.targets, config.whiten, fabric.device) if dataset else None,
         )
         self._objective = make_objective(
@@ -76,14 +95,9 @@ class Training:
         self._model, self._optimizer = fabric.setup(model, optimizer)
 
     @property
-    def samples(self) -> int:
-        """The samples that an epoch trains on."""
-        return self._steps * self._share * self._fabric.world_size
-
-    @property
     def student(self) -> LoadedStudent:
         """The student as it is now, sharing its weights, to give features on the device."""
-        return LoadedStudent.of(self._objective.student, self._normalisation, {})
+        return LoadedStudent(self._objective.student, self._preprocess, {})
 
     def save(self, path: Path, meta: dict[str, Any], *, last: bool) -> None:
         """Write a checkpoint; all but the last one hold what :meth:`resume` needs."""
@@ -91,23 +105,27 @@ class Training:
             "objective": self._objective.state_dict(),
             "optimizer": self._optimizer.state_dict(),
         }
-        student = self._objective.student
-        save_student(path, student, self._normalisation, meta, None if last else resume)
+        save_student(path, replace(self.student, meta=meta), None if last else resume)
 
-    def resume(self, checkpoint: dict[str, Any]) -> None:
-        """Continue from the content of a checkpoint that was not the last."""
-        self._objective.load_state_dict(checkpoint["resume"]["objective"])
-        self._optimizer.load_state_dict(checkpoint["resume"]["optimizer"])
+    def resume(self, state: dict[str, Any]) -> None:
+        """Continue from the ``resume`` of a checkpoint that was not the last."""
+        self._objective.load_state_dict(state["objective"])
+        self._optimizer.load_state_dict(state["optimizer"])
 
     def epoch(self, number: int) -> float:
         """Train on every sample once in a new order and return the mean loss; ``number`` is from 0.
 
         Drops the incomplete last batch.
+
+        Raises:
+            ConfigError: The loss is not finite.
+            DataError: An image cannot be read.
         """
         config, device, steps = self._config, self._fabric.device, self._steps
         total, all_steps = torch.zeros((), device=device), config.epochs * steps
         self._model.train()
-        with _seeded(device, derive_seed(self._seed, "dropout", number, self._fabric.global_rank)):
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(derive_seed(self._seed, "dropout", number, self._fabric.global_rank))
             parts = self._squares.batches(self._order(number), self._share)
             whole = _whole(parts, steps, self._share)
             for step, (images, rows) in enumerate(whole, start=number * steps):
@@ -120,25 +138,29 @@ class Training:
                 self._optimizer.zero_grad()
                 self._objective.after_step(progress)
                 total += loss.detach()
-        mean = self._fabric.all_reduce(total / steps, reduce_op="mean")
-        return float(cast(Tensor, mean))
+        mean = float(cast(Tensor, self._fabric.all_reduce(total / steps, reduce_op="mean")))
+        if not math.isfinite(mean):
+            raise ConfigError(
+                f"the student's loss is {mean} after epoch {number + 1}; set a lower student.lr, "
+                "or runtime.precision=float32"
+            )
+        return mean
 
     def _views(self, images: Tensor, rows: Tensor, epoch: int) -> list[Tensor]:
         """Return each view that the objective asks for, augmented and normalised."""
         unit = images.to(torch.float32, memory_format=torch.channels_last).div_(255)
-        return [
-            self._normalisation(
-                view(unit, draw_view(rows, derive_seed(self._seed, "augment", epoch, index)))
-            )
-            for index, view in enumerate(self._objective.views)
-        ]
+        views = []
+        for index, view in enumerate(self._objective.views):
+            draws = draw_view(rows, derive_seed(self._seed, "augment", epoch, index))
+            views.append(normalise(view(unit, draws), self._preprocess))
+        return views
 
     def _order(self, number: int) -> Tensor:
         """Return the rows of this device in the epoch: its share of each shuffled batch."""
         rows, world = self._squares.rows, self._fabric.world_size
         generator = torch.Generator().manual_seed(derive_seed(self._seed, "epoch", number))
         shuffled = rows[torch.randperm(len(rows), generator=generator)]
-        batches = shuffled[: self._steps * world * self._share].view(-1, world, self._share)
+        batches = shuffled[: self.samples].view(-1, world, self._share)
         return batches[:, self._fabric.global_rank].reshape(-1)
 
 
@@ -177,34 +199,34 @@ def _whole(
     Raises:
         DataError: Not one image of the epoch can be read.
     """
-    made, part = 0, None
-    for images, rows in parts:
-        part = images, rows
+    remaining, part = iter(parts), None
+    for _ in range(steps):
+        part = next(remaining, part)
+        if part is None:
+            raise DataError("none of the images of an epoch can be read")
+        images, rows = part
         if len(rows) < size:
             again = torch.arange(size) % len(rows)
             part = images[again.to(images.device)], rows[again.to(rows.device)]
-        made += 1
-        yield part
-    if part is None:
-        raise DataError("none of the images of an epoch can be read")
-    for _ in range(made, steps):
         yield part
 
 
-def _share(batch_size: int, rows: int, devices: int) -> int:
-    """Return how many samples of a batch each device takes, at least 2 as batch norm needs."""
-    share = min(batch_size, rows) // devices
-    if share < 2 or batch_size % devices:
-        raise ConfigError(
-            f"student.batch_size {batch_size} cannot be shared by {devices} device(s) with {rows} "
-            "samples: give a multiple of the devices, with at least 2 samples for each"
-        )
-    return share
+def make_optimizer(model: nn.Module, lr: float, weight_decay: float) -> Optimizer:
+    """Return AdamW with weight decay on matrices and kernels, but not on biases and norms."""
+    parameters = list(model.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return AdamW(groups, lr=lr, fused=True)
 
 
-@contextmanager
-def _seeded(device: torch.device, seed: int) -> Iterator[None]:
-    """Seed torch, which draws dropout, and restore its random state afterwards."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
+def set_rate(optimizer: Optimizer, step: int, steps: int, peak: float) -> None:
+    """Set the learning rate of ``step``, from 0 to ``steps`` - 1: linear warm-up, then cosine."""
+    warmup = max(1, round(WARMUP * steps))
+    if step < warmup:
+        rate = peak * (step + 1) / warmup
+    else:
+        rate = peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+    for group in optimizer.param_groups:
+        group["lr"] = rate

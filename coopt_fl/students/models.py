@@ -1,24 +1,35 @@
-"""Students by name: our convnet, and torchvision's and timm's models without their classifier."""
+"""Students by name: our convnet, and torchvision's and timm's models without their classifier.
+
+For small images they get another stem: one made for 224 pixels would discard most of 32 pixels.
+"""
+
+from __future__ import annotations
 
 import difflib
 import itertools
+import math
 import re
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from coopt_fl.core.errors import ConfigError
-from coopt_fl.students.stems import patch_side, small_patches, small_stem
+
+if TYPE_CHECKING:
+    from torchvision.models import VisionTransformer
 
 STAGES = (1, 2, 4, 4)
 """Widths of the stages in units of W."""
 
 SMALL_IMAGE = 64
 """Up to this side in pixels a stem must keep the resolution of the image."""
+
+MIN_GRID, MAX_GRID = 4, 8
+"""Patches along one side of a small image for a vision transformer."""
 
 
 class ConvNet(nn.Module):
@@ -43,13 +54,12 @@ class ConvNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return features (B, 4W) of float images (B, 3, s, s)."""
-        features: Tensor = self.stages(images).mean((2, 3))
-        return features
+        return cast(Tensor, self.stages(images).mean((2, 3)))
 
 
 CONVNET = re.compile(r"convnet:([1-9]\d{0,3})")
-MANY_OUTPUTS = ("googlenet", "inception_v3")
-"""torchvision models with more than one output in training."""
+UNUSABLE = ["googlenet", "inception_v3", "squeezenet*"]
+"""torchvision models with more than one output in training, or without a linear classifier."""
 
 
 class Student(nn.Module):
@@ -66,12 +76,16 @@ class Student(nn.Module):
         self.name = name
         self.image_size = image_size
         self.backbone = backbone
-        self.width = _width(name, image_size, backbone)
+        with torch.no_grad():
+            features = backbone.eval()(torch.zeros(1, 3, image_size, image_size))
+        backbone.train()
+        if not isinstance(features, Tensor) or features.ndim != 2:
+            raise ConfigError(f"student.model {name!r} gives no feature vector; choose another")
+        self.width = features.shape[1]
 
     def forward(self, images: Tensor) -> Tensor:
         """Return features (B, width) of normalised float images (B, 3, s, s)."""
-        features: Tensor = self.backbone(images)
-        return features
+        return cast(Tensor, self.backbone(images))
 
 
 def build_student(name: str, image_size: int, seed: int) -> Student:
@@ -90,7 +104,10 @@ def build_student(name: str, image_size: int, seed: int) -> Student:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         try:
-            return Student(name, image_size, _backbone(name, image_size))
+            if found := CONVNET.fullmatch(name):
+                return Student(name, image_size, ConvNet(int(found[1]), image_size))
+            build = _timm if name.startswith("timm:") else _torchvision
+            return Student(name, image_size, build(name, image_size))
         except ConfigError:
             raise
         except Exception as error:  # what a library raises for a size it cannot take is its own
@@ -108,11 +125,18 @@ def check_student(name: str) -> None:
         return
     if scheme == "convnet":
         raise ConfigError(f"student.model {name!r} needs a width, as in 'convnet:64'")
-    known = _timm_names() if scheme == "timm" else _other_names()
-    if (rest if scheme == "timm" else name) in known:
+    if scheme == "timm":
+        import timm
+
+        prefix, known = "timm:", [*timm.list_models(), *timm.list_pretrained()]
+    else:
+        from torchvision import models
+
+        others = models.list_models(module=models, exclude=UNUSABLE)
+        prefix, known = "", ["convnet:64", *others]
+    if name.removeprefix(prefix) in known:
         return
     near = difflib.get_close_matches(rest or name, known, n=3, cutoff=0.5)
-    prefix = "timm:" if scheme == "timm" else ""
     hint = f"; nearest: {', '.join(prefix + found for found in near)}" if near else ""
     raise ConfigError(
         f"student.model {name!r} is unknown: give convnet:WIDTH, a torchvision model, or "
@@ -120,12 +144,52 @@ def check_student(name: str) -> None:
     )
 
 
-def _backbone(name: str, size: int) -> nn.Module:
-    if found := CONVNET.fullmatch(name):
-        return ConvNet(int(found[1]), size)
-    if name.startswith("timm:"):
-        return _timm(name.removeprefix("timm:"), size)
-    return _torchvision(name, size)
+def small_stem(model: nn.Module) -> None:
+    """Make the first convolution 3x3 with stride 1 and drop the first max-pool, in place.
+
+    This is the usual change for CIFAR (He et al. 2016, section 4.2). A model whose first
+    convolution keeps the resolution already, as VGG's does, stays as it is.
+    """
+    path, first = _first(model, nn.Conv2d)
+    if first is None or max(first.stride) == 1:
+        return
+    biased = first.bias is not None
+    small = nn.Conv2d(first.in_channels, first.out_channels, 3, padding=1, bias=biased)
+    model.set_submodule(path, small)
+    path, pool = _first(model, nn.MaxPool2d)
+    if pool is not None:
+        model.set_submodule(path, nn.Identity())
+
+
+def patch_side(size: int) -> int:
+    """Return the side of the patches that cut an image of ``size`` pixels into 4 to 8 per side.
+
+    Raises:
+        ConfigError: No whole patch does.
+    """
+    for grid in range(MAX_GRID, MIN_GRID - 1, -1):
+        if size % grid == 0:
+            return size // grid
+    raise ConfigError(
+        f"a vision transformer cannot cut {size}x{size} pixels into 4 to 8 patches per side; "
+        f"set student.image_size={max(MAX_GRID, size // MAX_GRID * MAX_GRID)}"
+    )
+
+
+def small_patches(vit: VisionTransformer, size: int) -> None:
+    """Give a torchvision vision transformer patches that suit ``size`` pixels, in place."""
+    patch = patch_side(size)
+    projection = nn.Conv2d(3, vit.hidden_dim, patch, patch)
+    nn.init.trunc_normal_(projection.weight, std=math.sqrt(1 / (3 * patch**2)))
+    if projection.bias is not None:
+        nn.init.zeros_(projection.bias)
+    vit.conv_proj, vit.image_size, vit.patch_size = projection, size, patch
+
+
+def _first(model: nn.Module, kind: type[nn.Module]) -> tuple[str, Any]:
+    """Return the path of the first layer of a kind and the layer, or None without one."""
+    layers = model.named_modules()
+    return next(((path, layer) for path, layer in layers if isinstance(layer, kind)), ("", None))
 
 
 def _torchvision(name: str, size: int) -> nn.Module:
@@ -151,37 +215,11 @@ def _torchvision(name: str, size: int) -> nn.Module:
 def _timm(name: str, size: int) -> nn.Module:
     import timm
 
+    name, small, sized = name.removeprefix("timm:"), size <= SMALL_IMAGE, dict[str, Any]()
     config = timm.get_pretrained_cfg(name)
-    small = size <= SMALL_IMAGE
-    sized: dict[str, Any] = (
-        {"img_size": size} if config is not None and config.fixed_input_size else {}
-    )
-    if sized and small:
-        sized["patch_size"] = patch_side(size)
+    if config is not None and config.fixed_input_size:
+        sized = {"img_size": size} | ({"patch_size": patch_side(size)} if small else {})
     model: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **sized)
     if small and not sized:
         small_stem(model)
     return model
-
-
-@torch.no_grad()
-def _width(name: str, size: int, backbone: nn.Module) -> int:
-    """Return the width of the features by running one empty image through."""
-    features = backbone.eval()(torch.zeros(1, 3, size, size))
-    backbone.train()
-    if not isinstance(features, Tensor) or features.ndim != 2:
-        raise ConfigError(f"student.model {name!r} gives no feature vector; choose another")
-    return features.shape[1]
-
-
-def _other_names() -> list[str]:
-    from torchvision import models
-
-    names = [n for n in models.list_models(module=models) if n not in MANY_OUTPUTS]
-    return ["convnet:64", *(n for n in names if not n.startswith("squeezenet"))]
-
-
-def _timm_names() -> list[str]:
-    import timm
-
-    return [*timm.list_models(), *timm.list_pretrained()]

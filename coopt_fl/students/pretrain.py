@@ -18,7 +18,7 @@ from coopt_fl.optimized.read import OptimizedDataset, load
 from coopt_fl.students.curve import Point, mean_and_spread, speed_up
 from coopt_fl.students.objectives import ON_TARGETS
 from coopt_fl.students.probe import Judge, random_student
-from coopt_fl.students.train import TrainResult, train_student
+from coopt_fl.students.train import Record, train_student
 
 RESULT = "pretrain.json"
 """What ``coopt pretrain`` writes for each seed, beside the checkpoint."""
@@ -64,16 +64,14 @@ def pretrain(
     results: list[Result] = []
     for seed in each:
         one, folder = replace(config, seed=seed), out / f"seed-{seed}"
+        ours = {"config": to_dict(one), "model": one.student.model}
         make_folder(folder)
         trained = train_student(
             targets,
-            one.data,
-            one.student,
-            one.runtime,
+            one,
             folder,
-            seed,
             devices=count,
-            ready=partial(_require_comparable, baseline, one),
+            ready=partial(_require_alike, baseline, ours),
             progress=partial(_show, progress, f"seed {seed}"),
             watch=judge,
             watch_every=watch_every,
@@ -81,9 +79,10 @@ def pretrain(
         if not is_first_process():
             continue  # a process that was started for a later seed, where it ends
         start = judge(random_student(one.student, one.data, seed)).accuracy
-        results.append(_result(one, trained, targets, prepared, start))
-        write_json(folder / RESULT, results[-1])
-        _require_alike(results[-1], baseline)  # also one that was trained before
+        result = _result(one, trained, targets, prepared, start)
+        write_json(folder / RESULT, result)
+        _require_alike(baseline, result, result["hardware"])  # also one that was trained before
+        results.append(result)
     return {
         "path": str(out),
         "objective": config.student.objective,
@@ -108,7 +107,7 @@ def compare(ours: Sequence[Result], baseline: Sequence[Result]) -> Result:
     """
     pairs = list(zip(ours, baseline, strict=True))
     for one, other in pairs:
-        _require_alike(one, [other])
+        _require_alike([other], one, one["hardware"])
     faster: Result = {}
     for which in ("sum", "max"):
         each = [_speed_up(one, other, which) for one, other in pairs]
@@ -130,7 +129,7 @@ def _open(config: Config, dataset: Path | None) -> OptimizedDataset | None:
 
 def _result(
     config: Config,
-    trained: TrainResult,
+    trained: Record,
     targets: OptimizedDataset | None,
     prepared: Preparation | None,
     start: float | None,
@@ -139,16 +138,16 @@ def _result(
         "objective": config.student.objective,
         "model": config.student.model,
         "seed": config.seed,
-        "epochs": trained.epochs,
+        "epochs": len(trained.curve),
         "config": to_dict(config),
-        "versions": trained.versions,
-        "hardware": trained.hardware,
+        "versions": trained.meta["versions"],
+        "hardware": trained.meta["hardware"],
         "dataset_digest": targets.digest if targets else None,
         "curve": [asdict(point) for point in trained.curve],
         "preparation": asdict(prepared) if prepared else None,
         "random_accuracy": start,
         "accuracy": trained.curve[-1].accuracy,
-        "seconds": trained.seconds,
+        "seconds": trained.curve[-1].seconds,
         "checkpoint": str(trained.checkpoint),
     }
 
@@ -187,19 +186,11 @@ def _speed_up(ours: Result, baseline: Result, which: str) -> dict[str, float | N
     return speed_up(curve, its_curve, *seconds)
 
 
-def _require_comparable(
-    baseline: Sequence[Result], config: Config, hardware: dict[str, str]
-) -> None:
-    """Raise ConfigError where a training would not be comparable with the baseline."""
-    ours = {"config": to_dict(config), "model": config.student.model, "hardware": hardware}
-    _require_alike(ours, baseline)
-
-
-def _require_alike(one: Result, baseline: Sequence[Result]) -> None:
+def _require_alike(baseline: Sequence[Result], one: Result, hardware: dict[str, str]) -> None:
     """Raise ConfigError where seconds of two trainings cannot be compared."""
-    ours = _conditions(one)
+    ours = _conditions(one, hardware)
     for other in baseline:
-        theirs = _conditions(other)
+        theirs = _conditions(other, other["hardware"])
         different = [key for key in ours | theirs if ours.get(key) != theirs.get(key)]
         if different:
             raise ConfigError(
@@ -208,11 +199,11 @@ def _require_alike(one: Result, baseline: Sequence[Result]) -> None:
             )
 
 
-def _conditions(result: Result) -> dict[str, Any]:
+def _conditions(result: Result, hardware: dict[str, str]) -> dict[str, Any]:
     """Return what the seconds of a training depend on, other than its objective."""
     config = result["config"]
     return {
-        **{f"hardware ({name})": value for name, value in result["hardware"].items()},
+        **{f"hardware ({name})": value for name, value in hardware.items()},
         "data": config["data"],
         "probe": config["probe"],
         "student.model": result["model"],

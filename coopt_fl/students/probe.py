@@ -1,7 +1,8 @@
 """The probe: a linear classifier on frozen features, the only user of labels.
 
-Priors and students become features by :func:`coopt_fl.targets.optimize.encode`, a student always
-from the squares that it is trained on: its score is the same whoever asks and on any device.
+The classifier is multinomial logistic regression. Priors and students become features by
+:func:`coopt_fl.targets.optimize.encode`, a student always from the squares that it is trained on:
+its score is the same whoever asks and on any device.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,17 +23,9 @@ from coopt_fl.core.errors import DataError
 from coopt_fl.core.runtime import pick_device
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.data import Source, open_source, split_labels
-from coopt_fl.students.checkpoint import LoadedStudent, load_student
-from coopt_fl.students.images import (
-    Squares,
-    StreamedSquares,
-    measure,
-    measured_ids,
-    open_squares,
-    own_size,
-)
-from coopt_fl.students.linear import fit_linear
-from coopt_fl.students.loop import initial_student
+from coopt_fl.students.checkpoint import LoadedStudent
+from coopt_fl.students.images import Squares, measure, measured_ids, own_size
+from coopt_fl.students.loop import initial_student, set_rate
 from coopt_fl.students.session import enough_memory
 from coopt_fl.targets.optimize import encode, represent
 
@@ -44,76 +36,75 @@ BATCH = {"cuda": 256, "cpu": 32}
 """Images in one call of a model; a CPU is fastest while they fit into its cache."""
 
 METHODS = ("lbfgs", "adamw")
-"""The classifiers, see :func:`coopt_fl.students.linear.fit_linear`."""
+"""The classifiers, see :func:`fit_linear`."""
+
+INVERSE_STRENGTH = 1.0
+"""scikit-learn's C: weight of the summed loss against half the squared norm of the weights."""
+
+DOUBLE_ENTRIES = 1 << 27
+"""Features are fitted in float64 up to this many entries (1 GB), above it in float32."""
+
+ADAMW_EPOCHS, ADAMW_BATCH, ADAMW_LR, ADAMW_DECAY = 50, 128, 1e-3, 0.01
+"""Of the ``adamw`` variant. The paper names the optimizer and the batch, but nothing else."""
 
 FEWER = "end what else uses it, set a lower data.limit, or set CUDA_VISIBLE_DEVICES= for the CPU"
 
-Encoded = tuple[Tensor, Tensor | None]
+Labeled = tuple[Tensor, Tensor | None]
 """Features (R, m) of a split, and its labels int64 (R,) if both splits have some."""
 
 
 def probe_student(
-    checkpoint: Path, data: DataConfig | None = None, limit: int | None = None
+    student: LoadedStudent, data: DataConfig, limit: int | None = None
 ) -> float | None:
-    """Return the accuracy in [0, 1] of the student in ``checkpoint``.
+    """Return a student's accuracy in [0, 1].
 
     Args:
-        checkpoint: The file.
+        student: The student.
         data: Labeled images: a classifier is fitted on the train split and judged on the test
-            split. Those that the student was trained on unless given.
+            split.
         limit: Most rows of each split, always the same seeded choice; None for all.
 
     Returns:
         None where ``data`` has no labels or no test split.
 
     Raises:
-        ConfigError: ``checkpoint`` is not one, or the GPU has too little memory.
+        ConfigError: The GPU has too little memory.
         DataError: Images or labels cannot be read.
     """
-    student = load_student(checkpoint)
-    return Judge(data or DataConfig(**student.meta["data"]), limit).accuracies(student)["lbfgs"]
-
-
-def probe_methods(student: LoadedStudent, data: DataConfig) -> dict[str, float | None]:
-    """Return a student's accuracy by each of ``METHODS``, see :func:`probe_student`.
-
-    The images are encoded only once.
-    """
-    return Judge(data).accuracies(student, METHODS)
-
-
-def probe_random(
-    student: StudentConfig, data: DataConfig, seed: int, limit: int | None = None
-) -> float | None:
-    """Return the accuracy of the student that a training with ``seed`` would start from.
-
-    Raises:
-        ConfigError: The student cannot be built, or the GPU has too little memory.
-        DataError: Images or labels cannot be read.
-    """
-    return Judge(data, limit).accuracies(random_student(student, data, seed))["lbfgs"]
+    return Judge(data, limit).accuracies(student, ["lbfgs"])["lbfgs"]
 
 
 def probe_prior(prior: Prior, data: DataConfig, limit: int | None = None) -> float | None:
     """Return the accuracy of a prior's own features, see :func:`probe_student`."""
-    splits = _open_splits(data, limit)
+    splits, size = _open_splits(data, limit), BATCH[prior.device.type]
     if len(splits) < 2:
         return None
+    encoded = []
     with enough_memory("encode the images", FEWER):
-        return _accuracy([_encoded_by_prior(prior, split, data.on_error) for split in splits])
+        for split in splits:
+            source, ids = split.source, split.ids
+            found = represent(
+                prior, source, ids, batch_size=size, precision="float32", on_error=data.on_error
+            )
+            features = torch.from_numpy(found.values).to(prior.device)
+            encoded.append(split.labeled(features, np.searchsorted(ids, found.ids)))
+    return _accuracy(encoded)
 
 
 def random_student(student: StudentConfig, data: DataConfig, seed: int) -> LoadedStudent:
     """Return the student that a training on ``data`` with ``seed`` would start from.
 
     Only the images that its normalisation is measured on are read.
+
+    Raises:
+        ConfigError: The student cannot be built.
+        DataError: An image cannot be read.
     """
     source = open_source(data)
     size = student.image_size or own_size(source)
-    ids = measured_ids(source.ids)
-    squares = StreamedSquares(source, ids, size, pick_device(), data.on_error)
+    squares = Squares(source, measured_ids(source.ids), size, pick_device(), data.on_error)
     model = initial_student(student, size, seed)
-    return LoadedStudent.of(model, measure(squares, squares.rows), {})
+    return LoadedStudent(model, measure(squares, squares.rows), {})
 
 
 @dataclass(frozen=True)
@@ -144,11 +135,10 @@ class Judge:
             DataError: Images or labels cannot be read.
         """
         found = self._encode(student)
-        accuracy = _accuracy(found) if len(found) == 2 else None
-        return Judged(accuracy, spread(found[-1][0]))
+        return Judged(_accuracy(found) if len(found) == 2 else None, spread(found[-1][0]))
 
     def accuracies(
-        self, student: LoadedStudent, methods: Sequence[str] = ("lbfgs",)
+        self, student: LoadedStudent, methods: Sequence[str] = METHODS
     ) -> dict[str, float | None]:
         """Return the accuracy by each method; None, and nothing is encoded, without labels."""
         if len(self._splits) < 2:
@@ -160,17 +150,24 @@ class Judge:
     def _splits(self) -> list[Split]:
         return _open_splits(self._data, self.limit)
 
-    def _encode(self, student: LoadedStudent) -> list[Encoded]:
-        device, size = pick_device(), student.image_size
-        student.model.to(device)
+    def _encode(self, student: LoadedStudent) -> list[Labeled]:
+        """Return the student's features of uint8 squares, which are normalised on the device."""
+        device, model = pick_device(), student.model.to(pick_device())
+        batch, size, encoded = BATCH[device.type], model.image_size, list[Labeled]()
         with enough_memory("encode the images", FEWER):
             if size not in self._read:
                 self._read[size] = [
-                    open_squares(split.source, split.ids, size, device, self._data.on_error)
+                    Squares(split.source, split.ids, size, device, self._data.on_error)
                     for split in self._splits
                 ]
-            pairs = zip(self._splits, self._read[size], strict=True)
-            return [_encoded_by_student(student, split, squares) for split, squares in pairs]
+            for split, squares in zip(self._splits, self._read[size], strict=True):
+                parts = squares.batches(squares.rows, batch)
+                stream = ((rows.cpu().numpy(), images, ()) for images, rows in parts)
+                values = torch.empty(len(squares.rows), model.width, device=device)
+                found = encode(student.features, stream, batch, values)
+                features = torch.from_numpy(found.values).to(device)
+                encoded.append(split.labeled(features, found.ids))
+        return encoded
 
 
 @dataclass(frozen=True)
@@ -181,7 +178,7 @@ class Split:
     ids: NDArray[np.int64]
     labels: NDArray[np.int64] | None
 
-    def encoded(self, features: Tensor, rows: NDArray[np.int64]) -> Encoded:
+    def labeled(self, features: Tensor, rows: NDArray[np.int64]) -> Labeled:
         """Return features (B, m) with the labels of ``rows`` (B,), the readable ones of ``ids``.
 
         Raises:
@@ -191,53 +188,31 @@ class Split:
             raise DataError(
                 f"{self.source.name} has no readable image to probe with; see data.root"
             )
-        known = None if self.labels is None else torch.from_numpy(self.labels[rows])
-        return features, None if known is None else known.to(features.device)
+        if self.labels is None:
+            return features, None
+        return features, torch.from_numpy(self.labels[rows]).to(features.device)
 
 
 def _open_splits(data: DataConfig, limit: int | None) -> list[Split]:
-    """Return the train and the test split, or the train split alone where one has no labels."""
+    """Return the train and the test split, or the train split alone where one has no labels.
+
+    Of each at most ``limit`` rows, always the same seeded choice.
+    """
     train = split_labels(data, "train")
     test = None if train is None else split_labels(data, "test")
     known = {"train": None} if test is None else {"train": train, "test": test}
     splits = []
     for name, labels in known.items():
         source = open_source(data, name)
-        rows = _chosen_rows(len(source), limit)
+        rows = np.arange(len(source))
+        if limit is not None and limit < len(rows):
+            draws = np.random.default_rng(derive_seed(0, "probe"))
+            rows = np.sort(draws.choice(rows, limit, replace=False))
         splits.append(Split(source, source.ids[rows], None if labels is None else labels[rows]))
     return splits
 
 
-def _chosen_rows(rows: int, limit: int | None) -> NDArray[np.int64]:
-    """Return at most ``limit`` of so many rows, ascending, always the same seeded choice."""
-    if limit is None or rows <= limit:
-        return np.arange(rows)
-    chosen = np.random.default_rng(derive_seed(0, "probe")).choice(rows, limit, replace=False)
-    return np.sort(chosen)
-
-
-def _encoded_by_student(student: LoadedStudent, split: Split, squares: Squares) -> Encoded:
-    """Return the student's features of uint8 squares, which are normalised on the device."""
-    device = pick_device()
-    size = BATCH[device.type]
-    batches = squares.batches(squares.rows, size)
-    stream = ((rows.cpu().numpy(), images, ()) for images, rows in batches)
-    values = torch.empty(len(squares.rows), student.width, device=device)
-    found = encode(student.features, stream, size, values)
-    return split.encoded(found.values.to(device), found.ids)
-
-
-def _encoded_by_prior(prior: Prior, split: Split, on_error: str) -> Encoded:
-    """Return the prior's features, as a participant computes them."""
-    size = BATCH[prior.device.type]
-    found = represent(
-        prior, split.source, split.ids, batch_size=size, precision="float32", on_error=on_error
-    )
-    values = torch.from_numpy(found.values).to(prior.device)
-    return split.encoded(values, np.searchsorted(split.ids, found.ids))
-
-
-def _accuracy(encoded: Sequence[Encoded], method: str = "lbfgs") -> float:
+def _accuracy(encoded: Sequence[Labeled], method: str = "lbfgs") -> float:
     """Return the accuracy on the second split of a classifier fitted on the first one."""
     (train_x, train_y), (test_x, test_y) = encoded
     assert train_y is not None and test_y is not None
@@ -246,12 +221,7 @@ def _accuracy(encoded: Sequence[Encoded], method: str = "lbfgs") -> float:
 
 
 def fit_probe(
-    train_x: Tensor,
-    train_y: Tensor,
-    test_x: Tensor,
-    test_y: Tensor,
-    method: str = "lbfgs",
-    seed: int = 0,
+    train_x: Tensor, train_y: Tensor, test_x: Tensor, test_y: Tensor, method: str = "lbfgs"
 ) -> float:
     """Return the accuracy in [0, 1], on the test rows, of a classifier fitted on the train rows.
 
@@ -260,10 +230,9 @@ def fit_probe(
         train_y: int64 (N,).
         test_x: (T, m).
         test_y: int64 (T,); a class that ``train_y`` lacks counts as wrong.
-        method: See :func:`coopt_fl.students.linear.fit_linear`.
-        seed: Decides the batches of ``adamw``.
+        method: See :func:`fit_linear`.
     """
-    predicted = fit_linear(train_x, train_y, method, seed).predict(test_x)
+    predicted = fit_linear(train_x, train_y, method).predict(test_x)
     return float((predicted == test_y.to(predicted.device)).double().mean())
 
 
@@ -275,3 +244,77 @@ def spread(features: Tensor) -> float:
     """
     unit = F.normalize(features.double())
     return float(unit.std(0).mean() * unit.shape[1] ** 0.5)
+
+
+@dataclass(frozen=True)
+class LinearClassifier:
+    """Scores ``(x - mean) / std @ weight.T + bias`` of C classes for features x (B, m)."""
+
+    weight: Tensor
+    bias: Tensor
+    mean: Tensor
+    std: Tensor
+    classes: Tensor
+
+    def predict(self, features: Tensor) -> Tensor:
+        """Return the class, as it was labeled, of each row of features (B, m)."""
+        x = (features.to(self.weight) - self.mean) / self.std
+        return self.classes[F.linear(x, self.weight, self.bias).argmax(1)]
+
+
+def fit_linear(features: Tensor, labels: Tensor, method: str = "lbfgs") -> LinearClassifier:
+    """Fit a classifier on standardised features.
+
+    Args:
+        features: (N, m), any float type.
+        labels: int64 (N,), any values.
+        method: ``lbfgs``, deterministic: the optimum that scikit-learn's ``LogisticRegression``
+            with its default penalty finds on standardised features; or ``adamw``, a linear
+            layer trained by AdamW in batches of 128, as in the paper.
+    """
+    double = features.numel() <= DOUBLE_ENTRIES and method == "lbfgs"
+    x = features.to(torch.float64 if double else torch.float32)
+    mean, std = x.mean(0), x.std(0, correction=0)
+    constant = std <= 1e-6 * x.abs().amax(0)  # up to rounding, at any scale of the features
+    std = torch.where(constant, 1.0, std)  # a constant feature becomes 0
+    classes, y = torch.unique(labels.to(x.device), return_inverse=True)
+    weight = x.new_zeros(len(classes), x.shape[1], requires_grad=True)
+    bias = x.new_zeros(len(classes), requires_grad=True)
+    with torch.enable_grad():
+        (_lbfgs if method == "lbfgs" else _adamw)((x - mean) / std, y, weight, bias)
+    return LinearClassifier(weight.detach(), bias.detach(), mean, std, classes)
+
+
+def _lbfgs(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor) -> None:
+    """Move weight (C, m) and bias (C,) to the optimum, which is unique up to a common bias."""
+    decay = 0.5 / (INVERSE_STRENGTH * len(x))
+    solver = torch.optim.LBFGS(
+        [weight, bias],
+        max_iter=1000,
+        tolerance_grad=1e-7,
+        tolerance_change=1e-12,
+        history_size=20,
+        line_search_fn="strong_wolfe",
+    )
+
+    def objective() -> Tensor:
+        solver.zero_grad()
+        loss = F.cross_entropy(F.linear(x, weight, bias), y) + decay * weight.square().sum()
+        torch.autograd.backward(loss)
+        return loss
+
+    solver.step(objective)
+
+
+def _adamw(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor) -> None:
+    """Train weight (C, m) and bias (C,) by AdamW with a cosine schedule."""
+    solver = torch.optim.AdamW([weight, bias], lr=ADAMW_LR, weight_decay=ADAMW_DECAY)
+    steps = -(-len(x) // ADAMW_BATCH)
+    for epoch in range(ADAMW_EPOCHS):
+        generator = torch.Generator().manual_seed(derive_seed(0, "probe", epoch))
+        order = torch.randperm(len(x), generator=generator).to(x.device)
+        for step, rows in enumerate(torch.split(order, ADAMW_BATCH), start=epoch * steps):
+            set_rate(solver, step, ADAMW_EPOCHS * steps, ADAMW_LR)
+            solver.zero_grad()
+            torch.autograd.backward(F.cross_entropy(F.linear(x[rows], weight, bias), y[rows]))
+            solver.step()

@@ -1,15 +1,15 @@
 """Training a student: on an optimized dataset, or by a self-supervised baseline."""
 
-import math
+import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from coopt_fl.config.schema import DataConfig, RuntimeConfig, StudentConfig
+from coopt_fl.config.schema import Config, DataConfig
 from coopt_fl.core.errors import ConfigError
 from coopt_fl.core.files import locked
 from coopt_fl.core.runtime import devices, is_first_process
@@ -17,7 +17,7 @@ from coopt_fl.data import Source, open_source
 from coopt_fl.optimized.provenance import versions
 from coopt_fl.optimized.read import OptimizedDataset
 from coopt_fl.students.checkpoint import read_checkpoint
-from coopt_fl.students.curve import Clock, Point
+from coopt_fl.students.curve import Point
 from coopt_fl.students.loop import Training
 from coopt_fl.students.models import check_student
 from coopt_fl.students.objectives import ON_TARGETS, find_objective
@@ -38,65 +38,29 @@ Ready = Callable[[dict[str, str]], None]
 """Called with the hardware before a training starts or continues; may raise to prevent that."""
 
 
-@dataclass(frozen=True)
-class TrainResult:
-    """A trained student.
-
-    Attributes:
-        checkpoint: The file for :func:`coopt_fl.students.load_student`.
-        curve: A point for every epoch, over all sessions.
-        hardware: What it was trained on, with the number of devices and of CPU threads.
-        versions: Versions of the packages it was trained with.
-    """
-
-    checkpoint: Path
-    curve: list[Point]
-    hardware: dict[str, str]
-    versions: dict[str, str]
-
-    @property
-    def epochs(self) -> int:
-        """Passes over the dataset."""
-        return len(self.curve)
-
-    @property
-    def seconds(self) -> float:
-        """Time spent loading images and training, in all sessions together."""
-        return self.curve[-1].seconds
-
-    @property
-    def loss_per_epoch(self) -> list[float]:
-        """Mean training loss of each epoch."""
-        return [point.loss for point in self.curve]
-
-
 def train_student(
     dataset: OptimizedDataset | None,
-    data: DataConfig,
-    student: StudentConfig,
-    runtime: RuntimeConfig,
+    config: Config,
     out: Path,
-    seed: int,
     *,
     devices: int | str = "auto",
     ready: Ready | None = None,
     progress: OnEpoch | None = None,
     watch: Judge | None = None,
     watch_every: int = 1,
-) -> TrainResult:
-    """Train a student on the images of ``data``, or continue where a training was stopped.
+) -> "Record":
+    """Train a student on the images of ``config.data``, or continue where a training was stopped.
 
     After every epoch ``out/checkpoint.pt`` is replaced. The same call continues from it, on a CPU
     with as many threads bit for bit as if it had never stopped, and returns at once when all is
     done; a checkpoint of other settings or of another dataset is replaced.
 
     Args:
-        dataset: The targets; None for an objective without, which sees every sample of ``data``.
-        data: The images that ``dataset`` was made from.
-        student: Model, objective and optimization.
-        runtime: Precision and determinism on a GPU; the number of CPU threads is the process's.
+        dataset: The targets; None for an objective without, which sees every sample.
+        config: ``data``, the images that ``dataset`` was made from; ``student``: model, objective
+            and optimization; ``runtime``: precision and determinism on a GPU (the number of CPU
+            threads is the process's); ``seed`` of initialisation, shuffling, augmentation, dropout.
         out: Folder of the checkpoint.
-        seed: Decides initialisation, shuffling, augmentation and dropout.
         devices: See :func:`coopt_fl.students.session.devices_for`.
         ready: Called with the hardware before the first epoch of this session.
         progress: Called after every epoch, in the first process alone.
@@ -105,91 +69,76 @@ def train_student(
 
     Raises:
         ConfigError: A setting is unusable, the loss is not finite, or the GPU's memory too small.
-        DataError: ``data`` is not what ``dataset`` was made from, or cannot be read.
+        DataError: The data are not what ``dataset`` was made from, or cannot be read.
         OutputError: The checkpoint cannot be written, or another process trains in ``out``.
     """
-    source = _open(dataset, data, student)
-    record = _Record(out / CHECKPOINT, _settings(dataset, source, student, runtime, seed, watch))
-    if record.finished:
-        return record.result()
+    source, settings = _prepare(dataset, config, watch)
+    record, student = Record(out / CHECKPOINT, settings), config.student
+    if record.before is not None and record.before["resume"] is None:
+        return record  # it is finished
     with (
         locked(out / LOCK) if is_first_process() else nullcontext(),
-        devices_for(runtime, devices, find_objective(student.objective).staged) as fabric,
+        devices_for(config.runtime, devices, find_objective(student.objective).staged) as fabric,
         enough_memory("train the student", SMALLER),
     ):
-        record.begin(data, student.epochs, fabric.world_size)
+        record.begin(config.data, student.epochs, fabric.world_size)
         if ready is not None:
             ready(record.meta["hardware"])
-        with record.clock.running():
-            training = Training(fabric, dataset, source, student, data.on_error, seed)
+        with record.timed():
+            training = Training(fabric, dataset, source, student, config.data.on_error, config.seed)
             if record.before is not None:
-                training.resume(record.before)
-        for point in _epochs(training, record):
+                training.resume(record.before["resume"])
+        for epoch in range(len(record.curve) + 1, student.epochs + 1):
+            with record.timed():
+                loss = training.epoch(epoch - 1)
             if fabric.is_global_zero:
-                last = point.epoch == student.epochs
-                if watch is not None and (last or point.epoch % watch_every == 0):
+                last = epoch == student.epochs
+                point = Point(epoch, epoch * training.samples, record.seconds, loss)
+                if watch is not None and (last or epoch % watch_every == 0):
                     point = replace(point, **vars(watch(training.student)))
                 record.add(point, training, last=last)
                 if progress is not None:
                     progress(point, student.epochs)
-    return record.result()
+    return record
 
 
-def _open(dataset: OptimizedDataset | None, data: DataConfig, student: StudentConfig) -> Source:
-    """Return the images to train on, after checking the settings.
+def _prepare(
+    dataset: OptimizedDataset | None, config: Config, watch: Judge | None
+) -> tuple[Source, dict[str, Any]]:
+    """Check the settings, and open the images to train on.
 
     This imports the objective, which takes seconds that the clock must not count.
+
+    Returns:
+        The images, and what a training must have in common with a checkpoint to continue from it.
     """
-    check_student(student.model)
-    find_objective(student.objective)
-    if (student.objective in ON_TARGETS) != (dataset is not None):
+    objective = config.student.objective
+    check_student(config.student.model)
+    find_objective(objective)
+    if (objective in ON_TARGETS) != (dataset is not None):
         needs = "needs" if dataset is None else "knows no targets, so it takes no"
-        raise ConfigError(f"student.objective={student.objective} {needs} optimized dataset")
-    source = open_source(data)
+        raise ConfigError(f"student.objective={objective} {needs} optimized dataset")
+    source = open_source(config.data)
     if dataset is not None:
         dataset.pair(source)  # refuses a source that the dataset was not made from
-    return source
-
-
-def _epochs(training: Training, record: "_Record") -> Iterator[Point]:
-    """Train the epochs that are left, and yield a point of the curve after each."""
-    for epoch in range(len(record.curve), record.meta["epochs"]):
-        with record.clock.running():
-            loss = training.epoch(epoch)
-        if not math.isfinite(loss):
-            raise ConfigError(
-                f"the student's loss is {loss} after epoch {epoch + 1}; set a lower student.lr, or "
-                "runtime.precision=float32"
-            )
-        yield Point(epoch + 1, (epoch + 1) * training.samples, record.clock.seconds, loss)
-
-
-def _settings(
-    dataset: OptimizedDataset | None,
-    source: Source,
-    student: StudentConfig,
-    runtime: RuntimeConfig,
-    seed: int,
-    watch: Judge | None,
-) -> dict[str, Any]:
-    """Return what a training must have in common with a checkpoint to continue from it."""
-    return {
-        "student": asdict(student),
+    return source, {
+        "student": asdict(config.student),
         "dataset_digest": dataset.digest if dataset else None,
         "fingerprint": source.fingerprint,
         "dim": dataset.dim if dataset else 0,
-        "seed": seed,
-        "precision": runtime.precision,
+        "seed": config.seed,
+        "precision": config.runtime.precision,
         "probe_limit": watch.limit if watch else None,
     }
 
 
-class _Record:
-    """The checkpoint file of a training and what it says of it.
+class Record:
+    """A training: its checkpoint and what that says of it.
 
     Attributes:
+        checkpoint: The file for :func:`coopt_fl.students.checkpoint.load_student`.
         before: Content of the checkpoint that the training continues from, if there is one.
-        clock: Counts the seconds of all sessions.
+        seconds: Time inside :meth:`timed`, over all sessions.
         curve: A point for every epoch so far.
         meta: See :class:`coopt_fl.students.checkpoint.LoadedStudent`.
     """
@@ -197,19 +146,17 @@ class _Record:
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
         content = read_checkpoint(path) if path.exists() else None
         same = content is not None and settings.items() <= content["meta"].items()
-        self._path, self.before = path, content if same else None
+        self.checkpoint, self.before = path, content if same else None
         self.meta = self.before["meta"] if self.before else settings
         self.curve = [Point(**point) for point in self.meta.get("curve", [])]
-        self.clock = Clock(self.curve[-1].seconds if self.curve else 0.0)
+        self.seconds = self.curve[-1].seconds if self.curve else 0.0
 
-    @property
-    def finished(self) -> bool:
-        """Whether the checkpoint is that of the last epoch."""
-        return self.before is not None and self.before["resume"] is None
-
-    def result(self) -> TrainResult:
-        """Return the result of a finished training."""
-        return TrainResult(self._path, self.curve, self.meta["hardware"], self.meta["versions"])
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Count the time until the end of the block."""
+        zero = time.perf_counter()
+        yield
+        self.seconds += time.perf_counter() - zero
 
     def begin(self, data: DataConfig, epochs: int, processes: int) -> None:
         """Record data, hardware and versions of this session; changed hardware is "A, then B"."""
@@ -230,4 +177,4 @@ class _Record:
         """Add a point to the curve, and replace the checkpoint."""
         self.curve.append(point)
         self.meta["curve"] = [asdict(each) for each in self.curve]
-        training.save(self._path, self.meta, last=last)
+        training.save(self.checkpoint, self.meta, last=last)

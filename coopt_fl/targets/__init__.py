@@ -2,15 +2,15 @@
 
 from coopt_fl.targets.alignment import Alignment, HeldOut, fit_alignment, held_out
 from coopt_fl.targets.collaborate import CONSENSUS, Collaboration, Recipe
-from coopt_fl.targets.optimize import BlockTargets, optimize, represent
+from coopt_fl.targets.optimize import Encoded, optimize, represent
 from coopt_fl.targets.projection import fit_projection
 from coopt_fl.targets.uniformity import uniformity
 
 __all__ = [
     "CONSENSUS",
     "Alignment",
-    "BlockTargets",
     "Collaboration",
+    "Encoded",
     "HeldOut",
     "Recipe",
     "fit_alignment",

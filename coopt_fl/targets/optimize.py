@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,47 +30,33 @@ Release = Callable[[Ids, NDArray[np.float32]], NDArray[np.float16]]
 
 
 @dataclass(frozen=True)
-class Features:
-    """Features ``values`` float32 (S, m) of ``ids`` (S,), and the ids it had to skip."""
-
-    ids: Ids
-    values: NDArray[np.float32]
-    skipped: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class BlockTargets:
-    """Targets float16 (R, n) of one block's ``ids`` (R,), and the ids it had to skip."""
-
-    ids: Ids
-    targets: NDArray[np.float16]
-    skipped: tuple[int, ...]
-
-
-@dataclass(frozen=True)
 class Encoded:
-    """Outputs of a model on the CPU: ``values`` (R, n), and ``finite`` (R,) where features were."""
+    """What a model made of images.
+
+    Attributes:
+        ids: int64 (R,).
+        values: Their outputs: features float32 (R, m) or targets float16 (R, n).
+        finite: bool (R,): whether the features were finite.
+        skipped: Ids whose images cannot be read.
+    """
 
     ids: Ids
-    values: Tensor
-    finite: Tensor
+    values: NDArray[Any]
+    finite: NDArray[np.bool]
     skipped: tuple[int, ...]
 
 
 def represent(
     prior: Prior, source: Source, ids: Ids, *, batch_size: int, precision: str, on_error: str
-) -> Features:
+) -> Encoded:
     """Return the prior's features of the samples ``ids``, in their order.
 
     Raises:
         DataError: an image cannot be read and ``on_error`` is "raise".
         PriorError: a feature is not finite; the sample is named.
     """
-    prior, stream = _opened(prior, source, [ids], batch_size, on_error)
-    values = torch.empty(len(ids), prior.width, device=prior.device)
-    block = encode(partial(prior.features, precision=precision), stream, batch_size, values)
-    _require_finite(block, prior, source)
-    return Features(block.ids, block.values.numpy(), block.skipped)
+    outputs = (prior.width, torch.float32, Tensor.float)
+    return next(_encode_blocks(prior, source, [ids], batch_size, precision, on_error, *outputs))
 
 
 def optimize(
@@ -82,7 +69,7 @@ def optimize(
     precision: str,
     on_error: str,
     release: Release | None = None,
-) -> Iterator[BlockTargets]:
+) -> Iterator[Encoded]:
     """Return the targets of the blocks, one after another; memory is O(block).
 
     A forward pass has ``batch_size`` rows, or at the end of a block the next power of two, and
@@ -109,19 +96,11 @@ def optimize(
             f"prior {prior.id} gives features of width {prior.width}, but its alignment takes "
             f"{width}: it was fitted for another prior, start with a new --out"
         )
-    prior, stream = _opened(prior, source, blocks, batch_size, on_error)
-    features, align = partial(prior.features, precision=precision), alignment.on(prior.device)
-
-    def targets(ids: Ids) -> BlockTargets:
-        dtype = torch.float32 if release else torch.float16
-        values = torch.empty(len(ids), dim, dtype=dtype, device=prior.device)
-        of_this_block = islice(stream, -(-len(ids) // batch_size))
-        block = encode(features, of_this_block, batch_size, values, align)
-        _require_finite(block, prior, source)
-        made = block.values.numpy()
-        return BlockTargets(block.ids, release(block.ids, made) if release else made, block.skipped)
-
-    return map(targets, blocks)
+    outputs = (dim, torch.float32 if release else torch.float16, alignment.on(prior.device))
+    made = _encode_blocks(prior, source, blocks, batch_size, precision, on_error, *outputs)
+    if release is None:
+        return made
+    return (replace(block, values=release(block.ids, block.values)) for block in made)
 
 
 def encode(
@@ -129,7 +108,7 @@ def encode(
     stream: Iterable[Some],
     batch_size: int,
     values: Tensor,
-    finish: Callable[[Tensor], Tensor] = lambda found: found,
+    finish: Callable[[Tensor], Tensor] = Tensor.float,
 ) -> Encoded:
     """Return what a model makes of images.
 
@@ -155,15 +134,22 @@ def encode(
             finite[here] = found[:rows].isfinite().all(dim=1)
             ids += some.tolist()
     done = len(ids)
-    return Encoded(
-        np.asarray(ids, np.int64), values[:done].cpu(), finite[:done].cpu(), tuple(skipped)
-    )
+    outputs, usable = values[:done].cpu().numpy(), finite[:done].cpu().numpy()
+    return Encoded(np.asarray(ids, np.int64), outputs, usable, tuple(skipped))
 
 
-def _opened(
-    prior: Prior, source: Source, blocks: Sequence[Ids], batch_size: int, on_error: str
-) -> tuple[Prior, Iterator[Some]]:
-    """Return the images of the blocks, and the prior as it must be to take them.
+def _encode_blocks(
+    prior: Prior,
+    source: Source,
+    blocks: Sequence[Ids],
+    batch_size: int,
+    precision: str,
+    on_error: str,
+    dim: int,
+    dtype: torch.dtype,
+    finish: Callable[[Tensor], Tensor],
+) -> Iterator[Encoded]:
+    """Encode the blocks, one after another, to rows of ``dim`` numbers that ``finish`` makes.
 
     Images that differ in size are resized and cropped where they are read: they may be large. Those
     of one size by nature are small, and resized on the device. Its bits may differ, so it must not
@@ -174,17 +160,24 @@ def _opened(
         fit = prior.preprocess.square
         prior = replace(prior, preprocess=prior.preprocess.fitted)
     read = batches(source, blocks, batch_size, on_error, fit=fit)
-    return prior, ((batch.ids, batch.images, batch.skipped) for batch in read)
+    stream = ((batch.ids, batch.images, batch.skipped) for batch in read)
+    features = partial(prior.features, precision=precision)
+    for ids in blocks:
+        of_this_block = islice(stream, -(-len(ids) // batch_size))
+        values = torch.empty(len(ids), dim, dtype=dtype, device=prior.device)
+        block = encode(features, of_this_block, batch_size, values, finish)
+        _require_finite(block, prior, source)
+        yield block
 
 
 def _require_finite(block: Encoded, prior: Prior, source: Source) -> None:
     """Raise a PriorError that names the first sample without a finite feature or target."""
     for usable, problem in (
         (block.finite, "its features are not finite: check the prior's weights"),
-        (block.values.isfinite().all(dim=1), "its target is too large for float16"),
+        (np.isfinite(block.values).all(axis=1), "its target is too large for float16"),
     ):
         if not usable.all():
-            sample = int(block.ids[int(usable.int().argmin())])
+            sample = int(block.ids[int(usable.argmin())])
             where = source.where(sample)
             raise PriorError(f"prior {prior.id}, sample {sample} ({where}): {problem}")
 

@@ -12,7 +12,7 @@ from coopt_fl.config.load import load_config
 from coopt_fl.core.errors import OutputError
 from coopt_fl.core.progress import Progress
 from coopt_fl.optimized.verify import verify
-from coopt_fl.students import load_student
+from coopt_fl.students.checkpoint import load_student
 from tests.flower.grid import run_platform
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -33,7 +33,7 @@ def test_its_student_is_loaded() -> None:
     student = load_student(OLD / "run" / "student" / "checkpoint.pt")
     images = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
     assert student.meta["dataset_digest"] == DIGEST
-    assert student.features(images).shape == (2, student.width)
+    assert student.features(images).shape == (2, student.model.width)
 
 
 def test_its_half_finished_run_is_finished_with_the_digest_of_the_whole_one(

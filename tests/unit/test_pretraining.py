@@ -13,9 +13,9 @@ from coopt_fl.config.load import load_config
 from coopt_fl.config.schema import Config
 from coopt_fl.core.errors import ConfigError
 from coopt_fl.core.progress import Progress
-from coopt_fl.optimized.preparation import preparation, preparation_of
+from coopt_fl.optimized.preparation import preparation
 from coopt_fl.optimized.provenance import versions
-from coopt_fl.students import load_student
+from coopt_fl.students.checkpoint import load_student
 from coopt_fl.students.curve import mean_and_spread
 from coopt_fl.students.pretrain import compare, pretrain
 from tests.unit.test_cli import Coopt
@@ -161,18 +161,23 @@ def test_ours_needs_targets_and_counts_what_they_cost(tmp_path: Path, optimized:
     assert cost["alone"]
 
 
-def test_two_participants_cost_the_sum_or_the_slowest() -> None:
+def test_two_participants_cost_the_sum_or_the_slowest(tmp_path: Path) -> None:
     summary = {
         "participants": [{"seconds": 10.0}, {"seconds": 4.0}],
         "seconds": {"represent": 3.0, "align": 1.0, "optimize": 16.0, "fuse": 0.5, "student": 99.0},
         "config": {"simulation": {"actors": 1}},
     }
-    cost = preparation_of(summary)
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    cost = preparation(tmp_path / "dataset")
+    assert cost
     assert cost.parts["transport"] == 2.0  # what the phase took beyond the computing
     assert (cost.sum, cost.max) == (20.5, 16.5)
     assert cost.alone
     summary["config"] = {"simulation": {"actors": None}}
-    assert not preparation_of(summary).alone
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    shared = preparation(tmp_path / "dataset")
+    assert shared and not shared.alone
 
 
 def test_a_student_and_what_it_is_compared_with_are_probed_on_as_many_images(
@@ -352,7 +357,7 @@ def test_without_lightly_the_error_says_what_to_install(
     coopt: Coopt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in [name for name in sys.modules if name.startswith("coopt_fl.students.objectives.")]:
-        if name.rpartition(".")[2] in ("contrastive", "teachers", "clusters", "rela"):
+        if name.rpartition(".")[2] in ("contrastive", "teachers"):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "lightly.loss", None)
     code, _, err = coopt(*SMALLEST, "--objective", "simclr", "--out", str(tmp_path / "out"))

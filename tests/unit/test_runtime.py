@@ -11,7 +11,7 @@ PAGE = resource.getpagesize()
 
 SCRIPT = f"""
 import resource, sys, torch
-from coopt_fl.runtime import keep_freed_memory
+from coopt_fl.core.runtime import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

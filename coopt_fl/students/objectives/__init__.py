@@ -16,10 +16,10 @@ WHERE = {
     "dino": "teachers.DINO",
     "moco": "contrastive.MoCo",
     "simsiam": "teachers.SimSiam",
-    "swav": "clusters.SwAV",
+    "swav": "contrastive.SwAV",
     "dcl": "contrastive.DCL",
     "instdisc": "contrastive.InstanceDiscrimination",
-    "rela": "rela.ReLA",
+    "rela": "teachers.ReLA",
 }
 """The class of each ``student.objective``. Imported when needed: lightly takes seconds."""
 

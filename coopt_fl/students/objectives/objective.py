@@ -2,14 +2,16 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from coopt_fl.students.augment import Published, View
+from coopt_fl.config.schema import StudentConfig
+from coopt_fl.students.augment.published import Published
+from coopt_fl.students.augment.view import View
 from coopt_fl.students.models import SMALL_IMAGE, Student
 
 
@@ -20,9 +22,7 @@ class Setting:
     Attributes:
         samples: Number of rows of the dataset.
         devices: Number of devices that share a batch; contrastive losses gather their negatives.
-        augment: ``student.augment``.
-        loss: ``student.loss``, of a regression.
-        head: ``student.head``, likewise.
+        config: Its ``augment`` counts, and ``loss`` and ``head`` of a regression.
         dim: Width n of the targets; 0 where there are none.
         parts: Widths of the parts of a target, each with its own head; their sum is n.
         targets: Rows (B,) to float32 targets (B, n).
@@ -30,9 +30,7 @@ class Setting:
 
     samples: int
     devices: int = 1
-    augment: str = "crop_flip"
-    loss: str = "cosine"
-    head: str = "mlp"
+    config: StudentConfig = field(default_factory=StudentConfig)
     dim: int = 0
     parts: tuple[int, ...] = ()
     targets: Callable[[Tensor], Tensor] | None = None
@@ -48,6 +46,7 @@ class Objective(nn.Module, ABC):
         views: How each view of an image is made; may change between two steps.
         mirrored: Whether views may be mirrored: by all objectives or by none, as the mirror image
             of a digit is no digit.
+        devices: Number of devices that share a batch.
         small: Whether the papers' settings for small images apply.
         staged: Whether some weights are frozen in some steps.
     """
@@ -56,8 +55,8 @@ class Objective(nn.Module, ABC):
 
     def __init__(self, student: Student, published: Published, setting: Setting) -> None:
         super().__init__()
-        self.student = student
-        self.mirrored = setting.augment == "crop_flip"
+        self.student, self.devices = student, setting.devices
+        self.mirrored = setting.config.augment == "crop_flip"
         self.small = student.image_size <= SMALL_IMAGE
         self.views = self.fitting(published)
 
@@ -96,8 +95,7 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def forward(self, view: Tensor) -> Tensor:
         """Return the output of the copies, applied one after another, for a view."""
-        output: Tensor = self.copies(view)
-        return output
+        return cast(Tensor, self.copies(view))
 
     @torch.no_grad()
     def follow(self, momentum: float, *followed: nn.Module) -> None:
@@ -113,8 +111,7 @@ def in_float32(loss: Callable[..., Tensor], *values: Tensor | list[Tensor]) -> T
         for value in values
     ]
     with torch.autocast(exact[0][0].device.type, enabled=False):
-        result: Tensor = loss(*exact)
-        return result
+        return loss(*exact)
 
 
 @torch.no_grad()
@@ -174,12 +171,14 @@ class Regression(Objective):
     """
 
     def __init__(self, student: Student, setting: Setting) -> None:
-        view = AUGMENTATIONS[setting.augment]
+        view = AUGMENTATIONS[setting.config.augment]
         super().__init__(student, Published(large=(view,), small=(view,)), setting)
         assert setting.targets is not None
         self._parts = list(setting.parts or (setting.dim,))
-        self.heads = nn.ModuleList(HEADS[setting.head](student.width, n) for n in self._parts)
-        self._loss, self._targets = LOSSES[setting.loss], setting.targets
+        self.heads = nn.ModuleList(
+            HEADS[setting.config.head](student.width, n) for n in self._parts
+        )
+        self._loss, self._targets = LOSSES[setting.config.loss], setting.targets
 
     def forward(self, views: list[Tensor], rows: Tensor, progress: float) -> Tensor:
         """Return the loss between the heads' outputs and the rows' targets."""

@@ -1,7 +1,8 @@
-"""Objectives without negatives: BYOL, SimSiam, DINO."""
+"""Objectives without negatives: BYOL, ReLA, SimSiam, DINO."""
 
 import math
 from copy import deepcopy
+from functools import partial
 
 import torch
 from lightly.loss import DINOLoss, NegativeCosineSimilarity
@@ -13,11 +14,21 @@ from lightly.models.modules import (
     SimSiamProjectionHead,
 )
 from lightly.models.modules.heads import ProjectionHead
+from lightly.utils import dist
 from torch import Tensor, nn
 
 from coopt_fl.students.augment import published
 from coopt_fl.students.models import Student
-from coopt_fl.students.objectives.objective import Objective, Setting, Teacher, in_float32
+from coopt_fl.students.objectives.objective import (
+    Objective,
+    Setting,
+    Teacher,
+    cosine,
+    in_float32,
+)
+
+LOOKED_AT = 32
+"""ReLA's steps between two checks whether its first stage is over: each waits for the device."""
 
 
 def rising(base: float, progress: float) -> float:
@@ -49,6 +60,67 @@ class BYOL(Objective):
     def after_step(self, progress: float) -> None:
         """Move the teacher."""
         self.teacher.follow(rising(self.momentum, progress), self.student, self.head)
+
+
+class ReLA(BYOL):
+    """Sun, Jiang, Lin 2024: regression of both views onto the target, then BYOL.
+
+    The first stage lasts until the regression no longer gets better.
+    As in the authors' code: ``fast`` follows the loss (0.999), ``slow`` follows ``fast`` (0.99),
+    from 1 and 2; the first stage is over when exp(-(slow - fast)) reaches 0.995. That takes 2,400
+    steps if the loss is 0.5 from the start, 3,100 if it is 0, and longer while it falls (3,330 to
+    3,390 on the digits), so a short training never leaves it. The teacher follows all the time.
+    """
+
+    staged = True
+    averages: Tensor
+    over: Tensor
+
+    def __init__(self, student: Student, setting: Setting) -> None:
+        super().__init__(student, setting)
+        assert setting.targets is not None
+        self._later, self._targets = self.views, setting.targets
+        self.views, self._first = self.fitting(published.RELA), True
+        self.transfer = nn.Linear(student.width, setting.dim)
+        self.register_buffer("averages", torch.tensor([1.0, 2.0]))  # fast, slow
+        self.register_buffer("over", torch.zeros((), dtype=torch.bool))
+        self._steps = 0
+
+    def forward(self, views: list[Tensor], rows: Tensor, progress: float) -> Tensor:
+        """Return the regression's loss, or BYOL's."""
+        if not self._first:
+            return super().forward(views, rows, progress)
+        targets = self._targets(rows)
+        outputs = [self.transfer(self.student(view)) for view in views]
+        losses = [in_float32(cosine, output, targets) for output in outputs]
+        loss = torch.stack(losses).mean()
+        self._watch(loss.detach())
+        return loss
+
+    def after_step(self, progress: float) -> None:
+        """Move the teacher, and check whether the first stage is over."""
+        super().after_step(progress)
+        self._steps += 1
+        if self._first and self._steps % LOOKED_AT == 0 and self.over:
+            self.views, self._first = self._later, False
+
+    def _watch(self, loss: Tensor) -> None:
+        if dist.world_size() > 1:
+            torch.distributed.all_reduce(loss, torch.distributed.ReduceOp.AVG)
+        fast, slow = self.averages
+        self.over |= torch.exp(-(slow - fast).clamp_min(0)) >= 0.995
+        fast = fast * 0.999 + loss * 0.001
+        self.averages.copy_(torch.stack([fast, slow * 0.99 + fast * 0.01]))
+
+    def get_extra_state(self) -> dict[str, int]:
+        """Return the steps so far, and whether the first stage still goes on."""
+        return {"steps": self._steps, "first": self._first}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        """Continue after so many steps."""
+        self._steps = state["steps"]
+        if not state["first"]:
+            self.views, self._first = self._later, False
 
 
 class SimSiam(Objective):
@@ -101,8 +173,8 @@ class DINO(Objective):
     def __init__(self, student: Student, setting: Setting) -> None:
         super().__init__(student, published.DINO, setting)
         outputs = 2048 if self.small else 65_536
-        self.head = DINOProjectionHead(student.width, 2048, 256, outputs, batch_norm=self.small)
-        copied = DINOProjectionHead(student.width, 2048, 256, outputs, batch_norm=self.small)
+        make = partial(DINOProjectionHead, student.width, 2048, 256, outputs, self.small)
+        self.head, copied = make(), make()  # which cannot be copied whole
         copied.load_state_dict(self.head.state_dict())
         self.teacher = Teacher(deepcopy(student), copied)
         self.criterion = DINOLoss(outputs)

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from coopt_fl.students import train_student
-from coopt_fl.students.train import CHECKPOINT
+from coopt_fl.students.train import CHECKPOINT, train_student
 from experiments import prior_data
 from experiments.continual import SHARDS, kept
 from experiments.lab import Lab, Made
@@ -113,9 +112,9 @@ def test_targets_of_own_images_are_those_of_the_student_that_learned_them(
 ) -> None:
     trained = []
 
-    def train(dataset: None, data: Any, config: Any, runtime: Any, out: Path, seed: int, **of: Any):
-        trained.append((dataset, data, config.objective, seed))
-        done = train_student(dataset, data, config, runtime, out, seed, **of)
+    def train(dataset: None, config: Any, out: Path, **of: Any):
+        trained.append((dataset, config.data, config.student.objective, config.seed))
+        done = train_student(dataset, config, out, **of)
         shutil.copy(out / CHECKPOINT, tmp_path / "own.pt")
         return done
 

@@ -5,8 +5,8 @@ import torch
 
 from coopt_fl.core.errors import PriorError
 from coopt_fl.priors import load_prior
-from coopt_fl.students.checkpoint import load_student, save_student
-from coopt_fl.students.images import Normalisation
+from coopt_fl.students.checkpoint import LoadedStudent, load_student, save_student
+from coopt_fl.students.images import resizing
 from coopt_fl.students.models import build_student
 
 
@@ -14,7 +14,8 @@ from coopt_fl.students.models import build_student
 def checkpoint(tmp_path: Path) -> Path:
     path = tmp_path / "student.pt"
     student = build_student("convnet:8", image_size=16, seed=3)
-    save_student(path, student, Normalisation((0.4, 0.5, 0.6), (0.2, 0.3, 0.4)), meta={})
+    preprocess = resizing(16, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
+    save_student(path, LoadedStudent(student, preprocess, {}))
     return path
 
 
@@ -22,7 +23,7 @@ def test_a_student_is_a_prior_with_the_same_features(checkpoint: Path) -> None:
     images = torch.randint(0, 256, (4, 3, 20, 24), dtype=torch.uint8)
     student = load_student(checkpoint)
     prior = load_prior(f"checkpoint:{checkpoint}")
-    assert prior.width == student.width
+    assert prior.width == student.model.width
     assert prior.preprocess == student.preprocess
     torch.testing.assert_close(prior.features(images), student.features(images))
 

@@ -6,15 +6,17 @@ import pytest
 import torch
 
 from coopt_fl.core.errors import ConfigError, OutputError
-from coopt_fl.students import build_student, load_student, save_student
-from coopt_fl.students.images import Normalisation
+from coopt_fl.students.checkpoint import LoadedStudent, load_student, save_student
+from coopt_fl.students.images import normalise, resizing
+from coopt_fl.students.models import build_student
 
-NORMALISATION = Normalisation(mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
+PREPROCESS = resizing(8, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
 
 
 def saved(path, seed=0, name="convnet:4"):
     student = build_student(name, 8, seed)
-    save_student(path, student, NORMALISATION, {"epochs": 1, "data": {"source": "digits"}})
+    meta = {"epochs": 1, "data": {"source": "digits"}}
+    save_student(path, LoadedStudent(student, PREPROCESS, meta))
     return student
 
 
@@ -28,14 +30,15 @@ def test_a_round_trip_gives_the_same_features(tmp_path, images):
     student = saved(tmp_path / "deep" / "er" / "c.pt").eval()
     loaded = load_student(tmp_path / "deep" / "er" / "c.pt")
     assert not loaded.model.training
-    assert (loaded.name, loaded.image_size, loaded.width) == ("convnet:4", 8, 16)
-    assert (loaded.mean, loaded.std) == (NORMALISATION.mean, NORMALISATION.std)
+    model = loaded.model
+    assert (model.name, model.image_size, model.width) == ("convnet:4", 8, 16)
+    assert loaded.preprocess == PREPROCESS
     assert loaded.meta == {"epochs": 1, "data": {"source": "digits"}}
     found = loaded.features(images)
     assert found.dtype == torch.float32 and found.shape == (5, 16)
     with torch.no_grad():
         torch.testing.assert_close(
-            found, student(NORMALISATION(images / 255)), rtol=1e-4, atol=1e-5
+            found, student(normalise(images / 255, PREPROCESS)), rtol=1e-4, atol=1e-5
         )
 
 

@@ -12,7 +12,8 @@ import torch
 
 from coopt_fl.config.schema import RuntimeConfig
 from coopt_fl.core.errors import ConfigError
-from coopt_fl.students import load_student, session
+from coopt_fl.students import session
+from coopt_fl.students.checkpoint import load_student
 
 TINY = (
     "data.source=synthetic data.limit=160 targets.dim=8 targets.projection=random shared.size=32 "

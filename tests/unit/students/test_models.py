@@ -2,10 +2,10 @@ import pytest
 import torch
 
 from coopt_fl.core.errors import ConfigError
-from coopt_fl.students import build_student, check_student
-from coopt_fl.students.augment import draw_view
+from coopt_fl.students.augment.view import draw_view
+from coopt_fl.students.loop import make_optimizer
+from coopt_fl.students.models import build_student, check_student
 from coopt_fl.students.objectives import Setting, make_objective
-from coopt_fl.students.optimizer import make_optimizer
 
 SMALL = ["convnet:8", "resnet18", "mobilenet_v2", "timm:resnet10t", "timm:vit_tiny_patch16_224"]
 LARGE = ["convnet:8", "resnet18", "efficientnet_b0", "timm:vit_tiny_patch16_224"]

@@ -1,28 +1,20 @@
 """One checkpoint has one score: whoever judges it, and whatever the device makes of images."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from coopt_fl import commands
+from coopt_fl import api
 from coopt_fl.config.schema import DataConfig, StudentConfig
 from coopt_fl.data import Preprocess, open_source
 from coopt_fl.priors import Prior
-from coopt_fl.students import (
-    Judge,
-    LoadedStudent,
-    load_student,
-    probe_prior,
-    probe_random,
-    probe_student,
-    save_student,
-)
-from coopt_fl.students.images import Normalisation
+from coopt_fl.students.checkpoint import LoadedStudent, load_student, save_student
+from coopt_fl.students.images import normalise
 from coopt_fl.students.models import ConvNet
-from coopt_fl.students.probe import random_student
+from coopt_fl.students.probe import Judge, probe_prior, probe_student, random_student
 
 STUDENT = StudentConfig(model="convnet:4", image_size=12)
 
@@ -44,8 +36,7 @@ def data(request, tmp_path):
 @pytest.fixture
 def checkpoint(data, tmp_path):
     student = random_student(STUDENT, data, seed=0)
-    normalisation = Normalisation(student.mean, student.std)
-    save_student(tmp_path / "c.pt", student.model, normalisation, {"data": asdict(data)})
+    save_student(tmp_path / "c.pt", replace(student, meta={"data": asdict(data)}))
     return tmp_path / "c.pt"
 
 
@@ -55,9 +46,9 @@ def ways(checkpoint, data):
     return {
         "pretrain": lambda: judge(load_student(checkpoint)).accuracy,
         "its next epoch": lambda: judge(load_student(checkpoint)).accuracy,
-        "probe": lambda: commands.probe(checkpoint, [])["accuracy"]["lbfgs"],
-        "run": lambda: probe_student(checkpoint, data, limit=10_000),
-        "untrained": lambda: probe_random(STUDENT, data, 0),
+        "probe": lambda: api.probe(checkpoint, [])["accuracy"]["lbfgs"],
+        "run": lambda: probe_student(load_student(checkpoint), data, limit=10_000),
+        "untrained": lambda: probe_student(random_student(STUDENT, data, 0), data),
     }
 
 
@@ -82,7 +73,7 @@ def test_the_same_tensors_reach_the_model_by_every_way(checkpoint, data, monkeyp
     for split in ("train", "test"):
         source = open_source(data, split)
         squares += [student.preprocess.square(image[None]) for image in source.read(source.ids)]
-    normal = Normalisation(student.mean, student.std)(torch.cat(squares) / 255)
+    normal = normalise(torch.cat(squares) / 255, student.preprocess)
     torch.testing.assert_close(inputs["probe"], normal)
 
 
@@ -112,7 +103,7 @@ def test_a_device_that_resizes_differently_does_not_change_a_students_score(
     student = load_student(checkpoint)
     source = open_source(data)
     images, features = source.read(source.ids[:4]), LoadedStudent.features
-    expected, resized = probe_student(checkpoint), features(student, images)
+    expected, resized = probe_student(student, data), features(student, images)
     on_a_device_that_resizes_differently(monkeypatch)
     assert not torch.allclose(features(student, images), resized)  # the stand-in is at work
     assert {way() for way in ways(checkpoint, data).values()} == {expected}
@@ -121,6 +112,11 @@ def test_a_device_that_resizes_differently_does_not_change_a_students_score(
 def test_a_student_as_a_prior_has_its_score_where_resizing_is_the_same(data):
     student = random_student(STUDENT, data, seed=0)
     prior = Prior(
-        "student", student.width, "0" * 64, student.preprocess, student.model, torch.device("cpu")
+        "student",
+        student.model.width,
+        "0" * 64,
+        student.preprocess,
+        student.model,
+        torch.device("cpu"),
     )
     assert probe_prior(prior, data) == Judge(data)(student).accuracy

@@ -9,24 +9,20 @@ from coopt_fl import api
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.errors import ConfigError
 from coopt_fl.data.labels import open_labels
-from coopt_fl.students import (
-    build_student,
-    fit_probe,
-    load_student,
-    probe_student,
-    save_student,
-)
-from coopt_fl.students.checkpoint import LoadedStudent
-from coopt_fl.students.images import Normalisation
+from coopt_fl.students.checkpoint import LoadedStudent, load_student, save_student
+from coopt_fl.students.images import resizing
+from coopt_fl.students.models import build_student
+from coopt_fl.students.probe import fit_probe, probe_student
 
 DATA = DataConfig(source="synthetic", limit=100)
 
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    normalisation = Normalisation(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    preprocess = resizing(8, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
     path = tmp_path / "c.pt"
-    save_student(path, build_student("convnet:4", 8, 0), normalisation, {"data": asdict(DATA)})
+    student = LoadedStudent(build_student("convnet:4", 8, 0), preprocess, {"data": asdict(DATA)})
+    save_student(path, student)
     return path
 
 
@@ -50,7 +46,7 @@ def test_both_methods_are_fitted_on_images_encoded_once(checkpoint, monkeypatch)
 def test_the_data_can_be_changed(checkpoint):
     elsewhere = DataConfig(source="digits", limit=60)
     found = api.probe(checkpoint, ["data.source=digits", "data.limit=60"])
-    assert found["accuracy"]["lbfgs"] == probe_student(checkpoint, elsewhere)
+    assert found["accuracy"]["lbfgs"] == probe_student(load_student(checkpoint), elsewhere)
     assert load_student(checkpoint).meta["data"] == asdict(DATA)
 
 

@@ -37,9 +37,9 @@ def test_targets_are_the_aligned_features_of_each_block_in_float16(prior: Callab
     assert len(found) == 3
     for ids, block in zip(blocks, found, strict=True):
         assert (block.ids == ids).all()
-        assert block.targets.dtype == np.float16
+        assert block.values.dtype == np.float16
         targets = expected(ids) @ WEIGHT + np.arange(3)
-        np.testing.assert_allclose(block.targets, targets, atol=4e-3)
+        np.testing.assert_allclose(block.values, targets, atol=4e-3)
 
 
 def test_a_batch_is_of_one_block_and_its_size_a_power_of_two(prior: Callable) -> None:
@@ -56,7 +56,7 @@ def test_the_bits_of_a_row_do_not_depend_on_what_else_is_asked_for(prior: Callab
     alone = next(optimize(some, Pictures(99), [block], ALIGNMENT, **SETTINGS))
     blocks = [np.arange(3), block, np.arange(50, 57)]
     among = list(optimize(some, Pictures(99), blocks, ALIGNMENT, **SETTINGS))[1]
-    assert alone.targets.tobytes() == among.targets.tobytes()
+    assert alone.values.tobytes() == among.values.tobytes()
 
 
 def test_blocks_come_as_they_are_done(prior: Callable) -> None:
@@ -78,9 +78,9 @@ def test_corrupt_images_are_left_out_and_named(prior: Callable, corrupt: tuple[i
     left = np.array([id for id in range(6) if id not in corrupt], np.int64)
     assert first.ids.tolist() == left.tolist()
     assert first.skipped == corrupt
-    assert first.targets.shape == (len(left), 3)
+    assert first.values.shape == (len(left), 3)
     np.testing.assert_allclose(
-        first.targets, (expected(left) @ WEIGHT + np.arange(3)).reshape(-1, 3), atol=4e-3
+        first.values, (expected(left) @ WEIGHT + np.arange(3)).reshape(-1, 3), atol=4e-3
     )
     assert second.ids.tolist() == list(range(10, 16))
     seen = represent(prior(), source, blocks[0], **settings)

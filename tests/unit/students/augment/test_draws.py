@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from scipy import stats
 
-from coopt_fl.students.augment import DRAWS, draw_view
+from coopt_fl.students.augment.view import DRAWS, draw_view
 
 ROWS = 20_000
 M64 = 1 << 64

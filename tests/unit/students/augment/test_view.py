@@ -8,7 +8,6 @@ from scipy import stats
 from torch import Tensor
 from torch.nn import functional as F
 
-from coopt_fl.students.augment import DRAWS, View, draw_view
 from coopt_fl.students.augment.published import (
     BYOL,
     DINO,
@@ -19,6 +18,7 @@ from coopt_fl.students.augment.published import (
     SIMSIAM,
     SWAV,
 )
+from coopt_fl.students.augment.view import DRAWS, View, draw_view
 
 SIDE = 32
 BATCH = 4000

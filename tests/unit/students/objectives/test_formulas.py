@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from coopt_fl.students import build_student
+from coopt_fl.students.models import build_student
 from coopt_fl.students.objectives import WHERE, Setting, make_objective
-from coopt_fl.students.objectives.clusters import FROZEN
+from coopt_fl.students.objectives.contrastive import FROZEN
 
 BATCH, SAMPLES, DIM, SIZE = 6, 40, 5, 12
 LARGE, LOCAL = 70, 30  # the smallest whole sides of global and local views: 96 / 224 of it

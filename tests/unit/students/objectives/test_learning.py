@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from coopt_fl.config.schema import DataConfig, RuntimeConfig, StudentConfig
+from coopt_fl.config.schema import Config, DataConfig, StudentConfig
 from coopt_fl.data import open_source
-from coopt_fl.students import Judge, Point, build_student, train_student
-from coopt_fl.students.augment import draw_view
+from coopt_fl.students.augment.view import draw_view
+from coopt_fl.students.curve import Point
+from coopt_fl.students.loop import make_optimizer
+from coopt_fl.students.models import build_student
 from coopt_fl.students.objectives import ON_TARGETS, Setting, make_objective
-from coopt_fl.students.optimizer import make_optimizer
-from coopt_fl.students.probe import Judged, random_student
+from coopt_fl.students.probe import Judge, Judged, random_student
+from coopt_fl.students.train import train_student
 from tests.unit.students.conftest import as_dataset, principal_targets
 
 DIGITS = DataConfig("digits")
@@ -49,7 +51,7 @@ def learn(tmp_path_factory: pytest.TempPathFactory):
             out: Path = tmp_path_factory.mktemp(objective)
             dataset = planted if objective in ON_TARGETS else None
             made = train_student(
-                dataset, DIGITS, config, RuntimeConfig(), out, 0,
+                dataset, Config(data=DIGITS, student=config), out,
                 devices=1, watch=judge, watch_every=epochs,
             )  # fmt: skip
             known[objective] = Learned(judge(random_student(config, DIGITS, 0)), made.curve)
@@ -63,7 +65,10 @@ def test_images_are_mirrored_by_all_objectives_or_by_none(objective: str) -> Non
     flips = {}
     for augment in ("crop", "crop_flip"):
         setting = Setting(
-            100, augment=augment, dim=4, targets=lambda rows: torch.zeros(len(rows), 4)
+            100,
+            config=StudentConfig(augment=augment),
+            dim=4,
+            targets=lambda rows: torch.zeros(len(rows), 4),
         )
         made = make_objective(objective, build_student("convnet:4", 32, 0), setting, 0)
         flips[augment] = {view.flip for view in made.views}
@@ -93,7 +98,7 @@ def test_it_beats_a_random_backbone_in_the_end(tmp_path: Path, objective: str) -
     judge = Judge(DIGITS)
     before = judge(random_student(config, DIGITS, 0))
     trained = train_student(
-        None, DIGITS, config, RuntimeConfig(), tmp_path, 0, devices=1, watch=judge, watch_every=99
+        None, Config(data=DIGITS, student=config), tmp_path, devices=1, watch=judge, watch_every=99
     )
     after = trained.curve[-1]
     assert after.accuracy > before.accuracy + 0.015
