@@ -75,16 +75,16 @@ def _optimize(config: Config, source: Source, state: RunState, progress: Progres
         records.remember(name, _description(prior), first=True)
         plan = decisions.plan([name])
     with progress.phase("represent"):
-        if not records.has_features(name):
+        if not records.has("features", name):
             seen = represent(prior, source, plan.shared, **how)
-            records.save_features(name, seen.ids, seen.values)
+            records.save("features", name, ids=seen.ids, features=seen.values)
         decisions.reference()
     with progress.phase("align"):
-        if not records.has_alignment(name):
+        if not records.has("alignments", name):
             blocks = plan.projected(name, recipe.rows_to_project)
             ids = plan.projected_ids(blocks, recipe.rows_to_project)
             shard = represent(prior, source, ids, **how)
-            records.save_alignment(name, recipe.project(shard.values))
+            records.save("alignments", name, **vars(recipe.project(shard.values)))
         alignment = records.alignment(name)
     with progress.phase("optimize"):
         missing = state.missing_blocks(len(plan.blocks))

@@ -6,7 +6,7 @@ A participant keeps nothing between messages: all it needs comes with each.
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -41,34 +41,27 @@ app = ClientApp()
 SPEED_BATCHES = 4
 
 
+@dataclass(frozen=True)
 class Participant:
     """One participant: a name and a prior, at work on the data that a task names.
 
-    Args:
+    Attributes:
         name: its name in the roster.
-        prior: the specification of its prior.
+        prior_name: the specification of its prior.
         task: what every request carries.
-        root: where its own copy of the data lies, if elsewhere than the task says.
+        root: where its own copy of the data lies.
         partitions: number of simulated participants, 0 in a deployment.
-        device: where it computes; None: on the first GPU, else on the CPU.
+        device: where it computes.
         secret: the file with the secret that its noise is made of; simulations need none.
     """
 
-    def __init__(
-        self,
-        name: str,
-        prior: str,
-        task: protocol.Task,
-        root: str | None = None,
-        partitions: int = 0,
-        device: str | None = None,
-        secret: str | None = None,
-    ) -> None:
-        self.name, self.prior_name, self.task = name, prior, task
-        self.root = root or task.root
-        self.partitions = partitions
-        self.device = device or str(pick_device())
-        self.secret = secret
+    name: str
+    prior_name: str
+    task: protocol.Task
+    root: str | None
+    partitions: int
+    device: str
+    secret: str | None
 
     @property
     def prior(self) -> Prior:
@@ -137,12 +130,12 @@ class Participant:
         source = self.source(request.blocks, shared=not request.blocks)
         _, features, _ = self._features(source, request.ids)
         projection = fit_projection(features, request.dim, request.method, request.seed)
-        return _aligned(projection)
+        return protocol.Aligned(**vars(projection))
 
     def align(self, request: protocol.Align) -> protocol.Aligned:
         """Fit the alignment of this prior's features to the reference's targets."""
         alignment = fit_alignment(request.features, request.targets, request.solver, request.seed)
-        return _aligned(alignment)
+        return protocol.Aligned(**vars(alignment))
 
     def optimize(self, request: protocol.Optimize) -> protocol.Payload | protocol.Receipt:
         """Send the aligned targets of whole units, or write them where the request says.
@@ -155,18 +148,11 @@ class Participant:
         if sum(request.sizes) != len(request.ids) or not request.sizes:
             raise ParticipantError(f"asked for blocks {request.sizes} but {len(request.ids)} ids")
         alignment = Alignment(request.weight, request.bias, "")
-        done = list(
-            optimize(
-                self.prior,
-                self.source(request.blocks),
-                np.split(request.ids, np.cumsum(request.sizes)[:-1]),
-                alignment,
-                batch_size=self.task.batch_size,
-                precision=self.task.precision,
-                on_error=self.task.on_error,
-                release=partial(self._released_targets, guard, alignment.sha256) if guard else None,
-            )
-        )
+        units = np.split(request.ids, np.cumsum(request.sizes)[:-1])
+        release = partial(self._released_targets, guard, alignment.sha256) if guard else None
+        source = self.source(request.blocks)
+        stream = optimize(self.prior, source, units, alignment, release=release, **self._how())
+        done, me = list(stream), np.int16(request.contributor)
         payload = protocol.Payload(
             blocks=request.blocks,
             rows=[len(block.ids) for block in done],
@@ -174,16 +160,16 @@ class Participant:
             targets=np.concatenate([block.targets for block in done]),
             skipped=np.array([id for block in done for id in block.skipped], np.int64),
             digests=[
-                block_digest(
-                    block.ids,
-                    block.targets,
-                    np.full(len(block.ids), request.contributor, np.int16),
-                )
+                block_digest(block.ids, block.targets, np.full(len(block.ids), me))
                 for block in done
             ],
             seconds=time.perf_counter() - started,
         )
-        return _uploaded(payload, request.upload) if request.upload else payload
+        if not request.upload:
+            return payload
+        data = protocol.pack(payload)
+        remote.store(request.upload, data)
+        return protocol.Receipt(len(data), hashlib.sha256(data).hexdigest())
 
     def answer(self, request: Any, act: Callable[["Participant", Any], Any]) -> Any:
         """Let ``act`` answer with the task's threads and determinism.
@@ -204,18 +190,15 @@ class Participant:
     def _features(
         self, source: Source, ids: protocol.IntArray
     ) -> tuple[protocol.IntArray, protocol.FloatArray, protocol.IntArray]:
-        features = represent(
-            self.prior,
-            source,
-            ids,
-            batch_size=self.task.batch_size,
-            precision=self.task.precision,
-            on_error=self.task.on_error,
-        )
+        features = represent(self.prior, source, ids, **self._how())
         values, guard = features.values, self.guard
         if guard is not None:
             values = guard.release(values, features.ids, "features", self.prior.sha256)
         return features.ids, values, np.array(features.skipped, np.int64)
+
+    def _how(self) -> dict[str, Any]:
+        """Return how the prior is run."""
+        return {key: getattr(self.task, key) for key in ("batch_size", "precision", "on_error")}
 
     def _released_targets(
         self,
@@ -245,17 +228,6 @@ class Normalise(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Return the features normalised."""
         return normalise(features)
-
-
-def _aligned(fitted: Alignment) -> protocol.Aligned:
-    return protocol.Aligned(fitted.weight, fitted.bias, fitted.solver)
-
-
-def _uploaded(payload: protocol.Payload, url: str) -> protocol.Receipt:
-    """Write a payload to ``url``."""
-    data = protocol.pack(payload)
-    remote.store(url, data)
-    return protocol.Receipt(len(data), hashlib.sha256(data).hexdigest())
 
 
 @lru_cache(maxsize=4)
@@ -313,9 +285,15 @@ def identify(context: Context, task: protocol.Task) -> Participant:
                 f"node {partition} is one too many: the roster has {len(priors)}"
             )
         name, prior = task.roster[partition]
-    keys = ("data-root", "device", "privacy-secret")
-    root, device, secret = (str(node[key]) if key in node else None for key in keys)
-    return Participant(name, prior, task, root, partitions, device, secret)
+    return Participant(
+        name,
+        prior,
+        task,
+        root=str(node["data-root"]) if node.get("data-root") else task.root,
+        partitions=partitions,
+        device=str(node["device"]) if node.get("device") else str(pick_device()),
+        secret=str(node["privacy-secret"]) if "privacy-secret" in node else None,
+    )
 
 
 app.query("describe")(partial(_answer, protocol.Describe, Participant.describe))

@@ -8,7 +8,8 @@ import shutil
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -548,8 +549,8 @@ def asked_of(grid: Deployment) -> Counter[int]:
 
 def test_nobody_is_waited_for_that_three_times_vanished_behind_a_successor() -> None:
     """A node of its name is there each time, so nothing but the strikes tells."""
-    nothing: Any = None
-    members = Membership(nothing, patient(), nothing, nothing)
+    decisions: Any = SimpleNamespace(config=patient(), source=None, records=None)
+    members = Membership(cast(Any, None), decisions, simulated=False)
     members.nodes = {"beta": 200}
     for node in (100, 101, 102):
         assert members.overdue("beta") is None
