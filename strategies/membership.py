@@ -254,21 +254,18 @@ class Handover:
             )
         self.records.reject(name, str(reason), evidence)
         self.members.reject(name, reason)
-        self._free(name)
+        self.finish_rejections()
 
     def finish_rejections(self) -> None:
-        """Finish reassignments that an interrupted run recorded."""
-        for name in self.records.rejected:
-            if self.records.plan.blocks_of(name):
-                self._free(name)
-
-    def _free(self, name: str) -> None:
-        verdict = self.records.rejected[name]
-        blocks = self.records.plan.blocks_of(name)
-        for index in blocks:
-            self.records.state.remove_block(index)
-        change = Change(name, blocks, [], verdict.reason, verdict.evidence, rejected=True)
-        self._move(change, self._heirs(name))
+        """Reassign the blocks of whoever is rejected, also where an interrupted run had begun."""
+        for name, verdict in self.records.rejected.items():
+            plan = self.records.plan
+            blocks = plan.blocks_of(name)
+            if blocks or name not in plan.out():
+                for index in blocks:
+                    self.records.state.remove_block(index)
+                change = Change(name, blocks, [], verdict.reason, verdict.evidence, rejected=True)
+                self._move(change, self._heirs(name))
 
     def _heirs(self, name: str) -> list[str]:
         return [other for other in self.members.fit() if other != name]

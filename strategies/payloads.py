@@ -206,23 +206,11 @@ def require_skips(skipped: IntArray, asked: IntArray, on_error: str) -> None:
 
 def _check_shape(payload: Payload, asked: list[int], dim: int) -> None:
     """Compare the blocks, row counts and shapes before anything is indexed with them."""
-    rows = sum(payload.rows)
+    rows, count = sum(payload.rows), len(asked)
     _require(payload.blocks == asked, f"blocks {asked}", str(payload.blocks))
-    _require(
-        len(payload.rows) == len(payload.digests) == len(asked),
-        f"{len(asked)} row counts and digests",
-        f"{len(payload.rows)} and {len(payload.digests)}",
-    )
-    _require(
-        payload.ids.shape == (rows,),
-        "as many ids as the rows of its blocks",
-        f"ids {payload.ids.shape} for {rows} rows",
-    )
-    _require(
-        payload.targets.shape == (rows, dim),
-        f"targets of shape ({rows}, {dim})",
-        str(payload.targets.shape),
-    )
+    came = (len(payload.rows), len(payload.digests), payload.ids.shape, payload.targets.shape)
+    wanted = (count, count, (rows,), (rows, dim))
+    _require(came == wanted, f"row counts, digests, ids and targets {wanted}", str(came))
 
 
 def _require(holds: bool, expected: str, came: str) -> None:

@@ -19,13 +19,7 @@ from torch import Tensor, nn
 
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core import remote
-from coopt_fl.core.errors import (
-    ConfigError,
-    CooptError,
-    DataError,
-    ParticipantError,
-    PriorError,
-)
+from coopt_fl.core.errors import ConfigError, CooptError, DataError, ParticipantError, PriorError
 from coopt_fl.core.runtime import compute, keep_freed_memory, pick_device
 from coopt_fl.data import Source, open_source
 from coopt_fl.data.shards import Shards, open_shards
@@ -123,12 +117,12 @@ class Participant:
 
     def represent(self, request: protocol.Represent) -> protocol.Representation:
         """Return the features of the shared set."""
-        return protocol.Representation(*self._features(self.source(shared=True), request.ids))
+        return self._features(self.source(shared=True), request.ids)
 
     def project(self, request: protocol.Project) -> protocol.Aligned:
         """Fit the projection that makes targets of the reference's features."""
         source = self.source(request.blocks, shared=not request.blocks)
-        _, features, _ = self._features(source, request.ids)
+        features = self._features(source, request.ids).features
         projection = fit_projection(features, request.dim, request.method, request.seed)
         return protocol.Aligned(**vars(projection))
 
@@ -149,8 +143,12 @@ class Participant:
             raise ParticipantError(f"asked for blocks {request.sizes} but {len(request.ids)} ids")
         alignment = Alignment(request.weight, request.bias, "")
         units = np.split(request.ids, np.cumsum(request.sizes)[:-1])
-        release = partial(self._released_targets, guard, alignment.sha256) if guard else None
-        source = self.source(request.blocks)
+        source, made_by = self.source(request.blocks), (self.prior.sha256, alignment.sha256)
+        release = (
+            (lambda ids, targets: half(guard.release(targets, ids, "targets", *made_by)))
+            if guard
+            else None
+        )
         stream = optimize(self.prior, source, units, alignment, release=release, **self._how())
         done, me = list(stream), np.int16(request.contributor)
         payload = protocol.Payload(
@@ -187,29 +185,17 @@ class Participant:
                 "GPU: lower optimize.batch_size or simulation.actors"
             ) from None
 
-    def _features(
-        self, source: Source, ids: protocol.IntArray
-    ) -> tuple[protocol.IntArray, protocol.FloatArray, protocol.IntArray]:
+    def _features(self, source: Source, ids: protocol.IntArray) -> protocol.Representation:
         features = represent(self.prior, source, ids, **self._how())
         values, guard = features.values, self.guard
         if guard is not None:
             values = guard.release(values, features.ids, "features", self.prior.sha256)
-        return features.ids, values, np.array(features.skipped, np.int64)
+        skipped = np.array(features.skipped, np.int64)
+        return protocol.Representation(features.ids, values, skipped)
 
     def _how(self) -> dict[str, Any]:
         """Return how the prior is run."""
         return {key: getattr(self.task, key) for key in ("batch_size", "precision", "on_error")}
-
-    def _released_targets(
-        self,
-        guard: Guard,
-        alignment_sha256: str,
-        ids: protocol.IntArray,
-        targets: protocol.FloatArray,
-    ) -> protocol.HalfArray:
-        """Return targets (R, n) of ``ids`` clipped, noised and rounded."""
-        made_by = ("targets", self.prior.sha256, alignment_sha256)
-        return half(guard.release(targets, ids, *made_by))
 
     def _speed(self) -> float:
         """Return samples/s of the prior alone, after one batch to warm up."""

@@ -159,16 +159,13 @@ class _Record:
 
 def save_plan(state: RunState, plan: Plan) -> None:
     """Store a new plan: the ids as arrays, who does what as JSON, the latter last."""
-    sizes = {
-        name: np.array([len(ids) for ids in lists], np.int64)
-        for name, lists in (("sizes", plan.blocks), ("unit_sizes", plan.units))
-    }
     state.save_arrays(
         "order",
         ids=np.concatenate(plan.blocks),
+        sizes=[len(ids) for ids in plan.blocks],
         units=np.concatenate(plan.units),
+        unit_sizes=[len(ids) for ids in plan.units],
         shared=plan.shared,
-        **sizes,
     )
     save_changes(state, plan)
 

@@ -1,6 +1,7 @@
 """What the platform knows about its participants, kept in the run's state."""
 
 from dataclasses import asdict, dataclass
+from functools import reduce
 from typing import Any, TypeVar
 
 import numpy as np
@@ -171,9 +172,7 @@ class Records:
     def features(self, names: list[str]) -> tuple[Ids, dict[str, Features]]:
         """Return those shared samples that everyone in ``names`` could read, and their features."""
         stored = {name: self.state.arrays(f"features/{name}") or {} for name in names}
-        common = stored[names[0]]["ids"]
-        for arrays in stored.values():
-            common = np.intersect1d(common, arrays["ids"])
+        common = reduce(np.intersect1d, (arrays["ids"] for arrays in stored.values()))
         return common, {
             name: arrays["features"][np.isin(arrays["ids"], common)]
             for name, arrays in stored.items()

@@ -240,12 +240,9 @@ def _changes(run: Run, config: dict[str, Any]) -> str:
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if isinstance(value, dict):
-        items = [(str(key), item) for key, item in value.items()]
-    elif isinstance(value, list):
-        items = [(str(index), item) for index, item in enumerate(value)]
-    else:
+    if not isinstance(value, dict | list):
         return {prefix[:-1]: value}
+    items = value.items() if isinstance(value, dict) else enumerate(value)
     parts = [_flat(item, f"{prefix}{key}.") for key, item in items]
     return {name: leaf for part in parts for name, leaf in part.items()}
 

@@ -126,9 +126,9 @@ class Audit:
         """Compare shared samples with the features that came before, and the spread of all."""
         if self.private:
             return None
-        if among(unit.skipped, known.ids).any():
+        if np.isin(unit.skipped, known.ids).any():
             return "it skips shared samples of which it had features"
-        problem, here = None, among(unit.ids, known.ids)
+        problem, here = None, np.isin(unit.ids, known.ids)
         if here.any():
             wanted = known.targets[np.searchsorted(known.ids, unit.ids[here])]
             scale = spread(expected.fitted)
@@ -244,14 +244,6 @@ def _dimension(targets: Targets) -> float:
     gram = centred @ centred.T
     energy = float((gram * gram).sum())
     return float(np.trace(gram)) ** 2 / energy if energy > 0 else 0.0
-
-
-def among(ids: NDArray[np.int64], known: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return which of ``ids`` are in ``known``, which ascends and may be far longer."""
-    if not len(known):
-        return np.zeros(len(ids), bool)
-    found: NDArray[np.bool_] = known[np.searchsorted(known, ids).clip(max=len(known) - 1)] == ids
-    return found
 
 
 def _compared(answers: Sequence[Answer]) -> list[Comparison]:
