@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from coopt_fl.core.files import understood, write_json
 from coopt_fl.core.progress import Progress, console_progress
 from coopt_fl.core.remote import shown
 from coopt_fl.core.runtime import pick_device
-from coopt_fl.data import Source, open_source, shared_set
+from coopt_fl.data import open_source, shared_set
 from coopt_fl.data.shards import publish
 from coopt_fl.federation.centralized import optimize_centrally, single
 from coopt_fl.federation.decisions import layout_of
@@ -84,7 +85,18 @@ def prepare(config: Config, out: Path, *, own_priors: bool = False) -> bool:
     """
     with open_run(config, out) as (source, state):
         if not state.published:
-            _require_usable(config, source)
+            shared_set(source.ids, config.shared.size, config.seed)
+            check_privacy(config.privacy, config.targets.dim)
+            for participant in config.participants:
+                parse_prior(participant.prior)
+            check_student(config.student.model)
+            if config.student.objective not in ON_TARGETS:
+                raise ConfigError(
+                    f"student.objective={config.student.objective} knows no targets, and this "
+                    f"makes some: set it to {' or '.join(ON_TARGETS)}, or train without by "
+                    "`coopt pretrain`"
+                )
+            find_objective(config.student.objective)
             for participant in config.participants if own_priors else ():
                 if problem := check_prior(participant.prior):
                     raise PriorError(f"participant {participant.name}: {problem}")
@@ -188,7 +200,7 @@ def inspect(dataset: Path) -> dict[str, Any]:
     """Verify the optimized dataset in ``dataset``; ``problems`` is empty when all is right."""
     folder = dataset_folder(dataset)
     provenance, problems = verify(folder)
-    return {"path": str(folder), "provenance": provenance.as_dict(), "problems": problems}
+    return {"path": str(folder), "provenance": asdict(provenance), "problems": problems}
 
 
 def report(runs: list[Path], out: Path, progress: Progress) -> dict[str, Any]:
@@ -298,18 +310,3 @@ def _remembered(
         state.save_record("probes", known)
     found: float | None = known[name]["value"]
     return found
-
-
-def _require_usable(config: Config, source: Source) -> None:
-    """Fail before anything is started where it could only fail later."""
-    shared_set(source.ids, config.shared.size, config.seed)
-    check_privacy(config.privacy, config.targets.dim)
-    for participant in config.participants:
-        parse_prior(participant.prior)
-    check_student(config.student.model)
-    if config.student.objective not in ON_TARGETS:
-        raise ConfigError(
-            f"student.objective={config.student.objective} knows no targets, and this makes some: "
-            f"set it to {' or '.join(ON_TARGETS)}, or train without by `coopt pretrain`"
-        )
-    find_objective(config.student.objective)

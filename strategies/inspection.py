@@ -80,8 +80,7 @@ class Inspection:
     def _work_out(self, name: str) -> tuple[Known, Expected]:
         """Return what a participant has said of the shared set, and what follows of its targets."""
         records = self.records
-        self.decisions.judge(name)
-        alignment, judged = records.alignment(name), records.held_out(name)
+        alignment, judged = records.alignment(name), self.decisions.held_out(name)
         ids, features = records.features([name])
         known = Known(ids, apply(alignment, features[name]))
         fitted = apply(alignment, records.aligning(name)[0])

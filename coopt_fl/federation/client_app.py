@@ -169,22 +169,6 @@ class Participant:
         remote.store(request.upload, data)
         return protocol.Receipt(len(data), hashlib.sha256(data).hexdigest())
 
-    def answer(self, request: Any, act: Callable[["Participant", Any], Any]) -> Any:
-        """Let ``act`` answer with the task's threads and determinism.
-
-        Raises:
-            PriorError: the GPU's memory does not suffice.
-        """
-        keep_freed_memory()
-        try:
-            with compute(self.task.threads, self.task.deterministic):
-                return act(self, request)
-        except torch.OutOfMemoryError:
-            raise PriorError(
-                f"{self.prior_name} with batches of {self.task.batch_size} does not fit on the "
-                "GPU: lower optimize.batch_size or simulation.actors"
-            ) from None
-
     def _features(self, source: Source, ids: protocol.IntArray) -> protocol.Representation:
         features = represent(self.prior, source, ids, **self._how())
         values, guard = features.values, self.guard
@@ -240,11 +224,23 @@ def _shards(url: str, manifest_sha256: str) -> Shards:
 def _answer(
     kind: type[Any], act: Callable[[Participant, Any], Any], message: Message, context: Context
 ) -> Message:
-    """Decode, act, encode; an error that a user can meet travels back as a record."""
+    """Decode, act with the task's threads and determinism, encode.
+
+    An error that a user can meet travels back as a record.
+    """
     try:
         request = protocol.decode(kind, message.content)
-        participant = identify(context, request.task)
-        content = protocol.encode(participant.answer(request, act))
+        participant, task = identify(context, request.task), request.task
+        keep_freed_memory()
+        with compute(task.threads, task.deterministic):
+            content = protocol.encode(act(participant, request))
+    except torch.OutOfMemoryError:
+        content = protocol.encode_error(
+            PriorError(
+                f"{participant.prior_name} with batches of {task.batch_size} does not fit on the "
+                "GPU: lower optimize.batch_size or simulation.actors"
+            )
+        )
     except CooptError as error:
         content = protocol.encode_error(error)
     return Message(content, reply_to=message)

@@ -22,7 +22,7 @@ from coopt_fl.policies.assignment import AssignmentPolicy, Member, Proportional
 from coopt_fl.policies.reference import Election, ReferencePolicy, elect
 from coopt_fl.privacy import count_releases
 from coopt_fl.privacy import summary as privacy_summary
-from coopt_fl.targets import CONSENSUS, Recipe, uniformity
+from coopt_fl.targets import CONSENSUS, HeldOut, Recipe, uniformity
 
 
 class Decisions:
@@ -109,12 +109,19 @@ class Decisions:
         records.state.save_arrays("shared_targets", ids=ids, targets=targets)
         return len(ids)
 
-    def judge(self, name: str) -> None:
-        """Cross-validate a participant's alignment and store what comes of it, if it is not."""
-        if name != self.records.reference and self.records.held_out(name) is None:
-            with compute(self.config.runtime.threads):
-                judged = self.recipe.held_out(name, *self.records.aligning(name))
-            self.records.save("held_out", name, **vars(judged))
+    def held_out(self, name: str) -> HeldOut | None:
+        """Return a participant's alignment cross-validated, which is done once.
+
+        It is the platform's own judgement: nobody grades itself. Of the reference there is none.
+        """
+        if name == self.records.reference:
+            return None
+        if stored := self.records.state.arrays(f"held_out/{name}"):
+            return HeldOut(stored["targets"], float(stored["r2"]))
+        with compute(self.config.runtime.threads):
+            judged = self.recipe.held_out(name, *self.records.aligning(name))
+        self.records.save("held_out", name, **vars(judged))
+        return judged
 
     def publish(self) -> Provenance:
         """Publish the optimized dataset from the stored blocks."""
@@ -156,12 +163,10 @@ class Decisions:
         described, aligned = records.description(name), records.has("alignments", name)
         if described is None:
             raise ParticipantError(f"nothing is known of {name}; run the same command again")
-        if aligned:
-            self.judge(name)
+        judged = self.held_out(name) if aligned else None
         spread = records.election.uniformity.get(name)
         if spread is None and records.has("features", name):  # it joined after the election
             spread = uniformity(records.features([name])[1][name])
-        judged = records.held_out(name)
         return Contributor(
             name=name,
             prior=described["prior"],

@@ -11,7 +11,7 @@ from coopt_fl.core.errors import ParticipantError
 from coopt_fl.federation.plan import Change, Plan, read_plan, save_changes, save_plan
 from coopt_fl.federation.state import Run, RunState
 from coopt_fl.policies.reference import Election
-from coopt_fl.targets import Alignment, HeldOut
+from coopt_fl.targets import Alignment
 
 Ids = NDArray[np.int64]
 Features = NDArray[np.float32]
@@ -163,7 +163,7 @@ class Records:
 
         Args:
             what: "features" (of the shared samples ``ids`` that it could read), "alignments", or
-                "held_out": the platform's judgement of its alignment, for nobody grades itself.
+                "held_out": its alignment cross-validated.
             name: of the participant.
             arrays: of it.
         """
@@ -200,14 +200,6 @@ class Records:
         if stored is None:
             raise ParticipantError(f"{name} has delivered no alignment; run the same command again")
         return Alignment(stored["weight"], stored["bias"], str(stored["solver"]))
-
-    def held_out(self, name: str) -> HeldOut | None:
-        """Return how a participant's alignment was judged, or None; of the reference there is none.
-
-        It is judged once.
-        """
-        stored = self.state.arrays(f"held_out/{name}")
-        return HeldOut(stored["targets"], float(stored["r2"])) if stored else None
 
 
 def _required(value: T | None) -> T:

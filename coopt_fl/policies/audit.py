@@ -205,7 +205,9 @@ def odd_spread(targets: Targets, expected: Expected) -> str | None:
     known = distances(expected.heldout)
     wide = narrow = float(np.median(known))
     spare = max(shared - expected.heldout.shape[1], 1)
-    slack = math.hypot(0.2 + 2 / math.sqrt(spare), _SURE * _relative_error(known, rows))
+    # of a median of so many distances, relative
+    error = 1.25 * float(known.std()) / (wide * math.sqrt(rows)) if wide > 0 else 0.0
+    slack = math.hypot(0.2 + 2 / math.sqrt(spare), _SURE * error)
     if predicts := expected.r2 > PREDICTS:
         if reason := _few_values(targets, expected.heldout):
             return reason
@@ -217,12 +219,6 @@ def odd_spread(targets: Targets, expected: Expected) -> str | None:
         ratio = seen / wide if wide > 0 else math.inf
         return f"{rows} targets are spread {ratio:.2f} times as wide as its targets of S are"
     return None
-
-
-def _relative_error(known: NDArray[np.float64], rows: int) -> float:
-    """Return the standard error of a median of ``rows`` distances like ``known``, relative."""
-    middle = float(np.median(known))
-    return 1.25 * float(known.std()) / (middle * math.sqrt(rows)) if middle > 0 else 0.0
 
 
 def _few_values(targets: Targets, heldout: Targets) -> str | None:

@@ -33,7 +33,7 @@ from tests.flower.deployment import (
     targets_of,
     undisturbed,
 )
-from tests.flower.grid import blocks_of, run_platform
+from tests.flower.grid import blocks_of, run_platform, telling
 
 NAMES = ("alpha", "beta", "gamma")
 
@@ -207,22 +207,19 @@ def test_who_is_ten_times_slower_may_be_given_a_tenth(tmp_path: Path) -> None:
     """By measured speed; and nobody is believed to be more than 20 times as fast as the median."""
     speeds = {"alpha": 1000.0, "beta": 100.0, "gamma": 1000.0}
 
-    class Told(Deployment):
-        def _answer(self, message: Message) -> Message | None:
-            reply = super()._answer(message)
-            if reply is not None and message.metadata.message_type == protocol.DESCRIBE:
-                said = protocol.decode(protocol.Description, reply.content)
-                assert said.rows_per_s > 0
-                said = replace(said, rows_per_s=speeds[said.name])
-                reply = Message(protocol.encode(said), reply_to=message)
-            return reply
+    def told(said: protocol.Description) -> protocol.Description:
+        assert said.rows_per_s > 0
+        return replace(said, rows_per_s=speeds[said.name])
+
+    def grid() -> Deployment:
+        return Deployment(tamper=telling(protocol.DESCRIBE, told)).start(*NAMES)
 
     cut = {"assignment.by": "speed", "optimize.block_rows": 4, "optimize.batch_size": 4}
-    run_platform(patient(**cut), tmp_path / "slow", Told().start(*NAMES))
+    run_platform(patient(**cut), tmp_path / "slow", grid())
     counts = np.bincount(coopt_fl.load(tmp_path / "slow").participants)
     assert np.abs(counts - 203 * np.array([10, 1, 10]) / 21).max() <= 4
     speeds["beta"] = 1e6
-    run_platform(patient(**cut), tmp_path / "fast", Told().start(*NAMES))
+    run_platform(patient(**cut), tmp_path / "fast", grid())
     counts = np.bincount(coopt_fl.load(tmp_path / "fast").participants)
     assert np.abs(counts - 203 * np.array([1, 20, 1]) / 22).max() <= 4
 

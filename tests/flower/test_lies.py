@@ -174,21 +174,10 @@ LIES: dict[str, Lie] = {
     "mirrored, but for the shared set": honest_about_shared(lambda p: -p.targets),
 }
 
-MALFORMED: dict[str, Lie] = {
+MALFORMED: dict[str, Lie] = {  # others are in tests/unit/policies/test_payloads.py
     "NaN": targets(lambda grid, p: np.where(p.ids[:, None] == p.ids[0], np.nan, p.targets)),
-    "infinity": targets(lambda grid, p: np.where(p.ids[:, None] == p.ids[0], np.inf, p.targets)),
-    "wrong dtype": lambda grid, r, p: replace(p, targets=p.targets.astype(np.float32)),
-    "wrong width": lambda grid, r, p: replace(p, targets=p.targets[:, :5].copy()),
     "wrong digest": lambda grid, r, p: replace(p, digests=["?"]),
-    "ids not assigned": lambda grid, r, p: replace(p, ids=p.ids + 1),
-    "an id twice": lambda grid, r, p: replace(p, ids=np.where(p.ids == p.ids[1], p.ids[0], p.ids)),
-    "an id missing": lambda grid, r, p: replace(
-        p, ids=p.ids[1:], targets=p.targets[1:], rows=[p.rows[0] - 1, *p.rows[1:]]
-    ),
-    "others' blocks": lambda grid, r, p: replace(p, blocks=[block + 1 for block in p.blocks]),
     "something skipped": lambda grid, r, p: replace(p, skipped=p.ids[:1]),
-    "rows that do not add up": lambda grid, r, p: replace(p, rows=[0] * len(p.rows)),
-    "of endless work": lambda grid, r, p: replace(p, seconds=1e308),
     "oversized": lambda grid, r, p: replace(p, skipped=np.zeros(400_000, np.int64)),
 }
 
@@ -277,12 +266,9 @@ def bare(**values: Any) -> RecordDict:
     return RecordDict({"arrays": ArrayRecord(arrays), "plain": text})
 
 
-RECORDS: dict[str, Callable[[Payload], RecordDict]] = {
+RECORDS: dict[str, Callable[[Payload], RecordDict]] = {  # others are in tests/unit/test_typed.py
     "none": lambda p: RecordDict(),
-    "no json": lambda p: RecordDict({"plain": ConfigRecord({"json": "{"})}),
     "another message": lambda p: protocol.encode(protocol.Receipt(9, "0" * 64)),
-    "a field more": lambda p: bare(**vars(p), more=1),
-    "a single number for ids": lambda p: bare(**vars(p) | {"ids": np.array(1)}),
     "a single number skipped": lambda p: bare(**vars(p) | {"skipped": np.array(1)}),
     "rows beyond all bounds": lambda p: bare(**vars(p) | {"rows": [10**400] * len(p.rows)}),
     "half a letter": lambda p: bare(**vars(p) | {"digests": ["\ud800"] * len(p.rows)}),
