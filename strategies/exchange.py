@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from flwr.app import Message, RecordDict
 from flwr.common.constant import ErrorCode
@@ -44,7 +44,7 @@ class LostReplyError(ParticipantError):
     """No answer will come: the participant died, went offline, or was too slow."""
 
 
-class Phase:
+class Phase(Protocol):
     """One phase of the protocol, asked of every participant that has something to do in it."""
 
     message_type: str
@@ -52,7 +52,7 @@ class Phase:
 
     def missing(self, name: str) -> bool:
         """Whether something of ``name`` is not stored yet; without any, a phase ends."""
-        raise NotImplementedError
+        return False
 
     def ready(self, name: str) -> bool:
         """Whether ``name`` can be asked now."""
@@ -60,7 +60,6 @@ class Phase:
 
     def ask(self, name: str) -> Any:
         """Return the next request to participant ``name``."""
-        raise NotImplementedError
 
     def cost(self, name: str) -> int:
         """Return the bytes of the arrays in the next request to ``name`` and in its answer."""
@@ -72,10 +71,10 @@ class Phase:
         Raises:
             ParticipantError: the answer is not acceptable.
         """
-        raise NotImplementedError
 
     def returned(self, name: str) -> None:
         """Take back the last request to ``name``, which came to nothing."""
+        return
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,8 @@ def tiny(**changes: object) -> Config:
 ANSWERS = {
     protocol.DESCRIBE: protocol.Description,
     protocol.REPRESENT: protocol.Representation,
+    protocol.PROJECT: protocol.Aligned,
+    protocol.ALIGN: protocol.Aligned,
     protocol.OPTIMIZE: protocol.Payload,
 }
 
