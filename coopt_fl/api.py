@@ -2,21 +2,22 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from coopt_fl.config.load import data_from, from_tree, to_dict
-from coopt_fl.config.schema import Config, DataConfig
+from coopt_fl.config.schema import Config
 from coopt_fl.core import typed
 from coopt_fl.core.apart import run_apart
 from coopt_fl.core.errors import ConfigError, PriorError
-from coopt_fl.core.files import write_json
+from coopt_fl.core.files import understood, write_json
 from coopt_fl.core.progress import Progress, console_progress
 from coopt_fl.core.remote import shown
 from coopt_fl.core.runtime import pick_device
-from coopt_fl.data import Source, open_source, shared_set
+from coopt_fl.data import open_source, shared_set
 from coopt_fl.data.shards import publish
 from coopt_fl.federation.centralized import optimize_centrally, single
 from coopt_fl.federation.decisions import layout_of
@@ -79,7 +80,18 @@ def prepare(config: Config, out: Path, *, own_priors: bool = False) -> bool:
     """
     with open_run(config, out) as (source, state):
         if not state.published:
-            _require_usable(config, source)
+            shared_set(source.ids, config.shared.size, config.seed)
+            check_privacy(config.privacy, config.targets.dim)
+            for participant in config.participants:
+                parse_prior(participant.prior)
+            check_student(config.student.model)
+            if config.student.objective not in ON_TARGETS:
+                raise ConfigError(
+                    f"student.objective={config.student.objective} knows no targets, and this "
+                    f"makes some: set it to {' or '.join(ON_TARGETS)}, or train without by "
+                    "`coopt pretrain`"
+                )
+            find_objective(config.student.objective)
             for participant in config.participants if own_priors else ():
                 if problem := check_prior(participant.prior):
                     raise PriorError(f"participant {participant.name}: {problem}")
@@ -90,23 +102,21 @@ def finish(config: Config, out: Path, progress: Progress) -> Summary:
     """Train and probe a student on the published dataset; write and return the summary."""
     with open_run(config, out) as (_, state):
         progress.record = state.add_seconds
-        return _finish(config, state, progress)
-
-
-def _finish(config: Config, state: RunState, progress: Progress) -> Summary:
-    provenance, limit = read_provenance(state.dataset), config.probe.limit
-    with progress.phase("student"):
-        trained = _train(config, state, progress)
-    with progress.phase("probe"):
-        accuracy = _remembered(
-            state,
-            "student",
-            [provenance.digest, vars(config.student), limit],
-            lambda: probe_student(load_student(Path(trained["checkpoint"])), config.data, limit),
-        )
-        comparison = _compare(config, state, provenance, progress)
-    found = summary(config, state, provenance, trained, accuracy, comparison)
-    write_json(state.out / "summary.json", found)
+        provenance, limit = read_provenance(state.dataset), config.probe.limit
+        with progress.phase("student"):
+            trained = _train(config, state, progress)
+        with progress.phase("probe"):
+            accuracy = _remembered(
+                state,
+                "student",
+                [provenance.digest, vars(config.student), limit],
+                lambda: probe_student(
+                    load_student(Path(trained["checkpoint"])), config.data, limit
+                ),
+            )
+            comparison = _compare(config, state, provenance, progress)
+        found = summary(config, state, provenance, trained, accuracy, comparison)
+        write_json(out / "summary.json", found)
     return found
 
 
@@ -123,8 +133,10 @@ def train(
         devices: how many, or "auto".
     """
     folder = dataset_folder(dataset)
-    tree = read_provenance(folder).config
-    tree["data"]["root"] = tree["data"]["root"] or _root_of(folder.parent)
+    tree, here = read_provenance(folder).config, folder.parent / "summary.json"
+    if tree["data"]["root"] is None and here.is_file():  # a shared dataset does not say
+        with understood(here):
+            tree["data"]["root"] = typed.read(here, dict[str, Any])["config"]["data"]["root"]
     config = from_tree(tree, changes, str(dataset))
     out = out or folder.parent / "students" / config.student.model.replace(":", "-")
     return train_on(folder, config, out, progress, devices)
@@ -169,26 +181,20 @@ def probe(checkpoint: Path, changes: list[str]) -> dict[str, Any]:
         ConfigError: ``checkpoint`` is not one, or a change is not of the data.
     """
     student = load_student(checkpoint)
-    data = _data(student.meta["data"], changes, str(checkpoint))
-    return {"checkpoint": str(checkpoint), "accuracy": Judge(data).accuracies(student)}
-
-
-def _data(tree: dict[str, Any], changes: list[str], name: str) -> DataConfig:
-    """Return the data settings in ``tree`` with ``changes``, which may concern nothing else."""
-    others = [change for change in changes if not change.startswith("data.")]
-    if others:
+    if others := [change for change in changes if not change.startswith("data.")]:
         raise ConfigError(
             f"a probe depends on the data alone, so {', '.join(others)} would change nothing; "
             "give only data.KEY=VALUE"
         )
-    return data_from(tree, changes, name)
+    data = data_from(student.meta["data"], changes, str(checkpoint))
+    return {"checkpoint": str(checkpoint), "accuracy": Judge(data).accuracies(student)}
 
 
 def inspect(dataset: Path) -> dict[str, Any]:
     """Verify the optimized dataset in ``dataset``; ``problems`` is empty when all is right."""
     folder = dataset_folder(dataset)
     provenance, problems = verify(folder)
-    return {"path": str(folder), "provenance": provenance.as_dict(), "problems": problems}
+    return {"path": str(folder), "provenance": asdict(provenance), "problems": problems}
 
 
 def report(runs: list[Path], out: Path, progress: Progress) -> dict[str, Any]:
@@ -247,21 +253,24 @@ def publish_shards(config: Config, url: str, progress: Progress) -> dict[str, An
 
 def _train(config: Config, state: RunState, progress: Progress) -> Summary:
     """Train here, or, on several GPUs, first in a process of its own that may start others."""
-    out = state.out / "student"
+    folder, out = state.dataset, state.out / "student"
     if torch.cuda.device_count() > 1:
-        job = {"folder": str(state.dataset), "config": to_dict(config), "out": str(out)}
-        run_apart(f"{__name__}:train_job", **job)
-    return train_on(state.dataset, config, out, progress, "auto")  # which finds it done
+        job = f"{__name__}:train_job"
+        run_apart(job, folder=str(folder), config=to_dict(config), out=str(out))
+    return train_on(folder, config, out, progress, "auto")  # which finds it done
 
 
 def _compare(
     config: Config, state: RunState, provenance: Provenance, progress: Progress
 ) -> dict[str, float | None]:
-    """Return the two references: a random student, and the best accepted prior itself."""
-    best = Records(state).election.best
+    """Return the two references: a random student, and the best accepted prior itself.
+
+    That is None where it is not the platform's to load: in a deployment a participant may own a
+    prior that nobody else has, or name another one.
+    """
+    best, limit = Records(state).election.best, config.probe.limit
     prior = next(one.prior for one in provenance.contributors if one.name == best)
-    limit = config.probe.limit
-    return {
+    found = {
         "random_init": _remembered(
             state,
             "random_init",
@@ -270,28 +279,19 @@ def _compare(
                 random_student(config.student, config.data, config.seed), config.data, limit
             ),
         ),
-        "reference_prior": _of_prior(prior, config, state, progress),
+        "reference_prior": None,
     }
-
-
-def _of_prior(prior: str, config: Config, state: RunState, progress: Progress) -> float | None:
-    """Return the probe of ``prior``, or None where it is not the platform's to load.
-
-    In a deployment a participant may own a prior that nobody else has, or name another one.
-    """
-    if prior not in [participant.prior for participant in config.participants]:
-        return None
-    limit = config.probe.limit
-    try:
-        return _remembered(
-            state,
-            "reference_prior",
-            [prior, limit],
-            lambda: probe_prior(load_prior(prior, pick_device()), config.data, limit),
-        )
-    except PriorError as error:
-        progress.warn(f"the reference prior is not probed: {error}")
-        return None
+    if prior in [participant.prior for participant in config.participants]:
+        try:
+            found["reference_prior"] = _remembered(
+                state,
+                "reference_prior",
+                [prior, limit],
+                lambda: probe_prior(load_prior(prior, pick_device()), config.data, limit),
+            )
+        except PriorError as error:
+            progress.warn(f"the reference prior is not probed: {error}")
+    return found
 
 
 def _remembered(
@@ -306,25 +306,3 @@ def _remembered(
         state.save_record("probes", known)
     found: float | None = known[name]["value"]
     return found
-
-
-def _require_usable(config: Config, source: Source) -> None:
-    """Fail before anything is started where it could only fail later."""
-    shared_set(source.ids, config.shared.size, config.seed)
-    check_privacy(config.privacy, config.targets.dim)
-    for participant in config.participants:
-        parse_prior(participant.prior)
-    check_student(config.student.model)
-    if config.student.objective not in ON_TARGETS:
-        raise ConfigError(
-            f"student.objective={config.student.objective} knows no targets, and this makes some: "
-            f"set it to {' or '.join(ON_TARGETS)}, or train without by `coopt pretrain`"
-        )
-    find_objective(config.student.objective)
-
-
-def _root_of(run: Path) -> str | None:
-    """Return where the images of a run on this host are; a shared dataset does not say."""
-    file = run / "summary.json"
-    root = typed.read(file, dict[str, Any])["config"]["data"]["root"] if file.is_file() else None
-    return None if root is None else str(root)

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -12,8 +12,8 @@ from flwr.serverapp import Grid
 from flwr.superlink.grid import InMemoryGrid
 from google.protobuf.message import DecodeError
 
-from coopt_fl.core.errors import ParticipantError
-from coopt_fl.federation.protocol import plain_words
+from coopt_fl.core.errors import CooptError, ParticipantError
+from coopt_fl.federation import protocol
 
 IN_FLIGHT_BYTES = 128_000_000
 """Most bytes of arrays under way at once; a single message may have more."""
@@ -48,14 +48,24 @@ class Phase(Protocol):
     """One phase of the protocol, asked of every participant that has something to do in it."""
 
     message_type: str
+    answer: type[Any]
+
+    def missing(self, name: str) -> bool:
+        """Whether something of ``name`` is not stored yet; without any, a phase ends."""
+        return False
+
+    def ready(self, name: str) -> bool:
+        """Whether ``name`` can be asked now."""
+        return True
 
     def ask(self, name: str) -> Any:
         """Return the next request to participant ``name``."""
 
     def cost(self, name: str) -> int:
         """Return the bytes of the arrays in the next request to ``name`` and in its answer."""
+        return 0
 
-    def accept(self, name: str, content: RecordDict) -> None:
+    def accept(self, name: str, answer: Any) -> None:
         """Check and store the answer to the last request.
 
         Raises:
@@ -65,17 +75,6 @@ class Phase(Protocol):
     def returned(self, name: str) -> None:
         """Take back the last request to ``name``, which came to nothing."""
         return
-
-
-class Work(Phase, Protocol):
-    """A phase that ends when nothing is missing."""
-
-    def missing(self, name: str) -> bool:
-        """Whether something of ``name`` is not stored yet."""
-
-    def ready(self, name: str) -> bool:
-        """Whether ``name`` can be asked now."""
-        return True
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ class Job:
         node: to which the message goes.
         cost: bytes of the arrays in the request and its answer.
         deadline: monotonic seconds.
-        forgotten: whether the node was started again since, and knows nothing of it.
+        late: what it means when no answer has come by then.
     """
 
     phase: Phase
@@ -96,33 +95,32 @@ class Job:
     node: int
     cost: int
     deadline: float = 0.0
-    forgotten: bool = False
+    late: str = ""
 
 
 class Exchange:
-    """The job table between the platform and the grid."""
+    """The job table between the platform and the grid.
 
-    def __init__(self, stopped: threading.Event, reply_seconds: float) -> None:
-        self._stopped = stopped
-        self._reply_seconds = reply_seconds
+    Args:
+        grid: Flower's grid of participants.
+        stopped: set from outside to end the run early.
+        reply_seconds: how long a reply is waited for.
+        simulated: whether the nodes of the grid are this host's own.
+    """
+
+    def __init__(
+        self, grid: Grid, stopped: threading.Event, reply_seconds: float, simulated: bool
+    ) -> None:
+        self._grid, self._stopped = grid, stopped
+        self._reply_seconds, self._simulated = reply_seconds, simulated
         self._jobs: dict[str, Job] = {}
-        self._prepared: dict[int, Job] = {}
         self._undecodable: dict[str, LostReplyError] = {}
         self._activated: dict[int, str] = {}
         self._looked = 0.0
 
     def under_way(self) -> list[Job]:
         """Return what is not answered yet."""
-        return [*self._jobs.values(), *self._prepared.values()]
-
-    def busy(self) -> set[int | str]:
-        """Return the nodes and the participants to which a message is under way."""
-        jobs = self.under_way()
-        return {job.node for job in jobs} | {job.participant for job in jobs}
-
-    def cost(self) -> int:
-        """Return the bytes under way."""
-        return sum(job.cost for job in self.under_way())
+        return list(self._jobs.values())
 
     def present(self, activated: Mapping[int, str]) -> None:
         """Note when each node was last activated.
@@ -133,42 +131,32 @@ class Exchange:
         now = time.monotonic()
         again = {one for one, when in activated.items() if self._activated.get(one, when) != when}
         self._activated |= activated
-        self._jobs = {
-            key: replace(job, deadline=now, forgotten=True) if job.node in again else job
-            for key, job in self._jobs.items()
-        }
+        for key, job in self._jobs.items():
+            if job.node in again:
+                self._jobs[key] = replace(job, deadline=now, late=f"it was started again; {AGAIN}")
 
-    def prepare(self, job: Job) -> None:
-        """Note what the next message to a node will be about."""
-        self._prepared[job.node] = job
+    def send(self, message: Message, job: Job) -> bool:
+        """Send a message; whether the grid took it. Of a list it refuses all for one too large."""
+        sent = [str(one) for one in self._grid.push_messages([message]) if one]
+        late = (
+            f"it did not answer within deadline.reply={self._reply_seconds:g} s; raise it or "
+            f"lower optimize.chunk_mb; {AGAIN}"
+        )
+        deadline = time.monotonic() + self._reply_seconds
+        self._jobs |= {one: replace(job, deadline=deadline, late=late) for one in sent}
+        return bool(sent)
 
-    def send(self, grid: Grid, messages: Sequence[Message]) -> list[Job]:
-        """Send prepared messages, one by one, for Flower refuses all of a list for one too large.
-
-        Returns:
-            The jobs whose messages the grid refused.
-        """
-        refused = []
-        for message in messages:
-            job = self._prepared.pop(message.metadata.dst_node_id)
-            sent = [str(one) for one in grid.push_messages([message]) if one]
-            deadline = time.monotonic() + self._reply_seconds
-            self._jobs |= {one: replace(job, deadline=deadline) for one in sent}
-            refused += [] if sent else [job]
-        return refused
-
-    def replies(self, grid: Grid) -> Iterator[tuple[Message, Job]]:
-        """Yield each reply that has come, with its job; whoever accepts it takes the job.
+    def replies(self) -> Iterator[Message]:
+        """Yield each reply that has come in time; whoever accepts it takes its job.
 
         Raises:
             KeyboardInterrupt: the run was asked to stop.
         """
         self._looked = time.monotonic()
         for message_id in [key for key in self._jobs if key not in self._undecodable]:
-            for reply in self._pull(grid, message_id):
-                job = self._jobs.get(reply.metadata.reply_to_message_id)
-                if job is not None:  # else it comes after its deadline
-                    yield reply, job
+            for reply in self._pull(message_id):
+                if reply.metadata.reply_to_message_id in self._jobs:
+                    yield reply
             if self._stopped.is_set():
                 raise KeyboardInterrupt
 
@@ -176,10 +164,10 @@ class Exchange:
         """Take the job that ``reply`` answers off the table and return it."""
         return self._jobs.pop(reply.metadata.reply_to_message_id)
 
-    def _pull(self, grid: Grid, message_id: str) -> list[Message]:
+    def _pull(self, message_id: str) -> list[Message]:
         """Return the reply, if it has come; one that Flower cannot decode counts as lost."""
         try:
-            return list(grid.pull_messages([message_id]))
+            return list(self._grid.pull_messages([message_id]))
         except UNDECODABLE as error:
             reason = f"its answer cannot be decoded ({error!r:.200}); {AGAIN}"
             self._undecodable[message_id] = LostReplyError(reason)
@@ -191,35 +179,28 @@ class Exchange:
         Late is what had not come when the last look for replies began after the deadline: while
         the replies of a look are stored, others may have come in time.
         """
-        late = LostReplyError(
-            f"it did not answer within deadline.reply={self._reply_seconds:g} s; raise it or "
-            f"lower optimize.chunk_mb; {AGAIN}"
-        )
-        again = LostReplyError(f"it was started again; {AGAIN}")
-        overdue = {
-            key: again if job.forgotten else late
+        late = {
+            key: LostReplyError(job.late)
             for key, job in self._jobs.items()
             if self._looked > job.deadline
         }
-        reasons, self._undecodable = overdue | self._undecodable, {}
+        reasons, self._undecodable = late | self._undecodable, {}
         return [(self._jobs.pop(key), reason) for key, reason in reasons.items()]
 
-    def rest(self, simulated: bool) -> None:
+    def rest(self) -> None:
         """Wait a little for the next answers.
 
         Raises:
             KeyboardInterrupt: the run was asked to stop.
         """
-        if self._stopped.wait(POLL_SECONDS if simulated else REMOTE_POLL_SECONDS):
+        if self._stopped.wait(POLL_SECONDS if self._simulated else REMOTE_POLL_SECONDS):
             raise KeyboardInterrupt
 
     def hurry(self, seconds: float) -> None:
-        """Give all that is under way at most ``seconds`` from now; send nothing more."""
-        self._prepared.clear()
+        """Give all that is under way at most ``seconds`` from now."""
         latest = time.monotonic() + seconds
-        self._jobs = {
-            key: replace(job, deadline=min(job.deadline, latest)) for key, job in self._jobs.items()
-        }
+        for key, job in self._jobs.items():
+            self._jobs[key] = replace(job, deadline=min(job.deadline, latest))
 
 
 def is_simulated(grid: Grid) -> bool:
@@ -227,21 +208,20 @@ def is_simulated(grid: Grid) -> bool:
     return isinstance(grid, InMemoryGrid)
 
 
-def content_of(reply: Message) -> RecordDict:
-    """Return what a reply carries.
+def problem_in(reply: Message) -> CooptError | None:
+    """Return the error that a reply carries instead of an answer, or None.
 
-    Raises:
-        LostReplyError: Flower's error as one sentence; its own text can be a page of traceback.
+    Flower's own can be a page of traceback, of which this makes one sentence.
     """
     if not reply.has_error():
-        return reply.content
+        return protocol.error_in(reply.content)
     reason = str(reply.error.reason or "")
     lines = [line.strip() for line in reason.splitlines() if line.strip()]
     what = LOST.get(reply.error.code, "it failed")
     detail = lines[-1][:200] if lines else f"code {reply.error.code}"
     if "ActorDied" in reason or "ActorUnavailable" in reason:
         what, detail = "it died", "its process was killed, perhaps for lack of memory"
-    raise LostReplyError(f"{what} ({plain_words(detail)}); {AGAIN}")
+    return LostReplyError(f"{what} ({protocol.plain_words(detail)}); {AGAIN}")
 
 
 def require_size(content: RecordDict, cost: int) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coopt_fl.federation.decisions import Decisions
+from coopt_fl.optimized.block import Block
 from coopt_fl.policies.audit import Answer, AuditPolicy, Judgement, Known
 from coopt_fl.policies.evidence import Expected
 from coopt_fl.privacy import Guard
@@ -29,21 +30,24 @@ class Inspection:
     def ready(self, name: str) -> bool:
         """Whether it is known what the targets of ``name`` have to be like; begins to find out."""
         begun = self._begun(name)
-        return begun.done() and bool(begun.result())
+        if begun.done():
+            begun.result()  # raises what went wrong
+        return begun.done()
 
     def close(self) -> None:
         """Wait for what is still worked out."""
         self._pool.shutdown(cancel_futures=True)
 
-    def of(self, name: str) -> tuple[Known, Expected]:
-        """Return what ``name`` has said of the shared set, and what follows of its targets."""
-        return self._begun(name).result()
+    def inspect(self, name: str, index: int, unit: Block) -> str | None:
+        """Return what is wrong with one payload of ``name``, for block ``index``, or None."""
+        known, expected = self._begun(name).result()
+        return self.policy.inspect(unit, known, expected, projected=index in self.projected)
 
     def judge(self) -> Judgement:
         """Have it decided whom to believe, and store what the provenance says of it."""
         answers = self._answers()
-        names = {name for one in answers for name in (one.owner, one.auditor)}
-        expected = {name: self.of(name)[1] for name in sorted(names)}
+        names = sorted({name for one in answers for name in (one.owner, one.auditor)})
+        expected = {name: self._begun(name).result()[1] for name in names}
         judgement = self.policy.judge(expected, answers)
         self.records.state.save_record(
             "audit",
@@ -65,7 +69,8 @@ class Inspection:
     @cached_property
     def projected(self) -> set[int]:
         """The blocks on which a projection was fitted, whoever optimizes them now."""
-        return {index for blocks in self.records.projections() for index in blocks}
+        rows = self.decisions.recipe.rows_to_project
+        return {index for blocks in self.records.projections(rows) for index in blocks}
 
     def _begun(self, name: str) -> Future[tuple[Known, Expected]]:
         if name not in self._known:
@@ -75,8 +80,7 @@ class Inspection:
     def _work_out(self, name: str) -> tuple[Known, Expected]:
         """Return what a participant has said of the shared set, and what follows of its targets."""
         records = self.records
-        self.decisions.judge(name)
-        alignment, judged = records.alignment(name), records.held_out(name)
+        alignment, judged = records.alignment(name), self.decisions.held_out(name)
         ids, features = records.features([name])
         known = Known(ids, apply(alignment, features[name]))
         fitted = apply(alignment, records.aligning(name)[0])

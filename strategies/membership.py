@@ -6,29 +6,17 @@ first is lost.
 """
 
 import math
-import re
 import time
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from flwr.app import RecordDict
-
-from coopt_fl.config.schema import Config
 from coopt_fl.core.errors import ConfigError, CooptError, DataError, ParticipantError
-from coopt_fl.data import Source
 from coopt_fl.federation import protocol
 from coopt_fl.federation.decisions import Decisions
 from coopt_fl.federation.plan import Change
-from coopt_fl.federation.records import Records
 
 from .exchange import AGAIN, Phase
-
-MOST_LETTERS, MOST_WIDTH, MOST_SPEED = 2000, 65_536, 1e7
-"""Of what a participant says of itself: letters, numbers in a feature, samples/s."""
-
-SHA256 = re.compile("[0-9a-f]{64}")
 
 STRIKES = 3
 """Requests in a row that may come to nothing before others take over."""
@@ -36,10 +24,14 @@ STRIKES = 3
 
 @dataclass(frozen=True)
 class Absence:
-    """Since when (monotonic seconds) a participant is away, and why."""
+    """Since when (monotonic seconds) a participant is away, and why.
+
+    ``strikes`` counts its requests in a row that came to nothing.
+    """
 
     since: float
     reason: CooptError
+    strikes: int
 
 
 class Membership(Phase):
@@ -48,29 +40,22 @@ class Membership(Phase):
     Attributes:
         simulated: whether the participants are processes of this host's simulation.
         nodes: node id of each participant that is here, in the order of the roster.
-        absences: participants that were here.
+        absences: participants, and nodes that did not yet say who they are, that failed to answer.
     """
 
-    message_type = protocol.DESCRIBE
+    message_type, answer = protocol.DESCRIBE, protocol.Description
 
-    def __init__(
-        self,
-        task: protocol.Task,
-        config: Config,
-        source: Source,
-        records: Records,
-        simulated: bool,
-    ) -> None:
-        self.task, self.config, self.source, self.records = task, config, source, records
-        self.simulated = simulated
-        self.roster = [participant.name for participant in config.participants]
+    def __init__(self, task: protocol.Task, decisions: Decisions, simulated: bool) -> None:
+        self.task, self.simulated = task, simulated
+        self.config, self.source = decisions.config, decisions.source
+        self.records = decisions.records
+        self.roster = [participant.name for participant in self.config.participants]
         self.nodes: dict[str, int] = {}
         self.absences: dict[str, Absence] = {}
         self._there: dict[int, str] = {}
         self._registered: dict[int, str] = {}
         self._spares: dict[int, str] = {}
         self._refused: dict[int, CooptError] = {}
-        self._strikes: Counter[str] = Counter()
         self._partitions = 0
 
     def present(self, nodes: Mapping[int, str]) -> None:
@@ -89,26 +74,21 @@ class Membership(Phase):
         """Ask a newcomer who it is."""
         return protocol.Describe(self.task, self.config.assignment.by == "speed")
 
-    def cost(self, name: str) -> int:
-        """Describe messages carry no arrays."""
-        return 0
-
-    def accept(self, name: str, content: RecordDict) -> None:
+    def accept(self, name: str, answer: protocol.Description) -> None:
         """Welcome a newcomer.
 
         Raises:
             CooptError: why not.
         """
         node = int(name.removeprefix("on node "))
-        described = protocol.decode(protocol.Description, content)
-        self._check(described, self._registered[node])
-        self._partitions = described.partitions if self.simulated else 0
-        spare = self.nodes.get(described.name) in self._there
-        self.records.remember(described.name, asdict(described), first=not spare)
+        self._check(answer, self._registered[node])
+        self._partitions = answer.partitions if self.simulated else 0
+        spare = self.nodes.get(answer.name) in self._there
+        self.records.remember(answer.name, asdict(answer), first=not spare)
         if spare:
-            self._spares[node] = described.name
+            self._spares[node] = answer.name
         else:
-            self._welcome(described.name, node)
+            self._welcome(answer.name, node)
 
     def refuse(self, node: int, reason: CooptError) -> None:
         """Do not ask ``node`` again."""
@@ -116,12 +96,10 @@ class Membership(Phase):
 
     def lose(self, name: str, node: int, reason: CooptError) -> None:
         """Note that a request to ``node`` came to nothing; its spare takes its place."""
-        self._strikes[name] += 1
-        if name not in self.roster:
-            if self._strikes[name] >= STRIKES or node not in self._there:
-                self.refuse(node, reason)
-            return
-        self.absences[name] = Absence(time.monotonic(), reason)
+        strikes = self._strikes(name) + 1
+        self.absences[name] = Absence(time.monotonic(), reason, strikes)
+        if name not in self.roster and (strikes >= STRIKES or node not in self._there):
+            self.refuse(node, reason)
         if self.nodes.get(name) == node:
             del self.nodes[name]
             spare = next((node for node, known in self._spares.items() if known == name), None)
@@ -131,19 +109,17 @@ class Membership(Phase):
 
     def reject(self, name: str, reason: CooptError) -> None:
         """Have nothing more to do with a participant."""
-        node = self.nodes.pop(name, None)
-        for one in [node, *(spare for spare, known in self._spares.items() if known == name)]:
-            if one is not None:
-                self.refuse(one, reason)
+        names = self._spares | {node: one for one, node in self.nodes.items()}
+        self._refused |= {node: reason for node, one in names.items() if one == name}
+        self.nodes.pop(name, None)
 
     def heard(self, name: str) -> None:
         """Note that ``name`` answered well."""
-        self._strikes[name] = 0
         self.absences.pop(name, None)
 
     def fit(self) -> list[str]:
         """Return who is here and may be given work."""
-        return [name for name in self.nodes if self._strikes[name] < STRIKES]
+        return [name for name in self.nodes if self._strikes(name) < STRIKES]
 
     def overdue(self, name: str) -> CooptError | None:
         """Return why others should take over from ``name``, or None."""
@@ -152,7 +128,10 @@ class Membership(Phase):
             return None
         away = time.monotonic() - absence.since
         late = name not in self.nodes and away > self.config.deadline.rejoin
-        return absence.reason if late or self._strikes[name] >= STRIKES else None
+        return absence.reason if late or absence.strikes >= STRIKES else None
+
+    def _strikes(self, name: str) -> int:
+        return self.absences[name].strikes if name in self.absences else 0
 
     def complete(self) -> bool:
         """Whether waiting longer is of no use: all are there, or (simulated) all have spoken."""
@@ -190,7 +169,7 @@ class Membership(Phase):
         if not self.enough():
             raise self._too_few(missing, reasons)
         for name in missing:
-            self.absences[name] = Absence(-math.inf, ParticipantError("it did not join"))
+            self.absences[name] = Absence(-math.inf, ParticipantError("it did not join"), 0)
         return [f"going on without participant {name}" for name in missing] + reasons
 
     def _too_few(self, missing: list[str], reasons: list[str]) -> CooptError:
@@ -211,17 +190,6 @@ class Membership(Phase):
 
     def _check(self, described: protocol.Description, registered: str) -> None:
         name = described.name
-        words = (name, described.prior, described.device, str(described.versions))
-        if max(map(len, words)) > MOST_LETTERS or not SHA256.fullmatch(described.weights_sha256):
-            raise ParticipantError("what it says of itself is too long, or no sha256 sum")
-        if any(protocol.plain_words(word) != word for word in words):
-            raise ParticipantError(
-                f"what it says of itself has one of {protocol.MARKUP}, or control letters"
-            )
-        if not 0 < described.width <= MOST_WIDTH:
-            raise ParticipantError(
-                f"its features are {described.width} wide, not 1 to {MOST_WIDTH}"
-            )
         if name not in self.roster:
             raise ParticipantError(
                 f"{name!r} is not in the roster ({', '.join(self.roster)}); name the node after one"
@@ -243,9 +211,8 @@ class Membership(Phase):
                 f"{described.fingerprint[:12]}, expected {rows}, {expected[:12]}; "
                 "give it the same files and data.limit"
             )
-        speed, measured = described.rows_per_s, self.config.assignment.by == "speed"
-        if not 0 <= speed <= MOST_SPEED or (measured and speed == 0):
-            raise ParticipantError(f"{name} says that it makes {speed} samples/s")
+        if described.rows_per_s == 0 and self.config.assignment.by == "speed":
+            raise ParticipantError(f"{name} says that it makes 0 samples/s")
 
 
 class Handover:
@@ -287,21 +254,18 @@ class Handover:
             )
         self.records.reject(name, str(reason), evidence)
         self.members.reject(name, reason)
-        self._free(name)
+        self.finish_rejections()
 
     def finish_rejections(self) -> None:
-        """Finish reassignments that an interrupted run recorded."""
-        for name in self.records.rejected:
-            if self.records.plan.blocks_of(name):
-                self._free(name)
-
-    def _free(self, name: str) -> None:
-        verdict = self.records.rejected[name]
-        blocks = self.records.plan.blocks_of(name)
-        for index in blocks:
-            self.records.state.remove_block(index)
-        change = Change(name, blocks, [], verdict.reason, verdict.evidence, rejected=True)
-        self._move(change, self._heirs(name))
+        """Reassign the blocks of whoever is rejected, also where an interrupted run had begun."""
+        for name, verdict in self.records.rejected.items():
+            plan = self.records.plan
+            blocks = plan.blocks_of(name)
+            if blocks or name not in plan.out():
+                for index in blocks:
+                    self.records.state.remove_block(index)
+                change = Change(name, blocks, [], verdict.reason, verdict.evidence, rejected=True)
+                self._move(change, self._heirs(name))
 
     def _heirs(self, name: str) -> list[str]:
         return [other for other in self.members.fit() if other != name]

@@ -2,68 +2,54 @@
 
 import hashlib
 import secrets
-from collections import deque
+from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from itertools import accumulate
+from typing import Any
 
 import numpy as np
-from flwr.app import RecordDict
 
-from coopt_fl.config.schema import Config
 from coopt_fl.core import remote
 from coopt_fl.core.errors import DataError, OutputError, ParticipantError
-from coopt_fl.core.progress import Progress
 from coopt_fl.federation import protocol
 from coopt_fl.federation.protocol import IntArray, Payload
 from coopt_fl.optimized.block import Block
 
 from . import exchange
-from .exchange import FLOAT_BYTES, ID_BYTES, SLACK_BYTES, Work
+from .exchange import FLOAT_BYTES, ID_BYTES, SLACK_BYTES, Phase
 from .inspection import Inspection
 
 THROUGH_FLOWER = "flower"
 """The ``payload.route`` by which payloads are in the replies."""
 
-MOST_SECONDS = 1e7
-"""What a chunk can have taken: four months."""
-
 MOST_BLOCKS = 4096
 """In a chunk, since each has some words besides its arrays."""
 
 
-class Optimize(Work):
+class Optimize(Phase):
     """Everyone's targets, in chunks of whole units."""
 
     message_type = protocol.OPTIMIZE
 
-    def __init__(
-        self,
-        task: protocol.Task,
-        config: Config,
-        inspection: Inspection,
-        progress: Progress,
-    ) -> None:
-        self.task, self.config, self.records = task, config, inspection.records
-        self.inspection, self.progress = inspection, progress
-        route = config.payload.route
+    def __init__(self, task: protocol.Task, inspection: Inspection) -> None:
+        self.task, self.inspection = task, inspection
+        self.config, self.records = inspection.decisions.config, inspection.records
+        route = self.config.payload.route
         self.files = None if route == THROUGH_FLOWER else OutOfBand(route, self.records.key)
+        self.answer = protocol.Receipt if self.files else protocol.Payload
         self.asked: dict[str, list[int]] = {}
-        self.plan = self.records.plan
         self._replan()
 
     def _replan(self) -> None:
         """Look anew at who has what left to do; what is under way stays so."""
-        self.plan = plan = self.records.plan
-        stored = self.records.state.has_unit
+        self.plan, stored = self.records.plan, self.records.state.has_unit
         waiting = {index for chunk in self.asked.values() for index in chunk}
-        self.left: dict[str, deque[int]] = {name: deque() for name in plan.contributors}
-        self.rows = {name: [0, 0] for name in plan.contributors}
-        for index, owner in enumerate(plan.owners):
-            name, rows, done = plan.contributors[owner], len(plan.blocks[index]), stored(index)
-            self.rows[name][1] += rows
-            self.rows[name][0] += rows if done else 0
-            if not done and index not in waiting:
-                self.left[name].append(index)
+        self.left = {
+            name: [k for k in self.plan.blocks_of(name) if k not in waiting and not stored(k)]
+            for name in self.plan.contributors
+        }
         for name in self.left:
             self._show(name)
 
@@ -79,109 +65,95 @@ class Optimize(Work):
 
     def ask(self, name: str) -> protocol.Optimize:
         """Ask for the next chunk that is not stored."""
-        plan, alignment = self.records.plan, self.records.alignment(name)
-        self.asked[name] = take_chunk(self.left[name], self._rows, self._most_rows(name))
-        ids = [plan.units[index] for index in self.asked[name]]
+        plan, alignment = self.plan, self.records.alignment(name)
+        self.asked[name] = chunk = self._next(name)
+        self.left[name] = self.left[name][len(chunk) :]
         return protocol.Optimize(
             task=self.task,
             contributor=plan.contributors.index(name),
-            blocks=self.asked[name],
-            sizes=[len(unit) for unit in ids],
-            ids=np.concatenate(ids),
+            blocks=chunk,
+            sizes=[len(plan.units[index]) for index in chunk],
+            ids=np.concatenate([plan.units[index] for index in chunk]),
             weight=alignment.weight,
             bias=alignment.bias,
             upload=self.files.place(name) if self.files else "",
         )
 
     def returned(self, name: str) -> None:
-        """Put the last chunk of ``name`` back in front, for whoever has to do it now."""
-        if self.files:
-            self.files.abandon(name)
-        plan = self.records.plan
-        for index in reversed(self.asked.pop(name)):
-            self.left[plan.contributors[plan.owners[index]]].appendleft(index)
+        """Put the last chunk of ``name`` back, for whoever has to do it now."""
+        del self.asked[name]
+        self._replan()
 
     def cost(self, name: str) -> int:
         """Ids and the map there, ids and targets back."""
-        dim = self.config.targets.dim
-        head = deque(self.left.get(name) or ())
-        rows = sum(map(self._rows, take_chunk(head, self._rows, self._most_rows(name))))
-        return self._bytes(rows) + FLOAT_BYTES * dim * self.records.width(name)
+        rows = sum(len(self.plan.units[index]) for index in self._next(name))
+        return self._bytes(rows) + self._map_bytes(name)
 
-    def accept(self, name: str, content: RecordDict) -> None:
+    def accept(self, name: str, answer: Any) -> None:
         """Check the payload and store its blocks, and apart what is for the audit."""
-        plan = self.records.plan
+        plan = self.plan
         units = {index: plan.units[index] for index in self.asked[name]}
         everything = np.concatenate(list(units.values()))
-        if self.files:
-            payload, size = self.files.payload(name, content, self._bytes(len(everything)))
-        else:
-            payload, size = protocol.decode(Payload, content), 0
+        size = self._bytes(len(everything))
+        payload = self.files.fetch(name, answer, size) if self.files else answer
         require_skips(payload.skipped, everything, self.task.on_error)
         contributor = plan.contributors.index(name)
         accepted = accept_payload(payload, units, self.config.targets.dim, contributor)
         for index, unit in accepted.items():
-            self._inspect(name, index, unit)
+            if problem := self.inspection.inspect(name, index, unit):
+                raise ParticipantError(f"block {index}: {problem}")
         for index, unit in accepted.items():
             audited = self.inspection.audited
             self.records.state.save_unit(index, unit, plan.blocks[index], audited)
         del self.asked[name]
         if self.files:
             self.files.forget(name)
-        self.records.add_upload(name, size)
-        self.rows[name][0] += sum(len(plan.blocks[index]) for index in units)
+            self.records.add_upload(name, answer.size)
         self._show(name)
 
-    def _inspect(self, name: str, index: int, unit: Block) -> None:
-        known, expected = self.inspection.of(name)
-        projected = index in self.inspection.projected
-        problem = self.inspection.policy.inspect(unit, known, expected, projected=projected)
-        if problem:
-            raise ParticipantError(f"block {index}: {problem}")
-
     def close(self) -> None:
-        """Clean up after payloads that came too late."""
+        """Clean up after payloads that nobody fetched."""
         if self.files:
             self.files.close()
+
+    def _next(self, name: str) -> list[int]:
+        """Return the next chunk of ``name``, so small that everyone's may be in flight at once."""
+        dim, units = self.config.targets.dim, self.plan.units
+        share = exchange.IN_FLIGHT_BYTES / len(self.plan.contributors)
+        left = (share - self._map_bytes(name)) / self._bytes(1)
+        most = min(self.config.optimize.chunk_mb * 1e6 / (2 * dim), left)
+        return first_chunk(self.left.get(name, []), lambda index: len(units[index]), most)
 
     def _bytes(self, rows: int) -> int:
         """Return the bytes of the ids there, and of ids and targets back."""
         return rows * (2 * ID_BYTES + 2 * self.config.targets.dim)
 
-    def _rows(self, index: int) -> int:
-        return len(self.records.plan.units[index])
-
-    def _most_rows(self, name: str) -> int:
-        """Return how many rows a chunk may have, that everyone's may be in flight at once."""
-        dim = self.config.targets.dim
-        share = exchange.IN_FLIGHT_BYTES / len(self.records.plan.contributors)
-        left = share - FLOAT_BYTES * dim * self.records.width(name)
-        most = min(self.config.optimize.chunk_mb * 1e6 / (2 * dim), left / self._bytes(1))
-        return max(int(most), 0)
+    def _map_bytes(self, name: str) -> int:
+        return FLOAT_BYTES * self.config.targets.dim * self.records.width(name)
 
     def _show(self, name: str) -> None:
         """Show what ``name`` has done of its shard."""
-        done, total = self.rows[name]
-        self.progress.show(f"  {name}", done, total, "samples")
+        open_blocks = self.left[name] + self.asked.get(name, [])
+        total, left = (
+            sum(len(self.plan.blocks[index]) for index in blocks)
+            for blocks in (self.plan.blocks_of(name), open_blocks)
+        )
+        self.inspection.decisions.progress.show(f"  {name}", total - left, total, "samples")
 
 
-def take_chunk(left: deque[int], rows: Callable[[int], int], most_rows: int) -> list[int]:
-    """Take blocks off the front of ``left``, as many as have at most ``most_rows`` together.
+def first_chunk(left: list[int], rows: Callable[[int], int], most_rows: float) -> list[int]:
+    """Return the first blocks of ``left``, as many as have at most ``most_rows`` together.
 
     A first block that is larger than that makes a chunk of its own. No chunk has more than
     ``MOST_BLOCKS``.
 
     Args:
-        left: indexes of blocks; it is changed.
+        left: indexes of blocks.
         rows: tells how many rows a block has.
         most_rows: of a chunk.
     """
-    chunk = [left.popleft()] if left else []
-    filled = sum(map(rows, chunk))
-    while left and len(chunk) < MOST_BLOCKS and filled + rows(left[0]) <= most_rows:
-        chunk.append(left.popleft())
-        filled += rows(chunk[-1])
-    return chunk
+    totals = list(accumulate(map(rows, left[:MOST_BLOCKS])))
+    return left[: max(1, bisect_right(totals, most_rows))]
 
 
 def accept_payload(
@@ -234,24 +206,11 @@ def require_skips(skipped: IntArray, asked: IntArray, on_error: str) -> None:
 
 def _check_shape(payload: Payload, asked: list[int], dim: int) -> None:
     """Compare the blocks, row counts and shapes before anything is indexed with them."""
-    total = len(payload.ids)
+    rows, count = sum(payload.rows), len(asked)
     _require(payload.blocks == asked, f"blocks {asked}", str(payload.blocks))
-    _require(
-        len(payload.rows) == len(payload.digests) == len(asked),
-        f"{len(asked)} row counts and digests",
-        f"{len(payload.rows)} and {len(payload.digests)}",
-    )
-    _require(
-        payload.ids.ndim == 1 and min(payload.rows) >= 0 and sum(payload.rows) == total,
-        "as many ids as the rows of its blocks",
-        f"ids {payload.ids.shape} for {sum(payload.rows)} rows",
-    )
-    _require(
-        payload.targets.shape == (total, dim),
-        f"targets of shape ({total}, {dim})",
-        str(payload.targets.shape),
-    )
-    _require(0 <= payload.seconds <= MOST_SECONDS, "a time", str(payload.seconds))
+    came = (len(payload.rows), len(payload.digests), payload.ids.shape, payload.targets.shape)
+    wanted = (count, count, (rows,), (rows, dim))
+    _require(came == wanted, f"row counts, digests, ids and targets {wanted}", str(came))
 
 
 def _require(holds: bool, expected: str, came: str) -> None:
@@ -267,56 +226,48 @@ class OutOfBand:
     """
 
     def __init__(self, url: str, key: str) -> None:
-        self.url, self.key = url, key  # of the run's dataset
-        self._places: dict[str, str] = {}
-        self._abandoned: list[str] = []
+        self.folder = remote.join(url, key[:16])  # of the run's dataset
+        self._places: dict[str, list[str]] = defaultdict(list)
 
     def place(self, name: str) -> str:
         """Return the URL of a file of this run and participant, which nobody else can guess."""
-        file = f"{secrets.token_hex(8)}.npz"
-        self._places[name] = remote.join(self.url, self.key[:16], name, file)
-        return self._places[name]
+        place = remote.join(self.folder, name, f"{secrets.token_hex(8)}.npz")
+        self._places[name].append(place)
+        return place
 
-    def payload(
-        self, name: str, content: RecordDict, expected: int
-    ) -> tuple[protocol.Payload, int]:
-        """Fetch the file that an answer announces; return the payload and the file's bytes.
+    def fetch(self, name: str, receipt: protocol.Receipt, expected: int) -> Payload:
+        """Fetch the file that a participant announces.
 
         Args:
             name: of the participant.
-            content: its answer.
+            receipt: its answer.
             expected: bytes of the arrays in the payload.
 
         Raises:
             ParticipantError: it is larger than it has to be, or no payload.
             DataError: it is not there, or not the one that was announced.
         """
-        receipt = protocol.decode(protocol.Receipt, content)
         most = expected + SLACK_BYTES
         if not 0 < receipt.size <= most:
             raise ParticipantError(f"its payload has {receipt.size} bytes, expected at most {most}")
-        place = self._places[name]
+        place = self._places[name][-1]
         data = remote.fetch(place, receipt.size)
         if len(data) != receipt.size or hashlib.sha256(data).hexdigest() != receipt.sha256:
             raise DataError(
                 f"the payload at {remote.shown(place)} is not the one that it announced; see who "
                 "else can write there"
             )
-        return protocol.unpack(data), len(data)
+        return protocol.decode(Payload, data)
 
     def forget(self, name: str) -> None:
         """Remove the file of a payload that is stored, where the platform may."""
-        _remove(self._places[name])
-
-    def abandon(self, name: str) -> None:
-        """Wait no longer for a file; a participant that is late may still write it."""
-        self._abandoned.append(self._places[name])
-        self.forget(name)
+        _remove(self._places[name].pop())
 
     def close(self) -> None:
-        """Remove what came late."""
-        for place in self._abandoned:
-            _remove(place)
+        """Remove what nobody fetched; a participant that was late may have written it since."""
+        for places in self._places.values():
+            for place in places:
+                _remove(place)
 
 
 def _remove(place: str) -> None:

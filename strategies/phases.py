@@ -1,15 +1,14 @@
 """What is asked of a participant before its targets, and which answers are accepted."""
 
 import numpy as np
-from flwr.app import RecordDict
 
 from coopt_fl.core.errors import ParticipantError
-from coopt_fl.core.progress import Progress
 from coopt_fl.federation import protocol
-from coopt_fl.federation.records import Features, Records
-from coopt_fl.targets import Alignment, Recipe
+from coopt_fl.federation.decisions import Decisions
+from coopt_fl.federation.records import Features
+from coopt_fl.targets import Alignment
 
-from .exchange import FLOAT_BYTES, ID_BYTES, Work
+from .exchange import FLOAT_BYTES, ID_BYTES, Phase
 from .payloads import require_skips
 
 PROJECTIONS = ("projection:pca", "projection:random")
@@ -21,17 +20,24 @@ MOST_SKIPPED, LARGEST, MOST_LETTERS = 0.25, 1e6, 100
 """The share of S that may be unreadable, the largest feature, the length of a solver's name."""
 
 
-class Represent(Work):
-    """Everyone's features of the shared set."""
+class OneAnswer(Phase):
+    """A phase that stores one answer of each participant, under the name ``stores``."""
 
-    message_type = protocol.REPRESENT
+    stores: str
 
-    def __init__(self, task: protocol.Task, records: Records) -> None:
-        self.task, self.records = task, records
+    def __init__(self, task: protocol.Task, decisions: Decisions) -> None:
+        self.task, self.records = task, decisions.records
+        self.recipe, self.progress = decisions.recipe, decisions.progress
 
     def missing(self, name: str) -> bool:
-        """Whether the features of ``name`` are not stored."""
-        return not self.records.has_features(name)
+        """Whether the answer of ``name`` is not stored; it is never asked for twice."""
+        return not self.records.has(self.stores, name)
+
+
+class Represent(OneAnswer):
+    """Everyone's features of the shared set."""
+
+    message_type, answer, stores = protocol.REPRESENT, protocol.Representation, "features"
 
     def ask(self, name: str) -> protocol.Represent:
         """Ask for features, of which privacy counts each that is asked for."""
@@ -43,9 +49,8 @@ class Represent(Work):
         width = self.records.width(name)
         return len(self.records.plan.shared) * (ID_BYTES + FLOAT_BYTES * width)
 
-    def accept(self, name: str, content: RecordDict) -> None:
+    def accept(self, name: str, answer: protocol.Representation) -> None:
         """Store features of the right samples, width and finiteness."""
-        answer = protocol.decode(protocol.Representation, content)
         shared = self.records.plan.shared
         require_skips(answer.skipped, shared, self.task.on_error)
         expected = np.setdiff1d(shared, answer.skipped)
@@ -58,28 +63,17 @@ class Represent(Work):
         settled = self.records.shared_targets()
         if settled is not None and len(np.setdiff1d(settled[0], answer.ids)):
             raise ParticipantError("it cannot read shared samples that all others can")
-        self.records.save_features(name, answer.ids, answer.features)
+        self.records.save("features", name, ids=answer.ids, features=answer.features)
 
 
-class Project(Work):
+class Project(OneAnswer):
     """The reference's projection from its features to targets."""
 
-    message_type = protocol.PROJECT
-
-    def __init__(
-        self,
-        task: protocol.Task,
-        recipe: Recipe,
-        records: Records,
-        reference: str,
-        progress: Progress,
-    ) -> None:
-        self.task, self.recipe, self.records = task, recipe, records
-        self.reference, self.progress = reference, progress
+    message_type, answer, stores = protocol.PROJECT, protocol.Aligned, "alignments"
 
     def missing(self, name: str) -> bool:
         """Whether ``name`` is the reference and has not delivered."""
-        return name == self.reference and not self.records.has_alignment(name)
+        return name == self.records.reference and super().missing(name)
 
     def ask(self, name: str) -> protocol.Project:
         """Ask with the first ids of its shard."""
@@ -97,13 +91,14 @@ class Project(Work):
         weight = FLOAT_BYTES * recipe.dim * self.records.width(name)
         return ID_BYTES * max(recipe.rows_to_project, len(self.records.plan.shared)) + weight
 
-    def accept(self, name: str, content: RecordDict) -> None:
+    def accept(self, name: str, answer: protocol.Aligned) -> None:
         """Store the projection as the reference's alignment."""
-        fitted = _alignment(self.records, name, self.recipe.dim, content)
-        _require_projection(fitted, self.records.features([name])[1][name])
+        features = self.records.features([name])[1][name]
+        fitted = _alignment(answer, features, self.recipe.dim)
+        _require_projection(fitted, features)
         if fitted.solver not in PROJECTIONS:
             raise ParticipantError(f"expected a projection, got {fitted.solver!r}")
-        self.records.save_alignment(name, fitted)
+        self.records.save("alignments", name, **vars(fitted))
         if fitted.solver != f"projection:{self.recipe.projection}":
             self.progress.warn(
                 f"the shard of {name} has too few samples for a PCA to "
@@ -111,17 +106,10 @@ class Project(Work):
             )
 
 
-class Align(Work):
+class Align(OneAnswer):
     """Everyone else's alignment to the reference's targets of the shared set."""
 
-    message_type = protocol.ALIGN
-
-    def __init__(self, task: protocol.Task, recipe: Recipe, records: Records) -> None:
-        self.task, self.recipe, self.records = task, recipe, records
-
-    def missing(self, name: str) -> bool:
-        """Whether the alignment of ``name`` is not stored; it is never fitted twice."""
-        return not self.records.has_alignment(name)
+    message_type, answer, stores = protocol.ALIGN, protocol.Aligned, "alignments"
 
     def ask(self, name: str) -> protocol.Align:
         """Ask for the alignment of the features that the participant sent."""
@@ -133,24 +121,23 @@ class Align(Work):
         rows, width = len(self.records.plan.shared), self.records.width(name)
         return FLOAT_BYTES * (rows * (width + self.recipe.dim) + width * self.recipe.dim)
 
-    def accept(self, name: str, content: RecordDict) -> None:
+    def accept(self, name: str, answer: protocol.Aligned) -> None:
         """Store the alignment."""
-        fitted = _alignment(self.records, name, self.recipe.dim, content)
-        solver = self.recipe.solver
+        features, solver = self.records.features([name])[1][name], self.recipe.solver
+        fitted = _alignment(answer, features, self.recipe.dim)
         if fitted.solver != solver:
             raise ParticipantError(f"expected an alignment by {solver}, got {fitted.solver!r}")
-        self.records.save_alignment(name, fitted)
+        self.records.save("alignments", name, **vars(fitted))
 
 
-def _alignment(records: Records, name: str, dim: int, content: RecordDict) -> Alignment:
-    answer = protocol.decode(protocol.Aligned, content)
-    width = records.width(name)
+def _alignment(answer: protocol.Aligned, features: Features, dim: int) -> Alignment:
+    """Return the map from features (S', m) to targets of width ``dim``, if it can be used."""
+    width = features.shape[1]
     if answer.weight.shape != (width, dim) or answer.bias.shape != (dim,):
         raise ParticipantError(f"expected an alignment ({width}, {dim}), got {answer.weight.shape}")
     if not all(np.isfinite(array).all() for array in (answer.weight, answer.bias)):
         raise ParticipantError("its alignment holds NaN or infinity")
-    targets = records.features([name])[1][name].astype(np.float64) @ answer.weight + answer.bias
-    if np.abs(targets).max() > LARGEST_TARGET:
+    if np.abs(features.astype(np.float64) @ answer.weight + answer.bias).max() > LARGEST_TARGET:
         raise ParticipantError("its alignment makes targets too large for float16 of its features")
     return Alignment(answer.weight, answer.bias, answer.solver[:MOST_LETTERS])
 

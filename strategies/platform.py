@@ -19,7 +19,7 @@ from coopt_fl.data import Source
 from coopt_fl.federation import protocol
 from coopt_fl.federation.decisions import Decisions, shards_sum
 from coopt_fl.federation.records import Records
-from coopt_fl.federation.state import RunState, open_run
+from coopt_fl.federation.state import open_run
 from coopt_fl.optimized.provenance import read_provenance
 from coopt_fl.policies.assignment import AssignmentPolicy
 from coopt_fl.policies.audit import Audit, AuditPolicy
@@ -101,10 +101,10 @@ class OpenDataPlatform(Strategy):
         with open_run(self.config, self.out) as (source, state):
             self.progress.record = state.add_seconds
             if not state.published:
-                self._open(source, state, is_simulated(grid))
+                self._open(grid, source, Records(state))
                 self.summary()
                 with closing(self.inspection):
-                    self._run(grid)
+                    self._run()
             rows = read_provenance(state.dataset).rows
         result = Result(train_metrics_clientapp={1: MetricRecord({"rows": rows})})
         if evaluate_fn is not None and (scores := evaluate_fn(1, ArrayRecord())) is not None:
@@ -130,7 +130,7 @@ class OpenDataPlatform(Strategy):
         :class:`~coopt_fl.strategies.conversation.Conversation` instead, whose two halves the hooks
         are. None of their arguments is used.
         """
-        return self.conversation.requests("query")
+        return [message for message, _ in self.conversation.requests("query")]
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
@@ -143,7 +143,7 @@ class OpenDataPlatform(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> list[Message]:
         """Return the next project, align or optimize requests; see :meth:`configure_evaluate`."""
-        return self.conversation.requests("train")
+        return [message for message, _ in self.conversation.requests("train")]
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -152,35 +152,30 @@ class OpenDataPlatform(Strategy):
         self.conversation.accept(replies)
         return None, None
 
-    def _open(self, source: Source, state: RunState, simulated: bool) -> None:
-        """Make what a run needs around its state.
+    def _open(self, grid: Grid, source: Source, records: Records) -> None:
+        """Make what a run needs around its records.
 
         Raises:
             DataError: ``data.shards`` are not those of this run.
         """
-        self.source, self.records = source, Records(state)
+        self.source, self.records = source, records
         self.task = protocol.task_of(self.config, shards_sum(self.config, source))
         self.decisions = Decisions(
-            self.config, source, self.records, self.progress, self.reference, self.assignment
+            self.config, source, records, self.progress, self.reference, self.assignment
         )
         self.inspection = Inspection(self.decisions, self.audit)
-        self.members = Membership(self.task, self.config, source, self.records, simulated)
+        simulated = is_simulated(grid)
+        self.members = Membership(self.task, self.decisions, simulated)
         self.handover = Handover(self.decisions, self.members)
-        self.conversation = Conversation(
-            Exchange(self.stopped, self.config.deadline.reply),
-            self.members,
-            self.handover,
-            self.records,
-            self.progress,
-        )
+        exchange = Exchange(grid, self.stopped, self.config.deadline.reply, simulated)
+        self.conversation = Conversation(grid, exchange, self.handover)
 
-    def _run(self, grid: Grid) -> None:
+    def _run(self) -> None:
         """Take the phases one after another; those before go on for whoever joins late."""
-        task, recipe, records = self.task, self.decisions.recipe, self.records
-        talk = self.conversation
-        represent, align = Represent(task, records), Align(task, recipe, records)
-        with self.progress.phase("describe"):
-            self._join(grid)
+        phase, work = self.progress.phase, self.conversation.work
+        represent, align = Represent(self.task, self.decisions), Align(self.task, self.decisions)
+        with phase("describe"):
+            self._join()
         plan = self.decisions.plan(list(self.members.nodes))
         if len(plan.blocks) < len(plan.contributors):
             self.progress.warn(
@@ -188,21 +183,19 @@ class OpenDataPlatform(Strategy):
                 f"have nothing to do: lower optimize.block_rows={self.config.optimize.block_rows}"
             )
         self.handover.finish_rejections()
-        with self.progress.phase("represent"):
-            talk.work(grid, represent)
-        with self.progress.phase("align"):
-            self._settle(grid, represent)
-            talk.work(grid, represent, align)
-        with self.progress.phase("optimize"):
-            optimize = Optimize(task, self.config, self.inspection, self.progress)
-            with closing(optimize):
-                talk.work(grid, represent, align, optimize)
-                while self._audit():
-                    talk.work(grid, represent, align, optimize)
-        with self.progress.phase("fuse"):
+        with phase("represent"):
+            work(represent)
+        with phase("align"):
+            self._settle(represent)
+            work(represent, align)
+        with phase("optimize"), closing(Optimize(self.task, self.inspection)) as optimize:
+            work(represent, align, optimize)
+            while self._audit():
+                work(represent, align, optimize)
+        with phase("fuse"):
             self.decisions.publish()
 
-    def _join(self, grid: Grid) -> None:
+    def _join(self) -> None:
         """Describe nodes as they appear, until everyone is there or ``deadline.join`` is past.
 
         Who is still busy describing itself then is waited for only if too few are there.
@@ -212,7 +205,7 @@ class OpenDataPlatform(Strategy):
             late = time.monotonic() > deadline
             if late and (self.members.enough() or not self.conversation.exchange.under_way()):
                 break
-            self.conversation.step(grid)
+            self.conversation.step()
         for warning in self.members.settle():
             self.progress.warn(warning)
         if self.config.seed < LEAST_SECRET and not self.members.simulated:
@@ -221,16 +214,15 @@ class OpenDataPlatform(Strategy):
                 "set seed to a large random number (docs/security.md)"
             )
 
-    def _settle(self, grid: Grid, represent: Represent) -> None:
+    def _settle(self, represent: Represent) -> None:
         """Settle the reference, and its targets of the shared set."""
         records, recipe = self.records, self.decisions.recipe
+        project = Project(self.task, self.decisions)
         while True:
             reference = self.decisions.reference()
-            self.conversation.work(
-                grid, represent, Project(self.task, recipe, records, reference, self.progress)
-            )
-            settled = records.shared_targets() is not None
-            if settled or reference == CONSENSUS or records.has_alignment(reference):
+            self.conversation.work(represent, project)
+            settled = records.state.has_arrays("shared_targets")
+            if settled or reference == CONSENSUS or records.has("alignments", reference):
                 break
         size = self.decisions.shared_targets()
         if size < 2 * recipe.dim and recipe.solver != "none":

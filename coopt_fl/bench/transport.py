@@ -24,7 +24,7 @@ from coopt_fl.federation import protocol
 from coopt_fl.federation.simulation import QUIET, backend
 from coopt_fl.federation.state import RunState
 from coopt_fl.optimized.block import block_digest
-from coopt_fl.strategies.fusion import accept_payload
+from coopt_fl.strategies.payloads import accept_payload
 
 DIM = 512
 ROWS = 16_384  # of 512 float16: a chunk of 16.8 MB, the default of optimize.chunk_mb

@@ -16,8 +16,8 @@ from coopt_fl.federation.decisions import Decisions
 from coopt_fl.federation.records import Records
 from coopt_fl.federation.state import RunState, open_run
 from coopt_fl.optimized.block import Block
-from coopt_fl.priors import Prior, load_prior
-from coopt_fl.targets import Encoded, optimize, represent
+from coopt_fl.priors import load_prior
+from coopt_fl.targets import optimize, represent
 
 
 def single(config: Config, prior: str) -> Config:
@@ -72,19 +72,20 @@ def _optimize(config: Config, source: Source, state: RunState, progress: Progres
     }
     with progress.phase("describe"):
         prior = load_prior(config.participants[0].prior, pick_device())
-        records.remember(name, _description(prior), first=True)
+        told = {"prior": prior.id, "width": prior.width, "device": str(prior.device)}
+        records.remember(name, told | {"weights_sha256": prior.sha256}, first=True)
         plan = decisions.plan([name])
     with progress.phase("represent"):
-        if not records.has_features(name):
+        if not records.has("features", name):
             seen = represent(prior, source, plan.shared, **how)
-            records.save_features(name, seen.ids, seen.values)
+            records.save("features", name, ids=seen.ids, features=seen.values)
         decisions.reference()
     with progress.phase("align"):
-        if not records.has_alignment(name):
+        if not records.has("alignments", name):
             blocks = plan.projected(name, recipe.rows_to_project)
             ids = plan.projected_ids(blocks, recipe.rows_to_project)
             shard = represent(prior, source, ids, **how)
-            records.save_alignment(name, recipe.project(shard.values))
+            records.save("alignments", name, **vars(recipe.project(shard.values)))
         alignment = records.alignment(name)
     with progress.phase("optimize"):
         missing = state.missing_blocks(len(plan.blocks))
@@ -93,22 +94,10 @@ def _optimize(config: Config, source: Source, state: RunState, progress: Progres
         started = time.perf_counter()
         for index, made in zip(missing, stream, strict=True):
             took, started = time.perf_counter() - started, time.perf_counter()
-            state.save_block(index, _block(made, took))
+            nobody_else = np.zeros(len(made.ids), np.int16)
+            skipped = np.array(made.skipped, np.int64)
+            state.save_block(index, Block(made.ids, made.values, nobody_else, skipped, took))
             done += len(plan.blocks[index])
             progress.show("optimize", done, total, "samples")
     with progress.phase("fuse"):
         decisions.publish()
-
-
-def _description(prior: Prior) -> dict[str, Any]:
-    return {
-        "prior": prior.id,
-        "weights_sha256": prior.sha256,
-        "width": prior.width,
-        "device": str(prior.device),
-    }
-
-
-def _block(made: Encoded, seconds: float) -> Block:
-    nobody_else = np.zeros(len(made.ids), np.int16)
-    return Block(made.ids, made.values, nobody_else, np.array(made.skipped, np.int64), seconds)

@@ -6,7 +6,7 @@ A participant keeps nothing between messages: all it needs comes with each.
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,7 @@ from torch import Tensor, nn
 
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core import remote
-from coopt_fl.core.errors import (
-    ConfigError,
-    CooptError,
-    DataError,
-    ParticipantError,
-    PriorError,
-)
+from coopt_fl.core.errors import ConfigError, CooptError, DataError, ParticipantError, PriorError
 from coopt_fl.core.runtime import compute, keep_freed_memory, pick_device
 from coopt_fl.data import Source, open_source
 from coopt_fl.data.shards import Shards, open_shards
@@ -41,34 +35,27 @@ app = ClientApp()
 SPEED_BATCHES = 4
 
 
+@dataclass(frozen=True)
 class Participant:
     """One participant: a name and a prior, at work on the data that a task names.
 
-    Args:
+    Attributes:
         name: its name in the roster.
-        prior: the specification of its prior.
+        prior_name: the specification of its prior.
         task: what every request carries.
-        root: where its own copy of the data lies, if elsewhere than the task says.
+        root: where its own copy of the data lies.
         partitions: number of simulated participants, 0 in a deployment.
-        device: where it computes; None: on the first GPU, else on the CPU.
+        device: where it computes.
         secret: the file with the secret that its noise is made of; simulations need none.
     """
 
-    def __init__(
-        self,
-        name: str,
-        prior: str,
-        task: protocol.Task,
-        root: str | None = None,
-        partitions: int = 0,
-        device: str | None = None,
-        secret: str | None = None,
-    ) -> None:
-        self.name, self.prior_name, self.task = name, prior, task
-        self.root = root or task.root
-        self.partitions = partitions
-        self.device = device or str(pick_device())
-        self.secret = secret
+    name: str
+    prior_name: str
+    task: protocol.Task
+    root: str | None
+    partitions: int
+    device: str
+    secret: str | None
 
     @property
     def prior(self) -> Prior:
@@ -130,19 +117,19 @@ class Participant:
 
     def represent(self, request: protocol.Represent) -> protocol.Representation:
         """Return the features of the shared set."""
-        return protocol.Representation(*self._features(self.source(shared=True), request.ids))
+        return self._features(self.source(shared=True), request.ids)
 
     def project(self, request: protocol.Project) -> protocol.Aligned:
         """Fit the projection that makes targets of the reference's features."""
         source = self.source(request.blocks, shared=not request.blocks)
-        _, features, _ = self._features(source, request.ids)
+        features = self._features(source, request.ids).features
         projection = fit_projection(features, request.dim, request.method, request.seed)
-        return _aligned(projection)
+        return protocol.Aligned(**vars(projection))
 
     def align(self, request: protocol.Align) -> protocol.Aligned:
         """Fit the alignment of this prior's features to the reference's targets."""
         alignment = fit_alignment(request.features, request.targets, request.solver, request.seed)
-        return _aligned(alignment)
+        return protocol.Aligned(**vars(alignment))
 
     def optimize(self, request: protocol.Optimize) -> protocol.Payload | protocol.Receipt:
         """Send the aligned targets of whole units, or write them where the request says.
@@ -155,18 +142,15 @@ class Participant:
         if sum(request.sizes) != len(request.ids) or not request.sizes:
             raise ParticipantError(f"asked for blocks {request.sizes} but {len(request.ids)} ids")
         alignment = Alignment(request.weight, request.bias, "")
-        done = list(
-            optimize(
-                self.prior,
-                self.source(request.blocks),
-                np.split(request.ids, np.cumsum(request.sizes)[:-1]),
-                alignment,
-                batch_size=self.task.batch_size,
-                precision=self.task.precision,
-                on_error=self.task.on_error,
-                release=partial(self._released_targets, guard, alignment.sha256) if guard else None,
-            )
+        units = np.split(request.ids, np.cumsum(request.sizes)[:-1])
+        source, made_by = self.source(request.blocks), (self.prior.sha256, alignment.sha256)
+        release = (
+            (lambda ids, targets: half(guard.release(targets, ids, "targets", *made_by)))
+            if guard
+            else None
         )
+        stream = optimize(self.prior, source, units, alignment, release=release, **self._how())
+        done, me = list(stream), np.int16(request.contributor)
         payload = protocol.Payload(
             blocks=request.blocks,
             rows=[len(block.ids) for block in done],
@@ -174,59 +158,27 @@ class Participant:
             targets=np.concatenate([block.values for block in done]),
             skipped=np.array([id for block in done for id in block.skipped], np.int64),
             digests=[
-                block_digest(
-                    block.ids,
-                    block.values,
-                    np.full(len(block.ids), request.contributor, np.int16),
-                )
-                for block in done
+                block_digest(block.ids, block.values, np.full(len(block.ids), me)) for block in done
             ],
             seconds=time.perf_counter() - started,
         )
-        return _uploaded(payload, request.upload) if request.upload else payload
+        if not request.upload:
+            return payload
+        data = protocol.pack(payload)
+        remote.store(request.upload, data)
+        return protocol.Receipt(len(data), hashlib.sha256(data).hexdigest())
 
-    def answer(self, request: Any, act: Callable[["Participant", Any], Any]) -> Any:
-        """Let ``act`` answer with the task's threads and determinism.
-
-        Raises:
-            PriorError: the GPU's memory does not suffice.
-        """
-        keep_freed_memory()
-        try:
-            with compute(self.task.threads, self.task.deterministic):
-                return act(self, request)
-        except torch.OutOfMemoryError:
-            raise PriorError(
-                f"{self.prior_name} with batches of {self.task.batch_size} does not fit on the "
-                "GPU: lower optimize.batch_size or simulation.actors"
-            ) from None
-
-    def _features(
-        self, source: Source, ids: protocol.IntArray
-    ) -> tuple[protocol.IntArray, protocol.FloatArray, protocol.IntArray]:
-        features = represent(
-            self.prior,
-            source,
-            ids,
-            batch_size=self.task.batch_size,
-            precision=self.task.precision,
-            on_error=self.task.on_error,
-        )
+    def _features(self, source: Source, ids: protocol.IntArray) -> protocol.Representation:
+        features = represent(self.prior, source, ids, **self._how())
         values, guard = features.values, self.guard
         if guard is not None:
             values = guard.release(values, features.ids, "features", self.prior.sha256)
-        return features.ids, values, np.array(features.skipped, np.int64)
+        skipped = np.array(features.skipped, np.int64)
+        return protocol.Representation(features.ids, values, skipped)
 
-    def _released_targets(
-        self,
-        guard: Guard,
-        alignment_sha256: str,
-        ids: protocol.IntArray,
-        targets: protocol.FloatArray,
-    ) -> protocol.HalfArray:
-        """Return targets (R, n) of ``ids`` clipped, noised and rounded."""
-        made_by = ("targets", self.prior.sha256, alignment_sha256)
-        return half(guard.release(targets, ids, *made_by))
+    def _how(self) -> dict[str, Any]:
+        """Return how the prior is run."""
+        return {key: getattr(self.task, key) for key in ("batch_size", "precision", "on_error")}
 
     def _speed(self) -> float:
         """Return samples/s of the prior alone, after one batch to warm up."""
@@ -245,17 +197,6 @@ class Normalise(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Return the features normalised."""
         return normalise(features)
-
-
-def _aligned(fitted: Alignment) -> protocol.Aligned:
-    return protocol.Aligned(fitted.weight, fitted.bias, fitted.solver)
-
-
-def _uploaded(payload: protocol.Payload, url: str) -> protocol.Receipt:
-    """Write a payload to ``url``."""
-    data = protocol.pack(payload)
-    remote.store(url, data)
-    return protocol.Receipt(len(data), hashlib.sha256(data).hexdigest())
 
 
 @lru_cache(maxsize=4)
@@ -282,11 +223,23 @@ def _shards(url: str, manifest_sha256: str) -> Shards:
 def _answer(
     kind: type[Any], act: Callable[[Participant, Any], Any], message: Message, context: Context
 ) -> Message:
-    """Decode, act, encode; an error that a user can meet travels back as a record."""
+    """Decode, act with the task's threads and determinism, encode.
+
+    An error that a user can meet travels back as a record.
+    """
     try:
         request = protocol.decode(kind, message.content)
-        participant = identify(context, request.task)
-        content = protocol.encode(participant.answer(request, act))
+        participant, task = identify(context, request.task), request.task
+        keep_freed_memory()
+        with compute(task.threads, task.deterministic):
+            content = protocol.encode(act(participant, request))
+    except torch.OutOfMemoryError:
+        content = protocol.encode_error(
+            PriorError(
+                f"{participant.prior_name} with batches of {task.batch_size} does not fit on the "
+                "GPU: lower optimize.batch_size or simulation.actors"
+            )
+        )
     except CooptError as error:
         content = protocol.encode_error(error)
     return Message(content, reply_to=message)
@@ -313,9 +266,15 @@ def identify(context: Context, task: protocol.Task) -> Participant:
                 f"node {partition} is one too many: the roster has {len(priors)}"
             )
         name, prior = task.roster[partition]
-    keys = ("data-root", "device", "privacy-secret")
-    root, device, secret = (str(node[key]) if key in node else None for key in keys)
-    return Participant(name, prior, task, root, partitions, device, secret)
+    return Participant(
+        name,
+        prior,
+        task,
+        root=str(node["data-root"]) if node.get("data-root") else task.root,
+        partitions=partitions,
+        device=str(node["device"]) if node.get("device") else str(pick_device()),
+        secret=str(node["privacy-secret"]) if "privacy-secret" in node else None,
+    )
 
 
 app.query("describe")(partial(_answer, protocol.Describe, Participant.describe))

@@ -22,7 +22,7 @@ from coopt_fl.policies.assignment import AssignmentPolicy, Member, Proportional
 from coopt_fl.policies.reference import Election, ReferencePolicy, elect
 from coopt_fl.privacy import count_releases
 from coopt_fl.privacy import summary as privacy_summary
-from coopt_fl.targets import CONSENSUS, Recipe, uniformity
+from coopt_fl.targets import CONSENSUS, HeldOut, Recipe, uniformity
 
 
 class Decisions:
@@ -64,10 +64,10 @@ class Decisions:
     def members(self, names: list[str]) -> list[Member]:
         """Return what an assignment may depend on."""
         weights = {one.name: one.weight for one in self.config.participants}
-        described = {name: self.records.description(name) or {} for name in names}
+        described = [self.records.description(name) or {} for name in names]
         return [
-            Member(name, weights[name], float(described[name].get("rows_per_s", 0.0)))
-            for name in names
+            Member(name, weights[name], float(told.get("rows_per_s", 0.0)))
+            for name, told in zip(names, described, strict=True)
         ]
 
     def reference(self) -> str:
@@ -80,16 +80,15 @@ class Decisions:
         """
         records, features = self.records, self.records.features(self.records.active())[1]
         stored = records.state.record("reference", Election)
-        settled = records.shared_targets() is not None
-        if stored is not None:
-            reference = stored.reference
-            if settled and reference in features and not records.has_alignment(reference):
-                raise OutputError(
-                    f"the alignment of {reference} is missing, which all others were aligned to; "
-                    "give another --out"
-                )
-            if settled or reference in (CONSENSUS, *features):
-                return reference
+        settled = records.state.has_arrays("shared_targets")
+        known = stored.reference if stored else ""
+        if settled and known in features and not records.has("alignments", known):
+            raise OutputError(
+                f"the alignment of {known} is missing, which all others were aligned to; "
+                "give another --out"
+            )
+        if known and (settled or known in (CONSENSUS, *features)):
+            return known
         with compute(self.config.runtime.threads):
             election = self.elect(features, self._wanted(), self.recipe.dim, self.config.seed)
         for warning in election.warnings:
@@ -100,23 +99,29 @@ class Decisions:
     def shared_targets(self) -> int:
         """Settle S_Y* (S, n), what everyone's targets of the shared set should be; return S."""
         records, reference = self.records, self.records.reference
-        settled = records.shared_targets()
-        if settled is None:
-            ids, features = records.features(records.active())
-            projection = None if reference == CONSENSUS else records.alignment(reference)
-            accepted = records.election.accepted
-            with compute(self.config.runtime.threads):
-                targets = self.recipe.shared_targets(features, reference, accepted, projection)
-            records.save_shared_targets(ids, targets)
-            return len(ids)
-        return len(settled[0])
+        if (settled := records.shared_targets()) is not None:
+            return len(settled[0])
+        ids, features = records.features(records.active())
+        projection = None if reference == CONSENSUS else records.alignment(reference)
+        accepted = records.election.accepted
+        with compute(self.config.runtime.threads):
+            targets = self.recipe.shared_targets(features, reference, accepted, projection)
+        records.state.save_arrays("shared_targets", ids=ids, targets=targets)
+        return len(ids)
 
-    def judge(self, name: str) -> None:
-        """Cross-validate a participant's alignment and store what comes of it, if it is not."""
-        if name != self.records.reference and self.records.held_out(name) is None:
-            with compute(self.config.runtime.threads):
-                judged = self.recipe.held_out(name, *self.records.aligning(name))
-            self.records.save_held_out(name, judged)
+    def held_out(self, name: str) -> HeldOut | None:
+        """Return a participant's alignment cross-validated, which is done once.
+
+        It is the platform's own judgement: nobody grades itself. Of the reference there is none.
+        """
+        if name == self.records.reference:
+            return None
+        if stored := self.records.state.arrays(f"held_out/{name}"):
+            return HeldOut(stored["targets"], float(stored["r2"]))
+        with compute(self.config.runtime.threads):
+            judged = self.recipe.held_out(name, *self.records.aligning(name))
+        self.records.save("held_out", name, **vars(judged))
+        return judged
 
     def publish(self) -> Provenance:
         """Publish the optimized dataset from the stored blocks."""
@@ -155,15 +160,13 @@ class Decisions:
     def _contributor(self, name: str) -> Contributor:
         """Return what is known of ``name``, which may have been lost before it was aligned."""
         records = self.records
-        described, aligned = records.description(name), records.has_alignment(name)
+        described, aligned = records.description(name), records.has("alignments", name)
         if described is None:
             raise ParticipantError(f"nothing is known of {name}; run the same command again")
-        if aligned:
-            self.judge(name)
+        judged = self.held_out(name) if aligned else None
         spread = records.election.uniformity.get(name)
-        if spread is None and records.has_features(name):  # it joined after the election
+        if spread is None and records.has("features", name):  # it joined after the election
             spread = uniformity(records.features([name])[1][name])
-        judged = records.held_out(name)
         return Contributor(
             name=name,
             prior=described["prior"],
@@ -179,18 +182,9 @@ class Decisions:
             return None
         records, plan, rows = self.records, self.records.plan, self.recipe.rows_to_project
         uploads = list(plan.units)
-        for change in plan.changes:
-            uploads += [plan.units[index] for index in change.blocks]
-        asked = records.represented()
-        uploads += [
-            plan.shared  # whoever answered was asked, even before that was recorded
-            for one in plan.contributors
-            if one in asked or records.has_features(one)
-        ]
-        projections, reference = records.projections(), records.reference
-        if not projections and reference in plan.contributors:  # asked before that was recorded
-            projections = [plan.projected(reference, rows)]
-        uploads += [plan.projected_ids(blocks, rows) for blocks in projections]
+        uploads += [plan.units[index] for change in plan.changes for index in change.blocks]
+        uploads += [plan.shared for _ in records.represented()]
+        uploads += [plan.projected_ids(blocks, rows) for blocks in records.projections(rows)]
         return privacy_summary(self.config.privacy, count_releases(self.source.ids, uploads))
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -118,13 +119,9 @@ class Plan:
         They are whole units, as it will be asked for targets of: nothing tells which rows are for
         the audit.
         """
-        found, total = list[int](), 0
-        for index in self.blocks_of(name):
-            if total >= rows:
-                break
-            found.append(index)
-            total += len(self.units[index])
-        return found
+        mine = self.blocks_of(name)
+        before = accumulate((len(self.units[index]) for index in mine), initial=0)
+        return [index for index, total in zip(mine, before, strict=False) if total < rows]
 
     def projected_ids(self, blocks: Sequence[int], rows: int) -> Ids:
         """Return the first ``rows`` samples of ``blocks``; the shared set where there are none."""
@@ -159,16 +156,13 @@ class _Record:
 
 def save_plan(state: RunState, plan: Plan) -> None:
     """Store a new plan: the ids as arrays, who does what as JSON, the latter last."""
-    sizes = {
-        name: np.array([len(ids) for ids in lists], np.int64)
-        for name, lists in (("sizes", plan.blocks), ("unit_sizes", plan.units))
-    }
     state.save_arrays(
         "order",
         ids=np.concatenate(plan.blocks),
+        sizes=[len(ids) for ids in plan.blocks],
         units=np.concatenate(plan.units),
+        unit_sizes=[len(ids) for ids in plan.units],
         shared=plan.shared,
-        **sizes,
     )
     save_changes(state, plan)
 

@@ -9,7 +9,7 @@ import io
 import json
 import zipfile
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from coopt_fl.config.schema import Config
 from coopt_fl.core import typed
 from coopt_fl.core.errors import CooptError, ParticipantError, error_named, kind_of
+from coopt_fl.core.typed import Count, Rule, Sha256, within
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float32]
@@ -30,10 +31,28 @@ ALIGN = "train.align"
 OPTIMIZE = "train.optimize"
 
 MOST_WORDS = 2000
-"""Letters of a participant's error that are shown."""
+"""Letters of a participant's error that are shown, or of what it says of itself."""
 
 MARKUP = "`|<>"
 """Letters that could become markup where a participant's words are published."""
+
+MOST = 1e7
+"""Samples that a prior can make in a second, and seconds that a chunk can take: four months."""
+
+
+def plain_words(text: str) -> str:
+    """Return ``text`` from elsewhere as one line that neither a terminal nor a page acts upon."""
+    return "".join(
+        letter if letter.isprintable() and letter not in MARKUP else " "
+        for letter in text[:MOST_WORDS]
+    )
+
+
+PLAIN = Rule(
+    lambda told: plain_words(str(told)) == str(told),
+    f"at most {MOST_WORDS} printable letters without {MARKUP}",
+)
+Words = Annotated[str, PLAIN]
 
 
 @dataclass(frozen=True)
@@ -91,15 +110,15 @@ class Describe:
 class Description:
     """Who a participant is, what it owns and sees; ``partitions`` is 0 in a deployment."""
 
-    name: str
-    prior: str
-    width: int
-    weights_sha256: str
+    name: Words
+    prior: Words
+    width: Annotated[int, within(1, 65_536)]
+    weights_sha256: Sha256
     fingerprint: str
     rows: int
-    device: str
-    versions: dict[str, str]
-    rows_per_s: float
+    device: Words
+    versions: Annotated[dict[str, str], PLAIN]
+    rows_per_s: Annotated[float, Rule(lambda n: 0 <= n <= MOST, f"0 to {MOST:g} samples/s")]
     partitions: int
 
 
@@ -178,7 +197,7 @@ class Receipt:
     """A payload was written where it was asked for: its ``size`` in bytes and its sum."""
 
     size: int
-    sha256: str
+    sha256: Sha256
 
 
 @dataclass(frozen=True)
@@ -186,12 +205,12 @@ class Payload:
     """Targets (R, n) of ``ids`` (R,), ascending in each unit; ``rows`` of each unit."""
 
     blocks: list[int]
-    rows: list[int]
+    rows: list[Count]
     ids: IntArray
     targets: HalfArray
     skipped: IntArray
-    digests: list[str]
-    seconds: float
+    digests: list[Sha256]
+    seconds: Annotated[float, within(0, MOST)]
 
 
 M = TypeVar("M")
@@ -217,14 +236,6 @@ def error_in(records: RecordDict) -> CooptError | None:
     return error_named(str(error.get("kind")), plain_words(str(error.get("message"))))
 
 
-def plain_words(text: str) -> str:
-    """Return ``text`` from elsewhere as one line that neither a terminal nor a page acts upon."""
-    return "".join(
-        letter if letter.isprintable() and letter not in MARKUP else " "
-        for letter in text[:MOST_WORDS]
-    )
-
-
 def pack(payload: Payload) -> bytes:
     """Return a payload as the bytes of a file."""
     arrays, plain = _parts(payload)
@@ -233,38 +244,34 @@ def pack(payload: Payload) -> bytes:
     return file.getvalue()
 
 
-def unpack(data: bytes) -> Payload:
-    """Return the payload in the bytes of a file.
+def decode(kind: type[M], sent: RecordDict | bytes) -> M:
+    """Return the message of type ``kind`` in records, or in a file that :func:`pack` made.
 
     Raises:
-        ParticipantError: they are not one.
+        ParticipantError: they are not such a message, every field of its declared type.
     """
     try:
-        members = zipfile.ZipFile(io.BytesIO(data)).infolist()
-        if any(one.compress_type != zipfile.ZIP_STORED for one in members):
-            raise ValueError("it is compressed, and may have any size")
-        if sum(one.file_size for one in members) > len(data):
-            raise ValueError("it says that it is larger than it is")
-        with np.load(io.BytesIO(data), allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        plain = json.loads(arrays.pop("plain").item())
-        return typed.decode(Payload, plain | arrays)
-    except Exception as problem:  # bytes from elsewhere make their readers raise nearly anything
-        raise ParticipantError(f"a malformed payload came: {problem}") from None
-
-
-def decode(kind: type[M], records: RecordDict) -> M:
-    """Return the message of type ``kind`` in ``records``, every field of its declared type.
-
-    Raises:
-        ParticipantError: the records are not such a message.
-    """
-    try:
-        plain = json.loads(str(records.config_records["plain"]["json"]))
-        arrays = {name: array.numpy() for name, array in records.array_records["arrays"].items()}
-        return typed.decode(kind, plain | arrays)
+        arrays, text = _unpacked(sent) if isinstance(sent, bytes) else _received(sent)
+        return typed.decode(kind, json.loads(text) | arrays)
     except Exception as problem:  # bytes from elsewhere make their readers raise nearly anything
         raise ParticipantError(f"a malformed {kind.__name__} message came: {problem}") from None
+
+
+def _received(records: RecordDict) -> tuple[dict[str, NDArray[Any]], str]:
+    sent = records.array_records["arrays"]
+    arrays = {name: array.numpy() for name, array in sent.items()}
+    return arrays, str(records.config_records["plain"]["json"])
+
+
+def _unpacked(data: bytes) -> tuple[dict[str, NDArray[Any]], str]:
+    members = zipfile.ZipFile(io.BytesIO(data)).infolist()
+    if any(one.compress_type != zipfile.ZIP_STORED for one in members):
+        raise ValueError("it is compressed, and may have any size")
+    if sum(one.file_size for one in members) > len(data):
+        raise ValueError("it says that it is larger than it is")
+    with np.load(io.BytesIO(data), allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    return arrays, arrays.pop("plain").item()
 
 
 def _parts(message: Any) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:

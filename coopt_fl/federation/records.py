@@ -1,6 +1,7 @@
 """What the platform knows about its participants, kept in the run's state."""
 
 from dataclasses import asdict, dataclass
+from functools import reduce
 from typing import Any, TypeVar
 
 import numpy as np
@@ -10,7 +11,7 @@ from coopt_fl.core.errors import ParticipantError
 from coopt_fl.federation.plan import Change, Plan, read_plan, save_changes, save_plan
 from coopt_fl.federation.state import Run, RunState
 from coopt_fl.policies.reference import Election
-from coopt_fl.targets import Alignment, HeldOut
+from coopt_fl.targets import Alignment
 
 Ids = NDArray[np.int64]
 Features = NDArray[np.float32]
@@ -38,7 +39,6 @@ class Records:
     def __init__(self, state: RunState) -> None:
         self.state = state
         self._plan = read_plan(state)
-        self._uploads = state.record("uploads", dict[str, int]) or {}
         self._described = state.record("participants", dict[str, dict[str, Any]]) or {}
         self.rejected = state.record("rejected", dict[str, Rejection]) or {}
 
@@ -122,70 +122,72 @@ class Records:
         return self.election.reference
 
     def add_upload(self, name: str, size: int) -> None:
-        """Count the bytes of targets and features that a participant sent."""
-        self._uploads[name] = self._uploads.get(name, 0) + size
-
-    def save_uploads(self) -> None:
-        """Store what was counted; once a phase, for a crash may lose a statistic."""
-        self.state.save_record("uploads", self._uploads)
+        """Add to the bytes of targets and features that a participant sent."""
+        uploads = self.state.record("uploads", dict[str, int]) or {}
+        self.state.save_record("uploads", uploads | {name: uploads.get(name, 0) + size})
 
     def add_projection(self, name: str, blocks: list[int]) -> None:
         """Store that ``name`` is asked for a projection fitted on ``blocks``."""
-        asked = self.state.record("projections", list[tuple[str, list[int]]]) or []
-        if (name, blocks) not in asked:
+        if (name, blocks) not in (asked := self._projections()):
             self.state.save_record("projections", [*asked, (name, blocks)])
 
-    def projections(self) -> list[list[int]]:
-        """Return the blocks of every projection that was ever asked for."""
-        asked = self.state.record("projections", list[tuple[str, list[int]]]) or []
-        return [blocks for _, blocks in asked]
+    def projections(self, rows: int) -> list[list[int]]:
+        """Return the blocks of every projection, on ``rows`` samples, that was ever asked for."""
+        asked = [blocks for _, blocks in self._projections()]
+        if not asked and self.reference in self.plan.contributors:  # before that was recorded
+            asked = [self.plan.projected(self.reference, rows)]
+        return asked
+
+    def _projections(self) -> list[tuple[str, list[int]]]:
+        return self.state.record("projections", list[tuple[str, list[int]]]) or []
 
     def add_represented(self, name: str) -> None:
         """Store that ``name`` is asked for features of the shared set."""
-        if name not in (asked := self.represented()):
+        if name not in (asked := self._represented()):
             self.state.save_record("represented", [*asked, name])
 
     def represented(self) -> list[str]:
-        """Return who was ever asked for features of the shared set."""
+        """Return the contributors that were ever asked for features of the shared set."""
+        asked = self._represented()  # whoever answered was asked, even before that was recorded
+        return [n for n in self.plan.contributors if n in asked or self.has("features", n)]
+
+    def _represented(self) -> list[str]:
         return self.state.record("represented", list[str]) or []
 
-    def has_features(self, name: str) -> bool:
-        """Whether a participant has represented the shared set."""
-        return self.state.has_arrays(f"features/{name}")
+    def has(self, what: str, name: str) -> bool:
+        """Whether a participant's "features" or "alignments" are stored."""
+        return self.state.has_arrays(f"{what}/{name}")
 
-    def save_features(self, name: str, ids: Ids, features: Features) -> None:
-        """Store features (S', m) of the shared samples ``ids`` that a participant could read."""
-        self.state.save_arrays(f"features/{name}", ids=ids, features=features)
+    def save(self, what: str, name: str, **arrays: Any) -> None:
+        """Store what is known of a participant, as it is read back below.
+
+        Args:
+            what: "features" (of the shared samples ``ids`` that it could read), "alignments", or
+                "held_out": its alignment cross-validated.
+            name: of the participant.
+            arrays: of it.
+        """
+        self.state.save_arrays(f"{what}/{name}", **arrays)
 
     def features(self, names: list[str]) -> tuple[Ids, dict[str, Features]]:
         """Return those shared samples that everyone in ``names`` could read, and their features."""
         stored = {name: self.state.arrays(f"features/{name}") or {} for name in names}
-        common = stored[names[0]]["ids"]
-        for arrays in stored.values():
-            common = np.intersect1d(common, arrays["ids"])
+        common = reduce(np.intersect1d, (arrays["ids"] for arrays in stored.values()))
         return common, {
             name: arrays["features"][np.isin(arrays["ids"], common)]
             for name, arrays in stored.items()
         }
 
     def shared_targets(self) -> tuple[Ids, Features] | None:
-        """Return ids and S_Y* (S, n) of the shared samples, or None."""
+        """Return ids and S_Y* (S, n) of the shared samples, which is settled once, or None."""
         stored = self.state.arrays("shared_targets")
         return None if stored is None else (stored["ids"], stored["targets"])
-
-    def save_shared_targets(self, ids: Ids, targets: Features) -> None:
-        """Store S_Y*, which is settled once."""
-        self.state.save_arrays("shared_targets", ids=ids, targets=targets)
 
     def aligning(self, name: str) -> tuple[Features, Features]:
         """Return a participant's features and the targets of the same shared samples."""
         ids, targets = _required(self.shared_targets())
         own, features = self.features([name])
         return features[name][np.isin(own, ids)], targets[np.isin(ids, own)]
-
-    def has_alignment(self, name: str) -> bool:
-        """Whether the alignment of a participant is stored."""
-        return self.state.has_arrays(f"alignments/{name}")
 
     def alignment(self, name: str) -> Alignment:
         """Return a participant's alignment; it is fitted once and never again.
@@ -198,28 +200,6 @@ class Records:
         if stored is None:
             raise ParticipantError(f"{name} has delivered no alignment; run the same command again")
         return Alignment(stored["weight"], stored["bias"], str(stored["solver"]))
-
-    def save_alignment(self, name: str, alignment: Alignment) -> None:
-        """Store a participant's alignment."""
-        self.state.save_arrays(
-            f"alignments/{name}",
-            weight=alignment.weight,
-            bias=alignment.bias,
-            solver=np.array(alignment.solver),
-        )
-
-    def held_out(self, name: str) -> HeldOut | None:
-        """Return how a participant's alignment was judged, or None; of the reference there is none.
-
-        It is the platform's own judgement, made once: nobody grades itself.
-        """
-        stored = self.state.arrays(f"held_out/{name}")
-        return HeldOut(stored["targets"], float(stored["r2"])) if stored else None
-
-    def save_held_out(self, name: str, judged: HeldOut) -> None:
-        """Store how a participant's alignment was judged."""
-        r2 = np.array(judged.r2, np.float64)
-        self.state.save_arrays(f"held_out/{name}", targets=judged.targets, r2=r2)
 
 
 def _required(value: T | None) -> T:

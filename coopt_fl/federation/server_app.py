@@ -26,20 +26,15 @@ def main(grid: Grid, context: Context) -> None:
         CooptError: what went wrong; Flower reports the run as failed.
     """
     settings = context.run_config
-    name = str(settings["config"])
-    config = load_config(name, _words(str(settings["overrides"])))
-    out = Path(str(settings["out"]) or Path.home() / "coopt-runs" / Path(name).stem)
-
-    out = out.expanduser()
+    name, text = str(settings["config"]), str(settings["overrides"])
+    try:
+        overrides = shlex.split(text)
+    except ValueError as error:
+        raise ConfigError(f"overrides={text!r}: {error}; quote it as in a shell") from None
+    config = load_config(name, overrides)
+    out = Path(str(settings["out"]) or Path.home() / "coopt-runs" / Path(name).stem).expanduser()
     with console_progress() as progress:
         if not api.prepare(config, out):
             OpenDataPlatform(config, out, progress=progress).start(grid)
         summary = api.finish(config, out, progress)
     Console(width=PIPE_WIDTH).print(show.summary(summary))
-
-
-def _words(overrides: str) -> list[str]:
-    try:
-        return shlex.split(overrides)
-    except ValueError as error:
-        raise ConfigError(f"overrides={overrides!r}: {error}; quote it as in a shell") from None

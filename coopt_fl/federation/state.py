@@ -69,20 +69,20 @@ class RunState:
             name: of the arrays.
             settled: whether what is stored beside them depends on them, as on those ``SETTLED``.
         """
-        path = self.folder / f"{name}.npz"
+        path = self._npz(name)
         advice = AGAIN if settled or name in SETTLED else RETRY
         return _load(path, advice=advice) if path.exists() else None
 
     def has_arrays(self, name: str) -> bool:
         """Whether arrays are stored under ``name`` (and, being written atomically, whole)."""
-        return (self.folder / f"{name}.npz").exists()
+        return self._npz(name).exists()
 
-    def save_arrays(self, name: str, **arrays: NDArray[Any]) -> None:
-        """Store arrays under ``name``, which may hold a folder."""
-        path = self.folder / f"{name}.npz"
+    def save_arrays(self, name: str, **arrays: Any) -> None:
+        """Store arrays, or what becomes one, under ``name``, which may hold a folder."""
+        path = self._npz(name)
         make_folder(path.parent)
         with atomic(path) as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
+            np.savez(file, **arrays)
 
     def has_block(self, index: int) -> bool:
         """Whether the block is there."""
@@ -94,7 +94,7 @@ class RunState:
         Raises:
             OutputError: the disk refuses.
         """
-        path = self.folder / f"{_block_name(index)}.npz"
+        path = self._npz(_block_name(index))
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
@@ -149,8 +149,8 @@ class RunState:
             targets=block.targets,
             participants=block.participants,
             skipped=block.skipped,
-            seconds=np.array(block.seconds, np.float64),
-            digest=np.array(block.digest.encode()),
+            seconds=block.seconds,
+            digest=block.digest.encode(),
         )
 
     def block(self, index: int) -> Block:
@@ -159,30 +159,27 @@ class RunState:
         Raises:
             OutputError: it is missing or not what was stored.
         """
-        path = self.folder / f"{_block_name(index)}.npz"
+        path = self._npz(_block_name(index))
         if not path.exists():
             raise OutputError(f"{path} is missing; run the same command again")
-        stored = _load(path, BLOCK_ARRAYS)
-        block = Block(
-            stored["ids"],
-            stored["targets"],
-            stored["participants"],
-            stored["skipped"],
-            float(stored["seconds"]),
-        )
-        if block.digest != stored["digest"].item().decode():
+        ids, targets, participants, skipped, seconds, digest = _load(path, BLOCK_ARRAYS).values()
+        block = Block(ids, targets, participants, skipped, float(seconds))
+        if block.digest != digest.item().decode():
             raise OutputError(f"{path} is damaged; {RETRY}")
         return block
 
     def block_seconds(self, index: int) -> float:
         """Return what a stored block took, without reading its targets."""
-        return float(_load(self.folder / f"{_block_name(index)}.npz", ["seconds"])["seconds"])
+        return float(_load(self._npz(_block_name(index)), ["seconds"])["seconds"])
 
     def add_seconds(self, phase: str, seconds: float) -> None:
         """Add to the time that a phase took, over all processes that worked on this run."""
         spent = self.record("seconds", dict[str, float]) or {}
         spent[phase] = spent.get(phase, 0.0) + seconds
         self.save_record("seconds", spent)
+
+    def _npz(self, name: str) -> Path:
+        return self.folder / f"{name}.npz"
 
 
 @contextmanager
@@ -243,12 +240,9 @@ def _changes(run: Run, config: dict[str, Any]) -> str:
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if isinstance(value, dict):
-        items = [(str(key), item) for key, item in value.items()]
-    elif isinstance(value, list):
-        items = [(str(index), item) for index, item in enumerate(value)]
-    else:
+    if not isinstance(value, dict | list):
         return {prefix[:-1]: value}
+    items = value.items() if isinstance(value, dict) else enumerate(value)
     parts = [_flat(item, f"{prefix}{key}.") for key, item in items]
     return {name: leaf for part in parts for name, leaf in part.items()}
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from coopt_fl.config.load import to_dict
 from coopt_fl.config.schema import Config
-from coopt_fl.federation.plan import read_plan
+from coopt_fl.federation.plan import Plan, read_plan
 from coopt_fl.federation.state import RunState
 from coopt_fl.optimized.provenance import Contributor, Provenance, versions
 
@@ -28,12 +28,11 @@ def summary(
         accuracy: of the student's probe.
         comparison: of other probes, by name.
     """
-    probes = (state.record("probes", dict[str, dict[str, Any]]) or {}).values()
-    of_this_student = {
-        "student": trained["seconds"],
-        "probe": sum(one.get("seconds", 0.0) for one in probes),
-    }
+    probes = state.record("probes", dict[str, dict[str, Any]]) or {}
     spent = state.record("seconds", dict[str, float]) or {}
+    plan, uploads = read_plan(state), state.record("uploads", dict[str, int]) or {}
+    spent["student"] = trained["seconds"]
+    spent["probe"] = sum(one.get("seconds", 0.0) for one in probes.values())
     return {
         "dataset": {
             "path": str(state.dataset),
@@ -43,7 +42,8 @@ def summary(
         },
         "reference": provenance.reference,
         "participants": [
-            _participant(state, provenance, contributor) for contributor in provenance.contributors
+            _participant(state, provenance, contributor, plan, uploads)
+            for contributor in provenance.contributors
         ],
         "student": {
             "model": config.student.model,
@@ -52,16 +52,19 @@ def summary(
             "seconds": trained["seconds"],
         },
         "comparison": comparison,
-        "seconds": spent | of_this_student,
+        "seconds": spent,
         "config": to_dict(config),
         "versions": versions(),
     }
 
 
 def _participant(
-    state: RunState, provenance: Provenance, contributor: Contributor
+    state: RunState,
+    provenance: Provenance,
+    contributor: Contributor,
+    plan: Plan | None,
+    uploads: Mapping[str, int],
 ) -> dict[str, Any]:
-    plan, uploads = read_plan(state), state.record("uploads", dict[str, int]) or {}
     blocks = plan.blocks_of(contributor.name) if plan else []
     samples = sum(provenance.block_rows[index] for index in blocks)
     seconds = sum(state.block_seconds(index) for index in blocks)

@@ -1,7 +1,7 @@
 """``provenance.json``: what an optimized dataset is, from what, by whom, and how to check it."""
 
 import platform
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
@@ -97,10 +97,6 @@ class Provenance:
         return [
             block for block in range(file.first_block, file.end_block) if self.block_rows[block]
         ]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain dicts and lists for JSON."""
-        return asdict(self)
 
 
 def draft(

@@ -168,7 +168,11 @@ def _open(cache: Path, provenance: Provenance) -> Rows:
 
 
 def _build(folder: Path, provenance: Provenance, cache: Path) -> None:
-    """Write the maps block by block into the new folder ``cache``."""
+    """Write the maps block by block into the new folder ``cache``.
+
+    Raises:
+        VerificationError: the rows are not those of the dataset's digest, by which maps are kept.
+    """
     cache.mkdir()
     digests: list[str] = []
     with ExitStack() as stack:
@@ -181,18 +185,10 @@ def _build(folder: Path, provenance: Provenance, cache: Path) -> None:
             digests.append(block_digest(*block))
             for out, column in zip(outs, block, strict=True):
                 out.write(np.ascontiguousarray(column).tobytes())
-        _check_digests(digests, folder, provenance)
-
-
-def _check_digests(found: list[str], folder: Path, provenance: Provenance) -> None:
-    """Raise VerificationError unless the blocks that hold rows have the digests promised.
-
-    The maps are kept by the dataset's digest, so rows of any other must not get there.
-    """
     blocks = zip(provenance.block_digests, provenance.block_rows, strict=True)
     expected = [digest for digest, rows in blocks if rows]
     whole = dataset_digest(provenance.block_digests) == provenance.digest
-    if found != expected or not whole:
+    if digests != expected or not whole:
         raise VerificationError(
             f"{folder} does not hold the targets that its digest stands for; run `coopt inspect` "
             "on it, and copy the whole dataset folder again"

@@ -20,7 +20,12 @@ def verify(folder: Path) -> tuple[Provenance, list[str]]:
         VerificationError: there is no readable provenance at all.
     """
     provenance = read_provenance(folder)
-    problems = list(_strangers(folder, provenance))
+    listed = {file.path for file in provenance.files}
+    problems = [
+        f"{path} is not in the provenance; remove it"  # readers would take it for data
+        for path in sorted((folder / "data").glob("*.parquet"))
+        if f"data/{path.name}" not in listed
+    ]
     if dataset_digest(provenance.block_digests) != provenance.digest:
         problems.append("the dataset digest is not that of the block digests")
     seen: list[NDArray[np.int64]] = []
@@ -32,14 +37,6 @@ def verify(folder: Path) -> tuple[Provenance, list[str]]:
             problems.append(str(error))
     ids = np.concatenate(seen) if seen else np.empty(0, np.int64)
     return provenance, problems + list(_coverage(ids, provenance))
-
-
-def _strangers(folder: Path, provenance: Provenance) -> Iterator[str]:
-    """Name files that readers would take for data though the provenance does not list them."""
-    listed = {file.path for file in provenance.files}
-    for path in sorted((folder / "data").glob("*.parquet")):
-        if f"data/{path.name}" not in listed:
-            yield f"{path} is not in the provenance; remove it"
 
 
 def _check_file(

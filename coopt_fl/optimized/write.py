@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import chain, count
 from math import ceil
@@ -85,7 +85,7 @@ def publish(
     )
     with atomic(dataset / "README.md") as card:
         card.write(dataset_card(finished).encode())
-    write_json(dataset / "provenance.json", finished.as_dict())
+    write_json(dataset / "provenance.json", asdict(finished))
     return finished
 
 

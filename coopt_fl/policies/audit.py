@@ -126,9 +126,9 @@ class Audit:
         """Compare shared samples with the features that came before, and the spread of all."""
         if self.private:
             return None
-        if among(unit.skipped, known.ids).any():
+        if np.isin(unit.skipped, known.ids).any():
             return "it skips shared samples of which it had features"
-        problem, here = None, among(unit.ids, known.ids)
+        problem, here = None, np.isin(unit.ids, known.ids)
         if here.any():
             wanted = known.targets[np.searchsorted(known.ids, unit.ids[here])]
             scale = spread(expected.fitted)
@@ -205,7 +205,9 @@ def odd_spread(targets: Targets, expected: Expected) -> str | None:
     known = distances(expected.heldout)
     wide = narrow = float(np.median(known))
     spare = max(shared - expected.heldout.shape[1], 1)
-    slack = math.hypot(0.2 + 2 / math.sqrt(spare), _SURE * _relative_error(known, rows))
+    # of a median of so many distances, relative
+    error = 1.25 * float(known.std()) / (wide * math.sqrt(rows)) if wide > 0 else 0.0
+    slack = math.hypot(0.2 + 2 / math.sqrt(spare), _SURE * error)
     if predicts := expected.r2 > PREDICTS:
         if reason := _few_values(targets, expected.heldout):
             return reason
@@ -217,12 +219,6 @@ def odd_spread(targets: Targets, expected: Expected) -> str | None:
         ratio = seen / wide if wide > 0 else math.inf
         return f"{rows} targets are spread {ratio:.2f} times as wide as its targets of S are"
     return None
-
-
-def _relative_error(known: NDArray[np.float64], rows: int) -> float:
-    """Return the standard error of a median of ``rows`` distances like ``known``, relative."""
-    middle = float(np.median(known))
-    return 1.25 * float(known.std()) / (middle * math.sqrt(rows)) if middle > 0 else 0.0
 
 
 def _few_values(targets: Targets, heldout: Targets) -> str | None:
@@ -244,14 +240,6 @@ def _dimension(targets: Targets) -> float:
     gram = centred @ centred.T
     energy = float((gram * gram).sum())
     return float(np.trace(gram)) ** 2 / energy if energy > 0 else 0.0
-
-
-def among(ids: NDArray[np.int64], known: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return which of ``ids`` are in ``known``, which ascends and may be far longer."""
-    if not len(known):
-        return np.zeros(len(ids), bool)
-    found: NDArray[np.bool_] = known[np.searchsorted(known, ids).clip(max=len(known) - 1)] == ids
-    return found
 
 
 def _compared(answers: Sequence[Answer]) -> list[Comparison]:

@@ -129,14 +129,10 @@ def agreement(one: Profile, other: Profile) -> Agreement:
         ]
     )
     threshold = float(same.mean() + different.mean()) / 2
-    usual = _upper_limit(int((same < threshold).sum()), rows)
-    return Agreement(threshold, max(usual, _LEAST_FAR), float((different < threshold).mean()))
-
-
-def _upper_limit(far: int, rows: int) -> float:
-    square = _DEVIATIONS**2
+    far, square = int((same < threshold).sum()), _DEVIATIONS**2
     margin = _DEVIATIONS * math.sqrt(far * (rows - far) / rows + square / 4)
-    return (far + square / 2 + margin) / (rows + square)
+    usual = max((far + square / 2 + margin) / (rows + square), _LEAST_FAR)
+    return Agreement(threshold, usual, float((different < threshold).mean()))
 
 
 def _directions(rows: NDArray[np.float32], least: float, none: float) -> Directions:

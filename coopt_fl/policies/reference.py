@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from coopt_fl.core.errors import ParticipantError
 from coopt_fl.targets import CONSENSUS
-from coopt_fl.targets.alignable import Alignability, alignability
+from coopt_fl.targets.alignable import alignability
 from coopt_fl.targets.uniformity import uniformity
 
 FEWEST_SHARED = 25
@@ -89,20 +89,17 @@ def _candidates(
     verdicts = alignability(list(features.values()), seed)
     accepted = [name for name, verdict in zip(names, verdicts, strict=True) if verdict.alignable]
     if not accepted:
+        evidence = ", ".join(
+            f"{name}: CKA {max(verdict.cka):.3f}, chance {max(verdict.threshold):.3f}"
+            for name, verdict in zip(names, verdicts, strict=True)
+        )
         raise ParticipantError(
             "no participant's features resemble the others' more than chance does, so there is "
             "nothing to align to: raise shared.size, or replace the priors "
-            f"({_evidence(names, verdicts)})"
+            f"({evidence})"
         )
     refused = [name for name in names if name not in accepted]
     return accepted, [
         f"{name} cannot be the reference: its features do not resemble the others'"
         for name in refused
     ]
-
-
-def _evidence(names: list[str], verdicts: list[Alignability]) -> str:
-    return ", ".join(
-        f"{name}: CKA {max(verdict.cka):.3f}, chance {max(verdict.threshold):.3f}"
-        for name, verdict in zip(names, verdicts, strict=True)
-    )

@@ -56,7 +56,9 @@ def shared_views(run: Run) -> Views:
         raise LeftOut("the platform's state/, which holds the features, is not in this directory")
     records = Records(state)
     known = [one.name for one in run.provenance.contributors] if run.provenance else []
-    names = [one for one in known if records.has_features(one) and records.has_alignment(one)]
+    names = [
+        one for one in known if records.has("features", one) and records.has("alignments", one)
+    ]
     settled = records.shared_targets()
     if settled is None or len(names) < 2:
         raise LeftOut("one prior alone made the targets, so nothing was aligned")

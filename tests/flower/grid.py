@@ -1,6 +1,6 @@
 """An in-process grid: the real ClientApp and the real strategy, without processes or network."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from flwr.proto.node_pb2 import NodeInfo
 
 from coopt_fl.config.load import from_tree
 from coopt_fl.config.schema import Config
+from coopt_fl.federation import protocol
 from coopt_fl.federation.client_app import app as client_app
 from coopt_fl.strategies.platform import OpenDataPlatform
 
@@ -79,6 +80,29 @@ def tiny(**changes: object) -> Config:
         "optimize": {"block_rows": 20, "batch_size": 8, "chunk_mb": 0.0015},
     }
     return from_tree(tree, [f"{key}={value}" for key, value in changes.items()], "tiny")
+
+
+ANSWERS = {
+    protocol.DESCRIBE: protocol.Description,
+    protocol.REPRESENT: protocol.Representation,
+    protocol.PROJECT: protocol.Aligned,
+    protocol.ALIGN: protocol.Aligned,
+    protocol.OPTIMIZE: protocol.Payload,
+}
+
+
+def telling(
+    kind: str, change: Callable[[Any], Any], nodes: Container[int] = range(1000)
+) -> Callable[[Message, Message], Message]:
+    """Return a ``tamper`` with which ``nodes`` change their answers to messages of a ``kind``."""
+
+    def tamper(request: Message, reply: Message) -> Message:
+        if request.metadata.message_type != kind or request.metadata.dst_node_id not in nodes:
+            return reply
+        told = change(protocol.decode(ANSWERS[kind], reply.content))
+        return Message(protocol.encode(told), reply_to=request)
+
+    return tamper
 
 
 def run_platform(

@@ -32,30 +32,34 @@ class Nodes:
         return [SimpleNamespace(metadata=SimpleNamespace(reply_to_message_id=n)) for n in replied]
 
 
-def ask(exchange: Exchange, grid: Grid, node: int) -> None:
-    exchange.prepare(Job(cast(Any, None), f"at {node}", node, cost=0))
-    exchange.send(grid, [Message(RecordDict(), node, "train")])
+def exchange_with(nodes: Nodes) -> Exchange:
+    return Exchange(cast(Grid, nodes), threading.Event(), DEADLINE, simulated=True)
+
+
+def ask(exchange: Exchange, node: int) -> None:
+    job = Job(cast(Any, None), f"at {node}", node, cost=0)
+    assert exchange.send(Message(RecordDict(), node, "train"), job)
 
 
 def test_an_answer_that_came_while_others_were_stored_is_in_time() -> None:
-    exchange, grid = Exchange(threading.Event(), DEADLINE), cast(Grid, Nodes())
-    ask(exchange, grid, 1)
-    for reply, _ in exchange.replies(grid):
+    exchange = exchange_with(Nodes())
+    ask(exchange, 1)
+    for reply in exchange.replies():
         exchange.take(reply)
-        ask(exchange, grid, 2)
+        ask(exchange, 2)
         time.sleep(2 * DEADLINE)  # the first answer is being stored
     assert exchange.lost() == []
-    ((_, job),) = exchange.replies(grid)
-    assert job.node == 2
+    (reply,) = exchange.replies()
+    assert exchange.take(reply).node == 2
 
 
 def test_what_had_not_come_when_looked_for_after_its_deadline_is_lost() -> None:
-    exchange, grid = Exchange(threading.Event(), DEADLINE), cast(Grid, Nodes(1))
-    ask(exchange, grid, 1)
-    assert list(exchange.replies(grid)) == []
+    exchange = exchange_with(Nodes(1))
+    ask(exchange, 1)
+    assert list(exchange.replies()) == []
     assert exchange.lost() == []
     time.sleep(2 * DEADLINE)
-    assert list(exchange.replies(grid)) == []
+    assert list(exchange.replies()) == []
     ((job, reason),) = exchange.lost()
     assert job.node == 1
     assert "deadline.reply" in str(reason)

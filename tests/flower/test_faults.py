@@ -8,7 +8,8 @@ import shutil
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ from tests.flower.deployment import (
     targets_of,
     undisturbed,
 )
-from tests.flower.grid import blocks_of, run_platform
+from tests.flower.grid import blocks_of, run_platform, telling
 
 NAMES = ("alpha", "beta", "gamma")
 
@@ -206,22 +207,19 @@ def test_who_is_ten_times_slower_may_be_given_a_tenth(tmp_path: Path) -> None:
     """By measured speed; and nobody is believed to be more than 20 times as fast as the median."""
     speeds = {"alpha": 1000.0, "beta": 100.0, "gamma": 1000.0}
 
-    class Told(Deployment):
-        def _answer(self, message: Message) -> Message | None:
-            reply = super()._answer(message)
-            if reply is not None and message.metadata.message_type == protocol.DESCRIBE:
-                said = protocol.decode(protocol.Description, reply.content)
-                assert said.rows_per_s > 0
-                said = replace(said, rows_per_s=speeds[said.name])
-                reply = Message(protocol.encode(said), reply_to=message)
-            return reply
+    def told(said: protocol.Description) -> protocol.Description:
+        assert said.rows_per_s > 0
+        return replace(said, rows_per_s=speeds[said.name])
+
+    def grid() -> Deployment:
+        return Deployment(tamper=telling(protocol.DESCRIBE, told)).start(*NAMES)
 
     cut = {"assignment.by": "speed", "optimize.block_rows": 4, "optimize.batch_size": 4}
-    run_platform(patient(**cut), tmp_path / "slow", Told().start(*NAMES))
+    run_platform(patient(**cut), tmp_path / "slow", grid())
     counts = np.bincount(coopt_fl.load(tmp_path / "slow").participants)
     assert np.abs(counts - 203 * np.array([10, 1, 10]) / 21).max() <= 4
     speeds["beta"] = 1e6
-    run_platform(patient(**cut), tmp_path / "fast", Told().start(*NAMES))
+    run_platform(patient(**cut), tmp_path / "fast", grid())
     counts = np.bincount(coopt_fl.load(tmp_path / "fast").participants)
     assert np.abs(counts - 203 * np.array([1, 20, 1]) / 22).max() <= 4
 
@@ -548,8 +546,8 @@ def asked_of(grid: Deployment) -> Counter[int]:
 
 def test_nobody_is_waited_for_that_three_times_vanished_behind_a_successor() -> None:
     """A node of its name is there each time, so nothing but the strikes tells."""
-    nothing: Any = None
-    members = Membership(nothing, patient(), nothing, nothing, simulated=False)
+    decisions: Any = SimpleNamespace(config=patient(), source=None, records=None)
+    members = Membership(cast(Any, None), decisions, simulated=False)
     members.nodes = {"beta": 200}
     for node in (100, 101, 102):
         assert members.overdue("beta") is None

@@ -14,12 +14,12 @@ import coopt_fl
 from coopt_fl.config.schema import Config
 from coopt_fl.core.errors import ParticipantError
 from coopt_fl.federation import protocol
-from coopt_fl.federation.protocol import Payload, Representation
+from coopt_fl.federation.protocol import Payload
 from coopt_fl.optimized.block import block_digest
 from coopt_fl.optimized.verify import verify
 from coopt_fl.priors.schemes import trivial
 from tests.flower.deployment import Deployment, Nth, impatient, patient
-from tests.flower.grid import run_platform, tiny
+from tests.flower.grid import ANSWERS, run_platform, tiny
 
 NAMES = ("alpha", "beta", "gamma", "delta")
 ROWS, THOUSANDS = 900, 4500
@@ -42,29 +42,26 @@ class Lying(Deployment):
 
     def _answer(self, message: Message) -> Message | None:
         reply = super()._answer(message)
-        name = self.names.get(message.metadata.dst_node_id)
-        kind = message.metadata.message_type
         if reply is None or reply.has_error():
             return reply
-        if kind == protocol.REPRESENT and name == self.liar:
-            told = protocol.decode(Representation, reply.content)
-            told = replace(told, features=self.features(told.features).astype(np.float32))
-            return Message(protocol.encode(told), reply_to=message)
-        if kind == protocol.DESCRIBE and name == self.liar:
-            said = replace(protocol.decode(protocol.Description, reply.content), **self.described)
-            return Message(protocol.encode(said), reply_to=message)
-        if kind in (protocol.PROJECT, protocol.ALIGN) and name == self.liar:
-            change = self.projection if kind == protocol.PROJECT else self.alignment
-            fitted = change(protocol.decode(protocol.Aligned, reply.content))
-            return Message(protocol.encode(fitted), reply_to=message)
+        name, kind = self.names.get(message.metadata.dst_node_id), message.metadata.message_type
+        told = protocol.decode(ANSWERS[kind], reply.content)
+        if name == self.liar:
+            told = self._lied(message, told)
+        if kind == protocol.OPTIMIZE:
+            self.seen.append((str(name), told))
+        return Message(protocol.encode(told), reply_to=message)
+
+    def _lied(self, message: Message, told: Any) -> Any:
+        kind = message.metadata.message_type
+        if kind == protocol.REPRESENT:
+            return replace(told, features=self.features(told.features).astype(np.float32))
         if kind == protocol.OPTIMIZE:
             request = protocol.decode(protocol.Optimize, message.content)
-            payload = protocol.decode(Payload, reply.content)
-            if name == self.liar:
-                payload = signed(request, self.lie(self, request, payload))
-            self.seen.append((str(name), payload))
-            return Message(protocol.encode(payload), reply_to=message)
-        return reply
+            return signed(request, self.lie(self, request, told))
+        if kind == protocol.DESCRIBE:
+            return replace(told, **self.described)
+        return (self.projection if kind == protocol.PROJECT else self.alignment)(told)
 
 
 def signed(request: protocol.Optimize, payload: Payload) -> Payload:
@@ -174,21 +171,10 @@ LIES: dict[str, Lie] = {
     "mirrored, but for the shared set": honest_about_shared(lambda p: -p.targets),
 }
 
-MALFORMED: dict[str, Lie] = {
+MALFORMED: dict[str, Lie] = {  # others are in tests/unit/policies/test_payloads.py
     "NaN": targets(lambda grid, p: np.where(p.ids[:, None] == p.ids[0], np.nan, p.targets)),
-    "infinity": targets(lambda grid, p: np.where(p.ids[:, None] == p.ids[0], np.inf, p.targets)),
-    "wrong dtype": lambda grid, r, p: replace(p, targets=p.targets.astype(np.float32)),
-    "wrong width": lambda grid, r, p: replace(p, targets=p.targets[:, :5].copy()),
     "wrong digest": lambda grid, r, p: replace(p, digests=["?"]),
-    "ids not assigned": lambda grid, r, p: replace(p, ids=p.ids + 1),
-    "an id twice": lambda grid, r, p: replace(p, ids=np.where(p.ids == p.ids[1], p.ids[0], p.ids)),
-    "an id missing": lambda grid, r, p: replace(
-        p, ids=p.ids[1:], targets=p.targets[1:], rows=[p.rows[0] - 1, *p.rows[1:]]
-    ),
-    "others' blocks": lambda grid, r, p: replace(p, blocks=[block + 1 for block in p.blocks]),
     "something skipped": lambda grid, r, p: replace(p, skipped=p.ids[:1]),
-    "rows that do not add up": lambda grid, r, p: replace(p, rows=[0] * len(p.rows)),
-    "of endless work": lambda grid, r, p: replace(p, seconds=1e308),
     "oversized": lambda grid, r, p: replace(p, skipped=np.zeros(400_000, np.int64)),
 }
 
@@ -277,12 +263,9 @@ def bare(**values: Any) -> RecordDict:
     return RecordDict({"arrays": ArrayRecord(arrays), "plain": text})
 
 
-RECORDS: dict[str, Callable[[Payload], RecordDict]] = {
+RECORDS: dict[str, Callable[[Payload], RecordDict]] = {  # others are in tests/unit/test_typed.py
     "none": lambda p: RecordDict(),
-    "no json": lambda p: RecordDict({"plain": ConfigRecord({"json": "{"})}),
     "another message": lambda p: protocol.encode(protocol.Receipt(9, "0" * 64)),
-    "a field more": lambda p: bare(**vars(p), more=1),
-    "a single number for ids": lambda p: bare(**vars(p) | {"ids": np.array(1)}),
     "a single number skipped": lambda p: bare(**vars(p) | {"skipped": np.array(1)}),
     "rows beyond all bounds": lambda p: bare(**vars(p) | {"rows": [10**400] * len(p.rows)}),
     "half a letter": lambda p: bare(**vars(p) | {"digests": ["\ud800"] * len(p.rows)}),

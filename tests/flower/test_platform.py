@@ -23,7 +23,7 @@ from coopt_fl.optimized.block import block_digest
 from coopt_fl.optimized.verify import verify
 from coopt_fl.priors import load_prior
 from coopt_fl.strategies import exchange
-from tests.flower.grid import FakeGrid, blocks_of, run_platform, tiny
+from tests.flower.grid import FakeGrid, blocks_of, run_platform, telling, tiny
 from tests.unit.data import make
 
 
@@ -236,15 +236,7 @@ def test_too_few_simulated_nodes_name_the_command(tmp_path: Path) -> None:
 
 
 def test_other_data_are_refused_by_name(tmp_path: Path) -> None:
-    def other(request: Message, reply: Message) -> Message:
-        if request.metadata.message_type == protocol.DESCRIBE and "101" in str(
-            request.metadata.dst_node_id
-        ):
-            records = reply.content.config_records["plain"]
-            described = json.loads(str(records["json"]))
-            records["json"] = json.dumps(described | {"fingerprint": "0" * 64})
-        return reply
-
+    other = telling(protocol.DESCRIBE, lambda told: replace(told, fingerprint="0" * 64), {101})
     with pytest.raises(DataError, match="beta sees other data"):
         run_platform(tiny(), tmp_path, FakeGrid(3, tamper=other))
 
@@ -274,17 +266,10 @@ def test_silence_past_the_deadline_ends_the_run(tmp_path: Path) -> None:
         run_platform(tiny(**{"deadline.reply": 0.3}), tmp_path, FakeGrid(3, tamper=swallow))
 
 
-def described(request: Message, reply: Message, **changes: object) -> Message:
-    """Change what a participant says of itself."""
-    if request.metadata.message_type == protocol.DESCRIBE:
-        record = reply.content.config_records["plain"]
-        record["json"] = json.dumps(json.loads(str(record["json"])) | changes)
-    return reply
-
-
 @pytest.mark.parametrize("speed", [float("nan"), -1.0, 0.0])
 def test_an_impossible_speed_is_refused(speed: float, tmp_path: Path) -> None:
-    grid = FakeGrid(3, tamper=lambda asked, reply: described(asked, reply, rows_per_s=speed))
+    boast = telling(protocol.DESCRIBE, lambda told: replace(told, rows_per_s=speed))
+    grid = FakeGrid(3, tamper=boast)
     with pytest.raises(ParticipantError, match="samples/s"):
         run_platform(tiny(**{"assignment.by": "speed", "deadline.join": 0.1}), tmp_path, grid)
 
@@ -297,17 +282,15 @@ def test_other_weights_cannot_continue_a_run(tmp_path: Path) -> None:
 
     with pytest.raises(ParticipantError, match="went offline"):
         run_platform(tiny(), tmp_path, FakeGrid(3, tamper=gone))
-    grid = FakeGrid(3, tamper=lambda asked, reply: described(asked, reply, weights_sha256="0" * 64))
+    other = telling(protocol.DESCRIBE, lambda told: replace(told, weights_sha256="0" * 64))
+    grid = FakeGrid(3, tamper=other)
     with pytest.raises(ParticipantError, match="the weights_sha256 of alpha changed"):
         run_platform(tiny(), tmp_path, grid)
 
 
 def test_nothing_may_be_left_out_unasked(tmp_path: Path) -> None:
-    def lazy(request: Message, reply: Message) -> Message:
-        if request.metadata.message_type != protocol.OPTIMIZE:
-            return reply
-        payload = protocol.decode(protocol.Payload, reply.content)
-        nothing = replace(
+    def lazy(payload: protocol.Payload) -> protocol.Payload:
+        return replace(
             payload,
             rows=[0] * len(payload.rows),
             ids=payload.ids[:0],
@@ -316,10 +299,9 @@ def test_nothing_may_be_left_out_unasked(tmp_path: Path) -> None:
             digests=[block_digest(payload.ids[:0], payload.targets[:0], np.empty(0, np.int16))]
             * len(payload.rows),
         )
-        return Message(protocol.encode(nothing), reply_to=request)
 
     with pytest.raises(ParticipantError, match="expected every sample"):
-        run_platform(tiny(), tmp_path, FakeGrid(3, tamper=lazy))
+        run_platform(tiny(), tmp_path, FakeGrid(3, tamper=telling(protocol.OPTIMIZE, lazy)))
 
 
 def test_what_leaves_nothing_to_a_consensus_falls_back_to_the_best(tmp_path: Path) -> None:

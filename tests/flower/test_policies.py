@@ -90,8 +90,8 @@ def test_alignments_are_judged_once_and_beside_the_event_loop(
     true = Recipe.held_out
 
     def slow(self: Recipe, name: str, *arrays: Any) -> HeldOut:
-        before, patience = grid.asked, time.monotonic() + 30
-        while grid.asked < before + 4 and time.monotonic() < patience:
+        before, latest = grid.asked, time.monotonic() + 30
+        while grid.asked < before + 4 and time.monotonic() < latest:
             time.sleep(0.01)
         main = threading.current_thread() is threading.main_thread()
         judged.append((name, main, grid.asked - before))

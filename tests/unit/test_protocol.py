@@ -28,7 +28,6 @@ from coopt_fl.federation.protocol import (
     error_in,
     pack,
     task_of,
-    unpack,
 )
 
 TASK = task_of(from_tree({"participants": [{"name": "a", "prior": "trivial:4"}]}, [], "a test"), "")
@@ -119,7 +118,7 @@ def test_bytes_that_break_their_reader_are_a_malformed_message() -> None:
 
 
 def test_a_payload_survives_a_file() -> None:
-    back = unpack(pack(PAYLOAD))
+    back = decode(Payload, pack(PAYLOAD))
     assert (back.blocks, back.rows, back.digests) == ([3, 5], [2, 1], PAYLOAD.digests)
     assert np.array_equal(back.targets, PAYLOAD.targets)
     assert np.array_equal(back.skipped, [7])
@@ -134,14 +133,14 @@ def test_a_damaged_file_is_a_payload_or_a_typed_error(data: st.DataObject) -> No
     end = data.draw(st.integers(0, len(whole)))
     for damaged in (bytes(whole), bytes(whole[:end]), data.draw(st.binary(max_size=300))):
         with contextlib.suppress(ParticipantError):
-            assert isinstance(unpack(damaged), Payload)
+            assert isinstance(decode(Payload, damaged), Payload)
 
 
 def test_a_pickle_in_a_file_is_not_opened() -> None:
     file = io.BytesIO()
     np.savez(file, plain=np.array(b"{}"), ids=np.array([print], dtype=object))
-    with pytest.raises(ParticipantError, match="malformed payload"):
-        unpack(file.getvalue())
+    with pytest.raises(ParticipantError, match="malformed Payload"):
+        decode(Payload, file.getvalue())
 
 
 def test_a_compressed_file_is_not_inflated() -> None:
@@ -149,4 +148,4 @@ def test_a_compressed_file_is_not_inflated() -> None:
     file = io.BytesIO()
     np.savez_compressed(file, plain=np.array(b"{}"), ids=np.zeros(100_000, np.int64))
     with pytest.raises(ParticipantError, match="compressed"):
-        unpack(file.getvalue())
+        decode(Payload, file.getvalue())

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from coopt_fl.core.errors import OutputError
-from coopt_fl.federation.state import RunState, open_state
+from coopt_fl.federation.state import Run, RunState, open_state
 
 CONFIG = {"seed": 0, "data": {"source": "digits"}, "participants": [{"name": "ann"}]}
 
@@ -24,13 +24,13 @@ def test_same_key_resumes_and_sweeps_leftovers(state: RunState) -> None:
     leftover.parent.mkdir(exist_ok=True)
     leftover.write_bytes(b"half")
     with open_state(state.out, "key", CONFIG) as again:
-        assert again.record("some") == 1
+        assert again.record("some", int) == 1
     assert not leftover.exists()
 
 
 def test_what_failed_before_it_began_makes_room_for_other_settings(state: RunState) -> None:
     with open_state(state.out, "other", CONFIG | {"seed": 1}):
-        assert state.record("run")["key"] == "other"
+        assert state.record("run", Run).key == "other"
 
 
 def test_other_key_is_refused_with_what_changed(state: RunState) -> None:
@@ -94,4 +94,4 @@ def test_folder_in_use_is_refused_until_its_holder_ends(tmp_path: Path) -> None:
         holder.kill()
         holder.join()
     with open_state(tmp_path, "key", CONFIG) as state:  # the lock died with its holder
-        assert state.record("run")["key"] == "key"
+        assert state.record("run", Run).key == "key"

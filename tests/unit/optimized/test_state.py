@@ -1,6 +1,7 @@
 """What a run keeps: read back as stored, refused when damaged or another's."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,9 +22,9 @@ def state(tmp_path: Path) -> RunState:
 
 
 def test_records_and_arrays_come_back(state: RunState) -> None:
-    assert state.record("none") is None and state.arrays("none") is None
+    assert state.record("none", str) is None and state.arrays("none") is None
     state.save_record("some", {"a": [1, None, "é"]})
-    assert state.record("some") == {"a": [1, None, "é"]}
+    assert state.record("some", dict[str, list[Any]]) == {"a": [1, None, "é"]}
     planted = {"x": np.arange(6, dtype=np.float32).reshape(2, 3), "y": np.array(2.5)}
     state.save_arrays("below/some", **planted)
     stored = RunState(state.out).arrays("below/some")
@@ -36,7 +37,7 @@ def test_seconds_add_up_over_processes(state: RunState) -> None:
     state.add_seconds("align", 1.5)
     RunState(state.out).add_seconds("align", 2.0)
     state.add_seconds("fuse", 1.0)
-    assert state.record("seconds") == {"align": 3.5, "fuse": 1.0}
+    assert state.record("seconds", dict[str, float]) == {"align": 3.5, "fuse": 1.0}
 
 
 def test_blocks_come_back_and_missing_ones_are_known(state: RunState) -> None:
@@ -101,7 +102,7 @@ def test_whole_block_with_other_rows_is_damaged(state: RunState) -> None:
 def test_damaged_record_is_named(state: RunState) -> None:
     (state.folder / "plan.json").write_text('{"contributors": [')
     with pytest.raises(OutputError, match=r"plan\.json is damaged"):
-        state.record("plan")
+        state.record("plan", dict[str, Any])
 
 
 def test_plan_comes_back(state: RunState) -> None:

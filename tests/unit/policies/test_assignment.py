@@ -1,13 +1,12 @@
 """Shards and chunks, for any number of blocks and participants."""
 
 import itertools
-from collections import deque
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from coopt_fl.policies.assignment import Member, Proportional
-from coopt_fl.strategies.payloads import MOST_BLOCKS, take_chunk
+from coopt_fl.strategies.payloads import MOST_BLOCKS, first_chunk
 
 weights = st.lists(st.floats(0.01, 100), min_size=1, max_size=12)
 
@@ -27,9 +26,10 @@ def test_every_block_has_one_owner_and_counts_follow_the_weights(
 @given(st.lists(st.integers(1, 50), max_size=60), st.integers(1, 120))
 def test_chunks_keep_the_order_and_the_bound(rows: list[int], most: int) -> None:
     sizes = dict(enumerate(rows, start=100))
-    left, chunks = deque(sizes), list[list[int]]()
+    left, chunks = list(sizes), list[list[int]]()
     while left:
-        chunks.append(take_chunk(left, sizes.__getitem__, most))
+        chunks.append(first_chunk(left, sizes.__getitem__, most))
+        left = left[len(chunks[-1]) :]
     assert [block for chunk in chunks for block in chunk] == list(sizes)
     for chunk in chunks:
         assert len(chunk) == 1 or sum(sizes[block] for block in chunk) <= most
@@ -38,13 +38,12 @@ def test_chunks_keep_the_order_and_the_bound(rows: list[int], most: int) -> None
 
 
 def test_a_chunk_has_no_more_blocks_than_words_can_be_said_of() -> None:
-    left = deque(range(2 * MOST_BLOCKS + 1))
-    chunks = [take_chunk(left, lambda block: 1, 10**9) for _ in range(3)]
-    assert [len(chunk) for chunk in chunks] == [MOST_BLOCKS, MOST_BLOCKS, 1]
+    left = list(range(2 * MOST_BLOCKS + 1))
+    assert first_chunk(left, lambda block: 1, 10**9) == left[:MOST_BLOCKS]
 
 
 def test_nothing_left_makes_no_chunk() -> None:
-    assert take_chunk(deque(), {}.__getitem__, 5) == []
+    assert first_chunk([], {}.__getitem__, 5) == []
 
 
 def test_blocks_are_handed_over_by_weight() -> None:
