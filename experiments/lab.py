@@ -1,9 +1,9 @@
 """What every experiment does: targets as the platform would make them, and students on them."""
 
-import hashlib
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,11 @@ from coopt_fl.federation.plan import Plan, Size
 from coopt_fl.optimized.provenance import draft
 from coopt_fl.optimized.read import OptimizedDataset
 from coopt_fl.policies.assignment import Member, Proportional
-from coopt_fl.policies.reference import elect
+from coopt_fl.policies.reference import ReferencePolicy, elect
 from coopt_fl.students import Judge, train_student
-from coopt_fl.students.probe import fit_probe, random_student
+from coopt_fl.students.probe import random_student
 from coopt_fl.targets import Recipe
-from experiments.agreement import Agreed, Array, ReferencePolicy, Rows, agree
+from experiments.agreement import Agreed, Array, Rows, agree
 from experiments.features import features_of
 from experiments.scales import Study
 
@@ -67,12 +67,6 @@ class Made:
             "max": max(self.optimize, default=0.0) + shared,
         }
 
-    @property
-    def r2(self) -> float:
-        """The mean held-out R2 of the participants."""
-        assert self.agreed is not None, "nobody has been aligned"
-        return float(np.mean([one.r2 for one in self.agreed.held_out().values()]))
-
 
 class Lab:
     """A study's data, the features of its priors, and students trained on what is made of them."""
@@ -114,16 +108,10 @@ class Lab:
 
         The sizes of the shared set and of the audit are the study's unless given.
         """
-        names = list(names)
-        members = [
-            Member(name, max(weight, 0.0))
-            for name, weight in zip(names, weights or [1.0] * len(names), strict=True)
-        ]
-        size = Size(
-            self.study.block_rows,
-            self.study.audit if audit is None else audit,
-            shared or self.study.shared,
-        )
+        each = zip(names, weights or repeat(1.0), strict=False)
+        members = [Member(name, max(weight, 0.0)) for name, weight in each]
+        study = self.study
+        size = Size(study.block_rows, audit or study.audit, shared or study.shared)
         return Plan.make(self.all, size, seed, members, Proportional())
 
     def agree(
@@ -152,7 +140,7 @@ class Lab:
             ParticipantError: Of the platform's election, where no prior is alignable.
         """
         specs = priors or self.study.priors
-        features = {NAMES[k]: self.features(spec)[0] for k, spec in enumerate(specs)}
+        features = {name: self.features(spec)[0] for name, spec in zip(NAMES, specs, strict=False)}
         recipe = Recipe(self.study.dim, projection, solver, seed)
         return agree(features, self.plan(features, seed, shared=shared), recipe, elect, reference)
 
@@ -167,18 +155,15 @@ class Lab:
         """
         agreed = self.agree(seed, **how)
         if by_r2:
-            r2 = [one.r2 for one in agreed.held_out().values()]
-            agreed = replace(agreed, plan=self.plan(agreed.features, seed, weights=r2))
-        each = [
-            self.features(spec)[1] / len(self.all)
-            for spec in how.get("priors") or self.study.priors
-        ]
-        asked = [replicas * agreed.asked(name) for name in agreed.features]
+            agreed = replace(agreed, plan=self.plan(agreed.features, seed, weights=agreed.r2()))
+        plan, specs = agreed.plan, how.get("priors") or self.study.priors
+        each = [self.features(spec)[1] / len(self.all) for spec in specs]
+        units = [[plan.units[index] for index in plan.blocks_of(name)] for name in agreed.features]
         return Made(
             self.all,
             *agreed.fused(replicas),
-            optimize=[rows * seconds for rows, seconds in zip(asked, each, strict=True)],
-            represent=sum(each) * len(agreed.plan.shared),
+            optimize=[replicas * sum(map(len, u)) * s for u, s in zip(units, each, strict=True)],
+            represent=sum(each) * len(plan.shared),
             align=agreed.seconds,
             on_s=[agreed.targets(name, x) for name, x in agreed.on_s.items()],
             agreed=agreed,
@@ -251,12 +236,6 @@ class Lab:
         config = replace(self.study.student, **changes)
         return self.judge(random_student(config, self.study.data, seed)).accuracy
 
-    def probe(self, spec: str) -> float | None:
-        """Return the accuracy of a linear probe of a prior's own features."""
-        x, z = (torch.from_numpy(self.features(spec, split)[0]) for split in SPLITS)
-        y, w = map(torch.from_numpy, self.labels())
-        return fit_probe(x, y, z, w)
-
     def _dataset(self, made: Made) -> OptimizedDataset:
         """Return the targets as the optimized dataset that they would make."""
         known = draft(
@@ -268,7 +247,6 @@ class Lab:
             audit={},
         )
         targets = made.targets.astype(np.float16)
-        digest = hashlib.sha256(targets).hexdigest()
-        known = replace(known, rows=len(targets), dim=targets.shape[1], digest=digest)
+        known = replace(known, dim=targets.shape[1])
         ids, folder = self.all[made.rows], Path("in memory")
         return OptimizedDataset(folder, ids, targets, made.participants, known, made.parts)

@@ -1,15 +1,13 @@
-"""The README's two figures, in the report's style: ``python -m experiments.readme STUDY``.
+"""The README's two figures, in the report's style, made from committed results alone.
 
-Made from committed results alone: the t-SNE of targets that are not aligned and of those that
-are, and accuracy over seconds of all objectives, the preparation of the targets included.
+The t-SNE of targets that are not aligned and of those that are, and accuracy over seconds of all
+objectives, the preparation of the targets included.
 """
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
 
 import numpy as np
-import typer
 
 from coopt_fl.optimized.preparation import Preparation
 from coopt_fl.report.curves import accuracy_figures
@@ -18,27 +16,20 @@ from coopt_fl.report.standalone import standalone
 from coopt_fl.report.students import Seeds, Student
 from coopt_fl.report.tables import Entry
 from coopt_fl.students import Point
-from experiments.table import FIGURES, RESULTS
+from experiments.table import Cell
 
-Known = dict[str, Any]
+SCALE, STUDY = "cpu", "cifar10"
 PANELS = ("not aligned", "aligned to the consensus")
 
 
-def main(
-    study: Annotated[str, typer.Argument(help="Of the scale, such as cifar10.")],
-    scale: Annotated[str, typer.Option(help="cpu, whole, gpu or paper.")] = "cpu",
-    results: Annotated[Path, typer.Option(help="Folder of the results.")] = RESULTS,
-    figures: Annotated[Path, typer.Option(help="Folder of the figures.")] = FIGURES,
-) -> None:
+def draw(results: Path, figures: Path) -> None:
     """Draw both."""
-    figures.mkdir(parents=True, exist_ok=True)
-    makers = {"tsne": alignment, "table1_baselines": seconds}
-    for name, make in makers.items():
-        known = json.loads((results / f"{name}-{scale}.json").read_text())[study]
+    for name, make in (("tsne", alignment), ("table1_baselines", seconds)):
+        known = json.loads((results / f"{name}-{SCALE}.json").read_text())[STUDY]
         (figures / f"readme-{name}.svg").write_text(make(known))
 
 
-def alignment(known: Known) -> str:
+def alignment(known: Cell) -> str:
     """Return the targets before and after alignment, in the colours of their classes."""
     panels = []
     for number, how in enumerate(PANELS):
@@ -51,38 +42,28 @@ def alignment(known: Known) -> str:
     return standalone(panels)
 
 
-def seconds(known: Known) -> str:
+def seconds(known: Cell) -> str:
     """Return accuracy over seconds of every objective, its seeds, and their mean."""
-    (untrained,) = (
-        row["accuracy"]["mean"] for row in known["table"] if row["objective"] == "random"
-    )
-    names = [row["objective"] for row in known["table"] if row["objective"] != "random"]
+    untrained, *trained = sorted(known["table"], key=lambda row: row["objective"] != "random")
     entries = []
-    for colour, name in enumerate(names):
+    for colour, name in enumerate(row["objective"] for row in trained):
         cells = [cell for cell in known["cells"] if cell["objective"] == name]
-        students = tuple(student(cell, untrained) for cell in cells)
+        students = tuple(student(cell, untrained["accuracy"]["mean"]) for cell in cells)
         entries.append(Entry(colour, name, name, name, name, Seeds(students)))
     ((_, figure), _) = accuracy_figures(entries)
     return standalone([("Probe accuracy over seconds", figure)])
 
 
-def student(cell: Known, untrained: float) -> Student:
+def student(cell: Cell, untrained: float) -> Student:
     """Return what a cell of the table says of a training."""
-    curve = tuple(Point(**point) for point in cell["curve"])
-    before = Preparation(
-        cell["preparation s, one device"], cell["preparation s, one each"], {}, alone=True
-    )
+    before = (cell[f"preparation s, one {each}"] for each in ("device", "each"))
     return Student(
         objective=cell["objective"],
         model="",
         seed=cell["seed"],
-        epochs=len(curve),
-        curve=curve,
-        preparation=before,
+        epochs=len(cell["curve"]),
+        curve=tuple(Point(**point) for point in cell["curve"]),
+        preparation=Preparation(*before, {}, alone=True),
         random_accuracy=untrained,
         accuracy=cell["accuracy"],
     )
-
-
-if __name__ == "__main__":
-    typer.run(main)

@@ -1,7 +1,7 @@
 """What of a recipe matters: ours, the paper's, and ours with one thing changed.
 
-``python -m experiments.recipe --scale cpu``. What each costs is in its seconds. In the last
-rows one of the participants has a prior that has seen no image.
+What each costs is in its seconds. In the last rows one of the participants has a prior that has
+seen no image.
 """
 
 from collections.abc import Callable
@@ -12,8 +12,8 @@ from scipy.linalg import hadamard
 
 from coopt_fl.targets.linear import principal_axes
 from experiments.agreement import Array
-from experiments.lab import Made
-from experiments.table import Cell, Lab, Study, experiment
+from experiments.lab import Lab, Made
+from experiments.table import Cell, table
 
 PAPER = {"reference": "best", "solver": "sgd", "projection": "random"}
 """Section 3.3 of the paper: a random W, and T by gradient descent, to the most uniform prior."""
@@ -39,20 +39,6 @@ STUDENT: dict[str, Cell] = {
     "augment: none": {"augment": "none"},
 }
 """How a student is trained, likewise."""
-
-
-def settings(study: Study) -> list[Cell]:
-    """Return a row for each recipe."""
-    return [{"recipe": name} for name in dict.fromkeys(("ours", *STUDENT, *NORMALISED, *TARGETS))]
-
-
-def measure(lab: Lab, cell: Cell) -> Cell:
-    """Train by the recipe."""
-    name, seed = cell["recipe"], cell["seed"]
-    priors = (*lab.study.priors[:-1], lab.study.weak[-1]) if "weak third" in name else None
-    made = lab.collaborate(seed, priors=priors, **TARGETS.get(name, {}))
-    made = NORMALISED.get(name, lambda same: same)(made)
-    return lab.student(made, seed, **STUDENT.get(name, {}))
 
 
 def balanced(made: Made) -> Made:
@@ -88,4 +74,12 @@ NORMALISED: dict[str, Callable[[Made], Made]] = {
 }
 """What is done to targets after they are made."""
 
-app = experiment(__name__, settings, measure)
+
+@table(lambda _: [{"recipe": r} for r in dict.fromkeys(("ours", *STUDENT, *NORMALISED, *TARGETS))])
+def recipe(lab: Lab, cell: Cell) -> Cell:
+    """Train by the recipe."""
+    name, seed = cell["recipe"], cell["seed"]
+    priors = (*lab.study.priors[:-1], lab.study.weak[-1]) if "weak third" in name else None
+    made = lab.collaborate(seed, priors=priors, **TARGETS.get(name, {}))
+    made = NORMALISED.get(name, lambda same: same)(made)
+    return lab.student(made, seed, **STUDENT.get(name, {}))

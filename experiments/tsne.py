@@ -1,4 +1,4 @@
-"""What alignment does to targets: ``python -m experiments.tsne --scale cpu``.
+"""What alignment does to targets.
 
 The accuracy of this table is no student's: it is how often the nearest target of *another*
 participant is of the same class, which is chance where participants mean different things by a
@@ -6,18 +6,15 @@ target. The figure shows the first seed's targets by t-SNE; colour is the class,
 participant.
 """
 
-import json
-from pathlib import Path
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.metrics import pairwise_distances
 
-from coopt_fl.data import split_labels
 from coopt_fl.report.tsne import embed
-from experiments.table import Cell, Lab, Study, experiment
+from experiments.lab import Lab
+from experiments.table import Cell, table
 
 ALIGNMENTS = {
     "not aligned": {"reference": "best", "solver": "none"},
@@ -29,27 +26,6 @@ SHOWN = 1200
 """Most targets that are compared and drawn; a seeded choice."""
 
 
-def settings(study: Study) -> list[Cell]:
-    """Return a row for each way to align."""
-    return [{"targets": how} for how in ALIGNMENTS]
-
-
-def measure(lab: Lab, cell: Cell) -> Cell:
-    """Compare targets across participants, and lay those of the first seed out in the plane."""
-    made = lab.collaborate(cell["seed"], **ALIGNMENTS[cell["targets"]])
-    rows = lab.shared(min(SHOWN, len(lab.all)), 0)
-    targets, owners = made.targets[rows], made.participants[rows]
-    known = split_labels(lab.study.data, "train")
-    assert known is not None, "this figure needs labels"
-    labels = known[rows]
-    found: Cell = {"accuracy": across(targets, owners, labels)}
-    if cell["seed"] == lab.study.seeds[0]:
-        places = embed(targets, seed=0)
-        found["places"] = [[round(float(v), 1) for v in place] for place in places]
-        found["owners"], found["labels"] = owners.tolist(), labels.tolist()
-    return found
-
-
 def across(
     targets: NDArray[np.float32], owners: NDArray[np.int16], labels: NDArray[np.int64]
 ) -> float:
@@ -59,19 +35,16 @@ def across(
     return float((labels[distance.argmin(1)] == labels).mean())
 
 
-def draw(results: Path, out: Path) -> None:
+def draw(found: dict[str, Cell]) -> Figure:
     """Draw a line of panels for each study, one for each way to align."""
-    found = json.loads(results.read_text())
-    figure = Figure(figsize=(13, 4.4 * len(found)), layout="constrained")
+    figure = Figure(figsize=(13, 4.4 * len(found)), dpi=90, layout="constrained")
     axes = figure.subplots(len(found), len(ALIGNMENTS), squeeze=False)
     for line, (name, known) in zip(axes, found.items(), strict=True):
         for axis, row in zip(line, known["table"], strict=True):
-            cell = next(c for c in known["cells"] if c["targets"] == row["targets"])
-            scatter(axis, cell)
+            scatter(axis, next(c for c in known["cells"] if c["targets"] == row["targets"]))
             agree = f"{row['accuracy']['mean']:.0%} agree across participants"
             axis.set_title(f"{name}, {row['targets']}: {agree}", loc="left", fontsize=10)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=90, metadata={"Software": None})
+    return figure
 
 
 def scatter(axis: Axes, cell: Cell) -> None:
@@ -86,4 +59,14 @@ def scatter(axis: Axes, cell: Cell) -> None:
     axis.set(xticks=[], yticks=[])
 
 
-app = experiment(__name__, settings, measure, draw)
+@table(lambda study: [{"targets": how} for how in ALIGNMENTS], draw)
+def tsne(lab: Lab, cell: Cell) -> Cell:
+    """Compare targets across participants, and lay those of the first seed out in the plane."""
+    made = lab.collaborate(cell["seed"], **ALIGNMENTS[cell["targets"]])
+    rows = lab.shared(min(SHOWN, len(lab.all)), 0)
+    targets, owners, labels = made.targets[rows], made.participants[rows], lab.labels()[0][rows]
+    found: Cell = {"accuracy": across(targets, owners, labels)}
+    if cell["seed"] == lab.study.seeds[0]:
+        found["places"] = embed(targets, seed=0).round(1).tolist()
+        found["owners"], found["labels"] = owners.tolist(), labels.tolist()
+    return found

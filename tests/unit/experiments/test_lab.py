@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from coopt_fl.core.cache import exclusive
+from coopt_fl.core import cache
 from coopt_fl.core.errors import ConfigError, ParticipantError
 from coopt_fl.policies.reference import elect
 from coopt_fl.students.models import Student
@@ -17,11 +17,10 @@ from coopt_fl.students.objectives import Objective, Task, make_objective
 from coopt_fl.targets import represent, uniformity
 from experiments.__main__ import visible
 from experiments.agreement import uniformity_alone
-from experiments.alignment import at_random
 from experiments.lab import Lab
+from experiments.paper import ALONE, at_random, elect_anyhow
 from experiments.recipe import balanced, phi_s, scaled
 from experiments.scales import SCALES, studies
-from experiments.shared_size import ALONE, elect_anyhow
 
 (STUDY,) = SCALES["smoke"].values()
 
@@ -34,7 +33,7 @@ def lab() -> Lab:
 def test_participants_with_the_same_prior_agree(lab: Lab) -> None:
     same = [STUDY.priors[0]] * 3
     alone = lab.collaborate(0, priors=same)
-    assert min(one.r2 for one in alone.agreed.held_out().values()) > 0.99
+    assert min(alone.agreed.r2()) > 0.99
     averaged = lab.collaborate(0, priors=same, replicas=3)
     np.testing.assert_allclose(averaged.targets, alone.targets, atol=1e-5)
     assert averaged.optimize == pytest.approx([3 * one for one in alone.optimize])
@@ -54,7 +53,7 @@ def test_each_participant_makes_the_targets_of_its_own_shard(lab: Lab) -> None:
 def test_of_two_experiments_that_need_the_same_features_one_waits_and_reads(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    came, made, both = [], [], threading.Event()
+    came, made, both, exclusive = [], [], threading.Event(), cache.exclusive
 
     @contextmanager
     def watched(folder: Path) -> Iterator[None]:
@@ -70,7 +69,7 @@ def test_of_two_experiments_that_need_the_same_features_one_waits_and_reads(
         return made[-1]
 
     monkeypatch.setenv("COOPT_CACHE", str(tmp_path))
-    monkeypatch.setattr("experiments.features.exclusive", watched)
+    monkeypatch.setattr(cache, "exclusive", watched)
     monkeypatch.setattr("experiments.features.represent", counted)
     labs = [Lab(STUDY), Lab(STUDY)]
     threads = [threading.Thread(target=one.features, args=("trivial:20",)) for one in labs]

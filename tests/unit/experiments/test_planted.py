@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from coopt_fl.students import train_student
 from coopt_fl.students.train import CHECKPOINT
-from experiments import prior_data
+from experiments import ours
 from experiments.continual import SHARDS, kept
 from experiments.lab import Lab, Made
 from experiments.scales import SCALES
@@ -119,8 +119,8 @@ def test_targets_of_own_images_are_those_of_the_student_that_learned_them(
         shutil.copy(out / CHECKPOINT, tmp_path / "own.pt")
         return done
 
-    monkeypatch.setattr(prior_data, "train_student", train)
-    made = prior_data.of_own(lab, 1)
+    monkeypatch.setattr(ours, "train_student", train)
+    made = ours.of_own(lab, 1)
     assert trained == [(None, STUDY.data, "simclr", 1)], "without labels or targets"
     x, _ = lab.features(f"checkpoint:{tmp_path / 'own.pt'}")
     x = np.c_[x, np.ones(len(x))].astype(np.float64)
