@@ -17,13 +17,13 @@ import torch
 import typer
 
 from coopt_fl.core.errors import CooptError
-from experiments import audit, continual, ours, paper, privacy, recipe, solvers, tsne
+from experiments import audit, continual, ours, paper, privacy, solvers
 from experiments.scales import SCALES
 from experiments.table import FIGURES, RESULTS, Table
 
 TABLES: dict[str, Table] = {
     name: one
-    for module in (paper, ours, recipe, continual, tsne, solvers, privacy, audit)
+    for module in (paper, ours, continual, solvers, privacy, audit)
     for name, one in vars(module).items()
     if isinstance(one, Table)
 }
@@ -65,8 +65,10 @@ def main(
 def work(names: Sequence[str], options: list[str], gpus: int) -> list[str]:
     """Measure each table in a process of its own, one at a time on each GPU; return who failed."""
     free: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
-    for gpu in range(gpus):
-        free.put({"CUDA_VISIBLE_DEVICES": visible(gpu)})
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    usable = given.split(",") if given else [str(gpu) for gpu in range(gpus)]
+    for gpu in usable[:gpus]:
+        free.put({"CUDA_VISIBLE_DEVICES": gpu})
     if not gpus:
         free.put({})
 
@@ -80,12 +82,6 @@ def work(names: Sequence[str], options: list[str], gpus: int) -> list[str]:
     with ThreadPoolExecutor(max(gpus, 1)) as pool:
         good = dict(zip(names, pool.map(succeeds, names), strict=True))
     return [name for name in good if not good[name]]
-
-
-def visible(gpu: int) -> str:
-    """Return the name of the gpu-th GPU of those that this process may use."""
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return given.split(",")[gpu] if given else str(gpu)
 
 
 if __name__ == "__main__":

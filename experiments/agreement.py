@@ -1,6 +1,5 @@
-"""The platform's method, step by step, on features of all images that are held in memory."""
+"""What participants agree on before their work, and elections that the platform would not hold."""
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -8,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coopt_fl.federation.plan import Plan
-from coopt_fl.policies.reference import Election, ReferencePolicy
+from coopt_fl.policies.reference import Election
 from coopt_fl.targets import CONSENSUS, Alignment, HeldOut, Recipe, uniformity
 from coopt_fl.targets.collaborate import apply
 
@@ -81,38 +80,6 @@ class Agreed:
             targets[mine] = np.mean(each, axis=0)
             participants[mine] = k if replicas == 1 else -1
         return targets, participants
-
-
-def agree(
-    features: Mapping[str, Array],
-    plan: Plan,
-    recipe: Recipe,
-    elect: ReferencePolicy,
-    wanted: str,
-    on_s: Mapping[str, Array] | None = None,
-) -> Agreed:
-    """Take every step of the method before the work itself.
-
-    Args:
-        features: float32 (N, m_k) of all images, by participant.
-        plan: of the images.
-        recipe: how targets are made.
-        elect: chooses the reference.
-        wanted: what it is asked for: "best" or "consensus".
-        on_s: what participants say of the shared set, if it differs from their features.
-    """
-    started = time.perf_counter()
-    on_s = on_s or {name: x[plan.shared] for name, x in features.items()}
-    election = elect(on_s, wanted, recipe.dim, recipe.seed)
-    reference, fixed = election.reference, dict[str, Alignment]()
-    if reference != CONSENSUS:
-        blocks = plan.projected(reference, recipe.rows_to_project)
-        rows = plan.projected_ids(blocks, recipe.rows_to_project)
-        fixed[reference] = recipe.project(features[reference][rows])
-    shared = recipe.shared_targets(on_s, reference, election.accepted, fixed.get(reference))
-    made = {name: fixed.get(name) or recipe.align(name, x, shared) for name, x in on_s.items()}
-    seconds = time.perf_counter() - started
-    return Agreed(features, plan, recipe, on_s, election, shared, made, seconds)
 
 
 def uniformity_alone(

@@ -20,7 +20,6 @@ from coopt_fl.targets import fit_alignment, held_out
 from coopt_fl.targets.collaborate import apply
 from experiments.figures import cycles
 from experiments.lab import Lab, Made
-from experiments.scales import Study
 from experiments.table import Cell, table
 
 WAYS = ("left", "realigned", "recomputed", "as needed")
@@ -34,12 +33,7 @@ RULES = {"least uniform": "best", "oldest": "consensus"}
 SHARDS = 3
 
 
-def ways(study: Study) -> list[Cell]:
-    """Return a row for each way to treat what is there, and to choose what is not kept."""
-    return [{"taken over": rule, "old shards": way} for rule in RULES for way in WAYS]
-
-
-@table(ways, cycles)
+@table(lambda _: [{"taken over": r, "old shards": way} for r in RULES for way in WAYS], cycles)
 def continual(lab: Lab, cell: Cell) -> Cell:
     """Play all cycles, with a student after each."""
     seed, rule, played, seconds, shards = cell["seed"], cell["taken over"], [], 0.0, 0

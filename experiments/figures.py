@@ -15,6 +15,7 @@ Draw = Callable[[dict[str, Known]], Figure]
 
 WIDTH, ROW = 5.2, 0.3
 INK, MARK = "#333333", "#2f6fc4"
+MARKERS = "os^Dv<>P"
 
 
 def panel(draw: Callable[[Axes, Known], float]) -> Draw:
@@ -115,6 +116,31 @@ def lines(over: str, measure: str, **only: object) -> Draw:
         return 4.6
 
     return draw
+
+
+def scatters(found: dict[str, Known]) -> Figure:
+    """Draw a line of panels for each study, one for each row, of targets in the plane."""
+    rows = len(next(iter(found.values()))["table"])
+    figure = Figure(figsize=(13, 4.4 * len(found)), dpi=90, layout="constrained")
+    axes = figure.subplots(len(found), rows, squeeze=False)
+    for line, (name, known) in zip(axes, found.items(), strict=True):
+        for axis, row in zip(line, known["table"], strict=True):
+            _scatter(axis, next(c for c in known["cells"] if c["targets"] == row["targets"]))
+            agree = f"{row['accuracy']['mean']:.0%} agree across participants"
+            axis.set_title(f"{name}, {row['targets']}: {agree}", loc="left", fontsize=10)
+    return figure
+
+
+def _scatter(axis: Axes, cell: Known) -> None:
+    """Show each target: colour is the class, shape the participant."""
+    places, owners, labels = (np.array(cell[key]) for key in ("places", "owners", "labels"))
+    for owner in np.unique(owners):
+        x, y = places[owners == owner].T
+        axis._scatter(
+            x, y, c=labels[owners == owner], cmap="tab10", marker=MARKERS[owner % len(MARKERS)],
+            s=12, alpha=0.75, linewidths=0,
+        )  # fmt: skip
+    axis.set(xticks=[], yticks=[])
 
 
 def _probed(cell: Known) -> list[tuple[float, float]]:

@@ -1,14 +1,14 @@
 """What every experiment does: targets as the platform would make them, and students on them."""
 
 import tempfile
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from coopt_fl.config.schema import Config, RuntimeConfig
@@ -21,8 +21,9 @@ from coopt_fl.policies.assignment import Member, Proportional
 from coopt_fl.policies.reference import ReferencePolicy, elect
 from coopt_fl.students import Judge, train_student
 from coopt_fl.students.probe import random_student
-from coopt_fl.targets import Recipe
-from experiments.agreement import Agreed, Array, Rows, agree
+from coopt_fl.targets import CONSENSUS, Alignment, Recipe
+from coopt_fl.targets.collaborate import apply
+from experiments.agreement import Agreed, Array, Rows
 from experiments.features import features_of
 from experiments.scales import Study
 
@@ -59,13 +60,13 @@ class Made:
     parts: tuple[int, ...] = ()
 
     @property
-    def preparation(self) -> dict[str, float]:
-        """Seconds before training, as :mod:`coopt_fl.optimized.preparation` counts them."""
+    def preparation(self) -> tuple[float, float]:
+        """Seconds before training on one device, and with one for each participant.
+
+        As :mod:`coopt_fl.optimized.preparation` counts them.
+        """
         shared = self.represent + self.align
-        return {
-            "sum": sum(self.optimize) + shared,
-            "max": max(self.optimize, default=0.0) + shared,
-        }
+        return sum(self.optimize) + shared, max(self.optimize, default=0.0) + shared
 
 
 class Lab:
@@ -95,54 +96,64 @@ class Lab:
         """Return the rows of a shared set."""
         return shared_set(self.all, size, seed)
 
-    def plan(
-        self,
-        names: Iterable[str],
-        seed: int,
-        *,
-        shared: int | None = None,
-        audit: float | None = None,
-        weights: Sequence[float] | None = None,
-    ) -> Plan:
-        """Return the platform's plan for participants of equal weight, or of the weights given.
-
-        The sizes of the shared set and of the audit are the study's unless given.
-        """
-        each = zip(names, weights or repeat(1.0), strict=False)
-        members = [Member(name, max(weight, 0.0)) for name, weight in each]
-        study = self.study
-        size = Size(study.block_rows, audit or study.audit, shared or study.shared)
-        return Plan.make(self.all, size, seed, members, Proportional())
-
     def agree(
         self,
         seed: int,
+        features: Mapping[str, Array] | None = None,
         *,
         priors: Sequence[str] | None = None,
-        reference: str = "consensus",
+        reference: str = CONSENSUS,
         elect: ReferencePolicy = elect,
         solver: str = "ridge",
         projection: str = "pca",
+        dim: int | None = None,
         shared: int | None = None,
+        audit: float | None = None,
+        order: Sequence[str] | None = None,
+        weights: Sequence[float] | None = None,
+        on_s: Mapping[str, Array] | None = None,
     ) -> Agreed:
-        """Return what a collaboration agrees on before its work.
+        """Take every step of the method before the work itself.
 
         Args:
             seed: Of the plan, the shared set, and what draws.
+            features: float32 (N, m_k) of all images, by participant; those of ``priors`` unless
+                given.
             priors: One for each participant; the study's own unless given.
             reference: What the election is asked for: ``consensus`` or ``best``.
             elect: Chooses the reference.
             solver: See :func:`coopt_fl.targets.fit_alignment`.
             projection: See :func:`coopt_fl.targets.fit_projection`.
-            shared: Samples of the shared set; the study's own unless given.
+            dim: Width n of a target; the study's unless given, as the next two.
+            shared: Samples of the shared set.
+            audit: Samples for the audit, as a share of a block's.
+            order: Of the participants in the plan; that of the features unless given.
+            weights: Of their shards, in that order; equal unless given.
+            on_s: What participants say of the shared set, if it differs from their features.
 
         Raises:
             ParticipantError: Of the platform's election, where no prior is alignable.
         """
-        specs = priors or self.study.priors
-        features = {name: self.features(spec)[0] for name, spec in zip(NAMES, specs, strict=False)}
-        recipe = Recipe(self.study.dim, projection, solver, seed)
-        return agree(features, self.plan(features, seed, shared=shared), recipe, elect, reference)
+        specs = zip(NAMES, priors or self.study.priors, strict=False)
+        features = features or {name: self.features(spec)[0] for name, spec in specs}
+        each = zip(order or features, weights or repeat(1.0), strict=False)
+        members = [Member(name, max(weight, 0.0)) for name, weight in each]
+        study = self.study
+        size = Size(study.block_rows, audit or study.audit, shared or study.shared)
+        plan = Plan.make(self.all, size, seed, members, Proportional())
+        recipe = Recipe(dim or study.dim, projection, solver, seed)
+        started = time.perf_counter()
+        on_s = on_s or {name: x[plan.shared] for name, x in features.items()}
+        election = elect(on_s, reference, recipe.dim, seed)
+        best, fixed = election.reference, dict[str, Alignment]()
+        if best != CONSENSUS:
+            blocks = plan.projected(best, recipe.rows_to_project)
+            rows = plan.projected_ids(blocks, recipe.rows_to_project)
+            fixed[best] = recipe.project(features[best][rows])
+        targets = recipe.shared_targets(on_s, best, election.accepted, fixed.get(best))
+        made = {name: fixed.get(name) or recipe.align(name, x, targets) for name, x in on_s.items()}
+        seconds = time.perf_counter() - started
+        return Agreed(features, plan, recipe, on_s, election, targets, made, seconds)
 
     def collaborate(self, seed: int, *, replicas: int = 1, by_r2: bool = False, **how: Any) -> Made:
         """Return the targets of a collaboration.
@@ -155,7 +166,7 @@ class Lab:
         """
         agreed = self.agree(seed, **how)
         if by_r2:
-            agreed = replace(agreed, plan=self.plan(agreed.features, seed, weights=agreed.r2()))
+            agreed = self.agree(seed, **how, weights=agreed.r2())
         plan, specs = agreed.plan, how.get("priors") or self.study.priors
         each = [self.features(spec)[1] / len(self.all) for spec in specs]
         units = [[plan.units[index] for index in plan.blocks_of(name)] for name in agreed.features]
@@ -172,8 +183,8 @@ class Lab:
     def centralize(self, spec: str, seed: int) -> Made:
         """Return the targets of one prior for every sample: the baseline without collaboration."""
         x, seconds = self.features(spec)
-        recipe = Recipe(min(self.study.dim, x.shape[1]), seed=seed)
-        agreed = agree({"central": x}, self.plan(["central"], seed), recipe, elect, "best")
+        dim = min(self.study.dim, x.shape[1])
+        agreed = self.agree(seed, {"central": x}, reference="best", dim=dim)
         return Made(self.all, *agreed.fused(), optimize=[seconds])
 
     def every_prior(
@@ -187,12 +198,11 @@ class Lab:
         """
         rows = self.shared(round(share * len(self.all)), derive_seed(seed, "every prior"))
         found = [self.features(spec) for spec in priors or self.study.priors]
-        each = []
+        scaled = []
         for x, _ in found:
             recipe = Recipe(min(self.study.dim, x.shape[1], len(rows) // 2), seed=seed)
-            fitted = recipe.project(x[rows[: recipe.rows_to_project]])
-            each.append(fitted.apply(torch.from_numpy(x[rows])).numpy())
-        scaled = [y / np.sqrt(np.square(y).mean()) for y in each]
+            y = apply(recipe.project(x[rows[: recipe.rows_to_project]]), x[rows])
+            scaled.append(y / np.sqrt(np.square(y).mean()))
         return Made(
             rows=rows,
             targets=np.concatenate(scaled, axis=1),
@@ -221,13 +231,13 @@ class Lab:
                 devices=1, watch=self.judge, watch_every=every or config.epochs,
             )  # fmt: skip
         end = trained.curve[-1]
-        before = made.preparation if made else {"sum": 0.0, "max": 0.0}
+        together, each = made.preparation if made else (0.0, 0.0)
         return {
             "accuracy": end.accuracy,
             "spread": end.spread,
             "training s": end.seconds,
-            "preparation s, one device": before["sum"],
-            "preparation s, one each": before["max"],
+            "preparation s, one device": together,
+            "preparation s, one each": each,
             "curve": [asdict(point) for point in trained.curve],
         }
 

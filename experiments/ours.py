@@ -2,11 +2,13 @@
 
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.linalg import hadamard
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from coopt_fl.config.schema import RuntimeConfig
@@ -20,6 +22,8 @@ from coopt_fl.students.objectives import WHERE
 from coopt_fl.students.probe import random_student
 from coopt_fl.students.train import CHECKPOINT
 from coopt_fl.targets import uniformity
+from coopt_fl.targets.linear import principal_axes
+from experiments.agreement import Array
 from experiments.figures import curves, points
 from experiments.lab import SPLITS, Lab, Made
 from experiments.paper import train
@@ -126,14 +130,9 @@ def redundancy(lab: Lab, cell: Cell) -> Cell:
     return lab.student(lab.collaborate(cell["seed"], replicas=cell["replicas"]), cell["seed"])
 
 
-def priors(study: Study) -> list[Cell]:
-    """Return a row for each prior that a study knows."""
-    return [{"prior": spec} for spec in dict.fromkeys((*study.priors, *study.weak, *study.ladder))]
-
-
-@table(priors, points)
+@table(lambda s: [{"prior": p} for p in dict.fromkeys((*s.priors, *s.weak, *s.ladder))], points)
 def uniformity_as_judge(lab: Lab, cell: Cell) -> Cell:
-    """Does the platform's score rank priors as their probes do?
+    """Does the platform's score rank the priors that a study knows as their probes do?
 
     The uniformity is that of the features of a shared set; the probe is a linear classifier of all
     features.
@@ -179,3 +178,77 @@ def election(lab: Lab, cell: Cell) -> Cell:
         "noise elected": seen["noise elected"] / DRAWS,
         "no reference": seen["no reference"] / DRAWS,
     }
+
+
+PAPER = {"reference": "best", "solver": "sgd", "projection": "random"}
+"""Section 3.3 of the paper: a random W, and T by gradient descent, to the most uniform prior."""
+
+TARGETS: dict[str, Cell] = {
+    "the paper's": PAPER,
+    "the paper's, our student": PAPER,
+    "reference: best": {"reference": "best"},
+    "projection: random": {"reference": "best", "projection": "random"},
+    "solver: procrustes": {"solver": "procrustes"},
+    "solver: sgd": {"solver": "sgd"},
+    "replicas: 3": {"replicas": 3},
+    "weak third": {},
+    "weak third, shards by R2": {"by_r2": True},
+}
+"""How targets are made, where it is not as in ours."""
+
+STUDENT: dict[str, Cell] = {
+    "the paper's": {"loss": "mse", "head": "linear"},
+    "loss: mse": {"loss": "mse"},
+    "head: linear": {"head": "linear"},
+    "whiten: true": {"whiten": True},
+    "augment: none": {"augment": "none"},
+}
+"""How a student is trained, likewise."""
+
+
+def balanced(made: Made) -> Made:
+    """Return targets with the same mean and scale for every participant."""
+    targets = made.targets.copy()
+    for owner in np.unique(made.participants):
+        mine = made.participants == owner
+        targets[mine] = scaled(targets[mine])
+    return replace(made, targets=targets)
+
+
+def phi_s(made: Made) -> Made:
+    """Return targets by PHI-S (Ranzinger et al. 2024): the same variance in every entry.
+
+    Their principal components are rotated by a Hadamard matrix, and all have one scale.
+    """
+    targets = scaled(made.targets)
+    n = targets.shape[1]
+    rotated = targets @ principal_axes(targets.astype(np.float64), n) @ hadamard(n) / n**0.5
+    return replace(made, targets=rotated.astype(np.float32))
+
+
+def scaled(targets: Array) -> Array:
+    """Return targets centred, with a mean square of 1."""
+    centred = targets - targets.mean(axis=0)
+    unit: Array = centred / np.sqrt(np.square(centred).mean())
+    return unit
+
+
+NORMALISED: dict[str, Callable[[Made], Made]] = {
+    "each participant normalised": balanced,
+    "PHI-S": phi_s,
+}
+"""What is done to targets after they are made."""
+
+
+@table(lambda _: [{"recipe": r} for r in dict.fromkeys(("ours", *STUDENT, *NORMALISED, *TARGETS))])
+def recipe(lab: Lab, cell: Cell) -> Cell:
+    """What of a recipe matters: ours, the paper's, and ours with one thing changed.
+
+    What each costs is in its seconds. In the last rows one of the participants has a prior that has
+    seen no image.
+    """
+    name, seed = cell["recipe"], cell["seed"]
+    priors = (*lab.study.priors[:-1], lab.study.weak[-1]) if "weak third" in name else None
+    made = lab.collaborate(seed, priors=priors, **TARGETS.get(name, {}))
+    made = NORMALISED.get(name, lambda same: same)(made)
+    return lab.student(made, seed, **STUDENT.get(name, {}))

@@ -1,4 +1,4 @@
-"""The paper's tables, but for those with a file of their own: ``continual`` and ``tsne``."""
+"""The paper's tables, but for the one with a file of its own: ``continual``."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -6,13 +6,16 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import pairwise_distances
 
 from coopt_fl.core.errors import ParticipantError
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.policies.reference import Election, elect
+from coopt_fl.report.tsne import embed
 from coopt_fl.students.objectives import ON_TARGETS, WHERE
 from experiments.agreement import Array, as_told, uniformity_alone
-from experiments.figures import curves
+from experiments.figures import curves, scatters
 from experiments.lab import Lab
 from experiments.scales import Study
 from experiments.table import Cell, table
@@ -57,13 +60,11 @@ def table2_centralized(lab: Lab, cell: Cell) -> Cell:
     return lab.student(made, seed, epochs=epochs)  # as many samples seen, but for partial batches
 
 
-def architectures(study: Study) -> list[Cell]:
-    """Return a row for each architecture, before and after training, slow enough for all."""
-    stages = {"trained": False}, {"trained": True, "lr": 1e-3}
-    return [{"model": model} | stage for model in study.models for stage in stages]
+STAGES: tuple[Cell, ...] = ({"trained": False}, {"trained": True, "lr": 1e-3})
+"""Before and after a training that is slow enough for every architecture."""
 
 
-@table(architectures)
+@table(lambda study: [{"model": model} | stage for model in study.models for stage in STAGES])
 def table3_architectures(lab: Lab, cell: Cell) -> Cell:
     """One optimized dataset for every architecture: train it on the same targets as all others."""
     model, seed = cell["model"], cell["seed"]
@@ -189,3 +190,40 @@ def weak_priors(lab: Lab, cell: Cell) -> Cell:
         else lab.collaborate(seed, priors=weak, reference=reference)
     )
     return lab.student(made, seed, every=1, **changes)
+
+
+ALIGNMENTS = {
+    "not aligned": {"reference": "best", "solver": "none"},
+    "aligned to the best prior": {"reference": "best"},
+    "aligned to the consensus": {"reference": "consensus"},
+}
+SHOWN = 1200
+"""Most targets that are compared and drawn; a seeded choice."""
+
+
+@table(lambda study: [{"targets": how} for how in ALIGNMENTS], scatters)
+def tsne(lab: Lab, cell: Cell) -> Cell:
+    """What alignment does to targets.
+
+    The accuracy of this table is no student's: it is how often the nearest target of *another*
+    participant is of the same class, which is chance where participants mean different things by a
+    target. The figure shows the first seed's targets by t-SNE; colour is the class, shape the
+    participant.
+    """
+    made = lab.collaborate(cell["seed"], **ALIGNMENTS[cell["targets"]])
+    rows = lab.shared(min(SHOWN, len(lab.all)), 0)
+    targets, owners, labels = made.targets[rows], made.participants[rows], lab.labels()[0][rows]
+    found: Cell = {"accuracy": across(targets, owners, labels)}
+    if cell["seed"] == lab.study.seeds[0]:
+        found["places"] = embed(targets, seed=0).round(1).tolist()
+        found["owners"], found["labels"] = owners.tolist(), labels.tolist()
+    return found
+
+
+def across(
+    targets: NDArray[np.float32], owners: NDArray[np.int16], labels: NDArray[np.int64]
+) -> float:
+    """Return the share of rows whose nearest row (by cosine) of another participant agrees."""
+    distance = pairwise_distances(targets, metric="cosine")
+    distance[owners[:, None] == owners] = np.inf
+    return float((labels[distance.argmin(1)] == labels).mean())

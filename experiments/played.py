@@ -8,8 +8,8 @@ import numpy as np
 
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.policies.audit import Expected
-from coopt_fl.targets import CONSENSUS, Recipe
-from experiments.agreement import Agreed, Array, agree, as_told
+from coopt_fl.targets import CONSENSUS
+from experiments.agreement import Agreed, Array, as_told
 from experiments.lab import Lab
 
 EXTRA = {
@@ -78,15 +78,14 @@ def play(
     able = [name for name, x in features.items() if x.shape[1] >= dim]
     wanted = CONSENSUS if reference == CONSENSUS else able[seed % len(able)]
     order = np.random.default_rng(derive_seed(seed, "order")).permutation(MIXES[mix]).tolist()
-    plan = lab.plan(order, seed, shared=size, audit=fraction)
-    recipe = Recipe(dim, "pca", solver, seed)
-    agreed = agree(features, plan, recipe, as_told, wanted)
+    how = {"dim": dim, "solver": solver, "shared": size, "audit": fraction, "order": order}
+    agreed = lab.agree(seed, features, reference=wanted, elect=as_told, **how)
     expected = {
         name: Expected(agreed.targets(name, agreed.on_s[name]), heldout.targets, heldout.r2)
         for name, heldout in agreed.held_out().items()
     }
     honest = {name: agreed.targets(name, x).astype(np.float16) for name, x in features.items()}
-    fitted_on = plan.projected(wanted, recipe.rows_to_project)
+    fitted_on = agreed.plan.projected(wanted, agreed.recipe.rows_to_project)
     return Played(lab, agreed, expected, honest, fitted_on)
 
 

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 
 from coopt_fl.privacy import Guard, epsilon, half, normalise
-from coopt_fl.targets import CONSENSUS, Recipe
-from experiments.agreement import Agreed, Array, agree, as_told
+from experiments.agreement import Agreed, Array, as_told
 from experiments.lab import NAMES, Lab, Made
 from experiments.scales import Study
 from experiments.solvers import Each, accuracies
@@ -72,12 +71,9 @@ def collaboration(lab: Lab, cell: Cell) -> tuple[Guard | None, Agreed]:
         guard = Guard(cell["clip"], cell["noise"], f"{seed}".encode())
     found = zip(NAMES, lab.study.priors, strict=False)
     features = {name: normal(guard, lab.features(spec)[0]) for name, spec in found}
-    plan, recipe = lab.plan(features, seed), Recipe(lab.study.dim, seed=seed)
-    on_s = {
-        name: leave(guard, x[plan.shared], plan.shared, "features", name)
-        for name, x in features.items()
-    }
-    return guard, agree(features, plan, recipe, as_told, CONSENSUS, on_s)
+    at = lab.shared(lab.study.shared, seed)
+    on_s = {name: leave(guard, x[at], at, "features", name) for name, x in features.items()}
+    return guard, lab.agree(seed, features, elect=as_told, on_s=on_s)
 
 
 def released(guard: Guard | None, agreed: Agreed) -> Each:

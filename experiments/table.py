@@ -27,9 +27,6 @@ METHOD = 2
 """Of the way in which targets are made. Tables without it are of an implementation that experiments
 had for themselves, without the test of alignability, blocks and audit (docs/decisions.md)."""
 
-UNSHOWN = "took"
-"""The measure that is not summed up: seconds of the cell with its probes, for planning."""
-
 Cell = dict[str, Any]
 Rows = Callable[[Study], list[Cell]]
 Measure = Callable[[Lab, Cell], Cell]
@@ -144,8 +141,8 @@ def summary(cells: list[Cell], rows: list[Cell]) -> list[Cell]:
     summed = []
     for row in rows:
         same = [cell for cell in cells if row.items() <= cell.items()]
-        first = same[0].items() if same else ()
-        measures = [k for k, v in first if isinstance(v, float) and k not in (*row, UNSHOWN)]
-        if same:
+        if same:  # seconds of a cell with its probes, which are for planning, are not shown
+            numbers = [key for key, value in same[0].items() if isinstance(value, float)]
+            measures = [key for key in numbers if key not in (*row, "took")]
             summed.append(row | {k: mean_and_spread([one[k] for one in same]) for k in measures})
     return summed

@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +14,10 @@ from coopt_fl.policies.reference import elect
 from coopt_fl.students.models import Student
 from coopt_fl.students.objectives import Objective, Task, make_objective
 from coopt_fl.targets import represent, uniformity
-from experiments.__main__ import visible
 from experiments.agreement import uniformity_alone
 from experiments.lab import Lab
+from experiments.ours import balanced, phi_s, scaled
 from experiments.paper import ALONE, at_random, elect_anyhow
-from experiments.recipe import balanced, phi_s, scaled
 from experiments.scales import SCALES, studies
 
 (STUDY,) = SCALES["smoke"].values()
@@ -135,10 +133,14 @@ def test_every_teacher_has_a_head_unless_whitening_mixes_them(
 
 
 def test_shards_by_weight_are_disjoint_and_in_proportion(lab: Lab) -> None:
-    plan = lab.plan("abc", 0, weights=[2.0, 1.0, -0.5])
-    assert [len(plan.blocks_of(name)) for name in "abc"] == [11, 5, 0]
-    agreed = replace(lab.agree(0), plan=plan)
-    assert sorted(np.concatenate([agreed.rows_of(name) for name in "abc"])) == list(range(320))
+    agreed = lab.agree(0, weights=[2.0, 1.0, -0.5])
+    names = list(agreed.features)
+    assert [len(agreed.plan.blocks_of(name)) for name in names] == [11, 5, 0]
+    assert sorted(np.concatenate([agreed.rows_of(name) for name in names])) == list(range(320))
+    same = lab.agree(0).alignments
+    assert {name: one.sha256 for name, one in agreed.alignments.items()} == {
+        name: one.sha256 for name, one in same.items()
+    }
     assert lab.collaborate(0, by_r2=True).targets.shape == (320, STUDY.dim)
 
 
@@ -171,10 +173,3 @@ def test_a_missing_folder_is_asked_for_only_where_it_is_needed() -> None:
         studies("cpu", None)
     with pytest.raises(ConfigError, match="digits, cifar10"):
         studies("cpu", None, "imagenet")
-
-
-def test_a_gpu_is_one_of_those_that_were_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert visible(1) == "1"
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
-    assert visible(1) == "5"

@@ -16,8 +16,8 @@ from coopt_fl.students.train import CHECKPOINT
 from experiments import ours
 from experiments.continual import SHARDS, kept
 from experiments.lab import Lab, Made
+from experiments.paper import across
 from experiments.scales import SCALES
-from experiments.tsne import across
 
 (STUDY,) = SCALES["smoke"].values()
 WORST = 1
@@ -95,11 +95,10 @@ def test_a_central_dataset_is_one_priors_principal_components(lab: Lab) -> None:
     spec = STUDY.priors[1]
     x, seconds = lab.features(spec)
     made = lab.centralize(spec, 3)
-    plan = lab.plan(["central"], 3)
-    fitted = np.concatenate(plan.units)[: 4 * STUDY.dim]
+    fitted = np.concatenate(lab.agree(3, {"central": x}).plan.units)[: 4 * STUDY.dim]
     wanted = principal(x[fitted].astype(np.float64), STUDY.dim)
     np.testing.assert_allclose(np.abs(made.targets[fitted]), np.abs(wanted), atol=1e-3)
-    assert made.preparation == {"sum": seconds, "max": seconds}
+    assert made.preparation == (seconds, seconds)
     assert not made.participants.any()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.readme import PANELS, STUDY, draw
+from experiments.document import PANELS, STUDY, draw
 
 FIGURES = ("tsne", "table1_baselines")
 SVG = "{http://www.w3.org/2000/svg}"

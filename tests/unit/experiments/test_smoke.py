@@ -51,12 +51,13 @@ def test_a_table_has_mean_and_standard_deviation_over_seeds() -> None:
     ]
 
 
+@pytest.mark.parametrize(("given", "gpus"), [("", {"0", "1"}), ("4,5,6", {"4", "5"})])
 def test_each_table_is_started_once_on_its_gpu_and_failures_are_named(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, given: str, gpus: set[str]
 ) -> None:
     started: list[tuple[str, ...]] = []
     both = threading.Barrier(2)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
 
     def run(command: Sequence[str], env: dict[str, str], check: bool) -> SimpleNamespace:
         started.append((*command[1:], env["CUDA_VISIBLE_DEVICES"]))
@@ -69,7 +70,7 @@ def test_each_table_is_started_once_on_its_gpu_and_failures_are_named(
     assert [one[:-1] for one in sorted(started)] == [
         ("-m", "experiments", name, "--scale", "gpu") for name in sorted(names)
     ]
-    assert {one[-1] for one in started[:2]} == {one[-1] for one in started[2:]} == {"4", "5"}
+    assert {one[-1] for one in started[:2]} == {one[-1] for one in started[2:]} == gpus
 
 
 @pytest.mark.parametrize("words", [["recipes"], ["recipe", "--scale", "tiny"]])
