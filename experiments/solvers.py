@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler, normalize
+from sklearn.preprocessing import StandardScaler
 
 from coopt_fl.targets import CONSENSUS
 from coopt_fl.targets.alignment import r2_score
@@ -91,7 +91,7 @@ def own(tests: Each, reference: str) -> Array:
 def normaliser(shard: Array, how: str) -> Callable[[Array], Array]:
     """Return what ``how`` does to targets of the participant that has these of its shard (R, n)."""
     if how == "unit":
-        return normalize
+        return lambda targets: targets / np.linalg.norm(targets, axis=1, keepdims=True).clip(1e-12)
     if how == "plain":
         return lambda targets: targets
     mean = shard.mean(axis=0)
