@@ -136,7 +136,7 @@ def _scatter(axis: Axes, cell: Known) -> None:
     places, owners, labels = (np.array(cell[key]) for key in ("places", "owners", "labels"))
     for owner in np.unique(owners):
         x, y = places[owners == owner].T
-        axis._scatter(
+        axis.scatter(
             x, y, c=labels[owners == owner], cmap="tab10", marker=MARKERS[owner % len(MARKERS)],
             s=12, alpha=0.75, linewidths=0,
         )  # fmt: skip
