@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from coopt_fl.core.seeding import derive_seed
-from coopt_fl.policies.audit import Expected
+from coopt_fl.policies.evidence import Expected
 from coopt_fl.targets import CONSENSUS
 from experiments.agreement import Agreed, Array, as_told
 from experiments.lab import Lab
