@@ -1,94 +1,87 @@
-"""All tables and figures, one after another or one on each GPU: ``python -m experiments``."""
+"""All tables and figures: ``python -m experiments [NAME...] --scale cpu --root DIR``.
+
+One is measured in this process, several one after another, or one on each GPU.
+"""
 
 import os
 import queue
 import subprocess
 import sys
-import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Annotated
 
 import click
 import torch
 import typer
 
-from experiments.table import Only, Root, Scale
+from coopt_fl.core.errors import CooptError
+from experiments import audit, continual, ours, paper, privacy, solvers
+from experiments.scales import SCALES
+from experiments.table import FIGURES, RESULTS, Table
 
-TABLES = (
-    "table1_baselines",
-    "learning_rates",
-    "long_training",
-    "table2_centralized",
-    "table3_architectures",
-    "untrained",
-    "recipe",
-    "alignment",
-    "shared_size",
-    "weak_priors",
-    "continual",
-    "prior_data",
-    "overhead",
-    "tsne",
-    "redundancy",
-    "uniformity_as_judge",
-    "election",
-    "solvers",
-    "privacy",
-    "privacy_students",
-    "audit",
-    "audit_spreads",
-)
+TABLES: dict[str, Table] = {
+    name: one
+    for module in (paper, ours, continual, solvers, privacy, audit)
+    for name, one in vars(module).items()
+    if isinstance(one, Table)
+}
+"""By name."""
 
 
 def main(
     names: Annotated[
         list[str] | None,
-        typer.Argument(click_type=click.Choice(TABLES), help="All tables unless given."),
+        typer.Argument(click_type=click.Choice(list(TABLES)), help="All tables unless given."),
     ] = None,
-    scale: Scale = "cpu",
-    root: Root = None,
-    only: Only = None,
+    scale: Annotated[
+        str, typer.Option(click_type=click.Choice(list(SCALES)), help="How large the studies are.")
+    ] = "cpu",
+    root: Annotated[
+        str | None, typer.Option(help="Folder of the images; of several studies, of their folders.")
+    ] = None,
+    only: Annotated[str | None, typer.Option(help="One study of the scale.")] = None,
+    results: Annotated[Path, typer.Option(help="Folder of the results.")] = RESULTS,
+    figures: Annotated[Path, typer.Option(help="Folder of the figures.")] = FIGURES,
     gpus: Annotated[int, typer.Option(help="GPUs, each with a table at a time; 0: none.")] = 0,
 ) -> None:
     """Measure what is missing of every table; the same command goes on where it was stopped."""
     if gpus > (here := torch.cuda.device_count()):
         raise typer.BadParameter(f"this host has {here} GPUs", param_hint="--gpus")
-    waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
-    for name in names or TABLES:
-        waiting.put(name)
-    options = ["--scale", scale, *(["--root", root] if root else [])]
-    options += ["--only", only] if only else []
-    failed: list[str] = []
-    workers = [
-        threading.Thread(target=work, args=(waiting, options, gpu, failed))
-        for gpu in (range(gpus) if gpus else [None])
-    ]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    if failed:
+    if names and len(names) == 1 and not gpus:
+        try:
+            TABLES[names[0]].run(scale, root, only, results, figures)
+        except CooptError as error:
+            raise SystemExit(str(error)) from None
+        return
+    options = ["--scale", scale, "--results", str(results), "--figures", str(figures)]
+    for option, value in (("--root", root), ("--only", only)):
+        options += [option, value] if value else []
+    if failed := work(names or list(TABLES), options, gpus):
         raise SystemExit(f"not finished: {', '.join(sorted(failed))}")
 
 
-def work(
-    waiting: queue.SimpleQueue[str], options: list[str], gpu: int | None, failed: list[str]
-) -> None:
-    """Run what is waiting until nothing is, on one GPU; names that fail are added to ``failed``."""
-    device = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": visible(gpu)}
-    while True:
-        try:
-            name = waiting.get_nowait()
-        except queue.Empty:
-            return
-        command = [sys.executable, "-m", f"experiments.{name}", *options]
-        if subprocess.run(command, env=os.environ | device, check=False).returncode:
-            failed.append(name)
-
-
-def visible(gpu: int) -> str:
-    """Return the name of the gpu-th GPU of those that this process may use."""
+def work(names: Sequence[str], options: list[str], gpus: int) -> list[str]:
+    """Measure each table in a process of its own, one at a time on each GPU; return who failed."""
+    free: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return given.split(",")[gpu] if given else str(gpu)
+    usable = given.split(",") if given else [str(gpu) for gpu in range(gpus)]
+    for gpu in usable[:gpus]:
+        free.put({"CUDA_VISIBLE_DEVICES": gpu})
+    if not gpus:
+        free.put({})
+
+    def succeeds(name: str) -> bool:
+        device = free.get()
+        command = [sys.executable, "-m", "experiments", name, *options]
+        done = subprocess.run(command, env=os.environ | device, check=False)
+        free.put(device)
+        return done.returncode == 0
+
+    with ThreadPoolExecutor(max(gpus, 1)) as pool:
+        good = dict(zip(names, pool.map(succeeds, names), strict=True))
+    return [name for name in good if not good[name]]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
-"""The platform's method, step by step, on features of all images that are held in memory."""
+"""What participants agree on before their work, and elections that the platform would not hold."""
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -9,14 +8,11 @@ from numpy.typing import NDArray
 
 from coopt_fl.federation.plan import Plan
 from coopt_fl.policies.reference import Election
-from coopt_fl.targets import Collaboration, HeldOut, Recipe, uniformity
-from coopt_fl.targets.collaborate import CONSENSUS, apply
+from coopt_fl.targets import CONSENSUS, Alignment, HeldOut, Recipe, uniformity
+from coopt_fl.targets.collaborate import apply
 
 Array = NDArray[np.float32]
 Rows = NDArray[np.int64]
-
-ReferencePolicy = Callable[[Mapping[str, Array], str, int, int], Election]
-"""Elects like :func:`coopt_fl.policies.reference.elect`: features of S, wanted, n, seed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +25,8 @@ class Agreed:
         recipe: how targets are made.
         on_s: float32 (S, m_k), what each participant says of the shared set.
         election: who is the reference.
-        collaboration: everyone's map from features to targets.
+        shared_targets: float32 (S, n), which everyone's targets of the shared set are fitted to.
+        alignments: from features to targets, by participant; the reference's is its projection.
         seconds: of uniformity, election and alignment.
     """
 
@@ -38,7 +35,8 @@ class Agreed:
     recipe: Recipe
     on_s: Mapping[str, Array]
     election: Election
-    collaboration: Collaboration
+    shared_targets: Array
+    alignments: Mapping[str, Alignment]
     seconds: float
 
     def rows_of(self, name: str) -> Rows:
@@ -46,23 +44,23 @@ class Agreed:
         blocks = [self.plan.blocks[index] for index in self.plan.blocks_of(name)]
         return np.concatenate([np.empty(0, np.int64), *blocks])
 
-    def asked(self, name: str) -> int:
-        """Return how many targets a participant makes: its blocks', and those for the audit."""
-        return sum(len(self.plan.units[index]) for index in self.plan.blocks_of(name))
-
     def targets(self, name: str, features: Array) -> Array:
         """Return the targets (R, n) that a participant's alignment makes of features (R, m)."""
-        return apply(self.collaboration.alignments[name], features)
+        return apply(self.alignments[name], features)
 
     def held_out(self) -> dict[str, HeldOut]:
         """Return the cross-validation of every alignment; the reference predicts itself."""
-        wanted = self.collaboration.shared_targets
+        wanted = self.shared_targets
         return {
             name: HeldOut(wanted, 1.0)
             if name == self.election.reference
             else self.recipe.held_out(name, x, wanted)
             for name, x in self.on_s.items()
         }
+
+    def r2(self) -> list[float]:
+        """Return the held-out R2 of every alignment."""
+        return [one.r2 for one in self.held_out().values()]
 
     def fused(self, replicas: int = 1) -> tuple[Array, NDArray[np.int16]]:
         """Return the targets (N, n) of all images, and who made each: -1 where several did.
@@ -78,39 +76,10 @@ class Agreed:
         for k, name in enumerate(names):
             mine = self.rows_of(name)
             makers = [names[(k + r) % len(names)] for r in range(replicas)]
-            each = {maker: self.features[maker][mine] for maker in makers}
-            targets[mine] = self.collaboration.targets(each)
+            each = [self.targets(maker, self.features[maker][mine]) for maker in makers]
+            targets[mine] = np.mean(each, axis=0)
             participants[mine] = k if replicas == 1 else -1
         return targets, participants
-
-
-def agree(
-    features: Mapping[str, Array],
-    plan: Plan,
-    recipe: Recipe,
-    elect: ReferencePolicy,
-    wanted: str,
-    on_s: Mapping[str, Array] | None = None,
-) -> Agreed:
-    """Take every step of the method before the work itself.
-
-    Args:
-        features: float32 (N, m_k) of all images, by participant.
-        plan: of the images.
-        recipe: how targets are made.
-        elect: chooses the reference.
-        wanted: what it is asked for: "best" or "consensus".
-        on_s: what participants say of the shared set, if it differs from their features.
-    """
-    started = time.perf_counter()
-    on_s = on_s or {name: x[plan.shared] for name, x in features.items()}
-    election = elect(on_s, wanted, recipe.dim, recipe.seed)
-    reference, shard = election.reference, None
-    if reference != CONSENSUS:
-        blocks = plan.projected(reference, recipe.rows_to_project)
-        shard = features[reference][plan.projected_ids(blocks, recipe.rows_to_project)]
-    made = recipe.collaborate(on_s, reference, election.accepted, shard)
-    return Agreed(features, plan, recipe, on_s, election, made, time.perf_counter() - started)
 
 
 def uniformity_alone(

@@ -1,28 +1,28 @@
 """Are honest participants ever accused, and which lies are seen?
 
-``python -m experiments.audit --scale cpu``. Each cell counts over several runs of the platform,
-played with features that are computed once: shared set, blocks, units, owners and alignments are
-drawn anew with each run, and what participants answer is judged as the platform does. A lie is told
-about everything except the shared set, which a liar knows; where a lie allows it, an id that is
-asked twice gets the same answer twice.
-
-Tests are ``itself`` (contradicts what it said before), ``spread`` (targets are spread too widely or
-too narrowly) and ``others`` (the majority contradicts it). A count is of the runs in which the
-liar fails; ``honest, TEST`` of participants that fail it and did not lie.
+Each cell counts over several runs of the platform, played with features that are computed once:
+shared set, blocks, units, owners and alignments are drawn anew with each run, and what participants
+answer is judged as the platform does. A lie is told about everything except the shared set, which a
+liar knows; where a lie allows it, an id that is asked twice gets the same answer twice.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Collection, Sequence
+from functools import lru_cache
+from itertools import product
 
 import numpy as np
 
 from coopt_fl.core.seeding import derive_seed
-from coopt_fl.policies.audit import inconsistent, odd_spread, spread
-from coopt_fl.policies.evidence import Comparison, judge
+from coopt_fl.optimized.block import Block
+from coopt_fl.policies.audit import Answer, Audit, Known, odd_spread
+from coopt_fl.policies.evidence import PREDICTS
 from coopt_fl.targets import CONSENSUS
 from experiments.figures import lines
-from experiments.lies import LIES, SWAPPED, tell
-from experiments.played import MIXES, Answers, Played, kind, play
-from experiments.table import Cell, Lab, Study, experiment
+from experiments.lab import Lab
+from experiments.played import LIES, MIXES, SWAPPED, Answers, Played, kind, play, tell
+from experiments.scales import Study
+from experiments.table import Cell, table
 
 SHARED = ((25, 16), (60, 32), (130, 128), (260, 128))
 """|S| and n."""
@@ -37,27 +37,6 @@ HONEST_RUNS, LYING_RUNS = 34, 4
 HONEST = "none"
 
 
-def settings(study: Study) -> list[Cell]:
-    """Return a row for each kind of run and what is told in it, with the liar's kind of prior.
-
-    Where no lies are told, only the largest share of audit rows is tried: it accuses most easily.
-    """
-    small = study.data.source == "synthetic"
-    rows = []
-    for run in runs(study):
-        lied_in = small or (run["size"], run["reference"]) in LIED_IN
-        lied_in &= run["solver"] == "ridge"
-        for fraction in FRACTIONS if lied_in and not small else FRACTIONS[-1:]:
-            rows.append(run | {"lie": HONEST, "fraction": fraction, "liar": ""})
-            rows += [
-                run | {"lie": lie, "fraction": fraction, "liar": liar}
-                for lie in (LIES if lied_in else ())
-                for liar in dict.fromkeys(kind(name) for name in MIXES[run["mix"]])
-                if lie != SWAPPED or (liar == "trained" and not small)
-            ]
-    return rows
-
-
 def runs(study: Study) -> list[Cell]:
     """Return the kinds of runs: who takes part, |S|, n, reference and solver."""
     small = study.data.source == "synthetic"
@@ -70,20 +49,44 @@ def runs(study: Study) -> list[Cell]:
     ]
 
 
-def measure(lab: Lab, cell: Cell) -> Cell:
-    """Count over the runs of a cell; ``samples`` is the mean number of audited ones."""
+def lied(study: Study) -> list[Cell]:
+    """Return a row for each kind of run and what is told in it, with the liar's kind of prior.
+
+    Where no lies are told, only the largest share of audit rows is tried: it accuses most easily.
+    """
+    small = study.data.source == "synthetic"
+    rows = []
+    for run in runs(study):
+        lied_in = run["solver"] == "ridge" and (small or (run["size"], run["reference"]) in LIED_IN)
+        fractions, told = FRACTIONS[-1:], [(HONEST, "")]
+        if lied_in:
+            fractions = fractions if small else FRACTIONS
+            told += product(LIES, dict.fromkeys(kind(name) for name in MIXES[run["mix"]]))
+        for fraction, (lie, liar) in product(fractions, told):
+            if lie != SWAPPED or (liar == "trained" and not small):
+                rows.append(run | {"lie": lie, "fraction": fraction, "liar": liar})
+    return rows
+
+
+@table(
+    lied,
+    lines("fraction", "found", mix="mixed", reference=CONSENSUS, solver="ridge", liar="trained"),
+)
+def audit(lab: Lab, cell: Cell) -> Cell:
+    """Count over the runs of a cell.
+
+    Tests are ``itself`` (contradicts what it said before), ``spread`` (targets are spread too
+    widely or too narrowly) and ``others`` (the majority contradicts it). A count is of the runs in
+    which the liar fails; ``honest, TEST`` of participants that fail it and did not lie;
+    ``samples`` is the mean number of audited ones.
+    """
     counts = Counter[str]()
+    run = {key: cell[key] for key in ("mix", "size", "dim", "reference", "solver", "fraction")}
     for draw in range(HONEST_RUNS if cell["lie"] == HONEST else LYING_RUNS):
         seed = derive_seed(cell["seed"], "audit", draw)
-        counts.update(outcome(played(lab, cell, seed), cell, seed))
+        counts.update(outcome(play(lab, seed, **run), cell, seed))
     counts["samples"] /= counts["runs"]
     return {name: float(count) for name, count in counts.items()}
-
-
-def played(lab: Lab, cell: Cell, seed: int) -> Played:
-    """Return a run of a cell's kind, before anything is told in it."""
-    kinds = ("mix", "size", "dim", "reference", "solver", "fraction")
-    return play(lab, *(cell[key] for key in kinds), seed)
 
 
 def outcome(run: Played, cell: Cell, seed: int) -> dict[str, float]:
@@ -94,14 +97,11 @@ def outcome(run: Played, cell: Cell, seed: int) -> dict[str, float]:
         liar = str(rng.choice([name for name in run.expected if kind(name) == cell["liar"]]))
         answers = tell(cell["lie"], run, liar, rng)
     asked = [liar] if liar else list(run.expected)
-    flagged = {
-        "itself": {name for name in asked if contradicts(run, name, answers)},
-        "spread": {name for name in asked if spreads_oddly(run, name, answers)},
-    }
-    comparisons = compared(run, answers)
-    judged = judge(run.expected, comparisons)
-    flagged["others"] = set(judged.rejected)
-    about = [one for one in comparisons if liar in (None, one.owner, one.auditor)]
+    twice = asked_twice(run, answers)
+    others = [one for one in twice if one.owner != one.auditor]
+    judged = Audit().judge(run.expected, others)
+    flagged = inspected(run, asked, answers) | {"others": set(judged.rejected)}
+    flagged["itself"] |= contradicted(run, twice)
     return {
         "runs": 1,
         "found": liar in set().union(*flagged.values()),
@@ -109,44 +109,89 @@ def outcome(run: Played, cell: Cell, seed: int) -> dict[str, float]:
         **{f"honest, {test}": len(names - {liar}) for test, names in flagged.items()},
         "honest": len(set(asked) - {liar}),
         "undecided": bool(judged.undecided),
-        "samples": sum(len(one.ours) for one in about),
+        "samples": sum(liar in (None, one.owner, one.auditor) for one in others),
     }
 
 
-def contradicts(run: Played, name: str, answers: Answers) -> bool:
-    """Return whether a participant's answers contradict its features of S, or each other."""
-    known, plan = run.expected[name], run.agreed.plan
-    first = dict(zip(plan.shared.tolist(), known.fitted, strict=True))
-    for index in plan.blocks_of(name):
-        said = dict(zip(plan.units[index].tolist(), answers[index], strict=True))
-        twice = [(said[id], first[id]) for id in said if id in first]
-        if twice and inconsistent(*map(np.array, zip(*twice, strict=True)), spread(known.fitted)):
-            return True
-        first = said | first
-    return False
+def contradicted(run: Played, twice: Sequence[Answer]) -> set[str]:
+    """Return who answered twice to the same ids, and not the same."""
+    alone = [one for one in twice if one.owner == one.auditor]
+    return set(Audit().judge(run.expected, alone).rejected)
 
 
-def spreads_oddly(run: Played, name: str, answers: Answers) -> bool:
-    """Return whether the targets of one of a participant's units have an odd spread."""
-    mine = set(run.agreed.plan.blocks_of(name)) - set(run.fitted_on)
-    return any(odd_spread(answers[index], run.expected[name]) for index in mine)
+def inspected(run: Played, asked: Collection[str], answers: Answers) -> dict[str, set[str]]:
+    """Return whose answers contradict its features of S, and whose have an odd spread."""
+    plan, policy, none = run.agreed.plan, Audit(), np.empty(0, np.int64)
+    itself, spread = set[str](), set[str]()
+    for index, ids in enumerate(plan.units):
+        if (name := run.owner(index)) not in asked:
+            continue
+        expected = run.expected[name]
+        unit = Block(ids, answers[index], np.zeros(len(ids), np.int16), none, 0.0)
+        on_s, nothing = Known(plan.shared, expected.fitted), Known(none, expected.fitted[:0])
+        if policy.inspect(unit, on_s, expected, projected=True):
+            itself.add(name)
+        if policy.inspect(unit, nothing, expected, projected=index in run.fitted_on):
+            spread.add(name)
+    return {"itself": itself, "spread": spread}
 
 
-def compared(run: Played, answers: Answers) -> list[Comparison]:
-    """Return what was answered by two participants, by block and unit."""
-    plan, found = run.agreed.plan, []
+def asked_twice(run: Played, answers: Answers) -> list[Answer]:
+    """Return what was answered to every id of an audit, by block and unit."""
+    plan = run.agreed.plan
     home = np.empty(len(run.lab.all), np.int64)
-    for index, block in enumerate(plan.blocks):
-        home[block] = index
-    for unit, ids in enumerate(plan.units):
-        for block in np.unique(home[ids]).tolist():
-            owner, auditor = run.owner(block), run.owner(unit)
-            if owner != auditor:
-                here = home[ids] == block
-                ours = answers[block][np.searchsorted(plan.units[block], ids[here])]
-                found.append(Comparison(owner, block, auditor, unit, ours, answers[unit][here]))
+    for index, ids in enumerate(plan.blocks):
+        home[ids] = index
+    said = [dict(zip(u.tolist(), y, strict=True)) for u, y in zip(plan.units, answers, strict=True)]
+    return [
+        Answer(run.owner(block), block, run.owner(unit), unit, said[block][id], said[unit][id])
+        for unit in range(len(plan.units))
+        for id in plan.audit_ids(unit).tolist()
+        for block in [int(home[id])]
+    ]
+
+
+ROWS = (20, 40, 64, 128, 512, 1024, 4096)
+"""In a set of rows."""
+
+FACTORS = {"honest": 1.0, "doubled": 2.0, "halved": 0.5}
+
+
+def judged_alone(study: Study) -> list[Cell]:
+    """Return a row for each |S|, whether held-out targets predict anything, and block size."""
+    sizes = dict.fromkeys(run["size"] for run in runs(study))
+    each = product(sizes, (True, False), ROWS)
+    return [{"size": size, "predicts": predicts, "rows": rows} for size, predicts, rows in each]
+
+
+@table(judged_alone, lines("rows", "honest"))
+def audit_spreads(lab: Lab, cell: Cell) -> Cell:
+    """Does the audit's test of spread accuse the honest?
+
+    Counts of odd spreads among rows of any block size: as they are, doubled and halved; ``runs`` is
+    how many sets of rows were judged. Nothing else is said of them, and they are of no block that
+    the reference's projection was fitted on.
+    """
+    counts = counted(lab, cell["size"], cell["seed"])[cell["predicts"], cell["rows"]]
+    return {name: float(counts[name]) for name in ("runs", *FACTORS)}
+
+
+@lru_cache(maxsize=1)  # consecutive rows share it
+def counted(lab: Lab, size: int, seed: int) -> dict[tuple[bool, int], Counter[str]]:
+    """Count odd spreads in all runs with ``size`` shared samples, by what is in a row."""
+    found = defaultdict[tuple[bool, int], Counter[str]](Counter)
+    kinds = [run for run in runs(lab.study) if run["size"] == size]
+    for kind_of_run, draw in product(kinds, range(HONEST_RUNS)):
+        run = play(lab, derive_seed(seed, "audit", draw), **kind_of_run, fraction=FRACTIONS[-1])
+        rng = np.random.default_rng(derive_seed(seed, "rows", draw))
+        fitted = [run.agreed.plan.blocks[index] for index in run.fitted_on]
+        free = np.setdiff1d(lab.all, np.concatenate([[], *fitted]))
+        for name, known in run.expected.items():
+            for rows in (count for count in ROWS if count <= len(free)):
+                y = run.honest[name][rng.choice(free, rows, replace=False)].astype(np.float32)
+                odd = {
+                    word: odd_spread((factor * y).astype(np.float16), known) is not None
+                    for word, factor in FACTORS.items()
+                }
+                found[known.r2 > PREDICTS, rows].update(runs=1, **odd)
     return found
-
-
-draw = lines("fraction", "found", mix="mixed", reference=CONSENSUS, solver="ridge", liar="trained")
-app = experiment(__name__, settings, measure, draw)

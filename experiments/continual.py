@@ -1,4 +1,4 @@
-"""Cycles with ever better priors: ``python -m experiments.continual --scale cpu``.
+"""Cycles with ever better priors.
 
 In every cycle one better prior arrives and takes over one shard: the one whose prior is the least
 uniform, with the best prior as the reference, as in the paper; or the oldest, with a consensus.
@@ -19,8 +19,8 @@ import numpy as np
 from coopt_fl.targets import fit_alignment, held_out
 from coopt_fl.targets.collaborate import apply
 from experiments.figures import cycles
-from experiments.lab import Made
-from experiments.table import Cell, Lab, Study, experiment
+from experiments.lab import Lab, Made
+from experiments.table import Cell, table
 
 WAYS = ("left", "realigned", "recomputed", "as needed")
 ENOUGH = 0.9
@@ -33,12 +33,8 @@ RULES = {"least uniform": "best", "oldest": "consensus"}
 SHARDS = 3
 
 
-def settings(study: Study) -> list[Cell]:
-    """Return a row for each way to treat what is there, and to choose what is not kept."""
-    return [{"taken over": rule, "old shards": way} for rule in RULES for way in WAYS]
-
-
-def measure(lab: Lab, cell: Cell) -> Cell:
+@table(lambda _: [{"taken over": r, "old shards": way} for r in RULES for way in WAYS], cycles)
+def continual(lab: Lab, cell: Cell) -> Cell:
     """Play all cycles, with a student after each."""
     seed, rule, played, seconds, shards = cell["seed"], cell["taken over"], [], 0.0, 0
     owners = [lab.study.ladder[0]] * SHARDS
@@ -89,6 +85,3 @@ def kept(old: Made, fresh: Made, worst: int, way: str, seed: int) -> Made:
                 continue
         targets[rows], on_s[k] = known, known_on_s
     return replace(fresh, targets=targets, on_s=on_s, optimize=optimize, align=align)
-
-
-app = experiment(__name__, settings, measure, cycles)

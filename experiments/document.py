@@ -1,21 +1,30 @@
-"""Tables of docs/results.md, from the committed results: ``python -m experiments.document``.
+"""docs/results.md and README.md, from the committed results: ``python -m experiments.document``.
 
-A table stands between ``<!-- NAME STUDY -->`` and ``<!-- end -->``, such as ``<!-- recipe-cpu
-digits -->``; what is between them is replaced. ``<!-- NAME STUDY speed -->`` is how many times
-faster ours is than each row, ``<!-- NAME STUDY ranks -->`` whether uniformity ranks priors as
-probes do.
+It draws the README's figures, and fills the tables of docs/results.md. A table stands between
+``<!-- NAME STUDY -->`` and ``<!-- end -->``, such as ``<!-- recipe-cpu digits -->``; what is
+between them is replaced. ``<!-- NAME STUDY speed -->`` is how many times faster ours is than each
+row, ``<!-- NAME STUDY ranks -->`` whether uniformity ranks priors as probes do.
 """
 
 import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from statistics import fmean
 
+import numpy as np
+from scipy.stats import spearmanr
+
+from coopt_fl.optimized.preparation import Preparation
+from coopt_fl.report.collect import Seeds, Student
+from coopt_fl.report.curves import accuracy_figures
+from coopt_fl.report.figures import points
+from coopt_fl.report.svg import standalone
+from coopt_fl.report.tables import Entry
+from coopt_fl.students.curve import Point, mean_and_spread, speed_up
 from experiments.figures import label, measures
-from experiments.speed import speed_ups
-from experiments.table import RESULTS
-from experiments.uniformity_as_judge import ranks
+from experiments.paper import WITHOUT
+from experiments.table import FIGURES, RESULTS, Cell
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "results.md"
 PLACE = re.compile(
@@ -24,13 +33,13 @@ PLACE = re.compile(
     re.DOTALL,
 )
 
-Row = dict[str, Any]
-ROWS: dict[str | None, Callable[[Row], list[Row]]] = {
-    None: lambda known: known["table"],
-    "speed": lambda known: speed_ups(known["cells"]),
-    "ranks": lambda known: ranks(known["cells"]),
+OURS = "regression"
+CLOCKS = {
+    "training alone": None,
+    "all, one device": "preparation s, one device",
+    "all, one each": "preparation s, one each",
 }
-"""Of the results of a study, by the last word of a place."""
+"""What a training is charged with: nothing else, or its targets and their alignment too."""
 
 
 def filled(text: str, results: Path = RESULTS) -> str:
@@ -43,17 +52,14 @@ def filled(text: str, results: Path = RESULTS) -> str:
     return PLACE.sub(table, text)
 
 
-def markdown(rows: list[Row]) -> str:
+def markdown(rows: list[Cell]) -> str:
     """Return a table: mean and standard deviation of every measure, accuracies in %."""
     names = measures(rows)
-    head = ["", *names, "seeds"]
-    lines = [head, ["---"] * len(head), *(_cells(row, names) for row in rows)]
+    lines = [["", *names, "seeds"], ["---"] * (len(names) + 2)]
+    for row in rows:
+        seeds = max(row[name]["n"] for name in names if name in row)
+        lines.append([label(row), *(_number(name, row.get(name)) for name in names), str(seeds)])
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
-
-
-def _cells(row: Row, names: list[str]) -> list[str]:
-    seeds = max(row[name]["n"] for name in names if name in row)
-    return [label(row), *(_number(name, row.get(name)) for name in names), str(seeds)]
 
 
 def _number(name: str, value: dict[str, float] | None) -> str:
@@ -64,5 +70,123 @@ def _number(name: str, value: dict[str, float] | None) -> str:
     return f"{value['mean']:.3g} ± {value['std']:.2g}"
 
 
+def speed_ups(cells: list[Cell]) -> list[Cell]:
+    """Return a row for each of ours and each baseline: its seconds over ours, by every clock.
+
+    Where rows are objectives, ours is the regression; in ``weak_priors`` it is all with targets.
+    ``equal``: for as many epochs. ``to accuracy``: until ours reaches the baseline's final
+    accuracy; seeds in which it never does are left out, and baselines that end no better than the
+    random backbone.
+    """
+    key = next(iter(cells[0]))
+    names = dict.fromkeys(cell[key] for cell in cells if "curve" in cell)
+    if key == "objective":
+        others = [name for name in names if not name.startswith(OURS)]
+        return [{key: other} | _faster(cells, key, OURS, other) for other in others]
+    ours = [name for name in names if name not in WITHOUT]
+    return [
+        {key: f"{our} over {other}"} | _faster(cells, key, our, other)
+        for our in ours
+        for other in WITHOUT
+    ]
+
+
+def _faster(cells: list[Cell], key: str, our: str, other: str) -> Cell:
+    """Return how many times faster the rows ``our`` are than ``other``, over their seeds."""
+    by_seed = {cell["seed"]: cell for cell in cells if cell[key] == our}
+    pairs = [(by_seed[c["seed"]], c) for c in cells if c[key] == other and c["seed"] in by_seed]
+    untrained = fmean(cell["accuracy"] for cell in cells if cell[key] == "random")
+    learned = fmean(one["accuracy"] for _, one in pairs) > untrained
+    row: Cell = {}
+    for clock, prepared in CLOCKS.items():
+        found = []
+        for pair in pairs:
+            curves = ([Point(**point) for point in cell["curve"]] for cell in pair)
+            before = (cell[prepared] if prepared else 0.0 for cell in pair)
+            found.append(speed_up(*curves, *before))
+        for meaning, kind in (("equal", "equal_epochs"), ("to accuracy", "to_accuracy")):
+            spread = mean_and_spread([one[kind] for one in found])
+            if spread and (learned or meaning == "equal"):
+                row[f"{meaning}, {clock}"] = spread
+    return row
+
+
+def ranks(cells: list[Cell]) -> list[Cell]:
+    """Return Spearman's rank correlation of -uniformity and probe, among all and trained priors."""
+    trained = [cell for cell in cells if not cell["prior"].startswith("random:")]
+    rows = []
+    for name, among in (("all priors", cells), ("trained priors", trained)):
+        found = []
+        for seed in dict.fromkeys(cell["seed"] for cell in among):
+            same = [(c["uniformity"], c["accuracy"]) for c in among if c["seed"] == seed]
+            found.append(-float(spearmanr(*zip(*same, strict=True)).statistic))
+        rows.append({"among": name, "rank correlation": mean_and_spread(found)})
+    return rows
+
+
+ROWS: dict[str | None, Callable[[Cell], list[Cell]]] = {
+    None: lambda known: known["table"],
+    "speed": lambda known: speed_ups(known["cells"]),
+    "ranks": lambda known: ranks(known["cells"]),
+}
+"""Of the results of a study, by the last word of a place."""
+
+
+SCALE, STUDY = "cpu", "cifar10"
+PANELS = ("not aligned", "aligned to the consensus")
+
+
+def draw(results: Path, figures: Path) -> None:
+    """Draw the README's two figures, in the report's style.
+
+    The t-SNE of targets that are not aligned and of those that are, and accuracy over seconds of
+    all objectives, the preparation of the targets included.
+    """
+    for name, make in (("tsne", alignment), ("table1_baselines", seconds)):
+        known = json.loads((results / f"{name}-{SCALE}.json").read_text())[STUDY]
+        (figures / f"readme-{name}.svg").write_text(make(known))
+
+
+def alignment(known: Cell) -> str:
+    """Return the targets before and after alignment, in the colours of their classes."""
+    panels = []
+    for number, how in enumerate(PANELS):
+        cell = next(one for one in known["cells"] if one["targets"] == how and "places" in one)
+        alt = f"t-SNE of {len(cell['places'])} targets of {1 + max(cell['owners'])} participants"
+        places, labels = np.array(cell["places"]), np.array(cell["labels"])
+        figure = points(f"tsne-{number}", f"{alt}, {how}; colour: class", places, labels, 0)
+        (row,) = (one for one in known["table"] if one["targets"] == how)
+        panels.append((f"{how.capitalize()}: {row['accuracy']['mean']:.0%} agree", figure))
+    return standalone(panels)
+
+
+def seconds(known: Cell) -> str:
+    """Return accuracy over seconds of every objective, its seeds, and their mean."""
+    untrained, *trained = sorted(known["table"], key=lambda row: row["objective"] != "random")
+    entries = []
+    for colour, name in enumerate(row["objective"] for row in trained):
+        cells = [cell for cell in known["cells"] if cell["objective"] == name]
+        students = tuple(student(cell, untrained["accuracy"]["mean"]) for cell in cells)
+        entries.append(Entry(colour, name, name, name, name, Seeds(students)))
+    ((_, figure), _) = accuracy_figures(entries)
+    return standalone([("Probe accuracy over seconds", figure)])
+
+
+def student(cell: Cell, untrained: float) -> Student:
+    """Return what a cell of the table says of a training."""
+    before = (cell[f"preparation s, one {each}"] for each in ("device", "each"))
+    return Student(
+        objective=cell["objective"],
+        model="",
+        seed=cell["seed"],
+        epochs=len(cell["curve"]),
+        curve=tuple(Point(**point) for point in cell["curve"]),
+        preparation=Preparation(*before, {}, alone=True),
+        random_accuracy=untrained,
+        accuracy=cell["accuracy"],
+    )
+
+
 if __name__ == "__main__":
+    draw(RESULTS, FIGURES)
     DOCUMENT.write_text(filled(DOCUMENT.read_text()))

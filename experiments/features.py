@@ -13,11 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from coopt_fl.config.schema import DataConfig
-from coopt_fl.core.cache import cache_dir, exclusive
-from coopt_fl.core.files import atomic
+from coopt_fl.core.cache import cache_dir, cached
 from coopt_fl.core.runtime import devices, pick_device
-from coopt_fl.data import Source, open_source
-from coopt_fl.priors import Prior, load_prior
+from coopt_fl.data import open_source
+from coopt_fl.priors import load_prior
 from coopt_fl.targets import represent
 
 
@@ -33,20 +32,18 @@ def features_of(spec: str, data: DataConfig, split: str) -> tuple[NDArray[np.flo
     on = hardware() | {"device": pick_device().type, "threads": torch.get_num_threads()}
     key = f"{spec} {prior.sha256} {source.fingerprint} {on}"
     file = cache_dir() / "features" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
-    if not file.exists():
-        with exclusive(file.parent):
-            if not file.exists():  # another experiment may have made it meanwhile
-                _compute(prior, source, file)
-    with np.load(file) as known:
-        return known["features"], float(known["seconds"])
 
+    def load() -> tuple[NDArray[np.float32], float]:
+        with np.load(file) as known:
+            return known["features"], float(known["seconds"])
 
-def _compute(prior: Prior, source: Source, file: Path) -> None:
-    """Write a prior's features of all images, and the seconds they took, to ``file``."""
-    size = 32 if prior.device.type == "cpu" else 256
-    started = time.perf_counter()
-    made = represent(prior, source, source.ids, batch_size=size,
-                     precision="float32", on_error="raise").values  # fmt: skip
-    seconds = time.perf_counter() - started
-    with atomic(file) as whole:
-        np.savez(whole, features=made, seconds=seconds)
+    def make(path: Path) -> None:
+        size = 32 if prior.device.type == "cpu" else 256
+        started = time.perf_counter()
+        made = represent(prior, source, source.ids, batch_size=size,
+                         precision="float32", on_error="raise").values  # fmt: skip
+        seconds = time.perf_counter() - started
+        with path.open("wb") as whole:  # of a name alone numpy would make another
+            np.savez(whole, features=made, seconds=seconds)
+
+    return cached(file, load, make)

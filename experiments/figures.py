@@ -1,8 +1,6 @@
 """Figures of a table's results: one panel for each study, each row with its spread over seeds."""
 
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,37 +10,99 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import ArrayLike
 
 Known = dict[str, Any]
+Draw = Callable[[dict[str, Known]], Figure]
+"""Makes a figure from what is known of each study."""
+
 WIDTH, ROW = 5.2, 0.3
 INK, MARK = "#333333", "#2f6fc4"
+MARKERS = "os^Dv<>P"
 
 
-def dots(results: Path, out: Path) -> None:
+def panel(draw: Callable[[Axes, Known], float]) -> Draw:
+    """Return what draws every study's panel, side by side.
+
+    ``draw`` fills the panel of one study, and returns the height in inches that it needs.
+    """
+
+    def figure(found: dict[str, Known]) -> Figure:
+        whole = Figure(dpi=110, layout="constrained")
+        axes = whole.subplots(1, len(found), squeeze=False)[0]
+        heights = [draw(axis, known) for axis, known in zip(axes, found.values(), strict=True)]
+        whole.set_size_inches(WIDTH * len(found), max(heights))
+        for axis, name in zip(axes, found, strict=True):
+            axis.set_title(name, loc="left", fontsize=10, color=INK)
+            axis.spines[["top", "right"]].set_visible(False)
+            axis.tick_params(labelsize=8)
+            axis.xaxis.label.set_fontsize(8)
+            axis.yaxis.label.set_fontsize(8)
+        return whole
+
+    return figure
+
+
+@panel
+def dots(axis: Axes, known: Known) -> float:
     """Draw each row's accuracy (its first measure, where it has none) and its spread."""
-    _panels(results, out, _dots, lambda known: 1.2 + ROW * len(known["table"]))
+    rows = known["table"][::-1]
+    name = measures(rows)[0]
+    for place, row in enumerate(rows):
+        value = row[name]
+        axis.errorbar(value["mean"], place, xerr=value["std"], fmt="o", color=MARK, capsize=2)
+    axis.set_yticks(range(len(rows)), [label(row) for row in rows])
+    axis.set_xlabel(name)
+    axis.grid(axis="x", alpha=0.3)
+    return 1.2 + ROW * len(rows)
 
 
-def curves(results: Path, out: Path) -> None:
+@panel
+def curves(axis: Axes, known: Known) -> float:
     """Draw accuracy over seconds, the preparation included, of each row."""
-    _panels(results, out, _curves, lambda known: 3.8)
+    for row in known["table"]:  # in every panel in the same order, and so in the same colours
+        probed = [_probed(cell) for cell in _cells(known, row) if "curve" in cell]
+        if probed:
+            x, y = np.moveaxis(probed, -1, 0)
+            _band(axis, x.mean(axis=0), y, next(iter(row.values())))
+    untrained = next(row["accuracy"]["mean"] for row in known["table"] if "random" in row.values())
+    axis.axhline(untrained, color=INK, linewidth=0.8, linestyle=":", label="random")
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.set(xlabel="seconds, preparation included", ylabel="probe accuracy")
+    axis.legend(fontsize=7, frameon=False)
+    return 3.8
 
 
-def points(results: Path, out: Path) -> None:
-    """Draw accuracy over uniformity, a point for each row."""
-    _panels(results, out, _points, lambda known: 3.6)
-
-
-def cycles(results: Path, out: Path) -> None:
+@panel
+def cycles(axis: Axes, known: Known) -> float:
     """Draw accuracy after every cycle of each row."""
-    _panels(results, out, _cycles, lambda known: 3.4)
+    for row in known["table"]:
+        y = [[cycle["accuracy"] for cycle in cell["cycles"]] for cell in _cells(known, row)]
+        _band(axis, range(1, len(y[0]) + 1), y, label(row))
+    axis.set(xlabel="cycle", ylabel="probe accuracy")
+    axis.legend(title="shard taken over, old shards", title_fontsize=7, fontsize=7, frameon=False)
+    return 3.4
 
 
-def lines(over: str, measure: str, **only: object) -> Callable[[Path, Path], None]:
+@panel
+def points(axis: Axes, known: Known) -> float:
+    """Draw accuracy over uniformity, a point for each row."""
+    for row in known["table"]:
+        x, y = row["uniformity"]["mean"], row["accuracy"]["mean"]
+        axis.plot(x, y, "o", color=MARK, markersize=4)
+        axis.annotate(label(row), (x, y), fontsize=6, xytext=(3, 3), textcoords="offset points")
+    axis.set(xlabel="uniformity (lower is more spread out)", ylabel="probe accuracy")
+    return 3.6
+
+
+def lines(over: str, measure: str, **only: object) -> Draw:
     """Return what draws a measure over a setting that is a number, a line for all others.
 
     ``only`` are settings that rows must have to be drawn.
     """
 
-    def draw(axis: Axes, known: Known) -> None:
+    @panel
+    def draw(axis: Axes, known: Known) -> float:
         groups: dict[str, list[Known]] = {}
         for row in known["table"]:
             if only.items() <= row.items():
@@ -51,59 +111,36 @@ def lines(over: str, measure: str, **only: object) -> Callable[[Path, Path], Non
         for name, rows in groups.items():
             mean, spread = ([row[measure][part] for row in rows] for part in ("mean", "std"))
             axis.errorbar([row[over] for row in rows], mean, spread, fmt=".-", label=name)
-        axis.set_xscale("log")
-        axis.set_xlabel(over, fontsize=8)
-        axis.set_ylabel(measure, fontsize=8)
+        axis.set(xscale="log", xlabel=over, ylabel=measure)
         axis.legend(fontsize=6, frameon=False)
+        return 4.6
 
-    return lambda results, out: _panels(results, out, draw, lambda known: 4.6)
-
-
-def _panels(
-    results: Path,
-    out: Path,
-    draw: Callable[[Axes, Known], None],
-    height: Callable[[Known], float],
-) -> None:
-    found = json.loads(results.read_text())
-    size = (WIDTH * len(found), max(height(known) for known in found.values()))
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(1, len(found), squeeze=False)[0]
-    for axis, (name, known) in zip(axes, found.items(), strict=True):
-        draw(axis, known)
-        axis.set_title(name, loc="left", fontsize=10, color=INK)
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.tick_params(labelsize=8)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=110, metadata={"Software": None})
+    return draw
 
 
-def _dots(axis: Axes, known: Known) -> None:
-    rows = known["table"]
-    name = measures(rows)[0]
-    for place, row in enumerate(reversed(rows)):
-        value = row[name]
-        axis.errorbar(value["mean"], place, xerr=value["std"], fmt="o", color=MARK, capsize=2)
-    axis.set_yticks(range(len(rows)), [label(row) for row in reversed(rows)])
-    axis.set_xlabel(name, fontsize=8)
-    axis.grid(axis="x", alpha=0.3)
+def scatters(found: dict[str, Known]) -> Figure:
+    """Draw a line of panels for each study, one for each row, of targets in the plane."""
+    rows = len(next(iter(found.values()))["table"])
+    figure = Figure(figsize=(13, 4.4 * len(found)), dpi=90, layout="constrained")
+    axes = figure.subplots(len(found), rows, squeeze=False)
+    for line, (name, known) in zip(axes, found.items(), strict=True):
+        for axis, row in zip(line, known["table"], strict=True):
+            _scatter(axis, next(c for c in known["cells"] if c["targets"] == row["targets"]))
+            agree = f"{row['accuracy']['mean']:.0%} agree across participants"
+            axis.set_title(f"{name}, {row['targets']}: {agree}", loc="left", fontsize=10)
+    return figure
 
 
-def _curves(axis: Axes, known: Known) -> None:
-    for row in known["table"]:  # in every panel in the same order, and so in the same colours
-        curves = [_probed(cell) for cell in _cells(known, row) if "curve" in cell]
-        if curves:
-            x, y = np.moveaxis(curves, -1, 0)
-            _band(axis, x.mean(axis=0), y, next(iter(row.values())))
-    untrained = next(row["accuracy"]["mean"] for row in known["table"] if "random" in row.values())
-    axis.axhline(untrained, color=INK, linewidth=0.8, linestyle=":", label="random")
-    axis.set_xscale("log")
-    axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.xaxis.set_major_formatter("{x:g}")
-    axis.xaxis.set_minor_formatter(NullFormatter())
-    axis.set_xlabel("seconds, preparation included", fontsize=8)
-    axis.set_ylabel("probe accuracy", fontsize=8)
-    axis.legend(fontsize=7, frameon=False)
+def _scatter(axis: Axes, cell: Known) -> None:
+    """Show each target: colour is the class, shape the participant."""
+    places, owners, labels = (np.array(cell[key]) for key in ("places", "owners", "labels"))
+    for owner in np.unique(owners):
+        x, y = places[owners == owner].T
+        axis.scatter(
+            x, y, c=labels[owners == owner], cmap="tab10", marker=MARKERS[owner % len(MARKERS)],
+            s=12, alpha=0.75, linewidths=0,
+        )  # fmt: skip
+    axis.set(xticks=[], yticks=[])
 
 
 def _probed(cell: Known) -> list[tuple[float, float]]:
@@ -111,15 +148,6 @@ def _probed(cell: Known) -> list[tuple[float, float]]:
     before = cell["preparation s, one device"]
     probed = [point for point in cell["curve"] if point["accuracy"] is not None]
     return [(before + point["seconds"], point["accuracy"]) for point in probed]
-
-
-def _cycles(axis: Axes, known: Known) -> None:
-    for row in known["table"]:
-        y = [[cycle["accuracy"] for cycle in cell["cycles"]] for cell in _cells(known, row)]
-        _band(axis, range(1, len(y[0]) + 1), y, label(row))
-    axis.set_xlabel("cycle", fontsize=8)
-    axis.set_ylabel("probe accuracy", fontsize=8)
-    axis.legend(title="shard taken over, old shards", title_fontsize=7, fontsize=7, frameon=False)
 
 
 def _cells(known: Known, row: Known) -> list[Known]:
@@ -131,29 +159,19 @@ def _band(axis: Axes, x: ArrayLike, y: ArrayLike, name: str) -> None:
     """Draw the mean of y (seeds, points) over x (points) in a band of its standard deviation."""
     mean, spread = np.mean(y, axis=0), np.std(y, axis=0, ddof=min(1, len(np.asarray(y)) - 1))
     (line,) = axis.plot(x, mean, marker=".", markersize=4, linewidth=1.2, label=name)
-    axis.fill_between(
-        x, mean - spread, mean + spread, color=line.get_color(), alpha=0.12, linewidth=0
-    )
-
-
-def _points(axis: Axes, known: Known) -> None:
-    for row in known["table"]:
-        x, y = row["uniformity"]["mean"], row["accuracy"]["mean"]
-        axis.plot(x, y, "o", color=MARK, markersize=4)
-        axis.annotate(label(row), (x, y), fontsize=6, xytext=(3, 3), textcoords="offset points")
-    axis.set_xlabel("uniformity (lower is more spread out)", fontsize=8)
-    axis.set_ylabel("probe accuracy", fontsize=8)
+    band = mean - spread, mean + spread
+    axis.fill_between(x, *band, color=line.get_color(), alpha=0.12, linewidth=0)
 
 
 def measures(rows: list[Known]) -> list[str]:
     """Return the names of what was measured, accuracy first."""
-    names = dict.fromkeys(key for row in rows for key, value in row.items() if _measured(value))
-    return sorted(names, key=lambda name: name != "accuracy")
+    found = (key for row in rows for key, value in row.items() if isinstance(value, dict))
+    return sorted(dict.fromkeys(found), key=lambda name: name != "accuracy")
 
 
 def settings_of(row: Known) -> Known:
     """Return what tells a row from the others."""
-    return {key: value for key, value in row.items() if not _measured(value)}
+    return {key: value for key, value in row.items() if not isinstance(value, dict)}
 
 
 def label(row: Known) -> str:
@@ -165,7 +183,3 @@ def _word(key: str, value: object) -> str:
     if isinstance(value, str):
         return value.removeprefix("timm:tf_").replace(":tf_", ":").replace("@bundled", "")
     return f"{key} {value}"
-
-
-def _measured(value: object) -> bool:
-    return isinstance(value, dict)

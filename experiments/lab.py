@@ -1,14 +1,14 @@
 """What every experiment does: targets as the platform would make them, and students on them."""
 
-import hashlib
 import tempfile
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from coopt_fl.config.schema import Config, RuntimeConfig
@@ -18,11 +18,12 @@ from coopt_fl.federation.plan import Plan, Size
 from coopt_fl.optimized.provenance import draft
 from coopt_fl.optimized.read import OptimizedDataset
 from coopt_fl.policies.assignment import Member, Proportional
-from coopt_fl.policies.reference import elect
-from coopt_fl.students.probe import Judge, fit_probe, random_student
+from coopt_fl.policies.reference import ReferencePolicy, elect
+from coopt_fl.students.probe import Judge, random_student
 from coopt_fl.students.train import train_student
-from coopt_fl.targets import Recipe
-from experiments.agreement import Agreed, Array, ReferencePolicy, Rows, agree
+from coopt_fl.targets import CONSENSUS, Alignment, Recipe
+from coopt_fl.targets.collaborate import apply
+from experiments.agreement import Agreed, Array, Rows
 from experiments.features import features_of
 from experiments.scales import Study
 
@@ -59,19 +60,13 @@ class Made:
     parts: tuple[int, ...] = ()
 
     @property
-    def preparation(self) -> dict[str, float]:
-        """Seconds before training, as :mod:`coopt_fl.optimized.preparation` counts them."""
-        shared = self.represent + self.align
-        return {
-            "sum": sum(self.optimize) + shared,
-            "max": max(self.optimize, default=0.0) + shared,
-        }
+    def preparation(self) -> tuple[float, float]:
+        """Seconds before training on one device, and with one for each participant.
 
-    @property
-    def r2(self) -> float:
-        """The mean held-out R2 of the participants."""
-        assert self.agreed is not None, "nobody has been aligned"
-        return float(np.mean([one.r2 for one in self.agreed.held_out().values()]))
+        As :mod:`coopt_fl.optimized.preparation` counts them.
+        """
+        shared = self.represent + self.align
+        return sum(self.optimize) + shared, max(self.optimize, default=0.0) + shared
 
 
 class Lab:
@@ -101,60 +96,64 @@ class Lab:
         """Return the rows of a shared set."""
         return shared_set(self.all, size, seed)
 
-    def plan(
-        self,
-        names: Iterable[str],
-        seed: int,
-        *,
-        shared: int | None = None,
-        audit: float | None = None,
-        weights: Sequence[float] | None = None,
-    ) -> Plan:
-        """Return the platform's plan for participants of equal weight, or of the weights given.
-
-        The sizes of the shared set and of the audit are the study's unless given.
-        """
-        names = list(names)
-        members = [
-            Member(name, max(weight, 0.0))
-            for name, weight in zip(names, weights or [1.0] * len(names), strict=True)
-        ]
-        size = Size(
-            self.study.block_rows,
-            self.study.audit if audit is None else audit,
-            shared or self.study.shared,
-        )
-        return Plan.make(self.all, size, seed, members, Proportional())
-
     def agree(
         self,
         seed: int,
+        features: Mapping[str, Array] | None = None,
         *,
         priors: Sequence[str] | None = None,
-        reference: str = "consensus",
+        reference: str = CONSENSUS,
         elect: ReferencePolicy = elect,
         solver: str = "ridge",
         projection: str = "pca",
+        dim: int | None = None,
         shared: int | None = None,
+        audit: float | None = None,
+        order: Sequence[str] | None = None,
+        weights: Sequence[float] | None = None,
+        on_s: Mapping[str, Array] | None = None,
     ) -> Agreed:
-        """Return what a collaboration agrees on before its work.
+        """Take every step of the method before the work itself.
 
         Args:
             seed: Of the plan, the shared set, and what draws.
+            features: float32 (N, m_k) of all images, by participant; those of ``priors`` unless
+                given.
             priors: One for each participant; the study's own unless given.
             reference: What the election is asked for: ``consensus`` or ``best``.
             elect: Chooses the reference.
             solver: See :func:`coopt_fl.targets.fit_alignment`.
             projection: See :func:`coopt_fl.targets.fit_projection`.
-            shared: Samples of the shared set; the study's own unless given.
+            dim: Width n of a target; the study's unless given, as the next two.
+            shared: Samples of the shared set.
+            audit: Samples for the audit, as a share of a block's.
+            order: Of the participants in the plan; that of the features unless given.
+            weights: Of their shards, in that order; equal unless given.
+            on_s: What participants say of the shared set, if it differs from their features.
 
         Raises:
             ParticipantError: Of the platform's election, where no prior is alignable.
         """
-        specs = priors or self.study.priors
-        features = {NAMES[k]: self.features(spec)[0] for k, spec in enumerate(specs)}
-        recipe = Recipe(self.study.dim, projection, solver, seed)
-        return agree(features, self.plan(features, seed, shared=shared), recipe, elect, reference)
+        specs = zip(NAMES, priors or self.study.priors, strict=False)
+        features = features or {name: self.features(spec)[0] for name, spec in specs}
+        each = zip(order or features, weights or repeat(1.0), strict=False)
+        members = [Member(name, max(weight, 0.0)) for name, weight in each]
+        study = self.study
+        size = Size(study.block_rows, audit or study.audit, shared or study.shared)
+        plan = Plan.make(self.all, size, seed, members, Proportional())
+        recipe = Recipe(dim or study.dim, projection, solver, seed)
+        started = time.perf_counter()
+        on_s = on_s or {name: x[plan.shared] for name, x in features.items()}
+        election = elect(on_s, reference, recipe.dim, seed)
+        best, fixed = election.reference, dict[str, Alignment]()
+        if best != CONSENSUS:
+            blocks = plan.projected(best, recipe.rows_to_project)
+            rows = plan.projected_ids(blocks, recipe.rows_to_project)
+            fixed[best] = recipe.project(features[best][rows])
+        targets = recipe.shared_targets(on_s, best, election.accepted, fixed.get(best))
+        made = {name: fixed.get(name) or recipe.align(name, x, targets) for name, x in on_s.items()}
+        seconds = time.perf_counter() - started
+        return Agreed(features, plan, recipe, on_s, election, targets, made, seconds)
 
     def collaborate(self, seed: int, *, replicas: int = 1, by_r2: bool = False, **how: Any) -> Made:
         """Return the targets of a collaboration.
@@ -167,18 +166,15 @@ class Lab:
         """
         agreed = self.agree(seed, **how)
         if by_r2:
-            r2 = [one.r2 for one in agreed.held_out().values()]
-            agreed = replace(agreed, plan=self.plan(agreed.features, seed, weights=r2))
-        each = [
-            self.features(spec)[1] / len(self.all)
-            for spec in how.get("priors") or self.study.priors
-        ]
-        asked = [replicas * agreed.asked(name) for name in agreed.features]
+            agreed = self.agree(seed, **how, weights=agreed.r2())
+        plan, specs = agreed.plan, how.get("priors") or self.study.priors
+        each = [self.features(spec)[1] / len(self.all) for spec in specs]
+        units = [[plan.units[index] for index in plan.blocks_of(name)] for name in agreed.features]
         return Made(
             self.all,
             *agreed.fused(replicas),
-            optimize=[rows * seconds for rows, seconds in zip(asked, each, strict=True)],
-            represent=sum(each) * len(agreed.plan.shared),
+            optimize=[replicas * sum(map(len, u)) * s for u, s in zip(units, each, strict=True)],
+            represent=sum(each) * len(plan.shared),
             align=agreed.seconds,
             on_s=[agreed.targets(name, x) for name, x in agreed.on_s.items()],
             agreed=agreed,
@@ -187,8 +183,8 @@ class Lab:
     def centralize(self, spec: str, seed: int) -> Made:
         """Return the targets of one prior for every sample: the baseline without collaboration."""
         x, seconds = self.features(spec)
-        recipe = Recipe(min(self.study.dim, x.shape[1]), seed=seed)
-        agreed = agree({"central": x}, self.plan(["central"], seed), recipe, elect, "best")
+        dim = min(self.study.dim, x.shape[1])
+        agreed = self.agree(seed, {"central": x}, reference="best", dim=dim)
         return Made(self.all, *agreed.fused(), optimize=[seconds])
 
     def every_prior(
@@ -202,12 +198,11 @@ class Lab:
         """
         rows = self.shared(round(share * len(self.all)), derive_seed(seed, "every prior"))
         found = [self.features(spec) for spec in priors or self.study.priors]
-        each = []
+        scaled = []
         for x, _ in found:
             recipe = Recipe(min(self.study.dim, x.shape[1], len(rows) // 2), seed=seed)
-            fitted = recipe.project(x[rows[: recipe.rows_to_project]])
-            each.append(fitted.apply(torch.from_numpy(x[rows])).numpy())
-        scaled = [y / np.sqrt(np.square(y).mean()) for y in each]
+            y = apply(recipe.project(x[rows[: recipe.rows_to_project]]), x[rows])
+            scaled.append(y / np.sqrt(np.square(y).mean()))
         return Made(
             rows=rows,
             targets=np.concatenate(scaled, axis=1),
@@ -236,13 +231,13 @@ class Lab:
                 Path(folder), devices=1, watch=self.judge, watch_every=every or config.epochs,
             )  # fmt: skip
         end = trained.curve[-1]
-        before = made.preparation if made else {"sum": 0.0, "max": 0.0}
+        together, each = made.preparation if made else (0.0, 0.0)
         return {
             "accuracy": end.accuracy,
             "spread": end.spread,
             "training s": end.seconds,
-            "preparation s, one device": before["sum"],
-            "preparation s, one each": before["max"],
+            "preparation s, one device": together,
+            "preparation s, one each": each,
             "curve": [asdict(point) for point in trained.curve],
         }
 
@@ -250,12 +245,6 @@ class Lab:
         """Return the probe of the student before any training."""
         config = replace(self.study.student, **changes)
         return self.judge(random_student(config, self.study.data, seed)).accuracy
-
-    def probe(self, spec: str) -> float | None:
-        """Return the accuracy of a linear probe of a prior's own features."""
-        x, z = (torch.from_numpy(self.features(spec, split)[0]) for split in SPLITS)
-        y, w = map(torch.from_numpy, self.labels())
-        return fit_probe(x, y, z, w)
 
     def _dataset(self, made: Made) -> OptimizedDataset:
         """Return the targets as the optimized dataset that they would make."""
@@ -268,7 +257,6 @@ class Lab:
             audit={},
         )
         targets = made.targets.astype(np.float16)
-        digest = hashlib.sha256(targets).hexdigest()
-        known = replace(known, rows=len(targets), dim=targets.shape[1], digest=digest)
+        known = replace(known, dim=targets.shape[1])
         ids, folder = self.all[made.rows], Path("in memory")
         return OptimizedDataset(folder, ids, targets, made.participants, known, made.parts)

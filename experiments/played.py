@@ -1,15 +1,15 @@
-"""Runs of the platform up to their audit, played with features that are computed once."""
+"""Runs of the platform up to their audit, played with features that are computed once, and lies."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from coopt_fl.core.seeding import derive_seed
-from coopt_fl.policies.audit import Expected
-from coopt_fl.targets import CONSENSUS, Recipe
-from experiments.agreement import Agreed, agree, as_told
+from coopt_fl.policies.evidence import Expected
+from coopt_fl.targets import CONSENSUS
+from experiments.agreement import Agreed, Array, as_told
 from experiments.lab import Lab
 
 EXTRA = {
@@ -27,6 +27,8 @@ MIXES = {
 
 Answers = list[np.ndarray]
 """What came for each unit: float16 targets, in the order of the unit's ids."""
+
+Generator = np.random.Generator
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +67,7 @@ class Played:
 
 @lru_cache(maxsize=4)  # the runs in which each lie is told
 def play(
-    lab: Lab, mix: str, size: int, dim: int, reference: str, solver: str, fraction: float, seed: int
+    lab: Lab, seed: int, mix: str, size: int, dim: int, reference: str, solver: str, fraction: float
 ) -> Played:
     """Draw and fit everything that precedes the work.
 
@@ -76,27 +78,86 @@ def play(
     able = [name for name, x in features.items() if x.shape[1] >= dim]
     wanted = CONSENSUS if reference == CONSENSUS else able[seed % len(able)]
     order = np.random.default_rng(derive_seed(seed, "order")).permutation(MIXES[mix]).tolist()
-    plan, recipe = (
-        lab.plan(order, seed, shared=size, audit=fraction),
-        Recipe(dim, "pca", solver, seed),
-    )
-    agreed = agree(features, plan, recipe, as_told, wanted)
+    how = {"dim": dim, "solver": solver, "shared": size, "audit": fraction, "order": order}
+    agreed = lab.agree(seed, features, reference=wanted, elect=as_told, **how)
     expected = {
         name: Expected(agreed.targets(name, agreed.on_s[name]), heldout.targets, heldout.r2)
         for name, heldout in agreed.held_out().items()
     }
     honest = {name: agreed.targets(name, x).astype(np.float16) for name, x in features.items()}
-    fitted_on = plan.projected(wanted, recipe.rows_to_project)
+    fitted_on = agreed.plan.projected(wanted, agreed.recipe.rows_to_project)
     return Played(lab, agreed, expected, honest, fitted_on)
 
 
 def prior(lab: Lab, name: str) -> str:
     """Return the prior of a participant."""
-    if name in EXTRA:
-        return EXTRA[name]
-    return (lab.study.priors if kind(name) == "trained" else lab.study.weak)[int(name[-1])]
+    own = lab.study.priors if kind(name) == "trained" else lab.study.weak
+    return EXTRA.get(name) or own[int(name[-1])]
 
 
 def kind(name: str) -> str:
     """Return what sort of prior a participant has."""
     return "trained" if name.startswith("trained") else "untrained"
+
+
+def _mixed(y: Array, rng: Generator, share: float) -> Array:
+    """Return targets of which a share are of other samples."""
+    wrong = rng.random(len(y)) < share
+    return np.where(wrong[:, None], y[rng.permutation(len(y))], y)
+
+
+def _on_a_line(y: Array, other: Array, rng: Generator) -> Array:
+    return y.mean(axis=0) + np.outer(rng.standard_normal(len(y)), y[0] - y.mean(axis=0))
+
+
+def _rotated(y: Array, other: Array, rng: Generator) -> Array:
+    turn = np.linalg.qr(rng.standard_normal((y.shape[1], y.shape[1])))[0]
+    return (y - y.mean(axis=0)) @ turn + y.mean(axis=0)
+
+
+BY_SAMPLE: dict[str, Callable[[Array, Array, Generator], Array]] = {
+    "noise": lambda y, other, rng: y.mean(axis=0) + y.std() * rng.standard_normal(y.shape),
+    "constant": lambda y, other, rng: np.repeat(y[:1], len(y), axis=0),
+    "ten values": lambda y, other, rng: y[rng.integers(0, 10, len(y))],
+    "on a line": _on_a_line,
+    "targets of other samples": lambda y, other, rng: y[rng.permutation(len(y))],
+    "half of other samples": lambda y, other, rng: _mixed(y, rng, 0.5),
+    "a tenth of other samples": lambda y, other, rng: _mixed(y, rng, 0.1),
+    "another's, of other samples": lambda y, other, rng: other[rng.permutation(len(other))],
+    "another's, of the same samples": lambda y, other, rng: other,
+    "rotated": _rotated,
+    "sign flipped": lambda y, other, rng: -y,
+    "scaled by 2": lambda y, other, rng: 2 * y,
+    "scaled by 0.5": lambda y, other, rng: 0.5 * y,
+    "scaled by 1.1": lambda y, other, rng: 1.1 * y,
+}
+"""From the honest targets (N, n) of all images, and those of some other participant."""
+
+PERMUTED = {"permuted within each block": None, "permuted within one block": 1}
+"""In how many blocks the right targets come in the wrong order; None: in all."""
+
+SWAPPED = "untrained prior instead"
+
+LIES = (*BY_SAMPLE, SWAPPED, *PERMUTED)
+"""Everything that a participant may answer but the truth."""
+
+
+def tell(lie: str, run: Played, liar: str, rng: Generator) -> Answers:
+    """Return everyone's answers where one participant lies.
+
+    About the shared set, which it knows, it tells the truth.
+    """
+    plan, honest = run.agreed.plan, run.honest[liar]
+    if lie in PERMUTED:
+        answers = run.answers()
+        for index in plan.blocks_of(liar)[: PERMUTED[lie]]:
+            free = np.flatnonzero(~np.isin(plan.units[index], plan.shared))
+            answers[index][free] = answers[index][rng.permutation(free)]
+        return answers
+    if lie == SWAPPED:
+        said = run.untrained(liar)
+    else:
+        other = run.honest[rng.choice([name for name in run.honest if name != liar])]
+        said = BY_SAMPLE[lie](honest.astype(np.float32), other, rng).astype(np.float16)
+    said[plan.shared] = honest[plan.shared]
+    return run.answers({liar: said})

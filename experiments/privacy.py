@@ -1,9 +1,7 @@
-"""What does privacy cost? ``python -m experiments.privacy --scale cpu``.
+"""What does privacy cost?
 
-Accuracy over clip and noise, and the epsilon that they buy. A classifier is fitted on released
-targets and tested on targets without noise, as in ``solvers``; ``privacy_students`` trains
-students. The consensus is of all priors: the platform's election would refuse those whose features
-drown in noise, and stop.
+Accuracy over clip and noise, and the epsilon that they buy. The consensus is of all priors: the
+platform's election would refuse those whose features drown in noise, and stop.
 """
 
 import math
@@ -14,36 +12,56 @@ import numpy as np
 import torch
 
 from coopt_fl.privacy import Guard, epsilon, half, normalise
-from coopt_fl.targets import CONSENSUS, Recipe
-from experiments.agreement import Agreed, Array, agree, as_told
-from experiments.lab import NAMES
-from experiments.solvers import STRENGTHS, Each, accuracies
-from experiments.table import Cell, Lab, Study, experiment
+from experiments.agreement import Agreed, Array, as_told
+from experiments.lab import NAMES, Lab, Made
+from experiments.scales import Study
+from experiments.solvers import Each, accuracies
+from experiments.table import Cell, table
 
 OFF = {"clip": None, "noise": 0.0}
 NORMALISED_ONLY = {"clip": 1e6, "noise": 0.0}
+RANDOM = {"clip": None, "noise": None}
 NOISES = (0.03, 0.06, 0.12, 0.25, 0.5, 1.0, 4.0)
+STUDENTS_NOISES = (0.0, 0.06, 0.25, 1.0, 100.0)
 
 
-def settings(study: Study) -> list[Cell]:
+def guards(study: Study) -> list[Cell]:
     """Return a row for each clip and noise; without privacy, ``clip`` is None."""
     exact = [OFF, NORMALISED_ONLY, *({"clip": clip, "noise": 0.0} for clip in (1.0, 0.5, 0.1))]
     return exact + [{"clip": clip, "noise": z} for clip in (1.0, 0.1, 0.01) for z in NOISES]
 
 
-def measure(lab: Lab, cell: Cell) -> Cell:
-    """Measure by the classifier."""
+@table(guards)
+def privacy(lab: Lab, cell: Cell) -> Cell:
+    """Fit a classifier on released targets, and test it on exact ones, as ``solvers`` does."""
     guard, agreed = collaboration(lab, cell)
     targets = {name: y.astype(np.float32) for name, y in released(guard, agreed).items()}
-    shards = {name: agreed.rows_of(name) for name in targets}
     exact = replace(guard, noise_multiplier=0.0) if guard else None
     tests = []
     for name, spec in zip(agreed.features, lab.study.priors, strict=True):
         y = agreed.targets(name, normal(guard, lab.features(spec, "test")[0]))
         tests.append(leave(exact, y, np.arange(len(y))))
-    scores = {c: accuracies(lab, targets, shards, tests, c) for c in STRENGTHS}
+    scores = accuracies(lab, agreed, targets, tests)
     found = {f"each_c{c:g}": float(np.mean(each)) for c, each in scores.items()}
     return found | epsilons(lab, cell["noise"])
+
+
+@table(lambda _: [RANDOM, OFF, *({"clip": 0.1, "noise": noise} for noise in STUDENTS_NOISES)])
+def privacy_students(lab: Lab, cell: Cell) -> Cell:
+    """Train a student on released targets, and probe it; RANDOM is the student before training.
+
+    Regression onto targets with noise is unbiased. A noise of 100 leaves nothing of the targets:
+    what it teaches, any noise teaches.
+    """
+    seed = cell["seed"]
+    if cell["noise"] is None:
+        return {"student": lab.random(seed)}
+    guard, agreed = collaboration(lab, cell)
+    targets = np.zeros((len(lab.all), lab.study.dim), np.float32)
+    for name, y in released(guard, agreed).items():
+        targets[agreed.rows_of(name)] = y
+    made = Made(lab.all, targets, np.full(len(targets), -1, np.int16), optimize=[])
+    return {"student": lab.student(made, seed)["accuracy"]} | epsilons(lab, cell["noise"])
 
 
 def collaboration(lab: Lab, cell: Cell) -> tuple[Guard | None, Agreed]:
@@ -53,12 +71,9 @@ def collaboration(lab: Lab, cell: Cell) -> tuple[Guard | None, Agreed]:
         guard = Guard(cell["clip"], cell["noise"], f"{seed}".encode())
     found = zip(NAMES, lab.study.priors, strict=False)
     features = {name: normal(guard, lab.features(spec)[0]) for name, spec in found}
-    plan, recipe = lab.plan(features, seed), Recipe(lab.study.dim, seed=seed)
-    on_s = {
-        name: leave(guard, x[plan.shared], plan.shared, "features", name)
-        for name, x in features.items()
-    }
-    return guard, agree(features, plan, recipe, as_told, CONSENSUS, on_s)
+    at = lab.shared(lab.study.shared, seed)
+    on_s = {name: leave(guard, x[at], at, "features", name) for name, x in features.items()}
+    return guard, lab.agree(seed, features, elect=as_told, on_s=on_s)
 
 
 def released(guard: Guard | None, agreed: Agreed) -> Each:
@@ -85,6 +100,3 @@ def epsilons(lab: Lab, noise: float) -> dict[str, float | None]:
     releases = {"ordinary": 1, "audited": 2, "shared": 1 + len(lab.study.priors)}
     found = {what: epsilon(noise, k, 1 / (10 * len(lab.all))) for what, k in releases.items()}
     return {f"epsilon_{what}": x if math.isfinite(x) else None for what, x in found.items()}
-
-
-app = experiment(__name__, settings, measure)

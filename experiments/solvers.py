@@ -1,4 +1,4 @@
-"""Which solver, projection and reference? ``python -m experiments.solvers --scale cpu``.
+"""Which solver, projection and reference?
 
 No student is trained: a linear classifier, fitted on the fused targets of the training images, is
 tested on targets of the test images, which is an upper bound of what a student can reach. What the
@@ -10,16 +10,20 @@ References are elected by uniformity alone: with 10 samples the platform's test 
 priors of the study are known to be sound.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from coopt_fl.targets import CONSENSUS
 from coopt_fl.targets.alignment import r2_score
-from coopt_fl.targets.collaborate import CONSENSUS
 from coopt_fl.targets.solvers import SOLVERS
-from experiments.agreement import Array, Rows, uniformity_alone
+from experiments.agreement import Agreed, Array, uniformity_alone
 from experiments.figures import lines
-from experiments.table import Cell, Lab, Study, experiment
+from experiments.lab import Lab
+from experiments.scales import Study
+from experiments.table import Cell, table
 
 STRENGTHS = (1.0, 0.01)
 """C of the classifier: the project's own, and one that overfits less."""
@@ -40,7 +44,7 @@ RANDOM_WITH = ("ridge", "procrustes", "sgd")
 Each = dict[str, Array]
 
 
-def settings(study: Study) -> list[Cell]:
+def tried(study: Study) -> list[Cell]:
     """Return a row for each reference, projection, solver, size and normalisation tried."""
     rows = []
     for size in SIZES.get(study.data.source, study.sizes):
@@ -50,31 +54,29 @@ def settings(study: Study) -> list[Cell]:
             kinds += [(CONSENSUS, "pca", solver) for solver in SOLVERS if solver != "none"]
         for reference, projection, solver in kinds:
             row = {"reference": reference, "projection": projection, "solver": solver, "size": size}
-            tried = NORMALISATIONS if solver in NORMALISED else NORMALISATIONS[:1]
-            rows += [row | {"normalisation": how} for how in tried]
+            ways = NORMALISATIONS if solver in NORMALISED else NORMALISATIONS[:1]
+            rows += [row | {"normalisation": how} for how in ways]
     return rows
 
 
-def measure(lab: Lab, cell: Cell) -> Cell:
+@table(tried, lines("size", "each_c1", normalisation="plain"))
+def solvers(lab: Lab, cell: Cell) -> Cell:
     """Return the R2 on test images, and accuracies by what the target of a test image is."""
     how = {key: cell[key] for key in ("reference", "projection", "solver")}
     agreed = lab.agree(cell["seed"], shared=cell["size"], elect=uniformity_alone, **how)
-    tests = {
-        name: agreed.targets(name, lab.features(spec, "test")[0])
-        for name, spec in zip(agreed.features, lab.study.priors, strict=True)
-    }
     reference = agreed.election.reference
+    ours, tests = {}, {}
+    for name, spec in zip(agreed.features, lab.study.priors, strict=True):
+        ours[name] = agreed.targets(name, agreed.features[name][agreed.rows_of(name)])
+        tests[name] = agreed.targets(name, lab.features(spec, "test")[0])
     truth = own(tests, reference)
     others = [one for name, one in tests.items() if name != reference]
     found = {"r2_test": float(np.mean([r2_score(truth, one) for one in others]))}
-    shards = {name: agreed.rows_of(name) for name in tests}
-    ours = {
-        name: agreed.targets(name, agreed.features[name][rows]) for name, rows in shards.items()
-    }
-    ours, tests = normalised(ours, tests, cell["normalisation"])
+    for name, shard in ours.items():
+        change = normaliser(shard, cell["normalisation"])
+        ours[name], tests[name] = change(shard), change(tests[name])
     wanted = [own(tests, reference), own(tests, CONSENSUS), *tests.values()]
-    for c in STRENGTHS:
-        scores = accuracies(lab, ours, shards, wanted, c)
+    for c, scores in accuracies(lab, agreed, ours, wanted).items():
         found |= {f"reference_c{c:g}": scores[0], f"mean_c{c:g}": scores[1]}
         found[f"each_c{c:g}"] = float(np.mean(scores[2:]))
     return found
@@ -86,46 +88,39 @@ def own(tests: Each, reference: str) -> Array:
     return tests.get(reference, mean)
 
 
-def normalised(ours: Each, tests: Each, how: str) -> tuple[Each, Each]:
-    """Return the targets (R, n) of each shard, and of test images, normalised as ``how`` says."""
-    if how == "matched":
-        means = {name: y.mean(axis=0) for name, y in ours.items()}
-        scales = {name: np.sqrt(np.square(y - means[name]).mean()) for name, y in ours.items()}
-        ours, tests = (
-            {name: (y - means[name]) / scales[name] for name, y in each.items()}
-            for each in (ours, tests)
-        )
+def normaliser(shard: Array, how: str) -> Callable[[Array], Array]:
+    """Return what ``how`` does to targets of the participant that has these of its shard (R, n)."""
     if how == "unit":
-        ours, tests = (
-            {
-                name: y / np.linalg.norm(y, axis=1, keepdims=True).clip(1e-12)
-                for name, y in each.items()
-            }
-            for each in (ours, tests)
-        )
-    return ours, tests
+        return lambda targets: targets / np.linalg.norm(targets, axis=1, keepdims=True).clip(1e-12)
+    if how == "plain":
+        return lambda targets: targets
+    mean = shard.mean(axis=0)
+    scale = np.sqrt(np.square(shard - mean).mean())
+    return lambda targets: (targets - mean) / scale
 
 
 def accuracies(
-    lab: Lab, ours: Each, shards: dict[str, Rows], tests: list[Array], c: float
-) -> list[float]:
-    """Fit a classifier on fused targets; return its accuracy on several targets of test images.
+    lab: Lab, agreed: Agreed, ours: Each, tests: list[Array]
+) -> dict[float, list[float]]:
+    """Fit classifiers on fused targets; return their accuracies on several targets of test images.
 
     scikit-learn's, because it is 8 times faster here than ``fit_probe`` and finds the same optimum.
 
     Args:
         lab: Of the labels.
+        agreed: Of the shards.
         ours: Targets (R, n) of each participant's shard.
-        shards: Their rows.
         tests: Targets (N, n) of all test images.
-        c: The strength of the classifier.
+
+    Returns:
+        By the strength of the classifier.
     """
     labels, test_labels = lab.labels()
-    fused, rows = np.concatenate([*ours.values()]), np.concatenate([*shards.values()])
+    fused = np.concatenate([*ours.values()])
+    rows = np.concatenate([agreed.rows_of(name) for name in ours])
     scaler = StandardScaler().fit(fused)
-    probe = LogisticRegression(C=c, max_iter=1000).fit(scaler.transform(fused), labels[rows])
-    return [float(probe.score(scaler.transform(one), test_labels)) for one in tests]
-
-
-draw = lines("size", "each_c1", normalisation="plain")
-app = experiment(__name__, settings, measure, draw)
+    found = {}
+    for c in STRENGTHS:
+        probe = LogisticRegression(C=c, max_iter=1000).fit(scaler.transform(fused), labels[rows])
+        found[c] = [float(probe.score(scaler.transform(one), test_labels)) for one in tests]
+    return found

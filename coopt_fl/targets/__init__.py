@@ -1,7 +1,7 @@
 """What a sample is assigned: uniformity, reference, alignment, and streaming optimization."""
 
 from coopt_fl.targets.alignment import Alignment, HeldOut, fit_alignment, held_out
-from coopt_fl.targets.collaborate import CONSENSUS, Collaboration, Recipe
+from coopt_fl.targets.collaborate import CONSENSUS, Recipe
 from coopt_fl.targets.optimize import Encoded, optimize, represent
 from coopt_fl.targets.projection import fit_projection
 from coopt_fl.targets.uniformity import uniformity
@@ -9,7 +9,6 @@ from coopt_fl.targets.uniformity import uniformity
 __all__ = [
     "CONSENSUS",
     "Alignment",
-    "Collaboration",
     "Encoded",
     "HeldOut",
     "Recipe",

@@ -87,56 +87,6 @@ class Recipe:
             return consensus_targets([on_s[name] for name in accepted if name in on_s], self.dim)
         return apply(projection, on_s[reference])
 
-    def collaborate(
-        self,
-        on_s: Mapping[str, Features],
-        reference: str,
-        accepted: list[str],
-        shard: Features | None = None,
-    ) -> "Collaboration":
-        """Take all steps at once, as nobody but an experiment can: it holds all features.
-
-        Args:
-            on_s: each participant's features (S, m_k).
-            reference: a participant's name, or ``CONSENSUS``.
-            accepted: who has a part in a consensus.
-            shard: the reference's features (R, m) of ``rows_to_project`` samples of its shard.
-        """
-        projection = None if reference == CONSENSUS or shard is None else self.project(shard)
-        wanted = self.shared_targets(on_s, reference, accepted, projection)
-        return Collaboration(
-            wanted,
-            {
-                name: projection
-                if projection is not None and name == reference
-                else self.align(name, features, wanted)
-                for name, features in on_s.items()
-            },
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class Collaboration:
-    """What participants have agreed on: the shared set's targets, and everyone's map to them.
-
-    Attributes:
-        shared_targets: float32 (S, n).
-        alignments: from features to targets, by participant; the reference's is its projection.
-    """
-
-    shared_targets: Array
-    alignments: Mapping[str, Alignment]
-
-    def targets(self, features: Mapping[str, Features]) -> Array:
-        """Return the targets (R, n) of some samples, the mean over those who optimize them.
-
-        Args:
-            features: of the samples (R, m_k), by participant: one, or several replicas.
-        """
-        each = [apply(self.alignments[name], x) for name, x in features.items()]
-        mean: Array = np.mean(each, axis=0, dtype=np.float32)
-        return each[0] if len(each) == 1 else mean
-
 
 def apply(alignment: Alignment, features: Features) -> Array:
     """Return the targets (R, n) of features (R, m), both in memory."""

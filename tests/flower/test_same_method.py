@@ -53,7 +53,7 @@ def test_targets(lab: Lab, tmp_path: Path, reference: str, solver: str) -> None:
     order = np.argsort(published.ids)
     np.testing.assert_array_equal(published.ids[order], made.rows)
     np.testing.assert_array_equal(published.participants[order], made.participants)
-    alignments = made.agreed.collaboration.alignments
+    alignments = made.agreed.alignments
     assert {one.name: one.alignment_sha256 for one in published.provenance.contributors} == {
         name: one.sha256 for name, one in alignments.items()
     }

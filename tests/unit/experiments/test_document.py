@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.document import DOCUMENT, PLACE, filled
-from experiments.uniformity_as_judge import ranks
+from experiments.document import DOCUMENT, PLACE, filled, ranks
 
 
 def test_a_table_is_made_from_the_results_and_the_rest_is_kept(tmp_path: Path) -> None:

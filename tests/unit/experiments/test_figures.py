@@ -4,9 +4,8 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
-from experiments.figures import _curves, _cycles
+from experiments.figures import curves, cycles
 
 
 def cell(seed: int, seconds: list[float], accuracies: list[float]) -> dict:
@@ -23,8 +22,7 @@ def test_curves_and_the_numbers_below_them() -> None:
             {"objective": "byol", "accuracy": {"mean": 0.7}},
         ],
     }
-    axis = Figure().subplots()
-    _curves(axis, known)
+    (axis,) = curves({"digits": known}).axes
     line, untrained = axis.lines
     assert line.get_label() == "byol" and untrained.get_label() == "random"
     assert line.get_xdata() == pytest.approx([25.0, 40.0])
@@ -44,8 +42,7 @@ def test_cycles() -> None:
         {"rule": "oldest", "seed": seed, "cycles": [{"accuracy": seed * 0.2}, {"accuracy": 0.5}]}
         for seed in (1, 2)
     ]
-    axis = Figure().subplots()
-    _cycles(axis, {"cells": cells, "table": [{"rule": "oldest"}]})
+    (axis,) = cycles({"digits": {"cells": cells, "table": [{"rule": "oldest"}]}}).axes
     (line,) = axis.lines
     assert list(line.get_xdata()) == [1, 2]
     assert line.get_ydata() == pytest.approx([0.3, 0.5])

@@ -3,25 +3,22 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from coopt_fl.core.cache import exclusive
+from coopt_fl.core import cache
 from coopt_fl.core.errors import ConfigError, ParticipantError
 from coopt_fl.policies.reference import elect
 from coopt_fl.students.models import Student
 from coopt_fl.students.objectives import Objective, Setting, make_objective
 from coopt_fl.targets import represent, uniformity
-from experiments.__main__ import visible
 from experiments.agreement import uniformity_alone
-from experiments.alignment import at_random
 from experiments.lab import Lab
-from experiments.recipe import balanced, phi_s, scaled
+from experiments.ours import balanced, phi_s, scaled
+from experiments.paper import ALONE, at_random, elect_anyhow
 from experiments.scales import SCALES, studies
-from experiments.shared_size import ALONE, elect_anyhow
 
 (STUDY,) = SCALES["smoke"].values()
 
@@ -34,7 +31,7 @@ def lab() -> Lab:
 def test_participants_with_the_same_prior_agree(lab: Lab) -> None:
     same = [STUDY.priors[0]] * 3
     alone = lab.collaborate(0, priors=same)
-    assert min(one.r2 for one in alone.agreed.held_out().values()) > 0.99
+    assert min(alone.agreed.r2()) > 0.99
     averaged = lab.collaborate(0, priors=same, replicas=3)
     np.testing.assert_allclose(averaged.targets, alone.targets, atol=1e-5)
     assert averaged.optimize == pytest.approx([3 * one for one in alone.optimize])
@@ -54,7 +51,7 @@ def test_each_participant_makes_the_targets_of_its_own_shard(lab: Lab) -> None:
 def test_of_two_experiments_that_need_the_same_features_one_waits_and_reads(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    came, made, both = [], [], threading.Event()
+    came, made, both, exclusive = [], [], threading.Event(), cache.exclusive
 
     @contextmanager
     def watched(folder: Path) -> Iterator[None]:
@@ -70,7 +67,7 @@ def test_of_two_experiments_that_need_the_same_features_one_waits_and_reads(
         return made[-1]
 
     monkeypatch.setenv("COOPT_CACHE", str(tmp_path))
-    monkeypatch.setattr("experiments.features.exclusive", watched)
+    monkeypatch.setattr(cache, "exclusive", watched)
     monkeypatch.setattr("experiments.features.represent", counted)
     labs = [Lab(STUDY), Lab(STUDY)]
     threads = [threading.Thread(target=one.features, args=("trivial:20",)) for one in labs]
@@ -136,10 +133,14 @@ def test_every_teacher_has_a_head_unless_whitening_mixes_them(
 
 
 def test_shards_by_weight_are_disjoint_and_in_proportion(lab: Lab) -> None:
-    plan = lab.plan("abc", 0, weights=[2.0, 1.0, -0.5])
-    assert [len(plan.blocks_of(name)) for name in "abc"] == [11, 5, 0]
-    agreed = replace(lab.agree(0), plan=plan)
-    assert sorted(np.concatenate([agreed.rows_of(name) for name in "abc"])) == list(range(320))
+    agreed = lab.agree(0, weights=[2.0, 1.0, -0.5])
+    names = list(agreed.features)
+    assert [len(agreed.plan.blocks_of(name)) for name in names] == [11, 5, 0]
+    assert sorted(np.concatenate([agreed.rows_of(name) for name in names])) == list(range(320))
+    same = lab.agree(0).alignments
+    assert {name: one.sha256 for name, one in agreed.alignments.items()} == {
+        name: one.sha256 for name, one in same.items()
+    }
     assert lab.collaborate(0, by_r2=True).targets.shape == (320, STUDY.dim)
 
 
@@ -172,10 +173,3 @@ def test_a_missing_folder_is_asked_for_only_where_it_is_needed() -> None:
         studies("cpu", None)
     with pytest.raises(ConfigError, match="digits, cifar10"):
         studies("cpu", None, "imagenet")
-
-
-def test_a_gpu_is_one_of_those_that_were_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert visible(1) == "1"
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
-    assert visible(1) == "5"

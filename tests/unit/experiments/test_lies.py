@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from experiments.audit import compared, contradicts, spreads_oddly
+from experiments.audit import asked_twice, contradicted, inspected
 from experiments.lab import Lab
-from experiments.lies import LIES, PERMUTED, SWAPPED, tell
-from experiments.played import Played, play
+from experiments.played import LIES, PERMUTED, SWAPPED, Played, play, tell
 from experiments.scales import SCALES
 
 (STUDY,) = SCALES["smoke"].values()
@@ -15,7 +14,7 @@ LIAR = "trained1"
 
 @pytest.fixture(scope="module")
 def run() -> Played:
-    return play(Lab(STUDY), "mixed", 64, 16, "best", "ridge", 0.5, 0)
+    return play(Lab(STUDY), 0, "mixed", 64, 16, "best", "ridge", 0.5)
 
 
 @pytest.mark.parametrize("lie", [lie for lie in LIES if lie != SWAPPED])
@@ -36,30 +35,27 @@ def test_a_liar_tells_the_truth_about_the_shared_set_only(run: Played, lie: str)
 
 
 def test_the_honest_fail_no_test_and_planted_lies_do(run: Played) -> None:
-    for name in run.expected:
-        assert not contradicts(run, name, run.answers())
-        assert not spreads_oddly(run, name, run.answers())
+    honest, everyone = run.answers(), list(run.expected)
+    assert inspected(run, everyone, honest) == {"itself": set(), "spread": set()}
+    assert not contradicted(run, asked_twice(run, honest))
     wide = tell("scaled by 2", run, LIAR, np.random.default_rng(0))
-    assert spreads_oddly(run, LIAR, wide)
+    assert inspected(run, everyone, wide) == {"itself": set(), "spread": {LIAR}}
+    assert inspected(run, [name for name in everyone if name != LIAR], wide)["spread"] == set()
     disordered = tell("permuted within each block", run, LIAR, np.random.default_rng(0))
-    assert contradicts(run, LIAR, disordered)
+    assert contradicted(run, asked_twice(run, disordered)) == {LIAR}
+    plan = run.agreed.plan
+    for index in plan.blocks_of(LIAR):
+        honest[index][np.isin(plan.units[index], plan.shared)] += 1
+    assert inspected(run, everyone, honest)["itself"] == {LIAR}, "it knows what it said of S"
 
 
 def test_comparisons_are_of_the_same_samples(run: Played) -> None:
-    plan, said = run.agreed.plan, run.answers()
+    plan = run.agreed.plan
     ids = run.answers({name: np.arange(320)[:, None] for name in run.honest})
-    by_value, by_id = compared(run, said), compared(run, ids)
-    assert by_value and len(by_value) == len(by_id)
-    for one in by_id:
+    twice = asked_twice(run, ids)
+    for one in twice:
         np.testing.assert_array_equal(one.ours, one.theirs)
-        assert set(one.ours[:, 0]) <= set(plan.blocks[one.block]) & set(plan.units[one.unit])
-        assert one.owner != one.auditor
-    audited = sum(len(one.ours) for one in by_id)
-    across = [
-        run.owner(block) != run.owner(unit)
-        for unit in range(len(plan.units))
-        for id in plan.audit_ids(unit)
-        for block in range(len(plan.blocks))
-        if id in plan.blocks[block]
-    ]
-    assert audited == sum(across)
+        assert one.ours[0] in plan.blocks[one.block] and one.ours[0] in plan.audit_ids(one.unit)
+        assert (one.owner, one.auditor) == (run.owner(one.block), run.owner(one.unit))
+    assert {True, False} == {one.owner == one.auditor for one in twice}
+    assert len(twice) == sum(len(plan.audit_ids(unit)) for unit in range(len(plan.units)))

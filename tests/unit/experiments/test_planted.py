@@ -12,11 +12,11 @@ import pytest
 from numpy.typing import NDArray
 
 from coopt_fl.students.train import CHECKPOINT, train_student
-from experiments import prior_data
+from experiments import ours
 from experiments.continual import SHARDS, kept
 from experiments.lab import Lab, Made
+from experiments.paper import across
 from experiments.scales import SCALES
-from experiments.tsne import across
 
 (STUDY,) = SCALES["smoke"].values()
 WORST = 1
@@ -94,11 +94,10 @@ def test_a_central_dataset_is_one_priors_principal_components(lab: Lab) -> None:
     spec = STUDY.priors[1]
     x, seconds = lab.features(spec)
     made = lab.centralize(spec, 3)
-    plan = lab.plan(["central"], 3)
-    fitted = np.concatenate(plan.units)[: 4 * STUDY.dim]
+    fitted = np.concatenate(lab.agree(3, {"central": x}).plan.units)[: 4 * STUDY.dim]
     wanted = principal(x[fitted].astype(np.float64), STUDY.dim)
     np.testing.assert_allclose(np.abs(made.targets[fitted]), np.abs(wanted), atol=1e-3)
-    assert made.preparation == {"sum": seconds, "max": seconds}
+    assert made.preparation == (seconds, seconds)
     assert not made.participants.any()
 
 
@@ -118,8 +117,8 @@ def test_targets_of_own_images_are_those_of_the_student_that_learned_them(
         shutil.copy(out / CHECKPOINT, tmp_path / "own.pt")
         return done
 
-    monkeypatch.setattr(prior_data, "train_student", train)
-    made = prior_data.of_own(lab, 1)
+    monkeypatch.setattr(ours, "train_student", train)
+    made = ours.of_own(lab, 1)
     assert trained == [(None, STUDY.data, "simclr", 1)], "without labels or targets"
     x, _ = lab.features(f"checkpoint:{tmp_path / 'own.pt'}")
     x = np.c_[x, np.ones(len(x))].astype(np.float64)

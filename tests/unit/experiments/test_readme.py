@@ -6,10 +6,8 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import numpy as np
-from typer import Typer
-from typer.testing import CliRunner
 
-from experiments.readme import PANELS, main
+from experiments.document import PANELS, STUDY, draw
 
 FIGURES = ("tsne", "table1_baselines")
 SVG = "{http://www.w3.org/2000/svg}"
@@ -23,7 +21,7 @@ def results(folder: Path) -> None:
         labels = (np.arange(60) % 3).tolist()
         cells.append({"targets": how, "places": places, "labels": labels, "owners": labels})
     table = [{"targets": how, "accuracy": {"mean": 0.25}} for how in PANELS]
-    (folder / "tsne-cpu.json").write_text(json.dumps({"x": {"cells": cells, "table": table}}))
+    (folder / "tsne-cpu.json").write_text(json.dumps({STUDY: {"cells": cells, "table": table}}))
     trained = []
     for objective, before in (("regression", 4.0), ("byol", 0.0)):
         for seed in (0, 1):
@@ -38,19 +36,15 @@ def results(folder: Path) -> None:
     rows = [
         {"objective": name, "accuracy": {"mean": 0.1}} for name in ("random", "regression", "byol")
     ]
-    known = {"x": {"cells": trained, "table": rows}}
+    known = {STUDY: {"cells": trained, "table": rows}}
     (folder / "table1_baselines-cpu.json").write_text(json.dumps(known))
 
 
 def test_both_figures(tmp_path: Path) -> None:
     results(tmp_path)
-    app = Typer()
-    app.command()(main)
-    where = ["x", "--results", str(tmp_path), "--figures", str(tmp_path)]
     made = []
     for _ in range(2):
-        done = CliRunner().invoke(app, where, catch_exceptions=False)
-        assert done.exit_code == 0, done.output
+        draw(tmp_path, tmp_path)
         made.append([(tmp_path / f"readme-{name}.svg").read_text() for name in FIGURES])
     assert made[0] == made[1]
     tsne, seconds = map(ET.fromstring, made[0])

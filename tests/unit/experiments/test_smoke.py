@@ -1,18 +1,17 @@
 """Every table and figure is made at its smallest scale, and continued where it was stopped."""
 
-import importlib
 import json
-import queue
 import subprocess
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import typer
+from click.testing import Result
 from typer.testing import CliRunner
 
-from coopt_fl.core.errors import ConfigError
 from experiments.__main__ import TABLES, main, work
 from experiments.scales import SCALES
 from experiments.table import summary
@@ -20,26 +19,27 @@ from experiments.table import summary
 (STUDY,) = SCALES["smoke"].values()
 
 
-def run(name: str, folder: Path) -> str:
-    module = importlib.import_module(f"experiments.{name}")
-    where = ["--results", str(folder), "--figures", str(folder)]
-    done = CliRunner().invoke(module.app, ["--scale", "smoke", *where], catch_exceptions=False)
-    assert done.exit_code == 0
-    return done.output
+def run(name: str, folder: Path) -> Result:
+    app = typer.Typer()
+    app.command()(main)
+    words = [name, "--scale", "smoke", "--results", str(folder), "--figures", str(folder)]
+    return CliRunner().invoke(app, words, catch_exceptions=False)
 
 
 @pytest.mark.parametrize("name", TABLES)
 def test_the_smallest_scale(name: str, tmp_path: Path) -> None:
-    run(name, tmp_path)
+    assert run(name, tmp_path).exit_code == 0
     file = tmp_path / f"{name}-smoke.json"
     (known,) = json.loads(file.read_text()).values()
-    rows = importlib.import_module(f"experiments.{name}").settings(STUDY)
+    rows = TABLES[name].rows(STUDY)
     assert len(known["cells"]) == len(rows) == len(known["table"])
     assert {"command", "study", "hardware", "versions", "samples"} <= set(known["about"])
     assert (tmp_path / f"{name}-smoke.png").stat().st_size > 1000
     known["cells"].pop()
     file.write_text(json.dumps({"synthetic": known}))
-    assert len(run(name, tmp_path).splitlines()) == 2, "only the cell that is missing, and where"
+    assert len(run(name, tmp_path).output.splitlines()) == 2, (
+        "only the cell that is missing, and where"
+    )
 
 
 def test_a_table_has_mean_and_standard_deviation_over_seeds() -> None:
@@ -51,24 +51,26 @@ def test_a_table_has_mean_and_standard_deviation_over_seeds() -> None:
     ]
 
 
+@pytest.mark.parametrize(("given", "gpus"), [("", {"0", "1"}), ("4,5,6", {"4", "5"})])
 def test_each_table_is_started_once_on_its_gpu_and_failures_are_named(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, given: str, gpus: set[str]
 ) -> None:
-    started: list[tuple[str, str]] = []
+    started: list[tuple[str, ...]] = []
+    both = threading.Barrier(2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
 
     def run(command: Sequence[str], env: dict[str, str], check: bool) -> SimpleNamespace:
-        started.append((command[2], env["CUDA_VISIBLE_DEVICES"]))
-        return SimpleNamespace(returncode=int(command[2].endswith("tsne")))
+        started.append((*command[1:], env["CUDA_VISIBLE_DEVICES"]))
+        both.wait(60)
+        return SimpleNamespace(returncode=int("tsne" in command))
 
     monkeypatch.setattr(subprocess, "run", run)
-    waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
-    for name in ("recipe", "tsne", "overhead"):
-        waiting.put(name)
-    failed: list[str] = []
-    work(waiting, ["--scale", "gpu"], 1, failed)
-    work(waiting, ["--scale", "gpu"], 0, failed)
-    assert started == [(f"experiments.{name}", "1") for name in ("recipe", "tsne", "overhead")]
-    assert failed == ["tsne"]
+    names = ["recipe", "tsne", "overhead", "election"]
+    assert work(names, ["--scale", "gpu"], 2) == ["tsne"]
+    assert [one[:-1] for one in sorted(started)] == [
+        ("-m", "experiments", name, "--scale", "gpu") for name in sorted(names)
+    ]
+    assert {one[-1] for one in started[:2]} == {one[-1] for one in started[2:]} == gpus
 
 
 @pytest.mark.parametrize("words", [["recipes"], ["recipe", "--scale", "tiny"]])
@@ -86,5 +88,6 @@ def test_cells_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
     known = json.loads(file.read_text())
     known["synthetic"]["about"]["study"]["student"]["epochs"] = 99
     file.write_text(json.dumps(known))
-    with pytest.raises(ConfigError, match="another study of synthetic"):
-        run("redundancy", tmp_path)
+    refused = run("redundancy", tmp_path)
+    assert refused.exit_code == 1
+    assert "another study of synthetic" in refused.output

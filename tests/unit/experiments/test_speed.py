@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.speed import speed_ups
+from experiments.document import speed_ups
 
 
 def cell(objective: str, seconds: float, accuracies: list[float], preparation: float = 0) -> dict:

@@ -9,9 +9,10 @@ import torch
 
 from coopt_fl.core.errors import ConfigError
 from experiments import table
+from experiments.figures import dots
 from experiments.lab import Lab
-from experiments.scales import SCALES, Study
-from experiments.table import Cell, fill
+from experiments.scales import SCALES
+from experiments.table import Cell, Measure, Table, fill
 
 (STUDY,) = SCALES["smoke"].values()
 
@@ -21,13 +22,14 @@ def lab() -> Lab:
     return Lab(STUDY)
 
 
+def planted(measure: Measure, *rows: int) -> Table:
+    return Table("none", lambda study: [{"row": row} for row in rows], measure, dots)
+
+
 def measured(lab: Lab, file: Path, *rows: int) -> Cell:
     """Fill a table of such rows, and return it as it was written."""
 
-    def settings(study: Study) -> list[Cell]:
-        return [{"row": row} for row in rows]
-
-    fill(file, "none", "synthetic", lab, settings, lambda lab, cell: {"accuracy": 0.5})
+    fill(file, "none", "synthetic", lab, planted(lambda lab, cell: {"accuracy": 0.5}, *rows))
     known: Cell = json.loads(file.read_text())["synthetic"]
     return known
 
@@ -48,17 +50,14 @@ def test_a_cell_tells_versions_that_are_not_the_tables(
 
 
 def test_processes_that_fill_the_same_table_lose_no_cell(lab: Lab, tmp_path: Path) -> None:
-    file, rows, both = tmp_path / "a.json", range(20), threading.Barrier(2)
-
-    def settings(study: Study) -> list[Cell]:
-        return [{"row": row} for row in rows]
+    file, both = tmp_path / "a.json", threading.Barrier(2)
 
     def measure(lab: Lab, cell: Cell) -> Cell:
         both.wait(60)
         return {"accuracy": 0.5}
 
     def work(study_name: str) -> None:
-        fill(file, "none", study_name, lab, settings, measure)
+        fill(file, "none", study_name, lab, planted(measure, *range(20)))
 
     threads = [threading.Thread(target=work, args=(name,)) for name in ("one", "other")]
     for thread in threads:
@@ -78,7 +77,7 @@ def test_a_cell_that_another_process_measured_meanwhile_is_stored_once(
         measured(lab, file, 1)
         return {"accuracy": 0.7}
 
-    fill(file, "none", "synthetic", lab, lambda study: [{"row": 1}], measure)
+    fill(file, "none", "synthetic", lab, planted(measure, 1))
     (cell,) = json.loads(file.read_text())["synthetic"]["cells"]
     assert cell["accuracy"] == 0.5
 

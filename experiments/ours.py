@@ -1,0 +1,254 @@
+"""Tables that the paper has not: fairness of its tables, the platform's decisions, the priors."""
+
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.linalg import hadamard
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from coopt_fl.config.schema import Config
+from coopt_fl.core.errors import ParticipantError
+from coopt_fl.core.runtime import pick_device
+from coopt_fl.core.seeding import derive_seed
+from coopt_fl.policies.reference import elect
+from coopt_fl.students.checkpoint import LoadedStudent
+from coopt_fl.students.images import Squares
+from coopt_fl.students.objectives import WHERE
+from coopt_fl.students.probe import fit_probe, random_student
+from coopt_fl.students.train import CHECKPOINT, train_student
+from coopt_fl.targets import uniformity
+from coopt_fl.targets.linear import principal_axes
+from experiments.agreement import Array
+from experiments.figures import curves, points
+from experiments.lab import SPLITS, Lab, Made
+from experiments.paper import train
+from experiments.scales import Study
+from experiments.table import Cell, table
+
+
+def rates(study: Study) -> list[Cell]:
+    """Return a row for each objective, with a third, once and three times the learning rate."""
+    tried = [round(factor * study.student.lr, 6) for factor in (1 / 3, 1, 3)]
+    return [{"objective": name, "lr": rate} for name in WHERE for rate in tried]
+
+
+@table(rates)
+def learning_rates(lab: Lab, cell: Cell) -> Cell:
+    """Whether the one learning rate that all objectives of ``table1_baselines`` share is fair."""
+    return train(lab, cell, every=lab.study.student.epochs, lr=cell["lr"])
+
+
+LONGER = 8
+PLAIN = "regression, no augmentation"
+LASTING = ("random", "regression", PLAIN, "moco", "dcl", "byol")
+
+
+@table(lambda study: [{"objective": name} for name in LASTING], curves)
+def long_training(lab: Lab, cell: Cell) -> Cell:
+    """Does the lead last? Self-supervised learning gains from long training.
+
+    Eight times the epochs of the other tables, for ours and the strongest baselines, with a probe
+    for each of the shorter trainings' length.
+    """
+    epochs, changes = lab.study.student.epochs, {}
+    if cell["objective"] == PLAIN:
+        cell, changes = cell | {"objective": "regression"}, {"augment": "none"}
+    return train(lab, cell, every=epochs, epochs=LONGER * epochs, **changes)
+
+
+NORMS = ("as built", "of the images")
+
+
+@table(lambda study: [{"model": m, "batch norm": how} for m in study.models for how in NORMS])
+def untrained(lab: Lab, cell: Cell) -> Cell:
+    """What the features of ``table3_architectures`` are worth before training.
+
+    As built, batch norm does nothing: its running means are 0, its variances 1. A training never
+    sees that network, because its first step normalises by the statistics of the batch.
+    """
+    config = replace(lab.study.student, model=cell["model"])
+    student = random_student(config, lab.study.data, cell["seed"])
+    if cell["batch norm"] == "of the images":
+        take_statistics(student, lab)
+    judged = lab.judge(student)
+    return {"accuracy": judged.accuracy, "spread": judged.spread}
+
+
+@torch.no_grad()
+def take_statistics(student: LoadedStudent, lab: Lab) -> None:
+    """Give batch norm the mean statistics of the training images, in batches as a training's."""
+    for layer in student.model.modules():
+        if isinstance(layer, _BatchNorm):
+            layer.momentum = None  # the mean over all batches
+            layer.train()
+    device, size = pick_device(), lab.study.student.batch_size
+    student.model.to(device)
+    images = Squares(lab.source, lab.all, student.model.image_size, device, "raise")
+    order = torch.randperm(len(images.rows), generator=torch.Generator().manual_seed(0))
+    for batch, _ in images.batches(images.rows[order[: len(order) // size * size]], size):
+        student.features(batch)
+    student.model.eval()
+
+
+ORIGINS = ("other images", "nothing", "these images")
+
+
+@table(lambda study: [{"trained on": origin} for origin in ORIGINS])
+def prior_data(lab: Lab, cell: Cell) -> Cell:
+    """What the priors were trained on.
+
+    Three participants each time: priors of another dataset, priors that have seen none, and one
+    prior that learned from the very images by SimCLR, without labels (its training is not counted).
+    """
+    seed = cell["seed"]
+    if cell["trained on"] == "these images":
+        return lab.student(of_own(lab, seed), seed)
+    priors = lab.study.priors if cell["trained on"] == "other images" else lab.study.weak
+    return lab.student(lab.collaborate(seed, priors=priors), seed)
+
+
+def of_own(lab: Lab, seed: int) -> Made:
+    """Return the targets of a prior that was trained on the images of the study."""
+    student = replace(lab.study.student, objective="simclr")
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder)
+        train_student(None, Config(seed, lab.study.data, student=student), out, devices=1)
+        return lab.centralize(f"checkpoint:{out / CHECKPOINT}", seed)
+
+
+@table(lambda study: [{"replicas": r} for r in range(1, len(study.priors) + 1)])
+def redundancy(lab: Lab, cell: Cell) -> Cell:
+    """Each sample optimized by r participants, averaged after alignment.
+
+    r times the inference; at equal cost compare it with a student that is trained longer.
+    """
+    return lab.student(lab.collaborate(cell["seed"], replicas=cell["replicas"]), cell["seed"])
+
+
+@table(lambda s: [{"prior": p} for p in dict.fromkeys((*s.priors, *s.weak, *s.ladder))], points)
+def uniformity_as_judge(lab: Lab, cell: Cell) -> Cell:
+    """Does the platform's score rank the priors that a study knows as their probes do?
+
+    The uniformity is that of the features of a shared set; the probe is a linear classifier of all
+    features.
+    """
+    x, z = (lab.features(cell["prior"], split)[0] for split in SPLITS)
+    score = uniformity(x[lab.shared(lab.study.shared, cell["seed"])])
+    y, w = map(torch.from_numpy, lab.labels())
+    probed = fit_probe(torch.from_numpy(x), y, torch.from_numpy(z), w)
+    return {"uniformity": score, "accuracy": probed}
+
+
+DRAWS = 30
+SIZES = (8, 10, 13, 16, 25, 64, 260)
+
+
+@table(lambda study: [{"shared": size} for size in SIZES])
+def election(lab: Lab, cell: Cell) -> Cell:
+    """Who may be the reference, and is noise ever?
+
+    The platform elects among the study's priors, one that has seen no image, and isotropic noise,
+    whose uniformity is the best of all. A cell holds shares of many draws of the shared set.
+    """
+    seen, size = Counter[str](), cell["shared"]
+    sound = {spec: lab.features(spec)[0] for spec in lab.study.priors}
+    candidates = sound | {"untrained": lab.features(lab.study.weak[0])[0]}
+    width = max(x.shape[1] for x in sound.values())
+    for draw in range(DRAWS):
+        seed = derive_seed(cell["seed"], "election", draw)
+        at = lab.shared(size, seed)
+        noise = np.random.default_rng(seed).standard_normal((size, width), np.float32)
+        asked = {name: x[at] for name, x in candidates.items()} | {"noise": noise}
+        try:
+            elected = elect(asked, "best", 1, seed)
+        except ParticipantError:
+            seen["no reference"] += 1
+            continue
+        seen.update("sound" if name in sound else name for name in elected.accepted)
+        seen["noise elected"] += elected.reference == "noise"
+    return {
+        "sound accepted": seen["sound"] / len(sound) / DRAWS,
+        "untrained accepted": seen["untrained"] / DRAWS,
+        "noise accepted": seen["noise"] / DRAWS,
+        "noise elected": seen["noise elected"] / DRAWS,
+        "no reference": seen["no reference"] / DRAWS,
+    }
+
+
+PAPER = {"reference": "best", "solver": "sgd", "projection": "random"}
+"""Section 3.3 of the paper: a random W, and T by gradient descent, to the most uniform prior."""
+
+TARGETS: dict[str, Cell] = {
+    "the paper's": PAPER,
+    "the paper's, our student": PAPER,
+    "reference: best": {"reference": "best"},
+    "projection: random": {"reference": "best", "projection": "random"},
+    "solver: procrustes": {"solver": "procrustes"},
+    "solver: sgd": {"solver": "sgd"},
+    "replicas: 3": {"replicas": 3},
+    "weak third": {},
+    "weak third, shards by R2": {"by_r2": True},
+}
+"""How targets are made, where it is not as in ours."""
+
+STUDENT: dict[str, Cell] = {
+    "the paper's": {"loss": "mse", "head": "linear"},
+    "loss: mse": {"loss": "mse"},
+    "head: linear": {"head": "linear"},
+    "whiten: true": {"whiten": True},
+    "augment: none": {"augment": "none"},
+}
+"""How a student is trained, likewise."""
+
+
+def balanced(made: Made) -> Made:
+    """Return targets with the same mean and scale for every participant."""
+    targets = made.targets.copy()
+    for owner in np.unique(made.participants):
+        mine = made.participants == owner
+        targets[mine] = scaled(targets[mine])
+    return replace(made, targets=targets)
+
+
+def phi_s(made: Made) -> Made:
+    """Return targets by PHI-S (Ranzinger et al. 2024): the same variance in every entry.
+
+    Their principal components are rotated by a Hadamard matrix, and all have one scale.
+    """
+    targets = scaled(made.targets)
+    n = targets.shape[1]
+    rotated = targets @ principal_axes(targets.astype(np.float64), n) @ hadamard(n) / n**0.5
+    return replace(made, targets=rotated.astype(np.float32))
+
+
+def scaled(targets: Array) -> Array:
+    """Return targets centred, with a mean square of 1."""
+    centred = targets - targets.mean(axis=0)
+    unit: Array = centred / np.sqrt(np.square(centred).mean())
+    return unit
+
+
+NORMALISED: dict[str, Callable[[Made], Made]] = {
+    "each participant normalised": balanced,
+    "PHI-S": phi_s,
+}
+"""What is done to targets after they are made."""
+
+
+@table(lambda _: [{"recipe": r} for r in dict.fromkeys(("ours", *STUDENT, *NORMALISED, *TARGETS))])
+def recipe(lab: Lab, cell: Cell) -> Cell:
+    """What of a recipe matters: ours, the paper's, and ours with one thing changed.
+
+    What each costs is in its seconds. In the last rows one of the participants has a prior that has
+    seen no image.
+    """
+    name, seed = cell["recipe"], cell["seed"]
+    priors = (*lab.study.priors[:-1], lab.study.weak[-1]) if "weak third" in name else None
+    made = lab.collaborate(seed, priors=priors, **TARGETS.get(name, {}))
+    made = NORMALISED.get(name, lambda same: same)(made)
+    return lab.student(made, seed, **STUDENT.get(name, {}))
