@@ -52,7 +52,7 @@ def run(config: Config, out: Path, progress: Progress) -> Summary:
     Raises:
         CooptError: what went wrong, with its exit code; ``out`` keeps what was done.
     """
-    if not prepare(config, out, own_priors=True):
+    if not prepare(config, out, progress, own_priors=True):
         from coopt_fl.federation.simulation import simulate
 
         simulate(config, out, progress)
@@ -62,23 +62,24 @@ def run(config: Config, out: Path, progress: Progress) -> Summary:
 def centralized(config: Config, prior: str, out: Path, progress: Progress) -> Summary:
     """Do the same with one prior for all samples, without Flower: the baseline."""
     config = single(config, prior)
-    if not prepare(config, out, own_priors=True):
+    if not prepare(config, out, progress, own_priors=True):
         optimize_centrally(config, out, progress)
     return finish(config, out, progress)
 
 
-def prepare(config: Config, out: Path, *, own_priors: bool = False) -> bool:
+def prepare(config: Config, out: Path, progress: Progress, *, own_priors: bool = False) -> bool:
     """Refuse before any work what could only fail later; return whether the dataset is there.
 
     Args:
         config: the run.
         out: its directory.
+        progress: told where its seconds go.
         own_priors: whether all priors are loaded on this host.
 
     Raises:
         CooptError: what cannot work.
     """
-    with open_run(config, out) as (source, state):
+    with open_run(config, out, progress) as (source, state):
         if not state.published:
             shared_set(source.ids, config.shared.size, config.seed)
             check_privacy(config.privacy, config.targets.dim)
@@ -100,8 +101,7 @@ def prepare(config: Config, out: Path, *, own_priors: bool = False) -> bool:
 
 def finish(config: Config, out: Path, progress: Progress) -> Summary:
     """Train and probe a student on the published dataset; write and return the summary."""
-    with open_run(config, out) as (_, state):
-        progress.record = state.add_seconds
+    with open_run(config, out, progress) as (_, state):
         provenance, limit = read_provenance(state.dataset), config.probe.limit
         with progress.phase("student"):
             trained = _train(config, state, progress)

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coopt_fl.federation.decisions import Decisions
-from coopt_fl.optimized.block import Block
 from coopt_fl.policies.audit import Answer, AuditPolicy, Judgement, Known
 from coopt_fl.policies.evidence import Expected
 from coopt_fl.privacy import Guard
@@ -38,16 +37,15 @@ class Inspection:
         """Wait for what is still worked out."""
         self._pool.shutdown(cancel_futures=True)
 
-    def inspect(self, name: str, index: int, unit: Block) -> str | None:
-        """Return what is wrong with one payload of ``name``, for block ``index``, or None."""
-        known, expected = self._begun(name).result()
-        return self.policy.inspect(unit, known, expected, projected=index in self.projected)
+    def known(self, name: str) -> tuple[Known, Expected]:
+        """Return what ``name`` has said, and what its targets have to be like; waits for it."""
+        return self._begun(name).result()
 
     def judge(self) -> Judgement:
         """Have it decided whom to believe, and store what the provenance says of it."""
         answers = self._answers()
         names = sorted({name for one in answers for name in (one.owner, one.auditor)})
-        expected = {name: self._begun(name).result()[1] for name in names}
+        expected = {name: self.known(name)[1] for name in names}
         judgement = self.policy.judge(expected, answers)
         self.records.state.save_record(
             "audit",

@@ -34,7 +34,7 @@ class Optimize(Phase):
     message_type = protocol.OPTIMIZE
 
     def __init__(self, task: protocol.Task, inspection: Inspection) -> None:
-        self.task, self.inspection = task, inspection
+        self.task, self.inspection, self.policy = task, inspection, inspection.policy
         self.config, self.records = inspection.decisions.config, inspection.records
         route = self.config.payload.route
         self.files = None if route == THROUGH_FLOWER else OutOfBand(route, self.records.key)
@@ -99,8 +99,10 @@ class Optimize(Phase):
         require_skips(payload.skipped, everything, self.task.on_error)
         contributor = plan.contributors.index(name)
         accepted = accept_payload(payload, units, self.config.targets.dim, contributor)
+        known, expected = self.inspection.known(name)
         for index, unit in accepted.items():
-            if problem := self.inspection.inspect(name, index, unit):
+            projected = index in self.inspection.projected
+            if problem := self.policy.inspect(unit, known, expected, projected=projected):
                 raise ParticipantError(f"block {index}: {problem}")
         for index, unit in accepted.items():
             audited = self.inspection.audited

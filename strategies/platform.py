@@ -98,8 +98,7 @@ class OpenDataPlatform(Strategy):
         Raises:
             CooptError: what went wrong; the state keeps what was done.
         """
-        with open_run(self.config, self.out) as (source, state):
-            self.progress.record = state.add_seconds
+        with open_run(self.config, self.out, self.progress) as (source, state):
             if not state.published:
                 self._open(grid, source, Records(state))
                 self.summary()

@@ -52,8 +52,7 @@ def single(config: Config, prior: str) -> Config:
 
 def optimize_centrally(config: Config, out: Path, progress: Progress) -> None:
     """Turn the data into an optimized dataset with the only participant's prior; resumes."""
-    with open_run(config, out) as (source, state):
-        progress.record = state.add_seconds
+    with open_run(config, out, progress) as (source, state):
         if not state.published:
             keep_freed_memory()
             with compute(config.runtime.threads, config.runtime.deterministic):

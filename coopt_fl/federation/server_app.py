@@ -34,7 +34,7 @@ def main(grid: Grid, context: Context) -> None:
     config = load_config(name, overrides)
     out = Path(str(settings["out"]) or Path.home() / "coopt-runs" / Path(name).stem).expanduser()
     with console_progress() as progress:
-        if not api.prepare(config, out):
+        if not api.prepare(config, out, progress):
             OpenDataPlatform(config, out, progress=progress).start(grid)
         summary = api.finish(config, out, progress)
     Console(width=PIPE_WIDTH).print(show.summary(summary))

@@ -14,6 +14,7 @@ from coopt_fl.config.schema import Config
 from coopt_fl.core import typed
 from coopt_fl.core.errors import OutputError
 from coopt_fl.core.files import atomic, locked, make_folder, remove_leftovers, write_json
+from coopt_fl.core.progress import Progress
 from coopt_fl.data import Source, open_source
 from coopt_fl.optimized.block import Block
 
@@ -183,8 +184,10 @@ class RunState:
 
 
 @contextmanager
-def open_run(config: Config, out: Path) -> Iterator[tuple[Source, RunState]]:
+def open_run(config: Config, out: Path, progress: Progress) -> Iterator[tuple[Source, RunState]]:
     """Hold ``out`` for this process, and yield the data of a run and its state.
+
+    From now on, ``progress`` records the seconds of phases in that state.
 
     Raises:
         DataError: the source cannot be opened.
@@ -192,6 +195,7 @@ def open_run(config: Config, out: Path) -> Iterator[tuple[Source, RunState]]:
     """
     source = open_source(config.data)
     with open_state(out, dataset_key(config, source.fingerprint), keyed(config)) as state:
+        progress.record = state.add_seconds
         yield source, state
 
 

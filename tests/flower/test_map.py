@@ -39,6 +39,30 @@ ROWS = 37
 
 MAP = """
 coopt_fl/federation/client_app.py
+coopt_fl/targets/optimize.py
+coopt_fl/data/batches.py
+coopt_fl/data/source.py
+coopt_fl/priors/prior.py
+coopt_fl/data/image.py
+coopt_fl/targets/alignment.py
+coopt_fl/optimized/block.py
+coopt_fl/federation/protocol.py
+coopt_fl/cli/main.py
+coopt_fl/api.py
+strategies/platform.py
+strategies/conversation.py
+strategies/payloads.py
+coopt_fl/policies/audit.py
+coopt_fl/federation/state.py
+coopt_fl/optimized/write.py
+coopt_fl/optimized/read.py
+coopt_fl/students/train.py
+coopt_fl/students/loop.py
+coopt_fl/students/images.py
+coopt_fl/students/augment/view.py
+coopt_fl/students/objectives/objective.py
+coopt_fl/students/models.py
+coopt_fl/students/probe.py
 """
 MOST_FILES = 25
 
