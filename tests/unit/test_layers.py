@@ -1,9 +1,12 @@
-"""Who may import the strategy; import-linter checks all other layers (``make check``)."""
+"""Who may import the strategy, and which names stay; import-linter checks all other layers."""
 
 import ast
+import importlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 PACKAGE = Path(__file__).parents[2] / "coopt_fl"
 MAY = {
@@ -41,3 +44,19 @@ def test_no_two_modules_have_one_name() -> None:
     names = Counter(path.name for path in paths if path.parent.name != "schemes")
     twice = {name for name, count in names.items() if count > 1}
     assert twice <= {"__init__.py", "__main__.py"}
+
+
+PUBLIC = {
+    "coopt_fl": "load load_config Config DataConfig CooptError DataError",
+    "coopt_fl.data": "open_source open_labels split_labels decode",
+    "coopt_fl.priors": "load_prior",
+    "coopt_fl.students": "load_student fit_probe",
+    "coopt_fl.targets": "uniformity fit_alignment Alignment",
+}
+
+
+@pytest.mark.parametrize("package", PUBLIC)
+def test_public_names_stay(package: str) -> None:
+    module, names = importlib.import_module(package), PUBLIC[package].split()
+    assert set(names) <= set(module.__all__)
+    assert all(getattr(module, name) for name in names)
