@@ -22,7 +22,7 @@ from coopt_fl.data.shards import publish
 from coopt_fl.federation.centralized import optimize_centrally, single
 from coopt_fl.federation.decisions import layout_of
 from coopt_fl.federation.records import Records
-from coopt_fl.federation.state import RunState, open_run
+from coopt_fl.federation.state import RunState, open_run, whole_run
 from coopt_fl.federation.summary import summary
 from coopt_fl.optimized.provenance import Provenance, read_provenance
 from coopt_fl.optimized.read import dataset_folder, load
@@ -52,19 +52,23 @@ def run(config: Config, out: Path, progress: Progress) -> Summary:
     Raises:
         CooptError: what went wrong, with its exit code; ``out`` keeps what was done.
     """
-    if not prepare(config, out, progress, own_priors=True):
-        from coopt_fl.federation.simulation import simulate
+    with whole_run(out, progress):
+        published = prepare(config, out, progress, own_priors=True)
+        if not published:
+            from coopt_fl.federation.simulation import simulate
 
-        simulate(config, out, progress)
-    return finish(config, out, progress)
+            simulate(config, out, progress)
+        return finish(config, out, progress)
 
 
 def centralized(config: Config, prior: str, out: Path, progress: Progress) -> Summary:
     """Do the same with one prior for all samples, without Flower: the baseline."""
     config = single(config, prior)
-    if not prepare(config, out, progress, own_priors=True):
-        optimize_centrally(config, out, progress)
-    return finish(config, out, progress)
+    with whole_run(out, progress):
+        published = prepare(config, out, progress, own_priors=True)
+        if not published:
+            optimize_centrally(config, out, progress)
+        return finish(config, out, progress)
 
 
 def prepare(config: Config, out: Path, progress: Progress, *, own_priors: bool = False) -> bool:

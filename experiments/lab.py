@@ -139,7 +139,8 @@ class Lab:
         each = zip(order or features, weights or repeat(1.0), strict=False)
         members = [Member(name, max(weight, 0.0)) for name, weight in each]
         study = self.study
-        size = Size(study.block_rows, audit or study.audit, shared or study.shared)
+        audit = study.audit if audit is None else audit
+        size = Size(study.block_rows, audit, shared or study.shared)
         plan = Plan.make(self.all, size, seed, members, Proportional())
         recipe = Recipe(dim or study.dim, projection, solver, seed)
         started = time.perf_counter()

@@ -103,8 +103,8 @@ class Conversation:
             self.exchange.lost()
             self.exchange.rest()
 
-    def requests(self, kind: str = "") -> list[tuple[Message, Job]]:
-        """Return the next request, of one ``kind`` ("query", "train") or any, to each idle node.
+    def requests(self) -> list[tuple[Message, Job]]:
+        """Return the next request to each idle node.
 
         Who would bring more than ``IN_FLIGHT_BYTES`` under way waits for the next reply, and who
         was asked later waits behind it.
@@ -113,7 +113,7 @@ class Conversation:
         total = sum(job.cost for job in under_way)
         busy = {key for job in under_way for key in (job.node, job.participant)}
         for name, node, phase in self._open_requests():
-            if {name, node} & busy or not phase.message_type.startswith(kind):
+            if {name, node} & busy:
                 continue
             job = Job(phase, name, node, phase.cost(name))
             if total > 0 and total + job.cost > exchange.IN_FLIGHT_BYTES:

@@ -125,8 +125,9 @@ class Exchange:
     def present(self, activated: Mapping[int, str]) -> None:
         """Note when each node was last activated.
 
-        A node that was started again keeps its id if its key is registered, and Flower tells of its
-        absence only who asks meanwhile: what it was at gets one more look for a reply.
+        A node that was started again keeps its id if its key is registered, and Flower reports the
+        absence only to who asks during it. So what such a node was asked counts as lost after one
+        more look for its reply.
         """
         now = time.monotonic()
         again = {one for one, when in activated.items() if self._activated.get(one, when) != when}

@@ -40,7 +40,7 @@ class Membership(Phase):
     Attributes:
         simulated: whether the participants are processes of this host's simulation.
         nodes: node id of each participant that is here, in the order of the roster.
-        absences: participants, and nodes that did not yet say who they are, that failed to answer.
+        absences: who failed to answer, by name, or by ``on node N`` before it has one.
     """
 
     message_type, answer = protocol.DESCRIBE, protocol.Description
@@ -257,7 +257,7 @@ class Handover:
         self.finish_rejections()
 
     def finish_rejections(self) -> None:
-        """Reassign the blocks of whoever is rejected, also where an interrupted run had begun."""
+        """Reassign the blocks of whoever is rejected, and finish what was interrupted."""
         for name, verdict in self.records.rejected.items():
             plan = self.records.plan
             blocks = plan.blocks_of(name)

@@ -30,7 +30,7 @@ class OneAnswer(Phase):
         self.recipe, self.progress = decisions.recipe, decisions.progress
 
     def missing(self, name: str) -> bool:
-        """Whether the answer of ``name`` is not stored; it is never asked for twice."""
+        """Whether the answer of ``name`` is not stored; once it is, it is not asked for again."""
         return not self.records.has(self.stores, name)
 
 
@@ -40,7 +40,7 @@ class Represent(OneAnswer):
     message_type, answer, stores = protocol.REPRESENT, protocol.Representation, "features"
 
     def ask(self, name: str) -> protocol.Represent:
-        """Ask for features, of which privacy counts each that is asked for."""
+        """Ask for the features; privacy counts every request, answered or not."""
         self.records.add_represented(name)
         return protocol.Represent(self.task, self.records.plan.shared)
 

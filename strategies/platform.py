@@ -36,12 +36,15 @@ from .phases import Align, Project, Represent
 LEAST_SECRET = 2**40
 """Smaller seeds are found by trying."""
 
+NO_ROUNDS = "this strategy has no rounds: call start(grid), which runs the whole protocol"
+
 
 class OpenDataPlatform(Strategy):
     """Describe, represent, elect, project, align, optimize, audit, fuse.
 
     Each phase asks only for what the run's state lacks, and stores every reply before the next is
     taken: after any death, a new platform on the same directory goes on where the last one was.
+    What was decided is stored, too, and stays so whatever the new platform's policies are.
 
     Args:
         config: the run.
@@ -122,34 +125,31 @@ class OpenDataPlatform(Strategy):
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> list[Message]:
-        """Return the next describe and represent requests, to nodes that are idle.
+        """Raise: Flower's four hooks, called once a round for all nodes, cannot drive the protocol.
 
-        Flower calls its four hooks once a round, for all nodes. That cannot drive this protocol, in
-        which nodes come, answer and go at any time: :meth:`start` runs a
-        :class:`~coopt_fl.strategies.conversation.Conversation` instead, whose two halves the hooks
-        are. None of their arguments is used.
+        Nodes come, answer and go at any time, so :meth:`start` calls none of the hooks. What they
+        would do is in :mod:`coopt_fl.strategies.conversation`, and what is decided in the policies
+        that the constructor takes.
         """
-        return [message for message, _ in self.conversation.requests("query")]
+        raise NotImplementedError(NO_ROUNDS)
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
-        """Check and store descriptions, or features of the shared set; nothing is measured."""
-        self.conversation.accept(replies)
-        return None
+        """Raise, see :meth:`configure_evaluate`."""
+        raise NotImplementedError(NO_ROUNDS)
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> list[Message]:
-        """Return the next project, align or optimize requests; see :meth:`configure_evaluate`."""
-        return [message for message, _ in self.conversation.requests("train")]
+        """Raise, see :meth:`configure_evaluate`."""
+        raise NotImplementedError(NO_ROUNDS)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Check and store alignments or targets; they go to the disk, so no arrays come back."""
-        self.conversation.accept(replies)
-        return None, None
+        """Raise, see :meth:`configure_evaluate`."""
+        raise NotImplementedError(NO_ROUNDS)
 
     def _open(self, grid: Grid, source: Source, records: Records) -> None:
         """Make what a run needs around its records.
@@ -191,6 +191,7 @@ class OpenDataPlatform(Strategy):
             work(represent, align, optimize)
             while self._audit():
                 work(represent, align, optimize)
+        self.inspection.close()  # which may be at the same fits as what follows
         with phase("fuse"):
             self.decisions.publish()
 

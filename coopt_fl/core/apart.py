@@ -4,16 +4,18 @@ For what must not happen in the caller's process: Flower ends the Ray session th
 Fabric starts the running command again for each GPU.
 """
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from coopt_fl.core import typed
-from coopt_fl.core.errors import CooptError, error_coded
+from coopt_fl.core.errors import INTERRUPTED, CooptError, error_named, kind_of
 from coopt_fl.core.files import write_json
 
 
@@ -21,7 +23,7 @@ def run_apart(function: str, **job: Any) -> None:
     """Call ``MODULE:FUNCTION`` with the plain values of ``job``, and wait for its end.
 
     Raises:
-        CooptError: of the kind that the function raised; its sentence is on standard error.
+        CooptError: the function's, or that its process died.
     """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "job.json"
@@ -29,8 +31,11 @@ def run_apart(function: str, **job: Any) -> None:
         command = [sys.executable, "-m", __name__, function, str(file)]
         imports = {"PYTHONPATH": os.pathsep.join(sys.path)}
         child = subprocess.run(command, env=os.environ | imports, check=False)
-    if child.returncode:
-        raise error_coded(child.returncode, f"{function} failed in its own process, see above")
+        if child.returncode:
+            with suppress(OSError, ValueError):
+                told = json.loads(file.with_name("error.json").read_bytes())
+                raise error_named(told["kind"], told["message"])
+            raise CooptError(f"{function} failed in a process of its own, see above")
 
 
 def main(function: str, file: str) -> None:
@@ -39,8 +44,11 @@ def main(function: str, file: str) -> None:
     try:
         getattr(import_module(module), name)(**typed.read(Path(file), dict[str, Any]))
     except CooptError as error:
-        print(f"error: {error}", file=sys.stderr)
+        told = {"kind": kind_of(error), "message": str(error)}
+        write_json(Path(file).with_name("error.json"), told)
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -57,12 +57,6 @@ def error_named(name: str, message: str) -> CooptError:
     return _kinds().get(name, ParticipantError)(message)
 
 
-def error_coded(exit_code: int, message: str) -> CooptError:
-    """Rebuild an error of a process that ended with ``exit_code``."""
-    kinds = {kind.exit_code: kind for kind in _kinds().values()}
-    return kinds.get(exit_code, ParticipantError)(message)
-
-
 def _kinds() -> dict[str, type[CooptError]]:
     kinds: list[type[CooptError]] = [CooptError, *CooptError.__subclasses__()]
     return {kind.__name__: kind for kind in kinds}

@@ -26,6 +26,15 @@ class Progress:
         finally:
             self.record(name, time.perf_counter() - started)
 
+    @contextmanager
+    def recording(self, record: Callable[[str, float], None]) -> Iterator[None]:
+        """Have ``record`` told of each phase and its seconds, until the block ends."""
+        before, self.record = self.record, record
+        try:
+            yield
+        finally:
+            self.record = before
+
     def show(self, name: str, done: int, total: int, unit: str = "", note: str = "") -> None:
         """Show that ``done`` of ``total`` units of ``name`` are done; total 0: just begun."""
 

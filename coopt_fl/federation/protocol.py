@@ -36,8 +36,11 @@ MOST_WORDS = 2000
 MARKUP = "`|<>"
 """Letters that could become markup where a participant's words are published."""
 
-MOST = 1e7
-"""Samples that a prior can make in a second, and seconds that a chunk can take: four months."""
+MOST_SPEED = 1e7
+"""Samples that a prior can make in a second."""
+
+MOST_SECONDS = 1e7
+"""That a chunk can take: four months."""
 
 
 def plain_words(text: str) -> str:
@@ -118,7 +121,9 @@ class Description:
     rows: int
     device: Words
     versions: Annotated[dict[str, str], PLAIN]
-    rows_per_s: Annotated[float, Rule(lambda n: 0 <= n <= MOST, f"0 to {MOST:g} samples/s")]
+    rows_per_s: Annotated[
+        float, Rule(lambda n: 0 <= n <= MOST_SPEED, f"0 to {MOST_SPEED:g} samples/s")
+    ]
     partitions: int
 
 
@@ -210,7 +215,7 @@ class Payload:
     targets: HalfArray
     skipped: IntArray
     digests: list[Sha256]
-    seconds: Annotated[float, within(0, MOST)]
+    seconds: Annotated[float, within(0, MOST_SECONDS)]
 
 
 M = TypeVar("M")

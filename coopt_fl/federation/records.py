@@ -159,7 +159,7 @@ class Records:
         return self.state.has_arrays(f"{what}/{name}")
 
     def save(self, what: str, name: str, **arrays: Any) -> None:
-        """Store what is known of a participant, as it is read back below.
+        """Store what is known of a participant.
 
         Args:
             what: "features" (of the shared samples ``ids`` that it could read), "alignments", or

@@ -11,6 +11,7 @@ from coopt_fl import api
 from coopt_fl.config.load import load_config
 from coopt_fl.core.errors import ConfigError
 from coopt_fl.core.progress import console_progress
+from coopt_fl.federation.state import whole_run
 from coopt_fl.report import console as show
 from coopt_fl.report.console import PIPE_WIDTH
 from coopt_fl.strategies.platform import OpenDataPlatform
@@ -33,8 +34,9 @@ def main(grid: Grid, context: Context) -> None:
         raise ConfigError(f"overrides={text!r}: {error}; quote it as in a shell") from None
     config = load_config(name, overrides)
     out = Path(str(settings["out"]) or Path.home() / "coopt-runs" / Path(name).stem).expanduser()
-    with console_progress() as progress:
-        if not api.prepare(config, out, progress):
+    with console_progress() as progress, whole_run(out, progress):
+        published = api.prepare(config, out, progress)
+        if not published:
             OpenDataPlatform(config, out, progress=progress).start(grid)
         summary = api.finish(config, out, progress)
     Console(width=PIPE_WIDTH).print(show.summary(summary))

@@ -184,18 +184,35 @@ class RunState:
 
 
 @contextmanager
+def whole_run(out: Path, progress: Progress) -> Iterator[None]:
+    """Keep ``out`` for one command, of which several steps open the run.
+
+    ``progress`` records the seconds of phases in the state.
+
+    Raises:
+        OutputError: see :func:`open_state`.
+    """
+    state = RunState(out)
+    _require_run(state)
+    with locked(state.folder / "command"), progress.recording(state.add_seconds):
+        yield
+
+
+@contextmanager
 def open_run(config: Config, out: Path, progress: Progress) -> Iterator[tuple[Source, RunState]]:
     """Hold ``out`` for this process, and yield the data of a run and its state.
 
-    From now on, ``progress`` records the seconds of phases in that state.
+    ``progress`` records the seconds of phases in that state.
 
     Raises:
         DataError: the source cannot be opened.
         OutputError: see :func:`open_state`.
     """
     source = open_source(config.data)
-    with open_state(out, dataset_key(config, source.fingerprint), keyed(config)) as state:
-        progress.record = state.add_seconds
+    with (
+        open_state(out, dataset_key(config, source.fingerprint), keyed(config)) as state,
+        progress.recording(state.add_seconds),
+    ):
         yield source, state
 
 
@@ -213,8 +230,7 @@ def open_state(out: Path, key: str, config: dict[str, Any]) -> Iterator[RunState
         OutputError: the directory is another run's, is not a run's, or is in use.
     """
     state = RunState(out)
-    if out.is_dir() and any(out.iterdir()) and not state.folder.is_dir():
-        raise OutputError(f"{out} is not empty and holds no run; give another --out")
+    _require_run(state)
     with locked(state.folder / "lock"):
         remove_leftovers(state.folder)
         run = state.record("run", Run)
@@ -228,9 +244,16 @@ def open_state(out: Path, key: str, config: dict[str, Any]) -> Iterator[RunState
         yield state
 
 
+def _require_run(state: RunState) -> None:
+    """Refuse a directory that holds something else."""
+    out = state.out
+    if out.is_dir() and any(out.iterdir()) and not state.folder.is_dir():
+        raise OutputError(f"{out} is not empty and holds no run; give another --out")
+
+
 def _begun(state: RunState) -> bool:
     """Whether anything but the run's own record is stored."""
-    return any(path.name not in ("lock", "run.json") for path in state.folder.iterdir())
+    return any(path.name not in ("command", "lock", "run.json") for path in state.folder.iterdir())
 
 
 def _changes(run: Run, config: dict[str, Any]) -> str:

@@ -1,1 +1,1 @@
-"""The optimized dataset on disk: state, blocks, publication, reading, verification."""
+"""The optimized dataset on disk: blocks, publication, reading, verification."""

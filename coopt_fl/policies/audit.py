@@ -195,9 +195,9 @@ def odd_spread(targets: Targets, expected: Expected) -> str | None:
     by chance, and because those were made by alignments that knew less: by how much was measured
     (docs/decisions.md); it is the more the fewer samples S has beyond the width n. An alignment
     that predicts next to nothing may have shrunk to any extent, so that only targets wider than
-    both the fitted and the held-out ones are odd. Fewer than 20 rows are not judged; nor must those
-    be that the reference's projection was fitted on, which spreads them more than any others, in
-    the targets of everyone aligned to it.
+    both the fitted and the held-out ones are odd. Fewer than 20 rows are not judged. Do not call it
+    for rows that the reference's projection was fitted on: they are spread more widely than all
+    others, in everyone's targets.
     """
     rows, shared = len(targets), len(expected.heldout)
     if min(rows, shared) < FEWEST_ROWS:

@@ -133,7 +133,7 @@ def _prepare(
 
 
 class Record:
-    """A training: its checkpoint and what that says of it.
+    """A training's checkpoint, and what is recorded in it.
 
     Attributes:
         checkpoint: The file for :func:`coopt_fl.students.checkpoint.load_student`.

@@ -23,7 +23,7 @@ Ids = NDArray[np.int64]
 Images = Tensor | list[Tensor]
 """uint8 (B, 3, H, W), or B tensors (3, H, W) where they differ in size."""
 
-Some = tuple[Ids, Images, tuple[int, ...]]
+Read = tuple[Ids, Images, tuple[int, ...]]
 """Ids (B,), their images, and ids whose images cannot be read."""
 
 Release = Callable[[Ids, NDArray[np.float32]], NDArray[np.float16]]
@@ -105,7 +105,7 @@ def optimize(
 
 def encode(
     features: Callable[[Images], Tensor],
-    stream: Iterable[Some],
+    stream: Iterable[Read],
     batch_size: int,
     values: Tensor,
     finish: Callable[[Tensor], Tensor] = Tensor.float,
@@ -162,7 +162,7 @@ def _encode_blocks(
     read = batches(source, blocks, batch_size, on_error, fit=fit)
     stream = ((batch.ids, batch.images, batch.skipped) for batch in read)
     features = partial(prior.features, precision=precision)
-    for ids in blocks:
+    for ids in blocks:  # which batches never cross
         of_this_block = islice(stream, -(-len(ids) // batch_size))
         values = torch.empty(len(ids), dim, dtype=dtype, device=prior.device)
         block = encode(features, of_this_block, batch_size, values, finish)

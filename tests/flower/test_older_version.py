@@ -26,7 +26,7 @@ def test_its_dataset_is_sound_and_can_be_trained_on(tmp_path: Path) -> None:
     assert provenance.digest == DIGEST
     trained = train(OLD / "run", ["student.epochs=1"], tmp_path / "student", Progress(), devices=1)
     assert trained["epochs"] == 1
-    assert load_student(tmp_path / "student" / "checkpoint.pt").name == "convnet:4"
+    assert load_student(tmp_path / "student" / "checkpoint.pt").model.name == "convnet:4"
 
 
 def test_its_student_is_loaded() -> None:

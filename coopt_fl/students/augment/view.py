@@ -87,7 +87,7 @@ class View:
 
         Args:
             images: float (B, 3, s, s) in [0, 1].
-            draws: float (B, DRAWS) of :func:`coopt_fl.students.augment.draw_view`.
+            draws: float (B, DRAWS) of :func:`coopt_fl.students.augment.view.draw_view`.
 
         Returns:
             float (B, 3, v, v) in [0, 1], with v = ``size`` s.

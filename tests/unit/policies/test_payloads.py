@@ -16,6 +16,7 @@ from coopt_fl.core.progress import Progress
 from coopt_fl.federation.plan import Change, Plan
 from coopt_fl.federation.protocol import Payload, decode, encode, task_of
 from coopt_fl.optimized.block import block_digest
+from coopt_fl.policies.audit import Audit
 from coopt_fl.strategies.payloads import Optimize, accept_payload, require_skips
 from coopt_fl.targets import Alignment
 from tests.flower.grid import tiny
@@ -144,7 +145,7 @@ def test_a_chunk_that_comes_back_after_a_handover_is_its_new_owners() -> None:
     )
     config = tiny(**{"targets.dim": 4, "optimize.chunk_mb": 1e-5})
     decisions = SimpleNamespace(config=config, progress=Progress())
-    inspection: Any = SimpleNamespace(decisions=decisions, records=records)
+    inspection: Any = SimpleNamespace(decisions=decisions, records=records, policy=Audit())
     optimize = Optimize(task_of(config, ""), inspection)
     assert optimize.ask("ann").blocks == [0]
     records.plan = plan.moved(Change("ann", [0, 1], ["cyd", "cyd"], "it went offline", {}))
