@@ -43,7 +43,7 @@ def test_plain_values_go_in_and_the_work_is_done_elsewhere(tmp_path: Path) -> No
 
 
 def test_an_error_keeps_its_kind_and_its_sentence() -> None:
-    with pytest.raises(DataError, match="^there is nothing$"):
+    with pytest.raises(DataError, match=r"^there is nothing$"):
         run_apart("elsewhere:fail")
 
 

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from coopt_fl.config.schema import Config
 from coopt_fl.core.errors import OutputError
-from coopt_fl.federation.state import Run, RunState, open_state
+from coopt_fl.core.progress import Progress
+from coopt_fl.federation.state import Run, RunState, open_run, open_state, whole_run
 
 CONFIG = {"seed": 0, "data": {"source": "digits"}, "participants": [{"name": "ann"}]}
 
@@ -95,3 +97,24 @@ def test_folder_in_use_is_refused_until_its_holder_ends(tmp_path: Path) -> None:
         holder.join()
     with open_state(tmp_path, "key", CONFIG) as state:  # the lock died with its holder
         assert state.record("run", Run).key == "key"
+
+
+def test_a_command_keeps_its_directory_between_its_steps(tmp_path: Path) -> None:
+    out, progress = tmp_path / "out", Progress()
+    with whole_run(out, progress):
+        with open_run(Config(), out, progress) as (_, state):
+            assert not state.published
+        with progress.phase("describe"):
+            pass  # as Ray is started, between two steps
+        with pytest.raises(OutputError, match="in use"), whole_run(out, Progress()):
+            pass
+    assert RunState(out).record("seconds", dict[str, float]).keys() == {"describe"}
+    with whole_run(out, Progress()):
+        pass
+
+
+def test_a_command_leaves_what_is_no_run_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "photo.png").touch()
+    with pytest.raises(OutputError, match="holds no run"), whole_run(tmp_path, Progress()):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
