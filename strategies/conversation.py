@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from flwr.app import Message
-from flwr.serverapp import Grid
 
 from coopt_fl.core.errors import CooptError, DataError, OutputError, ParticipantError
 from coopt_fl.federation import protocol
@@ -25,13 +24,12 @@ class Conversation:
     """Talks to all participants at once until a phase has what it needs.
 
     Args:
-        grid: Flower's grid of participants.
         exchange: the messages under way.
         handover: has others take over from the members that are lost or rejected.
     """
 
-    def __init__(self, grid: Grid, exchange: Exchange, handover: Handover) -> None:
-        self.grid, self.exchange, self.handover = grid, exchange, handover
+    def __init__(self, exchange: Exchange, handover: Handover) -> None:
+        self.exchange, self.handover = exchange, handover
         self.members, self.records = handover.members, handover.records
         self.phases: Sequence[Phase] = ()
         self.looked = 0.0
@@ -65,9 +63,7 @@ class Conversation:
     def step(self) -> None:
         """See which nodes are there, send, receive, reassign, and rest."""
         if time.monotonic() - self.looked > LOOK_SECONDS:
-            nodes = list(self.grid.get_nodes())
-            self.members.present({node.node_id: node.name for node in nodes})
-            self.exchange.present({node.node_id: node.last_activated_at for node in nodes})
+            self.members.present(self.exchange.nodes())
             self.looked = time.monotonic()
         self._send()
         for reply in self.exchange.replies():

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -122,19 +122,21 @@ class Exchange:
         """Return what is not answered yet."""
         return list(self._jobs.values())
 
-    def present(self, activated: Mapping[int, str]) -> None:
-        """Note when each node was last activated.
+    def nodes(self) -> dict[int, str]:
+        """Return the nodes that are there, with their names, and note when each was activated.
 
         A node that was started again keeps its id if its key is registered, and Flower reports the
         absence only to who asks during it. So what such a node was asked counts as lost after one
         more look for its reply.
         """
-        now = time.monotonic()
+        nodes, now = list(self._grid.get_nodes()), time.monotonic()
+        activated = {node.node_id: node.last_activated_at for node in nodes}
         again = {one for one, when in activated.items() if self._activated.get(one, when) != when}
         self._activated |= activated
         for key, job in self._jobs.items():
             if job.node in again:
                 self._jobs[key] = replace(job, deadline=now, late=f"it was started again; {AGAIN}")
+        return {node.node_id: node.name for node in nodes}
 
     def send(self, message: Message, job: Job) -> bool:
         """Send a message; whether the grid took it. Of a list it refuses all for one too large."""

@@ -2,12 +2,13 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import closing
 from logging import INFO
 from pathlib import Path
+from typing import Any
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 from flwr.supercore import log
@@ -35,8 +36,6 @@ from .phases import Align, Project, Represent
 
 LEAST_SECRET = 2**40
 """Smaller seeds are found by trying."""
-
-NO_ROUNDS = "this strategy has no rounds: call start(grid), which runs the whole protocol"
 
 
 class OpenDataPlatform(Strategy):
@@ -122,34 +121,16 @@ class OpenDataPlatform(Strategy):
         log(INFO, "\t├──> Shared set: %d, reference: %s", config.shared.size, config.reference)
         log(INFO, "\t└──> Targets: %d wide, by %s", config.targets.dim, config.targets.solver)
 
-    def configure_evaluate(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> list[Message]:
+    def _no_rounds(self, *args: Any, **kwargs: Any) -> Any:
         """Raise: Flower's four hooks, called once a round for all nodes, cannot drive the protocol.
 
         Nodes come, answer and go at any time, so :meth:`start` calls none of the hooks. What they
         would do is in :mod:`coopt_fl.strategies.conversation`, and what is decided in the policies
         that the constructor takes.
         """
-        raise NotImplementedError(NO_ROUNDS)
+        raise NotImplementedError("there are no rounds: start(grid) runs the whole protocol")
 
-    def aggregate_evaluate(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> MetricRecord | None:
-        """Raise, see :meth:`configure_evaluate`."""
-        raise NotImplementedError(NO_ROUNDS)
-
-    def configure_train(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> list[Message]:
-        """Raise, see :meth:`configure_evaluate`."""
-        raise NotImplementedError(NO_ROUNDS)
-
-    def aggregate_train(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Raise, see :meth:`configure_evaluate`."""
-        raise NotImplementedError(NO_ROUNDS)
+    configure_evaluate = aggregate_evaluate = configure_train = aggregate_train = _no_rounds
 
     def _open(self, grid: Grid, source: Source, records: Records) -> None:
         """Make what a run needs around its records.
@@ -167,7 +148,7 @@ class OpenDataPlatform(Strategy):
         self.members = Membership(self.task, self.decisions, simulated)
         self.handover = Handover(self.decisions, self.members)
         exchange = Exchange(grid, self.stopped, self.config.deadline.reply, simulated)
-        self.conversation = Conversation(grid, exchange, self.handover)
+        self.conversation = Conversation(exchange, self.handover)
 
     def _run(self) -> None:
         """Take the phases one after another; those before go on for whoever joins late."""
