@@ -8,7 +8,8 @@ import pytest
 
 from coopt_fl.config.load import load_config
 from coopt_fl.core.errors import OutputError
-from coopt_fl.data import make_blocks, make_units, open_source, shared_set
+from coopt_fl.data import open_source
+from coopt_fl.data.blocks import make_blocks, make_units, shared_set
 from coopt_fl.data.shards import open_shards
 from tests.unit.test_cli import Coopt
 

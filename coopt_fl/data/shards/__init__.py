@@ -5,8 +5,8 @@ are asked for with it; ``URL/shared.parquet`` those of the shared set; ``URL/man
 is written last, tells what they are and how each can be verified.
 """
 
-from coopt_fl.data.shards.fetch import Shards, ShardSource, open_shards
+from coopt_fl.data.shards.fetch import Shards, open_shards
 from coopt_fl.data.shards.manifest import Layout
-from coopt_fl.data.shards.publishing import Published, publish
+from coopt_fl.data.shards.publishing import publish
 
-__all__ = ["Layout", "Published", "ShardSource", "Shards", "open_shards", "publish"]
+__all__ = ["Layout", "Shards", "open_shards", "publish"]

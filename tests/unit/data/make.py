@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from coopt_fl.data import Source, make_blocks, make_units, shared_set
+from coopt_fl.data import Source
+from coopt_fl.data.blocks import make_blocks, make_units, shared_set
 from coopt_fl.data.shards import Layout
 
 Pixels = NDArray[np.uint8]

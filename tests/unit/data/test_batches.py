@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.errors import DataError
-from coopt_fl.data import CorruptImage, Preprocess, batches, make_blocks, open_source
-from coopt_fl.data.source import Source
+from coopt_fl.data import Preprocess, batches, open_source
+from coopt_fl.data.blocks import make_blocks
+from coopt_fl.data.source import CorruptImage, Source
 from tests.unit.data import make
 
 batches_module = import_module("coopt_fl.data.batches")  # its function hides it

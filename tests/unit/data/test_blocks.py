@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coopt_fl.core.errors import DataError
-from coopt_fl.data import make_blocks, make_units, shared_set
+from coopt_fl.data.blocks import make_blocks, make_units, shared_set
 
 SEEDS = st.integers(0, 2**40)
 

@@ -9,7 +9,8 @@ import pytest
 import coopt_fl
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.errors import DataError
-from coopt_fl.data import NoSplitError, batches, open_labels, open_source, split_labels
+from coopt_fl.data import batches, open_labels, open_source, split_labels
+from coopt_fl.data.source import NoSplitError
 from tests.unit.data.make import encode, parquet, pixels, tree, write
 
 PACKAGE = Path(coopt_fl.__file__).parent

@@ -10,8 +10,9 @@ import torch
 
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.errors import DataError
-from coopt_fl.data import CorruptImage, Source, open_source
+from coopt_fl.data import Source, open_source
 from coopt_fl.data.labels import open_labels
+from coopt_fl.data.source import CorruptImage
 from coopt_fl.data.sources import parquet
 from tests.unit.data import make
 

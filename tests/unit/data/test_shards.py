@@ -14,10 +14,11 @@ import torch
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core import remote
 from coopt_fl.core.errors import DataError, OutputError
-from coopt_fl.data import CorruptImage, Source, batches, open_source
+from coopt_fl.data import Source, batches, open_source
 from coopt_fl.data.shards import Shards, open_shards, publish
 from coopt_fl.data.shards import fetch as reading
 from coopt_fl.data.shards.unit import Unit
+from coopt_fl.data.source import CorruptImage
 from coopt_fl.priors import Prior, load_prior
 from coopt_fl.targets import represent
 from tests.unit.data import make

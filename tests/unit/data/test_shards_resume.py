@@ -8,7 +8,8 @@ from coopt_fl.config.schema import DataConfig
 from coopt_fl.core import remote
 from coopt_fl.core.errors import DataError, OutputError
 from coopt_fl.data import Source, open_source
-from coopt_fl.data.shards import Published, open_shards, publish
+from coopt_fl.data.shards import open_shards, publish
+from coopt_fl.data.shards.publishing import Published
 from tests.unit.data.make import layout
 
 

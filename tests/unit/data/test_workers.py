@@ -12,8 +12,9 @@ from torch import Tensor
 
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.errors import DataError
-from coopt_fl.data import Batch, CorruptImage, batches, open_source
-from coopt_fl.data.source import Source
+from coopt_fl.data import batches, open_source
+from coopt_fl.data.batches import Batch
+from coopt_fl.data.source import CorruptImage, Source
 from tests.unit.data import make
 
 pytestmark = pytest.mark.timeout(600)

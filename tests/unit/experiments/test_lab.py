@@ -12,7 +12,8 @@ from coopt_fl.core import cache
 from coopt_fl.core.errors import ConfigError, ParticipantError
 from coopt_fl.policies.reference import elect
 from coopt_fl.students.models import Student
-from coopt_fl.students.objectives import Objective, Setting, make_objective
+from coopt_fl.students.objectives import make_objective
+from coopt_fl.students.objectives.objective import Objective, Setting
 from coopt_fl.targets import represent, uniformity
 from experiments.agreement import uniformity_alone
 from experiments.lab import Lab

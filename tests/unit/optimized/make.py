@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from coopt_fl.config.load import to_dict
 from coopt_fl.config.schema import Config, DataConfig, TargetsConfig
-from coopt_fl.data import make_blocks, open_source
+from coopt_fl.data import open_source
+from coopt_fl.data.blocks import make_blocks
 from coopt_fl.federation.plan import Plan, save_plan
 from coopt_fl.federation.state import RunState, open_state
 from coopt_fl.optimized.block import Block

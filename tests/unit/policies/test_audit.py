@@ -14,8 +14,8 @@ from scipy.stats import binom, binomtest
 
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.runtime import compute
-from coopt_fl.data import make_blocks, open_source, shared_set
-from coopt_fl.data.blocks import make_units
+from coopt_fl.data import open_source, shared_set
+from coopt_fl.data.blocks import make_blocks, make_units
 from coopt_fl.policies.audit import Expected, inconsistent, odd_spread, spread
 from coopt_fl.policies.evidence import Agreement, Comparison, Judged, Profile, agreement, judge
 from coopt_fl.priors import load_prior

@@ -1,8 +1,8 @@
 import pytest
 
 from coopt_fl.core.errors import PriorError
-from coopt_fl.priors import PriorSpec, parse_prior
-from coopt_fl.priors.spec import SYNTAX, nearest
+from coopt_fl.priors import parse_prior
+from coopt_fl.priors.spec import SYNTAX, PriorSpec, nearest
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from coopt_fl.core.errors import PriorError
-from coopt_fl.data import CorruptImage
+from coopt_fl.data.source import CorruptImage
 from coopt_fl.targets import Alignment, optimize, represent
 from tests.unit.targets.conftest import Pictures
 
