@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from coopt_fl.config.load import data_from, from_tree, to_dict
+from coopt_fl.config.load import data_from, from_tree
 from coopt_fl.config.schema import Config
 from coopt_fl.core import typed
 from coopt_fl.core.apart import run_apart
@@ -260,7 +260,7 @@ def _train(config: Config, state: RunState, progress: Progress) -> Summary:
     folder, out = state.dataset, state.out / "student"
     if torch.cuda.device_count() > 1:
         job = f"{__name__}:train_job"
-        run_apart(job, folder=str(folder), config=to_dict(config), out=str(out))
+        run_apart(job, folder=str(folder), config=asdict(config), out=str(out))
     return train_on(folder, config, out, progress, "auto")  # which finds it done
 
 

@@ -1,5 +1,6 @@
 """What every experiment does: targets as the platform would make them, and students on them."""
 
+import hashlib
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -9,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from coopt_fl.config.schema import Config, RuntimeConfig
+from coopt_fl.config.schema import Config, DataConfig, RuntimeConfig
+from coopt_fl.core.cache import cache_dir, cached
+from coopt_fl.core.runtime import devices, pick_device
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.data import open_source, shared_set, split_labels
 from coopt_fl.federation.plan import Plan, Size
@@ -19,12 +23,12 @@ from coopt_fl.optimized.provenance import draft
 from coopt_fl.optimized.read import OptimizedDataset
 from coopt_fl.policies.assignment import Member, Proportional
 from coopt_fl.policies.reference import ReferencePolicy, elect
+from coopt_fl.priors import load_prior
 from coopt_fl.students.probe import Judge, random_student
 from coopt_fl.students.train import train_student
-from coopt_fl.targets import CONSENSUS, Alignment, Recipe
+from coopt_fl.targets import CONSENSUS, Alignment, Recipe, represent
 from coopt_fl.targets.collaborate import apply
 from experiments.agreement import Agreed, Array, Rows
-from experiments.features import features_of
 from experiments.scales import Study
 
 NAMES = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta")
@@ -249,15 +253,42 @@ class Lab:
 
     def _dataset(self, made: Made) -> OptimizedDataset:
         """Return the targets as the optimized dataset that they would make."""
-        known = draft(
-            config=Config(),
-            source={"fingerprint": self.source.fingerprint},
-            contributors=[],
-            reference="consensus",
-            plan_changes=[],
-            audit={},
-        )
+        source = {"fingerprint": self.source.fingerprint}
+        known = draft(config=Config(), source=source, reference="consensus")
         targets = made.targets.astype(np.float16)
         known = replace(known, dim=targets.shape[1])
         ids, folder = self.all[made.rows], Path("in memory")
         return OptimizedDataset(folder, ids, targets, made.participants, known, made.parts)
+
+
+def hardware() -> dict[str, str]:
+    """Return what computes here: of several GPUs the first, which alone is used."""
+    found = devices()
+    return found | {"GPUs": found["GPUs"].partition(", ")[0]}
+
+
+def features_of(spec: str, data: DataConfig, split: str) -> tuple[NDArray[np.float32], float]:
+    """Return a prior's features (N, m) of a split, and the seconds that they took here.
+
+    They are computed once and kept in the cache. Experiments at work at once compute theirs one
+    after another, because they would share the cores that decode images.
+    """
+    prior, source = load_prior(spec, pick_device()), open_source(data, split)
+    on = hardware() | {"device": pick_device().type, "threads": torch.get_num_threads()}
+    key = f"{spec} {prior.sha256} {source.fingerprint} {on}"
+    file = cache_dir() / "features" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
+
+    def load() -> tuple[NDArray[np.float32], float]:
+        with np.load(file) as known:
+            return known["features"], float(known["seconds"])
+
+    def make(path: Path) -> None:
+        size = 32 if prior.device.type == "cpu" else 256
+        started = time.perf_counter()
+        made = represent(prior, source, source.ids, batch_size=size,
+                         precision="float32", on_error="raise").values  # fmt: skip
+        seconds = time.perf_counter() - started
+        with path.open("wb") as whole:  # of a name alone numpy would make another
+            np.savez(whole, features=made, seconds=seconds)
+
+    return cached(file, load, make)

@@ -29,7 +29,6 @@ CIFAR = (32, 32)
 IMAGENET = (375, 500)
 """Height and width of ImageNet's typical photograph."""
 
-
 KINDS = {
     "array": "CIFAR's size, in memory",
     "jpeg-folder": "JPEG files of 500x375",
@@ -64,14 +63,8 @@ def pictures(kind: str, rows: int) -> Iterator[tuple[Source, Any]]:
 
 def unfinished(rows: int, dim: int) -> Provenance:
     """Return the provenance of a dataset (rows, dim) by nobody, before its blocks are written."""
-    nobody = draft(
-        config=load_config("digits"),
-        source={"name": "array", "fingerprint": "", "rows": rows},
-        contributors=[],
-        reference="one",
-        plan_changes=[],
-        audit={},
-    )
+    source = {"name": "array", "fingerprint": "", "rows": rows}
+    nobody = draft(config=load_config("digits"), source=source, reference="one")
     return replace(nobody, dim=dim)
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -234,9 +235,8 @@ def publish_shards(
 def config(settings: Settings = None, as_json: AsJson = False) -> None:
     """Print the resolved configuration: every key with its value."""
     _, config = _configured(settings)
-    from coopt_fl.config.load import to_dict
 
-    _print(to_dict(config), show.configuration, as_json)
+    _print(asdict(config), show.configuration, as_json)
 
 
 @app.command()

@@ -92,11 +92,6 @@ def config_names() -> list[str]:
     return sorted(path.stem for path in conf_dir().glob("*.yaml"))
 
 
-def to_dict(config: Config) -> dict[str, Any]:
-    """Return ``config`` as plain dicts, lists and scalars."""
-    return dataclasses.asdict(config)
-
-
 def dataset_key(config: Config, fingerprint: str) -> str:
     """Return the sha256 of everything that the optimized dataset depends on.
 
@@ -112,7 +107,7 @@ def keyed(config: Config) -> dict[str, Any]:
     Where the files lie, how they are transported and what is trained on the result is not among
     them; nor is ``data.on_error``, which changes nothing about blocks that were finished.
     """
-    part = to_dict(config)
+    part = dataclasses.asdict(config)
     for elsewhere in NOT_IN_KEY:
         del part[elsewhere]
     for elsewhere in ("root", "on_error", "shards"):

@@ -10,8 +10,6 @@ class CooptError(Exception):
 class VerificationError(CooptError):
     """An optimized dataset is not what its provenance says."""
 
-    exit_code = 1
-
 
 class ConfigError(CooptError):
     """The configuration or the command line cannot be used as it is."""

@@ -9,10 +9,11 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from coopt_fl.config.load import from_tree, to_dict
+from coopt_fl.config.load import from_tree
 from coopt_fl.config.schema import Config
 from coopt_fl.core.apart import run_apart
 from coopt_fl.core.errors import ConfigError, ParticipantError
@@ -38,7 +39,7 @@ def simulate(config: Config, out: Path, progress: Progress) -> None:
     """
     ray = sys.modules.get("ray")
     if ray is not None and ray.is_initialized():
-        run_apart(f"{__name__}:simulate_job", config=to_dict(config), out=str(out.resolve()))
+        run_apart(f"{__name__}:simulate_job", config=asdict(config), out=str(out.resolve()))
     else:
         _simulate_here(config, out, progress)
 

@@ -1,9 +1,9 @@
 """``summary.json``: what a run made, who did how much of it, and what its student is worth."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
-from coopt_fl.config.load import to_dict
 from coopt_fl.config.schema import Config
 from coopt_fl.federation.plan import Plan, read_plan
 from coopt_fl.federation.state import RunState
@@ -53,7 +53,7 @@ def summary(
         },
         "comparison": comparison,
         "seconds": spent,
-        "config": to_dict(config),
+        "config": asdict(config),
         "versions": versions(),
     }
 

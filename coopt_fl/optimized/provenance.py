@@ -1,12 +1,12 @@
 """``provenance.json``: what an optimized dataset is, from what, by whom, and how to check it."""
 
 import platform
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
-from coopt_fl.config.load import to_dict
 from coopt_fl.config.schema import Config, PayloadConfig
 from coopt_fl.core import typed
 from coopt_fl.core.errors import VerificationError
@@ -103,20 +103,20 @@ def draft(
     *,
     config: Config,
     source: dict[str, Any],
-    contributors: list[Contributor],
+    contributors: Sequence[Contributor] = (),
     reference: str,
-    plan_changes: list[dict[str, Any]],
-    audit: dict[str, Any],
+    plan_changes: Sequence[dict[str, Any]] = (),
+    audit: dict[str, Any] | None = None,
     privacy: dict[str, Any] | None = None,
 ) -> Provenance:
     """Return the provenance of a dataset before its blocks are written."""
     return Provenance(
         config=_without_paths(config),
         source=source,
-        contributors=contributors,
+        contributors=list(contributors),
         reference=reference,
-        plan_changes=plan_changes,
-        audit=audit,
+        plan_changes=list(plan_changes),
+        audit=audit or {},
         privacy=privacy,
         versions=versions(),
         seed=config.seed,
@@ -137,7 +137,7 @@ def versions() -> dict[str, str]:
 
 def _without_paths(config: Config) -> dict[str, Any]:
     """Return ``config`` as plain values, without the paths of this machine; it can be loaded."""
-    tree = to_dict(config)
+    tree = asdict(config)
     tree["data"]["root"] = None
     if _is_local(config.data.shards):
         tree["data"]["shards"] = None

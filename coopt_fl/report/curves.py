@@ -31,9 +31,8 @@ def accuracy_figures(entries: Sequence[Entry]) -> Figures:
     alt = "Probe accuracy at the end: " + ", ".join(
         f"{one.name} {seeds.mean('accuracy'):.1%}" for one, seeds in probed
     )
-    clocks = {"seconds": "seconds", "samples": "samples seen"}
     figures = []
-    for clock, label in clocks.items():
+    for clock, label in (("seconds", "seconds"), ("samples", "samples seen")):
         lines = [line for one, seeds in probed for line in _lines(one, seeds, clock)]
         figure = curves(f"accuracy-{clock}", f"{alt}; by {clock}", lines, label, percent=True)
         figures.append((f"By {clock}", figure))

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from coopt_fl.config.load import to_dict
 from coopt_fl.config.schema import Config
 from coopt_fl.core import typed
 from coopt_fl.core.errors import ConfigError
@@ -64,7 +63,7 @@ def pretrain(
     results: list[Result] = []
     for seed in each:
         one, folder = replace(config, seed=seed), out / f"seed-{seed}"
-        ours = {"config": to_dict(one), "model": one.student.model}
+        ours = {"config": asdict(one), "model": one.student.model}
         make_folder(folder)
         trained = train_student(
             targets,
@@ -139,7 +138,7 @@ def _result(
         "model": config.student.model,
         "seed": config.seed,
         "epochs": len(trained.curve),
-        "config": to_dict(config),
+        "config": asdict(config),
         "versions": trained.meta["versions"],
         "hardware": trained.meta["hardware"],
         "dataset_digest": targets.digest if targets else None,

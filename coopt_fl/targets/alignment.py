@@ -51,16 +51,12 @@ class Alignment:
             shapes = f"weight {self.weight.shape} and bias {self.bias.shape}"
             raise PriorError(f"an alignment has weight (m, n) and bias (n,), not {shapes}")
 
-    def apply(self, x: Tensor) -> Tensor:
-        """Return targets (B, n), float32 on the device of ``x`` (B, m).
-
-        Raises:
-            PriorError: the width of ``x`` is not m.
-        """
-        return self.on(x.device)(x)
-
     def on(self, device: torch.device) -> Callable[[Tensor], Tensor]:
-        """Return :meth:`apply` for features on ``device``, to which the weight goes only once."""
+        """Return the map on ``device``, to which the weight goes only once.
+
+        It takes features (B, m) to targets float32 (B, n), and raises a PriorError for features of
+        another width.
+        """
         weight = torch.from_numpy(self.weight).to(device)
         bias = torch.from_numpy(self.bias).to(device)
 

@@ -21,6 +21,7 @@ CONSENSUS = "consensus"
 """The reference that is nobody's: the principal components of all priors together."""
 
 Array = NDArray[np.float32]
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -90,5 +91,5 @@ class Recipe:
 
 def apply(alignment: Alignment, features: Features) -> Array:
     """Return the targets (R, n) of features (R, m), both in memory."""
-    targets: Array = alignment.apply(torch.as_tensor(features)).numpy()
+    targets: Array = alignment.on(CPU)(torch.as_tensor(features)).numpy()
     return targets

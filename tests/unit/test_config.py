@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,6 @@ from coopt_fl.config.load import (
     dataset_key,
     from_tree,
     load_config,
-    to_dict,
 )
 from coopt_fl.core.errors import ConfigError
 
@@ -178,7 +178,7 @@ def test_the_dataset_key_follows_the_data() -> None:
 
 
 def test_round_trip_through_plain_values() -> None:
-    values = to_dict(load_config("digits", ["seed=3"]))
+    values = asdict(load_config("digits", ["seed=3"]))
     assert values["seed"] == 3
     assert values["participants"][0]["name"] == "alpha"
 

@@ -15,7 +15,6 @@ from coopt_fl.data.source import ArraySource, Source
 _UNUSABLE = (OSError, RuntimeError, ValueError, EOFError, AssertionError)
 """What torchvision's datasets raise where files are missing, damaged or cannot be downloaded."""
 
-
 DOWNLOADS = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "fashion_mnist": "FashionMNIST"}
 """The class of each source in ``torchvision.datasets``."""
 

@@ -1,9 +1,9 @@
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from coopt_fl.config.load import to_dict
 from coopt_fl.federation.state import RunState, open_state
 from coopt_fl.optimized import write as publish
 from tests.unit.optimized import make
@@ -48,6 +48,6 @@ def dataset(run: Path) -> Path:
 @pytest.fixture
 def state(tmp_path: Path) -> RunState:
     """A run whose every block is there, but which is not published."""
-    with open_state(tmp_path / "out", "key", to_dict(make.config())) as state:
+    with open_state(tmp_path / "out", "key", asdict(make.config())) as state:
         make.fill(state, make.make_plan(), make.SKIPPED)
         return state

@@ -3,13 +3,13 @@
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from coopt_fl.config.load import to_dict
 from coopt_fl.config.schema import Config, DataConfig, TargetsConfig
 from coopt_fl.data import open_source
 from coopt_fl.data.blocks import make_blocks
@@ -73,7 +73,7 @@ def fill(state: RunState, plan: Plan, skipped: tuple[int, ...] = (), dim: int = 
 def finish(out: Path, skipped: tuple[int, ...] = SKIPPED, plan: Plan | None = None) -> Provenance:
     """Make a whole run in ``out``."""
     plan = plan or make_plan()
-    with open_state(out, "key", to_dict(config())) as state:
+    with open_state(out, "key", asdict(config())) as state:
         fill(state, plan, skipped)
         return go(state, plan)
 

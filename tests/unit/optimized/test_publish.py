@@ -3,7 +3,7 @@
 import json
 import threading
 import tracemalloc
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from coopt_fl.config.load import to_dict
 from coopt_fl.federation.plan import Plan, save_plan
 from coopt_fl.federation.state import RunState, open_state
 from coopt_fl.optimized import write as publish_module
@@ -132,7 +131,7 @@ def test_memory_does_not_hold_the_dataset(tmp_path: Path, monkeypatch: pytest.Mo
     rows, dim, count = 4096, 256, 48
     ids = np.arange(rows * count).reshape(count, rows)
     plan = Plan(make.NAMES, list(ids), list(ids), [0] * count, shared=np.arange(4))
-    with open_state(tmp_path, "key", to_dict(make.config(dim))) as state:
+    with open_state(tmp_path, "key", asdict(make.config(dim))) as state:
         save_plan(state, plan)
         who, none = np.zeros(rows, np.int16), np.array([], np.int64)
         noise = np.random.default_rng(0).normal(size=(rows, dim)).astype(np.float16)

@@ -6,6 +6,7 @@ import torch
 
 from coopt_fl.core.errors import DataError
 from coopt_fl.students.loop import _lookup, _whole
+from coopt_fl.targets.collaborate import CPU
 from coopt_fl.targets.whitening import fit_whitening
 
 
@@ -18,7 +19,7 @@ def test_whitened_targets_are_exact_under_autocast() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = lookup(rows)
     assert found.dtype == torch.float32
-    expected = fit_whitening(targets).apply(torch.from_numpy(targets[:50]))
+    expected = fit_whitening(targets).on(CPU)(torch.from_numpy(targets[:50]))
     torch.testing.assert_close(found, expected)
 
 

@@ -11,6 +11,7 @@ from sklearn.metrics import r2_score as sklearn_r2
 from coopt_fl.core.errors import ConfigError, PriorError
 from coopt_fl.targets import Alignment, fit_alignment, held_out
 from coopt_fl.targets.alignment import folds, r2_score
+from coopt_fl.targets.collaborate import CPU
 from coopt_fl.targets.solvers import SOLVERS
 
 quiet = pytest.mark.filterwarnings("ignore:.*shared samples are few")
@@ -32,7 +33,7 @@ def test_recovers_a_planted_map(solver: str, m: int, n: int) -> None:
     np.testing.assert_allclose(found.bias, 3, atol=1e-5)
     assert held_out(x, y, solver).r2 > 1 - 1e-6
     fresh = np.random.default_rng(9).standard_normal((5, m)).astype(np.float32)
-    targets = found.apply(torch.from_numpy(fresh))
+    targets = found.on(CPU)(torch.from_numpy(fresh))
     assert targets.dtype == torch.float32
     np.testing.assert_allclose(targets, fresh @ weight + 3, atol=1e-4)
 
@@ -162,13 +163,13 @@ def test_an_alignment_owns_its_arrays() -> None:
     bias[:] = 9
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # torch warns where an array cannot be written to
-        assert (found.apply(torch.ones(1, 2)) == 2).all()
+        assert (found.on(CPU)(torch.ones(1, 2)) == 2).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_apply_computes_in_float32(dtype: torch.dtype) -> None:
     found = Alignment(np.full((2, 1), 1 / 3), np.full(1, 1e-4), "ridge")  # type: ignore[arg-type]
-    targets = found.apply(torch.ones(1, 2, dtype=dtype))
+    targets = found.on(CPU)(torch.ones(1, 2, dtype=dtype))
     assert targets.dtype == torch.float32
     assert targets.item() == pytest.approx(2 / 3 + 1e-4, abs=1e-7)
 
@@ -210,4 +211,4 @@ def test_refuses_maps_that_do_not_fit() -> None:
         Alignment(good * np.float32(np.nan), bias, "ridge")
     for shape in ((5, 2), (3,)):
         with pytest.raises(PriorError, match="width 3"):
-            Alignment(good, bias, "ridge").apply(torch.ones(shape))
+            Alignment(good, bias, "ridge").on(CPU)(torch.ones(shape))

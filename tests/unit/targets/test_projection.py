@@ -5,6 +5,7 @@ from sklearn.decomposition import PCA
 
 from coopt_fl.core.errors import ConfigError, PriorError
 from coopt_fl.targets import fit_projection
+from coopt_fl.targets.collaborate import CPU
 
 
 def features(rows: int = 80, m: int = 12, seed: int = 0) -> np.ndarray:
@@ -15,7 +16,7 @@ def features(rows: int = 80, m: int = 12, seed: int = 0) -> np.ndarray:
 def test_pca_is_scikit_learns_up_to_one_scale_and_signs() -> None:
     x = features()
     found = fit_projection(torch.from_numpy(x), 5, "pca", seed=0)
-    targets = found.apply(torch.from_numpy(x)).numpy()
+    targets = found.on(CPU)(torch.from_numpy(x)).numpy()
     expected = PCA(5, svd_solver="full").fit_transform(x)
     expected /= np.sqrt((expected**2).mean())
     expected *= np.sign((expected * targets).sum(axis=0))
@@ -28,7 +29,7 @@ def test_pca_is_scikit_learns_up_to_one_scale_and_signs() -> None:
 def test_targets_are_centred_and_of_unit_rms_with_one_scale(method: str, dim: int) -> None:
     x = features()
     found = fit_projection(x, dim, method, seed=0)
-    targets = found.apply(torch.from_numpy(x)).numpy()
+    targets = found.on(CPU)(torch.from_numpy(x)).numpy()
     assert targets.shape == (80, dim)
     assert np.abs(targets.mean(axis=0)).max() < 1e-5
     assert np.sqrt((targets**2).mean()) == pytest.approx(1, abs=1e-5)
@@ -49,7 +50,7 @@ def test_none_is_the_features_themselves() -> None:
     found = fit_projection(x, 12, "none", seed=0)
     centred = x - x.mean(axis=0)
     np.testing.assert_allclose(
-        found.apply(torch.from_numpy(x)), centred / np.sqrt((centred**2).mean()), atol=1e-5
+        found.on(CPU)(torch.from_numpy(x)), centred / np.sqrt((centred**2).mean()), atol=1e-5
     )
 
 
@@ -80,7 +81,7 @@ def test_features_without_variance_are_refused(level: float, method: str) -> Non
 
 def test_tiny_variance_is_variance() -> None:
     x = (features() * 1e-25).astype(np.float32)
-    targets = fit_projection(x, 5, "pca", 0).apply(torch.from_numpy(x))
+    targets = fit_projection(x, 5, "pca", 0).on(CPU)(torch.from_numpy(x))
     assert targets.square().mean().sqrt() == pytest.approx(1, abs=1e-3)
 
 
