@@ -7,6 +7,7 @@ from contextlib import suppress
 from flwr.app import Message
 
 from coopt_fl.core.errors import CooptError, DataError, OutputError, ParticipantError
+from coopt_fl.core.typed import plain_words
 from coopt_fl.federation import protocol
 
 from . import exchange
@@ -145,9 +146,9 @@ class Conversation:
             except OutputError:
                 raise
             except DataError as error:
-                problem = DataError(protocol.plain_words(str(error)))
+                problem = DataError(plain_words(str(error)))
             except CooptError as error:
-                self._refuse(job, ParticipantError(protocol.plain_words(str(error))))
+                self._refuse(job, ParticipantError(plain_words(str(error))))
             if problem is not None:
                 self._failed(job, problem)
 

@@ -13,6 +13,7 @@ from flwr.superlink.grid import InMemoryGrid
 from google.protobuf.message import DecodeError
 
 from coopt_fl.core.errors import CooptError, ParticipantError
+from coopt_fl.core.typed import plain_words
 from coopt_fl.federation import protocol
 
 IN_FLIGHT_BYTES = 128_000_000
@@ -224,7 +225,7 @@ def problem_in(reply: Message) -> CooptError | None:
     detail = lines[-1][:200] if lines else f"code {reply.error.code}"
     if "ActorDied" in reason or "ActorUnavailable" in reason:
         what, detail = "it died", "its process was killed, perhaps for lack of memory"
-    return LostReplyError(f"{what} ({protocol.plain_words(detail)}); {AGAIN}")
+    return LostReplyError(f"{what} ({plain_words(detail)}); {AGAIN}")
 
 
 def require_size(content: RecordDict, cost: int) -> None:

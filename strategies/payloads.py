@@ -1,10 +1,10 @@
-"""The phase in which targets come, and every check that stands between a payload and the disk."""
+"""The phase in which targets come, in replies or as files, are checked, and stored."""
 
 import hashlib
 import secrets
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import accumulate
 from typing import Any
@@ -14,8 +14,7 @@ import numpy as np
 from coopt_fl.core import remote
 from coopt_fl.core.errors import DataError, OutputError, ParticipantError
 from coopt_fl.federation import protocol
-from coopt_fl.federation.protocol import IntArray, Payload
-from coopt_fl.optimized.block import Block
+from coopt_fl.federation.protocol import Payload, accept_payload, require_skips
 
 from . import exchange
 from .exchange import FLOAT_BYTES, ID_BYTES, SLACK_BYTES, Phase
@@ -156,68 +155,6 @@ def first_chunk(left: list[int], rows: Callable[[int], int], most_rows: float) -
     """
     totals = list(accumulate(map(rows, left[:MOST_BLOCKS])))
     return left[: max(1, bisect_right(totals, most_rows))]
-
-
-def accept_payload(
-    payload: Payload, expected: Mapping[int, IntArray], dim: int, contributor: int
-) -> dict[int, Block]:
-    """Return the blocks in ``payload`` after comparing them with what was asked for.
-
-    Args:
-        payload: the reply.
-        expected: ids (ascending) of each block that was asked for, in order.
-        dim: width n of a target.
-        contributor: index of the participant.
-
-    Raises:
-        ParticipantError: what was expected, what came, and that nothing of it is used.
-    """
-    _check_shape(payload, list(expected), dim)
-    blocks: dict[int, Block] = {}
-    ends = np.cumsum(payload.rows).tolist()
-    for (index, wanted), rows, end, digest in zip(
-        expected.items(), payload.rows, ends, payload.digests, strict=True
-    ):
-        part = slice(end - rows, end)
-        ids, targets = payload.ids[part], payload.targets[part]
-        skipped = np.intersect1d(wanted, payload.skipped)
-        _require(
-            np.array_equal(ids, np.setdiff1d(wanted, skipped)),
-            f"the ids of block {index}, each once and ascending",
-            "other ids",
-        )
-        _require(bool(np.isfinite(targets).all()), "finite targets", f"NaN or infinity in {index}")
-        participants = np.full(rows, contributor, np.int16)
-        share = payload.seconds * rows / max(len(payload.ids), 1)
-        block = Block(ids, targets, participants, skipped, share)
-        _require(block.digest == digest, f"digest {block.digest[:12]}", str(digest)[:12])
-        blocks[index] = block
-    return blocks
-
-
-def require_skips(skipped: IntArray, asked: IntArray, on_error: str) -> None:
-    """Compare what a participant left out with what it was asked for, and with ``data.on_error``.
-
-    Raises:
-        ParticipantError: it may leave nothing out, or was not asked for it.
-    """
-    _require(on_error == "skip" or not len(skipped), "every sample", f"{len(skipped)} skipped")
-    strange = np.setdiff1d(skipped, asked)
-    _require(not len(strange), "only samples that were asked for", f"skipped {strange[:3]}")
-
-
-def _check_shape(payload: Payload, asked: list[int], dim: int) -> None:
-    """Compare the blocks, row counts and shapes before anything is indexed with them."""
-    rows, count = sum(payload.rows), len(asked)
-    _require(payload.blocks == asked, f"blocks {asked}", str(payload.blocks))
-    came = (len(payload.rows), len(payload.digests), payload.ids.shape, payload.targets.shape)
-    wanted = (count, count, (rows,), (rows, dim))
-    _require(came == wanted, f"row counts, digests, ids and targets {wanted}", str(came))
-
-
-def _require(holds: bool, expected: str, came: str) -> None:
-    if not holds:
-        raise ParticipantError(f"expected {expected}, got {came}; its payload is not used")
 
 
 class OutOfBand:

@@ -9,7 +9,6 @@ from coopt_fl.federation.records import Features
 from coopt_fl.targets import Alignment
 
 from .exchange import FLOAT_BYTES, ID_BYTES, Phase
-from .payloads import require_skips
 
 PROJECTIONS = ("projection:pca", "projection:random")
 """How a projection names itself; a PCA of too few samples is replaced by a random one."""
@@ -52,7 +51,7 @@ class Represent(OneAnswer):
     def accept(self, name: str, answer: protocol.Representation) -> None:
         """Store features of the right samples, width and finiteness."""
         shared = self.records.plan.shared
-        require_skips(answer.skipped, shared, self.task.on_error)
+        protocol.require_skips(answer.skipped, shared, self.task.on_error)
         expected = np.setdiff1d(shared, answer.skipped)
         shape = (len(expected), self.records.width(name))
         if not np.array_equal(answer.ids, expected) or answer.features.shape != shape:

@@ -24,12 +24,10 @@ from coopt_fl.federation import protocol
 from coopt_fl.federation.simulation import QUIET, backend
 from coopt_fl.federation.state import RunState
 from coopt_fl.optimized.block import block_digest
-from coopt_fl.strategies.payloads import accept_payload
 
 DIM = 512
 ROWS = 16_384  # of 512 float16: a chunk of 16.8 MB, the default of optimize.chunk_mb
 CHUNKS = 12
-
 POLL_SECONDS = 0.05
 REPEATS = 5
 
@@ -88,7 +86,7 @@ def _gather(grid: Grid, state: RunState) -> float:
             waiting.remove(reply.metadata.reply_to_message_id)
             done += 1
             payload = protocol.decode(protocol.Payload, reply.content)
-            block = accept_payload(payload, {0: np.arange(ROWS)}, DIM, 0)[0]
+            block = protocol.accept_payload(payload, {0: np.arange(ROWS)}, DIM, 0)[0]
             state.save_block(done, block)
             if done == len(nodes):
                 started = time.perf_counter()

@@ -32,9 +32,30 @@ class Rule:
     words: str
 
 
+MOST_WORDS = 2000
+"""Letters of a participant's error that are shown, or of what it says of itself."""
+
+MARKUP = "`|<>"
+"""Letters that could become markup where a participant's words are published."""
+
+
 def within(least: float, most: float) -> Rule:
     """Return the rule that a number is from ``least`` to ``most``."""
     return Rule(lambda number: least <= number <= most, f"from {least} to {most}")
+
+
+def plain_words(text: str) -> str:
+    """Return ``text`` from elsewhere as one line that neither a terminal nor a page acts upon."""
+    return "".join(
+        letter if letter.isprintable() and letter not in MARKUP else " "
+        for letter in text[:MOST_WORDS]
+    )
+
+
+PLAIN = Rule(
+    lambda told: plain_words(str(told)) == str(told),
+    f"at most {MOST_WORDS} printable letters without {MARKUP}",
+)
 
 
 def matching(pattern: str, words: str) -> Rule:

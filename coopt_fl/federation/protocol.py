@@ -2,12 +2,13 @@
 
 Every message is a frozen dataclass. Its arrays travel as an ``ArrayRecord``, everything else as
 one JSON text; a participant's error travels as an ``error`` record, which :func:`error_in` finds.
-Messages hold all that is needed to act on them, for participants keep no state.
+Messages hold all that is needed to act on them, because participants keep no state.
 """
 
 import io
 import json
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, TypeVar
 
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 from coopt_fl.config.schema import Config
 from coopt_fl.core import typed
 from coopt_fl.core.errors import CooptError, ParticipantError, error_named, kind_of
-from coopt_fl.core.typed import Count, Rule, Sha256, within
+from coopt_fl.core.typed import PLAIN, Count, Rule, Sha256, plain_words, within
+from coopt_fl.optimized.block import Block
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float32]
@@ -30,31 +32,12 @@ PROJECT = "train.project"
 ALIGN = "train.align"
 OPTIMIZE = "train.optimize"
 
-MOST_WORDS = 2000
-"""Letters of a participant's error that are shown, or of what it says of itself."""
-
-MARKUP = "`|<>"
-"""Letters that could become markup where a participant's words are published."""
-
 MOST_SPEED = 1e7
 """Samples that a prior can make in a second."""
 
 MOST_SECONDS = 1e7
 """That a chunk can take: four months."""
 
-
-def plain_words(text: str) -> str:
-    """Return ``text`` from elsewhere as one line that neither a terminal nor a page acts upon."""
-    return "".join(
-        letter if letter.isprintable() and letter not in MARKUP else " "
-        for letter in text[:MOST_WORDS]
-    )
-
-
-PLAIN = Rule(
-    lambda told: plain_words(str(told)) == str(told),
-    f"at most {MOST_WORDS} printable letters without {MARKUP}",
-)
 Words = Annotated[str, PLAIN]
 
 
@@ -289,3 +272,65 @@ def _parts(message: Any) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         else:
             plain[field.name] = vars(value) if isinstance(value, Task) else value
     return arrays, plain
+
+
+def accept_payload(
+    payload: Payload, expected: Mapping[int, IntArray], dim: int, contributor: int
+) -> dict[int, Block]:
+    """Return the blocks in ``payload`` after comparing them with what was asked for.
+
+    Args:
+        payload: the reply.
+        expected: ids (ascending) of each block that was asked for, in order.
+        dim: width n of a target.
+        contributor: index of the participant.
+
+    Raises:
+        ParticipantError: what was expected, what came, and that nothing of it is used.
+    """
+    _check_shape(payload, list(expected), dim)
+    blocks: dict[int, Block] = {}
+    ends = np.cumsum(payload.rows).tolist()
+    for (index, wanted), rows, end, digest in zip(
+        expected.items(), payload.rows, ends, payload.digests, strict=True
+    ):
+        part = slice(end - rows, end)
+        ids, targets = payload.ids[part], payload.targets[part]
+        skipped = np.intersect1d(wanted, payload.skipped)
+        _require(
+            np.array_equal(ids, np.setdiff1d(wanted, skipped)),
+            f"the ids of block {index}, each once and ascending",
+            "other ids",
+        )
+        _require(bool(np.isfinite(targets).all()), "finite targets", f"NaN or infinity in {index}")
+        participants = np.full(rows, contributor, np.int16)
+        share = payload.seconds * rows / max(len(payload.ids), 1)
+        block = Block(ids, targets, participants, skipped, share)
+        _require(block.digest == digest, f"digest {block.digest[:12]}", str(digest)[:12])
+        blocks[index] = block
+    return blocks
+
+
+def require_skips(skipped: IntArray, asked: IntArray, on_error: str) -> None:
+    """Compare what a participant left out with what it was asked for, and with ``data.on_error``.
+
+    Raises:
+        ParticipantError: it may leave nothing out, or was not asked for it.
+    """
+    _require(on_error == "skip" or not len(skipped), "every sample", f"{len(skipped)} skipped")
+    strange = np.setdiff1d(skipped, asked)
+    _require(not len(strange), "only samples that were asked for", f"skipped {strange[:3]}")
+
+
+def _check_shape(payload: Payload, asked: list[int], dim: int) -> None:
+    """Compare the blocks, row counts and shapes before anything is indexed with them."""
+    rows, count = sum(payload.rows), len(asked)
+    _require(payload.blocks == asked, f"blocks {asked}", str(payload.blocks))
+    came = (len(payload.rows), len(payload.digests), payload.ids.shape, payload.targets.shape)
+    wanted = (count, count, (rows,), (rows, dim))
+    _require(came == wanted, f"row counts, digests, ids and targets {wanted}", str(came))
+
+
+def _require(holds: bool, expected: str, came: str) -> None:
+    if not holds:
+        raise ParticipantError(f"expected {expected}, got {came}; its payload is not used")

@@ -22,7 +22,6 @@ BLOCK_ARRAYS = ["ids", "targets", "participants", "skipped", "seconds", "digest"
 RETRY = "delete that file, then run the same command again"
 SETTLED = ("order", "shared_targets")
 """Arrays that what is stored beside them depends on, so that they cannot be made again."""
-
 SHOWN = 8
 Ids = NDArray[np.int64]
 T = TypeVar("T")

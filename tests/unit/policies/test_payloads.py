@@ -14,10 +14,17 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from coopt_fl.core.errors import ParticipantError
 from coopt_fl.core.progress import Progress
 from coopt_fl.federation.plan import Change, Plan
-from coopt_fl.federation.protocol import Payload, decode, encode, task_of
+from coopt_fl.federation.protocol import (
+    Payload,
+    accept_payload,
+    decode,
+    encode,
+    require_skips,
+    task_of,
+)
 from coopt_fl.optimized.block import block_digest
 from coopt_fl.policies.audit import Audit
-from coopt_fl.strategies.payloads import Optimize, accept_payload, require_skips
+from coopt_fl.strategies.payloads import Optimize
 from coopt_fl.targets import Alignment
 from tests.flower.grid import tiny
 
