@@ -156,7 +156,8 @@ class Conversation:
         exchange.require_size(reply.content, job.cost)
         job.phase.accept(job.participant, protocol.decode(job.phase.answer, reply.content))
         if job.phase is not self.members:
-            self.records.add_upload(job.participant, exchange.sent_bytes(reply.content))
+            if sent := exchange.sent_bytes(reply.content):
+                self.records.add_upload(job.participant, sent)
             self.members.heard(job.participant)
 
     def _refuse(self, job: Job, reason: ParticipantError) -> None:

@@ -70,9 +70,13 @@ class Project(OneAnswer):
 
     message_type, answer, stores = protocol.PROJECT, protocol.Aligned, "alignments"
 
+    def __init__(self, task: protocol.Task, decisions: Decisions, reference: str) -> None:
+        super().__init__(task, decisions)
+        self.reference = reference
+
     def missing(self, name: str) -> bool:
         """Whether ``name`` is the reference and has not delivered."""
-        return name == self.records.reference and super().missing(name)
+        return name == self.reference and super().missing(name)
 
     def ask(self, name: str) -> protocol.Project:
         """Ask with the first ids of its shard."""

@@ -198,10 +198,9 @@ class OpenDataPlatform(Strategy):
     def _settle(self, represent: Represent) -> None:
         """Settle the reference, and its targets of the shared set."""
         records, recipe = self.records, self.decisions.recipe
-        project = Project(self.task, self.decisions)
         while True:
             reference = self.decisions.reference()
-            self.conversation.work(represent, project)
+            self.conversation.work(represent, Project(self.task, self.decisions, reference))
             settled = records.state.has_arrays("shared_targets")
             if settled or reference == CONSENSUS or records.has("alignments", reference):
                 break
