@@ -104,23 +104,24 @@ def prepare(config: Config, out: Path, progress: Progress, *, own_priors: bool =
 
 
 def finish(config: Config, out: Path, progress: Progress) -> Summary:
-    """Train and probe a student on the published dataset; write and return the summary."""
-    with open_run(config, out, progress) as (_, state):
-        provenance, limit = read_provenance(state.dataset), config.probe.limit
-        with progress.phase("student"):
-            trained = _train(config, state, progress)
-        with progress.phase("probe"):
-            accuracy = _remembered(
-                state,
-                "student",
-                [provenance.digest, vars(config.student), limit],
-                lambda: probe_student(
-                    load_student(Path(trained["checkpoint"])), config.data, limit
-                ),
-            )
-            comparison = _compare(config, state, provenance, progress)
-        found = summary(config, state, provenance, trained, accuracy, comparison)
-        write_json(out / "summary.json", found)
+    """Train and probe a student on the published dataset; write and return the summary.
+
+    The command holds ``out`` (:func:`whole_run`) and has prepared it, so the data are not opened.
+    """
+    state = RunState(out)
+    provenance, limit = read_provenance(state.dataset), config.probe.limit
+    with progress.phase("student"):
+        trained = _train(config, state, progress)
+    with progress.phase("probe"):
+        accuracy = _remembered(
+            state,
+            "student",
+            [provenance.digest, vars(config.student), limit],
+            lambda: probe_student(load_student(Path(trained["checkpoint"])), config.data, limit),
+        )
+        comparison = _compare(config, state, provenance, progress)
+    found = summary(config, state, provenance, trained, accuracy, comparison)
+    write_json(out / "summary.json", found)
     return found
 
 

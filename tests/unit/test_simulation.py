@@ -14,7 +14,7 @@ import ray
 import torch
 
 from coopt_fl.config.load import from_tree, load_config
-from coopt_fl.core.errors import DataError, ParticipantError
+from coopt_fl.core.errors import CooptError, ParticipantError
 from coopt_fl.core.progress import Progress
 from coopt_fl.federation import simulation
 
@@ -80,10 +80,8 @@ def test_where_the_caller_uses_ray_the_simulation_has_a_process_of_its_own(
         monkeypatch.setattr(ray, end, None)  # the caller's session stays as it is
     monkeypatch.setattr(subprocess, "run", run)
     config = load_config("digits", ["seed=7"])
-    failure = (
-        pytest.raises(DataError, match="failed in its own process") if status else nullcontext()
-    )
-    with failure:
+    refused = pytest.raises(CooptError, match="failed in a process of its own")
+    with refused if status else nullcontext():
         simulation.simulate(config, tmp_path / "out", Progress())
     (job,) = started
     assert from_tree(job["config"], [], "job") == config
