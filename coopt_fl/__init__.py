@@ -4,26 +4,63 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from coopt_fl import data, register
+    from coopt_fl.api import centralized, inspect, pretrain, probe, report, run, train
     from coopt_fl.config.load import load_config
     from coopt_fl.config.schema import Config, DataConfig
     from coopt_fl.core.errors import CooptError, DataError
+    from coopt_fl.data.image import Preprocess
     from coopt_fl.optimized.read import load
+    from coopt_fl.priors.prior import Prior
+    from coopt_fl.students.checkpoint import load_student
 
 __version__ = "0.1.0"
-__all__ = ["Config", "CooptError", "DataConfig", "DataError", "load", "load_config"]
 
 _WHERE = {
     "Config": "config.schema",
     "CooptError": "core.errors",
     "DataConfig": "config.schema",
     "DataError": "core.errors",
+    "Preprocess": "data.image",
+    "Prior": "priors.prior",
+    "centralized": "api",
+    "inspect": "api",
     "load": "optimized.read",
     "load_config": "config.load",
+    "load_student": "students.checkpoint",
+    "pretrain": "api",
+    "probe": "api",
+    "report": "api",
+    "run": "api",
+    "train": "api",
 }
+_MODULES = ("data", "register")
+__all__ = [
+    "Config",
+    "CooptError",
+    "DataConfig",
+    "DataError",
+    "Preprocess",
+    "Prior",
+    "centralized",
+    "data",
+    "inspect",
+    "load",
+    "load_config",
+    "load_student",
+    "pretrain",
+    "probe",
+    "register",
+    "report",
+    "run",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first asked for: some take seconds."""
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)

@@ -1,214 +1,332 @@
-"""What the commands do, one function each; the command line and the ServerApp call these."""
+"""What the commands do, one function each; command line, ServerApp and programs call these."""
 
-import time
-from collections.abc import Callable
-from dataclasses import asdict
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import torch
+from rich.console import Console
 
-from coopt_fl.config.load import data_from, from_tree
-from coopt_fl.config.schema import Config
+from coopt_fl.config.load import (
+    data_from,
+    dataset_key,
+    from_tree,
+    keyed,
+    load_config,
+    settings_of,
+    tree_of,
+)
+from coopt_fl.config.schema import Config, DataConfig
 from coopt_fl.core import typed
-from coopt_fl.core.apart import run_apart
-from coopt_fl.core.errors import ConfigError, PriorError
-from coopt_fl.core.files import understood, write_json
+from coopt_fl.core.errors import ConfigError, OutputError
+from coopt_fl.core.files import understood
 from coopt_fl.core.progress import Progress, console_progress
 from coopt_fl.core.remote import shown
-from coopt_fl.core.runtime import pick_device
-from coopt_fl.data import open_source, shared_set
+from coopt_fl.data import OwnSource, open_source
 from coopt_fl.data.shards import publish
 from coopt_fl.federation.centralized import optimize_centrally, single
 from coopt_fl.federation.decisions import layout_of
-from coopt_fl.federation.records import Records
-from coopt_fl.federation.state import RunState, open_run, whole_run
-from coopt_fl.federation.summary import summary
-from coopt_fl.optimized.provenance import Provenance, read_provenance
-from coopt_fl.optimized.read import dataset_folder, load
+from coopt_fl.federation.job import Summary, train_on, whole_job
+from coopt_fl.given import given
+from coopt_fl.optimized.provenance import read_provenance
+from coopt_fl.optimized.read import OptimizedDataset, dataset_folder, load
 from coopt_fl.optimized.verify import verify
-from coopt_fl.priors import check_prior, load_prior, parse_prior
-from coopt_fl.privacy import check as check_privacy
-from coopt_fl.students.checkpoint import load_student
-from coopt_fl.students.models import check_student
-from coopt_fl.students.objectives import ON_TARGETS, find_objective
-from coopt_fl.students.probe import Judge, probe_prior, probe_student, random_student
-from coopt_fl.students.train import train_student
-
-Summary = dict[str, Any]
+from coopt_fl.plugins import OUTSIDE
+from coopt_fl.priors import Prior
+from coopt_fl.report import console as show
+from coopt_fl.students.checkpoint import LoadedStudent, load_student, read_checkpoint
+from coopt_fl.students.pretrain import pretrain as pretrain_student
+from coopt_fl.students.probe import Judge
+from coopt_fl.students.train import CHECKPOINT
 
 REPORT_NEEDS = ("jinja2", "matplotlib", "openTSNE")
 """What the extra ``coopt-fl[report]`` brings."""
 
+SOURCE = "source"
+"""The folder in a run's directory that keeps images which a program gave."""
 
-def run(config: Config, out: Path, progress: Progress) -> Summary:
-    """Do the main job in a simulation on this host; continue where an earlier run was stopped.
+Chosen = str | Path | Mapping[str, Any] | Config
+"""A configuration: a name in ``conf/``, a YAML file, nested values as in one, or a Config."""
 
-    Args:
-        config: the run.
-        out: output directory; ``dataset/``, ``student/`` and ``summary.json`` are made in it.
-        progress: told what happens.
+Settings = Mapping[str, Any] | Sequence[str]
+"""Changes: {"student.epochs": 2}, or ["student.epochs=2"]."""
 
-    Raises:
-        CooptError: what went wrong, with its exit code; ``out`` keeps what was done.
+Shown = Progress | Literal["auto"] | None
+"""How progress is shown: "auto" on standard error, None not at all."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run.
+
+    Attributes:
+        out: its directory.
+        summary: what ``summary.json`` in it says.
     """
-    with whole_run(out, progress):
-        published = prepare(config, out, progress, own_priors=True)
-        if not published:
-            from coopt_fl.federation.simulation import simulate
 
-            simulate(config, out, progress)
-        return finish(config, out, progress)
+    out: Path
+    summary: Summary
+
+    @property
+    def dataset(self) -> OptimizedDataset:
+        """The optimized dataset, as :func:`coopt_fl.load` opens it."""
+        return load(self.out)
+
+    @property
+    def student(self) -> LoadedStudent:
+        """The trained student."""
+        return load_student(self.out / "student" / CHECKPOINT, self.summary["student"]["model"])
+
+    def _repr_html_(self) -> str:
+        """Show the summary as tables in a notebook."""
+        console = Console(record=True, file=io.StringIO(), width=show.PIPE_WIDTH)
+        console.print(show.summary(self.summary))
+        return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
 
 
-def centralized(config: Config, prior: str, out: Path, progress: Progress) -> Summary:
-    """Do the same with one prior for all samples, without Flower: the baseline."""
-    config = single(config, prior)
-    with whole_run(out, progress):
-        published = prepare(config, out, progress, own_priors=True)
-        if not published:
-            optimize_centrally(config, out, progress)
-        return finish(config, out, progress)
+@dataclass(frozen=True)
+class Job:
+    """What is to be done.
 
-
-def prepare(config: Config, out: Path, progress: Progress, *, own_priors: bool = False) -> bool:
-    """Refuse before any work what could only fail later; return whether the dataset is there.
-
-    Args:
+    Attributes:
         config: the run.
         out: its directory.
-        progress: told where its seconds go.
-        own_priors: whether all priors are loaded on this host.
+        source: the images, where a program gave them.
+    """
+
+    config: Config
+    out: Path
+    source: OwnSource | None
+
+    def keep_source(self) -> None:
+        """Save the images that a program gave in ``out``, where every command finds them.
+
+        Raises:
+            OutputError: there are others.
+        """
+        if self.source is None:
+            return
+        place = self.out / SOURCE
+        if (place / "train-images.npy").exists():
+            known = open_source(DataConfig(source="arrays", root=str(place)))
+            if known.fingerprint != self.source.fingerprint:
+                raise OutputError(
+                    f"{self.out} belongs to a run on other images; give another out, or delete "
+                    "that directory to start anew"
+                )
+        self.source.save(place)
+
+
+def run(
+    config: Chosen = "digits",
+    settings: Settings = (),
+    *,
+    out: str | Path | None = None,
+    participants: Sequence[Mapping[str, Any]] | None = None,
+    source: OwnSource | None = None,
+    progress: Shown = "auto",
+) -> Result:
+    """Do the main job in a simulation on this host; continue where an earlier call was stopped.
+
+    Args:
+        config: the run.
+        settings: changes to it.
+        out: its directory; None: ``runs/NAME``, with a part of the dataset key where settings that
+            change the dataset differ from those of the configuration NAME.
+        participants: {"name": ..., "prior": ...} of each, instead of those in ``config``; a prior
+            is a specification, or a :class:`Prior` of yours.
+        source: images of yours, see :func:`coopt_fl.data.from_arrays`, instead of those in
+            ``config``.
+        progress: see :data:`Shown`.
 
     Raises:
-        CooptError: what cannot work.
+        CooptError: what went wrong; ``out`` keeps what was done.
     """
-    with open_run(config, out, progress) as (source, state):
-        if not state.published:
-            shared_set(source.ids, config.shared.size, config.seed)
-            check_privacy(config.privacy, config.targets.dim)
-            for participant in config.participants:
-                parse_prior(participant.prior)
-            check_student(config.student.model)
-            if config.student.objective not in ON_TARGETS:
-                raise ConfigError(
-                    f"student.objective={config.student.objective} knows no targets, and this "
-                    f"makes some: set it to {' or '.join(ON_TARGETS)}, or train without by "
-                    "`coopt pretrain`"
-                )
-            find_objective(config.student.objective)
-            for participant in config.participants if own_priors else ():
-                if problem := check_prior(participant.prior):
-                    raise PriorError(f"participant {participant.name}: {problem}")
-        return state.published
+    from coopt_fl.federation.simulation import simulate
 
-
-def finish(config: Config, out: Path, progress: Progress) -> Summary:
-    """Train and probe a student on the published dataset; write and return the summary.
-
-    The command holds ``out`` (:func:`whole_run`) and has prepared it, so the data are not opened.
-    """
-    state = RunState(out)
-    provenance, limit = read_provenance(state.dataset), config.probe.limit
-    with progress.phase("student"):
-        trained = _train(config, state, progress)
-    with progress.phase("probe"):
-        accuracy = _remembered(
-            state,
-            "student",
-            [provenance.digest, vars(config.student), limit],
-            lambda: probe_student(load_student(Path(trained["checkpoint"])), config.data, limit),
+    with _shown(progress) as told, _job(config, settings, out, participants, source, told) as job:
+        done = whole_job(
+            job.config,
+            job.out,
+            told,
+            lambda: simulate(job.config, job.out, told),
+            keep=job.keep_source,
         )
-        comparison = _compare(config, state, provenance, progress)
-    found = summary(config, state, provenance, trained, accuracy, comparison)
-    write_json(out / "summary.json", found)
-    return found
+    return Result(job.out, done)
+
+
+def centralized(
+    config: Chosen = "digits",
+    settings: Settings = (),
+    *,
+    prior: str | Prior,
+    out: str | Path | None = None,
+    source: OwnSource | None = None,
+    progress: Shown = "auto",
+) -> Result:
+    """Do the same with one prior for all samples, without Flower: the baseline.
+
+    Args:
+        config: the run.
+        settings: changes to it.
+        prior: a participant's name, the specification of a prior, or a prior of yours.
+        out: its directory; None: ``runs/NAME-centralized-PRIOR``, see :func:`run`.
+        source: see :func:`run`.
+        progress: see :data:`Shown`.
+
+    Raises:
+        CooptError: see :func:`run`.
+    """
+    people, chosen = None, prior
+    if isinstance(prior, Prior):
+        chosen = prior.id.partition(":")[2].partition("@")[0]
+        people = [{"name": chosen, "prior": prior}]
+    suffix = f"centralized-{_plain(str(chosen))}"
+    with (
+        _shown(progress) as told,
+        _job(config, settings, out, people, source, told, lambda _: suffix) as job,
+    ):
+        alone = single(job.config, str(chosen))
+        done = whole_job(
+            alone,
+            job.out,
+            told,
+            lambda: optimize_centrally(alone, job.out, told),
+            keep=job.keep_source,
+        )
+    return Result(job.out, done)
+
+
+def pretrain(
+    config: Chosen = "digits",
+    settings: Settings = (),
+    *,
+    objective: str | None = None,
+    dataset: str | Path | None = None,
+    out: str | Path | None = None,
+    source: OwnSource | None = None,
+    seeds: int = 1,
+    probe_every: int = 1,
+    devices: int | Literal["auto"] = "auto",
+    against: str | Path | None = None,
+    progress: Shown = "auto",
+) -> dict[str, Any]:
+    """Train a student without labels, by our regression or by a self-supervised baseline.
+
+    Args:
+        config: the data, the student, and the first seed.
+        settings: changes to it.
+        objective: of the training; None: ``student.objective``.
+        dataset: a run directory, for an objective on targets.
+        out: the output directory; None: ``runs/NAME-OBJECTIVE``, see :func:`run`.
+        source: see :func:`run`.
+        seeds: how many, one after another.
+        probe_every: epochs between two probes.
+        devices: how many, or "auto".
+        against: output directory of a baseline's pretraining, to state the speed-up over it.
+        progress: see :data:`Shown`.
+
+    Returns:
+        What :func:`coopt_fl.students.pretrain.pretrain` does.
+    """
+    changes = _changes(settings) + ([f"student.objective={objective}"] if objective else [])
+    with (
+        _shown(progress) as told,
+        _job(config, changes, out, None, source, told, lambda one: one.student.objective) as job,
+    ):
+        job.keep_source()
+        return pretrain_student(
+            job.config,
+            Path(dataset) if dataset else None,
+            job.out,
+            told,
+            seeds=seeds,
+            watch_every=probe_every,
+            count=devices,
+            against=Path(against) if against else None,
+        )
 
 
 def train(
-    dataset: Path, changes: list[str], out: Path | None, progress: Progress, devices: int | str
+    dataset: str | Path,
+    settings: Settings = (),
+    *,
+    out: str | Path | None = None,
+    devices: int | Literal["auto"] = "auto",
+    progress: Shown = "auto",
 ) -> dict[str, Any]:
-    """Train a student on the optimized dataset in ``dataset``, with its configuration and changes.
+    """Train a student on an optimized dataset; the same call continues a stopped training.
 
     Args:
         dataset: a run directory or the dataset folder in it.
-        changes: ``KEY=VALUE`` settings, such as ``student.epochs=5`` or where the images are now.
+        settings: changes to its configuration, such as where the images are now.
         out: where the checkpoint goes; None: ``students/MODEL`` beside the dataset.
-        progress: told of every epoch.
         devices: how many, or "auto".
+        progress: see :data:`Shown`.
+
+    Returns:
+        ``checkpoint``, ``model``, ``epochs``, ``seconds`` and ``loss_per_epoch``.
     """
-    folder = dataset_folder(dataset)
-    tree, here = read_provenance(folder).config, folder.parent / "summary.json"
+    folder, changes = dataset_folder(Path(dataset)), _changes(settings)
+    known, here = read_provenance(folder).config, folder.parent / "summary.json"
+    tree = {key: known[key] for key in ("seed", "data", "runtime", "student", "probe")}
     if tree["data"]["root"] is None and here.is_file():  # a shared dataset does not say
         with understood(here):
             tree["data"]["root"] = typed.read(here, dict[str, Any])["config"]["data"]["root"]
-    config = from_tree(tree, changes, str(dataset))
-    out = out or folder.parent / "students" / config.student.model.replace(":", "-")
-    return train_on(folder, config, out, progress, devices)
+    _refuse_imports(tree["data"], changes, folder)
+    config = from_tree(tree, changes, str(dataset), whole=False)
+    place = Path(out) if out else folder.parent / "students" / _plain(config.student.model)
+    with _shown(progress) as told:
+        return train_on(folder, config, place, told, devices)
 
 
-def train_on(
-    folder: Path, config: Config, out: Path, progress: Progress, devices: int | str
+def probe(
+    checkpoint: str | Path, settings: Settings = (), *, progress: Shown = "auto"
 ) -> dict[str, Any]:
-    """Train on the dataset in ``folder``; continue a training that was stopped in ``out``."""
-    trained = train_student(
-        load(folder, mmap=True),
-        config,
-        out,
-        devices=devices,
-        progress=lambda point, epochs: progress.show(
-            "student", point.epoch, epochs, "epochs", f"loss {point.loss:.4f}"
-        ),
-    )
-    return {
-        "checkpoint": str(trained.checkpoint),
-        "model": config.student.model,
-        "epochs": len(trained.curve),
-        "seconds": trained.curve[-1].seconds,
-        "loss_per_epoch": [point.loss for point in trained.curve],
-    }
-
-
-def train_job(folder: str, config: dict[str, Any], out: str) -> None:
-    """Train as a run says, given as plain values, on all devices."""
-    with console_progress() as progress:
-        train_on(Path(folder), from_tree(config, [], "the run"), Path(out), progress, "auto")
-
-
-def probe(checkpoint: Path, changes: list[str]) -> dict[str, Any]:
     """Judge the student in ``checkpoint`` by both probes, on the data that it was trained on.
 
     Args:
         checkpoint: a ``.pt`` file.
-        changes: ``data.KEY=VALUE`` settings to judge it elsewhere.
+        settings: ``data.KEY``, to judge it elsewhere; ``plugins`` and ``student.model``, where it
+            was built by code from outside.
+        progress: see :data:`Shown`.
 
     Raises:
-        ConfigError: ``checkpoint`` is not one, or a change is not of the data.
+        ConfigError: ``checkpoint`` is not one, or a change is of something else.
     """
-    student = load_student(checkpoint)
-    if others := [change for change in changes if not change.startswith("data.")]:
+    path, changes = Path(checkpoint), _changes(settings)
+    model = [one.partition("=")[2] for one in changes if one.startswith("student.model=")]
+    changes = [one for one in changes if not one.startswith("student.model=")]
+    if others := [one for one in changes if not one.startswith(("data.", "plugins="))]:
         raise ConfigError(
             f"a probe depends on the data alone, so {', '.join(others)} would change nothing; "
             "give only data.KEY=VALUE"
         )
-    data = data_from(student.meta["data"], changes, str(checkpoint))
-    return {"checkpoint": str(checkpoint), "accuracy": Judge(data).accuracies(student)}
+    tree = read_checkpoint(path)["meta"]["data"]
+    _refuse_imports(tree, changes, path)
+    data = data_from(tree, changes, str(path))
+    student = load_student(path, model[-1] if model else None)
+    return {"checkpoint": str(path), "accuracy": Judge(data).accuracies(student)}
 
 
-def inspect(dataset: Path) -> dict[str, Any]:
+def inspect(dataset: str | Path) -> dict[str, Any]:
     """Verify the optimized dataset in ``dataset``; ``problems`` is empty when all is right."""
-    folder = dataset_folder(dataset)
+    folder = dataset_folder(Path(dataset))
     provenance, problems = verify(folder)
     return {"path": str(folder), "provenance": asdict(provenance), "problems": problems}
 
 
-def report(runs: list[Path], out: Path, progress: Progress) -> dict[str, Any]:
+def report(
+    runs: Sequence[str | Path], *, out: str | Path = "report.html", progress: Shown = "auto"
+) -> dict[str, Any]:
     """Write one HTML page about run directories.
 
     Args:
         runs: what ``coopt run``, ``centralized`` or ``pretrain`` wrote.
         out: the HTML file.
-        progress: told of every run.
+        progress: see :data:`Shown`.
 
     Raises:
         ConfigError: a directory holds no finished run, or a package is not installed.
@@ -221,27 +339,36 @@ def report(runs: list[Path], out: Path, progress: Progress) -> dict[str, Any]:
         raise ConfigError(
             f"a report needs {error.name}, which is not installed: pip install 'coopt-fl[report]'"
         ) from None
-    return write_report(runs, out, progress)
+    with _shown(progress) as told:
+        return write_report([Path(one) for one in runs], Path(out), told)
 
 
-def publish_shards(config: Config, url: str, progress: Progress) -> dict[str, Any]:
-    """Publish the images of ``config.data`` as shards for participants that do not hold them.
+def publish_shards(
+    config: Chosen = "digits",
+    settings: Settings = (),
+    *,
+    url: str,
+    progress: Shown = "auto",
+) -> dict[str, Any]:
+    """Publish the images of a run as shards for participants that do not hold them.
 
     Args:
         config: of the run that they are for.
+        settings: changes to it.
         url: a path, ``file://``, or ``s3://`` and the like.
-        progress: told of every file.
+        progress: see :data:`Shown`.
     """
-    source = open_source(config.data)
-    layout = layout_of(config, source)
+    loaded = from_tree(tree_of(config), _changes(settings), _name(config))
+    source = open_source(loaded.data)
+    layout = layout_of(loaded, source)
     place = url if "://" in url else str(Path(url).expanduser().resolve())
-    with progress.phase("shards"):
+    with _shown(progress) as told, told.phase("shards"):
         published = publish(
             place,
             source,
             layout,
-            config.data.on_error,
-            lambda done, total: progress.show("shards", done, total, "files"),
+            loaded.data.on_error,
+            lambda done, total: told.show("shards", done, total, "files"),
         )
     files = published.manifest.files
     return {
@@ -256,58 +383,90 @@ def publish_shards(config: Config, url: str, progress: Progress) -> dict[str, An
     }
 
 
-def _train(config: Config, state: RunState, progress: Progress) -> Summary:
-    """Train here, or, on several GPUs, first in a process of its own that may start others."""
-    folder, out = state.dataset, state.out / "student"
-    if torch.cuda.device_count() > 1:
-        job = f"{__name__}:train_job"
-        run_apart(job, folder=str(folder), config=asdict(config), out=str(out))
-    return train_on(folder, config, out, progress, "auto")  # which finds it done
+@contextmanager
+def _shown(progress: Shown) -> Iterator[Progress]:
+    """Yield what is told of a call's progress."""
+    if progress == "auto":
+        with console_progress() as told:
+            yield told
+    else:
+        yield progress or Progress()
 
 
-def _compare(
-    config: Config, state: RunState, provenance: Provenance, progress: Progress
-) -> dict[str, float | None]:
-    """Return the two references: a random student, and the best accepted prior itself.
+@contextmanager
+def _job(
+    chosen: Chosen,
+    settings: Settings,
+    out: str | Path | None,
+    participants: Sequence[Mapping[str, Any]] | None,
+    source: OwnSource | None,
+    progress: Progress,
+    kind: Callable[[Config], str] = lambda config: "",
+) -> Iterator[Job]:
+    """Yield what is to be done, and let all processes find the program's objects meanwhile.
 
-    That is None where it is not the platform's to load: in a deployment a participant may own a
-    prior that nobody else has, or name another one.
+    Args:
+        chosen: the configuration.
+        settings: changes to it.
+        out: the output directory, or None.
+        participants: instead of those of the configuration.
+        source: instead of the configuration's.
+        progress: told the output directory.
+        kind: what the name of the default output directory ends with.
     """
-    best, limit = Records(state).election.best, config.probe.limit
-    prior = next(one.prior for one in provenance.contributors if one.name == best)
-    found = {
-        "random_init": _remembered(
-            state,
-            "random_init",
-            [vars(config.student), config.seed, limit],
-            lambda: probe_student(
-                random_student(config.student, config.data, config.seed), config.data, limit
-            ),
-        ),
-        "reference_prior": None,
-    }
-    if prior in [participant.prior for participant in config.participants]:
-        try:
-            found["reference_prior"] = _remembered(
-                state,
-                "reference_prior",
-                [prior, limit],
-                lambda: probe_prior(load_prior(prior, pick_device()), config.data, limit),
-            )
-        except PriorError as error:
-            progress.warn(f"the reference prior is not probed: {error}")
-    return found
+    tree, objects = tree_of(chosen), dict[str, Prior]()
+    if participants is not None:
+        tree["participants"] = [_participant(one, objects) for one in participants]
+    if source is not None:
+        tree["data"] = {**tree.get("data", {}), "source": "arrays", "root": "."}
+    config = from_tree(tree, _changes(settings), _name(chosen))
+    place = Path(out).expanduser() if out else _default_out(chosen, config, source, kind(config))
+    if source is not None:
+        config.data.root = str((place / SOURCE).resolve())
+    progress.say(f"output directory: {place}")
+    with given({id.partition(":")[2]: prior for id, prior in objects.items()}):
+        yield Job(config, place, source)
 
 
-def _remembered(
-    state: RunState, name: str, key: Any, compute: Callable[[], float | None]
-) -> float | None:
-    """Return the stored value of ``name`` if it was made with the same ``key``, else compute it."""
-    known = state.record("probes", dict[str, dict[str, Any]]) or {}
-    if known.get(name, {}).get("key") != key:
-        started = time.perf_counter()
-        value = compute()
-        known[name] = {"key": key, "value": value, "seconds": time.perf_counter() - started}
-        state.save_record("probes", known)
-    found: float | None = known[name]["value"]
-    return found
+def _participant(one: Mapping[str, Any], objects: dict[str, Prior]) -> dict[str, Any]:
+    """Return a participant as in a YAML file; its prior, where it is an object, goes to them."""
+    prior = one.get("prior")
+    if not isinstance(prior, Prior):
+        return dict(one)
+    objects[prior.id] = prior
+    return {**one, "prior": prior.id}
+
+
+def _default_out(chosen: Chosen, config: Config, source: OwnSource | None, kind: str) -> Path:
+    """Return ``runs/NAME``, with a part of the dataset key where its settings are changed."""
+    plain = "-".join(filter(None, ("runs/" + _name(chosen), kind)))
+    if isinstance(chosen, str | Path) and source is None:
+        with suppress(ConfigError):  # some configurations need a setting to be complete
+            usual = load_config(str(chosen))
+            if keyed(usual) == keyed(config) and usual.data.root == config.data.root:
+                return Path(plain)
+    fingerprint = (source or open_source(config.data)).fingerprint
+    return Path(f"{plain}-{dataset_key(config, fingerprint)[:8]}")
+
+
+def _name(chosen: Chosen) -> str:
+    """Return what a configuration is called in file names."""
+    return Path(chosen).stem if isinstance(chosen, str | Path) else "run"
+
+
+def _plain(name: str) -> str:
+    return "".join(letter if letter.isalnum() else "-" for letter in name)
+
+
+def _changes(settings: Settings) -> list[str]:
+    return settings_of(settings) if isinstance(settings, Mapping) else list(settings)
+
+
+def _refuse_imports(data: Mapping[str, Any], changes: Sequence[str], path: Path) -> None:
+    """Raise ConfigError where a file, and not the user, names a function to import."""
+    named = any(change.startswith("data.source=") for change in changes)
+    if data["source"].startswith(OUTSIDE) and not named:
+        raise ConfigError(
+            f"a function gives the images of {path}: to import that, give "
+            f"data.source={data['source']}"
+        )

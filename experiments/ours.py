@@ -16,9 +16,9 @@ from coopt_fl.core.errors import ParticipantError
 from coopt_fl.core.runtime import pick_device
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.policies.reference import elect
+from coopt_fl.registry import PARTS
 from coopt_fl.students.checkpoint import LoadedStudent
 from coopt_fl.students.images import Squares
-from coopt_fl.students.objectives import WHERE
 from coopt_fl.students.probe import fit_probe, random_student
 from coopt_fl.students.train import CHECKPOINT, train_student
 from coopt_fl.targets import uniformity
@@ -34,7 +34,7 @@ from experiments.table import Cell, table
 def rates(study: Study) -> list[Cell]:
     """Return a row for each objective, with a third, once and three times the learning rate."""
     tried = [round(factor * study.student.lr, 6) for factor in (1 / 3, 1, 3)]
-    return [{"objective": name, "lr": rate} for name in WHERE for rate in tried]
+    return [{"objective": name, "lr": rate} for name in PARTS.names("objective") for rate in tried]
 
 
 @table(rates)

@@ -12,8 +12,9 @@ from sklearn.metrics import pairwise_distances
 from coopt_fl.core.errors import ParticipantError
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.policies.reference import Election, elect
+from coopt_fl.registry import PARTS
 from coopt_fl.report.tsne import embed
-from coopt_fl.students.objectives import ON_TARGETS, WHERE
+from coopt_fl.students.objectives import on_targets
 from experiments.agreement import Array, as_told, uniformity_alone
 from experiments.figures import curves, scatters
 from experiments.lab import Lab
@@ -21,7 +22,9 @@ from experiments.scales import Study
 from experiments.table import Cell, table
 
 
-@table(lambda study: [{"objective": name} for name in ("random", *WHERE)], curves)
+@table(
+    lambda study: [{"objective": name} for name in ("random", *PARTS.names("objective"))], curves
+)
 def table1_baselines(lab: Lab, cell: Cell) -> Cell:
     """CoOpt against self-supervised learning: train by the objective, probed after every epoch.
 
@@ -35,7 +38,7 @@ def train(lab: Lab, cell: Cell, *, every: int, **changes: Any) -> Cell:
     objective, seed = cell["objective"], cell["seed"]
     if objective == "random":
         return {"accuracy": lab.random(seed)}
-    made = lab.collaborate(seed) if objective in ON_TARGETS else None
+    made = lab.collaborate(seed) if on_targets(objective) else None
     return lab.student(made, seed, every=every, objective=objective, **changes)
 
 

@@ -16,9 +16,9 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from coopt_fl.registry import PARTS
 from coopt_fl.targets import CONSENSUS
 from coopt_fl.targets.alignment import r2_score
-from coopt_fl.targets.solvers import SOLVERS
 from experiments.agreement import Agreed, Array, uniformity_alone
 from experiments.figures import lines
 from experiments.lab import Lab
@@ -48,10 +48,12 @@ def tried(study: Study) -> list[Cell]:
     """Return a row for each reference, projection, solver, size and normalisation tried."""
     rows = []
     for size in SIZES.get(study.data.source, study.sizes):
-        kinds = [("best", "pca", solver) for solver in SOLVERS]
+        kinds = [("best", "pca", solver) for solver in PARTS.names("solver")]
         kinds += [("best", "random", solver) for solver in RANDOM_WITH]
         if size >= 2 * study.dim:
-            kinds += [(CONSENSUS, "pca", solver) for solver in SOLVERS if solver != "none"]
+            kinds += [
+                (CONSENSUS, "pca", solver) for solver in PARTS.names("solver") if solver != "none"
+            ]
         for reference, projection, solver in kinds:
             row = {"reference": reference, "projection": projection, "solver": solver, "size": size}
             ways = NORMALISATIONS if solver in NORMALISED else NORMALISATIONS[:1]

@@ -15,6 +15,7 @@ from coopt_fl.core.errors import ConfigError, CooptError, DataError, Participant
 from coopt_fl.federation import protocol
 from coopt_fl.federation.decisions import Decisions
 from coopt_fl.federation.plan import Change
+from coopt_fl.registry import PARTS
 
 from .exchange import AGAIN, Phase
 
@@ -49,6 +50,8 @@ class Membership(Phase):
         self.task, self.simulated = task, simulated
         self.config, self.source = decisions.config, decisions.source
         self.records = decisions.records
+        policy = PARTS.find("assignment", self.config.assignment.by)
+        self._measures_speed = bool(policy.fact("measures_speed"))
         self.roster = [participant.name for participant in self.config.participants]
         self.nodes: dict[str, int] = {}
         self.absences: dict[str, Absence] = {}
@@ -72,7 +75,7 @@ class Membership(Phase):
 
     def ask(self, name: str) -> protocol.Describe:
         """Ask a newcomer who it is."""
-        return protocol.Describe(self.task, self.config.assignment.by == "speed")
+        return protocol.Describe(self.task, self._measures_speed)
 
     def accept(self, name: str, answer: protocol.Description) -> None:
         """Welcome a newcomer.
@@ -211,7 +214,7 @@ class Membership(Phase):
                 f"{described.fingerprint[:12]}, expected {rows}, {expected[:12]}; "
                 "give it the same files and data.limit"
             )
-        if described.rows_per_s == 0 and self.config.assignment.by == "speed":
+        if described.rows_per_s == 0 and self._measures_speed:
             raise ParticipantError(f"{name} says that it makes 0 samples/s")
 
 

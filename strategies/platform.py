@@ -23,8 +23,9 @@ from coopt_fl.federation.records import Records
 from coopt_fl.federation.state import open_run
 from coopt_fl.optimized.provenance import read_provenance
 from coopt_fl.policies.assignment import AssignmentPolicy
-from coopt_fl.policies.audit import Audit, AuditPolicy
+from coopt_fl.policies.audit import AuditPolicy
 from coopt_fl.policies.reference import ReferencePolicy
+from coopt_fl.registry import PARTS
 from coopt_fl.targets import CONSENSUS
 
 from .conversation import Conversation
@@ -48,10 +49,9 @@ class OpenDataPlatform(Strategy):
     Args:
         config: the run.
         out: its directory; ``dataset/`` and the platform's own ``state/`` are made in it.
-        reference: chooses what everyone aligns to; None: the policy of
-            :func:`coopt_fl.policies.reference.elect`.
-        assignment: chooses who optimizes what; None: in proportion, as ``assignment.by`` says.
-        audit: chooses whom to believe; None: :class:`coopt_fl.policies.audit.Audit`.
+        reference: chooses what everyone aligns to; None: as ``reference`` in ``config`` says.
+        assignment: chooses who optimizes what; None: as ``assignment.by`` says.
+        audit: chooses whom to believe; None: as ``audit.policy`` says.
         progress: told what happens.
         stopped: set from outside to end the run early.
     """
@@ -70,7 +70,8 @@ class OpenDataPlatform(Strategy):
         self.config, self.out = config, out
         self.reference, self.assignment = reference, assignment
         private = config.privacy.clip is not None
-        self.audit = audit or Audit(config.runtime.precision, private)
+        make: Callable[[str, bool], AuditPolicy] = PARTS.find("audit", config.audit.policy).object
+        self.audit = audit or make(config.runtime.precision, private)
         self.progress = progress or Progress()
         self.stopped = stopped or threading.Event()
 
@@ -139,12 +140,12 @@ class OpenDataPlatform(Strategy):
             DataError: ``data.shards`` are not those of this run.
         """
         self.source, self.records = source, records
-        self.task = protocol.task_of(self.config, shards_sum(self.config, source))
+        simulated = is_simulated(grid)
+        self.task = protocol.task_of(self.config, shards_sum(self.config, source), simulated)
         self.decisions = Decisions(
             self.config, source, records, self.progress, self.reference, self.assignment
         )
         self.inspection = Inspection(self.decisions, self.audit)
-        simulated = is_simulated(grid)
         self.members = Membership(self.task, self.decisions, simulated)
         self.handover = Handover(self.decisions, self.members)
         exchange = Exchange(grid, self.stopped, self.config.deadline.reply, simulated)

@@ -99,7 +99,7 @@ def _gather(grid: Grid, state: RunState) -> float:
 
 def _request(node: int) -> Message:
     config = load_config("digits")
-    request = protocol.Describe(protocol.task_of(config, ""), False)
+    request = protocol.Describe(protocol.task_of(config, "", simulated=True), False)
     return Message(protocol.encode(request), node, protocol.OPTIMIZE)
 
 

@@ -6,18 +6,14 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from coopt_fl import __version__
 from coopt_fl.core.errors import INTERRUPTED, CooptError
-from coopt_fl.core.progress import console_progress
 from coopt_fl.report import console as show
-
-if TYPE_CHECKING:
-    from coopt_fl.config.schema import Config
 
 app = typer.Typer(
     name="coopt",
@@ -38,7 +34,13 @@ Changes = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, such as student.epochs=5."),
 ]
-Out = Annotated[Path | None, typer.Option("--out", help="Output directory (default: runs/CONFIG).")]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        help="Output directory (default: runs/CONFIG, with a suffix for changed data settings).",
+    ),
+]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Make the last line of stdout the result as JSON.")
 ]
@@ -68,12 +70,10 @@ def run(settings: Settings = None, out: Out = None, as_json: AsJson = False) -> 
 
     The same command on the same directory continues where it was stopped.
     """
-    name, config = _configured(settings)
+    name, changes = _checked(settings)
     from coopt_fl import api
 
-    with console_progress() as progress:
-        summary = api.run(config, out or _default_out(name), progress)
-    _print(summary, show.summary, as_json)
+    _print(api.run(name, changes, out=out).summary, show.summary, as_json)
 
 
 @app.command()
@@ -86,14 +86,11 @@ def centralized(
     as_json: AsJson = False,
 ) -> None:
     """Let one prior label everything, without Flower: the baseline, in the same format."""
-    name, config = _configured(settings)
+    name, changes = _checked(settings)
     from coopt_fl import api
 
-    known = "".join(letter if letter.isalnum() else "-" for letter in prior)
-    folder = out or _default_out(name, f"-centralized-{known}")
-    with console_progress() as progress:
-        summary = api.centralized(config, prior, folder, progress)
-    _print(summary, show.summary, as_json)
+    done = api.centralized(name, changes, prior=prior, out=out)
+    _print(done.summary, show.summary, as_json)
 
 
 @app.command()
@@ -114,8 +111,7 @@ def train(
     from coopt_fl.core.runtime import is_first_process
 
     settings = [*(changes or []), *([f"student.model={model}"] if model else [])]
-    with console_progress() as progress:
-        trained = api.train(dataset, settings, out, progress, devices or "auto")
+    trained = api.train(dataset, settings, out=out, devices=devices or "auto")
     if is_first_process():
         _print(trained, show.trained, as_json)
 
@@ -154,21 +150,21 @@ def pretrain(
     Every objective has the same loop, images, optimizer, precision, clock and probe. The same
     command continues where it was stopped.
     """
-    name, config = _configured(settings, [f"student.objective={objective}"] if objective else [])
+    chosen = [f"student.objective={objective}"] if objective else []
+    name, changes = _checked(settings, chosen)
+    from coopt_fl import api
     from coopt_fl.core.runtime import is_first_process
-    from coopt_fl.students.pretrain import pretrain
 
-    with console_progress() as progress:
-        found = pretrain(
-            config,
-            dataset,
-            out or _default_out(name, f"-{config.student.objective}"),
-            progress,
-            seeds=seeds,
-            watch_every=probe_every,
-            count=devices or "auto",
-            against=against,
-        )
+    found = api.pretrain(
+        name,
+        changes,
+        dataset=dataset,
+        out=out,
+        seeds=seeds,
+        probe_every=probe_every,
+        devices=devices or "auto",
+        against=against,
+    )
     if is_first_process():
         _print(found, show.pretrained, as_json)
 
@@ -208,8 +204,7 @@ def report(
     """Show one or several runs on one HTML page, which is readable offline."""
     from coopt_fl import api
 
-    with console_progress() as progress:
-        found = api.report(runs, out, progress)
+    found = api.report(runs, out=out)
     _print(found, show.reported, as_json)
 
 
@@ -223,20 +218,20 @@ def publish_shards(
 
     The same command continues where it was stopped.
     """
-    _, config = _configured(settings)
+    name, changes = _checked(settings)
     from coopt_fl import api
 
-    with console_progress() as progress:
-        published = api.publish_shards(config, out, progress)
+    published = api.publish_shards(name, changes, url=out)
     _print(published, show.published, as_json)
 
 
 @app.command()
 def config(settings: Settings = None, as_json: AsJson = False) -> None:
     """Print the resolved configuration: every key with its value."""
-    _, config = _configured(settings)
+    name, changes = _named(settings)
+    from coopt_fl.config.load import load_config
 
-    _print(asdict(config), show.configuration, as_json)
+    _print(asdict(load_config(name, changes)), show.configuration, as_json)
 
 
 @app.command()
@@ -322,22 +317,20 @@ def main() -> None:
         os._exit(INTERRUPTED)  # without waiting for Ray's threads
 
 
-def _configured(settings: list[str] | None, more: Sequence[str] = ()) -> tuple[str, "Config"]:
-    """Return name and value of the configuration; the name comes first, and has no '='.
+def _named(settings: list[str] | None) -> tuple[str, list[str]]:
+    """Return the name of the configuration, which comes first and has no '=', and the changes."""
+    name, *changes = settings or ["digits"]
+    return ("digits", [name, *changes]) if "=" in name else (name, changes)
 
-    Commands import what takes seconds only after it proved valid.
-    """
+
+def _checked(settings: list[str] | None, more: Sequence[str] = ()) -> tuple[str, list[str]]:
+    """Return the same once it is valid: commands import what takes seconds only then."""
     from coopt_fl.config.load import load_config
 
-    name, *changes = settings or ["digits"]
-    if "=" in name:
-        name, changes = "digits", [name, *changes]
-    return name, load_config(name, [*changes, *more])
-
-
-def _default_out(name: str, suffix: str = "") -> Path:
-    stem = Path(name).stem if name.endswith((".yaml", ".yml")) else name
-    return Path("runs") / f"{stem}{suffix}"
+    name, changes = _named(settings)
+    changes += more
+    load_config(name, changes)
+    return name, changes
 
 
 def _print(value: dict[str, Any], render: Callable[[dict[str, Any]], Any], as_json: bool) -> None:

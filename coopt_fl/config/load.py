@@ -10,7 +10,7 @@ import math
 import operator
 import re
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +18,28 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from coopt_fl.config.schema import Config, DataConfig, ParticipantConfig
+from coopt_fl.config.schema import AuditConfig, Config, DataConfig, ParticipantConfig
 from coopt_fl.core.errors import ConfigError
 from coopt_fl.core.remote import shown
-
-NEEDS_ROOT = ("imagefolder", "parquet", "tiny_imagenet")
+from coopt_fl.plugins import load_plugins, outside_parts, resolved
+from coopt_fl.registry import OPEN, PARTS
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """A participant's name: it names files, too."""
 
+NAMES = "letters, digits, '-', '_' and '.', at most 64"
+"""The same in words."""
+
 RESERVED = "consensus"
 """What the summary calls a reference that is nobody's."""
 
-TYPES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+TYPES = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    bool: "true or false",
+    list[str]: "a list of texts",
+}
 BOUNDS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
     "minimum": ("at least", operator.ge),
     "maximum": ("at most", operator.le),
@@ -38,7 +47,15 @@ BOUNDS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
 }
 """The rules of :class:`coopt_fl.config.schema.Rules` that numbers are compared by."""
 
-NOT_IN_KEY = ("student", "simulation", "probe", "deadline", "min_participants", "payload")
+NOT_IN_KEY = (
+    "student",
+    "simulation",
+    "probe",
+    "deadline",
+    "min_participants",
+    "payload",
+    "plugins",
+)
 """Settings that may change when a run is continued."""
 
 
@@ -50,9 +67,21 @@ def load_config(config: str = "digits", overrides: Sequence[str] = ()) -> Config
         overrides: ``KEY=VALUE`` strings; list items by index, as in ``participants.1.prior=...``.
 
     Raises:
-        ConfigError: naming every unknown key, wrong type and impossible combination at once.
+        ConfigError: naming every unknown key, wrong type and impossible combination at once; or a
+            plug-in cannot be imported.
     """
-    return from_tree(_read(_find(config)), overrides, config)
+    return from_tree(tree_of(config), overrides, config)
+
+
+def tree_of(chosen: str | Path | Mapping[str, Any] | Config) -> dict[str, Any]:
+    """Return a configuration as nested values: of a name, a YAML file, such values, or a Config.
+
+    Raises:
+        ConfigError: there is no such file, or it cannot be read.
+    """
+    if isinstance(chosen, Config):
+        return dataclasses.asdict(chosen)
+    return copy.deepcopy(dict(chosen)) if isinstance(chosen, Mapping) else _read(_find(str(chosen)))
 
 
 def data_from(tree: dict[str, Any], overrides: Sequence[str], name: str) -> DataConfig:
@@ -65,12 +94,14 @@ def from_tree(
 ) -> Config:
     """Return the configuration in ``tree`` with ``overrides``; ``name`` is what errors call it.
 
-    Unless it is ``whole``, only its data settings are checked to fit together.
+    Its plug-ins are imported. Unless it is ``whole``, only its data settings are checked to fit
+    together.
     """
     problems: list[str] = []
     tree = copy.deepcopy(tree)
     for override in overrides:
         _override(tree, override, problems)
+    _import_plugins(tree, Path.cwd())
     loaded: Config = _typed(Config, tree, "", problems)
     problems = problems or (_combinations(loaded) if whole else _of_data(loaded.data))
     if problems:
@@ -79,6 +110,11 @@ def from_tree(
     if loaded.data.root is not None:
         loaded.data.root = str(Path(loaded.data.root).expanduser().resolve())
     return loaded
+
+
+def settings_of(changes: Mapping[str, Any]) -> list[str]:
+    """Return settings given as values, {"student.epochs": 2}, as ``KEY=VALUE`` strings."""
+    return [f"{key}={json.dumps(value, default=str)}" for key, value in changes.items()]
 
 
 def conf_dir() -> Path:
@@ -105,7 +141,8 @@ def keyed(config: Config) -> dict[str, Any]:
     """Return the settings that the dataset key is made of.
 
     Where the files lie, how they are transported and what is trained on the result is not among
-    them; nor is ``data.on_error``, which changes nothing about blocks that were finished.
+    them; nor is ``data.on_error``, which changes nothing about blocks that were finished. Parts
+    from plug-ins come with what they were imported from.
     """
     part = dataclasses.asdict(config)
     for elsewhere in NOT_IN_KEY:
@@ -113,7 +150,29 @@ def keyed(config: Config) -> dict[str, Any]:
     for elsewhere in ("root", "on_error", "shards"):
         del part["data"][elsewhere]
     del part["optimize"]["chunk_mb"]
+    if part["audit"]["policy"] == AuditConfig().policy:  # for keys of before there was a choice
+        del part["audit"]["policy"]
+    if outside := plugins_used(config):
+        part["plugins"] = outside
     return part
+
+
+def plugins_used(config: Config) -> dict[str, str]:
+    """Return the parts that made the dataset and did not ship, each with its origin.
+
+    See :func:`coopt_fl.plugins.outside_parts`.
+    """
+    return outside_parts(
+        {
+            "source": [config.data.source],
+            "prior": [participant.prior for participant in config.participants],
+            "solver": [config.targets.solver],
+            "projection": [config.targets.projection],
+            "reference": [config.reference],
+            "assignment": [config.assignment.by],
+            "audit": [config.audit.policy],
+        }
+    )
 
 
 def _find(config: str) -> Path:
@@ -139,7 +198,24 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} must hold keys and values, not {type(tree).__name__}")
-    return {str(key): value for key, value in tree.items()}
+    plain = {str(key): value for key, value in tree.items()}
+    _name_plugins(plain, path.parent)
+    return plain
+
+
+def _name_plugins(tree: dict[str, Any], folder: Path) -> list[str]:
+    """Make the paths of the plug-ins in ``tree`` absolute, and return the plug-ins."""
+    given = tree.get("plugins")
+    given = [given] if isinstance(given, str) else given
+    if isinstance(given, list) and all(isinstance(one, str) for one in given):
+        tree["plugins"] = [resolved(one, folder) for one in given]
+        return list(tree["plugins"])
+    return []  # anything else is refused by its type
+
+
+def _import_plugins(tree: dict[str, Any], folder: Path) -> None:
+    """Import what the configuration names, before the names of its parts are looked up."""
+    load_plugins(_name_plugins(tree, folder))
 
 
 def _override(tree: dict[str, Any], override: str, problems: list[str]) -> None:
@@ -209,20 +285,24 @@ def _typed(kind: Any, tree: Any, prefix: str, problems: list[str]) -> Any:
 
 def _scalar(field: dataclasses.Field[Any], value: Any, key: str, problems: list[str]) -> Any:
     """Return ``value``, a whole number as a float where one is wanted, if the rules allow it."""
+    if field.type == list[str]:
+        if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+            problems.append(f"{key}: {value!r} is not allowed; allowed: {TYPES[list[str]]}")
+        return value
     kinds: list[Any] = [*typing.get_args(field.type)] or [field.type]
     kind, optional = kinds[0], len(kinds) > 1
     if value is None and optional:
         return None
     if kind is float and type(value) is int:
         value = float(value)
-    choices = field.metadata.get("choices", ())
+    choices = choices_of(field)
     allowed, fine = [", ".join(choices) or TYPES[kind]], type(value) is kind
     for rule, (words, holds) in BOUNDS.items():
         if rule in field.metadata:
             bound = field.metadata[rule]
             allowed.append(f"{words} {bound}")
             fine = fine and holds(value, bound)
-    known = not choices or value in choices
+    known = not choices or value in choices or _is_open(field, value)
     if not (fine and known and (kind is not float or math.isfinite(value))):
         near = _nearest(value, choices) if isinstance(value, str) else ""
         allowed += ["or null"] * optional
@@ -230,12 +310,23 @@ def _scalar(field: dataclasses.Field[Any], value: Any, key: str, problems: list[
     return value
 
 
+def choices_of(field: dataclasses.Field[Any]) -> list[str]:
+    """Return what a key may be, where that is one of a few names; plug-ins add to them."""
+    kind = field.metadata.get("part")
+    return PARTS.names(kind) if kind else list(field.metadata.get("choices", ()))
+
+
+def _is_open(field: dataclasses.Field[Any], value: Any) -> bool:
+    """Tell whether ``value`` names a part, and more behind a colon, as ``python:`` does."""
+    kind = field.metadata.get("part")
+    return kind in OPEN and isinstance(value, str) and ":" in value and PARTS.has(kind, value)
+
+
 def _combinations(config: Config) -> list[str]:
     """Return what is wrong with keys that are each right on their own."""
     names = [participant.name for participant in config.participants]
     problems = [
-        f"participants.{i}.name: {name!r} is not allowed; allowed: letters, digits, '-', '_' and "
-        f"'.', at most 64, and not {RESERVED!r}"
+        f"participants.{i}.name: {name!r} is not allowed; allowed: {NAMES}, and not {RESERVED!r}"
         for i, name in enumerate(names)
         if not NAME.fullmatch(name) or name == RESERVED
     ]
@@ -265,7 +356,8 @@ def _combinations(config: Config) -> list[str]:
 def _of_data(data: DataConfig) -> list[str]:
     """Return what is wrong with the data settings among themselves."""
     problems = _of_url("data.shards", data.shards)
-    if data.source in NEEDS_ROOT and data.root is None:
+    needs_root = PARTS.has("source", data.source) and PARTS.find("source", data.source)
+    if needs_root and needs_root.fact("needs_root") and data.root is None:
         problems.append(f"data.root: missing; {data.source} needs the folder of its files")
     return problems
 

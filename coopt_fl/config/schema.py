@@ -9,9 +9,13 @@ from typing import Any, TypedDict, Unpack
 
 
 class Rules(TypedDict, total=False):
-    """What the value of a key may be, besides its type."""
+    """What the value of a key may be, besides its type.
+
+    ``part`` is a kind of exchangeable part, of which :mod:`coopt_fl.registry` knows the names.
+    """
 
     choices: tuple[str, ...]
+    part: str
     minimum: float
     maximum: float
     above: float
@@ -21,15 +25,11 @@ def _key(default: Any, help: str, **rules: Unpack[Rules]) -> Any:
     return field(default=default, metadata={"help": help, **rules})
 
 
-SOURCES = "digits cifar10 cifar100 fashion_mnist tiny_imagenet imagefolder parquet synthetic"
-OBJECTIVES = "regression simclr byol dino moco simsiam swav dcl instdisc rela"
-
-
 @dataclass
 class DataConfig:
     """Where the unlabeled images come from."""
 
-    source: str = _key("digits", "which source", choices=tuple(SOURCES.split()))
+    source: str = _key("digits", "which source", part="source")
     root: str | None = _key(None, "folder of the files; null: the per-user cache")
     limit: int | None = _key(None, "use only the first rows of each split", minimum=1)
     on_error: str = _key("raise", "what a corrupt image does", choices=("raise", "skip"))
@@ -60,10 +60,8 @@ class TargetsConfig:
     """
 
     dim: int = _key(128, "width n of a target", minimum=1)
-    projection: str = _key("pca", "of the reference", choices=("pca", "random", "none"))
-    solver: str = _key(
-        "ridge", "of the others", choices=("ridge", "procrustes", "lstsq", "sgd", "none")
-    )
+    projection: str = _key("pca", "of the reference", part="projection")
+    solver: str = _key("ridge", "of the others", part="solver")
 
 
 @dataclass
@@ -87,6 +85,7 @@ class AuditConfig:
     """How participants check each other."""
 
     fraction: float = _key(0.01, "samples of other blocks, per own", minimum=0, maximum=0.5)
+    policy: str = _key("majority", "whom to believe", part="audit")
 
 
 @dataclass
@@ -105,7 +104,7 @@ class PrivacyConfig:
 class AssignmentConfig:
     """Who optimizes how much."""
 
-    by: str = _key("weight", "what shares are proportional to", choices=("weight", "speed"))
+    by: str = _key("weight", "what shares are proportional to", part="assignment")
 
 
 @dataclass
@@ -139,7 +138,7 @@ class StudentConfig:
 
     model: str = _key("resnet18", "convnet:WIDTH, a torchvision name, or timm:NAME")
     epochs: int = _key(20, "passes over the dataset", minimum=1)
-    objective: str = _key("regression", "what is minimised", choices=tuple(OBJECTIVES.split()))
+    objective: str = _key("regression", "what is minimised", part="objective")
     loss: str = _key("cosine", "between output and target", choices=("cosine", "mse"))
     head: str = _key("mlp", "to the targets; dropped after training", choices=("mlp", "linear"))
     whiten: bool = _key(False, "give all directions of the targets the same weight")
@@ -174,12 +173,15 @@ class Config:
     """
 
     seed: int = _key(0, "seed of the run", minimum=0)
+    plugins: list[str] = field(
+        default_factory=list, metadata={"help": "modules, or .py files, that add parts"}
+    )
     data: DataConfig = field(default_factory=DataConfig)
     participants: list[ParticipantConfig] = field(default_factory=list)
     min_participants: int | None = _key(None, "fewest to plan with; null: all", minimum=1)
     shared: SharedConfig = field(default_factory=SharedConfig)
     targets: TargetsConfig = field(default_factory=TargetsConfig)
-    reference: str = _key("consensus", "whom all align to", choices=("consensus", "best"))
+    reference: str = _key("consensus", "whom all align to", part="reference")
     optimize: OptimizeConfig = field(default_factory=OptimizeConfig)
     payload: PayloadConfig = field(default_factory=PayloadConfig)
     audit: AuditConfig = field(default_factory=AuditConfig)

@@ -38,6 +38,9 @@ class Progress:
     def show(self, name: str, done: int, total: int, unit: str = "", note: str = "") -> None:
         """Show that ``done`` of ``total`` units of ``name`` are done; total 0: just begun."""
 
+    def say(self, message: str) -> None:
+        """Show a sentence."""
+
     def warn(self, message: str) -> None:
         """Show a warning."""
 
@@ -57,6 +60,10 @@ class Lines(Progress):
             self._quarters[name] = quarter
             amount = f" {done}/{total} {unit}" if total else ""
             self._print(f"{name}{amount} {note}".rstrip())
+
+    def say(self, message: str) -> None:
+        """Print a sentence."""
+        self._print(message)
 
     def warn(self, message: str) -> None:
         """Print a warning."""

@@ -10,7 +10,7 @@ import json
 import re
 import reprlib
 from collections.abc import Callable
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
@@ -22,6 +22,9 @@ from coopt_fl.core.errors import ConfigError, CooptError
 from coopt_fl.core.files import AGAIN
 
 T = TypeVar("T")
+
+LATER = "later"
+"""In the metadata of a field with a default: files of before do not have it."""
 
 
 @dataclass(frozen=True)
@@ -151,12 +154,17 @@ def _items(args: tuple[Any, ...], items: list[Any], place: str, fixed: bool) -> 
 
 
 def _record(kind: Any, value: dict[str, Any], place: str) -> Any:
-    """Return an instance of the dataclass ``kind``, all of whose fields must be given."""
+    """Return an instance of the dataclass ``kind``, all of whose fields must be given.
+
+    But for those with ``LATER`` in their metadata: files of before do not have them.
+    """
     hints = _hints(kind)
-    if different := value.keys() ^ hints.keys():
+    absent = {one.name for one in fields(kind) if LATER in one.metadata} - value.keys()
+    if different := value.keys() ^ (hints.keys() - absent):
         raise ValueError(f"{place}: keys differ, {reprlib.repr(sorted(different))}")
     inside = "" if place == "it" else f"{place}."
-    return kind(**{name: _decode(hints[name], value[name], inside + name) for name in hints})
+    given = [name for name in hints if name in value]
+    return kind(**{name: _decode(hints[name], value[name], inside + name) for name in given})
 
 
 @cache

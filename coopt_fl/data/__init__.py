@@ -8,13 +8,17 @@ from coopt_fl.data.batches import batches
 from coopt_fl.data.blocks import shared_set
 from coopt_fl.data.image import Preprocess, decode
 from coopt_fl.data.labels import open_labels, split_labels
+from coopt_fl.data.own import OwnSource, from_arrays, from_dataset
 from coopt_fl.data.source import Source, open_source
 
 __all__ = [
+    "OwnSource",
     "Preprocess",
     "Source",
     "batches",
     "decode",
+    "from_arrays",
+    "from_dataset",
     "open_labels",
     "open_source",
     "shared_set",

@@ -1,10 +1,13 @@
 """The only access to labels. Only what judges or shows a finished result may import it."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
 from coopt_fl.config.schema import DataConfig
-from coopt_fl.data.source import NoSplitError, opener
+from coopt_fl.data.source import NoSplitError, open_source
+from coopt_fl.registry import PARTS
 
 
 def open_labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
@@ -17,7 +20,9 @@ def open_labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
         NoSplitError: the source has no such split.
         DataError: the source is missing, or its images or labels cannot be read.
     """
-    return opener(data, split).labels(data, split)
+    read: Callable[..., NDArray[np.int64] | None] | None
+    read = PARTS.find("source", data.source).fact("labels")
+    return read(data, split) if read is not None else open_source(data, split).labels
 
 
 def split_labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:

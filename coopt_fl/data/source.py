@@ -3,8 +3,6 @@
 import hashlib
 from abc import ABC, abstractmethod
 from functools import cached_property
-from importlib import import_module
-from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -14,48 +12,30 @@ from torch import Tensor
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.errors import DataError
 from coopt_fl.data.image import UndecodableError, decode
+from coopt_fl.registry import PARTS
 
 SPLITS = ("train", "test")
-
-_MODULES = {
-    "digits": "digits",
-    "cifar10": "downloads",
-    "cifar100": "downloads",
-    "fashion_mnist": "downloads",
-    "tiny_imagenet": "tiny_imagenet",
-    "imagefolder": "folders",
-    "parquet": "parquet",
-    "synthetic": "synthetic",
-}
-"""The module below ``coopt_fl.data.sources`` that opens each source."""
-
-
-class Opener(Protocol):
-    """What the module of a source offers."""
-
-    def images(self, data: DataConfig, split: str) -> "Source":
-        """Open the images of a split."""
-
-    def labels(self, data: DataConfig, split: str) -> NDArray[np.int64] | None:
-        """Read the labels of a split; None where it has none."""
 
 
 def open_source(data: DataConfig, split: str = "train") -> "Source":
     """Open the images of ``split`` ("train" or "test") as ``data`` says.
 
     Raises:
+        ConfigError: there is no such source.
         DataError: the source is missing, empty, unreadable, or has no such split.
     """
-    return opener(data, split).images(data, split)
-
-
-def opener(data: DataConfig, split: str) -> Opener:
-    """Return the module that opens the source of ``data``; it is imported only now."""
-    if data.source not in _MODULES:
-        raise DataError(f"unknown data.source {data.source!r}; choose one of {', '.join(_MODULES)}")
+    part = PARTS.find("source", data.source)
     if split not in SPLITS:
         raise DataError(f"unknown split {split!r}; choose one of {', '.join(SPLITS)}")
-    return cast(Opener, import_module(f"coopt_fl.data.sources.{_MODULES[data.source]}"))
+    source = part.object(data, split)
+    if source is None:
+        raise NoSplitError(f"data.source={data.source} has no {split} split")
+    if not isinstance(source, Source):
+        raise DataError(
+            f"data.source={data.source} must give a Source, such as "
+            f"coopt_fl.data.from_arrays(images, labels), not {type(source).__name__}"
+        )
+    return source
 
 
 class NoSplitError(DataError):
@@ -85,9 +65,11 @@ class Source(ABC):
             leaves the ids of the remaining images as they were.
         encoded: whether images must be decoded (JPEG, PNG), so that worker processes pay off.
         image_size: (height, width) where all images have the same size by nature, else None.
+        labels: int64 (N,), where they came with the images from outside; for ``open_labels``.
     """
 
     encoded = False
+    labels: NDArray[np.int64] | None = None
 
     def __init__(self, name: str, rows: int, image_size: tuple[int, int] | None = None) -> None:
         self.name = name

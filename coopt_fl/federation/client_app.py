@@ -24,8 +24,10 @@ from coopt_fl.core.runtime import compute, keep_freed_memory, pick_device
 from coopt_fl.data import Source, open_source
 from coopt_fl.data.shards import Shards, open_shards
 from coopt_fl.federation import protocol
+from coopt_fl.given import take_parts
 from coopt_fl.optimized.block import block_digest
 from coopt_fl.optimized.provenance import versions
+from coopt_fl.plugins import OUTSIDE, load_plugins
 from coopt_fl.priors import Prior, load_prior
 from coopt_fl.privacy import Guard, half, normalise, read_secret
 from coopt_fl.targets import Alignment, fit_alignment, fit_projection, optimize, represent
@@ -248,8 +250,12 @@ def _answer(
 def identify(context: Context, task: protocol.Task) -> Participant:
     """Return who this node is: its ``--node-config`` in a deployment, else by its partition.
 
+    A named node imports only what its own node-config names, whatever a message says; a partition
+    belongs to whoever started the run, and imports what the run does.
+
     Raises:
-        ParticipantError: it is nobody in the roster.
+        ParticipantError: it is nobody in the roster, or is asked to import something.
+        ConfigError: a plug-in cannot be imported.
     """
     node, priors = context.node_config, dict(task.roster)
     if "name" in node:
@@ -257,6 +263,13 @@ def identify(context: Context, task: protocol.Task) -> Participant:
         prior = str(node.get("prior") or priors.get(name, ""))
         if not prior:
             raise ParticipantError(f"{name!r} is not in the roster and names no prior of its own")
+        load_plugins([one for one in str(node.get("plugins", "")).split(",") if one])
+        for key, used in {"prior": prior, "data-source": task.source}.items():
+            if used.startswith(OUTSIDE) and node.get(key) != used:
+                raise ParticipantError(
+                    f"{name} does not import {used} because a message says so: if it is right, "
+                    f"start its SuperNode with --node-config '... {key}=\"{used}\"'"
+                )
     else:
         if "partition-id" not in node:
             raise ParticipantError("start its SuperNode with --node-config 'name=\"...\"'")
@@ -266,6 +279,8 @@ def identify(context: Context, task: protocol.Task) -> Participant:
                 f"node {partition} is one too many: the roster has {len(priors)}"
             )
         name, prior = task.roster[partition]
+        load_plugins(task.plugins)
+        take_parts()
     return Participant(
         name,
         prior,

@@ -18,10 +18,11 @@ from coopt_fl.federation.plan import Plan, Size
 from coopt_fl.federation.records import Records
 from coopt_fl.optimized.provenance import Contributor, Provenance, draft
 from coopt_fl.optimized.write import publish
-from coopt_fl.policies.assignment import AssignmentPolicy, Member, Proportional
-from coopt_fl.policies.reference import Election, ReferencePolicy, elect
+from coopt_fl.policies.assignment import AssignmentPolicy, Member
+from coopt_fl.policies.reference import Election, ReferencePolicy
 from coopt_fl.privacy import count_releases
 from coopt_fl.privacy import summary as privacy_summary
+from coopt_fl.registry import PARTS
 from coopt_fl.targets import CONSENSUS, HeldOut, Recipe, uniformity
 
 
@@ -33,8 +34,8 @@ class Decisions:
         source: the unlabeled data; only its ids and fingerprint are used here.
         records: what is known already.
         progress: told what the user should know.
-        reference: chooses what everyone aligns to; None: :func:`elect`.
-        assignment: chooses who does what; None: in proportion, as ``assignment.by`` says.
+        reference: chooses what everyone aligns to; None: as ``reference`` says.
+        assignment: chooses who does what; None: as ``assignment.by`` says.
     """
 
     def __init__(
@@ -48,8 +49,9 @@ class Decisions:
     ) -> None:
         self.config, self.source, self.records = config, source, records
         self.progress = progress
-        self.elect = reference or elect
-        self.assign = assignment or Proportional(config.assignment.by)
+        self.elect = reference
+        self.assign: AssignmentPolicy
+        self.assign = assignment or PARTS.find("assignment", config.assignment.by).object
         targets = config.targets
         self.recipe = Recipe(targets.dim, targets.projection, targets.solver, config.seed)
 
@@ -89,8 +91,10 @@ class Decisions:
             )
         if known and (settled or known in (CONSENSUS, *features)):
             return known
+        wanted = self._wanted()
+        elect: ReferencePolicy = self.elect or PARTS.find("reference", wanted).object
         with compute(self.config.runtime.threads):
-            election = self.elect(features, self._wanted(), self.recipe.dim, self.config.seed)
+            election = elect(features, wanted, self.recipe.dim, self.config.seed)
         for warning in election.warnings:
             self.progress.warn(warning)
         records.state.save_record("reference", asdict(election))

@@ -47,7 +47,8 @@ class Task:
 
     ``roster`` lists [name, prior] of the participants in order. ``shards`` is the URL of the
     published shards, whose manifest has the sum ``shards_sha256``; None: participants hold the
-    images. ``clip`` and ``noise_multiplier`` are those of the configuration's privacy.
+    images. ``clip`` and ``noise_multiplier`` are those of the configuration's privacy. ``plugins``
+    are for simulated participants alone, see :func:`coopt_fl.federation.client_app.identify`.
     """
 
     source: str
@@ -63,9 +64,10 @@ class Task:
     deterministic: bool
     clip: float | None
     noise_multiplier: float
+    plugins: list[str]
 
 
-def task_of(config: Config, shards_sha256: str) -> Task:
+def task_of(config: Config, shards_sha256: str, simulated: bool = False) -> Task:
     """Return the part of ``config`` that participants need."""
     return Task(
         source=config.data.source,
@@ -81,6 +83,7 @@ def task_of(config: Config, shards_sha256: str) -> Task:
         deterministic=config.runtime.deterministic,
         clip=config.privacy.clip,
         noise_multiplier=config.privacy.noise_multiplier,
+        plugins=config.plugins if simulated else [],
     )
 
 

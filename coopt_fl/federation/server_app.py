@@ -7,11 +7,10 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 from rich.console import Console
 
-from coopt_fl import api
 from coopt_fl.config.load import load_config
 from coopt_fl.core.errors import ConfigError
 from coopt_fl.core.progress import console_progress
-from coopt_fl.federation.state import whole_run
+from coopt_fl.federation.job import whole_job
 from coopt_fl.report import console as show
 from coopt_fl.report.console import PIPE_WIDTH
 from coopt_fl.strategies.platform import OpenDataPlatform
@@ -34,9 +33,12 @@ def main(grid: Grid, context: Context) -> None:
         raise ConfigError(f"overrides={text!r}: {error}; quote it as in a shell") from None
     config = load_config(name, overrides)
     out = Path(str(settings["out"]) or Path.home() / "coopt-runs" / Path(name).stem).expanduser()
-    with console_progress() as progress, whole_run(out, progress):
-        published = api.prepare(config, out, progress)
-        if not published:
-            OpenDataPlatform(config, out, progress=progress).start(grid)
-        summary = api.finish(config, out, progress)
+    with console_progress() as progress:
+        summary = whole_job(
+            config,
+            out,
+            progress,
+            lambda: OpenDataPlatform(config, out, progress=progress).start(grid),
+            own_priors=False,
+        )
     Console(width=PIPE_WIDTH).print(show.summary(summary))

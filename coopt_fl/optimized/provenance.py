@@ -7,6 +7,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
+from coopt_fl.config.load import plugins_used
 from coopt_fl.config.schema import Config, PayloadConfig
 from coopt_fl.core import typed
 from coopt_fl.core.errors import VerificationError
@@ -67,7 +68,10 @@ class DataFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """Everything that :mod:`coopt_fl.optimized.verify` needs, and a reader wants to know."""
+    """Everything that :mod:`coopt_fl.optimized.verify` needs, and a reader wants to know.
+
+    ``plugins`` has the parts that did not ship, each with what it was imported from.
+    """
 
     format: Annotated[int, Rule(FORMAT.__eq__, str(FORMAT))] = FORMAT
     config: dict[str, Any]
@@ -83,6 +87,7 @@ class Provenance:
     dtype: str = "float16"
     normalisation: str = "centred, and scaled as a whole to unit RMS"
     augmentation: str = "targets of the unaugmented image"
+    plugins: dict[str, str] = field(default_factory=dict, metadata={typed.LATER: True})
     rows: Count = 0
     skipped: list[int] = field(default_factory=list)
     files: list[DataFile] = field(default_factory=list)
@@ -118,6 +123,7 @@ def draft(
         plan_changes=list(plan_changes),
         audit=audit or {},
         privacy=privacy,
+        plugins=plugins_used(config),
         versions=versions(),
         seed=config.seed,
         dim=config.targets.dim,
@@ -138,7 +144,7 @@ def versions() -> dict[str, str]:
 def _without_paths(config: Config) -> dict[str, Any]:
     """Return ``config`` as plain values, without the paths of this machine; it can be loaded."""
     tree = asdict(config)
-    tree["data"]["root"] = None
+    tree["data"]["root"], tree["plugins"] = None, []
     if _is_local(config.data.shards):
         tree["data"]["shards"] = None
     if _is_local(config.payload.route):

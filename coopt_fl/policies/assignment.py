@@ -56,3 +56,7 @@ class Proportional:
             for member, count in zip(members, counts.tolist(), strict=True)
             for _ in range(count)
         ]
+
+
+BY_WEIGHT, BY_SPEED = Proportional("weight"), Proportional("speed")
+"""The policies of ``assignment.by``."""

@@ -45,7 +45,7 @@ class ReferencePolicy(Protocol):
 
         Args:
             features: each participant's features (S, m_k) of the same shared samples.
-            wanted: ``reference`` in the configuration: "consensus" or "best".
+            wanted: ``reference`` in the configuration: "consensus", "best", or the policy's name.
             dim: width n of a target.
             seed: of the run.
         """

@@ -1,29 +1,19 @@
 """A prior: a frozen pretrained model that turns images into features, loaded by its spec."""
 
+import copy
 import hashlib
-import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
-from coopt_fl.core.errors import CooptError, PriorError
+from coopt_fl.config.load import NAME, NAMES
+from coopt_fl.core.errors import ConfigError, CooptError, PriorError
 from coopt_fl.data.image import Preprocess
 from coopt_fl.priors.spec import PriorSpec, parse_prior
-
-_MODULES = {
-    "timm": "coopt_fl.priors.schemes.timm",
-    "timm@bundled": "coopt_fl.priors.schemes.bundled",
-    "torchvision": "coopt_fl.priors.schemes.torchvision",
-    "open_clip": "coopt_fl.priors.schemes.open_clip",
-    "checkpoint": "coopt_fl.students.checkpoint",
-    "random": "coopt_fl.priors.schemes.random",
-    "trivial": "coopt_fl.priors.schemes.trivial",
-}
-"""The module of each scheme, a :class:`Scheme`; it is imported only when a spec asks for it."""
+from coopt_fl.registry import PARTS, Part
 
 
 @dataclass(frozen=True)
@@ -46,6 +36,52 @@ class Prior:
     model: nn.Module
     device: torch.device
 
+    @classmethod
+    def from_module(
+        cls,
+        module: nn.Module,
+        *,
+        name: str,
+        size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        resize: int | None = None,
+        interpolation: str = "bilinear",
+    ) -> "Prior":
+        """Return a prior of a module of yours, of which a copy is made.
+
+        It is known by the sha256 over its class's name, its preprocessing and its state dict. That
+        does not cover the code of ``forward``: after a change there, give it another name.
+
+        Args:
+            module: maps (B, 3, size, size), normalised, to features (B, m).
+            name: letters, digits, "-", "_" and ".".
+            size: side of its input in pixels.
+            mean: per RGB channel, of values in [0, 1], subtracted.
+            std: per RGB channel, by which is divided.
+            resize: length that the shorter edge gets before the centre crop; None: ``size``.
+            interpolation: "bilinear" or "bicubic".
+
+        Raises:
+            ConfigError: the name or the preprocessing is not allowed, or there can be no copy.
+            PriorError: it cannot take such images, or gives no features (B, m).
+        """
+        if not NAME.fullmatch(name):
+            raise ConfigError(f"the name {name!r} of a prior is not allowed; allowed: {NAMES}")
+        try:
+            model = copy.deepcopy(module).cpu().eval().requires_grad_(False)
+        except Exception as error:
+            raise ConfigError(f"the module of {name} cannot be copied: {error}") from error
+        preprocess = Preprocess(size, resize or size, interpolation, tuple(mean), tuple(std))
+        with _named(name):
+            width = _measure_width(model, size)
+        kind = type(module)
+        weights = weights_sha256(model)
+        text = f"{kind.__module__}.{kind.__qualname__} {preprocess} {weights}"
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        id = f"module:{name}@{digest}"
+        return cls(id, width, weights, preprocess, model, torch.device("cpu"))
+
     def features(self, images: Tensor | list[Tensor], precision: str = "float32") -> Tensor:
         """Return float32 features (B, m) on ``device`` of uint8 images (B, 3, H, W).
 
@@ -61,16 +97,6 @@ class Prior:
         return torch.clone(features).float()
 
 
-class Scheme(Protocol):
-    """What the module of a scheme offers."""
-
-    def check(self, spec: PriorSpec) -> None:
-        """Raise PriorError unless :meth:`load` would work here; loads no weights."""
-
-    def load(self, spec: PriorSpec) -> tuple[nn.Module, Preprocess]:
-        """Return the model, (B, 3, s, s) -> (B, m), with its weights, and its preprocessing."""
-
-
 def load_prior(spec: str, device: torch.device | str = "cpu") -> Prior:
     """Load the prior named by ``spec`` onto ``device``; torch's random state stays as it was.
 
@@ -80,9 +106,9 @@ def load_prior(spec: str, device: torch.device | str = "cpu") -> Prior:
     """
     parsed = parse_prior(spec)
     with _named(spec), torch.random.fork_rng(devices=[]):
-        scheme = _scheme(parsed)
-        scheme.check(parsed)
-        model, preprocess = scheme.load(parsed)
+        part = _scheme(parsed)
+        _check(part, parsed)
+        model, preprocess = part.object(parsed)
         model.eval().requires_grad_(False)
         width = _measure_width(model, preprocess.size)
         sha256 = weights_sha256(model)
@@ -98,7 +124,7 @@ def check_prior(spec: str) -> str | None:
     try:
         parsed = parse_prior(spec)
         with _named(spec):
-            _scheme(parsed).check(parsed)
+            _check(_scheme(parsed), parsed)
     except PriorError as error:
         return str(error)
     return None
@@ -114,10 +140,16 @@ def weights_sha256(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _scheme(spec: PriorSpec) -> Scheme:
+def _scheme(spec: PriorSpec) -> Part:
     bundled = spec.scheme == "timm" and spec.name.endswith("@bundled")
-    module = _MODULES["timm@bundled" if bundled else spec.scheme]
-    return cast(Scheme, importlib.import_module(module))
+    return PARTS.find("prior", "timm@bundled" if bundled else spec.scheme)
+
+
+def _check(part: Part, spec: PriorSpec) -> None:
+    """Raise PriorError unless the part would load the prior here; loads no weights."""
+    check: Callable[[PriorSpec], None] | None = part.fact("check")
+    if check is not None:
+        check(spec)
 
 
 @contextmanager

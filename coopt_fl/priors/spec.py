@@ -5,19 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from coopt_fl.core.errors import PriorError
-
-SYNTAX = {
-    "timm": "timm:NAME (or timm:NAME@bundled)",
-    "torchvision": "torchvision:NAME/WEIGHTS",
-    "open_clip": "open_clip:ARCH/TAG",
-    "checkpoint": "checkpoint:PATH",
-    "random": "random:NAME",
-    "trivial": "trivial:DIM",
-}
-"""How a spec of each scheme is written, for messages and help."""
-
-_OPTIONS = {"random": ("seed", "size"), "trivial": ()}
-"""The options of the schemes that have others than just ``size``."""
+from coopt_fl.registry import PARTS
 
 
 @dataclass(frozen=True)
@@ -45,13 +33,15 @@ def parse_prior(spec: str) -> PriorSpec:
     """
     body, _, tail = spec.partition("?")
     scheme, _, name = body.partition(":")
-    if scheme not in SYNTAX:
-        forms = ", ".join(SYNTAX.values())
-        hint = nearest(scheme, SYNTAX)
-        raise PriorError(f"prior {spec!r}: no scheme {scheme!r}{hint}; a prior is one of {forms}")
+    if not PARTS.has("prior", scheme):
+        hint = nearest(scheme, PARTS.names("prior"))
+        raise PriorError(
+            f"prior {spec!r}: no scheme {scheme!r}{hint}; a prior is one of {', '.join(forms())}"
+        )
+    kind, options = PARTS.find("prior", scheme), dict[str, int]()
     if not name:
-        raise PriorError(f"prior {spec!r}: a name is missing; write {SYNTAX[scheme]}")
-    known, options = _OPTIONS.get(scheme, ("size",)), dict[str, int]()
+        raise PriorError(f"prior {spec!r}: a name is missing; write {kind.fact('form')}")
+    known = kind.fact("options")
     for part in filter(None, tail.split("&")):
         key, _, value = part.partition("=")
         least = 1 if key == "size" else 0
@@ -64,6 +54,11 @@ def parse_prior(spec: str) -> PriorSpec:
             raise PriorError(f"prior {spec!r}: {key} must be a whole number from {least} on")
         options[key] = int(value)
     return PriorSpec(scheme, name, **options)
+
+
+def forms() -> list[str]:
+    """Return how a spec of each scheme is written, for messages and help."""
+    return [str(form) for part in PARTS.parts("prior") if (form := part.fact("form"))]
 
 
 def nearest(word: str, words: Iterable[str]) -> str:

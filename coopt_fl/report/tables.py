@@ -7,7 +7,7 @@ from typing import Any
 
 from coopt_fl.report.collect import UNFINISHED, Run, Seeds
 from coopt_fl.report.parts import LeftOut, part
-from coopt_fl.students.objectives import ON_TARGETS
+from coopt_fl.students.objectives import on_targets
 from coopt_fl.students.pretrain import compare
 
 Values = dict[str, Any]
@@ -73,7 +73,7 @@ def speed_ups(runs: Sequence[Run]) -> list[Values]:
         LeftOut: one of the two is not among the runs.
     """
     trained = [run for run in runs if run.results]
-    ours = [run for run in trained if run.results[0]["objective"] in ON_TARGETS]
+    ours = [run for run in trained if on_targets(run.results[0]["objective"])]
     baselines = [run for run in trained if run not in ours]
     if not ours or not baselines:
         raise LeftOut(

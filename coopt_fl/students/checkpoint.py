@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from coopt_fl.core.errors import ConfigError, PriorError
 from coopt_fl.core.files import atomic, make_folder
 from coopt_fl.data import Preprocess
+from coopt_fl.plugins import OUTSIDE
 from coopt_fl.priors.spec import PriorSpec
 from coopt_fl.students.images import resizing
 from coopt_fl.students.models import Student, build_student
@@ -81,23 +82,33 @@ def save_student(path: Path, student: LoadedStudent, resume: dict[str, Any] | No
         file.write(buffer.getbuffer())
 
 
-def load_student(path: Path) -> LoadedStudent:
+def load_student(path: str | Path, model: str | None = None) -> LoadedStudent:
     """Read the student in the checkpoint ``path``, finished or not.
+
+    Args:
+        path: A ``.pt`` file.
+        model: Its ``python:MODULE:FUNCTION``, if it has one: no file decides what is imported.
 
     Raises:
         ConfigError: There is no file, or it is not a checkpoint of a student.
     """
+    path = Path(path)
     content = read_checkpoint(path)
-    model = build_student(content["name"], content["image_size"], seed=0)
+    if content["name"].startswith(OUTSIDE) and content["name"] != model:
+        raise ConfigError(
+            f"{path} holds a student that a function builds: to import that, give "
+            f"student.model={content['name']}"
+        )
+    student = build_student(content["name"], content["image_size"], seed=0)
     try:
-        model.load_state_dict(content["weights"])
+        student.load_state_dict(content["weights"])
     except RuntimeError as error:
         raise ConfigError(
             f"the weights in {path} do not fit {content['name']!r}: it was written with other "
             "versions of torchvision or timm; install those or train it again"
         ) from error
-    preprocess = resizing(model.image_size, content["mean"], content["std"])
-    return LoadedStudent(model, preprocess, content["meta"])
+    preprocess = resizing(student.image_size, content["mean"], content["std"])
+    return LoadedStudent(student, preprocess, content["meta"])
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from coopt_fl.core.errors import ConfigError
+from coopt_fl.plugins import function
+from coopt_fl.registry import PARTS, Part
 
 if TYPE_CHECKING:
     from torchvision.models import VisionTransformer
@@ -92,7 +94,8 @@ def build_student(name: str, image_size: int, seed: int) -> Student:
     """Return a randomly initialised student; the same one for the same arguments.
 
     Args:
-        name: ``convnet:WIDTH``, a torchvision classification model, or ``timm:NAME``.
+        name: ``convnet:WIDTH``, a torchvision classification model, ``timm:NAME``,
+            ``python:MODULE:FUNCTION``, or that of a registered one.
         image_size: Side s of its images. Up to 64 pixels the stem is replaced by one that keeps
             the resolution (3x3, stride 1, no max-pool; smaller patches in transformers).
         seed: Decides the initialisation; torch's own random state is left as it was.
@@ -104,10 +107,7 @@ def build_student(name: str, image_size: int, seed: int) -> Student:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         try:
-            if found := CONVNET.fullmatch(name):
-                return Student(name, image_size, ConvNet(int(found[1]), image_size))
-            build = _timm if name.startswith("timm:") else _torchvision
-            return Student(name, image_size, build(name, image_size))
+            return Student(name, image_size, _part(name).object(name, image_size))
         except ConfigError:
             raise
         except Exception as error:  # what a library raises for a size it cannot take is its own
@@ -121,7 +121,9 @@ def build_student(name: str, image_size: int, seed: int) -> Student:
 def check_student(name: str) -> None:
     """Raise ConfigError with the nearest names unless ``name`` is one that can be built."""
     scheme, _, rest = name.partition(":")
-    if CONVNET.fullmatch(name):
+    if scheme == "python":
+        function(name)
+    if CONVNET.fullmatch(name) or _part(name).name not in ("convnet", "timm", "torchvision"):
         return
     if scheme == "convnet":
         raise ConfigError(f"student.model {name!r} needs a width, as in 'convnet:64'")
@@ -192,7 +194,24 @@ def _first(model: nn.Module, kind: type[nn.Module]) -> tuple[str, Any]:
     return next(((path, layer) for path, layer in layers if isinstance(layer, kind)), ("", None))
 
 
-def _torchvision(name: str, size: int) -> nn.Module:
+def _part(name: str) -> Part:
+    """Return what builds a student; names of torchvision stand alone."""
+    stem = name.partition(":")[0]
+    return PARTS.find("student", stem if PARTS.has("student", stem) else "torchvision")
+
+
+def convnet(name: str, size: int) -> nn.Module:
+    """Return the convnet of the width in ``name``."""
+    return ConvNet(int(name.partition(":")[2]), size)
+
+
+def python(name: str, size: int) -> nn.Module:
+    """Return what the function ``python:MODULE:FUNCTION`` returns for the name and the size."""
+    return cast(nn.Module, function(name)(name, size))
+
+
+def torchvision(name: str, size: int) -> nn.Module:
+    """Return a torchvision model without its classifier, with a stem that suits the size."""
     from torchvision import models
 
     build: Callable[..., Any] = partial(models.get_model, name, weights=None)
@@ -212,7 +231,8 @@ def _torchvision(name: str, size: int) -> nn.Module:
     return model
 
 
-def _timm(name: str, size: int) -> nn.Module:
+def timm(name: str, size: int) -> nn.Module:
+    """Return a timm model without its classifier, with a stem that suits the size."""
     import timm
 
     name, small, sized = name.removeprefix("timm:"), size <= SMALL_IMAGE, dict[str, Any]()

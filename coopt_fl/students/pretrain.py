@@ -15,7 +15,7 @@ from coopt_fl.core.runtime import is_first_process
 from coopt_fl.optimized.preparation import Preparation, preparation
 from coopt_fl.optimized.read import OptimizedDataset, load
 from coopt_fl.students.curve import Point, mean_and_spread, speed_up
-from coopt_fl.students.objectives import ON_TARGETS
+from coopt_fl.students.objectives import on_targets
 from coopt_fl.students.probe import Judge, random_student
 from coopt_fl.students.train import Record, train_student
 
@@ -117,11 +117,11 @@ def compare(ours: Sequence[Result], baseline: Sequence[Result]) -> Result:
 
 def _open(config: Config, dataset: Path | None) -> OptimizedDataset | None:
     objective = config.student.objective
-    if objective in ON_TARGETS and dataset is None:
+    if on_targets(objective) and dataset is None:
         raise ConfigError(
             f"{objective} is trained on targets: give --dataset DIR, the output of `coopt run`"
         )
-    if objective not in ON_TARGETS and dataset is not None:
+    if not on_targets(objective) and dataset is not None:
         raise ConfigError(f"{objective} knows no targets; leave out --dataset")
     return None if dataset is None else load(dataset, mmap=True)
 

@@ -20,7 +20,7 @@ from coopt_fl.students.checkpoint import read_checkpoint
 from coopt_fl.students.curve import Point
 from coopt_fl.students.loop import Training
 from coopt_fl.students.models import check_student
-from coopt_fl.students.objectives import ON_TARGETS, find_objective
+from coopt_fl.students.objectives import find_objective, on_targets
 from coopt_fl.students.probe import Judge
 from coopt_fl.students.session import devices_for, enough_memory
 
@@ -115,7 +115,7 @@ def _prepare(
     objective = config.student.objective
     check_student(config.student.model)
     find_objective(objective)
-    if (objective in ON_TARGETS) != (dataset is not None):
+    if on_targets(objective) != (dataset is not None):
         needs = "needs" if dataset is None else "knows no targets, so it takes no"
         raise ConfigError(f"student.objective={objective} {needs} optimized dataset")
     source = open_source(config.data)

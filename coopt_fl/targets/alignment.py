@@ -1,6 +1,5 @@
 """The affine map from a prior's features to targets, and how it is fitted on the shared set."""
 
-import difflib
 import hashlib
 import warnings
 from collections.abc import Callable
@@ -13,8 +12,9 @@ from torch import Tensor
 
 from coopt_fl.core.errors import ConfigError, PriorError
 from coopt_fl.core.seeding import derive_seed
+from coopt_fl.registry import PARTS
 from coopt_fl.targets.linear import Features, Matrix, as_matrix
-from coopt_fl.targets.solvers import SOLVERS, Solver
+from coopt_fl.targets.solvers import Solver
 
 LEAST_ROWS = 4
 _FOLDS = 5
@@ -86,7 +86,7 @@ def fit_alignment(
     Args:
         source: (S, m) features of the shared set; targets (n wide) serve as well.
         target: (S, n) the reference's targets of the same rows.
-        solver: ridge | procrustes | lstsq | sgd | none.
+        solver: ridge | procrustes | lstsq | sgd | none, or a registered one.
         seed: Of the solvers that draw.
 
     Raises:
@@ -102,6 +102,11 @@ def fit_alignment(
             stacklevel=2,
         )
     weight, bias = solve(x, y, seed)
+    if np.shape(weight) != (x.shape[1], y.shape[1]) or np.shape(bias) != y.shape[1:]:
+        raise ConfigError(
+            f"targets.solver={solver} gave weight {np.shape(weight)} and bias {np.shape(bias)}, "
+            f"not {(x.shape[1], y.shape[1])} and {y.shape[1:]}"
+        )
     return Alignment(weight.astype(np.float32), bias.astype(np.float32), solver)
 
 
@@ -156,10 +161,7 @@ def r2_score(target: Matrix, predicted: Matrix) -> float:
 
 def _prepared(source: Features, target: Features, solver: str) -> tuple[Solver, Matrix, Matrix]:
     """Return the solver of that name, and source and target in float64."""
-    if solver not in SOLVERS:
-        close = difflib.get_close_matches(solver, SOLVERS, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise ConfigError(f"targets.solver is one of {', '.join(SOLVERS)}, not {solver!r}{hint}")
+    solve: Solver = PARTS.find("solver", solver).object
     x, y = as_matrix(source, "features"), as_matrix(target, "targets")
     if len(x) != len(y):
         raise PriorError(f"features of {len(x)} samples cannot be aligned to targets of {len(y)}")
@@ -167,4 +169,4 @@ def _prepared(source: Features, target: Features, solver: str) -> tuple[Solver, 
         raise ConfigError(
             f"shared.size must be at least {LEAST_ROWS}: alignment got {len(x)} samples"
         )
-    return SOLVERS[solver], x, y
+    return solve, x, y

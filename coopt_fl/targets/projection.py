@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from coopt_fl.core.errors import ConfigError, PriorError
 from coopt_fl.core.seeding import derive_seed
+from coopt_fl.registry import PARTS
 from coopt_fl.targets.alignment import Alignment
 from coopt_fl.targets.linear import (
     Features,
@@ -30,8 +31,8 @@ def fit_projection(features: Features, dim: int, method: str, seed: int) -> Alig
     Args:
         features: (R, m) of the reference.
         dim: Width n of a target.
-        method: "pca", "random" (seeded orthonormal) or "none" (needs m = n). A PCA falls back to
-            "random", with a warning, where R < 2 n.
+        method: "pca", "random" (seeded orthonormal), "none" (needs m = n), or a registered one. A
+            PCA falls back to "random", with a warning, where R < 2 n.
         seed: Of the random projection.
 
     Raises:
@@ -51,7 +52,11 @@ def fit_projection(features: Features, dim: int, method: str, seed: int) -> Alig
         )
         method = "random"
     mean = x.mean(axis=0)
-    axes = _axes(x - mean, dim, method, seed)
+    axes = np.asarray(PARTS.find("projection", method).object(x - mean, dim, seed), np.float64)
+    if axes.shape != (width, dim):
+        raise ConfigError(
+            f"targets.projection={method} gave axes of shape {axes.shape}, not {(width, dim)}"
+        )
     if is_constant(x - mean, x):
         raise PriorError(
             "the reference's features are the same for every sample: choose another prior"
@@ -61,23 +66,28 @@ def fit_projection(features: Features, dim: int, method: str, seed: int) -> Alig
     return Alignment(weight.astype(np.float32), bias.astype(np.float32), f"projection:{method}")
 
 
-def _axes(x: Matrix, dim: int, method: str, seed: int) -> Matrix:
-    """Return orthonormal axes (m, dim)."""
-    width = x.shape[1]
-    if method == "none":
-        if width != dim:
-            raise ConfigError(
-                "targets.projection=none needs targets.dim to be the reference's width "
-                f"{width}, not {dim}"
-            )
-        return np.eye(width)
-    if method == "random":
-        return random_orthonormal(width, dim, derive_seed(seed, "projection"))
-    if method != "pca":
-        raise ConfigError(f"targets.projection is one of pca, random, none, not {method!r}")
+def pca(features: Matrix, dim: int, seed: int) -> Matrix:
+    """Return the first principal axes (m, dim) of centred features (R, m)."""
+    width = features.shape[1]
     if dim > width:
         raise ConfigError(f"targets.dim={dim} is more than the reference's width {width}: lower it")
-    return principal_axes(x, dim)
+    return principal_axes(features, dim)
+
+
+def random(features: Matrix, dim: int, seed: int) -> Matrix:
+    """Return seeded random orthonormal axes (m, dim)."""
+    return random_orthonormal(features.shape[1], dim, derive_seed(seed, "projection"))
+
+
+def none(features: Matrix, dim: int, seed: int) -> Matrix:
+    """Return the axes themselves (m, m)."""
+    width = features.shape[1]
+    if width != dim:
+        raise ConfigError(
+            "targets.projection=none needs targets.dim to be the reference's width "
+            f"{width}, not {dim}"
+        )
+    return np.eye(width)
 
 
 def consensus_targets(features: Sequence[Features], dim: int) -> NDArray[np.float32]:

@@ -95,16 +95,6 @@ def none(source: Matrix, target: Matrix, seed: int) -> Affine:
     return random_weight(source.shape[1], target.shape[1], seed), np.zeros(target.shape[1])
 
 
-SOLVERS: dict[str, Solver] = {
-    "ridge": ridge,
-    "procrustes": procrustes,
-    "lstsq": lstsq,
-    "sgd": sgd,
-    "none": none,
-}
-"""Every solver by its name in the configuration (``targets.solver``)."""
-
-
 def random_weight(m: int, n: int, seed: int) -> Matrix:
     """Return the seeded random orthonormal weight (m, n), the identity where m = n."""
     return np.eye(m) if m == n else random_orthonormal(m, n, derive_seed(seed, "weight", m, n))

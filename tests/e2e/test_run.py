@@ -64,11 +64,8 @@ def test_summary_and_what_a_second_run_does(shell: Shell, tiny: str) -> None:
 
 CALLER = """
 import os, sys
-from pathlib import Path
 import ray
-from coopt_fl import load_config
-from coopt_fl.api import run
-from coopt_fl.core.progress import Progress
+import coopt_fl
 
 @ray.remote
 def double(x):
@@ -81,7 +78,7 @@ def environment():
 if __name__ == "__main__":
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
     before = environment()
-    found = run(load_config(sys.argv[1], ["data.limit=200"]), Path(sys.argv[2]), Progress())
+    found = coopt_fl.run(sys.argv[1], {"data.limit": 200}, out=sys.argv[2], progress=None).summary
     assert environment() == before
     print(found["dataset"]["rows"], ray.get(double.remote(21)))
 """

@@ -10,7 +10,6 @@ import coopt_fl
 from coopt_fl.api import train
 from coopt_fl.config.load import load_config
 from coopt_fl.core.errors import OutputError
-from coopt_fl.core.progress import Progress
 from coopt_fl.optimized.verify import verify
 from coopt_fl.students.checkpoint import load_student
 from tests.flower.grid import run_platform
@@ -24,7 +23,9 @@ def test_its_dataset_is_sound_and_can_be_trained_on(tmp_path: Path) -> None:
     provenance, problems = verify(OLD / "run" / "dataset")
     assert problems == []
     assert provenance.digest == DIGEST
-    trained = train(OLD / "run", ["student.epochs=1"], tmp_path / "student", Progress(), devices=1)
+    trained = train(
+        OLD / "run", {"student.epochs": 1}, out=tmp_path / "student", devices=1, progress=None
+    )
     assert trained["epochs"] == 1
     assert load_student(tmp_path / "student" / "checkpoint.pt").model.name == "convnet:4"
 

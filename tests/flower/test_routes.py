@@ -12,7 +12,6 @@ from flwr.app import Error, Message
 import coopt_fl
 from coopt_fl import api
 from coopt_fl.core.errors import ConfigError, DataError
-from coopt_fl.core.progress import Progress
 from coopt_fl.federation import protocol
 from coopt_fl.federation.protocol import Receipt
 from coopt_fl.optimized.verify import verify
@@ -203,7 +202,7 @@ def test_a_store_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_participants_without_images_read_published_shards(url: str, tmp_path: Path) -> None:
     undisturbed(tmp_path / "whole")
     config = patient(**{"data.shards": url})
-    api.publish_shards(config, url, Progress())
+    api.publish_shards(config, url=url, progress=None)
     run_platform(config, tmp_path / "shards", Deployment().start(*NAMES))
     assert digest(tmp_path / "shards") == digest(tmp_path / "whole")
     targets_of(tmp_path / "shards")
@@ -211,7 +210,7 @@ def test_participants_without_images_read_published_shards(url: str, tmp_path: P
 
 def test_shards_of_another_seed_are_refused_at_once(tmp_path: Path) -> None:
     url = str(tmp_path / "remote")
-    api.publish_shards(tiny(seed=1), url, Progress())
+    api.publish_shards(tiny(seed=1), url=url, progress=None)
     with pytest.raises(DataError, match="are of other blocks, shared set or seed than this run"):
         run_platform(tiny(**{"data.shards": url}), tmp_path / "run")
 
@@ -224,8 +223,8 @@ def test_no_shards_are_named(tmp_path: Path) -> None:
 def test_shards_published_anew_meanwhile_are_refused(tmp_path: Path) -> None:
     """What a participant finds there must be what the platform has opened."""
     url, other = str(tmp_path / "remote"), tmp_path / "other"
-    api.publish_shards(tiny(), url, Progress())
-    api.publish_shards(tiny(seed=1), str(other), Progress())
+    api.publish_shards(tiny(), url=url, progress=None)
+    api.publish_shards(tiny(seed=1), url=str(other), progress=None)
 
     class Replacing(Deployment):
         def push_messages(self, messages: list[Message]) -> list[str]:

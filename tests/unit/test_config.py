@@ -17,11 +17,11 @@ from coopt_fl.config.load import (
 from coopt_fl.core.errors import ConfigError
 
 KEYS = """
-seed data.source data.root data.limit data.on_error data.shards
+seed plugins data.source data.root data.limit data.on_error data.shards
 participants.0.name participants.0.prior participants.0.weight min_participants
 shared.size targets.dim targets.projection targets.solver reference
 optimize.block_rows optimize.batch_size optimize.chunk_mb assignment.by
-payload.route audit.fraction privacy.clip privacy.noise_multiplier
+payload.route audit.fraction audit.policy privacy.clip privacy.noise_multiplier
 runtime.threads runtime.precision runtime.deterministic
 simulation.actors simulation.cpus simulation.gpus
 student.model student.epochs student.objective student.loss student.head student.whiten

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from coopt_fl import api as pipeline
+from coopt_fl.api import centralized
 from coopt_fl.config.load import load_config
 from coopt_fl.config.schema import Config
 from coopt_fl.core.errors import ConfigError
@@ -142,7 +142,7 @@ def optimized(tmp_path: Path) -> Path:
         "digits",
         [*CHANGES.split(), "participants.0.prior=trivial:24", "student.epochs=1"],
     )
-    pipeline.centralized(config, "alpha", tmp_path / "run", Progress())
+    centralized(config, prior="alpha", out=tmp_path / "run", progress=None)
     return tmp_path / "run"
 
 
@@ -184,7 +184,7 @@ def test_a_student_and_what_it_is_compared_with_are_probed_on_as_many_images(
     tmp_path: Path, optimized: Path
 ) -> None:
     limited = ("probe.limit=20", "participants.0.prior=trivial:24", "student.epochs=1")
-    pipeline.centralized(config_of(*limited), "alpha", optimized, Progress())
+    centralized(config_of(*limited), prior="alpha", out=optimized, progress=None)
     known = json.loads((optimized / "summary.json").read_text())
     ours = pretrain(config_of(*limited), optimized, tmp_path / "ours", Progress(), count=1)
     (one,) = ours["seeds"]

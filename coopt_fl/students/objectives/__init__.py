@@ -1,47 +1,34 @@
 """The objectives that a student can be trained by: ours, and the baselines."""
 
-import importlib
 from collections.abc import Callable
 
 import torch
 
 from coopt_fl.core.errors import ConfigError
+from coopt_fl.registry import PARTS
 from coopt_fl.students.models import Student
 from coopt_fl.students.objectives.objective import Objective, Setting
 
-WHERE = {
-    "regression": "objective.Regression",
-    "simclr": "contrastive.SimCLR",
-    "byol": "teachers.BYOL",
-    "dino": "teachers.DINO",
-    "moco": "contrastive.MoCo",
-    "simsiam": "teachers.SimSiam",
-    "swav": "contrastive.SwAV",
-    "dcl": "contrastive.DCL",
-    "instdisc": "contrastive.InstanceDiscrimination",
-    "rela": "teachers.ReLA",
-}
-"""The class of each ``student.objective``. Imported when needed: lightly takes seconds."""
 
-ON_TARGETS = ("regression", "rela")
-"""Objectives that need an optimized dataset."""
+def on_targets(name: str) -> bool:
+    """Tell whether an objective needs an optimized dataset."""
+    return bool(PARTS.find("objective", name).fact("on_targets"))
 
 
 def find_objective(name: str) -> type[Objective]:
     """Return the class of an objective; importing it may take seconds.
 
     Raises:
-        ConfigError: Its losses and heads are not installed.
+        ConfigError: There is none, or its losses and heads are not installed.
     """
-    module, _, kind = WHERE[name].partition(".")
+    part = PARTS.find("objective", name)
     try:
-        found = importlib.import_module(f"{__name__}.{module}")
+        kind: type[Objective] = part.object
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"student.objective={name} needs lightly: pip install 'coopt-fl[baselines]'"
         ) from error
-    objective: type[Objective] = getattr(found, kind)
-    return objective
+    return kind
 
 
 def make_objective(name: str, student: Student, setting: Setting, seed: int) -> Objective:
@@ -56,4 +43,4 @@ def make_objective(name: str, student: Student, setting: Setting, seed: int) -> 
         return kind(student, setting)
 
 
-__all__ = ["ON_TARGETS", "WHERE", "Objective", "Setting", "find_objective", "make_objective"]
+__all__ = ["Objective", "Setting", "find_objective", "make_objective", "on_targets"]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from coopt_fl.config.schema import DataConfig
-from coopt_fl.core.errors import DataError
+from coopt_fl.core.errors import ConfigError, DataError
 from coopt_fl.data import Source, open_source
 from tests.unit.data.make import encode, parquet, pixels, tree
 
@@ -84,7 +84,7 @@ def test_limit_above_the_rows_takes_all(tmp_path: Path) -> None:
 
 
 def test_unknown_source_and_split_are_refused() -> None:
-    with pytest.raises(DataError, match=r"unknown data\.source 'nope'; choose one of digits"):
+    with pytest.raises(ConfigError, match=r"data\.source: there is no 'nope'; there are digits"):
         open_source(DataConfig(source="nope"))
     with pytest.raises(DataError, match="unknown split 'val'; choose one of train, test"):
         open_source(DataConfig(), "val")

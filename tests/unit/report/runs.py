@@ -8,10 +8,11 @@ import pytest
 from flwr.supercore.task_identity import TaskIdentity
 from PIL import Image
 
-from coopt_fl.api import centralized, finish
+from coopt_fl.api import centralized
 from coopt_fl.config.load import from_tree
 from coopt_fl.config.schema import Config
 from coopt_fl.core.progress import Progress
+from coopt_fl.federation.job import whole_job
 from coopt_fl.strategies import platform
 from coopt_fl.strategies.platform import OpenDataPlatform
 from coopt_fl.students.pretrain import pretrain
@@ -44,12 +45,11 @@ def make_runs(folder: Path) -> Runs:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(platform, "is_simulated", lambda grid: True)
         config = tiny(**STUDENT, **AUDITED)
-        optimize(config, runs.full)
-        finish(config, runs.full, Progress())
+        whole_job(config, runs.full, Progress(), lambda: optimize(config, runs.full))
     baseline = tiny(**STUDENT, **{"student.objective": "simclr"})
     pretrain(baseline, None, runs.baseline, Progress(), seeds=2)
     pretrain(tiny(**STUDENT), runs.full, runs.ours, Progress())
-    centralized(unlabeled(folder / "images"), "alpha", runs.plain, Progress())
+    centralized(unlabeled(folder / "images"), prior="alpha", out=runs.plain, progress=None)
     return runs
 
 

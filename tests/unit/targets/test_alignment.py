@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from sklearn.metrics import r2_score as sklearn_r2
 
 from coopt_fl.core.errors import ConfigError, PriorError
+from coopt_fl.registry import PARTS
 from coopt_fl.targets import Alignment, fit_alignment, held_out
 from coopt_fl.targets.alignment import folds, r2_score
 from coopt_fl.targets.collaborate import CPU
-from coopt_fl.targets.solvers import SOLVERS
 
 quiet = pytest.mark.filterwarnings("ignore:.*shared samples are few")
 
@@ -137,7 +137,9 @@ def test_r2_score_is_scikit_learns_where_columns_vary_alike() -> None:
     assert r2_score(np.full((5, 2), 0.1), np.zeros((5, 2))) == 0
 
 
-@pytest.mark.parametrize("solver", sorted(SOLVERS.keys() - {"sgd"}))  # 500 steps: elsewhere
+@pytest.mark.parametrize(
+    "solver", sorted({*PARTS.names("solver")} - {"sgd"})
+)  # 500 steps: elsewhere
 @quiet
 def test_the_seed_decides_everything(solver: str) -> None:
     x, _, y = planted(30, 6, 4)

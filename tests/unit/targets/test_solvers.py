@@ -5,7 +5,8 @@ import pytest
 import scipy.linalg
 from sklearn.linear_model import LinearRegression, Ridge, RidgeCV
 
-from coopt_fl.targets.solvers import SOLVERS, lstsq, none, procrustes, ridge, sgd
+from coopt_fl.registry import PARTS
+from coopt_fl.targets.solvers import lstsq, none, procrustes, ridge, sgd
 
 SHAPES = [(80, 12, 5), (12, 40, 5), (40, 40, 3), (41, 40, 3), (30, 20, 20), (9, 6, 15)]
 
@@ -163,21 +164,21 @@ def test_none_does_not_look_at_the_data() -> None:
     assert (none(x, x, 0)[0] == np.eye(8)).all()
 
 
-@pytest.mark.parametrize("solver", [name for name in SOLVERS if name != "none"])
+@pytest.mark.parametrize("solver", [name for name in PARTS.names("solver") if name != "none"])
 @pytest.mark.parametrize("level", [0.0, 0.1, -1e6])
 def test_a_source_without_variance_predicts_the_mean(solver: str, level: float) -> None:
     """Centring 0.1 leaves rounding of 1e-17, which must not be blown up to a signal."""
     x = np.full((10, 6), np.float32(level)).astype(np.float64)
     y = problem(10, 6, 3)[1]
-    weight, bias = SOLVERS[solver](x, y, 0)
+    weight, bias = PARTS.find("solver", solver).object(x, y, 0)
     assert (weight == 0).all()
     np.testing.assert_allclose(bias, y.mean(axis=0))
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", PARTS.names("solver"))
 def test_targets_without_variance_need_no_weight(solver: str) -> None:
     x, _ = problem(12, 6, 3)
-    weight, bias = SOLVERS[solver](x, np.full((12, 3), 5.0), 0)
+    weight, bias = PARTS.find("solver", solver).object(x, np.full((12, 3), 5.0), 0)
     assert np.isfinite(weight).all()
     if solver in ("ridge", "lstsq", "procrustes"):
         np.testing.assert_allclose(x @ weight + bias, 5.0, atol=1e-6)

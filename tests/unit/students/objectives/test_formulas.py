@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from coopt_fl.registry import PARTS
 from coopt_fl.students.models import build_student
-from coopt_fl.students.objectives import WHERE, Setting, make_objective
+from coopt_fl.students.objectives import Setting, make_objective
 from coopt_fl.students.objectives.contrastive import FROZEN
 
 BATCH, SAMPLES, DIM, SIZE = 6, 40, 5, 12
@@ -151,7 +152,7 @@ FORMULAS = {
 
 
 def test_every_objective_has_a_formula():
-    assert FORMULAS.keys() == WHERE.keys()
+    assert [*FORMULAS] == PARTS.names("objective")
 
 
 def move_teacher(objective):
@@ -253,7 +254,7 @@ def test_dinos_centre_follows_the_mean_of_the_teachers_outputs():
 
 def deepcopy_of(objective):
     """The formula gets its own copy: a forward pass in train mode changes running statistics."""
-    name = next(name for name, path in WHERE.items() if path.endswith(type(objective).__name__))
+    name = next(one.name for one in PARTS.parts("objective") if one.object is type(objective))
     other = made(name, objective.student.image_size)
     other.load_state_dict(deepcopy(objective.state_dict()))
     return other
@@ -289,7 +290,7 @@ def test_the_bank_moves_halfway_to_the_outputs():
     assert torch.equal(objective.bank[others], before[others])
 
 
-@pytest.mark.parametrize("name", WHERE)
+@pytest.mark.parametrize("name", PARTS.names("objective"))
 def test_gradients_reach_the_student_but_no_teacher(name):
     objective = made(name)
     torch.autograd.backward(objective(views_of(objective), ROWS, 0.5))
@@ -297,7 +298,7 @@ def test_gradients_reach_the_student_but_no_teacher(name):
     assert all(p.grad is None for p in objective.parameters() if not p.requires_grad)
 
 
-@pytest.mark.parametrize("name", WHERE)
+@pytest.mark.parametrize("name", PARTS.names("objective"))
 def test_all_that_is_needed_to_go_on_is_state(name):
     one, other = made(name), made(name)
     views = views_of(one)

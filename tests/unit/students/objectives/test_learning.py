@@ -16,7 +16,7 @@ from coopt_fl.students.augment.view import draw_view
 from coopt_fl.students.curve import Point
 from coopt_fl.students.loop import make_optimizer
 from coopt_fl.students.models import build_student
-from coopt_fl.students.objectives import ON_TARGETS, Setting, make_objective
+from coopt_fl.students.objectives import Setting, make_objective, on_targets
 from coopt_fl.students.probe import Judge, Judged, random_student
 from coopt_fl.students.train import train_student
 from tests.unit.students.conftest import as_dataset, principal_targets
@@ -49,7 +49,7 @@ def learn(tmp_path_factory: pytest.TempPathFactory):
                 model="convnet:8", epochs=epochs, batch_size=64, lr=3e-3, objective=objective
             )
             out: Path = tmp_path_factory.mktemp(objective)
-            dataset = planted if objective in ON_TARGETS else None
+            dataset = planted if on_targets(objective) else None
             made = train_student(
                 dataset, Config(data=DIGITS, student=config), out,
                 devices=1, watch=judge, watch_every=epochs,

@@ -1,0 +1,135 @@
+"""Images as arrays: in memory, or saved in the folder ``data.root``, which is mapped.
+
+For each split the folder holds ``SPLIT-images.npy``, uint8 (N, H, W) or (N, H, W, 3), or, where
+sizes differ, uint8 (bytes,) with ``SPLIT-sizes.npy``, int64 (N, 2); and, where labels are known,
+``SPLIT-labels.npy``, int64 (N,).
+"""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from coopt_fl.config.schema import DataConfig
+from coopt_fl.core.errors import DataError
+from coopt_fl.core.files import atomic
+from coopt_fl.data.source import ArraySource, NoSplitError, Source
+
+NAME = "arrays"
+
+Pixels = NDArray[np.uint8]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Arrays:
+    """One split.
+
+    Attributes:
+        images: uint8 (N, H, W) or (N, H, W, 3); (bytes,) where sizes differ, each image (H, W, 3).
+        sizes: int64 (N, 2), height and width of each, where they differ.
+        labels: int64 (N,), where they are known.
+    """
+
+    images: Pixels
+    sizes: Ints | None = None
+    labels: Ints | None = None
+
+    def source(self, limit: int | None = None) -> Source:
+        """Return the images as a source, all or only the first ones."""
+        if self.sizes is None:
+            return ArraySource(NAME, self.images[:limit])
+        return RaggedSource(self.images, self.sizes[:limit])
+
+    def save(self, folder: Path, split: str) -> None:
+        """Write the files of a split.
+
+        Raises:
+            OutputError: the disk refuses.
+        """
+        for part, array in vars(self).items():
+            if array is not None:
+                with atomic(_file(folder, split, part)) as file:
+                    np.save(file, array)
+
+
+class RaggedSource(Source):
+    """RGB images of several sizes, one after another.
+
+    Args:
+        pixels: uint8 (bytes,), each image as (H, W, 3); what follows the last one is ignored.
+        sizes: int64 (N, 2), height and width of each.
+    """
+
+    def __init__(self, pixels: Pixels, sizes: Ints) -> None:
+        super().__init__(NAME, len(sizes))
+        self._sizes, self._ends = sizes, np.cumsum(3 * sizes.prod(axis=1))
+        self._pixels = pixels[: self._ends[-1]]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the sizes and bytes."""
+        digest = hashlib.sha256(b"ragged ")
+        digest.update(np.ascontiguousarray(self._sizes, "<i8").data)
+        digest.update(np.ascontiguousarray(self._pixels).data)
+        return digest.hexdigest()
+
+    def _read(self, ids: Ints) -> list[Tensor]:
+        images = []
+        for id in ids.tolist():
+            height, width = self._sizes[id].tolist()
+            end = int(self._ends[id])
+            flat = np.array(self._pixels[end - 3 * height * width : end])
+            images.append(torch.from_numpy(flat).view(height, width, 3).permute(2, 0, 1))
+        return images
+
+
+def images(data: DataConfig, split: str) -> Source:
+    """Open the images of a split."""
+    return _load(data, split).source(data.limit)
+
+
+def labels(data: DataConfig, split: str) -> Ints | None:
+    """Read the labels of a split."""
+    found = _load(data, split).labels
+    return None if found is None else np.array(found[: data.limit], np.int64)
+
+
+def _load(data: DataConfig, split: str) -> Arrays:
+    """Map the files of a split.
+
+    Raises:
+        NoSplitError: there are none.
+        DataError: they are damaged.
+    """
+    folder = Path(data.root or "").expanduser()
+    if not _file(folder, split, "images").is_file():
+        raise NoSplitError(f"there is no {_file(folder, split, 'images')}; see data.root")
+    held: dict[str, NDArray[Any]] = {}
+    for part in ("images", "sizes", "labels"):
+        file = _file(folder, split, part)
+        if file.exists():
+            try:
+                held[part] = np.load(file, mmap_mode="r", allow_pickle=False)
+            except (OSError, ValueError, EOFError) as error:
+                raise DataError(f"{file} cannot be read as an array ({error})") from error
+    found = Arrays(**held)
+    if len({len(array) for array in _by_row(found)}) != 1:
+        raise DataError(f"the {split} arrays in {folder} do not fit together; save them again")
+    return found
+
+
+def _by_row(arrays: Arrays) -> list[NDArray[Any]]:
+    """Return those arrays that have a row for each image."""
+    first: NDArray[Any] = arrays.images if arrays.sizes is None else arrays.sizes
+    return [first] if arrays.labels is None else [first, arrays.labels]
+
+
+def _file(folder: Path, split: str, part: str) -> Path:
+    return folder / f"{split}-{part}.npy"

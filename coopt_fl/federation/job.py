@@ -1,0 +1,195 @@
+"""A run from its configuration to its summary, whoever optimizes the data."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from coopt_fl.config.load import from_tree
+from coopt_fl.config.schema import Config
+from coopt_fl.core.apart import run_apart
+from coopt_fl.core.errors import ConfigError, PriorError
+from coopt_fl.core.files import write_json
+from coopt_fl.core.progress import Progress, console_progress
+from coopt_fl.core.runtime import pick_device
+from coopt_fl.data import shared_set
+from coopt_fl.federation.records import Records
+from coopt_fl.federation.state import RunState, open_run, whole_run
+from coopt_fl.federation.summary import summary
+from coopt_fl.optimized.provenance import Provenance, read_provenance
+from coopt_fl.optimized.read import load
+from coopt_fl.priors import check_prior, load_prior, parse_prior
+from coopt_fl.privacy import check as check_privacy
+from coopt_fl.registry import PARTS
+from coopt_fl.students.checkpoint import load_student
+from coopt_fl.students.models import check_student
+from coopt_fl.students.objectives import find_objective, on_targets
+from coopt_fl.students.probe import probe_prior, probe_student, random_student
+from coopt_fl.students.train import train_student
+
+Summary = dict[str, Any]
+
+
+def whole_job(
+    config: Config,
+    out: Path,
+    progress: Progress,
+    optimize: Callable[[], object],
+    *,
+    own_priors: bool = True,
+    keep: Callable[[], None] | None = None,
+) -> Summary:
+    """Check, optimize, train a student, probe it, and write ``summary.json``; resumes.
+
+    Args:
+        config: the run.
+        out: output directory; ``dataset/``, ``student/`` and ``summary.json`` are made in it.
+        progress: told what happens.
+        optimize: publishes the optimized dataset in ``out``; not called where it is there.
+        own_priors: whether all priors are loaded on this host.
+        keep: called first, while ``out`` is held.
+
+    Raises:
+        CooptError: what went wrong, with its exit code; ``out`` keeps what was done.
+    """
+    with whole_run(out, progress):
+        if keep is not None:
+            keep()
+        if not _prepare(config, out, progress, own_priors):
+            optimize()
+        return _finish(config, out, progress)
+
+
+def _prepare(config: Config, out: Path, progress: Progress, own_priors: bool) -> bool:
+    """Refuse before any work what could only fail later; return whether the dataset is there."""
+    with open_run(config, out, progress) as (source, state):
+        if not state.published:
+            shared_set(source.ids, config.shared.size, config.seed)
+            check_privacy(config.privacy, config.targets.dim)
+            for participant in config.participants:
+                parse_prior(participant.prior)
+            check_student(config.student.model)
+            if not on_targets(config.student.objective):
+                known = filter(on_targets, PARTS.names("objective"))
+                raise ConfigError(
+                    f"student.objective={config.student.objective} knows no targets, and this "
+                    f"makes some: set it to {' or '.join(known)}, or train without by "
+                    "`coopt pretrain`"
+                )
+            find_objective(config.student.objective)
+            for participant in config.participants if own_priors else ():
+                if problem := check_prior(participant.prior):
+                    raise PriorError(f"participant {participant.name}: {problem}")
+        return state.published
+
+
+def _finish(config: Config, out: Path, progress: Progress) -> Summary:
+    """Train and probe a student on the published dataset; write and return the summary.
+
+    The command holds ``out`` (:func:`whole_run`) and has prepared it, so the data are not opened.
+    """
+    state = RunState(out)
+    provenance, limit = read_provenance(state.dataset), config.probe.limit
+    with progress.phase("student"):
+        trained = _train(config, state, progress)
+    with progress.phase("probe"):
+        accuracy = _remembered(
+            state,
+            "student",
+            [provenance.digest, vars(config.student), limit],
+            lambda: probe_student(
+                load_student(Path(trained["checkpoint"]), config.student.model), config.data, limit
+            ),
+        )
+        comparison = _compare(config, state, provenance, progress)
+    found = summary(config, state, provenance, trained, accuracy, comparison)
+    write_json(out / "summary.json", found)
+    return found
+
+
+def train_on(
+    folder: Path, config: Config, out: Path, progress: Progress, devices: int | str
+) -> dict[str, Any]:
+    """Train on the dataset in ``folder``; continue a training that was stopped in ``out``."""
+    trained = train_student(
+        load(folder, mmap=True),
+        config,
+        out,
+        devices=devices,
+        progress=lambda point, epochs: progress.show(
+            "student", point.epoch, epochs, "epochs", f"loss {point.loss:.4f}"
+        ),
+    )
+    return {
+        "checkpoint": str(trained.checkpoint),
+        "model": config.student.model,
+        "epochs": len(trained.curve),
+        "seconds": trained.curve[-1].seconds,
+        "loss_per_epoch": [point.loss for point in trained.curve],
+    }
+
+
+def train_job(folder: str, config: dict[str, Any], out: str) -> None:
+    """Train as a run says, given as plain values, on all devices."""
+    with console_progress() as progress:
+        train_on(Path(folder), from_tree(config, [], "the run"), Path(out), progress, "auto")
+
+
+def _train(config: Config, state: RunState, progress: Progress) -> Summary:
+    """Train here, or, on several GPUs, first in a process of its own that may start others."""
+    folder, out = state.dataset, state.out / "student"
+    if torch.cuda.device_count() > 1:
+        job = f"{__name__}:train_job"
+        run_apart(job, folder=str(folder), config=asdict(config), out=str(out))
+    return train_on(folder, config, out, progress, "auto")  # which finds it done
+
+
+def _compare(
+    config: Config, state: RunState, provenance: Provenance, progress: Progress
+) -> dict[str, float | None]:
+    """Return the two references: a random student, and the best accepted prior itself.
+
+    That is None where it is not the platform's to load: in a deployment a participant may own a
+    prior that nobody else has, or name another one.
+    """
+    best, limit = Records(state).election.best, config.probe.limit
+    prior = next(one.prior for one in provenance.contributors if one.name == best)
+    found = {
+        "random_init": _remembered(
+            state,
+            "random_init",
+            [vars(config.student), config.seed, limit],
+            lambda: probe_student(
+                random_student(config.student, config.data, config.seed), config.data, limit
+            ),
+        ),
+        "reference_prior": None,
+    }
+    if prior in [participant.prior for participant in config.participants]:
+        try:
+            found["reference_prior"] = _remembered(
+                state,
+                "reference_prior",
+                [prior, limit],
+                lambda: probe_prior(load_prior(prior, pick_device()), config.data, limit),
+            )
+        except PriorError as error:
+            progress.warn(f"the reference prior is not probed: {error}")
+    return found
+
+
+def _remembered(
+    state: RunState, name: str, key: Any, compute: Callable[[], float | None]
+) -> float | None:
+    """Return the stored value of ``name`` if it was made with the same ``key``, else compute it."""
+    known = state.record("probes", dict[str, dict[str, Any]]) or {}
+    if known.get(name, {}).get("key") != key:
+        started = time.perf_counter()
+        value = compute()
+        known[name] = {"key": key, "value": value, "seconds": time.perf_counter() - started}
+        state.save_record("probes", known)
+    found: float | None = known[name]["value"]
+    return found

@@ -1,0 +1,246 @@
+"""Every exchangeable part by kind and name: those that ship, and those that plug-ins add.
+
+The configuration's choices, the errors that list them, ``coopt doctor`` and the key reference
+read their names here. A shipped part is imported when it is first used.
+"""
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from coopt_fl.core.errors import ConfigError
+
+GROUP = "coopt_fl.plugins"
+"""The entry points of installed plug-ins: modules, which register their parts when imported."""
+
+KEYS = {
+    "source": "data.source",
+    "prior": "participants.N.prior",
+    "solver": "targets.solver",
+    "projection": "targets.projection",
+    "reference": "reference",
+    "assignment": "assignment.by",
+    "audit": "audit.policy",
+    "objective": "student.objective",
+    "student": "student.model",
+}
+"""The kinds of parts, and the configuration key that names one."""
+
+OPEN = ("source", "prior", "student")
+"""Kinds whose names may have a part after a colon, as in ``python:MODULE:FUNCTION``."""
+
+
+@dataclass(frozen=True)
+class Later:
+    """An object of this package that is imported when it is needed.
+
+    Attributes:
+        where: ``MODULE:NAME``, the module below ``coopt_fl``.
+    """
+
+    where: str
+
+    def get(self) -> Any:
+        """Return the object; this may take seconds."""
+        module, _, name = self.where.partition(":")
+        return getattr(import_module(f"coopt_fl.{module}"), name)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part.
+
+    Attributes:
+        kind: one of :data:`KEYS`.
+        name: what the configuration calls it; of a prior or student, what precedes the colon.
+        made: the object, or :class:`Later`.
+        facts: what else is known of it, by name.
+        shipped: whether it comes with this package.
+    """
+
+    kind: str
+    name: str
+    made: Any
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    shipped: bool = False
+
+    @property
+    def object(self) -> Any:
+        """The part itself; importing it may take seconds."""
+        return self.made.get() if isinstance(self.made, Later) else self.made
+
+    def fact(self, name: str) -> Any:
+        """Return what is known as ``name``, or None."""
+        value = self.facts.get(name)
+        return value.get() if isinstance(value, Later) else value
+
+
+class Registry:
+    """Parts by kind and name."""
+
+    def __init__(self, parts: Iterable[Part] = ()) -> None:
+        self._parts = {(part.kind, part.name): part for part in parts}
+        self._searched = False
+
+    def add(self, part: Part) -> None:
+        """Add a part; one that the same code defines anew replaces the former.
+
+        Raises:
+            ConfigError: another part of that kind has that name.
+        """
+        known = self._parts.get((part.kind, part.name))
+        if known is not None and (known.shipped or _defined(known.made) != _defined(part.made)):
+            by = "this package" if known.shipped else _defined(known.made)
+            raise ConfigError(
+                f"the {part.kind} {part.name!r} of {_defined(part.made)} has the name of one of "
+                f"{by}: register it under another name"
+            )
+        if not part.name.replace("_", "").replace("-", "").isalnum():
+            raise ConfigError(
+                f"the name {part.name!r} of a {part.kind} is not allowed; allowed: letters, "
+                "digits, '-' and '_'"
+            )
+        self._parts[part.kind, part.name] = part
+
+    def names(self, kind: str) -> list[str]:
+        """Return the names of a kind, shipped ones first; hidden ones are left out."""
+        return [part.name for part in self.parts(kind) if not part.fact("hidden")]
+
+    def parts(self, kind: str) -> Iterator[Part]:
+        """Yield the parts of a kind, shipped ones first."""
+        return (part for part in self.all() if part.kind == kind)
+
+    def all(self) -> Iterator[Part]:
+        """Yield all parts, shipped ones first."""
+        self._search()
+        yield from self._parts.values()
+
+    def has(self, kind: str, name: str) -> bool:
+        """Tell whether there is a part of that name; of some kinds only what precedes a colon."""
+        self._search()
+        return (kind, _stem(kind, name)) in self._parts
+
+    def find(self, kind: str, name: str) -> Part:
+        """Return a part by its name in the configuration.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        self._search()
+        part = self._parts.get((kind, _stem(kind, name)))
+        if part is None:
+            known = self.names(kind)
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise ConfigError(
+                f"{KEYS[kind]}: there is no {name!r}{hint}; there are {', '.join(known)}, and a "
+                "plug-in may add others (key `plugins`)"
+            )
+        return part
+
+    def _search(self) -> None:
+        """Import the installed plug-ins, the first time."""
+        if not self._searched:
+            self._searched = True
+            for found in entry_points(group=GROUP):
+                _load(found)
+
+
+def _load(found: EntryPoint) -> None:
+    try:
+        found.load()
+    except Exception as error:
+        of = f" of {found.dist.name}" if found.dist else ""
+        raise ConfigError(
+            f"the installed plug-in {found.name!r}{of} cannot be imported "
+            f"({type(error).__name__}: {error}); mend or uninstall it"
+        ) from error
+
+
+def _stem(kind: str, name: str) -> str:
+    return name.partition(":")[0] if kind in OPEN else name
+
+
+def _defined(made: Any) -> str:
+    """Return which code defines an object."""
+    kind = made if hasattr(made, "__qualname__") else type(made)
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _shipped() -> Iterator[Part]:
+    """Yield what this package has; its modules are not imported."""
+    for name in [
+        "digits",
+        "imagefolder",
+        "parquet",
+        "synthetic",
+        "tiny_imagenet",
+        "arrays",
+        "python",
+    ]:
+        yield _source(name, {"imagefolder": "folders", "python": "outside"}.get(name, name))
+    for name in ["cifar10", "cifar100", "fashion_mnist"]:
+        yield _source(name, "downloads")
+    yield _prior("timm", form="timm:NAME (or timm:NAME@bundled)")
+    yield _prior("timm@bundled", "priors.schemes.bundled")
+    yield _prior("torchvision", form="torchvision:NAME/WEIGHTS")
+    yield _prior("open_clip", form="open_clip:ARCH/TAG")
+    yield _prior("checkpoint", "students.checkpoint", form="checkpoint:PATH")
+    yield _prior("random", form="random:NAME", options=("seed", "size"))
+    yield _prior("trivial", form="trivial:DIM", options=())
+    yield _prior("python", "priors.schemes.outside", form="python:MODULE:FUNCTION")
+    yield _prior("module", options=())
+    for name in ["ridge", "procrustes", "lstsq", "sgd", "none"]:
+        yield Part("solver", name, Later(f"targets.solvers:{name}"), shipped=True)
+    for name in ["pca", "random", "none"]:
+        yield Part("projection", name, Later(f"targets.projection:{name}"), shipped=True)
+    for name in ["consensus", "best"]:
+        yield Part("reference", name, Later("policies.reference:elect"), shipped=True)
+    yield Part("assignment", "weight", Later("policies.assignment:BY_WEIGHT"), shipped=True)
+    measured = {"measures_speed": True}
+    yield Part("assignment", "speed", Later("policies.assignment:BY_SPEED"), measured, shipped=True)
+    yield Part("audit", "majority", Later("policies.audit:Audit"), shipped=True)
+    classes = {
+        "regression": "objective:Regression",
+        "simclr": "contrastive:SimCLR",
+        "byol": "teachers:BYOL",
+        "dino": "teachers:DINO",
+        "moco": "contrastive:MoCo",
+        "simsiam": "teachers:SimSiam",
+        "swav": "contrastive:SwAV",
+        "dcl": "contrastive:DCL",
+        "instdisc": "contrastive:InstanceDiscrimination",
+        "rela": "teachers:ReLA",
+    }
+    for name, where in classes.items():
+        facts = {"on_targets": name in ("regression", "rela")}
+        yield Part("objective", name, Later(f"students.objectives.{where}"), facts, shipped=True)
+    for name in ["convnet", "timm", "torchvision", "python"]:
+        yield Part("student", name, Later(f"students.models:{name}"), shipped=True)
+
+
+def _source(name: str, module: str) -> Part:
+    where = f"data.sources.{module}"
+    needs_root = name in ("tiny_imagenet", "imagefolder", "parquet", "arrays")
+    facts = {"labels": Later(f"{where}:labels"), "needs_root": needs_root}
+    return Part("source", name, Later(f"{where}:images"), facts, shipped=True)
+
+
+def _prior(
+    name: str, module: str = "", form: str = "", options: tuple[str, ...] = ("size",)
+) -> Part:
+    where = module or f"priors.schemes.{name}"
+    facts = {
+        "check": Later(f"{where}:check"),
+        "form": form,
+        "options": options,
+        "hidden": not form,
+    }
+    return Part("prior", name, Later(f"{where}:load"), facts, shipped=True)
+
+
+PARTS = Registry(_shipped())
+"""The registry of this process."""
