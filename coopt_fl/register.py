@@ -65,7 +65,8 @@ def solver(name: str) -> Decorator[T]:
 def projection(name: str) -> Decorator[T]:
     """Register ``axes(features, dim, seed) -> (m, dim)``, for ``targets.projection``.
 
-    All float64: features (R, m) of the reference, centred.
+    All float64: features (R, m) of the reference, centred; the axes are orthonormal, which the
+    platform checks.
     """
     return _register("projection", name)
 

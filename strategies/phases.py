@@ -10,7 +10,6 @@ from coopt_fl.targets import Alignment
 
 from .exchange import FLOAT_BYTES, ID_BYTES, Phase
 
-PROJECTIONS = ("projection:pca", "projection:random")
 """How a projection names itself; a PCA of too few samples is replaced by a random one."""
 
 LARGEST_TARGET = float(np.finfo(np.float16).max)
@@ -99,7 +98,8 @@ class Project(OneAnswer):
         features = self.records.features([name])[1][name]
         fitted = _alignment(answer, features, self.recipe.dim)
         _require_projection(fitted, features)
-        if fitted.solver not in PROJECTIONS:
+        wanted = (f"projection:{self.recipe.projection}", "projection:random")
+        if fitted.solver not in wanted:
             raise ParticipantError(f"expected a projection, got {fitted.solver!r}")
         self.records.save("alignments", name, **vars(fitted))
         if fitted.solver != f"projection:{self.recipe.projection}":

@@ -1,0 +1,151 @@
+"""Code from outside: the examples of docs/plugins.md, run; and who decides what is imported."""
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from flwr.app import Context, RecordDict
+
+from coopt_fl.config.load import dataset_key, load_config
+from coopt_fl.core.errors import CooptError, ParticipantError
+from coopt_fl.core.progress import Progress
+from coopt_fl.data import open_labels, open_source
+from coopt_fl.federation.client_app import identify
+from coopt_fl.federation.job import whole_job
+from coopt_fl.federation.protocol import task_of
+from coopt_fl.optimized.provenance import read_provenance
+from coopt_fl.priors import load_prior
+from coopt_fl.registry import KEYS, PARTS
+from tests.flower.grid import run_platform, tiny
+
+PAGE = Path(__file__).parents[2] / "docs" / "plugins.md"
+EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+
+
+@pytest.fixture(autouse=True)
+def registry() -> Iterator[None]:
+    """Forget what a test registers."""
+    before = dict(PARTS._parts)
+    yield
+    PARTS._parts = before
+
+
+@pytest.fixture
+def plugin(tmp_path: Path) -> Path:
+    """The examples, in one file."""
+    file = tmp_path / "mine.py"
+    file.write_text("\n\n".join(EXAMPLES))
+    return file
+
+
+CHOSEN = {
+    "source": "stripes",
+    "prior": "pooled:4",
+    "solver": "shrunk",
+    "projection": "widest",
+    "reference": "widest_prior",
+    "assignment": "in_turn",
+    "audit": "wary",
+    "objective": "smooth",
+    "student": "perceptron:32",
+}
+
+
+def configured(plugin: Path) -> dict[str, object]:
+    changes = {KEYS[kind].replace("N", "0"): name for kind, name in CHOSEN.items()}
+    return {"plugins": f"[{plugin}]", "student.epochs": 2, "student.image_size": 8} | changes
+
+
+def test_a_run_of_nothing_but_the_examples(plugin: Path, tmp_path: Path) -> None:
+    config, out = tiny(**configured(plugin)), tmp_path / "out"
+    done = whole_job(config, out, Progress(), lambda: run_platform(config, out))
+    assert done["reference"] == "alpha", "the widest: 48 features"
+    assert done["participants"][0]["prior"] == "pooled:4"
+    assert [one["samples"] for one in done["participants"]] == [80, 63, 60], "blocks in turn"
+    assert done["student"]["model"] == "perceptron:32"
+    assert done["student"]["probe_accuracy"] > 0.6, "stripes are four classes, and easy"
+    used = read_provenance(out / "dataset").plugins
+    made = {f"{kind} {name.partition(':')[0]}" for kind, name in CHOSEN.items()}
+    assert used.keys() == made - {"objective smooth", "student perceptron"}
+    assert all(re.fullmatch(r"mine\.py sha256:[0-9a-f]{64}", origin) for origin in used.values())
+
+
+def test_the_page_has_one_example_of_each_kind_in_few_lines(plugin: Path) -> None:
+    tiny(**configured(plugin))
+    ours = [part.kind for part in PARTS.all() if not part.shipped]
+    assert sorted(ours) == sorted(KEYS)
+    assert max(len(example.splitlines()) for example in EXAMPLES) <= 11
+
+
+def test_the_key_follows_the_file_that_a_part_comes_from(plugin: Path) -> None:
+    key = dataset_key(tiny(**{"plugins": f"[{plugin}]", "targets.solver": "shrunk"}), "data")
+    shipped = dataset_key(tiny(**{"plugins": f"[{plugin}]"}), "data")
+    assert shipped == dataset_key(tiny(), "data"), "a plug-in that is not used changes nothing"
+    plugin.write_text(plugin.read_text() + "# another\n")
+    again = dataset_key(tiny(**{"plugins": f"[{plugin}]", "targets.solver": "shrunk"}), "data")
+    assert key != again
+
+
+def test_a_source_brings_its_labels(plugin: Path) -> None:
+    config = tiny(**configured(plugin) | {"data.limit": 80})
+    source, labels = open_source(config.data), open_labels(config.data, "train")
+    assert (len(source), labels.shape) == (80, (80,))
+    bright = torch.stack(source.read(source.ids)).float().mean((1, 2)).view(80, 4, 2).sum(2)
+    assert (bright.argmax(1).numpy() == labels).all()
+
+
+def test_a_prior_takes_the_options_it_declares(plugin: Path) -> None:
+    tiny(plugins=f"[{plugin}]")
+    assert load_prior("pooled:2?size=16").width == 12
+    with pytest.raises(CooptError, match="no option 'seed'; pooled has: size"):
+        load_prior("pooled:2?seed=1")
+
+
+MODULE = "antigravity"
+"""Of the standard library; whoever imports it opens a web browser."""
+
+
+@pytest.mark.parametrize("field", ["prior", "source", "plugins"])
+def test_no_message_makes_a_named_participant_import_anything(
+    field: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "webbrowser", None)
+    config = load_config("digits", ["participants.0.prior=trivial:8"])
+    config.participants[0].name = "alpha"
+    if field == "prior":
+        config.participants[0].prior = f"python:{MODULE}:fly"
+    elif field == "source":
+        config.data.source = f"python:{MODULE}:fly"
+    else:
+        config.plugins = [MODULE]
+    task = task_of(config, "", simulated=True)
+    node = Context(1, 2, {"name": "alpha"}, RecordDict(), {})
+    if field == "plugins":
+        identify(node, task)
+    else:
+        with pytest.raises(ParticipantError, match=f"does not import python:{MODULE}:fly because"):
+            identify(node, task)
+    assert MODULE not in sys.modules
+
+
+def test_a_named_participant_imports_what_its_own_node_names(plugin: Path) -> None:
+    task = task_of(load_config("digits"), "")
+    node = {"name": "alpha", "plugins": str(plugin), "prior": "pooled:2"}
+    assert not PARTS.has("prior", "pooled")
+    known = identify(Context(1, 2, node, RecordDict(), {}), task)
+    assert known.prior.width == 12
+
+
+def test_a_simulated_participant_imports_what_the_run_does(plugin: Path) -> None:
+    config = tiny(plugins=f"[{plugin}]", **{"participants.0.prior": "pooled:2"})
+    task = task_of(config, "", simulated=True)
+    PARTS._parts = {key: part for key, part in PARTS._parts.items() if part.shipped}
+    for name in [name for name in sys.modules if name.startswith("coopt_plugin_")]:
+        del sys.modules[name]
+    partition = {"partition-id": 0, "num-partitions": 3}
+    known = identify(Context(1, 2, partition, RecordDict(), {}), task)
+    assert known.prior.width == 12
+    assert task_of(config, "").plugins == [], "a deployment's messages name none"
