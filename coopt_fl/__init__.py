@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from coopt_fl import data, register
-    from coopt_fl.api import centralized, inspect, pretrain, probe, report, run, train
+    from coopt_fl.api import Result, centralized, inspect, pretrain, probe, report, run, train
     from coopt_fl.config.load import load_config
     from coopt_fl.config.schema import Config, DataConfig
     from coopt_fl.core.errors import CooptError, DataError
@@ -23,6 +23,7 @@ _WHERE = {
     "DataError": "core.errors",
     "Preprocess": "data.image",
     "Prior": "priors.prior",
+    "Result": "api",
     "centralized": "api",
     "inspect": "api",
     "load": "optimized.read",
@@ -42,6 +43,7 @@ __all__ = [
     "DataError",
     "Preprocess",
     "Prior",
+    "Result",
     "centralized",
     "data",
     "inspect",

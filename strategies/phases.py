@@ -10,8 +10,6 @@ from coopt_fl.targets import Alignment
 
 from .exchange import FLOAT_BYTES, ID_BYTES, Phase
 
-"""How a projection names itself; a PCA of too few samples is replaced by a random one."""
-
 LARGEST_TARGET = float(np.finfo(np.float16).max)
 
 MOST_SKIPPED, LARGEST, MOST_LETTERS = 0.25, 1e6, 100
@@ -98,6 +96,7 @@ class Project(OneAnswer):
         features = self.records.features([name])[1][name]
         fitted = _alignment(answer, features, self.recipe.dim)
         _require_projection(fitted, features)
+        # a PCA of too few samples is replaced by a random projection
         wanted = (f"projection:{self.recipe.projection}", "projection:random")
         if fitted.solver not in wanted:
             raise ParticipantError(f"expected a projection, got {fitted.solver!r}")

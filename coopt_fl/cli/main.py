@@ -235,8 +235,13 @@ def config(settings: Settings = None, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def doctor(as_json: AsJson = False) -> None:
-    """Show devices, versions, and which priors and sources can be used here, or why not."""
+def doctor(settings: Settings = None, as_json: AsJson = False) -> None:
+    """Show devices, versions, parts, and which priors and sources can be used here, or why not.
+
+    Settings matter where they name plug-ins: coopt doctor plugins=[mine.py].
+    """
+    if settings:
+        _checked(settings)
     from coopt_fl.ops import doctor
 
     _print(doctor.examine(), show.examined, as_json)

@@ -358,7 +358,8 @@ def _of_data(data: DataConfig) -> list[str]:
     problems = _of_url("data.shards", data.shards)
     needs_root = PARTS.has("source", data.source) and PARTS.find("source", data.source)
     if needs_root and needs_root.fact("needs_root") and data.root is None:
-        problems.append(f"data.root: missing; {data.source} needs the folder of its files")
+        given = " (images from Python: source.save(DIR) writes it)" * (data.source == "arrays")
+        problems.append(f"data.root: missing; {data.source} needs the folder of its files{given}")
     return problems
 
 

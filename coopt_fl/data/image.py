@@ -75,6 +75,11 @@ class Preprocess:
                 f"unknown interpolation {self.interpolation!r}; "
                 f"choose one of {', '.join(INTERPOLATIONS)}"
             )
+        if not len(self.mean) == len(self.std) == 3 or not min(self.std) > 0:
+            raise ConfigError(
+                "mean and std have three entries, those of std above 0, not "
+                f"{self.mean} and {self.std}"
+            )
         if not 0 < self.size <= self.resize:
             raise ConfigError(
                 f"cannot crop {self.size} pixels out of {self.resize}; "

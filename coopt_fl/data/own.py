@@ -138,8 +138,8 @@ def _pixels(image: Any, row: int) -> NDArray[np.uint8]:
     if isinstance(image, Image.Image):
         image = np.asarray(image.convert("RGB"))
     elif isinstance(image, Tensor) and image.ndim == 3:
-        if image.is_floating_point():
-            image = (image.clamp(0, 1) * 255).round().to(torch.uint8)
+        if image.is_floating_point() and image.min() >= 0 and image.max() <= 1:
+            image = (image * 255).round().to(torch.uint8)
         image = image.detach().cpu().permute(1, 2, 0).numpy()
     if isinstance(image, np.ndarray) and image.dtype == np.uint8:
         if image.ndim == 2:

@@ -7,13 +7,16 @@ from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.runtime import devices
 from coopt_fl.data.sources.downloads import DOWNLOADS, address, present, to_fetch
 from coopt_fl.optimized.provenance import versions
+from coopt_fl.plugins import origin
 from coopt_fl.priors import check_prior
 from coopt_fl.priors.hub import answers
+from coopt_fl.registry import KEYS, PARTS
 
 TREES = {
     "tiny_imagenet": "train/WNID/images/*.JPEG and val/images/*.JPEG",
     "imagefolder": "train/CLASS/* and val/CLASS/*",
     "parquet": "*train*.parquet and *test*.parquet",
+    "arrays": "train-images.npy, as source.save(DIR) writes it",
 }
 """Files that sources look for in ``data.root``."""
 
@@ -25,12 +28,15 @@ def examine() -> dict[str, Any]:
     return {
         "devices": devices(),
         "versions": versions(),
+        "parts": {kind: PARTS.names(kind) for kind in KEYS},
+        "plug-ins": {
+            f"{part.kind} {part.name}": origin(part.made)
+            for part in PARTS.all()
+            if not part.shipped
+        },
         "priors": {spec: _prior_problem(spec) for spec in priors},
         "sources": {
-            "digits": None,
-            "synthetic": None,
-            **{name: _download_problem(name) for name in DOWNLOADS},
-            **{name: f"give data.root=DIR that holds {tree}" for name, tree in TREES.items()},
+            name: _source_problem(name) for name in PARTS.names("source") if name != "python"
         },
     }
 
@@ -38,6 +44,14 @@ def examine() -> dict[str, Any]:
 def _prior_problem(spec: str) -> str | None:
     problem = check_prior(spec)
     return problem and problem.removeprefix(f"prior {spec!r}: ")
+
+
+def _source_problem(name: str) -> str | None:
+    if name in DOWNLOADS:
+        return _download_problem(name)
+    if PARTS.find("source", name).fact("needs_root"):
+        return f"give data.root=DIR that holds {TREES.get(name, 'its files')}"
+    return None
 
 
 def _download_problem(name: str) -> str | None:

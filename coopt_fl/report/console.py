@@ -167,6 +167,12 @@ def examined(found: Values) -> RenderableType:
         for name, problem in found[kind].items():
             row(usable, name, Text(problem or "yes", style="" if problem else "green"))
         tables.append(usable)
+    parts = table("Exchangeable parts", "kind", "names")
+    for kind, names in found["parts"].items():
+        row(parts, kind, ", ".join(names))
+    tables.append(parts)
+    if found["plug-ins"]:
+        tables.append(_facts("Plug-ins", found["plug-ins"]))
     return Group(*tables)
 
 
