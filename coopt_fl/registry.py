@@ -172,18 +172,12 @@ def _defined(made: Any) -> str:
 
 def _shipped() -> Iterator[Part]:
     """Yield what this package has; its modules are not imported."""
-    for name in [
-        "digits",
-        "imagefolder",
-        "parquet",
-        "synthetic",
-        "tiny_imagenet",
-        "arrays",
-        "python",
-    ]:
-        yield _source(name, {"imagefolder": "folders", "python": "outside"}.get(name, name))
-    for name in ["cifar10", "cifar100", "fashion_mnist"]:
+    for name in ("digits", "tiny_imagenet", "parquet", "arrays", "synthetic"):
+        yield _source(name, name)
+    for name in ("cifar10", "cifar100", "fashion_mnist"):
         yield _source(name, "downloads")
+    yield _source("imagefolder", "folders")
+    yield Part("source", "python", Later("data.sources.outside:images"), shipped=True)
     yield _prior("timm", form="timm:NAME (or timm:NAME@bundled)")
     yield _prior("timm@bundled", "priors.schemes.bundled")
     yield _prior("torchvision", form="torchvision:NAME/WEIGHTS")

@@ -1,0 +1,231 @@
+"""The registry, plug-ins, and functions named ``python:MODULE:FUNCTION``."""
+
+import sys
+from collections.abc import Iterator
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+import coopt_fl
+from coopt_fl import registry
+from coopt_fl.config.load import keyed, load_config
+from coopt_fl.core.errors import ConfigError, CooptError
+from coopt_fl.data import open_labels, open_source
+from coopt_fl.plugins import origin
+from coopt_fl.priors import check_prior, load_prior
+from coopt_fl.registry import KEYS, PARTS
+from coopt_fl.students.models import build_student
+from tests.unit.test_cli import Coopt
+
+SOLVER = """
+import coopt_fl
+
+@coopt_fl.register.solver("{name}")
+def solve(source, target, seed):
+    raise NotImplementedError
+"""
+
+
+@pytest.fixture(autouse=True)
+def forget() -> Iterator[None]:
+    """Forget what a test registers and imports."""
+    before, modules = dict(PARTS._parts), set(sys.modules)
+    yield
+    PARTS._parts = before
+    for name in set(sys.modules) - modules:
+        if name.startswith(("coopt_plugin_", "outside_")):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def coopt(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Coopt:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COOPT_CACHE", str(tmp_path / "cache"))
+    return Coopt(monkeypatch, capsys, tmp_path)
+
+
+def write(file: Path, text: str) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    return file
+
+
+def test_a_file_is_found_beside_the_yaml_and_below_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "here" / "a.py", SOLVER.format(name="first"))
+    write(tmp_path / "there" / "b.py", SOLVER.format(name="second"))
+    yaml = (
+        "plugins: [{}]\ndata: {{source: digits}}\nparticipants: [{{name: a, prior: 'trivial:4'}}]"
+    )
+    file = write(tmp_path / "there" / "own.yaml", yaml.format("b.py"))
+    monkeypatch.chdir(tmp_path / "here")
+    assert load_config(str(file), ["targets.solver=second"]).targets.solver == "second"
+    changed = load_config("digits", ["plugins=a.py", "targets.solver=first"])
+    assert changed.plugins == [str(tmp_path / "here" / "a.py")]
+
+
+def test_a_module_is_found_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "outside_one.py", SOLVER.format(name="third"))
+    monkeypatch.syspath_prepend(tmp_path)
+    load_config("digits", ["plugins=[outside_one]", "targets.solver=third"])
+
+
+def test_an_installed_package_is_found_by_its_entry_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "outside_two.py", SOLVER.format(name="fourth"))
+    monkeypatch.syspath_prepend(tmp_path)
+    found = [EntryPoint("mine", "outside_two", registry.GROUP)]
+    monkeypatch.setattr(registry, "entry_points", lambda group: found)
+    monkeypatch.setattr(PARTS, "_searched", False)
+    assert "fourth" in PARTS.names("solver")
+
+    found[0] = EntryPoint("broken", "outside_missing", registry.GROUP)
+    monkeypatch.setattr(PARTS, "_searched", False)
+    with pytest.raises(ConfigError, match=r"installed plug-in 'broken' cannot be imported"):
+        PARTS.names("solver")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("1 / 0", r"cannot be imported (ZeroDivisionError: division by zero)"),
+        ("def f(:", "cannot be imported (SyntaxError"),
+        ("import outside_nowhere", "cannot be imported (ModuleNotFoundError"),
+        (SOLVER.format(name="ridge"), "has the name of one of this package"),
+        (SOLVER.format(name="a b"), "the name 'a b' of a solver is not allowed"),
+        (SOLVER.format(name="x") + "class Other: ...\ncoopt_fl.register.solver('x')(Other)\n",
+         "the solver 'x' of"),
+    ],
+)  # fmt: skip
+def test_a_plugin_that_cannot_be_used_is_one_sentence(coopt: Coopt, text: str, says: str) -> None:
+    write(coopt.folder / "bad.py", text)
+    code, _, error = coopt("config", "digits", "plugins=[bad.py]")
+    assert code == 2
+    assert says in error
+    assert len(error.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("plugin", ["missing.py", "outside_missing", "3"])
+def test_a_plugin_that_is_not_there(coopt: Coopt, plugin: str) -> None:
+    code, _, error = coopt("config", "digits", f"plugins=[{plugin}]")
+    assert code == 2
+    assert plugin in error
+
+
+def test_a_name_that_nothing_has_is_answered_with_the_nearest_and_the_way_to_add_one(
+    coopt: Coopt,
+) -> None:
+    write(coopt.folder / "a.py", SOLVER.format(name="procrustean"))
+    code, _, error = coopt("config", "digits", "plugins=a.py", "targets.solver=procrustian")
+    assert code == 2
+    assert "did you mean procrustean?" in error
+    for kind in KEYS:
+        with pytest.raises(CooptError, match="a plug-in may add others"):
+            PARTS.find(kind, "nonsense")
+
+
+def test_defined_anew_in_a_notebook_it_replaces_the_former() -> None:
+    text = "@coopt_fl.register.projection('mine')\ndef mine(features, dim, seed): return {}"
+    for value in (1, 2):
+        names = {"coopt_fl": coopt_fl, "__name__": "__main__"}
+        exec(text.format(value), names)
+    assert PARTS.find("projection", "mine").object(None, 1, 0) == 2
+
+
+FUNCTIONS = """
+import numpy as np
+import coopt_fl
+from torch import nn
+
+def images(data, split):
+    if split == "train":
+        images = np.random.default_rng(0).integers(0, 256, (20, 8, 8), np.uint8)
+        return coopt_fl.data.from_arrays(images, np.arange(20))
+
+def prior(spec):
+    half = (0.5, 0.5, 0.5)
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten())
+    return model, coopt_fl.Preprocess(spec.size or 8, spec.size or 8, "bilinear", half, half)
+
+def student(name, image_size):
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * image_size**2, 5))
+
+number = 3
+"""
+
+
+@pytest.fixture
+def functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    write(tmp_path / "outside_three.py", FUNCTIONS)
+    monkeypatch.syspath_prepend(tmp_path)
+    return "python:outside_three"
+
+
+def test_functions_named_by_their_module(functions: str) -> None:
+    data = load_config("digits", [f"data.source={functions}:images"]).data
+    labels = open_labels(data, "train")
+    assert labels is not None
+    assert (len(open_source(data)), labels.tolist()) == (20, list(range(20)))
+    with pytest.raises(CooptError, match="has no test split"):
+        open_source(data, "test")
+    loaded = load_prior(f"{functions}:prior?size=4")
+    assert (loaded.width, loaded.preprocess.size) == (12, 4)
+    assert build_student(f"{functions}:student", 8, seed=0).width == 5
+    config = load_config(
+        "digits", [f"data.source={functions}:images", f"participants.0.prior={functions}:prior"]
+    )
+    used = keyed(config)["plugins"]
+    assert used.keys() == {f"source {functions}:images", f"prior {functions}:prior"}
+    assert all(value.startswith("outside_three.py sha256:") for value in used.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("python:outside_three", "write python:MODULE:FUNCTION"),
+        ("python:outside_three:nothing", "outside_three has no function 'nothing'"),
+        ("python:outside_three:number", "outside_three has no function 'number'"),
+        ("python:outside_gone:f", "there is no module 'outside_gone'"),
+    ],
+)
+def test_a_function_that_is_not_there(functions: str, name: str, says: str) -> None:
+    assert says in (check_prior(name) or "")
+    with pytest.raises(ConfigError, match=says):
+        build_student(name, 8, seed=0)
+    with pytest.raises(ConfigError, match=says):
+        open_source(coopt_fl.DataConfig(name))
+
+
+def test_what_is_installed_is_known_by_its_version() -> None:
+    from typer import Typer
+
+    assert origin(Typer).startswith("typer ")
+
+
+def test_no_file_makes_a_command_import_anything(coopt: Coopt, functions: str) -> None:
+    """Neither a checkpoint nor a dataset, be they one's own or somebody's."""
+    arguments = ["--prior", "trivial:8", "data.limit=20", "student.epochs=1", "shared.size=8",
+                 "targets.dim=4", "student.model=python:outside_three:student",
+                 "data.source=python:outside_three:images", "student.image_size=8"]  # fmt: skip
+    code, _, error = coopt("centralized", "digits", *arguments, "--out", "run")
+    assert code == 0, error
+    del sys.modules["outside_three"]
+    for words in ("probe run/student/checkpoint.pt", "train run"):
+        code, _, error = coopt(*words.split())
+        assert code == 2
+        assert "python:outside_three:images" in error
+        assert "outside_three" not in sys.modules
+    named = "data.source=python:outside_three:images"
+    code, _, error = coopt("probe", "run/student/checkpoint.pt", named)
+    assert code == 2
+    assert "student.model=python:outside_three:student" in error
+    assert "outside_three" not in sys.modules
+    code, _, error = coopt("train", "run", named)
+    assert code == 2
+    student = "student.model=python:outside_three:student"
+    assert coopt("probe", "run/student/checkpoint.pt", named, student)[0] == 0
