@@ -275,7 +275,7 @@ def train(
     if tree["data"]["root"] is None and here.is_file():  # a shared dataset does not say
         with understood(here):
             tree["data"]["root"] = typed.read(here, dict[str, Any])["config"]["data"]["root"]
-    _refuse_imports(tree["data"], changes, folder)
+    _refuse_imports(tree, changes, folder)
     config = from_tree(tree, changes, str(dataset), whole=False)
     place = Path(out) if out else folder.parent / "students" / _plain(config.student.model)
     with _shown(progress) as told:
@@ -305,7 +305,7 @@ def probe(
             "give only data.KEY=VALUE"
         )
     tree = read_checkpoint(path)["meta"]["data"]
-    _refuse_imports(tree, changes, path)
+    _refuse_imports({"data": tree}, changes, path)
     data = data_from(tree, changes, str(path))
     student = load_student(path, model[-1] if model else None)
     return {"checkpoint": str(path), "accuracy": Judge(data).accuracies(student)}
@@ -462,11 +462,12 @@ def _changes(settings: Settings) -> list[str]:
     return settings_of(settings) if isinstance(settings, Mapping) else list(settings)
 
 
-def _refuse_imports(data: Mapping[str, Any], changes: Sequence[str], path: Path) -> None:
+def _refuse_imports(tree: Mapping[str, Any], changes: Sequence[str], path: Path) -> None:
     """Raise ConfigError where a file, and not the user, names a function to import."""
-    named = any(change.startswith("data.source=") for change in changes)
-    if data["source"].startswith(OUTSIDE) and not named:
-        raise ConfigError(
-            f"a function gives the images of {path}: to import that, give "
-            f"data.source={data['source']}"
-        )
+    for section, key in (("data", "source"), ("student", "model")):
+        name, setting = tree.get(section, {}).get(key, ""), f"{section}.{key}="
+        if name.startswith(OUTSIDE) and not any(one.startswith(setting) for one in changes):
+            raise ConfigError(
+                f"{path} names {name}, which is not imported because a file says so: to import "
+                f"it, give {setting}{name}"
+            )

@@ -225,7 +225,9 @@ def test_no_file_makes_a_command_import_anything(coopt: Coopt, functions: str) -
     assert code == 2
     assert "student.model=python:outside_three:student" in error
     assert "outside_three" not in sys.modules
+    student = "student.model=python:outside_three:student"
     code, _, error = coopt("train", "run", named)
     assert code == 2
-    student = "student.model=python:outside_three:student"
+    assert student in error
+    assert "outside_three" not in sys.modules
     assert coopt("probe", "run/student/checkpoint.pt", named, student)[0] == 0
