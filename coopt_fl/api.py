@@ -85,7 +85,7 @@ def prepare(config: Config, out: Path, progress: Progress, *, own_priors: bool =
     """
     with open_run(config, out, progress) as (source, state):
         if not state.published:
-            shared_set(source.ids, config.shared.size, config.seed)
+            shared_set(source.ids, config.shared.size, config.seed, config.data)
             check_privacy(config.privacy, config.targets.dim)
             for participant in config.participants:
                 parse_prior(participant.prior)

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from coopt_fl import __version__
-from coopt_fl.core.errors import INTERRUPTED, CooptError
+from coopt_fl.core.errors import INTERRUPTED, ConfigError, CooptError
 from coopt_fl.core.progress import console_progress
 from coopt_fl.report import console as show
 
@@ -23,7 +23,6 @@ app = typer.Typer(
     name="coopt",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 
 Settings = Annotated[
@@ -232,11 +231,38 @@ def publish_shards(
 
 
 @app.command()
-def config(settings: Settings = None, as_json: AsJson = False) -> None:
-    """Print the resolved configuration: every key with its value."""
-    _, config = _configured(settings)
+def config(
+    settings: Settings = None,
+    fit: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write a configuration that suits the images in this folder, which holds train/ "
+            "and val/, or Parquet files (CONFIG gives the participants; default: parquet).",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The YAML file that --fit writes (default: DIR's name).")
+    ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Explain keys or sections, such as student.lr; none: all."),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print the resolved configuration: every key with its value; or fit one, or explain keys."""
+    if (fit is not None) + explain > 1 or (out and not fit):
+        raise ConfigError("give one of --fit and --explain; --out goes with --fit alone")
+    if explain:
+        from coopt_fl.config.explain import explain as explained
 
-    _print(asdict(config), show.configuration, as_json)
+        _print(explained(settings or []), show.explained, as_json)
+    elif fit:
+        from coopt_fl.ops.fit import fit as fitted
+
+        _print(fitted(fit, out, *_named(settings, "parquet")), show.fitted, as_json)
+    else:
+        _print(asdict(_configured(settings)[1]), show.configuration, as_json)
 
 
 @app.command()
@@ -323,16 +349,20 @@ def main() -> None:
 
 
 def _configured(settings: list[str] | None, more: Sequence[str] = ()) -> tuple[str, "Config"]:
-    """Return name and value of the configuration; the name comes first, and has no '='.
+    """Return name and value of the configuration.
 
     Commands import what takes seconds only after it proved valid.
     """
     from coopt_fl.config.load import load_config
 
-    name, *changes = settings or ["digits"]
-    if "=" in name:
-        name, changes = "digits", [name, *changes]
+    name, changes = _named(settings, "digits")
     return name, load_config(name, [*changes, *more])
+
+
+def _named(settings: list[str] | None, default: str) -> tuple[str, list[str]]:
+    """Return the configuration's name, which comes first and has no '=', and the changes."""
+    name, *changes = settings or [default]
+    return (default, [name, *changes]) if "=" in name else (name, changes)
 
 
 def _default_out(name: str, suffix: str = "") -> Path:
