@@ -40,7 +40,8 @@ def _named(word: str, known: Sequence[str]) -> list[str]:
     plain = ".".join("0" if part.isdigit() else part for part in parts)
     found = [key for key in known if key == plain or key.startswith(f"{plain}.")]
     if not found:
-        names = [*known, *dict.fromkeys(key.split(".")[0] for key in known)]
+        same = [key for key in known if key.endswith(f".{plain}")]
+        names = same or [*known, *dict.fromkeys(key.split(".")[0] for key in known)]
         raise ConfigError(
             f"there is no key {word!r}{nearest(plain, names)}; "
             "`coopt config --explain` shows all of them"
