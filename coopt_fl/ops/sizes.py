@@ -5,6 +5,7 @@ numbers, a sound election needs 25, and each participant needs a block. What is 
 by rates of two CPU cores without other work; a GPU is never too slow.
 """
 
+import math
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any
 
 from coopt_fl.config.schema import Config, DataConfig
 from coopt_fl.policies.reference import FEWEST_SHARED
-from coopt_fl.students.images import LARGEST_SIDE, SMALLEST_SIDE
+from coopt_fl.students.images import LARGEST_SIDE, MEASURED, SMALLEST_SIDE
 from coopt_fl.students.models import SMALL_IMAGE
 
 DIMS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
@@ -102,7 +103,7 @@ def choose(images: Images, config: Config, asked: AbstractSet[str], *, gpu: bool
         reason = f"{images.unreadable} of the images looked at cannot be read; the run lists them."
         made.put("data.on_error", "skip", reason)
     _participants(made, images, gpu)
-    _shared_set(made, images.count)
+    _shared_set(made, images)
     _work(made, images.count, gpu)
     _student(made, images, gpu)
     return made
@@ -149,7 +150,7 @@ def _participants(made: Choices, images: Images, gpu: bool) -> None:
         weight = {"weight": one.weight} if one.weight != 1 else {}
         listed.append({"name": one.name, "prior": prior, **weight})
     if images.edge < side:
-        why = f"more than the images have ({images.edge}), because smaller ones tell priors little"
+        why = f"more than the images have ({images.edge}), because these priors see little in fewer"
     elif not gpu and any(side < more <= wanted for more in SIDES):
         why = f"because more would take two CPU cores longer than {PRIOR_SECONDS // 60} minutes"
     else:
@@ -158,21 +159,23 @@ def _participants(made: Choices, images: Images, gpu: bool) -> None:
     made["participants"] = Choice(listed, reason if bundled else "")
 
 
-def _shared_set(made: Choices, count: int) -> None:
+def _shared_set(made: Choices, images: Images) -> None:
     """Set the width of targets, and the size of the shared set that a consensus of them needs."""
-    config, few = made.config, min(count, FEW)
-    most = config.shared.size if made.given("shared.size") else max(count // 2, few)
-    fits = [dim for dim in DIMS if 2 * dim + min(SPARE, dim) <= most]
+    few, usable = min(images.count, FEW), 1 - images.unreadable / min(images.count, MEASURED)
+    asked = made.config.shared.size if made.given("shared.size") else None
+    room = (asked or max(images.count // 2, few)) * usable
     dim = made.put(
         "targets.dim",
-        max(fits, default=DIMS[0]),
+        max((dim for dim in DIMS if 2 * dim + SPARE <= room), default=DIMS[0]),
         "As wide as the shared set allows: a consensus needs two shared images for each number.",
     )
     spare = max(SPARE, dim // 32)
+    wanted = math.ceil(max(2 * dim + spare, few) / usable)
     made.put(
         "shared.size",
-        min(count, max(2 * dim + spare, few)),
-        f"Twice targets.dim and {spare} to spare for unreadable images, or {FEW} if that is more.",
+        min(images.count, wanted),
+        f"Twice targets.dim and some to spare for unreadable images; at least {FEW}, with which "
+        "noise is told from a sound prior.",
     )
 
 
@@ -194,49 +197,43 @@ def _work(made: Choices, count: int, gpu: bool) -> None:
 
 def _student(made: Choices, images: Images, gpu: bool) -> None:
     """Set a student that can be trained here, and for long enough."""
-    count, edge = images.count, max(SMALLEST_SIDE, images.edge)
-    side = made.put(
-        "student.image_size",
-        min(edge, LARGEST_SIDE if gpu else SIDES[-1]),
-        f"The images' shorter edge is {edge} pixels"
-        + (
-            "."
-            if gpu or edge <= SIDES[-1]
-            else f"; a CPU trains five times as fast at {SIDES[-1]}."
-        ),
-    )
-    whole = 1 << max(0, (count // 16).bit_length() - 1)  # a power of two: 16 steps an epoch
+    edge = max(SMALLEST_SIDE, images.edge)
+    reason = f"The images' shorter edge is {edge} pixels (median)"
+    if edge > SIDES[-1] and not gpu:
+        reason += f"; a CPU trains five times as fast at {SIDES[-1]} as at {LARGEST_SIDE}"
+    most = LARGEST_SIDE if gpu else SIDES[-1]
+    side = made.put("student.image_size", min(edge, most), f"{reason}.") or min(edge, LARGEST_SIDE)
     batch = made.put(
         "student.batch_size",
-        min(count, max(8, min(whole, 128 if gpu else 64))),
+        min(images.count, max(8, min(_power(images.count // 16), 128 if gpu else 64))),
         "Small enough for an epoch to have many steps, as far as batch norm allows.",
     )
-    steps = max(1, count // batch)
+    steps = max(1, images.count // batch)
     epochs = max(-(-STEPS // steps), 20 if gpu else 10)
-    epochs = made.put(
-        "student.epochs",
-        epochs,
-        f"{epochs * steps:,} steps in all; a student gets better than random in about 100.",
-    )
-    small = (side or edge) <= SMALL_IMAGE
-    known, rate = (32, SMALL_RESNET_RATE) if small else (96, RESNET_RATE)
-    seconds = epochs * steps * batch / rate * ((side or edge) / known) ** 2
-    name, why = "resnet18", "Known to torchvision and timm, and quick enough to train here."
-    if small:
-        why = "torchvision's, with a first layer for small images, and quick enough to train here."
-    if not gpu and seconds > STUDENT_SECONDS:
-        slow = f"resnet18 would take two CPU cores about {seconds / 60:,.0f} minutes."
-        name, why = (
-            (
-                "convnet:64",
-                f"{slow} This one is fast, but can be exported to ONNX alone.",
-            )
-            if small
-            else (
-                "timm:mobilenetv3_small_100",
-                f"{slow} This one is nine times as fast, and known to timm.",
-            )
-        )
-    name = made.put("student.model", name, why)
-    rate = 0.003 if name.startswith("convnet") else 0.001
+    reason = f"{epochs * steps:,} steps in all; a student gets better than random in about 100."
+    epochs = made.put("student.epochs", epochs, reason)
+    model, reason = _model(side, epochs * steps * batch, gpu)
+    model = made.put("student.model", model, reason)
+    rate = 0.003 if model.startswith("convnet") else 0.001
     made.put("student.lr", rate, "Peak learning rate of AdamW that suits this kind of model.")
+
+
+def _model(side: int, seen: int, gpu: bool) -> tuple[str, str]:
+    """Return a student for images of ``side`` pixels, ``seen`` of them in training, and why."""
+    small = side <= SMALL_IMAGE
+    rate = SMALL_RESNET_RATE * (32 / side) ** 2 if small else RESNET_RATE * (96 / side) ** 2
+    slow = f"resnet18 would take two CPU cores about {seen / rate / 60:,.0f} minutes"
+    if gpu or seen / rate <= STUDENT_SECONDS:
+        kind = "torchvision's, with a first layer for small images" if small else "a usual model"
+        return (
+            "resnet18",
+            f"{kind[0].upper()}{kind[1:]}; quick enough on a {'GPU' if gpu else 'CPU'}.",
+        )
+    if small:
+        return "convnet:64", f"{slow}; this one is fast, but can be exported to ONNX alone."
+    return "timm:mobilenetv3_small_100", f"{slow}; this one, timm's, is nine times as fast."
+
+
+def _power(number: int) -> int:
+    """Return the largest power of two up to ``number``; 0 for 0."""
+    return 1 << number.bit_length() >> 1

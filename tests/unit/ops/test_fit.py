@@ -61,6 +61,16 @@ def test_the_method_works_with_any_number_of_images(count: int, edge: int, gpu: 
     assert [*doubts(Images(DATA, count, 10, edge), config)] == [] or count < FEW
 
 
+@given(st.integers(8, 5000), st.floats(0, 0.5))
+def test_unreadable_images_do_not_cost_the_consensus(count: int, share: float) -> None:
+    lost = int(share * min(count, 64))
+    made = choose(Images(DATA, count, 10, 99, lost), PARQUET, set(), gpu=False)
+    readable = made["shared.size"].value * (1 - lost / min(count, 64))
+    assert 2 * made["targets.dim"].value <= readable
+    assert made["shared.size"].value <= count
+    assert ("data.on_error" in made) == bool(lost)
+
+
 @given(st.integers(8, 5000), st.lists(st.floats(0.2, 5), min_size=1, max_size=6))
 def test_nobody_is_without_work_whatever_the_weights(count: int, weights: list[float]) -> None:
     people = [
