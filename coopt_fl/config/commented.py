@@ -37,7 +37,7 @@ def _section(
 
 def _comment(text: str, indent: str) -> list[str]:
     return textwrap.wrap(
-        text,
+        "".join(letter if letter.isprintable() else " " for letter in text),
         COLUMNS,
         initial_indent=f"{indent}# ",
         subsequent_indent=f"{indent}# ",
