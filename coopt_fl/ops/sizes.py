@@ -182,10 +182,13 @@ def _shared_set(made: Choices, images: Images) -> None:
 def _work(made: Choices, count: int, gpu: bool) -> None:
     """Cut the work so that each participant has some."""
     least = shares(made.config)
-    rows = max(-(-count // (4 * least)), min(8, count // least))
+    even = [-(-count // (each * least)) for each in (4, 3, 2, 1)]  # as many blocks for each
+    rows = next((rows for rows in even if rows >= 8), even[-1])
+    if -(-count // rows) < least:
+        rows = max(1, count // least)
     rows = made.put(
         "optimize.block_rows",
-        max(1, min(rows, 1024)),
+        min(rows, 1024),
         "Small enough for each participant to have work, and for a stopped run to repeat little.",
     )
     most = 256 if gpu else 32

@@ -61,6 +61,17 @@ def test_the_method_works_with_any_number_of_images(count: int, edge: int, gpu: 
     assert [*doubts(Images(DATA, count, 10, edge), config)] == [] or count < FEW
 
 
+@given(st.integers(8, 100_000))
+def test_participants_of_equal_weight_get_about_as_many_images(count: int) -> None:
+    config = chosen(count)[1]
+    blocks = make_blocks(np.arange(count), config.optimize.block_rows, 0)
+    members = [Member(one.name) for one in config.participants]
+    rows = dict.fromkeys(["alpha", "beta", "gamma"], 0)
+    for owner, block in zip(Proportional()(range(len(blocks)), members), blocks, strict=True):
+        rows[owner] += len(block)
+    assert min(rows.values()) >= 0.6 * count / 3
+
+
 @given(st.integers(8, 5000), st.floats(0, 0.5))
 def test_unreadable_images_do_not_cost_the_consensus(count: int, share: float) -> None:
     lost = int(share * min(count, 64))
