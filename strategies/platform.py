@@ -17,6 +17,7 @@ from coopt_fl.config.schema import Config
 from coopt_fl.core.errors import ParticipantError
 from coopt_fl.core.progress import Progress
 from coopt_fl.data import Source
+from coopt_fl.data.blocks import advised
 from coopt_fl.federation import protocol
 from coopt_fl.federation.decisions import Decisions, shards_sum
 from coopt_fl.federation.records import Records
@@ -159,10 +160,11 @@ class OpenDataPlatform(Strategy):
             self._join()
         plan = self.decisions.plan(list(self.members.nodes))
         if len(plan.blocks) < len(plan.contributors):
-            self.progress.warn(
+            problem = (
                 f"{len(plan.contributors)} participants share {len(plan.blocks)} blocks, so some "
                 f"have nothing to do: lower optimize.block_rows={self.config.optimize.block_rows}"
             )
+            self.progress.warn(advised(problem, self.config.data))
         self.handover.finish_rejections()
         with phase("represent"):
             work(represent)
@@ -208,10 +210,11 @@ class OpenDataPlatform(Strategy):
         size = self.decisions.shared_targets()
         if size < 2 * recipe.dim and recipe.solver != "none":
             # participants would warn, too, where nobody sees it
-            self.progress.warn(
+            problem = (
                 f"{size} shared samples are few to align targets of width {recipe.dim}: set "
                 f"shared.size to {2 * recipe.dim} or more, or targets.dim lower"
             )
+            self.progress.warn(advised(problem, self.config.data))
 
     def _audit(self) -> bool:
         """Reject whom the audit does not believe; return whether blocks have to be done again."""

@@ -12,14 +12,13 @@ import typer
 from rich.console import Console
 
 from coopt_fl import __version__
-from coopt_fl.core.errors import INTERRUPTED, CooptError
+from coopt_fl.core.errors import INTERRUPTED, ConfigError, CooptError
 from coopt_fl.report import console as show
 
 app = typer.Typer(
     name="coopt",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 
 Settings = Annotated[
@@ -226,12 +225,40 @@ def publish_shards(
 
 
 @app.command()
-def config(settings: Settings = None, as_json: AsJson = False) -> None:
-    """Print the resolved configuration: every key with its value."""
-    name, changes = _named(settings)
-    from coopt_fl.config.load import load_config
+def config(
+    settings: Settings = None,
+    fit: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write a configuration that suits the images in this folder, which holds train/ "
+            "and val/, or Parquet files (CONFIG gives the participants; default: parquet).",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The YAML file that --fit writes (default: DIR's name).")
+    ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Explain keys or sections, such as student.lr; none: all."),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print the resolved configuration: every key with its value; or fit one, or explain keys."""
+    if (fit is not None) + explain > 1 or (out and not fit):
+        raise ConfigError("give one of --fit and --explain; --out goes with --fit alone")
+    if explain:
+        from coopt_fl.config.explain import explain as explained
 
-    _print(asdict(load_config(name, changes)), show.configuration, as_json)
+        _print(explained(settings or []), show.explained, as_json)
+    elif fit:
+        from coopt_fl.ops.fit import fit as fitted
+
+        _print(fitted(fit, out, *_named(settings, "parquet")), show.fitted, as_json)
+    else:
+        from coopt_fl.config.load import load_config
+
+        _print(asdict(load_config(*_named(settings))), show.configuration, as_json)
 
 
 @app.command()
@@ -322,10 +349,10 @@ def main() -> None:
         os._exit(INTERRUPTED)  # without waiting for Ray's threads
 
 
-def _named(settings: list[str] | None) -> tuple[str, list[str]]:
-    """Return the name of the configuration, which comes first and has no '=', and the changes."""
-    name, *changes = settings or ["digits"]
-    return ("digits", [name, *changes]) if "=" in name else (name, changes)
+def _named(settings: list[str] | None, default: str = "digits") -> tuple[str, list[str]]:
+    """Return the configuration's name, which comes first and has no '=', and the changes."""
+    name, *changes = settings or [default]
+    return (default, [name, *changes]) if "=" in name else (name, changes)
 
 
 def _checked(settings: list[str] | None, more: Sequence[str] = ()) -> tuple[str, list[str]]:

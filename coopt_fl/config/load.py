@@ -84,6 +84,22 @@ def tree_of(chosen: str | Path | Mapping[str, Any] | Config) -> dict[str, Any]:
     return copy.deepcopy(dict(chosen)) if isinstance(chosen, Mapping) else _read(_find(str(chosen)))
 
 
+def read_tree(config: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """Return the raw keys and values of the configuration ``config``, with ``overrides``.
+
+    Raises:
+        ConfigError: there is no such file, or an override has no place in it; types and names
+            are not checked.
+    """
+    problems: list[str] = []
+    tree = _read(_find(config))
+    for override in overrides:
+        _override(tree, override, problems)
+    if problems:
+        raise ConfigError("; ".join(problems))
+    return tree
+
+
 def data_from(tree: dict[str, Any], overrides: Sequence[str], name: str) -> DataConfig:
     """Return the data settings in ``tree`` with ``overrides``, ``data.KEY=VALUE``, of no run."""
     return from_tree({"data": tree}, overrides, name, whole=False).data
@@ -183,7 +199,7 @@ def _find(config: str) -> Path:
     else:
         path = conf_dir() / f"{config}.yaml"
         problem = (
-            f"no configuration named {config!r}{_nearest(config, config_names())}: "
+            f"no configuration named {config!r}{nearest(config, config_names())}: "
             f"give one of {names}, or the path of a .yaml file"
         )
     if not path.is_file():
@@ -268,7 +284,7 @@ def _typed(kind: Any, tree: Any, prefix: str, problems: list[str]) -> Any:
     for name, value in tree.items():
         key = f"{prefix}{name}"
         if name not in fields:
-            problems.append(f"{key}: no such key{_nearest(key, list(all_keys()))}")
+            problems.append(f"{key}: no such key{nearest(key, list(all_keys()))}")
         elif dataclasses.is_dataclass(fields[name].type):
             values[name] = _typed(fields[name].type, value or {}, f"{key}.", problems)
         elif name != "participants":
@@ -304,7 +320,7 @@ def _scalar(field: dataclasses.Field[Any], value: Any, key: str, problems: list[
             fine = fine and holds(value, bound)
     known = not choices or value in choices or _is_open(field, value)
     if not (fine and known and (kind is not float or math.isfinite(value))):
-        near = _nearest(value, choices) if isinstance(value, str) else ""
+        near = nearest(value, choices) if isinstance(value, str) else ""
         allowed += ["or null"] * optional
         problems.append(f"{key}: {value!r} is not allowed{near}; allowed: {', '.join(allowed)}")
     return value
@@ -384,7 +400,7 @@ def all_keys(kind: Any = Config, prefix: str = "") -> Iterator[str]:
             yield prefix + field.name
 
 
-def _nearest(word: str, names: Sequence[str]) -> str:
+def nearest(word: str, names: Sequence[str]) -> str:
     """Return " (did you mean ...?)" or nothing; a list index counts as index 0."""
     plain = ".".join("0" if part.isdigit() else part for part in word.split("."))
     found = difflib.get_close_matches(plain, names, n=1, cutoff=0.5)

@@ -1,14 +1,19 @@
 """How ids are cut into blocks and units, and which of them every participant sees."""
 
 import math
+import shlex
 
 import numpy as np
 from numpy.typing import NDArray
 
+from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.errors import DataError
 from coopt_fl.core.seeding import derive_seed
 
 FEWEST_SHARED = 4
+
+FITTED = ("imagefolder", "parquet")
+"""Sources that `coopt config --fit` takes."""
 
 
 def make_blocks(ids: NDArray[np.int64], block_rows: int, seed: int) -> list[NDArray[np.int64]]:
@@ -48,16 +53,35 @@ def make_units(
     return units
 
 
-def shared_set(ids: NDArray[np.int64], size: int, seed: int) -> NDArray[np.int64]:
+def shared_set(
+    ids: NDArray[np.int64], size: int, seed: int, data: DataConfig | None = None
+) -> NDArray[np.int64]:
     """Return the shared set S: ``size`` of ``ids``, drawn by seed, ascending.
+
+    If ``data`` says where the images come from, an error says how to get a size that suits them.
 
     Raises:
         DataError: ``size`` is below 4 or above the number of ids.
     """
     if not FEWEST_SHARED <= size <= len(ids):
-        raise DataError(
+        problem = (
             f"shared.size={size} does not fit a source of {len(ids)} images: "
             f"choose at least {FEWEST_SHARED} and at most {len(ids)}"
         )
+        raise DataError(advised(problem, data) if data else problem)
     generator = np.random.default_rng(derive_seed(seed, "shared"))
     return np.sort(generator.choice(ids, size=size, replace=False))
+
+
+def advised(sentence: str, data: DataConfig) -> str:
+    """Return advice to change a size, and with it the command that suits all sizes to ``data``.
+
+    A sentence that names neither ``shared.size`` nor ``optimize.block_rows`` stays as it is, and so
+    do all where the source is not one of files.
+    """
+    about_sizes = "shared.size" in sentence or "optimize.block_rows" in sentence
+    if data.source not in FITTED or data.root is None or not about_sizes:
+        return sentence
+    return (
+        f"{sentence}; `coopt config --fit {shlex.quote(data.root)}` suits all sizes to the images"
+    )

@@ -4,6 +4,7 @@ The decisions themselves are policies (:mod:`coopt_fl.policies`) and steps of th
 (:mod:`coopt_fl.targets.collaborate`); here they meet the records of a run.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -13,6 +14,7 @@ from coopt_fl.core.progress import Progress
 from coopt_fl.core.remote import shown
 from coopt_fl.core.runtime import compute
 from coopt_fl.data import Source
+from coopt_fl.data.blocks import advised
 from coopt_fl.data.shards import Layout, open_shards
 from coopt_fl.federation.plan import Plan, Size
 from coopt_fl.federation.records import Records
@@ -24,6 +26,7 @@ from coopt_fl.privacy import count_releases
 from coopt_fl.privacy import summary as privacy_summary
 from coopt_fl.registry import PARTS
 from coopt_fl.targets import CONSENSUS, HeldOut, Recipe, uniformity
+from coopt_fl.targets.collaborate import Array
 
 
 class Decisions:
@@ -91,12 +94,9 @@ class Decisions:
             )
         if known and (settled or known in (CONSENSUS, *features)):
             return known
-        wanted = self._wanted()
-        elect: ReferencePolicy = self.elect or PARTS.find("reference", wanted).object
-        with compute(self.config.runtime.threads):
-            election = elect(features, wanted, self.recipe.dim, self.config.seed)
+        election = self._election(features)
         for warning in election.warnings:
-            self.progress.warn(warning)
+            self.progress.warn(advised(warning, self.config.data))
         records.state.save_record("reference", asdict(election))
         return election.reference
 
@@ -147,6 +147,15 @@ class Decisions:
             records.state.block,
             lambda rows: self.progress.show("fuse", rows, total),
         )
+
+    def _election(self, features: Mapping[str, Array]) -> Election:
+        config, wanted = self.config, self._wanted()
+        elect: ReferencePolicy = self.elect or PARTS.find("reference", wanted).object
+        try:
+            with compute(config.runtime.threads):
+                return elect(features, wanted, self.recipe.dim, config.seed)
+        except ParticipantError as error:
+            raise ParticipantError(advised(str(error), config.data)) from error
 
     def _wanted(self) -> str:
         """Return the reference that the configuration asks for, where its other settings allow."""

@@ -67,7 +67,7 @@ def _prepare(config: Config, out: Path, progress: Progress, own_priors: bool) ->
     """Refuse before any work what could only fail later; return whether the dataset is there."""
     with open_run(config, out, progress) as (source, state):
         if not state.published:
-            shared_set(source.ids, config.shared.size, config.seed)
+            shared_set(source.ids, config.shared.size, config.seed, config.data)
             check_privacy(config.privacy, config.targets.dim)
             for participant in config.participants:
                 parse_prior(participant.prior)

@@ -4,6 +4,7 @@ Names, paths and messages come from outside, and rich would read "[b]" and ":x:"
 markup; so every cell and every title is a Text, which is printed as it is.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -159,6 +160,31 @@ def configuration(found: Values) -> RenderableType:
     return Text(yaml.safe_dump(found, sort_keys=False).rstrip())
 
 
+def fitted(found: Values) -> RenderableType:
+    """Render what was chosen for some images, and why."""
+    chosen = table(found["path"], "key", "value", "reason")
+    for key, value in found["values"].items():
+        if key == "participants":
+            value = "\n".join(one["prior"] for one in value)
+        row(chosen, key, str(value), found["reasons"].get(key, ""))
+    warnings = "".join(f"warning: {warning}\n" for warning in found["warnings"])
+    return Group(chosen, Text(warnings, style="yellow", end=""), Text(f"Next: {found['next']}"))
+
+
+def explained(found: Values) -> RenderableType:
+    """Render what keys mean and may be, a table for each section."""
+    parts = list[RenderableType]()
+    for section, about in found["sections"].items():
+        listed = table(section or "top level", "key", "meaning", "allowed", "default")
+        for key, known in found["keys"].items():
+            if known["section"] == section:
+                allowed = [", ".join(known["choices"]) or known["type"], *known["bounds"]]
+                allowed += ["or null"] * known["nullable"]
+                row(listed, key, known["meaning"], ", ".join(allowed), _plain(known["default"]))
+        parts += [Text(about, style="italic"), listed]
+    return Group(*parts)
+
+
 def examined(found: Values) -> RenderableType:
     """Render what can be used here."""
     tables = [_facts("This host", {**found["devices"], **found["versions"]})]
@@ -215,6 +241,11 @@ def _facts(title: str, known: Mapping[str, Any]) -> Table:
     for key, value in known.items():
         row(facts, key, str(value))
     return facts
+
+
+def _plain(value: Any) -> str:
+    """Return a value as YAML has it."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _percent(accuracy: float | None) -> str:

@@ -92,15 +92,29 @@ def own_size(source: Source) -> int:
 
     Where the images differ, it is the median over up to 64 of them, spread over the source.
     """
+    return int(np.clip(np.median(shorter_edges(source)), SMALLEST_SIDE, LARGEST_SIDE))
+
+
+def shorter_edges(source: Source) -> list[int]:
+    """Return the shorter edge in pixels of up to 64 images, spread over ``source``.
+
+    Images that cannot be read are left out; where all have one size by nature, it is there once.
+
+    Raises:
+        DataError: None of the images can be read.
+    """
     if source.image_size:
-        edges = [min(source.image_size)]
-    else:
-        spread = source.ids[np.linspace(0, len(source.ids) - 1, MEASURED).astype(int)]
-        read = batches(source, [np.unique(spread)], MEASURED, on_error="skip", workers=0)
-        edges = [min(image.shape[-2:]) for batch in read for image in batch.images]
+        return [min(source.image_size)]
+    read = batches(source, [spread_ids(source)], MEASURED, on_error="skip", workers=0)
+    edges = [min(image.shape[-2:]) for batch in read for image in batch.images]
     if not edges:
         raise DataError(f"none of {MEASURED} images of {source.name} can be read; see data.root")
-    return int(np.clip(np.median(edges), SMALLEST_SIDE, LARGEST_SIDE))
+    return edges
+
+
+def spread_ids(source: Source) -> NDArray[np.int64]:
+    """Return up to 64 ids, spread over ``source``: those that are looked at to find its sizes."""
+    return np.unique(source.ids[np.linspace(0, len(source.ids) - 1, MEASURED).astype(int)])
 
 
 def resizing(
