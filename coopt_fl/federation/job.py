@@ -19,6 +19,7 @@ from coopt_fl.data import shared_set
 from coopt_fl.federation.records import Records
 from coopt_fl.federation.state import RunState, open_run, whole_run
 from coopt_fl.federation.summary import summary
+from coopt_fl.given import take_parts
 from coopt_fl.optimized.provenance import Provenance, read_provenance
 from coopt_fl.optimized.read import load
 from coopt_fl.priors import check_prior, load_prior, parse_prior
@@ -134,6 +135,7 @@ def train_on(
 
 def train_job(folder: str, config: dict[str, Any], out: str) -> None:
     """Train as a run says, given as plain values, on all devices."""
+    take_parts()
     with console_progress() as progress:
         train_on(Path(folder), from_tree(config, [], "the run"), Path(out), progress, "auto")
 

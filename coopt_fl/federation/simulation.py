@@ -18,6 +18,7 @@ from coopt_fl.config.schema import Config
 from coopt_fl.core.apart import run_apart
 from coopt_fl.core.errors import ConfigError, ParticipantError
 from coopt_fl.core.progress import Progress, console_progress
+from coopt_fl.given import take_parts
 
 TRIES = 3  # of starting Ray
 QUIET = {
@@ -46,6 +47,7 @@ def simulate(config: Config, out: Path, progress: Progress) -> None:
 
 def simulate_job(config: dict[str, Any], out: str) -> None:
     """Simulate a run, given as plain values, in this process."""
+    take_parts()
     with console_progress() as progress:
         _simulate_here(from_tree(config, [], "the run"), Path(out), progress)
 

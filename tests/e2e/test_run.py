@@ -66,6 +66,11 @@ CALLER = """
 import os, sys
 import ray
 import coopt_fl
+from coopt_fl.targets.solvers import ridge
+
+@coopt_fl.register.solver("mine")
+def mine(source, target, seed):
+    return ridge(source, target, seed)
 
 @ray.remote
 def double(x):
@@ -78,7 +83,7 @@ def environment():
 if __name__ == "__main__":
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
     before = environment()
-    found = coopt_fl.run(sys.argv[1], {"data.limit": 200}, out=sys.argv[2], progress=None).summary
+    found = coopt_fl.run(sys.argv[1], {"data.limit": 200, "targets.solver": "mine"}, out=sys.argv[2], progress=None).summary
     assert environment() == before
     print(found["dataset"]["rows"], ray.get(double.remote(21)))
 """
