@@ -13,6 +13,7 @@ from coopt_fl.config.schema import Config
 from coopt_fl.core import typed
 from coopt_fl.core.apart import run_apart
 from coopt_fl.core.errors import ConfigError, PriorError
+from coopt_fl.core.extras import install_hint
 from coopt_fl.core.files import understood, write_json
 from coopt_fl.core.progress import Progress, console_progress
 from coopt_fl.core.remote import shown
@@ -38,7 +39,7 @@ from coopt_fl.students.train import train_student
 Summary = dict[str, Any]
 
 REPORT_NEEDS = ("jinja2", "matplotlib", "openTSNE")
-"""What the extra ``coopt-fl[report]`` brings."""
+"""What the extra ``report`` brings, as it is imported."""
 
 
 def run(config: Config, out: Path, progress: Progress) -> Summary:
@@ -219,7 +220,7 @@ def report(runs: list[Path], out: Path, progress: Progress) -> dict[str, Any]:
         if (error.name or "").partition(".")[0] not in REPORT_NEEDS:
             raise
         raise ConfigError(
-            f"a report needs {error.name}, which is not installed: pip install 'coopt-fl[report]'"
+            f"a report needs {error.name}, which is not installed: {install_hint('report')}"
         ) from None
     return write_report(runs, out, progress)
 

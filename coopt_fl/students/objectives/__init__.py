@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 
 from coopt_fl.core.errors import ConfigError
+from coopt_fl.core.extras import install_hint
 from coopt_fl.students.models import Student
 from coopt_fl.students.objectives.objective import Objective, Setting
 
@@ -38,7 +39,7 @@ def find_objective(name: str) -> type[Objective]:
         found = importlib.import_module(f"{__name__}.{module}")
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"student.objective={name} needs lightly: pip install 'coopt-fl[baselines]'"
+            f"student.objective={name} needs lightly: {install_hint('baselines')}"
         ) from error
     objective: type[Objective] = getattr(found, kind)
     return objective
