@@ -15,7 +15,8 @@ from coopt_fl.core.apart import run_apart
 from coopt_fl.core.errors import ConfigError, PriorError
 from coopt_fl.core.extras import install_hint
 from coopt_fl.core.files import understood, write_json
-from coopt_fl.core.progress import Progress, console_progress
+from coopt_fl.core.log import logged
+from coopt_fl.core.progress import Level, Progress, console_progress
 from coopt_fl.core.remote import shown
 from coopt_fl.core.runtime import pick_device
 from coopt_fl.data import open_source, shared_set
@@ -31,6 +32,7 @@ from coopt_fl.optimized.verify import verify
 from coopt_fl.priors import check_prior, load_prior, parse_prior
 from coopt_fl.privacy import check as check_privacy
 from coopt_fl.students.checkpoint import load_student
+from coopt_fl.students.judgements import keep_judgement
 from coopt_fl.students.models import check_student
 from coopt_fl.students.objectives import ON_TARGETS, find_objective
 from coopt_fl.students.probe import Judge, probe_prior, probe_student, random_student
@@ -145,7 +147,10 @@ def train(
             tree["data"]["root"] = typed.read(here, dict[str, Any])["config"]["data"]["root"]
     config = from_tree(tree, changes, str(dataset))
     out = out or folder.parent / "students" / config.student.model.replace(":", "-")
-    return train_on(folder, config, out, progress, devices)
+    run = folder.parent if out.parent == folder.parent / "students" else None
+    with logged(out, progress):
+        trained = train_on(folder, config, out, progress, devices)
+    return trained | {"run": str(run) if run and folder.name == "dataset" else None}
 
 
 def train_on(
@@ -157,8 +162,9 @@ def train_on(
         config,
         out,
         devices=devices,
+        begun=lambda done, epochs: progress.show("student", done, epochs, "epoch"),
         progress=lambda point, epochs: progress.show(
-            "student", point.epoch, epochs, "epochs", f"loss {point.loss:.4f}"
+            "student", point.epoch, epochs, "epoch", f"loss {point.loss:.4f}"
         ),
     )
     return {
@@ -166,13 +172,14 @@ def train_on(
         "model": config.student.model,
         "epochs": len(trained.curve),
         "seconds": trained.curve[-1].seconds,
+        "earlier_seconds": trained.meta.get("earlier_seconds", 0.0),
         "loss_per_epoch": [point.loss for point in trained.curve],
     }
 
 
-def train_job(folder: str, config: dict[str, Any], out: str) -> None:
+def train_job(folder: str, config: dict[str, Any], out: str, level: Level) -> None:
     """Train as a run says, given as plain values, on all devices."""
-    with console_progress() as progress:
+    with console_progress(level) as progress:
         train_on(Path(folder), from_tree(config, [], "the run"), Path(out), progress, "auto")
 
 
@@ -193,7 +200,9 @@ def probe(checkpoint: Path, changes: list[str]) -> dict[str, Any]:
             "give only data.KEY=VALUE"
         )
     data = data_from(student.meta["data"], changes, str(checkpoint))
-    return {"checkpoint": str(checkpoint), "accuracy": Judge(data).accuracies(student)}
+    accuracy = Judge(data).accuracies(student)
+    kept = keep_judgement(checkpoint, data, accuracy)
+    return {"checkpoint": str(checkpoint), "accuracy": accuracy, "kept": kept and str(kept)}
 
 
 def inspect(dataset: Path) -> dict[str, Any]:
@@ -242,7 +251,7 @@ def publish_shards(config: Config, url: str, progress: Progress) -> dict[str, An
             source,
             layout,
             config.data.on_error,
-            lambda done, total: progress.show("shards", done, total, "files"),
+            lambda done, total: progress.show("shards", done, total, "file"),
         )
     files = published.manifest.files
     return {
@@ -262,7 +271,8 @@ def _train(config: Config, state: RunState, progress: Progress) -> Summary:
     folder, out = state.dataset, state.out / "student"
     if torch.cuda.device_count() > 1:
         job = f"{__name__}:train_job"
-        run_apart(job, folder=str(folder), config=asdict(config), out=str(out))
+        plain = {"folder": str(folder), "config": asdict(config), "out": str(out)}
+        run_apart(job, **plain, level=progress.level)
     return train_on(folder, config, out, progress, "auto")  # which finds it done
 
 
@@ -308,7 +318,8 @@ def _remembered(
     if known.get(name, {}).get("key") != key:
         started = time.perf_counter()
         value = compute()
-        known[name] = {"key": key, "value": value, "seconds": time.perf_counter() - started}
+        spent, attempt = time.perf_counter() - started, len(state.attempts())
+        known[name] = {"key": key, "value": value, "seconds": spent, "attempt": attempt}
         state.save_record("probes", known)
     found: float | None = known[name]["value"]
     return found

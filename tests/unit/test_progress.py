@@ -12,5 +12,5 @@ def test_a_log_says_what_a_phase_begins_with() -> None:
         with progress.phase("describe", "(starting Ray)"):
             pass
         with progress.phase("describe"):
-            progress.show("describe", 3, 4, "nodes")
+            progress.show("describe", 3, 4, "node")
     assert capture.get().splitlines() == ["describe (starting Ray)", "describe 3/4 nodes"]
