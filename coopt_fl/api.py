@@ -148,7 +148,7 @@ def train(
     config = from_tree(tree, changes, str(dataset))
     out = out or folder.parent / "students" / config.student.model.replace(":", "-")
     run = folder.parent if out.parent == folder.parent / "students" else None
-    with logged(out, progress):
+    with logged(out, progress), progress.phase("student"):
         trained = train_on(folder, config, out, progress, devices)
     return trained | {"run": str(run) if run and folder.name == "dataset" else None}
 

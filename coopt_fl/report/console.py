@@ -66,9 +66,12 @@ def trained(found: Values) -> RenderableType:
     return _to_copy("\n".join(lines))
 
 
-def _to_copy(text: str) -> Text:
-    """Return text that is not wrapped: the paths and commands in it are copied."""
-    return Text(text, no_wrap=True, overflow="ignore")
+def _to_copy(text: str) -> Group:
+    """Return text that is not wrapped: the paths and commands in it are copied.
+
+    It is in a group, for rich forgets that of a text that it is to print by itself.
+    """
+    return Group(Text(text, no_wrap=True, overflow="ignore"))
 
 
 def pretrained(found: Values) -> RenderableType:
