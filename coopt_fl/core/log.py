@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 
-from coopt_fl import __version__
 from coopt_fl.core.cache import cache_dir
 from coopt_fl.core.progress import Progress
 
@@ -33,7 +33,7 @@ def logged(folder: Path, progress: Progress) -> Iterator[None]:
     """
     path, before = folder / LOG, progress.log
     progress.log = partial(_append, path)
-    progress.log(f"coopt-fl {__version__} begins, process {os.getpid()}")
+    progress.log(f"coopt-fl {_version()} begins, process {os.getpid()}")
     try:
         yield
         progress.log("finished")
@@ -65,6 +65,13 @@ def log_of(error: Exception) -> Path | None:
             return Path(note.removeprefix(_KEPT))
     path = cache_dir() / LOG
     return path if keep(path, error) else None
+
+
+def _version() -> str:
+    try:
+        return metadata.version("coopt-fl")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
 
 
 def _append(path: Path, text: str) -> bool:

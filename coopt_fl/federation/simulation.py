@@ -99,7 +99,7 @@ def _simulate_here(config: Config, out: Path, progress: Progress) -> None:
 
 
 @contextmanager
-def _quiet(verbose: bool) -> Iterator[None]:
+def _quiet(verbose: bool = False) -> Iterator[None]:
     """Silence Flower and Ray, and let actors import what this process can, until the block ends.
 
     Flower sets the level of its logger when it is imported, so it is imported here first. What is
