@@ -38,16 +38,16 @@ def summary(found: Values) -> RenderableType:
     row(judged, f"student {student['model']}", _percent(student["probe_accuracy"]), style="bold")
     row(judged, "the same, randomly initialised", _percent(comparison["random_init"]))
     row(judged, "the reference prior itself", _percent(comparison["reference_prior"]))
-    earlier = found.get("earlier_seconds", {})
-    spent = "  ".join(
-        f"{phase} {seconds:.1f}"
-        + (f" ({earlier[phase]:.1f} in earlier attempts)" if phase in earlier else "")
-        for phase, seconds in found["seconds"].items()
-    )
+    spent, earlier = found["seconds"], found.get("earlier_seconds", {})
+    heading = "Seconds (of these in earlier attempts)" if earlier else "Seconds"
+    phases = [
+        f"{phase} {spent[phase]:.1f}" + (f" ({earlier[phase]:.1f})" if phase in earlier else "")
+        for phase in spent
+    ]
     lines = Text(
         f"Optimized dataset: {dataset['rows']:,} x {dataset['dim']} in {dataset['path']}\n"
         f"Digest: {dataset['digest']}\n"
-        f"Seconds: {spent}"
+        f"{heading}: {'  '.join(phases)}"
     )
     return Group(people, judged, lines)
 
