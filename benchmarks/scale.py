@@ -1,6 +1,6 @@
 """ImageNet-1K's size: 1,281,167 x 512 targets through a simulation and through a deployment.
 
-``python -m benchmarks.scale [NAME]... [--out FILE]``, in a checkout with ``coopt-fl[dev]``.
+``python -m benchmarks.scale [NAME]... [--out FILE]``, in a checkout with the extra ``dev``.
 The priors do nothing but multiply small synthetic images, so what is measured is everything
 else: messages, checks, disk. The run is stopped once the dataset is published.
 """

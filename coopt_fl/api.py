@@ -21,8 +21,10 @@ from coopt_fl.config.load import (
 from coopt_fl.config.schema import Config, DataConfig
 from coopt_fl.core import typed
 from coopt_fl.core.errors import ConfigError, OutputError
+from coopt_fl.core.extras import install_hint
 from coopt_fl.core.files import understood
-from coopt_fl.core.progress import Progress, console_progress
+from coopt_fl.core.log import logged
+from coopt_fl.core.progress import Level, Progress, console_progress
 from coopt_fl.core.remote import shown
 from coopt_fl.data import OwnSource, open_source
 from coopt_fl.data.shards import publish
@@ -37,12 +39,13 @@ from coopt_fl.plugins import OUTSIDE
 from coopt_fl.priors import Prior
 from coopt_fl.report import console as show
 from coopt_fl.students.checkpoint import LoadedStudent, load_student, read_checkpoint
+from coopt_fl.students.judgements import keep_judgement
 from coopt_fl.students.pretrain import pretrain as pretrain_student
 from coopt_fl.students.probe import Judge
 from coopt_fl.students.train import CHECKPOINT
 
 REPORT_NEEDS = ("jinja2", "matplotlib", "openTSNE")
-"""What the extra ``coopt-fl[report]`` brings."""
+"""What the extra ``report`` brings, as it is imported."""
 
 SOURCE = "source"
 """The folder in a run's directory that keeps images which a program gave."""
@@ -53,8 +56,8 @@ Chosen = str | Path | Mapping[str, Any] | Config
 Settings = Mapping[str, Any] | Sequence[str]
 """Changes: {"student.epochs": 2}, or ["student.epochs=2"]."""
 
-Shown = Progress | Literal["auto"] | None
-"""How progress is shown: "auto" on standard error, None not at all."""
+Shown = Progress | Level | None
+"""How progress is shown: "normal" or "verbose" on standard error, "quiet" or None not at all."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ def run(
     out: str | Path | None = None,
     participants: Sequence[Mapping[str, Any]] | None = None,
     source: OwnSource | None = None,
-    progress: Shown = "auto",
+    progress: Shown = "normal",
 ) -> Result:
     """Do the main job in a simulation on this host; continue where an earlier call was stopped.
 
@@ -164,7 +167,7 @@ def centralized(
     prior: str | Prior,
     out: str | Path | None = None,
     source: OwnSource | None = None,
-    progress: Shown = "auto",
+    progress: Shown = "normal",
 ) -> Result:
     """Do the same with one prior for all samples, without Flower: the baseline.
 
@@ -211,7 +214,7 @@ def pretrain(
     probe_every: int = 1,
     devices: int | Literal["auto"] = "auto",
     against: str | Path | None = None,
-    progress: Shown = "auto",
+    progress: Shown = "normal",
 ) -> dict[str, Any]:
     """Train a student without labels, by our regression or by a self-supervised baseline.
 
@@ -255,7 +258,7 @@ def train(
     *,
     out: str | Path | None = None,
     devices: int | Literal["auto"] = "auto",
-    progress: Shown = "auto",
+    progress: Shown = "normal",
 ) -> dict[str, Any]:
     """Train a student on an optimized dataset; the same call continues a stopped training.
 
@@ -267,7 +270,8 @@ def train(
         progress: see :data:`Shown`.
 
     Returns:
-        ``checkpoint``, ``model``, ``epochs``, ``seconds`` and ``loss_per_epoch``.
+        ``checkpoint``, ``model``, ``epochs``, ``seconds``, of these ``earlier_seconds`` before this
+        call, ``loss_per_epoch``, and the ``run`` whose report shows it, or None.
     """
     folder, changes = dataset_folder(Path(dataset)), _changes(settings)
     known, here = read_provenance(folder).config, folder.parent / "summary.json"
@@ -277,13 +281,16 @@ def train(
             tree["data"]["root"] = typed.read(here, dict[str, Any])["config"]["data"]["root"]
     _refuse_imports(tree, changes, folder)
     config = from_tree(tree, changes, str(dataset), whole=False)
-    place = Path(out) if out else folder.parent / "students" / _plain(config.student.model)
-    with _shown(progress) as told:
-        return train_on(folder, config, place, told, devices)
+    students = folder.parent / "students"
+    place = Path(out) if out else students / config.student.model.replace(":", "-")
+    with _shown(progress) as told, logged(place, told), told.phase("student"):
+        trained = train_on(folder, config, place, told, devices)
+    of_run = place.parent == students and folder.name == "dataset"
+    return trained | {"run": str(folder.parent) if of_run else None}
 
 
 def probe(
-    checkpoint: str | Path, settings: Settings = (), *, progress: Shown = "auto"
+    checkpoint: str | Path, settings: Settings = (), *, progress: Shown = "normal"
 ) -> dict[str, Any]:
     """Judge the student in ``checkpoint`` by both probes, on the data that it was trained on.
 
@@ -308,7 +315,9 @@ def probe(
     _refuse_imports({"data": tree}, changes, path)
     data = data_from(tree, changes, str(path))
     student = load_student(path, model[-1] if model else None)
-    return {"checkpoint": str(path), "accuracy": Judge(data).accuracies(student)}
+    accuracy = Judge(data).accuracies(student)
+    kept = keep_judgement(path, data, accuracy)
+    return {"checkpoint": str(path), "accuracy": accuracy, "kept": kept and str(kept)}
 
 
 def inspect(dataset: str | Path) -> dict[str, Any]:
@@ -319,7 +328,7 @@ def inspect(dataset: str | Path) -> dict[str, Any]:
 
 
 def report(
-    runs: Sequence[str | Path], *, out: str | Path = "report.html", progress: Shown = "auto"
+    runs: Sequence[str | Path], *, out: str | Path = "report.html", progress: Shown = "normal"
 ) -> dict[str, Any]:
     """Write one HTML page about run directories.
 
@@ -337,7 +346,7 @@ def report(
         if (error.name or "").partition(".")[0] not in REPORT_NEEDS:
             raise
         raise ConfigError(
-            f"a report needs {error.name}, which is not installed: pip install 'coopt-fl[report]'"
+            f"a report needs {error.name}, which is not installed: {install_hint('report')}"
         ) from None
     with _shown(progress) as told:
         return write_report([Path(one) for one in runs], Path(out), told)
@@ -348,7 +357,7 @@ def publish_shards(
     settings: Settings = (),
     *,
     url: str,
-    progress: Shown = "auto",
+    progress: Shown = "normal",
 ) -> dict[str, Any]:
     """Publish the images of a run as shards for participants that do not hold them.
 
@@ -368,7 +377,7 @@ def publish_shards(
             source,
             layout,
             loaded.data.on_error,
-            lambda done, total: told.show("shards", done, total, "files"),
+            lambda done, total: told.show("shards", done, total, "file"),
         )
     files = published.manifest.files
     return {
@@ -386,8 +395,8 @@ def publish_shards(
 @contextmanager
 def _shown(progress: Shown) -> Iterator[Progress]:
     """Yield what is told of a call's progress."""
-    if progress == "auto":
-        with console_progress() as told:
+    if isinstance(progress, str):
+        with console_progress(progress) as told:
             yield told
     else:
         yield progress or Progress()

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from coopt_fl.config.schema import PrivacyConfig
 from coopt_fl.core.errors import ConfigError
+from coopt_fl.core.extras import install_hint
 
 Ids = NDArray[np.int64]
 Rows = NDArray[np.float32]
@@ -216,7 +217,5 @@ def _accountant() -> Callable[[float, float], float]:
         # imported here, as it takes seconds
         from dp_accounting import get_epsilon_gaussian  # type: ignore[import-untyped]
     except ImportError:
-        raise ConfigError(
-            "privacy needs one more package: pip install 'coopt-fl[privacy]'"
-        ) from None
+        raise ConfigError(f"privacy needs one more package: {install_hint('privacy')}") from None
     return get_epsilon_gaussian  # type: ignore[no-any-return]

@@ -139,7 +139,7 @@ class Optimize(Phase):
             sum(len(self.plan.blocks[index]) for index in blocks)
             for blocks in (self.plan.blocks_of(name), open_blocks)
         )
-        self.inspection.decisions.progress.show(f"  {name}", total - left, total, "samples")
+        self.inspection.decisions.progress.show(f"  {name}", total - left, total, "sample")
 
 
 def first_chunk(left: list[int], rows: Callable[[int], int], most_rows: float) -> list[int]:

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from coopt_fl.core.extras import install_hint
+
 Spread = dict[str, float]
 """``min``, ``median`` and ``max`` of a figure."""
 
@@ -20,7 +22,7 @@ SKIPPED = {
     "no-gpu": "there is no GPU",
     "one-gpu": "there are no two GPUs",
     "gpu-here": "for a host without GPU: hide it with CUDA_VISIBLE_DEVICES=",
-    "no-lightly": "the baselines are not installed: pip install 'coopt-fl[baselines]'",
+    "no-lightly": f"the baselines are not installed: {install_hint('baselines')}",
 }
 """Why a case may have no figure."""
 

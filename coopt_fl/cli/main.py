@@ -3,20 +3,55 @@
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
+import click
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
 from coopt_fl import __version__
 from coopt_fl.core.errors import INTERRUPTED, ConfigError, CooptError
+from coopt_fl.core.log import log_of
+from coopt_fl.core.progress import Level
 from coopt_fl.report import console as show
+
+WORDS = 300
+"""Letters of an unforeseen error that are shown."""
+
+OF_ALL = ("--quiet", "--verbose")
+"""Options of every command, which may stand anywhere before a ``--``."""
+
+
+class Commands(TyperGroup):
+    """The commands; an error is one sentence and an exit code."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take the options of all commands to the front, where click looks for them."""
+        end = args.index("--") if "--" in args else len(args)
+        moved = [word for word in args[:end] if word in OF_ALL]
+        rest = [word for word in args[:end] if word not in OF_ALL]
+        return super().parse_args(ctx, [*moved, *rest, *args[end:]])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except (click.exceptions.Exit, click.Abort, click.ClickException, BrokenPipeError):
+            raise  # which click turns into exit codes
+        except Exception as error:
+            if ctx.params["verbose"]:
+                traceback.print_exception(error)
+            sys.exit(_told(error))
+
 
 app = typer.Typer(
     name="coopt",
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -59,8 +94,22 @@ def options(
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
     ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Print nothing but errors and the result.")
+    ] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose", help="Print what Flower and Ray log, too, and the traceback of an error."
+        ),
+    ] = False,
 ) -> None:
-    """Turn unlabeled images into an optimized dataset, together, and train students on it."""
+    """Turn unlabeled images into an optimized dataset, together, and train students on it.
+
+    --quiet and --verbose may also stand behind the command.
+    """
+    if quiet and verbose:
+        raise typer.BadParameter("give --quiet or --verbose, not both")
 
 
 @app.command()
@@ -72,7 +121,7 @@ def run(settings: Settings = None, out: Out = None, as_json: AsJson = False) -> 
     name, changes = _checked(settings)
     from coopt_fl import api
 
-    _print(api.run(name, changes, out=out).summary, show.summary, as_json)
+    _print(api.run(name, changes, out=out, progress=_level()).summary, show.summary, as_json)
 
 
 @app.command()
@@ -88,7 +137,7 @@ def centralized(
     name, changes = _checked(settings)
     from coopt_fl import api
 
-    done = api.centralized(name, changes, prior=prior, out=out)
+    done = api.centralized(name, changes, prior=prior, out=out, progress=_level())
     _print(done.summary, show.summary, as_json)
 
 
@@ -110,7 +159,7 @@ def train(
     from coopt_fl.core.runtime import is_first_process
 
     settings = [*(changes or []), *([f"student.model={model}"] if model else [])]
-    trained = api.train(dataset, settings, out=out, devices=devices or "auto")
+    trained = api.train(dataset, settings, out=out, devices=devices or "auto", progress=_level())
     if is_first_process():
         _print(trained, show.trained, as_json)
 
@@ -163,6 +212,7 @@ def pretrain(
         probe_every=probe_every,
         devices=devices or "auto",
         against=against,
+        progress=_level(),
     )
     if is_first_process():
         _print(found, show.pretrained, as_json)
@@ -177,7 +227,7 @@ def probe(
     """Judge a student by a linear classifier on its frozen features, on the data it came from."""
     from coopt_fl import api
 
-    _print(api.probe(checkpoint, changes or []), show.probed, as_json)
+    _print(api.probe(checkpoint, changes or [], progress=_level()), show.probed, as_json)
 
 
 @app.command()
@@ -203,7 +253,7 @@ def report(
     """Show one or several runs on one HTML page, which is readable offline."""
     from coopt_fl import api
 
-    found = api.report(runs, out=out)
+    found = api.report(runs, out=out, progress=_level())
     _print(found, show.reported, as_json)
 
 
@@ -220,7 +270,7 @@ def publish_shards(
     name, changes = _checked(settings)
     from coopt_fl import api
 
-    published = api.publish_shards(name, changes, url=out)
+    published = api.publish_shards(name, changes, url=out, progress=_level())
     _print(published, show.published, as_json)
 
 
@@ -293,9 +343,11 @@ def bench(
     """Measure how near to the hardware this host comes: ratios to rooflines of the same run."""
     from coopt_fl.bench import suite
 
-    found = suite.bench(
-        names or [], out, compare, lambda row: print(suite.line(row), file=sys.stderr)
-    )
+    def told(row: dict[str, Any]) -> None:
+        if _level() != "quiet":
+            print(suite.line(row), file=sys.stderr)
+
+    found = suite.bench(names or [], out, compare, told)
     _print(found, suite.rendered, as_json)
 
 
@@ -336,17 +388,35 @@ def key(
 
 
 def main() -> None:
-    """Run the command line; every error that a user can meet is one sentence and an exit code."""
+    """Run the command line."""
     try:
         app()
-    except CooptError as error:
-        Console(stderr=True).print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(error.exit_code)
     except SystemExit as ended:
         if ended.code != INTERRUPTED:  # which is what typer makes of Ctrl-C
             raise
         print("interrupted; the same command continues", file=sys.stderr, flush=True)
         os._exit(INTERRUPTED)  # without waiting for Ray's threads
+
+
+def _told(error: Exception) -> int:
+    """Say in one sentence what went wrong, and return the exit code."""
+    if isinstance(error, CooptError):
+        sentence, code = f"error: {error}", error.exit_code
+    else:
+        from coopt_fl.core.typed import plain_words  # which imports numpy
+
+        place, what = log_of(error), plain_words(str(error))[:WORDS]
+        known = f"{type(error).__name__}: {what}" if what else type(error).__name__
+        where = f"its traceback is in {place}" if place else "--verbose shows its traceback"
+        sentence, code = f"error: this was not foreseen: {known}; {where}", 1
+    Console(stderr=True).print(sentence, markup=False, highlight=False, soft_wrap=True)
+    return code
+
+
+def _level() -> Level:
+    """Return how much the options ask for."""
+    asked = click.get_current_context().find_root().params
+    return "quiet" if asked["quiet"] else "verbose" if asked["verbose"] else "normal"
 
 
 def _named(settings: list[str] | None, default: str = "digits") -> tuple[str, list[str]]:
@@ -368,7 +438,7 @@ def _checked(settings: list[str] | None, more: Sequence[str] = ()) -> tuple[str,
 def _print(value: dict[str, Any], render: Callable[[dict[str, Any]], Any], as_json: bool) -> None:
     """Print for people, or as one line for machines (then people read stderr)."""
     console = Console(stderr=as_json)
-    if not console.is_terminal:
+    if not console.file.isatty():
         console.width = show.PIPE_WIDTH
     console.print(render(value))
     if as_json:

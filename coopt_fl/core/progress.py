@@ -3,28 +3,52 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as Live
 from rich.progress import TimeElapsedColumn as Elapsed
 
+from coopt_fl.core.words import about, noun, plural
+
+Level = Literal["quiet", "normal", "verbose"]
+"""Nothing but errors and the result; also what happens; also what Flower and Ray log."""
+
+SHORT = 5
+"""Seconds left that are not worth saying."""
+
+LONG = 60
+"""Seconds left from which on the first estimate gets a line of its own."""
+
 
 class Progress:
-    """Shows nothing, as suits a library. Subclasses show something."""
+    """Shows nothing, as suits a library. Subclasses show something.
+
+    Attributes:
+        record: told the name of each phase and the seconds that it took.
+        log: given each line of the log, see :mod:`coopt_fl.core.log`.
+        level: how much is shown.
+    """
+
+    level: Level = "quiet"
 
     def __init__(self) -> None:
         self.record: Callable[[str, float], None] = lambda phase, seconds: None
+        self.log: Callable[[str], object] = lambda line: None
 
     @contextmanager
     def phase(self, name: str, note: str = "") -> Iterator[None]:
         """Surround a phase; its seconds go to ``self.record``, finished or not."""
         started = time.perf_counter()
+        self.log(f"{name} begins")
         self.show(name, 0, 0, note=note)
         try:
             yield
         finally:
-            self.record(name, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            self.record(name, seconds)
+            self.log(f"{name} took {seconds:.1f} s")
 
     @contextmanager
     def recording(self, record: Callable[[str, float], None]) -> Iterator[None]:
@@ -36,30 +60,49 @@ class Progress:
             self.record = before
 
     def show(self, name: str, done: int, total: int, unit: str = "", note: str = "") -> None:
-        """Show that ``done`` of ``total`` units of ``name`` are done; total 0: just begun."""
+        """Show that ``done`` of ``total`` of ``name`` are done.
+
+        Args:
+            name: of what is being done.
+            done: how many of ``unit`` are. The time left is estimated from the first call with a
+                total on, so one should be made before the work.
+            total: how many there are; 0: it has just begun, and nothing is known.
+            unit: what is counted, one of it, such as "epoch".
+            note: shown after it.
+        """
 
     def say(self, message: str) -> None:
         """Show a sentence."""
 
     def warn(self, message: str) -> None:
         """Show a warning."""
+        self.log(f"warning: {message}")
 
 
 class Lines(Progress):
     """One line for each phase, and one for each quarter of a bar: for logs and pipes."""
 
-    def __init__(self, console: Console) -> None:
+    level: Level = "normal"
+
+    def __init__(self, console: Console, level: Level = "normal") -> None:
         super().__init__()
-        self.console = console
+        self.console, self.level = console, level
         self._quarters: dict[str, int] = {}
+        self._began: dict[str, tuple[int, float]] = {}
+        self._estimated = set[str]()
 
     def show(self, name: str, done: int, total: int, unit: str = "", note: str = "") -> None:
-        """Print a line when a quarter more is done."""
-        quarter = 4 * done // total if total else 0
-        if self._quarters.get(name) != quarter:
+        """Print a line when a quarter more is done, and as soon as something proves to be long."""
+        quarter, left = 4 * done // total if total else 0, self._left(name, done, total)
+        long = left is not None and left >= LONG and name not in self._estimated
+        if self._quarters.get(name) != quarter or long:
             self._quarters[name] = quarter
-            amount = f" {done}/{total} {unit}" if total else ""
-            self._print(f"{name}{amount} {note}".rstrip())
+            amount = f" {done:,}/{plural(total, unit)}" if total else ""
+            rest = ""
+            if left is not None:
+                self._estimated.add(name)
+                rest = f", {about(left)} left"
+            self._print(f"{name}{amount} {note}".rstrip() + rest)
 
     def say(self, message: str) -> None:
         """Print a sentence."""
@@ -67,7 +110,22 @@ class Lines(Progress):
 
     def warn(self, message: str) -> None:
         """Print a warning."""
+        super().warn(message)
         self._print(f"warning: {message}")
+
+    def _left(self, name: str, done: int, total: int) -> float | None:
+        """Return the seconds that are left at the speed so far, if that is known and not short."""
+        if not total:
+            self._began.pop(name, None)
+            return None
+        now = time.monotonic()
+        before, began = self._began.setdefault(name, (done, now))
+        if done < before:  # it begins anew
+            self._began[name] = (done, now)
+        if not before < done < total:
+            return None
+        left = (total - done) * (now - began) / (done - before)
+        return left if left >= SHORT else None
 
     def _print(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -76,8 +134,8 @@ class Lines(Progress):
 class Bars(Lines):
     """Live bars, one for each phase and participant: for terminals."""
 
-    def __init__(self, console: Console) -> None:
-        super().__init__(console)
+    def __init__(self, console: Console, level: Level = "normal") -> None:
+        super().__init__(console, level)
         self._bars: dict[str, TaskID] = {}
         self.live = Live(
             TextColumn("{task.description:<28}"),
@@ -85,6 +143,7 @@ class Bars(Lines):
             MofNCompleteColumn(),
             TextColumn("{task.fields[unit]}"),
             Elapsed(),
+            TextColumn("{task.fields[left]}"),  # rich's own knows nothing of steps of minutes
             TextColumn("{task.fields[note]}"),
             console=console,
             transient=True,
@@ -93,9 +152,15 @@ class Bars(Lines):
     def show(self, name: str, done: int, total: int, unit: str = "", note: str = "") -> None:
         """Move the bar of ``name``."""
         if name not in self._bars:
-            self._bars[name] = self.live.add_task(name, total=None, unit="", note="")
+            self._bars[name] = self.live.add_task(name, total=None, unit="", left="", note="")
+        left = self._left(name, done, total)
         self.live.update(
-            self._bars[name], completed=done, total=total or None, unit=unit, note=note
+            self._bars[name],
+            completed=done,
+            total=total or None,
+            unit=noun(total, unit),
+            left="" if left is None else f"{about(left)} left",
+            note=note,
         )
 
     @contextmanager
@@ -105,16 +170,21 @@ class Bars(Lines):
             yield
         bar = self._bars[name]
         total = self.live.tasks[self.live.task_ids.index(bar)].total or 1
-        self.live.update(bar, completed=total, total=total)
+        self.live.update(bar, completed=total, total=total, left="")
 
 
 @contextmanager
-def console_progress() -> Iterator[Progress]:
-    """Yield bars on a terminal, lines elsewhere; both go to standard error."""
+def console_progress(level: Level = "normal") -> Iterator[Progress]:
+    """Yield bars on a terminal, lines elsewhere, or what shows nothing; it goes to standard error.
+
+    Rich would take a pipe for a terminal where FORCE_COLOR is set, and move the cursor in it.
+    """
     console = Console(stderr=True)
-    if not console.is_terminal:
-        yield Lines(console)
-        return
-    bars = Bars(console)
-    with bars.live:
-        yield bars
+    if level == "quiet":
+        yield Progress()
+    elif not console.file.isatty() or console.is_dumb_terminal:
+        yield Lines(console, level)
+    else:
+        bars = Bars(console, level)
+        with bars.live:
+            yield bars

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from coopt_fl.core.errors import CooptError, DataError, OutputError
+from coopt_fl.core.extras import install_hint
 from coopt_fl.core.files import atomic, make_folder
 
 _SECRET = re.compile(r"(?<=://)[^/\s@]*@|\?[^\s\"']*")
@@ -121,6 +122,6 @@ def _open(url: str, kind: type[CooptError]) -> tuple[Any, str]:
     except (ImportError, ValueError) as error:
         raise kind(
             f"{shown(url)} cannot be used here ({shown(str(error))}); give a path, a file:// or an "
-            "s3:// URL, and for the latter `pip install 'coopt-fl[s3]'`"
+            f"s3:// URL, and for the latter `{install_hint('s3')}`"
         ) from error
     return system, str(key)

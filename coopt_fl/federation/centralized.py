@@ -90,6 +90,7 @@ def _optimize(config: Config, source: Source, state: RunState, progress: Progres
         missing = state.missing_blocks(len(plan.blocks))
         done, total = len(source.ids) - sum(len(plan.blocks[k]) for k in missing), len(source.ids)
         stream = optimize(prior, source, [plan.blocks[k] for k in missing], alignment, **how)
+        progress.show("optimize", done, total, "sample")
         started = time.perf_counter()
         for index, made in zip(missing, stream, strict=True):
             took, started = time.perf_counter() - started, time.perf_counter()
@@ -97,6 +98,6 @@ def _optimize(config: Config, source: Source, state: RunState, progress: Progres
             skipped = np.array(made.skipped, np.int64)
             state.save_block(index, Block(made.ids, made.values, nobody_else, skipped, took))
             done += len(plan.blocks[index])
-            progress.show("optimize", done, total, "samples")
+            progress.show("optimize", done, total, "sample")
     with progress.phase("fuse"):
         decisions.publish()

@@ -145,7 +145,7 @@ class Decisions:
             provenance,
             [len(block) for block in plan.blocks],
             records.state.block,
-            lambda rows: self.progress.show("fuse", rows, total),
+            lambda rows: self.progress.show("fuse", rows, total, "row"),
         )
 
     def _election(self, features: Mapping[str, Array]) -> Election:

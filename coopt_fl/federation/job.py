@@ -13,7 +13,7 @@ from coopt_fl.config.schema import Config
 from coopt_fl.core.apart import run_apart
 from coopt_fl.core.errors import ConfigError, PriorError
 from coopt_fl.core.files import write_json
-from coopt_fl.core.progress import Progress, console_progress
+from coopt_fl.core.progress import Level, Progress, console_progress
 from coopt_fl.core.runtime import pick_device
 from coopt_fl.data import shared_set
 from coopt_fl.federation.records import Records
@@ -120,8 +120,9 @@ def train_on(
         config,
         out,
         devices=devices,
+        begun=lambda done, epochs: progress.show("student", done, epochs, "epoch"),
         progress=lambda point, epochs: progress.show(
-            "student", point.epoch, epochs, "epochs", f"loss {point.loss:.4f}"
+            "student", point.epoch, epochs, "epoch", f"loss {point.loss:.4f}"
         ),
     )
     return {
@@ -129,14 +130,15 @@ def train_on(
         "model": config.student.model,
         "epochs": len(trained.curve),
         "seconds": trained.curve[-1].seconds,
+        "earlier_seconds": trained.meta.get("earlier_seconds", 0.0),
         "loss_per_epoch": [point.loss for point in trained.curve],
     }
 
 
-def train_job(folder: str, config: dict[str, Any], out: str) -> None:
+def train_job(folder: str, config: dict[str, Any], out: str, level: Level) -> None:
     """Train as a run says, given as plain values, on all devices."""
     take_parts()
-    with console_progress() as progress:
+    with console_progress(level) as progress:
         train_on(Path(folder), from_tree(config, [], "the run"), Path(out), progress, "auto")
 
 
@@ -145,7 +147,8 @@ def _train(config: Config, state: RunState, progress: Progress) -> Summary:
     folder, out = state.dataset, state.out / "student"
     if torch.cuda.device_count() > 1:
         job = f"{__name__}:train_job"
-        run_apart(job, folder=str(folder), config=asdict(config), out=str(out))
+        plain = {"folder": str(folder), "config": asdict(config), "out": str(out)}
+        run_apart(job, **plain, level=progress.level)
     return train_on(folder, config, out, progress, "auto")  # which finds it done
 
 
@@ -191,7 +194,8 @@ def _remembered(
     if known.get(name, {}).get("key") != key:
         started = time.perf_counter()
         value = compute()
-        known[name] = {"key": key, "value": value, "seconds": time.perf_counter() - started}
+        spent, attempt = time.perf_counter() - started, len(state.attempts())
+        known[name] = {"key": key, "value": value, "seconds": spent, "attempt": attempt}
         state.save_record("probes", known)
     found: float | None = known[name]["value"]
     return found

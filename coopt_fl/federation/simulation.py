@@ -17,7 +17,7 @@ from coopt_fl.config.load import from_tree
 from coopt_fl.config.schema import Config
 from coopt_fl.core.apart import run_apart
 from coopt_fl.core.errors import ConfigError, ParticipantError
-from coopt_fl.core.progress import Progress, console_progress
+from coopt_fl.core.progress import Level, Progress, console_progress
 from coopt_fl.given import take_parts
 
 TRIES = 3  # of starting Ray
@@ -40,22 +40,28 @@ def simulate(config: Config, out: Path, progress: Progress) -> None:
     """
     ray = sys.modules.get("ray")
     if ray is not None and ray.is_initialized():
-        run_apart(f"{__name__}:simulate_job", config=asdict(config), out=str(out.resolve()))
+        run_apart(
+            f"{__name__}:simulate_job",
+            config=asdict(config),
+            out=str(out.resolve()),
+            level=progress.level,
+        )
     else:
         _simulate_here(config, out, progress)
 
 
-def simulate_job(config: dict[str, Any], out: str) -> None:
+def simulate_job(config: dict[str, Any], out: str, level: Level) -> None:
     """Simulate a run, given as plain values, in this process."""
     take_parts()
-    with console_progress() as progress:
+    with console_progress(level) as progress:
         _simulate_here(from_tree(config, [], "the run"), Path(out), progress)
 
 
 def _simulate_here(config: Config, out: Path, progress: Progress) -> None:
     stopped, outcome = threading.Event(), list[BaseException | None]()
+    verbose = progress.level == "verbose"
     try:
-        with _quiet(), _interruptible(stopped):
+        with _quiet(verbose), _interruptible(stopped):
             from flwr.app import Context
             from flwr.serverapp import Grid, ServerApp
             from flwr.simulation import run_simulation
@@ -74,6 +80,8 @@ def _simulate_here(config: Config, out: Path, progress: Progress) -> None:
                     outcome.append(error)
 
             settings = backend(config)
+            if verbose:
+                settings["init_args"] |= {"logging_level": "INFO", "log_to_driver": True}
             with progress.phase("describe", "(starting Ray, up to a minute)"):
                 _start_ray(settings["init_args"])
             run_simulation(
@@ -93,10 +101,11 @@ def _simulate_here(config: Config, out: Path, progress: Progress) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet(verbose: bool = False) -> Iterator[None]:
     """Silence Flower and Ray, and let actors import what this process can, until the block ends.
 
-    Flower sets the level of its logger when it is imported, so it is imported here first.
+    Flower sets the level of its logger when it is imported, so it is imported here first. What is
+    ``verbose`` leaves its log as it is.
     """
     before = dict(os.environ)
     imports = {"PYTHONPATH": os.pathsep.join(sys.path)}
@@ -107,7 +116,8 @@ def _quiet() -> Iterator[None]:
 
     logger = logging.getLogger("flwr")
     level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    if not verbose:
+        logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Tip: In future versions of Ray", FutureWarning)

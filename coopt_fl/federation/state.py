@@ -14,6 +14,7 @@ from coopt_fl.config.schema import Config
 from coopt_fl.core import typed
 from coopt_fl.core.errors import OutputError
 from coopt_fl.core.files import atomic, locked, make_folder, remove_leftovers, write_json
+from coopt_fl.core.log import LOG, logged
 from coopt_fl.core.progress import Progress
 from coopt_fl.data import Source, open_source
 from coopt_fl.optimized.block import Block
@@ -22,6 +23,8 @@ BLOCK_ARRAYS = ["ids", "targets", "participants", "skipped", "seconds", "digest"
 RETRY = "delete that file, then run the same command again"
 SETTLED = ("order", "shared_targets")
 """Arrays that what is stored beside them depends on, so that they cannot be made again."""
+BEFORE = ("command", "lock", LOG, "run.json")
+"""Files in the state that are there before any work: they alone do not make a run."""
 SHOWN = 8
 Ids = NDArray[np.int64]
 T = TypeVar("T")
@@ -173,10 +176,29 @@ class RunState:
         return float(_load(self._npz(_block_name(index)), ["seconds"])["seconds"])
 
     def add_seconds(self, phase: str, seconds: float) -> None:
-        """Add to the time that a phase took, over all processes that worked on this run."""
-        spent = self.record("seconds", dict[str, float]) or {}
-        spent[phase] = spent.get(phase, 0.0) + seconds
-        self.save_record("seconds", spent)
+        """Add to the time that a phase took in this attempt."""
+        attempts = self.attempts() or [{}]
+        attempts[-1][phase] = attempts[-1].get(phase, 0.0) + seconds
+        self.save_record("seconds", attempts)
+
+    def attempts(self) -> list[dict[str, float]]:
+        """Return the seconds of each phase in every attempt at this run, the latest one last.
+
+        Earlier versions stored one sum of all attempts, which counts as the first one here.
+        """
+        stored: Any = self.record("seconds", Any) or []
+        attempts = [stored] if isinstance(stored, dict) else stored
+        try:
+            return typed.decode(list[dict[str, float]], attempts)
+        except ValueError as error:
+            path = self.folder / "seconds.json"
+            raise OutputError(f"{path} is damaged ({error}); {RETRY}") from None
+
+    def begin_attempt(self) -> None:
+        """Count seconds apart from those of the attempts so far."""
+        attempts = self.attempts()
+        if attempts and attempts[-1]:
+            self.save_record("seconds", [*attempts, {}])
 
     def _npz(self, name: str) -> Path:
         return self.folder / f"{name}.npz"
@@ -186,14 +208,19 @@ class RunState:
 def whole_run(out: Path, progress: Progress) -> Iterator[None]:
     """Keep ``out`` for one command, of which several steps open the run.
 
-    ``progress`` records the seconds of phases in the state.
+    ``progress`` records the seconds of phases in the state, and keeps a log there.
 
     Raises:
         OutputError: see :func:`open_state`.
     """
     state = RunState(out)
     _require_run(state)
-    with locked(state.folder / "command"), progress.recording(state.add_seconds):
+    with (
+        locked(state.folder / "command"),
+        logged(state.folder, progress),
+        progress.recording(state.add_seconds),
+    ):
+        state.begin_attempt()
         yield
 
 
@@ -251,8 +278,8 @@ def _require_run(state: RunState) -> None:
 
 
 def _begun(state: RunState) -> bool:
-    """Whether anything but the run's own record is stored."""
-    return any(path.name not in ("command", "lock", "run.json") for path in state.folder.iterdir())
+    """Whether anything is stored but what is there before any work."""
+    return any(path.name not in BEFORE for path in state.folder.iterdir())
 
 
 def _changes(run: Run, config: dict[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """``summary.json``: what a run made, who did how much of it, and what its student is worth."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -27,12 +27,18 @@ def summary(
         trained: what the training of its student returned.
         accuracy: of the student's probe.
         comparison: of other probes, by name.
+
+    Returns:
+        Of each phase, ``seconds`` are those of all attempts at the run, and ``earlier_seconds``,
+        where there are any, those before the last attempt that worked at the phase.
     """
     probes = state.record("probes", dict[str, dict[str, Any]]) or {}
-    spent = state.record("seconds", dict[str, float]) or {}
+    spent, earlier = _seconds(state.attempts())
     plan, uploads = read_plan(state), state.record("uploads", dict[str, int]) or {}
     spent["student"] = trained["seconds"]
     spent["probe"] = sum(one.get("seconds", 0.0) for one in probes.values())
+    earlier["student"] = trained.get("earlier_seconds", 0.0)
+    earlier["probe"] = _before_the_last(probes.values())
     return {
         "dataset": {
             "path": str(state.dataset),
@@ -53,9 +59,30 @@ def summary(
         },
         "comparison": comparison,
         "seconds": spent,
+        "earlier_seconds": {phase: seconds for phase, seconds in earlier.items() if seconds},
         "config": asdict(config),
         "versions": versions(),
     }
+
+
+def _seconds(attempts: Sequence[Mapping[str, float]]) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the seconds of each phase in all attempts, and in those before its last one."""
+    spent: dict[str, float] = {}
+    earlier: dict[str, float] = {}
+    for attempt in attempts:
+        for phase, seconds in attempt.items():
+            earlier[phase] = spent.get(phase, 0.0)
+            spent[phase] = earlier[phase] + seconds
+    return spent, earlier
+
+
+def _before_the_last(probes: Iterable[Mapping[str, Any]]) -> float:
+    """Return the seconds of probes that were made before the last attempt that made one."""
+    made: list[tuple[int, float]] = [
+        (one.get("attempt", 0), one.get("seconds", 0.0)) for one in probes
+    ]
+    last = max((attempt for attempt, _ in made), default=0)
+    return sum(seconds for attempt, seconds in made if attempt < last)
 
 
 def _participant(

@@ -7,12 +7,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coopt_fl.core.errors import VerificationError
+from coopt_fl.core.words import plural
 from coopt_fl.optimized.block import Rows, block_digest, checked_path, dataset_digest, row_groups
 from coopt_fl.optimized.provenance import DataFile, Provenance, read_provenance
+
+ANOTHER_DIGEST = "has another digest than its provenance says"
 
 
 def verify(folder: Path) -> tuple[Provenance, list[str]]:
     """Return the provenance of the dataset in ``folder`` and what is wrong with it, in words.
+
+    One fault is told once: not what only follows from it, such as ids that are missing because
+    their file is.
 
     Memory: the ids (8 bytes a row) and one block.
 
@@ -21,38 +27,40 @@ def verify(folder: Path) -> tuple[Provenance, list[str]]:
     """
     provenance = read_provenance(folder)
     listed = {file.path for file in provenance.files}
-    problems = [
+    extra = [
         f"{path} is not in the provenance; remove it"  # readers would take it for data
         for path in sorted((folder / "data").glob("*.parquet"))
         if f"data/{path.name}" not in listed
     ]
-    if dataset_digest(provenance.block_digests) != provenance.digest:
-        problems.append("the dataset digest is not that of the block digests")
     seen: list[NDArray[np.int64]] = []
+    damage: list[str] = []
     for file in provenance.files:
         try:
-            path = checked_path(folder, file)
-            problems += _check_file(path, file, provenance, seen)
+            damage += _check_file(checked_path(folder, file), file, provenance, seen)
         except VerificationError as error:
-            problems.append(str(error))
+            damage.append(str(error))
     ids = np.concatenate(seen) if seen else np.empty(0, np.int64)
-    return provenance, problems + list(_coverage(ids, provenance))
+    wrong = list(_coverage(ids, provenance, complete=not damage))
+    if not any(ANOTHER_DIGEST in problem for problem in damage) and (
+        dataset_digest(provenance.block_digests) != provenance.digest
+    ):
+        wrong.insert(0, "the dataset digest is not that of the block digests")
+    return provenance, extra + damage + wrong
 
 
 def _check_file(
     path: Path, file: DataFile, provenance: Provenance, seen: list[NDArray[np.int64]]
 ) -> list[str]:
-    """Compare each row group with its block's digest and row count."""
+    """Compare each row group with its block's digest and row count; a wrong block is one line."""
     problems, rows, filled = [], 0, provenance.filled(file)
     groups = row_groups(path, provenance.dim, len(filled))
     for block, columns in zip(filled, groups, strict=True):
         seen.append(columns[0])
         rows += len(columns[0])
-        problems += [
-            f"{path}: block {block} {wrong}" for wrong in _wrong(block, columns, provenance)
-        ]
-    if rows != file.rows:
-        problems.append(f"{path} holds {rows} rows, its provenance says {file.rows}")
+        if wrong := list(_wrong(block, columns, provenance)):
+            problems.append(f"{path}: block {block} {', and '.join(wrong)}")
+    if rows != file.rows and not problems:
+        problems.append(f"{path} holds {plural(rows, 'row')}, its provenance says {file.rows:,}")
     return problems
 
 
@@ -60,9 +68,9 @@ def _wrong(block: int, columns: Rows, provenance: Provenance) -> Iterator[str]:
     """Say what is wrong with the rows of one block."""
     ids, targets, participants = columns
     if block_digest(ids, targets, participants) != provenance.block_digests[block]:
-        yield "has another digest than its provenance says"
+        yield ANOTHER_DIGEST
     if len(ids) != provenance.block_rows[block]:
-        yield f"has {len(ids)} rows, its provenance says {provenance.block_rows[block]}"
+        yield f"has {plural(len(ids), 'row')}, its provenance says {provenance.block_rows[block]:,}"
     if (np.diff(ids) <= 0).any():
         yield "does not have its ids in ascending order"
     if not np.isfinite(targets).all():
@@ -71,21 +79,27 @@ def _wrong(block: int, columns: Rows, provenance: Provenance) -> Iterator[str]:
         yield "names a contributor that is not listed"
 
 
-def _coverage(ids: NDArray[np.int64], provenance: Provenance) -> Iterator[str]:
-    """Check that every id of the source is there once, or listed as skipped."""
-    unique = np.unique(ids)
-    if len(unique) != len(ids):
-        yield f"{len(ids) - len(unique)} rows repeat an id"
-    both = np.intersect1d(unique, provenance.skipped)
-    if len(both):
-        yield f"{len(both)} ids are both there and listed as skipped"
+def _coverage(ids: NDArray[np.int64], provenance: Provenance, complete: bool) -> Iterator[str]:
+    """Check that every id of the source is there once, or listed as skipped.
+
+    What is missing is told only where the files are ``complete``: else it follows from that.
+    """
+    unique, skipped = np.unique(ids), np.array(provenance.skipped, np.int64)
+    twice, both = len(ids) - len(unique), len(np.intersect1d(unique, skipped))
     expected = int(provenance.source["rows"])
-    named = np.union1d(unique, np.array(provenance.skipped, np.int64))
+    named = np.union1d(unique, skipped)
     foreign = named[(named < 0) | (named >= expected)]
+    wrong = []
+    if twice:
+        wrong.append(f"{plural(twice, 'row')} {'repeats' if twice == 1 else 'repeat'} an id")
+    if both:
+        wrong.append(f"{plural(both, 'id')} {'is' if both == 1 else 'are'} both there and skipped")
     if len(foreign):
-        yield f"id {foreign[0]} is not of the source, which has ids 0 to {expected - 1}"
+        wrong.append(f"id {foreign[0]} is not of the source, whose ids are 0 to {expected - 1}")
     covered = len(named) - len(foreign)
-    if covered != expected:
-        yield f"{covered} of the source's {expected} ids are accounted for"
-    if len(ids) != provenance.rows:
-        yield f"{len(ids)} rows, its provenance says {provenance.rows}"
+    if complete and covered != expected:
+        wrong.append(f"{covered:,} of the source's {expected:,} ids are accounted for")
+    if wrong:
+        yield "; ".join(wrong)
+    if complete and len(ids) != provenance.rows:
+        yield f"there are {plural(len(ids), 'row')}, the provenance says {provenance.rows:,}"

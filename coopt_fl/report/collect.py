@@ -15,6 +15,7 @@ from coopt_fl.optimized.provenance import Provenance, read_provenance
 from coopt_fl.optimized.read import dataset_folder
 from coopt_fl.students.checkpoint import read_checkpoint
 from coopt_fl.students.curve import Point
+from coopt_fl.students.judgements import Judgement, judgements
 from coopt_fl.students.pretrain import RESULT
 
 Values = dict[str, Any]
@@ -35,6 +36,7 @@ class Student:
         preparation: cost of the dataset; None for baselines, and where it is not known.
         random_accuracy: of the probe on the untrained model.
         accuracy: of the probe at the end; None without labels, or where it was not probed.
+        judgements: what ``coopt probe`` said of it as it is now.
     """
 
     objective: str
@@ -45,6 +47,7 @@ class Student:
     preparation: Preparation | None
     random_accuracy: float | None = None
     accuracy: float | None = None
+    judgements: tuple[Judgement, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -162,7 +165,7 @@ def _optimized(path: Path, name: str, provenance: Provenance) -> Run:
 
 
 def _trained(path: Path, summary: Values | None) -> Iterator[Student]:
-    """Yield the student of a run, then those of ``coopt train``; only the former was probed.
+    """Yield the student of a run, then those of ``coopt train``, which the run has not probed.
 
     Raises:
         ConfigError: a checkpoint is of another version.
@@ -178,10 +181,12 @@ def _trained(path: Path, summary: Values | None) -> Iterator[Student]:
 def _of_checkpoint(file: Path, before: Preparation | None, summary: Values | None) -> Student:
     """Return the student in ``file``, with its accuracies in ``summary``.
 
-    These are of another student if a later training with other settings has not ended yet.
+    These are of another student if a later training with other settings has not ended yet. Where
+    there are none, the accuracy is what ``coopt probe`` said on the images of the training.
     """
     content = read_checkpoint(file)
     meta: Values = content["meta"]
+    judged = tuple(judgements(file))
     student = Student(
         objective=meta["student"]["objective"],
         model=content["name"],
@@ -189,6 +194,8 @@ def _of_checkpoint(file: Path, before: Preparation | None, summary: Values | Non
         epochs=meta["epochs"],
         curve=tuple(Point(**point) for point in meta["curve"]),
         preparation=before,
+        accuracy=next((one.accuracy["lbfgs"] for one in judged if one.data == meta["data"]), None),
+        judgements=judged,
     )
     if summary is None or content["resume"] is not None:
         return student

@@ -6,11 +6,14 @@ markup; so every cell and every title is a Text, which is printed as it is.
 
 import json
 from collections.abc import Mapping, Sequence
+from shlex import quote
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+
+from coopt_fl.core.words import plural
 
 Values = dict[str, Any]
 
@@ -36,23 +39,40 @@ def summary(found: Values) -> RenderableType:
     row(judged, f"student {student['model']}", _percent(student["probe_accuracy"]), style="bold")
     row(judged, "the same, randomly initialised", _percent(comparison["random_init"]))
     row(judged, "the reference prior itself", _percent(comparison["reference_prior"]))
-    spent = "  ".join(f"{phase} {seconds:.1f}" for phase, seconds in found["seconds"].items())
+    spent, earlier = found["seconds"], found.get("earlier_seconds", {})
+    heading = "Seconds (of these in earlier attempts)" if earlier else "Seconds"
+    phases = [
+        f"{phase} {spent[phase]:.1f}" + (f" ({earlier[phase]:.1f})" if phase in earlier else "")
+        for phase in spent
+    ]
     lines = Text(
         f"Optimized dataset: {dataset['rows']:,} x {dataset['dim']} in {dataset['path']}\n"
         f"Digest: {dataset['digest']}\n"
-        f"Seconds: {spent}"
+        f"{heading}: {'  '.join(phases)}"
     )
     return Group(people, judged, lines)
 
 
 def trained(found: Values) -> RenderableType:
     """Render the outcome of a training."""
-    loss = found["loss_per_epoch"]
-    return Text(
-        f"Student {found['model']}: {found['epochs']} epochs in {found['seconds']:.1f} s, "
-        f"loss {loss[0]:.4f} -> {loss[-1]:.4f}\n"
-        f"Checkpoint: {found['checkpoint']}"
-    )
+    loss, checkpoint = found["loss_per_epoch"], quote(found["checkpoint"])
+    lines = [
+        f"Student {found['model']}: {plural(found['epochs'], 'epoch')} in "
+        f"{found['seconds']:.1f} s, loss {loss[0]:.4f} -> {loss[-1]:.4f}",
+        f"Checkpoint: {found['checkpoint']}",
+        f"To judge it on labeled images: coopt probe {checkpoint}",
+    ]
+    if found.get("run"):
+        lines.append(f"To see it beside its run: coopt report {quote(found['run'])}")
+    return _to_copy("\n".join(lines))
+
+
+def _to_copy(text: str) -> Group:
+    """Return text that is not wrapped: the paths and commands in it are copied.
+
+    It is in a group, for rich forgets that of a text that it is to print by itself.
+    """
+    return Group(Text(text, no_wrap=True, overflow="ignore"))
 
 
 def pretrained(found: Values) -> RenderableType:
@@ -113,26 +133,39 @@ def probed(found: Values) -> RenderableType:
     judged = table(f"Linear probe of {found['checkpoint']}", "fitted by", numbers=("accuracy",))
     for method, accuracy in found["accuracy"].items():
         row(judged, method, _percent(accuracy))
-    return judged
+    if not found.get("kept"):
+        return judged
+    return Group(judged, _to_copy(f"Kept for `coopt report` in {found['kept']}"))
 
 
 def inspected(found: Values) -> RenderableType:
     """Render the provenance and what is wrong."""
-    keys = ("rows", "dim", "digest", "reference", "source", "normalisation", "seed")
-    facts = _facts(found["path"], {key: found["provenance"][key] for key in keys})
-    skipped = found["provenance"]["skipped"]
-    if skipped:
-        row(facts, "skipped ids", ", ".join(map(str, skipped)))
-    headings = ("name", "prior", "weights_sha256", "uniformity", "r2_heldout")
-    people = table("Contributors", *headings)
-    for one in found["provenance"]["contributors"]:
-        known = _cells(one, name="", prior="", weights_sha256=".16", uniformity=".3f")
-        row(people, *known, *_cells(one, r2_heldout=".3f"))
-    problems = found["problems"]
-    verdict = "\n".join(f"WRONG: {problem}" for problem in problems) or (
-        "Every checksum is right and every id is there once."
+    known = found["provenance"]
+    keys = ("digest", "reference", "normalisation", "seed")
+    facts = _facts(
+        f"Optimized dataset in {found['path']}",
+        {
+            "targets": f"{known['rows']:,} of {plural(known['dim'], 'number')}",
+            "source": _source(**known["source"]),
+            **{key: known[key] for key in keys},
+        },
     )
+    if known["skipped"]:
+        row(facts, "skipped ids", ", ".join(map(str, known["skipped"])))
+    headings = ("name", "prior", "sha256 of its weights", "uniformity", "R2")
+    people = table("Contributors", *headings)
+    for one in known["contributors"]:
+        who = _cells(one, name="", prior="", weights_sha256=".16")
+        row(people, *who, *_cells(one, uniformity=".3f", r2_heldout=".3f"))
+    problems = found["problems"]
+    verdict = "Every checksum is right and every id is there once."
+    if problems:
+        verdict = "\n- ".join([f"WRONG, {plural(len(problems), 'fault')}:", *problems])
     return Group(facts, people, Text(verdict, style="red" if problems else "green"))
+
+
+def _source(name: str, fingerprint: str, rows: int, **_: Any) -> str:
+    return f"{name}, {plural(rows, 'image')}, fingerprint {fingerprint:.16}"
 
 
 def reported(found: Values) -> RenderableType:
@@ -146,7 +179,8 @@ def published(found: Values) -> RenderableType:
     """Render what was published as shards."""
     written = f"{found['written']} of them now" if found["written"] else "all there already"
     return Text(
-        f"Shards of {found['source']}: {found['rows']:,} images in {found['files']:,} files "
+        f"Shards of {found['source']}: {plural(found['rows'], 'image')} in "
+        f"{plural(found['files'], 'file')} "
         f"({written}), {found['bytes'] / 1e6:.1f} MB\n"
         f"Manifest: {found['manifest_sha256']}\n"
         f"Participants read them with data.shards={found['url']}"

@@ -27,6 +27,7 @@ def section(run: Run, entries: Sequence[tables.Entry]) -> Values:
         "anchor": entries[0].anchor,
         "images": tables.images(run),
         "training": part(lambda: training_figures(entries)),
+        "judged": tables.judged(run),
         "costs": part(lambda: tables.costs(run)),
         "config": yaml.safe_dump(dict(run.config), sort_keys=False).rstrip(),
         "dataset": _of_dataset(run, entries[0].anchor) if run.provenance else None,

@@ -108,9 +108,21 @@ def _method(run: Run, seeds: Seeds | None) -> str:
     return ", ".join([by, *objective])
 
 
+def judged(run: Run) -> list[Values]:
+    """Return a row for each student and images that ``coopt probe`` has judged it on."""
+    return [
+        {"student": seeds.first.model, "images": _named(one.data), "accuracy": one.accuracy}
+        for seeds in run.students
+        for one in seeds.first.judgements
+    ]
+
+
 def images(run: Run) -> str:
     """Return which images a run is of, in words that are equal for equal images."""
-    data = run.config["data"]
+    return _named(run.config["data"])
+
+
+def _named(data: Values) -> str:
     place = f" in {data['root']}" if data["root"] else ""
     first = f", the first {data['limit']:,}" if data["limit"] else ""
     return f"{data['source']}{place}{first}"

@@ -20,6 +20,7 @@ from coopt_fl.students.images import resizing
 from coopt_fl.students.models import Student, build_student
 
 FORMAT = 2
+ANOTHER = "give a checkpoint.pt that `coopt run`, `train` or `pretrain` wrote"
 KEYS = {"format", "name", "image_size", "mean", "std", "weights", "meta", "resume"}
 
 
@@ -111,8 +112,12 @@ def load_student(path: str | Path, model: str | None = None) -> LoadedStudent:
     return LoadedStudent(student, preprocess, content["meta"])
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path, advice: str = ANOTHER) -> dict[str, Any]:
     """Return the content of a checkpoint as plain values and tensors.
+
+    Args:
+        path: The file.
+        advice: What to do where it is not a checkpoint.
 
     Raises:
         ConfigError: There is no file, or it is not a checkpoint.
@@ -124,9 +129,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except Exception:  # torch's reader fails in its own many ways on what it did not write
         content = None
     if not isinstance(content, dict) or set(content) != KEYS or content["format"] != FORMAT:
-        raise ConfigError(
-            f"{path} is not a checkpoint of a student of this version; remove it or give another"
-        )
+        raise ConfigError(f"{path} is not a checkpoint of a student of this version; {advice}")
     return content
 
 

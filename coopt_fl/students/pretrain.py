@@ -10,6 +10,7 @@ from coopt_fl.config.schema import Config
 from coopt_fl.core import typed
 from coopt_fl.core.errors import ConfigError
 from coopt_fl.core.files import make_folder, understood, write_json
+from coopt_fl.core.log import logged
 from coopt_fl.core.progress import Progress
 from coopt_fl.core.runtime import is_first_process
 from coopt_fl.optimized.preparation import Preparation, preparation
@@ -61,27 +62,29 @@ def pretrain(
     baseline = _read_baseline(against, each) if against else []
     judge = Judge(config.data, config.probe.limit)
     results: list[Result] = []
-    for seed in each:
-        one, folder = replace(config, seed=seed), out / f"seed-{seed}"
-        ours = {"config": asdict(one), "model": one.student.model}
-        make_folder(folder)
-        trained = train_student(
-            targets,
-            one,
-            folder,
-            devices=count,
-            ready=partial(_require_alike, baseline, ours),
-            progress=partial(_show, progress, f"seed {seed}"),
-            watch=judge,
-            watch_every=watch_every,
-        )
-        if not is_first_process():
-            continue  # a process that was started for a later seed, where it ends
-        start = judge(random_student(one.student, one.data, seed)).accuracy
-        result = _result(one, trained, targets, prepared, start)
-        write_json(folder / RESULT, result)
-        _require_alike(baseline, result, result["hardware"])  # also one that was trained before
-        results.append(result)
+    with logged(out, progress):
+        for seed in each:
+            one, folder = replace(config, seed=seed), out / f"seed-{seed}"
+            ours = {"config": asdict(one), "model": one.student.model}
+            make_folder(folder)
+            trained = train_student(
+                targets,
+                one,
+                folder,
+                devices=count,
+                ready=partial(_require_alike, baseline, ours),
+                begun=partial(_begin, progress, f"seed {seed}"),
+                progress=partial(_show, progress, f"seed {seed}"),
+                watch=judge,
+                watch_every=watch_every,
+            )
+            if not is_first_process():
+                continue  # a process that was started for a later seed, where it ends
+            start = judge(random_student(one.student, one.data, seed)).accuracy
+            result = _result(one, trained, targets, prepared, start)
+            write_json(folder / RESULT, result)
+            _require_alike(baseline, result, result["hardware"])  # also one that was trained before
+            results.append(result)
     return {
         "path": str(out),
         "objective": config.student.objective,
@@ -151,9 +154,13 @@ def _result(
     }
 
 
+def _begin(progress: Progress, name: str, done: int, epochs: int) -> None:
+    progress.show(name, done, epochs, "epoch")
+
+
 def _show(progress: Progress, name: str, point: Point, epochs: int) -> None:
     probed = "" if point.accuracy is None else f", probe {point.accuracy:.1%}"
-    progress.show(name, point.epoch, epochs, "epochs", f"loss {point.loss:.4f}{probed}")
+    progress.show(name, point.epoch, epochs, "epoch", f"loss {point.loss:.4f}{probed}")
 
 
 def _read_baseline(folder: Path, seeds: Sequence[int]) -> list[Result]:

@@ -29,10 +29,15 @@ CHECKPOINT = "checkpoint.pt"
 
 LOCK = ".lock"
 
+REPLACE = "a student would be trained in its place: remove it, or give another --out"
+
 SMALLER = "lower student.batch_size or student.image_size, or take a smaller student.model"
 
 OnEpoch = Callable[[Point, int], None]
 """Called after each epoch with its point of the curve and the number of epochs in all."""
+
+Begun = Callable[[int, int], None]
+"""Called with the number of epochs that are done and of all, before the first of this session."""
 
 Ready = Callable[[dict[str, str]], None]
 """Called with the hardware before a training starts or continues; may raise to prevent that."""
@@ -45,6 +50,7 @@ def train_student(
     *,
     devices: int | str = "auto",
     ready: Ready | None = None,
+    begun: Begun | None = None,
     progress: OnEpoch | None = None,
     watch: Judge | None = None,
     watch_every: int = 1,
@@ -63,6 +69,7 @@ def train_student(
         out: Folder of the checkpoint.
         devices: See :func:`coopt_fl.students.session.devices_for`.
         ready: Called with the hardware before the first epoch of this session.
+        begun: Called before the first epoch of this session, in the first process alone.
         progress: Called after every epoch, in the first process alone.
         watch: Judges the student, off the clock.
         watch_every: Epochs between two judgements; the last epoch is always judged.
@@ -88,6 +95,8 @@ def train_student(
             training = Training(fabric, dataset, source, student, config.data.on_error, config.seed)
             if record.before is not None:
                 training.resume(record.before["resume"])
+        if begun is not None and fabric.is_global_zero:
+            begun(len(record.curve), student.epochs)
         for epoch in range(len(record.curve) + 1, student.epochs + 1):
             with record.timed():
                 loss = training.epoch(epoch - 1)
@@ -144,7 +153,7 @@ class Record:
     """
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
-        content = read_checkpoint(path) if path.exists() else None
+        content = read_checkpoint(path, REPLACE) if path.exists() else None
         same = content is not None and settings.items() <= content["meta"].items()
         self.checkpoint, self.before = path, content if same else None
         self.meta = self.before["meta"] if self.before else settings
@@ -159,7 +168,10 @@ class Record:
         self.seconds += time.perf_counter() - zero
 
     def begin(self, data: DataConfig, epochs: int, processes: int) -> None:
-        """Record data, hardware and versions of this session; changed hardware is "A, then B"."""
+        """Record data, hardware and versions of this session; changed hardware is "A, then B".
+
+        Also the seconds of the sessions before it.
+        """
         hardware = devices() | {
             "devices in use": str(processes),
             "CPU threads of each": str(torch.get_num_threads()),
@@ -169,6 +181,7 @@ class Record:
         self.meta |= {
             "data": asdict(data),
             "epochs": epochs,
+            "earlier_seconds": self.seconds,
             "hardware": known | {name: f"{known[name]}, then {hardware[name]}" for name in changed},
             "versions": versions(),
         }

@@ -54,7 +54,9 @@ def test_summary_and_what_a_second_run_does(shell: Shell, tiny: str) -> None:
     assert again["dataset"] == summary["dataset"]
     assert again["student"] == summary["student"]
     changed = {name for name, when in times(out).items() if before.get(name) != when}
-    assert changed <= {"summary.json", "state/seconds.json", "state/lock", "state/command"}
+    state = {"seconds.json", "lock", "command", "log.txt"}
+    assert changed <= {"summary.json", *(f"state/{name}" for name in state)}
+    assert summary["earlier_seconds"] == {}
 
     two = shell.summary(
         "run", tiny, "--out", str(shell.folder / "two"), "simulation.actors=2", "simulation.cpus=1"
@@ -83,7 +85,8 @@ def environment():
 if __name__ == "__main__":
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
     before = environment()
-    found = coopt_fl.run(sys.argv[1], {"data.limit": 200, "targets.solver": "mine"}, out=sys.argv[2], progress=None).summary
+    changes = {"data.limit": 200, "targets.solver": "mine"}
+    found = coopt_fl.run(sys.argv[1], changes, out=sys.argv[2], progress=None).summary
     assert environment() == before
     print(found["dataset"]["rows"], ray.get(double.remote(21)))
 """

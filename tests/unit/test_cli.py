@@ -1,6 +1,7 @@
 """The command line's surface: exit codes, one-sentence errors, JSON; none of this starts Ray."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,10 @@ import pytest
 import yaml
 from PIL import Image
 
+from coopt_fl import api
 from coopt_fl.cli import main as cli
+from coopt_fl.report.collect import collect
+from coopt_fl.students.judgements import judgements
 
 TINY: dict[str, Any] = {
     "data": {"source": "synthetic", "limit": 120},
@@ -84,6 +88,9 @@ def test_all_mistakes_are_reported_at_once(coopt: Coopt) -> None:
         (("inspect", "nowhere"), 2, "no directory nowhere"),
         (("train", "nowhere"), 2, "no directory nowhere"),
         (("probe", "nowhere.pt"), 2, "there is no checkpoint nowhere.pt"),
+        (("probe", "tiny.yaml"), 2, "of this version; give a checkpoint.pt that `coopt run`"),
+        (("--quiet", "run", "digit"), 2, "did you mean digits"),
+        (("run", "digit", "--verbose", "--quiet"), 2, "not both"),
         (("bench", "optimise"), 2, "there is no benchmark 'optimise'"),
         (("bench", "--compare", "nowhere.json"), 2, "nowhere.json cannot be read"),
         (("run", "--colour"), 2, "No such option"),
@@ -182,8 +189,8 @@ def test_seconds_are_those_of_the_student_that_is_there(coopt: Coopt) -> None:
     """Trainings that another replaced do not count, whatever their phases took."""
     assert coopt.centralized()[0] == 0
     record = coopt.folder / "run" / "state" / "seconds.json"
-    spent = json.loads(record.read_text()) | {"student": 1000.0, "probe": 1000.0}
-    record.write_text(json.dumps(spent))
+    (spent,) = json.loads(record.read_text())
+    record.write_text(json.dumps([spent | {"student": 1000.0, "probe": 1000.0}]))
     for changes in ((), ("student.epochs=2",)):
         code, out, _ = coopt.centralized(*changes)
         summary = json.loads(out.splitlines()[-1])
@@ -191,6 +198,75 @@ def test_seconds_are_those_of_the_student_that_is_there(coopt: Coopt) -> None:
         assert summary["seconds"]["student"] == summary["student"]["seconds"]
         assert 0 < summary["seconds"]["probe"] < 1000
         assert summary["seconds"]["optimize"] == spent["optimize"]
+
+
+def test_seconds_of_earlier_attempts_are_told_apart(coopt: Coopt) -> None:
+    """Here the first attempt stopped after the targets; an earlier version had written it."""
+    assert coopt.centralized()[0] == 0
+    record, run = coopt.folder / "run" / "state" / "seconds.json", coopt.folder / "run"
+    assert json.loads((run / "summary.json").read_text())["earlier_seconds"] == {}
+    record.write_text(json.dumps({"align": 7.0, "optimize": 1000.0}))
+    shutil.rmtree(run / "dataset")
+    coopt.centralized("student.epochs=2")
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["earlier_seconds"]["optimize"] == 1000 < summary["seconds"]["optimize"] < 1010
+    assert set(summary["earlier_seconds"]) == {"align", "optimize", "probe"}
+    code, out, _ = coopt("centralized", coopt.tiny, "--prior", "alpha", "--out", str(run))
+    assert (code, "Seconds (of these in earlier attempts): " in out, "(1000.0)" in out) == (
+        0,
+        True,
+        True,
+    )
+
+
+def test_a_probe_is_kept_for_the_report_beside_those_on_other_images(coopt: Coopt) -> None:
+    coopt.centralized()
+    checkpoint = coopt.folder / "run" / "student" / "checkpoint.pt"
+    for limit in (60, 40, 60):
+        assert coopt("probe", str(checkpoint), f"data.limit={limit}")[0] == 0
+    (run,) = collect([coopt.folder / "run"])
+    assert run.student is not None
+    student = run.student.first
+    assert [one.data["limit"] for one in student.judgements] == [40, 60]
+    assert student.accuracy == run.summary["student"]["probe_accuracy"]  # type: ignore[index]
+    assert coopt.centralized("student.epochs=2")[0] == 0  # another student, nobody judged it
+    assert judgements(checkpoint) == []
+
+
+def test_what_nobody_foresaw_is_one_sentence_and_a_log(
+    coopt: Coopt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise KeyError("planted")
+
+    monkeypatch.setattr(api, "prepare", fail)
+    monkeypatch.setattr(api, "inspect", fail)
+    code, _, err = coopt.centralized()
+    assert (code, err.count("\n"), "Traceback" in err) == (1, 1, False)
+    assert "KeyError: 'planted'" in err and "run/state/log.txt" in err
+    assert "in fail" in (coopt.folder / "run" / "state" / "log.txt").read_text()
+    monkeypatch.setenv("COOPT_CACHE", str(coopt.folder / "cache"))
+    code, _, err = coopt("inspect", "run", "--verbose")
+    assert (code, "in fail" in err) == (1, True)
+    assert f"{coopt.folder / 'cache' / 'log.txt'}" in err.splitlines()[-1]
+
+
+def test_quiet_prints_the_result_and_nothing_else(coopt: Coopt) -> None:
+    code, out, err = coopt("centralized", coopt.tiny, "--prior", "alpha", "--quiet")
+    assert (code, err) == (0, "") and "Digest:" in out
+
+
+def test_train_says_what_comes_next(coopt: Coopt) -> None:
+    coopt.centralized()
+    code, out, err = coopt("train", "run", "--model", "convnet:3")
+    assert (code, "student 1/1 epoch loss" in err) == (0, True)
+    first, _, *then = out.splitlines()
+    assert "convnet:3: 1 epoch in" in first
+    commands = [line.partition(": ")[2].split() for line in then]
+    checkpoint = str(Path("run", "students", "convnet-3", "checkpoint.pt"))
+    assert commands == [["coopt", "probe", checkpoint], ["coopt", "report", "run"]]
+    out = coopt("train", "run", "--model", "convnet:3", "--out", "elsewhere")[1]
+    assert "coopt report" not in out and Path("elsewhere", "log.txt").is_file()
 
 
 def test_doctor_says_what_is_usable(coopt: Coopt) -> None:

@@ -362,4 +362,4 @@ def test_without_lightly_the_error_says_what_to_install(
     monkeypatch.setitem(sys.modules, "lightly.loss", None)
     code, _, err = coopt(*SMALLEST, "--objective", "simclr", "--out", str(tmp_path / "out"))
     assert code == 2
-    assert "pip install 'coopt-fl[baselines]'" in err
+    assert "pip install 'lightly>=" in err

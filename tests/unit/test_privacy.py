@@ -184,7 +184,7 @@ def test_nothing_released_and_nothing_hidden() -> None:
 
 def test_a_missing_accountant_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "dp_accounting", None)
-    with pytest.raises(ConfigError, match=r"pip install 'coopt-fl\[privacy\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'dp-accounting>="):
         check(PrivacyConfig(clip=1.0, noise_multiplier=1.0), 64)
     check(PrivacyConfig(clip=1.0), 64)
     summary(PrivacyConfig(clip=1.0), np.ones(4, np.int64))

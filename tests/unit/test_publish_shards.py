@@ -81,7 +81,7 @@ def test_it_continues_and_says_when_all_is_there(
         (("digits",), 2, "Missing option '--out'"),
         (("digit", "--out", "x"), 2, "did you mean digits"),
         (("digits", "shared.size=5000", "--out", "x"), 3, "shared.size=5000"),
-        (("digits", "--out", "foo://x"), 6, "pip install 'coopt-fl[s3]'"),
+        (("digits", "--out", "foo://x"), 6, "`pip install 's3fs>=2025'`"),
         (("parquet", "data.root=nowhere", "--out", "x"), 3, "is not a folder"),
     ],
 )

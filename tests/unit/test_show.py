@@ -30,9 +30,8 @@ def summary() -> dict[str, Any]:
 
 
 def inspected() -> dict[str, Any]:
-    facts = dict.fromkeys(
-        ("rows", "dim", "digest", "reference", "source", "normalisation", "seed"), ODD
-    )
+    facts = dict.fromkeys(("digest", "reference", "normalisation", "seed"), ODD)
+    facts |= {"rows": 3, "dim": 2, "source": {"name": ODD, "fingerprint": "f", "rows": 4}}
     person = {"name": ODD, "prior": ODD, "weights_sha256": ODD[:16]}
     person |= {"uniformity": -1.0, "r2_heldout": 0.5}
     return {
@@ -47,11 +46,12 @@ SHOWN = {
     "trained": (
         show.trained(
             {"model": ODD, "epochs": 1, "seconds": 1.0, "loss_per_epoch": [1.0], "checkpoint": ODD}
+            | {"run": ODD}
         ),
-        2,
+        4,
     ),
-    "probed": (show.probed({"checkpoint": ODD, "accuracy": {ODD: 0.5}}), 2),
-    "inspected": (show.inspected(inspected()), 1 + 7 + 2 + 1),
+    "probed": (show.probed({"checkpoint": ODD, "accuracy": {ODD: 0.5}, "kept": ODD}), 3),
+    "inspected": (show.inspected(inspected()), 1 + 5 + 2 + 1),
     "published": (
         show.published(
             {"source": ODD, "rows": 3, "files": 2, "written": 0, "bytes": 9}

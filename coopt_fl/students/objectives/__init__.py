@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 
 from coopt_fl.core.errors import ConfigError
+from coopt_fl.core.extras import install_hint
 from coopt_fl.registry import PARTS
 from coopt_fl.students.models import Student
 from coopt_fl.students.objectives.objective import Objective, Setting
@@ -26,7 +27,7 @@ def find_objective(name: str) -> type[Objective]:
         kind: type[Objective] = part.object
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"student.objective={name} needs lightly: pip install 'coopt-fl[baselines]'"
+            f"student.objective={name} needs lightly: {install_hint('baselines')}"
         ) from error
     return kind
 

@@ -15,7 +15,8 @@ def test_any_flipped_byte(dataset: Path) -> None:
     whole = path.read_bytes()
     for at in np.random.default_rng(0).integers(0, len(whole), 25).tolist():
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
-        assert "part-00001.parquet has changed" in problems(dataset)
+        (only,) = problems(dataset).splitlines()
+        assert "part-00001.parquet has changed" in only
 
 
 @pytest.mark.parametrize("at", [*np.linspace(0, 0.97, 30).tolist(), 0.999])

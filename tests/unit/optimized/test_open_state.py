@@ -108,9 +108,20 @@ def test_a_command_keeps_its_directory_between_its_steps(tmp_path: Path) -> None
             pass  # as Ray is started, between two steps
         with pytest.raises(OutputError, match="in use"), whole_run(out, Progress()):
             pass
-    assert RunState(out).record("seconds", dict[str, float]).keys() == {"describe"}
+    assert [set(attempt) for attempt in RunState(out).attempts()] == [{"describe"}]
     with whole_run(out, Progress()):
         pass
+
+
+def test_a_log_alone_does_not_make_a_run(tmp_path: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(KeyError, match="planted"), whole_run(tmp_path, Progress()):
+            raise KeyError("planted")
+    log = (tmp_path / "state" / "log.txt").read_text()
+    assert log.count("begins") == log.count("KeyError: 'planted'") == 2
+    for key in ("one", "other"):
+        with open_state(tmp_path, key, CONFIG) as state:
+            assert state.record("run", Run).key == key
 
 
 def test_a_command_leaves_what_is_no_run_as_it_is(tmp_path: Path) -> None:

@@ -33,11 +33,27 @@ def test_records_and_arrays_come_back(state: RunState) -> None:
         assert stored[name].dtype == array.dtype and np.array_equal(stored[name], array)
 
 
-def test_seconds_add_up_over_processes(state: RunState) -> None:
+def test_seconds_add_up_over_the_processes_of_an_attempt(state: RunState) -> None:
+    state.begin_attempt()
     state.add_seconds("align", 1.5)
     RunState(state.out).add_seconds("align", 2.0)
     state.add_seconds("fuse", 1.0)
-    assert state.record("seconds", dict[str, float]) == {"align": 3.5, "fuse": 1.0}
+    assert state.attempts() == [{"align": 3.5, "fuse": 1.0}]
+    for _ in range(2):  # the second has done nothing
+        state.begin_attempt()
+    state.add_seconds("fuse", 4.0)
+    assert state.attempts() == [{"align": 3.5, "fuse": 1.0}, {"fuse": 4.0}]
+
+
+def test_seconds_of_earlier_versions_are_those_of_the_first_attempt(state: RunState) -> None:
+    state.save_record("seconds", {"align": 3.5})
+    assert state.attempts() == [{"align": 3.5}]
+    state.begin_attempt()
+    state.add_seconds("align", 1.0)
+    assert state.attempts() == [{"align": 3.5}, {"align": 1.0}]
+    state.save_record("seconds", [{"align": "long"}])
+    with pytest.raises(OutputError, match=r"seconds\.json is damaged .* delete that file"):
+        state.attempts()
 
 
 def test_blocks_come_back_and_missing_ones_are_known(state: RunState) -> None:

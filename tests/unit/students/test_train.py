@@ -104,7 +104,10 @@ def test_seconds_add_up_over_interruptions(train, tmp_path):
         train(progress=stop_after(3))
     curve = load_student(tmp_path / "a" / "checkpoint.pt").meta["curve"]
     assert len(curve) == 3
-    assert train().curve[-1].seconds > curve[-1]["seconds"] > 0
+    resumed = train()
+    assert resumed.curve[-1].seconds > curve[-1]["seconds"] > 0
+    assert resumed.meta["earlier_seconds"] == curve[-1]["seconds"]
+    assert train().meta["earlier_seconds"] == curve[-1]["seconds"]  # which has nothing to do
 
 
 def test_a_finished_training_returns_at_once(train, monkeypatch):
