@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from coopt_fl.core.errors import ParticipantError
+from coopt_fl.core.errors import ParticipantError, quoting
 from coopt_fl.federation import protocol
 from coopt_fl.federation.decisions import Decisions
 from coopt_fl.federation.records import Features
@@ -100,7 +100,10 @@ class Project(OneAnswer):
         fitted = _alignment(answer, features, self.recipe.dim)
         _require_projection(fitted, features)
         if fitted.solver not in PROJECTIONS:
-            raise ParticipantError(f"expected a projection, got {fitted.solver!r}")
+            raise quoting(
+                ParticipantError(f"expected a projection, got {fitted.solver!r}"),
+                "expected a projection, got another map",
+            )
         self.records.save("alignments", name, **vars(fitted))
         if fitted.solver != f"projection:{self.recipe.projection}":
             self.progress.warn(
@@ -129,7 +132,10 @@ class Align(OneAnswer):
         features, solver = self.records.features([name])[1][name], self.recipe.solver
         fitted = _alignment(answer, features, self.recipe.dim)
         if fitted.solver != solver:
-            raise ParticipantError(f"expected an alignment by {solver}, got {fitted.solver!r}")
+            raise quoting(
+                ParticipantError(f"expected an alignment by {solver}, got {fitted.solver!r}"),
+                f"expected an alignment by {solver}, got another",
+            )
         self.records.save("alignments", name, **vars(fitted))
 
 
