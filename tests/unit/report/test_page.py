@@ -103,7 +103,7 @@ def test_side_by_side_it_begins_with_the_settings_that_differ(runs: Runs, tmp_pa
 
     edit(folder / "summary.json", change)
     page = report(runs.full, folder)
-    assert [a["id"] for a in page.all("section")][0] == "settings"
+    assert page.all("section")[0]["id"] == "settings"
     assert page.table(SETTINGS) == [
         ["seed", "0", "7"],
         ["data.root", "null", "<a place>"],
