@@ -1,6 +1,6 @@
 """ImageNet-1K's size: 1,281,167 x 512 targets through a simulation and through a deployment.
 
-``python -m benchmarks.scale [NAME]... [--out FILE]``, in a checkout with the extra ``dev``.
+``python -m benchmarks.scale [NAME]... [--scale smoke]``, in a checkout with the extra ``dev``.
 The priors do nothing but multiply small synthetic images, so what is measured is everything
 else: messages, checks, disk. The run is stopped once the dataset is published.
 """
@@ -13,6 +13,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,36 +25,57 @@ import yaml
 from coopt_fl.bench.suite import results_of
 from coopt_fl.core.files import write_json
 from coopt_fl.ops.certificates import make_certificate
+from experiments.command import check, run
 
 ROOT = Path(__file__).parents[1]
-ROWS, DIM = 1_281_167, 512
-GIGABYTES = ROWS * DIM * 2 / 1e9
 NAMES = ("alpha", "beta", "gamma")
 LOOK_SECONDS = 0.5
 
-CONFIG: dict[str, Any] = {
-    "data": {"source": "synthetic", "limit": ROWS},
-    "participants": [{"name": name, "prior": f"trivial:{512 + i}"} for i, name in enumerate(NAMES)],
-    "shared": {"size": 1100},
-    "targets": {"dim": DIM},
-    "optimize": {"block_rows": 4096, "batch_size": 1024, "chunk_mb": 32},
-    "student": {"model": "convnet:4", "epochs": 1},
-}
+
+@dataclass(frozen=True)
+class Size:
+    """How many targets of how many numbers."""
+
+    rows: int
+    dim: int
+
+    @property
+    def gigabytes(self) -> float:
+        """Of all targets."""
+        return self.rows * self.dim * 2 / 1e9
+
+    def config(self) -> dict[str, Any]:
+        """Return the configuration of a run."""
+        priors = [f"trivial:{self.dim + i}" for i in range(len(NAMES))]
+        people = zip(NAMES, priors, strict=True)
+        return {
+            "data": {"source": "synthetic", "limit": self.rows},
+            "participants": [{"name": name, "prior": prior} for name, prior in people],
+            "shared": {"size": 2 * self.dim + 76},
+            "targets": {"dim": self.dim},
+            "optimize": {"block_rows": 4096, "batch_size": 1024, "chunk_mb": 32},
+            "student": {"model": "convnet:4", "epochs": 1},
+        }
+
+
+SIZES = {"smoke": Size(20_000, 32), "paper": Size(1_281_167, 512)}
+"""By ``--scale``: one to see that all works, and ImageNet-1K's."""
 
 
 class Host:
     """psutil.Popens that run in ``folder``, with a Flower home of their own.
 
     Attributes:
+        size: of the dataset that is made.
         started: every program so far.
         config: the configuration's file.
         out: the run directory.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.started = folder, list[psutil.Popen]()
+    def __init__(self, folder: Path, size: Size) -> None:
+        self.size, self.folder, self.started = size, folder, list[psutil.Popen]()
         self.config, self.out = folder / "scale.yaml", folder / "out"
-        self.config.write_text(yaml.safe_dump(CONFIG))
+        self.config.write_text(yaml.safe_dump(size.config()))
 
     def start(self, *command: str | Path) -> psutil.Popen:
         """Start a program of this environment; its output goes to a file of its name."""
@@ -73,10 +96,10 @@ class Host:
 
 
 @contextmanager
-def running() -> Iterator[Host]:
+def running(size: Size) -> Iterator[Host]:
     """Yield a host; at the end whatever it has started is killed, and has ended."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        host = Host(Path(folder))
+        host = Host(Path(folder), size)
         try:
             yield host
         finally:
@@ -87,22 +110,23 @@ def running() -> Iterator[Host]:
             psutil.wait_procs(left)
 
 
-def simulation() -> dict[str, Any]:
+def simulation(size: Size) -> dict[str, Any]:
     """Measure ``coopt run``."""
-    with running() as host:
-        run = host.start("coopt", "run", host.config, "--out", host.out)
-        return _watch(run, host.out, {"platform": lambda: run}, [run])
+    with running(size) as host:
+        started = host.start("coopt", "run", host.config, "--out", host.out)
+        return _watch(started, host, {"platform": lambda: started}, [started])
 
 
-def deployment(*, out_of_band: bool = False) -> dict[str, Any]:
+def deployment(size: Size, *, out_of_band: bool = False) -> dict[str, Any]:
     """Measure a SuperLink, three SuperNodes and a run, all on this host.
 
     As docs/deployment.md does it, but on loopback, without nginx and registered keys.
 
     Args:
+        size: of the dataset.
         out_of_band: payloads go through a folder.
     """
-    with running() as host:
+    with running(size) as host:
         tls, address = host.folder / "tls", f"127.0.0.1:{_free_port()}"
         make_certificate(["localhost"], tls)
         (host.folder / "config.toml").write_text(
@@ -121,9 +145,9 @@ def deployment(*, out_of_band: bool = False) -> dict[str, Any]:
         route = f"payload.route={host.folder / 'payloads'}" if out_of_band else ""
         settings = f"config='{host.config}' out='{host.out}' overrides='{route}'"
         processes = list(host.started)
-        run = host.start("flwr", "run", ROOT, "here", "--stream", "--run-config", settings)
+        started = host.start("flwr", "run", ROOT, "here", "--stream", "--run-config", settings)
         watched = {"platform": lambda: _server_app(link), "SuperLink": lambda: link}
-        return _watch(run, host.out, watched, processes)
+        return _watch(started, host, watched, processes)
 
 
 def _server_app(link: psutil.Process) -> psutil.Process:
@@ -149,8 +173,8 @@ def _free_port() -> int:
 
 
 def _watch(
-    run: psutil.Popen,
-    out: Path,
+    started: psutil.Popen,
+    host: Host,
     watched: dict[str, Callable[[], psutil.Process]],
     processes: list[psutil.Popen],
 ) -> dict[str, Any]:
@@ -160,10 +184,11 @@ def _watch(
     """
     peaks, before = dict.fromkeys(watched, 0.0), dict.fromkeys(watched, 0.0)
     spent = dict[tuple[int, float], float]()
-    seconds, record = dict[str, float](), out / "state" / "seconds.json"
+    seconds, state = dict[str, float](), host.out / "state"
+    record = state / "seconds.json"
     while "fuse" not in seconds:
-        assert run.poll() is None, "the run ended too early"
-        working = (out / "state" / "blocks").exists()
+        assert started.poll() is None, "the run ended too early"
+        working = (state / "blocks").exists()
         for name, find in watched.items():
             with suppress(psutil.Error):
                 used = find().memory_full_info().uss / 1e6
@@ -175,11 +200,12 @@ def _watch(
                 spent[one.pid, one.create_time()] = times.user + times.system
         time.sleep(LOOK_SECONDS)
         seconds = json.loads(record.read_text()) if record.exists() else {}
+    gigabytes = host.size.gigabytes
     return {
-        "gigabytes": GIGABYTES,
+        "gigabytes": gigabytes,
         "seconds": {phase: round(value, 2) for phase, value in seconds.items()},
-        "MB_per_s_optimize": round(1000 * GIGABYTES / seconds["optimize"], 1),
-        "cpu_seconds_per_GB": round(sum(spent.values()) / GIGABYTES, 1),
+        "MB_per_s_optimize": round(1000 * gigabytes / seconds["optimize"], 1),
+        "cpu_seconds_per_GB": round(sum(spent.values()) / gigabytes, 1),
         "peak_MB": {name: round(value) for name, value in peaks.items()},
         "growth_MB": {name: round(peaks[name] - before[name]) for name in peaks},
     }
@@ -192,21 +218,29 @@ def _family(process: psutil.Process) -> list[psutil.Process]:
     return []
 
 
-MEASURED = {
+MEASURED: dict[str, Callable[[Size], dict[str, Any]]] = {
     "simulation": simulation,
     "deployment": deployment,
-    "deployment-out-of-band": lambda: deployment(out_of_band=True),
+    "deployment-out-of-band": partial(deployment, out_of_band=True),
 }
 
 
 def main(
-    names: Annotated[list[str] | None, typer.Argument(help=f"Of {', '.join(MEASURED)}.")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help=f"{', '.join(MEASURED)} (default: all)."),
+    ] = None,
+    scale: Annotated[
+        str, typer.Option(help=f"How large the dataset is: {', '.join(SIZES)}.")
+    ] = "paper",
     out: Annotated[Path | None, typer.Option(help="Write the results here as JSON.")] = None,
 ) -> None:
-    """Measure and print."""
-    found = results_of(["python -m benchmarks.scale", *(names or [])])
+    """Measure a run at ImageNet-1K's size, and print time, memory and CPU time."""
+    check("benchmark", names or [], MEASURED)
+    check("--scale", [scale], SIZES)
+    found = results_of(["python -m benchmarks.scale", *(names or []), f"--scale {scale}"])
     for name in names or MEASURED:
-        row = {"name": name, "details": MEASURED[name]()}
+        row = {"name": name, "details": MEASURED[name](SIZES[scale])}
         print(json.dumps(row, indent=1), flush=True)
         found["rows"].append(row)
         if out is not None:
@@ -214,4 +248,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    sys.exit(run(main))

@@ -12,12 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
-import click
 import torch
 import typer
 
-from coopt_fl.core.errors import CooptError
+from coopt_fl.core.errors import ConfigError, CooptError
 from experiments import audit, continual, ours, paper, privacy, solvers
+from experiments.command import Scale, check, run
 from experiments.scales import SCALES
 from experiments.table import FIGURES, RESULTS, Table
 
@@ -33,11 +33,9 @@ TABLES: dict[str, Table] = {
 def main(
     names: Annotated[
         list[str] | None,
-        typer.Argument(click_type=click.Choice(list(TABLES)), help="All tables unless given."),
+        typer.Argument(metavar="[NAME]...", help=f"{', '.join(TABLES)} (default: all)."),
     ] = None,
-    scale: Annotated[
-        str, typer.Option(click_type=click.Choice(list(SCALES)), help="How large the studies are.")
-    ] = "cpu",
+    scale: Scale = "cpu",
     root: Annotated[
         str | None, typer.Option(help="Folder of the images; of several studies, of their folders.")
     ] = None,
@@ -47,19 +45,18 @@ def main(
     gpus: Annotated[int, typer.Option(help="GPUs, each with a table at a time; 0: none.")] = 0,
 ) -> None:
     """Measure what is missing of every table; the same command goes on where it was stopped."""
+    check("table", names or [], TABLES)
+    check("--scale", [scale], SCALES)
     if gpus > (here := torch.cuda.device_count()):
-        raise typer.BadParameter(f"this host has {here} GPUs", param_hint="--gpus")
+        raise ConfigError(f"--gpus {gpus} is more than the {here} of this host")
     if names and len(names) == 1 and not gpus:
-        try:
-            TABLES[names[0]].run(scale, root, only, results, figures)
-        except CooptError as error:
-            raise SystemExit(str(error)) from None
+        TABLES[names[0]].run(scale, root, only, results, figures)
         return
     options = ["--scale", scale, "--results", str(results), "--figures", str(figures)]
     for option, value in (("--root", root), ("--only", only)):
         options += [option, value] if value else []
     if failed := work(names or list(TABLES), options, gpus):
-        raise SystemExit(f"not finished: {', '.join(sorted(failed))}")
+        raise CooptError(f"not finished, see above: {', '.join(sorted(failed))}")
 
 
 def work(names: Sequence[str], options: list[str], gpus: int) -> list[str]:
@@ -85,4 +82,4 @@ def work(names: Sequence[str], options: list[str], gpus: int) -> list[str]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    sys.exit(run(main))

@@ -1,4 +1,4 @@
-"""docs/results.md and README.md, from the committed results: ``python -m experiments.document``.
+"""docs/results.md and the README's figures, from results: ``python -m experiments.document``.
 
 It draws the README's figures, and fills the tables of docs/results.md. A table stands between
 ``<!-- NAME STUDY -->`` and ``<!-- end -->``, such as ``<!-- recipe-cpu digits -->``; what is
@@ -8,13 +8,17 @@ row, ``<!-- NAME STUDY ranks -->`` whether uniformity ranks priors as probes do.
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
+from typing import Annotated
 
 import numpy as np
+import typer
 from scipy.stats import spearmanr
 
+from coopt_fl.core.errors import ConfigError
 from coopt_fl.optimized.preparation import Preparation
 from coopt_fl.report.collect import Seeds, Student
 from coopt_fl.report.curves import accuracy_figures
@@ -22,8 +26,10 @@ from coopt_fl.report.figures import points
 from coopt_fl.report.svg import standalone
 from coopt_fl.report.tables import Entry
 from coopt_fl.students.curve import Point, mean_and_spread, speed_up
+from experiments.command import Scale, check, run
 from experiments.figures import label, measures
 from experiments.paper import WITHOUT
+from experiments.scales import SCALES
 from experiments.table import FIGURES, RESULTS, Cell
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "results.md"
@@ -46,10 +52,27 @@ def filled(text: str, results: Path = RESULTS) -> str:
     """Return a document with every table as the results in a folder say."""
 
     def table(place: re.Match[str]) -> str:
-        known = json.loads((results / f"{place['name']}.json").read_text())[place["study"]]
+        known = stored(results / f"{place['name']}.json", place["study"])
         return f"{place['head']}\n{markdown(ROWS[place['rows']](known))}\n{place['end']}"
 
     return PLACE.sub(table, text)
+
+
+def stored(file: Path, study: str) -> Cell:
+    """Return the results of a study.
+
+    Raises:
+        ConfigError: ``file`` does not hold them.
+    """
+    known = json.loads(file.read_text()) if file.is_file() else {}
+    if study not in known:
+        name, _, scale = file.stem.rpartition("-")
+        raise ConfigError(
+            f"{file} holds no results of {study}: run `python -m experiments {name} --scale "
+            f"{scale}`, or give another --results or --scale"
+        )
+    found: Cell = known[study]
+    return found
 
 
 def markdown(rows: list[Cell]) -> str:
@@ -132,18 +155,18 @@ ROWS: dict[str | None, Callable[[Cell], list[Cell]]] = {
 """Of the results of a study, by the last word of a place."""
 
 
-SCALE, STUDY = "cpu", "cifar10"
+STUDY = "cifar10"
 PANELS = ("not aligned", "aligned to the consensus")
 
 
-def draw(results: Path, figures: Path) -> None:
+def draw(results: Path, figures: Path, scale: str = "cpu") -> None:
     """Draw the README's two figures, in the report's style.
 
     The t-SNE of targets that are not aligned and of those that are, and accuracy over seconds of
     all objectives, the preparation of the targets included.
     """
     for name, make in (("tsne", alignment), ("table1_baselines", seconds)):
-        known = json.loads((results / f"{name}-{SCALE}.json").read_text())[STUDY]
+        known = stored(results / f"{name}-{scale}.json", STUDY)
         (figures / f"readme-{name}.svg").write_text(make(known))
 
 
@@ -187,6 +210,21 @@ def student(cell: Cell, untrained: float) -> Student:
     )
 
 
+def main(
+    scale: Scale = "cpu",
+    results: Annotated[Path, typer.Option(help="Folder of the results.")] = RESULTS,
+    figures: Annotated[Path, typer.Option(help="Folder of the figures.")] = FIGURES,
+    document: Annotated[Path, typer.Option(help="Whose tables are filled.")] = DOCUMENT,
+) -> None:
+    """Draw the README's figures from the results of a scale, and fill the tables of a document.
+
+    A table there names its scale itself.
+    """
+    check("--scale", [scale], SCALES)
+    text = filled(document.read_text(), results)
+    draw(results, figures, scale)
+    document.write_text(text)
+
+
 if __name__ == "__main__":
-    draw(RESULTS, FIGURES)
-    DOCUMENT.write_text(filled(DOCUMENT.read_text()))
+    sys.exit(run(main))

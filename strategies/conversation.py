@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from flwr.app import Message
 
-from coopt_fl.core.errors import CooptError, DataError, OutputError, ParticipantError
+from coopt_fl.core.errors import CooptError, DataError, OutputError, ParticipantError, quoting
 from coopt_fl.core.typed import plain_words
 from coopt_fl.federation import protocol
 
@@ -18,6 +18,7 @@ DRAIN_SECONDS = 60.0
 LOOK_SECONDS = 1.0
 """How often the platform looks who is there."""
 
+UNFETCHED = "its payload is not there, or is not the one that it announced"
 NOT_SENT = "its message could not be sent: lower optimize.chunk_mb, or look at the SuperLink's log"
 
 
@@ -146,9 +147,10 @@ class Conversation:
             except OutputError:
                 raise
             except DataError as error:
-                problem = DataError(plain_words(str(error)))
+                problem = quoting(DataError(plain_words(str(error))), UNFETCHED)
             except CooptError as error:
-                self._refuse(job, ParticipantError(plain_words(str(error))))
+                reason = ParticipantError(plain_words(str(error)))
+                self._refuse(job, quoting(reason, error.public))
             if problem is not None:
                 self._failed(job, problem)
 

@@ -12,7 +12,7 @@ from flwr.serverapp import Grid
 from flwr.superlink.grid import InMemoryGrid
 from google.protobuf.message import DecodeError
 
-from coopt_fl.core.errors import CooptError, ParticipantError
+from coopt_fl.core.errors import CooptError, ParticipantError, quoting
 from coopt_fl.core.typed import plain_words
 from coopt_fl.federation import protocol
 
@@ -173,8 +173,9 @@ class Exchange:
         try:
             return list(self._grid.pull_messages([message_id]))
         except UNDECODABLE as error:
-            reason = f"its answer cannot be decoded ({error!r:.200}); {AGAIN}"
-            self._undecodable[message_id] = LostReplyError(reason)
+            what = "its answer cannot be decoded"
+            lost = LostReplyError(f"{what} ({error!r:.200}); {AGAIN}")
+            self._undecodable[message_id] = quoting(lost, what)
             return []
 
     def lost(self) -> list[tuple[Job, LostReplyError]]:
@@ -225,7 +226,7 @@ def problem_in(reply: Message) -> CooptError | None:
     detail = lines[-1][:200] if lines else f"code {reply.error.code}"
     if "ActorDied" in reason or "ActorUnavailable" in reason:
         what, detail = "it died", "its process was killed, perhaps for lack of memory"
-    return LostReplyError(f"{what} ({plain_words(detail)}); {AGAIN}")
+    return quoting(LostReplyError(f"{what} ({plain_words(detail)}); {AGAIN}"), what)
 
 
 def require_size(content: RecordDict, cost: int) -> None:

@@ -243,7 +243,7 @@ class Handover:
             )
         stored = self.records.state.has_unit
         blocks = [index for index in self.records.plan.blocks_of(name) if not stored(index)]
-        self._move(Change(name, blocks, [], str(reason), {}), heirs)
+        self._move(Change(name, blocks, [], reason.public or str(reason), {}), heirs)
 
     def reject(self, name: str, reason: CooptError, evidence: dict[str, Any]) -> None:
         """Use nothing of ``name``, now and in what it has delivered.
@@ -255,7 +255,9 @@ class Handover:
             raise type(reason)(
                 f"participant {name}: {reason}; nobody else is here to take over; {AGAIN}"
             )
-        self.records.reject(name, str(reason), evidence)
+        if reason.public:
+            self.progress.warn(f"participant {name}: {reason}")
+        self.records.reject(name, reason.public or str(reason), evidence)
         self.members.reject(name, reason)
         self.finish_rejections()
 

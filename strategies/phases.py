@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from coopt_fl.core.errors import ParticipantError
+from coopt_fl.core.errors import ParticipantError, quoting
 from coopt_fl.federation import protocol
 from coopt_fl.federation.decisions import Decisions
 from coopt_fl.federation.records import Features
@@ -97,9 +97,11 @@ class Project(OneAnswer):
         fitted = _alignment(answer, features, self.recipe.dim)
         _require_projection(fitted, features)
         # a PCA of too few samples is replaced by a random projection
-        wanted = (f"projection:{self.recipe.projection}", "projection:random")
-        if fitted.solver not in wanted:
-            raise ParticipantError(f"expected a projection, got {fitted.solver!r}")
+        if fitted.solver not in (f"projection:{self.recipe.projection}", "projection:random"):
+            raise quoting(
+                ParticipantError(f"expected a projection, got {fitted.solver!r}"),
+                "expected a projection, got another map",
+            )
         self.records.save("alignments", name, **vars(fitted))
         if fitted.solver != f"projection:{self.recipe.projection}":
             self.progress.warn(
@@ -128,7 +130,10 @@ class Align(OneAnswer):
         features, solver = self.records.features([name])[1][name], self.recipe.solver
         fitted = _alignment(answer, features, self.recipe.dim)
         if fitted.solver != solver:
-            raise ParticipantError(f"expected an alignment by {solver}, got {fitted.solver!r}")
+            raise quoting(
+                ParticipantError(f"expected an alignment by {solver}, got {fitted.solver!r}"),
+                f"expected an alignment by {solver}, got another",
+            )
         self.records.save("alignments", name, **vars(fitted))
 
 

@@ -380,12 +380,12 @@ def _of_data(data: DataConfig) -> list[str]:
 
 
 def _of_url(key: str, url: str | None) -> list[str]:
-    """Return what is wrong with a URL that is published with the dataset."""
+    """Return what is wrong with a URL that every participant is told."""
     if not url or "://" not in url or shown(url) == url:
         return []
     return [
-        f"{key}: {shown(url)!r} must have no user, password or query, for it is published with "
-        "the dataset; give credentials in the environment, as docs/deployment.md says"
+        f"{key}: {shown(url)!r} must have no user, password or query, for every participant "
+        "is told it; give credentials in the environment, as docs/deployment.md says"
     ]
 
 

@@ -1,10 +1,15 @@
 """The exceptions that a user can meet, each with its own exit code."""
 
+from typing import TypeVar
+
 
 class CooptError(Exception):
     """Base of every error that is reported as one sentence instead of a traceback."""
 
     exit_code = 1
+
+    public = ""
+    """What is published in place of a message that quotes another host, and so may name places."""
 
 
 class VerificationError(CooptError):
@@ -43,6 +48,15 @@ class OutputError(CooptError):
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
+
+
+E = TypeVar("E", bound=CooptError)
+
+
+def quoting(error: E, public: str) -> E:
+    """Return ``error``, whose message quotes another host, with what is published instead."""
+    error.public = public
+    return error
 
 
 def kind_of(error: CooptError) -> str:

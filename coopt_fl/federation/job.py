@@ -20,7 +20,7 @@ from coopt_fl.federation.records import Records
 from coopt_fl.federation.state import RunState, open_run, whole_run
 from coopt_fl.federation.summary import summary
 from coopt_fl.given import take_parts
-from coopt_fl.optimized.provenance import Provenance, read_provenance
+from coopt_fl.optimized.provenance import read_provenance
 from coopt_fl.optimized.read import load
 from coopt_fl.priors import check_prior, load_prior, parse_prior
 from coopt_fl.privacy import check as check_privacy
@@ -105,7 +105,7 @@ def _finish(config: Config, out: Path, progress: Progress) -> Summary:
                 load_student(Path(trained["checkpoint"]), config.student.model), config.data, limit
             ),
         )
-        comparison = _compare(config, state, provenance, progress)
+        comparison = _compare(config, state, progress)
     found = summary(config, state, provenance, trained, accuracy, comparison)
     write_json(out / "summary.json", found)
     return found
@@ -152,16 +152,15 @@ def _train(config: Config, state: RunState, progress: Progress) -> Summary:
     return train_on(folder, config, out, progress, "auto")  # which finds it done
 
 
-def _compare(
-    config: Config, state: RunState, provenance: Provenance, progress: Progress
-) -> dict[str, float | None]:
+def _compare(config: Config, state: RunState, progress: Progress) -> dict[str, float | None]:
     """Return the two references: a random student, and the best accepted prior itself.
 
     That is None where it is not the platform's to load: in a deployment a participant may own a
     prior that nobody else has, or name another one.
     """
-    best, limit = Records(state).election.best, config.probe.limit
-    prior = next(one.prior for one in provenance.contributors if one.name == best)
+    records, limit = Records(state), config.probe.limit
+    described = records.description(records.election.best) or {}
+    prior = described.get("prior", "")  # with its path, which the provenance lacks
     found = {
         "random_init": _remembered(
             state,

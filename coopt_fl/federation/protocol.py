@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from coopt_fl.config.schema import Config
 from coopt_fl.core import typed
-from coopt_fl.core.errors import CooptError, ParticipantError, error_named, kind_of
+from coopt_fl.core.errors import CooptError, ParticipantError, error_named, kind_of, quoting
 from coopt_fl.core.typed import PLAIN, Count, Rule, Sha256, plain_words, within
 from coopt_fl.optimized.block import Block
 
@@ -224,7 +224,8 @@ def error_in(records: RecordDict) -> CooptError | None:
     error = records.config_records.get("error")
     if error is None:
         return None
-    return error_named(str(error.get("kind")), plain_words(str(error.get("message"))))
+    told = error_named(str(error.get("kind")), plain_words(str(error.get("message"))))
+    return quoting(told, f"it reported an error ({kind_of(told)})")
 
 
 def pack(payload: Payload) -> bytes:
@@ -245,7 +246,8 @@ def decode(kind: type[M], sent: RecordDict | bytes) -> M:
         arrays, text = _unpacked(sent) if isinstance(sent, bytes) else _received(sent)
         return typed.decode(kind, json.loads(text) | arrays)
     except Exception as problem:  # bytes from elsewhere make their readers raise nearly anything
-        raise ParticipantError(f"a malformed {kind.__name__} message came: {problem}") from None
+        came = f"a malformed {kind.__name__} message came"
+        raise quoting(ParticipantError(f"{came}: {problem}"), came) from None
 
 
 def _received(records: RecordDict) -> tuple[dict[str, NDArray[Any]], str]:

@@ -2,16 +2,17 @@
 
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
 from coopt_fl.config.load import plugins_used
-from coopt_fl.config.schema import Config, PayloadConfig
+from coopt_fl.config.schema import Config
 from coopt_fl.core import typed
 from coopt_fl.core.errors import VerificationError
 from coopt_fl.core.typed import Count, Rule, Sha256, within
+from coopt_fl.optimized.public import public_config, public_prior, without_places
 
 FORMAT = 2
 MOST_NUMBERS = (1 << 31) - 1
@@ -114,14 +115,14 @@ def draft(
     audit: dict[str, Any] | None = None,
     privacy: dict[str, Any] | None = None,
 ) -> Provenance:
-    """Return the provenance of a dataset before its blocks are written."""
+    """Return the provenance of a dataset before its blocks are written, without paths and URLs."""
     return Provenance(
-        config=_without_paths(config),
+        config=public_config(config),
         source=source,
-        contributors=list(contributors),
+        contributors=[replace(one, prior=public_prior(one.prior)) for one in contributors],
         reference=reference,
-        plan_changes=list(plan_changes),
-        audit=audit or {},
+        plan_changes=without_places(list(plan_changes)),
+        audit=without_places(audit or {}),
         privacy=privacy,
         plugins=plugins_used(config),
         versions=versions(),
@@ -139,23 +140,6 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-def _without_paths(config: Config) -> dict[str, Any]:
-    """Return ``config`` as plain values, without the paths of this machine; it can be loaded."""
-    tree = asdict(config)
-    tree["data"]["root"], tree["plugins"] = None, []
-    if _is_local(config.data.shards):
-        tree["data"]["shards"] = None
-    if _is_local(config.payload.route):
-        tree["payload"]["route"] = PayloadConfig().route
-    return tree
-
-
-def _is_local(url: str | None) -> bool:
-    """Whether ``url`` is a path, or a URL of a file on this machine."""
-    scheme, separator, _ = (url or "").partition("://")
-    return not separator or scheme.lower() in ("file", "local")
 
 
 def read_provenance(dataset: Path) -> Provenance:

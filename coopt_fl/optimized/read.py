@@ -3,6 +3,7 @@
 Targets can be mapped from ``.npy`` files in the user's cache instead of being read into memory.
 """
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -21,10 +22,16 @@ from coopt_fl.optimized.provenance import Provenance, read_provenance
 if TYPE_CHECKING:
     from coopt_fl.data import Source
 
+Transform = Callable[[torch.Tensor], torch.Tensor]
+"""What is done to an image uint8 (3, H, W), such as one of ``torchvision.transforms.v2``."""
+
 
 @dataclass(frozen=True)
 class OptimizedDataset:
     """An optimized dataset in memory or memory-mapped, rows in the order of the files.
+
+    Mapped targets are not pickled: another process, such as a worker of a DataLoader, opens the
+    map anew, and makes it again from the verified files if it was deleted meanwhile.
 
     Attributes:
         path: the dataset folder.
@@ -56,8 +63,25 @@ class OptimizedDataset:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def pair(self, source: "Source") -> "PairedDataset":
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(vars(self))
+        if _is_whole_map(self.targets, self.provenance):
+            state |= {"targets": None, "path": self.path.resolve()}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if state["targets"] is None:
+            state["targets"] = _mapped(state["path"], state["provenance"])[1]
+        vars(self).update(state)
+
+    def pair(self, source: "Source", transform: Transform | None = None) -> "PairedDataset":
         """Return (image, target) pairs with the images of ``source``.
+
+        Args:
+            source: the images that were optimized.
+            transform: applied to each image, uint8 (3, H, W). A DataLoader stacks images, so where
+                theirs are of several sizes, this has to give them one. Targets are of the image
+                as it is, and stay as they are.
 
         Raises:
             DataError: ``source`` does not hold what was optimized.
@@ -69,21 +93,29 @@ class OptimizedDataset:
                 f"{source.fingerprint[:12]}, expected {expected[:12]}); "
                 "open the source with the same settings and files"
             )
-        return PairedDataset(self, source)
+        return PairedDataset(self, source, transform)
 
 
 class PairedDataset(torch.utils.data.Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """Pairs of (image uint8 (3, H, W), target float32 (n,)) for any training loop."""
+    """Pairs of (image, target float32 (n,)) for any training loop.
 
-    def __init__(self, dataset: OptimizedDataset, source: "Source") -> None:
+    An image is uint8 (3, H, W), or what ``transform`` makes of that.
+    """
+
+    def __init__(
+        self, dataset: OptimizedDataset, source: "Source", transform: Transform | None = None
+    ) -> None:
         self.dataset = dataset
         self.source = source
+        self.transform = transform
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, row: int) -> tuple[torch.Tensor, torch.Tensor]:
-        image = self.source.read(self.dataset.ids[row : row + 1])[0]
+        image = self.source.read(self.dataset.ids[[row]])[0]
+        if self.transform is not None:
+            image = self.transform(image)
         target = np.asarray(self.dataset.targets[row], dtype=np.float32)
         return image, torch.from_numpy(target)
 
@@ -140,9 +172,21 @@ def _mapped(folder: Path, provenance: Provenance) -> Rows:
     They are in the user's own cache under the dataset's digest: the dataset's folder may have
     passed through other hands, and maps are not verified again.
     """
-    cache = cache_dir() / "targets" / provenance.digest
+    cache = _cache(provenance)
     load, make = partial(_open, cache, provenance), partial(_build, folder, provenance)
     return cached(cache, load, make)
+
+
+def _cache(provenance: Provenance) -> Path:
+    """Return the folder of the dataset's maps."""
+    return cache_dir() / "targets" / provenance.digest
+
+
+def _is_whole_map(targets: NDArray[np.float16], provenance: Provenance) -> bool:
+    """Whether ``targets`` are the dataset's map as it is, not some of its rows, nor another's."""
+    if not isinstance(targets, np.memmap) or isinstance(targets.base, np.ndarray):
+        return False
+    return str(targets.filename) == str((_cache(provenance) / "targets.npy").resolve())
 
 
 def _columns(provenance: Provenance) -> dict[str, tuple[str, tuple[int, ...]]]:

@@ -253,13 +253,16 @@ def key_pair(found: Values) -> RenderableType:
 
 
 def table(title: str, *texts: str, numbers: Sequence[str] = ()) -> Table:
-    """Return an empty table, at least as wide as its title, with headings of its columns."""
+    """Return an empty table, at least as wide as its title, with headings of its columns.
+
+    What does not fit goes on in the next line: nothing is cut.
+    """
     plain = Text(title, style="table.title")
     empty = Table(title=plain, title_justify="left", min_width=plain.cell_len)
     for heading in texts:
         empty.add_column(heading, overflow="fold")
     for heading in numbers:
-        empty.add_column(heading, justify="right", no_wrap=True)
+        empty.add_column(heading, justify="right", overflow="fold")
     return empty
 
 
@@ -270,7 +273,7 @@ def row(to: Table, *cells: str | Text, style: str | None = None) -> None:
 
 def _facts(title: str, known: Mapping[str, Any]) -> Table:
     """Return a table of names and values, without headings."""
-    facts = table(title)
+    facts = table(title, "name", "value")
     facts.show_header = False
     for key, value in known.items():
         row(facts, key, str(value))

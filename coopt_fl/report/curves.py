@@ -26,7 +26,7 @@ def accuracy_figures(entries: Sequence[Entry]) -> Figures:
         raise LeftOut("no student was probed: there are no labels, or none was trained")
     if len(probed) == 1 and _kind(probed[0][1].first) == "ends":
         raise LeftOut(
-            "the student was probed at its end alone; coopt pretrain probes after every epoch"
+            "the student was probed at its end alone; `coopt pretrain` probes after every epoch"
         )
     alt = "Probe accuracy at the end: " + ", ".join(
         f"{one.name} {seeds.mean('accuracy'):.1%}" for one, seeds in probed

@@ -1,10 +1,12 @@
 """The page: values and figures put into the templates, and written as one file."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from coopt_fl.core.files import atomic, make_folder
 from coopt_fl.core.progress import Progress
@@ -45,6 +47,7 @@ def render(runs: Sequence[Run], progress: Progress) -> str:
     template = _environment().get_template("page.html.j2")
     return template.render(
         runs=runs,
+        settings=tables.differences(runs),
         entries=known,
         shared_devices=tables.shared_devices(known),
         sources=sorted({tables.images(run) for run in runs}),
@@ -64,8 +67,13 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     own = {"percent": _percent, "number": _number, "duration": _duration, "colour": variable}
-    environment.filters |= own
+    environment.filters |= own | {"prose": _prose}
     return environment
+
+
+def _prose(sentence: str) -> Markup:
+    """Return a sentence as HTML, what stands between backticks in it as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(sentence))))
 
 
 def _percent(value: float | None, digits: int = 1) -> str:

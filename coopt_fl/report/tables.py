@@ -1,6 +1,6 @@
 """The report's tables and numbers, as plain values for the template."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -44,6 +44,31 @@ def entries(runs: Sequence[Run]) -> list[Entry]:
             colour, anchor = len(found), f"run-{number}"
             found.append(Entry(colour, run.name, name, anchor, _method(run, seeds), seeds))
     return found
+
+
+def differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
+    """Return the key of every setting that is not the same in all runs, and its value in each."""
+    flat = [dict(_flat(run.config)) | _seeds(run) for run in runs]
+    keys = dict.fromkeys(key for one in flat for key in one)
+    rows = [(key, [one.get(key, "–") for one in flat]) for key in keys]
+    return [(key, values) for key, values in rows if len(set(values)) > 1]
+
+
+def _flat(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the dotted key and the value, as YAML writes it, of every setting below ``key``."""
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for name, one in items:
+        if isinstance(one, (dict, list)):
+            yield from _flat(one, f"{key}{name}.")
+        else:
+            plain = {None: "null", True: "true", False: "false"}
+            yield f"{key}{name}", plain[one] if one is None or isinstance(one, bool) else str(one)
+
+
+def _seeds(run: Run) -> dict[str, str]:
+    """Return the seeds of a run that has several in place of its first."""
+    seeds = [str(one.seed) for one in run.student.students] if run.student else []
+    return {"seed": ", ".join(seeds)} if len(seeds) > 1 else {}
 
 
 def shared_devices(entries: Sequence[Entry]) -> list[str]:

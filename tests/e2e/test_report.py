@@ -16,7 +16,7 @@ from tests.unit.report.runs import Runs
 pytestmark = [pytest.mark.e2e, pytest.mark.chromium, pytest.mark.xdist_group("chromium")]
 
 PATIENCE = 300_000  # milliseconds
-WIDTHS = {"wide": 1200, "narrow": 390}
+WIDTHS = {"wide": 1280, "middle": 800, "narrow": 390}
 OVERFLOWING = """() => [...document.querySelectorAll("body *")]
     .filter(e => !e.closest(".scroll, pre, svg"))
     .filter(e => e.getBoundingClientRect().right > innerWidth + 0.5)
@@ -33,6 +33,12 @@ COVERED = """() => [...document.querySelectorAll("svg")].flatMap(svg => {
             a.top + 2 < b.bottom && b.top + 2 < a.bottom)
         .map(([other, _]) => name + " / " + other))
 })"""
+CLIPPED = """() => [...document.querySelectorAll("td, th")]
+    .filter(e => e.scrollWidth > e.clientWidth + 1)
+    .map(e => e.textContent.trim())"""
+SCROLLED = """() => [...document.querySelectorAll(".scroll")]
+    .filter(e => e.scrollWidth > e.clientWidth + 1)
+    .map(e => e.querySelector("caption").textContent.trim())"""
 EMPTY = """() => [...document.querySelectorAll("img, svg")]
     .filter(e => e.getBoundingClientRect().height < 20 || e.naturalWidth === 0)
     .map(e => e.outerHTML.slice(0, 80))"""
@@ -74,8 +80,10 @@ def test_the_page_is_whole(scheme: str, width: str, browser: Browser, report: Pa
     assert said == []
     assert asked == [report.as_uri()], "the page loads nothing"
     assert page.evaluate("document.documentElement.scrollWidth") == WIDTHS[width]
-    for script in (OVERFLOWING, CUT, COVERED, EMPTY):
+    for script in (OVERFLOWING, CUT, COVERED, CLIPPED, EMPTY):
         assert page.evaluate(script) == [], script
+    if width != "narrow":
+        assert page.evaluate(SCROLLED) == [], "every column is seen at once"
     assert page.locator("figure svg").count() >= 8
     assert page.locator(".near img").count() == 2 * 6 * 7
     paper, shades = looked_at(page.screenshot(full_page=True))

@@ -87,7 +87,7 @@ def test_a_part_that_was_changed_is_not_used(tmp_path: Path) -> None:
         pytest.param(
             lambda true: replace(true, size=true.size - 1),
             3,
-            "bytes where at most",
+            "is not the one that it announced",
             id="a byte less",
         ),
         pytest.param(lambda true: replace(true, size=0), 1, "has 0 bytes", id="nothing"),

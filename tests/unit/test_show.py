@@ -81,3 +81,33 @@ def test_styles_are_kept() -> None:
     with console.capture() as capture:
         console.print(title)
     assert "\x1b[3m" in capture.get()  # the title in italics
+
+
+LONG = "/home/ann/" + 60 * "zq" + "/end"
+
+
+@pytest.mark.parametrize("width", [40, 80, show.PIPE_WIDTH])
+def test_nothing_is_cut_off(width: int) -> None:
+    facts = {"devices": {LONG: LONG}, "versions": {}, "priors": {LONG: LONG}, "sources": {}}
+    people = summary()
+    people["participants"][0] |= {"name": LONG, "prior": LONG, "samples": 123_456_789_012}
+    for value, letters in ((show.examined(facts), 4 * 60), (show.summary(people), 2 * 60)):
+        console = Console(width=width)
+        with console.capture() as capture:
+            console.print(value)
+        said = capture.get()
+        assert "…" not in said
+        for line in said.splitlines():
+            assert len(line) <= width
+            assert line[0] not in "│┃" or line.rstrip()[-1] == line[0], "the last column is there"
+        assert said.count("q") == letters
+
+
+def test_numbers_stay_whole_where_there_is_room_for_them() -> None:
+    people = summary()
+    people["participants"][0] |= {"name": LONG, "prior": LONG, "samples": 123_456_789}
+    console = Console(width=show.PIPE_WIDTH)
+    with console.capture() as capture:
+        console.print(show.summary(people))
+    for number in ("-1.000", "0.500", "123,456,789", "3.0", "0.10"):
+        assert f" {number} " in capture.get()

@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from coopt_fl.config.load import from_tree, load_config
+from coopt_fl.config.schema import PayloadConfig
 from coopt_fl.core.errors import VerificationError
 from coopt_fl.optimized.provenance import draft, read_provenance
+from coopt_fl.optimized.public import public_prior, without_places
+from coopt_fl.optimized.verify import verify
 from tests.unit.optimized.make import config, edit, finish
 
 Change = Callable[[dict[str, Any]], Any]
@@ -25,35 +28,59 @@ def test_round_trip(tmp_path: Path) -> None:
     assert [c.name for c in written.contributors] == ["ann", "bob"]
 
 
-@pytest.mark.parametrize(
-    ("url", "kept"),
-    [
-        ("s3://bucket/run", True),
-        ("gs://bucket/run", True),
-        ("file:///home/ann/run", False),
-        ("FILE:///home/ann/run", False),
-        ("local:///home/ann/run", False),
-        ("/home/ann/run", False),
-        ("home/ann", False),
-    ],
-)
-def test_the_published_configuration_holds_no_path_of_this_machine(url: str, kept: bool) -> None:
-    changes = f"data.root=/home/ann/images data.shards={url} payload.route={url} seed=3"
-    ours = load_config("digits", changes.split())
-    published = draft(
-        config=ours, source={}, contributors=[], reference="", plan_changes=[], audit={}
-    ).config
+def test_the_published_configuration_holds_no_place_and_can_be_loaded() -> None:
+    url, prior = "s3://ann-bucket/home/ann/run", "checkpoint:/home/ann/x.pt?size=96"
+    changes = f"data.root=/home/ann data.shards={url} payload.route={url} seed=3".split()
+    ours = load_config("digits", [*changes, f"participants.0.prior={prior}"])
+    published = draft(config=ours, source={}, reference="").config
     assert "ann" not in json.dumps(published)
     again = from_tree(published, [], "the published one")
-    assert again.data.shards == (url if kept else None)
-    assert again.payload.route == (url if kept else "flower")
-    ours.data = replace(ours.data, root=None, shards=again.data.shards)
-    assert again == replace(ours, payload=again.payload)
+    assert again.participants[0].prior == "checkpoint:x.pt?size=96"
+    again.participants[0].prior = prior
+    ours.data, ours.payload = replace(ours.data, root=None, shards=None), PayloadConfig()
+    assert again == ours
 
 
-def test_a_provenance_of_an_older_version_that_holds_a_path_is_read(dataset: Path) -> None:
-    edit(dataset, lambda p: p["config"]["data"].update(root="/home/ann/images"))
-    assert read_provenance(dataset).config["data"]["root"] == "/home/ann/images"
+PRIORS = {
+    "timm:tf_efficientnet_lite0@bundled?size=96": None,
+    "torchvision:resnet50/IMAGENET1K_V2": None,
+    "open_clip:ViT-B-32/openai": None,
+    "random:resnet18?size=96&seed=1": None,
+    "trivial:24": None,
+    "checkpoint:student.pt": None,
+    "checkpoint:/home/ann/runs/student.pt?size=64": "checkpoint:student.pt?size=64",
+    "checkpoint:~ann/student.pt": "checkpoint:student.pt",
+    "checkpoint:../ann/student.pt": "checkpoint:student.pt",
+    r"checkpoint:C:\Users\ann\student.pt": "checkpoint:student.pt",
+    "open_clip:ViT-B-32//home/ann/clip.pt?size=96": "open_clip:ViT-B-32/clip.pt?size=96",
+    "open_clip:ViT-B-32/ann/clip.pt": "open_clip:ViT-B-32/clip.pt",
+    "mine:/home/ann/model": "mine:model",
+    "/home/ann/model": "model",
+}
+
+
+@pytest.mark.parametrize("prior", PRIORS)
+def test_a_published_prior_names_its_file_without_the_folder(prior: str) -> None:
+    assert public_prior(prior) == (PRIORS[prior] or prior)
+
+
+def test_a_sentence_is_published_without_the_places_in_it() -> None:
+    said = "disk of ann@lab7 is full (/home/ann/x.pt, at https://lab7:9000/b); 3 of 4, 0.5 s"
+    assert without_places({"reason": [said, 7, None]}) == {
+        "reason": ["disk of … is full … at … 3 of 4, 0.5 s", 7, None]
+    }
+
+
+@pytest.mark.parametrize("key", ["root", "shards"])
+def test_a_provenance_of_an_older_version_that_holds_a_path_is_read(
+    key: str, dataset: Path
+) -> None:
+    edit(dataset, lambda p: p["config"]["data"].update({key: "/home/ann/images"}))
+    edit(dataset, lambda p: p["contributors"][0].update(prior="checkpoint:/home/ann/x.pt"))
+    read = read_provenance(dataset)
+    assert read.config["data"][key] == "/home/ann/images"
+    assert read.contributors[0].prior == "checkpoint:/home/ann/x.pt"
+    assert verify(dataset)[1] == []
 
 
 @pytest.mark.parametrize("below", ["", "state", "nowhere"])

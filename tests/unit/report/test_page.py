@@ -83,7 +83,74 @@ def test_several_runs_have_a_section_each(page: Page) -> None:
     assert "4 runs, side by side" in page.text
     names = ["full", "simclr", "regression", "plain"]
     assert [row[0].split()[0] for row in page.table("Every student")] == names
-    assert [a["id"] for a in page.all("section")][2:] == [f"run-{k}" for k in (1, 2, 3, 4)]
+    sections = [a["id"] for a in page.all("section")]
+    assert sections[:2] == ["settings", "overview"] and sections[3:] == [
+        f"run-{k}" for k in (1, 2, 3, 4)
+    ]
+
+
+SETTINGS = "Every setting that is not the same"
+
+
+def test_side_by_side_it_begins_with_the_settings_that_differ(runs: Runs, tmp_path: Path) -> None:
+    folder = copied(runs, tmp_path, "dataset", "summary.json", "student")
+
+    def change(value: dict[str, Any]) -> None:
+        config = value["config"]
+        config["seed"], config["data"]["root"] = 7, "<a place>"
+        config["participants"].append({"name": "delta", "prior": "trivial:9", "weight": 1.0})
+        config["runtime"]["deterministic"] = True
+
+    edit(folder / "summary.json", change)
+    page = report(runs.full, folder)
+    assert page.all("section")[0]["id"] == "settings"
+    assert page.table(SETTINGS) == [
+        ["seed", "0", "7"],
+        ["data.root", "null", "<a place>"],
+        ["runtime.deterministic", "false", "true"],
+        ["participants.3.name", "–", "delta"],
+        ["participants.3.prior", "–", "trivial:9"],
+        ["participants.3.weight", "–", "1.0"],
+    ]
+    first = page.text.index("Settings that differ")
+    assert page.text.index("7", first) < page.text.index("Every student, with its probe")
+
+
+def test_settings_of_seeds_and_objectives(page: Page, runs: Runs) -> None:
+    rows = {key: values for key, *values in page.table(SETTINGS)}
+    assert rows["student.objective"] == ["regression", "simclr", "regression", "regression"]
+    assert rows["seed"] == ["0", "0, 1", "0", "0"]
+    assert rows["data.source"] == ["synthetic"] * 3 + ["imagefolder"]
+    for row, place in enumerate((runs.full, runs.plain)):
+        config = json.loads((place / "summary.json").read_text())["config"]
+        assert rows["optimize.block_rows"][3 * row] == str(config["optimize"]["block_rows"])
+    assert "probe.limit" in rows, "60 where it was set"
+    assert "targets.projection" not in rows, "equal in all"
+
+
+def test_equal_settings_are_said_to_be(runs: Runs, tmp_path: Path) -> None:
+    page = report(runs.full, copied(runs, tmp_path, "dataset", "summary.json"))
+    assert "Settings that differ All settings are the same." in page.text
+    assert "Settings that differ" not in report(runs.full).text
+
+
+def test_what_is_between_backticks_is_code(page: Page, runs: Runs, tmp_path: Path) -> None:
+    folder = copied(runs, tmp_path, "dataset")
+    said = "run `coopt <b>` again & `more`"
+    change = {"origin": "alpha", "blocks": [1], "owners": ["beta"], "reason": said, "evidence": {}}
+    edit(folder / "dataset/provenance.json", lambda value: value.update(plan_changes=[change]))
+    lost = report(folder)
+    assert lost.table("changed hands")[0][-1] == "run coopt <b> again & more"
+    for one in (page, lost, report(runs.full), report(runs.plain)):
+        assert "`" not in one.text
+    text = (tmp_path / "page.html").read_text()
+    assert "run <code>coopt &lt;b&gt;</code> again &amp; <code>more</code>" in text
+
+
+def test_every_table_scrolls_in_a_place_of_its_own(html: str) -> None:
+    """So that no column is cut off on a small screen; tests/e2e looks at it in a browser."""
+    tables = re.findall(r"(<div class=\"scroll[^>]*>\s*)?<table>", html)
+    assert len(tables) > 10 and all(tables)
 
 
 def test_runs_of_other_images_do_not_compare(page: Page, runs: Runs) -> None:

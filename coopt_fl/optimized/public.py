@@ -1,0 +1,51 @@
+"""What is published of a run: neither paths nor URLs, for they name users and hosts."""
+
+import re
+from dataclasses import asdict
+from typing import Any
+
+from coopt_fl.config.schema import Config, PayloadConfig
+
+_PLACE = re.compile(r"\S*(?:[/\\]|\w@\w)\S*")
+"""A word that is a path, a URL, or somebody at some host."""
+
+_NAMED_FIRST = ("open_clip", "torchvision")
+"""Schemes of priors whose name is a model's, then ``/`` and its weights."""
+
+
+def public_config(config: Config) -> dict[str, Any]:
+    """Return ``config`` as plain values, which can be loaded, without places."""
+    tree = asdict(config)
+    tree["data"] |= {"root": None, "shards": None}
+    tree["plugins"] = []
+    tree["payload"]["route"] = PayloadConfig().route
+    for participant in tree["participants"]:
+        participant["prior"] = public_prior(participant["prior"])
+    return tree
+
+
+def public_prior(spec: str) -> str:
+    """Return a prior's spec with the name of its file only; its weights' sha256 says which it is.
+
+    ``checkpoint:/home/ann/x.pt?size=96`` becomes ``checkpoint:x.pt?size=96``.
+    """
+    body, mark, options = spec.partition("?")
+    scheme, colon, name = body.partition(":")
+    if colon and scheme in _NAMED_FIRST:
+        model, slash, weights = name.partition("/")
+        return f"{scheme}:{model}{slash}{_last(weights)}{mark}{options}"
+    return f"{_last(scheme)}{colon}{_last(name)}{mark}{options}"
+
+
+def without_places(value: Any) -> Any:
+    """Return plain values, in whose texts an ellipsis stands for every path and URL."""
+    if isinstance(value, str):
+        return _PLACE.sub("…", value)
+    if isinstance(value, dict):
+        return {key: without_places(one) for key, one in value.items()}
+    return [without_places(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
+def _last(path: str) -> str:
+    """Return what follows the last separator, of either kind."""
+    return re.split(r"[/\\]", path.rstrip("/\\"))[-1]

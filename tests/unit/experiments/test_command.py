@@ -1,0 +1,87 @@
+"""The commands beside ``coopt``: what is wrong is one sentence, and every argument is explained."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from benchmarks import scale as benchmark
+from experiments import __main__ as tables
+from experiments import document
+from experiments.command import run
+from experiments.scales import SCALES
+from tests.unit.experiments.test_readme import results
+
+Main = Callable[..., None]
+
+WRONG: dict[str, tuple[Main, str, str]] = {
+    "table": (tables.main, "recipes", "there is no table 'recipes' (nearest: recipe)"),
+    "second table": (tables.main, "tsne recip", "there is no table 'recip' (nearest: recipe)"),
+    "scale": (tables.main, "--scale smok", "there is no --scale 'smok' (nearest: smoke)"),
+    "study": (tables.main, "tsne --scale smoke --only nix", "--only is one of synthetic"),
+    "root": (tables.main, "tsne --scale whole", "--scale whole needs --root DIR"),
+    "option": (tables.main, "tsne --scal smoke", "Did you mean '--scale'?"),
+    "gpus": (tables.main, "tsne --gpus 99", "--gpus 99 is more than"),
+    "number": (tables.main, "tsne --gpus many", "'many' is not a valid"),
+    "scale of the document": (document.main, "--scale cpus", "(nearest: cpu, gpu)"),
+    "word": (document.main, "tsne", "unexpected extra argument"),
+    "benchmark": (benchmark.main, "simulate", "(nearest: simulation)"),
+    "scale of the benchmark": (benchmark.main, "--scale papers", "(nearest: paper)"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_wrong_is_one_sentence(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main, words, said = WRONG[name]
+    assert run(main, words.split()) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and len(err.splitlines()) == 1
+    assert err.startswith("error: ") and said in err
+
+
+@pytest.mark.parametrize("main", [tables.main, document.main, benchmark.main])
+def test_every_argument_is_explained(main: Main, capsys: pytest.CaptureFixture[str]) -> None:
+    app = typer.Typer(add_completion=False)
+    app.command()(main)
+    arguments: list[Any] = [*typer.main.get_command(app).params]
+    assert "--scale" in [option for one in arguments for option in one.opts]
+    assert all((one.help or "").endswith((".", ").")) for one in arguments)
+    assert run(main, ["--help"]) == 0
+    assert "Usage" in capsys.readouterr().out
+
+
+def test_the_process_ends_with_the_sentence_and_the_exit_code() -> None:
+    command = [sys.executable, "-m", "experiments", "nonsense"]
+    root = Path(__file__).parents[3]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: there is no table 'nonsense'")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_document_is_made_from_the_results_of_a_scale(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = tmp_path / "results.md"
+    text.write_text("nothing to fill")
+    options = ["--results", str(tmp_path), "--figures", str(tmp_path), "--document", str(text)]
+    assert run(document.main, options) == 2
+    missing = capsys.readouterr().err
+    assert "run `python -m experiments tsne --scale cpu`" in missing
+    results(tmp_path)
+    assert run(document.main, options) == 0
+    for file in list(tmp_path.glob("*-cpu.json")):
+        file.rename(file.with_name(file.name.replace("cpu", "gpu")))
+    assert run(document.main, options) == 2
+    assert run(document.main, [*options, "--scale", "gpu"]) == 0
+    assert (tmp_path / "readme-tsne.svg").is_file() and text.read_text() == "nothing to fill"
+
+
+def test_scales_mean_the_same_everywhere() -> None:
+    assert set(benchmark.SIZES) <= set(SCALES)
+    sizes = [size.gigabytes for size in benchmark.SIZES.values()]
+    assert sizes == sorted(sizes) and sizes[-1] == pytest.approx(1_281_167 * 512 * 2 / 1e9)
