@@ -106,7 +106,7 @@ def options(
 ) -> None:
     """Turn unlabeled images into an optimized dataset, together, and train students on it.
 
-    --quiet and --verbose may also stand behind the command.
+    These two may also stand behind the command: --quiet, --verbose.
     """
     if quiet and verbose:
         raise typer.BadParameter("give --quiet or --verbose, not both")

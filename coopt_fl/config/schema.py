@@ -173,9 +173,6 @@ class Config:
     """
 
     seed: int = _key(0, "seed of the run", minimum=0)
-    plugins: list[str] = field(
-        default_factory=list, metadata={"help": "modules, or .py files, that add parts"}
-    )
     data: DataConfig = field(default_factory=DataConfig)
     participants: list[ParticipantConfig] = field(default_factory=list)
     min_participants: int | None = _key(None, "fewest to plan with; null: all", minimum=1)
@@ -192,3 +189,6 @@ class Config:
     student: StudentConfig = field(default_factory=StudentConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     deadline: DeadlineConfig = field(default_factory=DeadlineConfig)
+    plugins: list[str] = field(
+        default_factory=list, metadata={"help": "modules, or .py files, that add parts"}
+    )

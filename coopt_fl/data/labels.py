@@ -22,7 +22,7 @@ def open_labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
     """
     read: Callable[..., NDArray[np.int64] | None] | None
     read = PARTS.find("source", data.source).fact("labels")
-    return read(data, split) if read is not None else open_source(data, split).labels
+    return read(data, split) if read is not None else open_source(data, split).given_labels
 
 
 def split_labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:

@@ -22,7 +22,7 @@ class OwnSource(Source):
 
     def __init__(self, train: Arrays, test: Arrays | None) -> None:
         self._splits = {"train": train} if test is None else {"train": train, "test": test}
-        self._images, self.labels = train.source(), train.labels
+        self._images, self.given_labels = train.source(), train.labels
         super().__init__(NAME, len(self._images), self._images.image_size)
 
     @property

@@ -65,11 +65,11 @@ class Source(ABC):
             leaves the ids of the remaining images as they were.
         encoded: whether images must be decoded (JPEG, PNG), so that worker processes pay off.
         image_size: (height, width) where all images have the same size by nature, else None.
-        labels: int64 (N,), where they came with the images from outside; for ``open_labels``.
+        given_labels: int64 (N,), where a program gave them, too; for ``open_labels`` alone.
     """
 
     encoded = False
-    labels: NDArray[np.int64] | None = None
+    given_labels: NDArray[np.int64] | None = None
 
     def __init__(self, name: str, rows: int, image_size: tuple[int, int] | None = None) -> None:
         self.name = name

@@ -18,7 +18,6 @@ from google.protobuf.message import DecodeError
 import coopt_fl
 from coopt_fl import api
 from coopt_fl.core.errors import PriorError
-from coopt_fl.core.progress import Progress
 from coopt_fl.data.image import Preprocess
 from coopt_fl.federation import protocol
 from coopt_fl.optimized.verify import verify
@@ -123,7 +122,7 @@ def test_a_fault_is_published_without_the_words_of_its_participant(
     if kind == "payload":
         config.payload.route = str(path.parent / "payloads")
     config.data.shards = str(path.parent / "shards")
-    api.publish_shards(config, config.data.shards, Progress())
+    api.publish_shards(config, url=config.data.shards, progress=None)
     grid = Planted(prior=f"checkpoint:{path}?size=24", kind=kind, route=path.parent / "payloads")
     run_platform(config, tmp_path / "out", grid.start(*NAMES))
     provenance = coopt_fl.load(tmp_path / "out").provenance
@@ -140,9 +139,11 @@ def test_a_fault_is_published_without_the_words_of_its_participant(
 def test_what_reads_the_published_dataset_works_without_the_places(tmp_path: Path) -> None:
     """The prior is probed by its own path, and the dataset trains a student anywhere."""
     prior = f"checkpoint:{checkpoint(tmp_path)}"
-    found = api.centralized(tiny(**STUDENT), prior, tmp_path / "out", Progress())
+    found = api.centralized(
+        tiny(**STUDENT), prior=prior, out=tmp_path / "out", progress=None
+    ).summary
     assert found["comparison"]["reference_prior"] is not None
     assert_nothing_planted(tmp_path / "out/dataset", str(tmp_path))
     shutil.copytree(tmp_path / "out/dataset", tmp_path / "received")
-    trained = api.train(tmp_path / "received", [], tmp_path / "student", Progress(), 1)
+    trained = api.train(tmp_path / "received", out=tmp_path / "student", devices=1, progress=None)
     assert Path(trained["checkpoint"]).is_file()

@@ -14,6 +14,7 @@ from PIL import Image
 
 from coopt_fl import api
 from coopt_fl.cli import main as cli
+from coopt_fl.federation import job
 from coopt_fl.report.collect import collect
 from coopt_fl.students.judgements import judgements
 
@@ -239,10 +240,10 @@ def test_what_nobody_foresaw_is_one_sentence_and_a_log(
     def fail(*_: object, **__: object) -> None:
         raise KeyError("planted")
 
-    monkeypatch.setattr(api, "prepare", fail)
+    monkeypatch.setattr(job, "_prepare", fail)
     monkeypatch.setattr(api, "inspect", fail)
     code, _, err = coopt.centralized()
-    assert (code, err.count("\n"), "Traceback" in err) == (1, 1, False)
+    assert (code, err.count("\n"), "Traceback" in err) == (1, 2, False), "after where it goes"
     assert "KeyError: 'planted'" in err and "run/state/log.txt" in err
     assert "in fail" in (coopt.folder / "run" / "state" / "log.txt").read_text()
     monkeypatch.setenv("COOPT_CACHE", str(coopt.folder / "cache"))

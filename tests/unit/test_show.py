@@ -62,9 +62,16 @@ SHOWN = {
     "configuration": (show.configuration({"data": {"root": ODD}}), 1),
     "examined": (
         show.examined(
-            {"devices": {ODD: ODD}, "versions": {}, "priors": {ODD: ODD}, "sources": {ODD: None}}
+            {
+                "devices": {ODD: ODD},
+                "versions": {},
+                "priors": {ODD: ODD},
+                "sources": {ODD: None},
+                "parts": {ODD: [ODD]},
+                "plug-ins": {ODD: ODD},
+            }
         ),
-        5,
+        9,
     ),
 }
 
@@ -89,9 +96,10 @@ LONG = "/home/ann/" + 60 * "zq" + "/end"
 @pytest.mark.parametrize("width", [40, 80, show.PIPE_WIDTH])
 def test_nothing_is_cut_off(width: int) -> None:
     facts = {"devices": {LONG: LONG}, "versions": {}, "priors": {LONG: LONG}, "sources": {}}
+    facts |= {"parts": {LONG: [LONG]}, "plug-ins": {LONG: LONG}}
     people = summary()
     people["participants"][0] |= {"name": LONG, "prior": LONG, "samples": 123_456_789_012}
-    for value, letters in ((show.examined(facts), 4 * 60), (show.summary(people), 2 * 60)):
+    for value, letters in ((show.examined(facts), 8 * 60), (show.summary(people), 2 * 60)):
         console = Console(width=width)
         with console.capture() as capture:
             console.print(value)

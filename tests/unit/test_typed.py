@@ -5,7 +5,7 @@ import math
 import shutil
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import NoneType, UnionType
@@ -19,7 +19,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
 from coopt_fl.core.errors import ConfigError, OutputError, ParticipantError, VerificationError
-from coopt_fl.core.typed import Count, Sha256, decode, matching, parse, read, within
+from coopt_fl.core.typed import LATER, Count, Sha256, decode, matching, parse, read, within
 from coopt_fl.data.shards import manifest
 from coopt_fl.federation import protocol
 from coopt_fl.federation.plan import Change
@@ -236,8 +236,9 @@ def fits(hint: Any, found: Any, told: Any) -> bool:
     origin, args = get_origin(hint), get_args(hint)
     if is_dataclass(hint):
         kinds = get_type_hints(hint)
-        return (type(found), told.keys()) == (hint, kinds.keys()) and all(
-            fits(kinds[name], getattr(found, name), told[name]) for name in kinds
+        later = {one.name for one in fields(hint) if LATER in one.metadata}
+        return (type(found), told.keys() | later) == (hint, kinds.keys()) and all(
+            fits(kinds[name], getattr(found, name), told[name]) for name in told
         )
     if origin is UnionType:
         (kind,) = (one for one in args if one is not NoneType)

@@ -152,7 +152,7 @@ FORMULAS = {
 
 
 def test_every_objective_has_a_formula():
-    assert [*FORMULAS] == PARTS.names("objective")
+    assert FORMULAS.keys() == set(PARTS.names("objective"))
 
 
 def move_teacher(objective):
