@@ -24,6 +24,7 @@ import yaml
 
 from coopt_fl.bench.suite import results_of
 from coopt_fl.core.files import write_json
+from coopt_fl.federation.state import RunState
 from coopt_fl.ops.certificates import make_certificate
 from experiments.command import check, run
 
@@ -185,7 +186,6 @@ def _watch(
     peaks, before = dict.fromkeys(watched, 0.0), dict.fromkeys(watched, 0.0)
     spent = dict[tuple[int, float], float]()
     seconds, state = dict[str, float](), host.out / "state"
-    record = state / "seconds.json"
     while "fuse" not in seconds:
         assert started.poll() is None, "the run ended too early"
         working = (state / "blocks").exists()
@@ -199,7 +199,7 @@ def _watch(
                 times = one.cpu_times()
                 spent[one.pid, one.create_time()] = times.user + times.system
         time.sleep(LOOK_SECONDS)
-        seconds = json.loads(record.read_text()) if record.exists() else {}
+        seconds = next(iter(RunState(host.out).attempts()), {})
     gigabytes = host.size.gigabytes
     return {
         "gigabytes": gigabytes,

@@ -1,15 +1,16 @@
-"""What the commands do, one function each; command line, ServerApp and programs call these."""
+"""What the commands do, one function each; the command line and programs call these."""
 
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from rich.console import Console
 
 from coopt_fl.config.load import (
+    changed,
     data_from,
     dataset_key,
     from_tree,
@@ -28,6 +29,7 @@ from coopt_fl.core.progress import Level, Progress, console_progress
 from coopt_fl.core.remote import shown
 from coopt_fl.data import OwnSource, open_source
 from coopt_fl.data.shards import publish
+from coopt_fl.data.source import NoSplitError
 from coopt_fl.federation.centralized import optimize_centrally, single
 from coopt_fl.federation.decisions import layout_of
 from coopt_fl.federation.job import Summary, train_on, whole_job
@@ -84,7 +86,9 @@ class Result:
 
     def _repr_html_(self) -> str:
         """Show the summary as tables in a notebook."""
-        console = Console(record=True, file=io.StringIO(), width=show.PIPE_WIDTH)
+        console = Console(
+            record=True, file=io.StringIO(), width=show.PIPE_WIDTH, force_jupyter=False
+        )
         console.print(show.summary(self.summary))
         return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
 
@@ -112,7 +116,7 @@ class Job:
         if self.source is None:
             return
         place = self.out / SOURCE
-        if (place / "train-images.npy").exists():
+        with suppress(NoSplitError):  # which it is until all of it is saved
             known = open_source(DataConfig(source="arrays", root=str(place)))
             if known.fingerprint != self.source.fingerprint:
                 raise OutputError(
@@ -182,16 +186,16 @@ def centralized(
     Raises:
         CooptError: see :func:`run`.
     """
-    people, chosen = None, prior
     if isinstance(prior, Prior):
-        chosen = prior.id.partition(":")[2].partition("@")[0]
-        people = [{"name": chosen, "prior": prior}]
-    suffix = f"centralized-{_plain(str(chosen))}"
+        people, chosen = [{"name": "central", "prior": prior}], "central"
+        suffix = f"centralized-{_plain(prior.id.partition('@')[0])}"
+    else:
+        people, chosen, suffix = None, prior, f"centralized-{_plain(prior)}"
     with (
         _shown(progress) as told,
         _job(config, settings, out, people, source, told, lambda _: suffix) as job,
     ):
-        alone = single(job.config, str(chosen))
+        alone = single(job.config, chosen)
         done = whole_job(
             alone,
             job.out,
@@ -227,7 +231,7 @@ def pretrain(
         source: see :func:`run`.
         seeds: how many, one after another.
         probe_every: epochs between two probes.
-        devices: how many, or "auto".
+        devices: how many, or "auto". Each but the first starts the running program again.
         against: output directory of a baseline's pretraining, to state the speed-up over it.
         progress: see :data:`Shown`.
 
@@ -266,7 +270,7 @@ def train(
         dataset: a run directory or the dataset folder in it.
         settings: changes to its configuration, such as where the images are now.
         out: where the checkpoint goes; None: ``students/MODEL`` beside the dataset.
-        devices: how many, or "auto".
+        devices: how many, or "auto". Each but the first starts the running program again.
         progress: see :data:`Shown`.
 
     Returns:
@@ -275,12 +279,15 @@ def train(
     """
     folder, changes = dataset_folder(Path(dataset)), _changes(settings)
     known, here = read_provenance(folder).config, folder.parent / "summary.json"
-    tree = {key: known[key] for key in ("seed", "data", "runtime", "student", "probe")}
-    if tree["data"]["root"] is None and here.is_file():  # a shared dataset does not say
+    with understood(folder / "provenance.json"):
+        tree = {key: known[key] for key in ("seed", "data", "runtime", "student", "probe")}
+        elsewhere = tree["data"]["root"] is None  # a shared dataset does not say where
+    if elsewhere and here.is_file():
         with understood(here):
             tree["data"]["root"] = typed.read(here, dict[str, Any])["config"]["data"]["root"]
-    _refuse_imports(tree, changes, folder)
     config = from_tree(tree, changes, str(dataset), whole=False)
+    _refuse_import("data.source", config.data.source, changes, folder)
+    _refuse_import("student.model", config.student.model, changes, folder)
     students = folder.parent / "students"
     place = Path(out) if out else students / config.student.model.replace(":", "-")
     with _shown(progress) as told, logged(place, told), told.phase("student"):
@@ -304,18 +311,18 @@ def probe(
         ConfigError: ``checkpoint`` is not one, or a change is of something else.
     """
     path, changes = Path(checkpoint), _changes(settings)
-    model = [one.partition("=")[2] for one in changes if one.startswith("student.model=")]
+    model = changed(changes, "student.model")
     changes = [one for one in changes if not one.startswith("student.model=")]
     if others := [one for one in changes if not one.startswith(("data.", "plugins="))]:
         raise ConfigError(
             f"a probe depends on the data alone, so {', '.join(others)} would change nothing; "
             "give only data.KEY=VALUE"
         )
-    tree = read_checkpoint(path)["meta"]["data"]
-    _refuse_imports({"data": tree}, changes, path)
-    data = data_from(tree, changes, str(path))
-    student = load_student(path, model[-1] if model else None)
-    accuracy = Judge(data).accuracies(student)
+    data = data_from(read_checkpoint(path)["meta"]["data"], changes, str(path))
+    _refuse_import("data.source", data.source, changes, path)
+    student = load_student(path, model)
+    with _shown(progress) as told, told.phase("probe"):
+        accuracy = Judge(data).accuracies(student)
     kept = keep_judgement(path, data, accuracy)
     return {"checkpoint": str(path), "accuracy": accuracy, "kept": kept and str(kept)}
 
@@ -396,6 +403,10 @@ def publish_shards(
 def _shown(progress: Shown) -> Iterator[Progress]:
     """Yield what is told of a call's progress."""
     if isinstance(progress, str):
+        if progress not in get_args(Level):
+            raise ConfigError(
+                f"progress={progress!r} is not allowed; allowed: {', '.join(get_args(Level))}, None"
+            )
         with console_progress(progress) as told:
             yield told
     else:
@@ -426,9 +437,14 @@ def _job(
     tree, objects = tree_of(chosen), dict[str, Prior]()
     if participants is not None:
         tree["participants"] = [_participant(one, objects) for one in participants]
+    changes = _changes(settings)
     if source is not None:
-        tree["data"] = {**tree.get("data", {}), "source": "arrays", "root": "."}
-    config = from_tree(tree, _changes(settings), _name(chosen))
+        if twice := [
+            key for key in ("source", "root", "shards") if changed(changes, f"data.{key}")
+        ]:
+            raise ConfigError(f"source= gives the images: leave out data.{', data.'.join(twice)}")
+        tree["data"] = (tree.get("data") or {}) | {"source": "arrays", "root": ".", "shards": None}
+    config = from_tree(tree, changes, _name(chosen))
     place = Path(out).expanduser() if out else _default_out(chosen, config, source, kind(config))
     if source is not None:
         config.data.root = str((place / SOURCE).resolve())
@@ -442,7 +458,8 @@ def _participant(one: Mapping[str, Any], objects: dict[str, Prior]) -> dict[str,
     prior = one.get("prior")
     if not isinstance(prior, Prior):
         return dict(one)
-    objects[prior.id] = prior
+    if prior.id.startswith("module:"):  # any other can be loaded by its specification
+        objects[prior.id] = prior
     return {**one, "prior": prior.id}
 
 
@@ -471,12 +488,10 @@ def _changes(settings: Settings) -> list[str]:
     return settings_of(settings) if isinstance(settings, Mapping) else list(settings)
 
 
-def _refuse_imports(tree: Mapping[str, Any], changes: Sequence[str], path: Path) -> None:
+def _refuse_import(key: str, name: str, changes: Sequence[str], path: Path) -> None:
     """Raise ConfigError where a file, and not the user, names a function to import."""
-    for section, key in (("data", "source"), ("student", "model")):
-        name, setting = tree.get(section, {}).get(key, ""), f"{section}.{key}="
-        if name.startswith(OUTSIDE) and not any(one.startswith(setting) for one in changes):
-            raise ConfigError(
-                f"{path} names {name}, which is not imported because a file says so: to import "
-                f"it, give {setting}{name}"
-            )
+    if name.startswith(OUTSIDE) and changed(changes, key) != name:
+        raise ConfigError(
+            f"{path} names {name}, which is not imported because a file says so: to import it, "
+            f"give {key}={name}"
+        )

@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from coopt_fl.core.errors import ConfigError
-from coopt_fl.registry import PARTS
+from coopt_fl.registry import PARTS, code_of
 
 OUTSIDE = "python:"
 """How a source, prior or student begins whose function is imported by its name."""
@@ -32,7 +32,7 @@ def load_plugins(plugins: Sequence[str]) -> None:
     """
     for plugin in plugins:
         if plugin.endswith(".py"):
-            _import_file(Path(plugin))
+            _import_file(Path(plugin).expanduser())
         else:
             _import(plugin, f"the plug-in {plugin!r}")
 
@@ -69,7 +69,7 @@ def outside_parts(names: dict[str, list[str]]) -> dict[str, str]:
             if name.startswith(OUTSIDE):
                 found[f"{kind} {name}"] = origin(function(name.partition("?")[0]))
             elif PARTS.has(kind, name) and not (part := PARTS.find(kind, name)).shipped:
-                found[f"{kind} {part.name}"] = origin(part.made)
+                found[f"{kind} {part.name}"] = part.origin
     return found
 
 
@@ -78,7 +78,7 @@ def origin(made: Any) -> str:
 
     Of a function typed into a notebook, that of its text. Neither covers what the code imports.
     """
-    kind = made if hasattr(made, "__qualname__") else type(made)
+    kind = code_of(made)
     module = sys.modules.get(kind.__module__)
     file = getattr(module, "__file__", None)
     if owner := _distribution(kind.__module__):
@@ -107,7 +107,8 @@ def _distribution(module: str) -> str | None:
 
 def _import(module: str, what: str) -> ModuleType:
     try:
-        return import_module(module)
+        with PARTS.importing():
+            return import_module(module)
     except ConfigError:
         raise
     except ModuleNotFoundError as error:
@@ -132,7 +133,8 @@ def _import_file(path: Path) -> None:
         raise ConfigError(f"plugins: there is no file {path}")
     module = sys.modules[name] = module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        with PARTS.importing():
+            spec.loader.exec_module(module)
     except BaseException as error:
         del sys.modules[name]
         if isinstance(error, ConfigError) or not isinstance(error, Exception):

@@ -11,6 +11,7 @@ All raise a ConfigError for a name that is taken.
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from coopt_fl.plugins import origin
 from coopt_fl.registry import PARTS, Part
 
 T = TypeVar("T")
@@ -117,7 +118,7 @@ def student(name: str) -> Decorator[T]:
 
 def _register(kind: str, name: str, **facts: Any) -> Decorator[T]:
     def register(made: T) -> T:
-        PARTS.add(Part(kind, name, made, facts))
+        PARTS.add(Part(kind, name, made, facts, origin=origin(made)))
         return made
 
     return register

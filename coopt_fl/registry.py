@@ -6,7 +6,9 @@ read their names here. A shipped part is imported when it is first used.
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -59,6 +61,8 @@ class Part:
         made: the object, or :class:`Later`.
         facts: what else is known of it, by name.
         shipped: whether it comes with this package.
+        origin: what it was imported from, where it does not.
+        plugin: whether a plug-in registered it, so that other processes import that, too.
     """
 
     kind: str
@@ -66,6 +70,8 @@ class Part:
     made: Any
     facts: Mapping[str, Any] = field(default_factory=dict)
     shipped: bool = False
+    origin: str = ""
+    plugin: bool = False
 
     @property
     def object(self) -> Any:
@@ -83,16 +89,20 @@ class Registry:
 
     def __init__(self, parts: Iterable[Part] = ()) -> None:
         self._parts = {(part.kind, part.name): part for part in parts}
-        self._searched = False
+        self._searched = self._importing = False
+        self._broken: ConfigError | None = None
 
     def add(self, part: Part) -> None:
-        """Add a part; one that the same code defines anew replaces the former.
+        """Add a part; one that a notebook defines anew replaces the former.
 
         Raises:
             ConfigError: another part of that kind has that name.
         """
-        known = self._parts.get((part.kind, part.name))
-        if known is not None and (known.shipped or _defined(known.made) != _defined(part.made)):
+        part = replace(part, plugin=self._importing)
+        known, again = self._parts.get((part.kind, part.name)), _defined(part.made)
+        if known is not None and not (
+            again.startswith("__main__.") and _defined(known.made) == again
+        ):
             by = "this package" if known.shipped else _defined(known.made)
             raise ConfigError(
                 f"the {part.kind} {part.name!r} of {_defined(part.made)} has the name of one of "
@@ -108,6 +118,10 @@ class Registry:
     def names(self, kind: str) -> list[str]:
         """Return the names of a kind, shipped ones first; hidden ones are left out."""
         return [part.name for part in self.parts(kind) if not part.fact("hidden")]
+
+    def shipped(self, kind: str) -> list[str]:
+        """Return the names of a kind that come with this package."""
+        return [part.name for part in self.parts(kind) if part.shipped and not part.fact("hidden")]
 
     def parts(self, kind: str) -> Iterator[Part]:
         """Yield the parts of a kind, shipped ones first."""
@@ -141,12 +155,31 @@ class Registry:
             )
         return part
 
+    @contextmanager
+    def importing(self) -> Iterator[None]:
+        """Mark what is registered in the block as a plug-in's."""
+        before, self._importing = self._importing, True
+        try:
+            yield
+        finally:
+            self._importing = before
+
     def _search(self) -> None:
-        """Import the installed plug-ins, the first time."""
+        """Import the installed plug-ins, the first time.
+
+        Raises:
+            ConfigError: one cannot be imported.
+        """
         if not self._searched:
             self._searched = True
-            for found in entry_points(group=GROUP):
-                _load(found)
+            try:
+                with self.importing():
+                    for found in entry_points(group=GROUP):
+                        _load(found)
+            except ConfigError as error:
+                self._broken = error
+        if self._broken is not None:
+            raise self._broken
 
 
 def _load(found: EntryPoint) -> None:
@@ -164,10 +197,18 @@ def _stem(kind: str, name: str) -> str:
     return name.partition(":")[0] if kind in OPEN else name
 
 
+def code_of(made: Any) -> Any:
+    """Return the function or class that an object is, or is an instance or a partial call of."""
+    if isinstance(made, partial):
+        return code_of(made.func)
+    return made if hasattr(made, "__qualname__") else type(made)
+
+
 def _defined(made: Any) -> str:
     """Return which code defines an object."""
-    kind = made if hasattr(made, "__qualname__") else type(made)
-    return f"{kind.__module__}.{kind.__qualname__}"
+    if isinstance(made, Later):
+        return made.where
+    return f"{code_of(made).__module__}.{code_of(made).__qualname__}"
 
 
 def _shipped() -> Iterator[Part]:

@@ -34,7 +34,9 @@ from experiments.table import Cell, table
 def rates(study: Study) -> list[Cell]:
     """Return a row for each objective, with a third, once and three times the learning rate."""
     tried = [round(factor * study.student.lr, 6) for factor in (1 / 3, 1, 3)]
-    return [{"objective": name, "lr": rate} for name in PARTS.names("objective") for rate in tried]
+    return [
+        {"objective": name, "lr": rate} for name in PARTS.shipped("objective") for rate in tried
+    ]
 
 
 @table(rates)

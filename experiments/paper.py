@@ -23,7 +23,7 @@ from experiments.table import Cell, table
 
 
 @table(
-    lambda study: [{"objective": name} for name in ("random", *PARTS.names("objective"))], curves
+    lambda study: [{"objective": name} for name in ("random", *PARTS.shipped("objective"))], curves
 )
 def table1_baselines(lab: Lab, cell: Cell) -> Cell:
     """CoOpt against self-supervised learning: train by the objective, probed after every epoch.

@@ -48,11 +48,11 @@ def tried(study: Study) -> list[Cell]:
     """Return a row for each reference, projection, solver, size and normalisation tried."""
     rows = []
     for size in SIZES.get(study.data.source, study.sizes):
-        kinds = [("best", "pca", solver) for solver in PARTS.names("solver")]
+        kinds = [("best", "pca", solver) for solver in PARTS.shipped("solver")]
         kinds += [("best", "random", solver) for solver in RANDOM_WITH]
         if size >= 2 * study.dim:
             kinds += [
-                (CONSENSUS, "pca", solver) for solver in PARTS.names("solver") if solver != "none"
+                (CONSENSUS, "pca", solver) for solver in PARTS.shipped("solver") if solver != "none"
             ]
         for reference, projection, solver in kinds:
             row = {"reference": reference, "projection": projection, "solver": solver, "size": size}

@@ -15,6 +15,7 @@ from coopt_fl.core.errors import ConfigError, CooptError, DataError, Participant
 from coopt_fl.federation import protocol
 from coopt_fl.federation.decisions import Decisions
 from coopt_fl.federation.plan import Change
+from coopt_fl.policies.assignment import assigned
 from coopt_fl.registry import PARTS
 
 from .exchange import AGAIN, Phase
@@ -280,7 +281,8 @@ class Handover:
         name, blocks = change.origin, change.blocks
         if blocks and not heirs:
             raise ParticipantError(f"nobody is here to take over from {name}; {AGAIN}")
-        owners = self.decisions.assign(blocks, self.decisions.members(heirs)) if blocks else []
+        members = self.decisions.members(heirs)
+        owners = assigned(self.decisions.assign, blocks, members) if blocks else []
         self.records.change(replace(change, owners=owners))
         self.progress.warn(
             f"participant {name}: {'rejected: ' if change.rejected else ''}{change.reason}; "

@@ -130,7 +130,25 @@ def from_tree(
 
 def settings_of(changes: Mapping[str, Any]) -> list[str]:
     """Return settings given as values, {"student.epochs": 2}, as ``KEY=VALUE`` strings."""
-    return [f"{key}={json.dumps(value, default=str)}" for key, value in changes.items()]
+    return [
+        f"{key}={json.dumps(value, default=_plain, ensure_ascii=False)}"
+        for key, value in changes.items()
+    ]
+
+
+def changed(overrides: Sequence[str], key: str) -> Any:
+    """Return what ``overrides`` set ``key`` to, or None."""
+    tree: Any = {}
+    for override in overrides:
+        _override(tree, override, [])
+    for word in key.split("."):
+        tree = tree.get(word) if isinstance(tree, dict) else None
+    return tree
+
+
+def _plain(value: Any) -> Any:
+    """Return a number of numpy as Python's, and anything else, such as a path, as text."""
+    return value.item() if hasattr(value, "item") else str(value)
 
 
 def conf_dir() -> Path:
@@ -189,6 +207,12 @@ def plugins_used(config: Config) -> dict[str, str]:
             "audit": [config.audit.policy],
         }
     )
+
+
+def student_code(config: Config) -> dict[str, str]:
+    """Return the student's and the objective's origin, where they did not ship."""
+    student = config.student
+    return outside_parts({"student": [student.model], "objective": [student.objective]})
 
 
 def _find(config: str) -> Path:

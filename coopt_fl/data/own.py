@@ -13,8 +13,8 @@ from torch import Tensor
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.errors import ConfigError
 from coopt_fl.core.files import make_folder
-from coopt_fl.data.source import Source
-from coopt_fl.data.sources.arrays import NAME, Arrays
+from coopt_fl.data.source import SPLITS, Source
+from coopt_fl.data.sources.arrays import NAME, Arrays, remove
 
 
 class OwnSource(Source):
@@ -40,8 +40,11 @@ class OwnSource(Source):
         """
         root = Path(folder).expanduser().resolve()
         make_folder(root)
-        for split, arrays in self._splits.items():
-            arrays.save(root, split)
+        for split in SPLITS:
+            if split in self._splits:
+                self._splits[split].save(root, split)
+            else:
+                remove(root, split)
         return DataConfig(source=NAME, root=str(root))
 
     def _read(self, ids: NDArray[np.int64]) -> list[Tensor]:
@@ -68,6 +71,8 @@ def from_arrays(
     Raises:
         ConfigError: a shape or type is another.
     """
+    if test_images is None and test_labels is not None:
+        raise ConfigError("test_labels come without test_images: give both")
     test = None if test_images is None else _split(test_images, test_labels, "test_images")
     return OwnSource(_split(images, labels, "images"), test)
 
@@ -91,7 +96,13 @@ def from_dataset(train: Any, test: Any = None) -> OwnSource:
 
 
 def _split(images: ArrayLike, labels: ArrayLike | None, name: str) -> Arrays:
-    pixels = np.asarray(images)
+    try:
+        pixels = np.asarray(images)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(
+            f"{name} are no array of equally large images ({error}); from_dataset takes a list of "
+            "(image, label) of any sizes"
+        ) from error
     grey, colour = pixels.ndim == 3, pixels.ndim == 4 and pixels.shape[3] == 3
     if pixels.dtype != np.uint8 or not (grey or colour) or not pixels.size:
         first = pixels.ndim == 4 and pixels.shape[1] in (1, 3)

@@ -263,9 +263,9 @@ def identify(context: Context, task: protocol.Task) -> Participant:
         prior = str(node.get("prior") or priors.get(name, ""))
         if not prior:
             raise ParticipantError(f"{name!r} is not in the roster and names no prior of its own")
-        load_plugins([one for one in str(node.get("plugins", "")).split(",") if one])
+        load_plugins([one.strip() for one in str(node.get("plugins", "")).split(",") if one])
         for key, used in {"prior": prior, "data-source": task.source}.items():
-            if used.startswith(OUTSIDE) and node.get(key) != used:
+            if used.startswith((OUTSIDE, "module:")) and node.get(key) != used:
                 raise ParticipantError(
                     f"{name} does not import {used} because a message says so: if it is right, "
                     f"start its SuperNode with --node-config '... {key}=\"{used}\"'"
@@ -279,8 +279,7 @@ def identify(context: Context, task: protocol.Task) -> Participant:
                 f"node {partition} is one too many: the roster has {len(priors)}"
             )
         name, prior = task.roster[partition]
-        load_plugins(task.plugins)
-        take_parts()
+        take_parts(task.plugins)
     return Participant(
         name,
         prior,

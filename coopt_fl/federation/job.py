@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from coopt_fl.config.load import from_tree
+from coopt_fl.config.load import from_tree, student_code
 from coopt_fl.config.schema import Config
 from coopt_fl.core.apart import run_apart
 from coopt_fl.core.errors import ConfigError, PriorError
@@ -100,7 +100,7 @@ def _finish(config: Config, out: Path, progress: Progress) -> Summary:
         accuracy = _remembered(
             state,
             "student",
-            [provenance.digest, vars(config.student), limit],
+            [provenance.digest, _student(config), limit],
             lambda: probe_student(
                 load_student(Path(trained["checkpoint"]), config.student.model), config.data, limit
             ),
@@ -137,7 +137,7 @@ def train_on(
 
 def train_job(folder: str, config: dict[str, Any], out: str, level: Level) -> None:
     """Train as a run says, given as plain values, on all devices."""
-    take_parts()
+    take_parts(config["plugins"])
     with console_progress(level) as progress:
         train_on(Path(folder), from_tree(config, [], "the run"), Path(out), progress, "auto")
 
@@ -165,7 +165,7 @@ def _compare(config: Config, state: RunState, progress: Progress) -> dict[str, f
         "random_init": _remembered(
             state,
             "random_init",
-            [vars(config.student), config.seed, limit],
+            [_student(config), config.seed, limit],
             lambda: probe_student(
                 random_student(config.student, config.data, config.seed), config.data, limit
             ),
@@ -183,6 +183,11 @@ def _compare(config: Config, state: RunState, progress: Progress) -> dict[str, f
         except PriorError as error:
             progress.warn(f"the reference prior is not probed: {error}")
     return found
+
+
+def _student(config: Config) -> dict[str, Any]:
+    """Return what a student's score depends on, as plain values."""
+    return vars(config.student) | student_code(config)
 
 
 def _remembered(

@@ -12,7 +12,7 @@ from coopt_fl.config.schema import Config
 from coopt_fl.core.errors import OutputError
 from coopt_fl.data.blocks import make_blocks, make_units, shared_set
 from coopt_fl.federation.state import AGAIN, RunState
-from coopt_fl.policies.assignment import AssignmentPolicy, Member
+from coopt_fl.policies.assignment import AssignmentPolicy, Member, assigned
 
 ASSIGNED = "assigned"
 
@@ -43,6 +43,7 @@ class Size:
 
         Raises:
             DataError: the shared set is larger than the source.
+            ConfigError: see :func:`coopt_fl.policies.assignment.assigned`.
         """
         blocks = make_blocks(ids, self.block_rows, seed)
         return blocks, make_units(blocks, self.audit, seed), shared_set(ids, self.shared, seed)
@@ -99,7 +100,7 @@ class Plan:
         """
         blocks, units, shared = size.cut(ids, seed)
         names = [member.name for member in members]
-        owners = assign(range(len(blocks)), members)
+        owners = assigned(assign, range(len(blocks)), members)
         return cls(names, blocks, units, [names.index(owner) for owner in owners], shared)
 
     def blocks_of(self, name: str) -> list[int]:

@@ -52,7 +52,7 @@ def simulate(config: Config, out: Path, progress: Progress) -> None:
 
 def simulate_job(config: dict[str, Any], out: str, level: Level) -> None:
     """Simulate a run, given as plain values, in this process."""
-    take_parts()
+    take_parts(config["plugins"])
     with console_progress(level) as progress:
         _simulate_here(from_tree(config, [], "the run"), Path(out), progress)
 

@@ -7,7 +7,6 @@ from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.runtime import devices
 from coopt_fl.data.sources.downloads import DOWNLOADS, address, present, to_fetch
 from coopt_fl.optimized.provenance import versions
-from coopt_fl.plugins import origin
 from coopt_fl.priors import check_prior
 from coopt_fl.priors.hub import answers
 from coopt_fl.registry import KEYS, PARTS
@@ -30,9 +29,7 @@ def examine() -> dict[str, Any]:
         "versions": versions(),
         "parts": {kind: PARTS.names(kind) for kind in KEYS},
         "plug-ins": {
-            f"{part.kind} {part.name}": origin(part.made)
-            for part in PARTS.all()
-            if not part.shipped
+            f"{part.kind} {part.name}": part.origin for part in PARTS.all() if not part.shipped
         },
         "priors": {spec: _prior_problem(spec) for spec in priors},
         "sources": {

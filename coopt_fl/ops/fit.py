@@ -1,6 +1,7 @@
 """``coopt config --fit``: a configuration for the images at hand, with a reason for each value."""
 
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def fit(folder: Path, out: Path | None, name: str, overrides: Sequence[str]) -> 
         _set(tree, key, choice.value)
     warnings = list(doubts(images, from_tree(tree, (), name)))
     reasons = {key: choice.reason for key, choice in choices.items() if choice.reason}
-    then = f"coopt run {out}"
+    then = f"coopt run {shlex.quote(str(out))}"
     text = commented(tree, reasons, "\n".join(["Use this by", f"  {then}", *warnings]))
     make_folder(out.parent)
     with atomic(out) as file:

@@ -12,6 +12,9 @@ _PLACE = re.compile(r"\S*(?:[/\\]|\w@\w)\S*")
 _NAMED_FIRST = ("open_clip", "torchvision")
 """Schemes of priors whose name is a model's, then ``/`` and its weights."""
 
+_NO_FILES = ("timm", "random", "trivial", "python", "module")
+"""Schemes of priors whose name is no file's."""
+
 
 def public_config(config: Config) -> dict[str, Any]:
     """Return ``config`` as plain values, which can be loaded, without places."""
@@ -31,6 +34,8 @@ def public_prior(spec: str) -> str:
     """
     body, mark, options = spec.partition("?")
     scheme, colon, name = body.partition(":")
+    if scheme in _NO_FILES:
+        return spec
     if colon and scheme in _NAMED_FIRST:
         model, slash, weights = name.partition("/")
         return f"{scheme}:{model}{slash}{_last(weights)}{mark}{options}"

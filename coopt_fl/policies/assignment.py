@@ -6,6 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
+from coopt_fl.core.errors import ConfigError
+
 FASTEST = 20.0
 """What a participant's word about its speed is worth at most, over the median of all."""
 
@@ -30,6 +32,23 @@ class AssignmentPolicy(Protocol):
 
     def __call__(self, blocks: Sequence[int], members: Sequence[Member]) -> list[str]:
         """Return the name of the owner of each of ``blocks``, one of ``members``."""
+
+
+def assigned(
+    policy: AssignmentPolicy, blocks: Sequence[int], members: Sequence[Member]
+) -> list[str]:
+    """Return the owner of each block by a policy, whose answer is checked.
+
+    Raises:
+        ConfigError: it gives not one of the members for each block.
+    """
+    owners, names = list(policy(blocks, members)), {member.name for member in members}
+    if len(owners) != len(blocks) or not names.issuperset(owners):
+        raise ConfigError(
+            f"the assignment must give one of {', '.join(sorted(names))} for each of "
+            f"{len(blocks)} blocks, not {owners[:5]} ... of {len(owners)}"
+        )
+    return owners
 
 
 @dataclass(frozen=True)

@@ -50,8 +50,8 @@ class Prior:
     ) -> "Prior":
         """Return a prior of a module of yours, of which a copy is made.
 
-        It is known by the sha256 over its class's name, its preprocessing and its state dict. That
-        does not cover the code of ``forward``: after a change there, give it another name.
+        It is known by the sha256 over how torch prints it, its preprocessing and its state dict.
+        That does not cover the code of ``forward``: after a change there, give it another name.
 
         Args:
             module: maps (B, 3, size, size), normalised, to features (B, m).
@@ -77,7 +77,7 @@ class Prior:
             width = _measure_width(model, size)
         kind = type(module)
         weights = weights_sha256(model)
-        text = f"{kind.__module__}.{kind.__qualname__} {preprocess} {weights}"
+        text = f"{kind.__module__}.{kind.__qualname__} {module} {preprocess} {weights}"
         digest = hashlib.sha256(text.encode()).hexdigest()
         id = f"module:{name}@{digest}"
         return cls(id, width, weights, preprocess, model, torch.device("cpu"))
@@ -176,7 +176,7 @@ def _measure_width(model: nn.Module, size: int) -> int:
         shape = tuple(model(torch.zeros(1, 3, size, size)).shape)
     except (RuntimeError, ValueError, AssertionError) as error:
         raise PriorError(
-            f"it cannot take images of {size} px ({error}); drop ?size= for its own resolution"
+            f"it cannot take images of {size} px ({error}); give it another size"
         ) from error
     if len(shape) != 2:
         raise PriorError(f"its features have the shape {shape}, not (1, width); choose another")

@@ -33,7 +33,7 @@ def parse_prior(spec: str) -> PriorSpec:
     """
     body, _, tail = spec.partition("?")
     scheme, _, name = body.partition(":")
-    if not PARTS.has("prior", scheme):
+    if not PARTS.has("prior", scheme) or "@" in scheme:
         hint = nearest(scheme, PARTS.names("prior"))
         raise PriorError(
             f"prior {spec!r}: no scheme {scheme!r}{hint}; a prior is one of {', '.join(forms())}"

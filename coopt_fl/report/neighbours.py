@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from coopt_fl.config.load import from_tree
+from coopt_fl.config.load import data_from
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.data import Source, open_source
 from coopt_fl.data.labels import open_labels
 from coopt_fl.data.sources.downloads import DOWNLOADS, present
 from coopt_fl.optimized.read import OptimizedDataset
+from coopt_fl.plugins import OUTSIDE
 from coopt_fl.report.collect import Run
 from coopt_fl.report.parts import LeftOut, Part
 from coopt_fl.report.shared import MOST, Ids, choose, unit
@@ -138,4 +139,7 @@ def _thumbnail(image: Tensor) -> str:
 
 
 def _settings(run: Run) -> DataConfig:
-    return from_tree(dict(run.config), [], str(run.path)).data
+    data = run.config["data"]
+    if str(data.get("source")).startswith(OUTSIDE):
+        raise LeftOut("its images come from a function, which no file makes this command import")
+    return data_from(data, [], str(run.path))

@@ -141,6 +141,11 @@ def check(spec: PriorSpec) -> None:
 
 def load(spec: PriorSpec) -> tuple[nn.Module, Preprocess]:
     """Load the student as a prior; its features are those that the probe judges."""
+    if read_checkpoint(Path(spec.name))["name"].startswith(OUTSIDE):
+        raise PriorError(
+            "a student that python: names is no prior, as a file would decide what is imported: "
+            "register its function instead (docs/plugins.md), and train it under that name"
+        )
     student = load_student(Path(spec.name))
     size = spec.size or student.model.image_size
     return student.model, replace(student.preprocess, size=size, resize=size)

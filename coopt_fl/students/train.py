@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from coopt_fl.config.load import student_code
 from coopt_fl.config.schema import Config, DataConfig
 from coopt_fl.core.errors import ConfigError
 from coopt_fl.core.files import locked
@@ -130,7 +131,9 @@ def _prepare(
     source = open_source(config.data)
     if dataset is not None:
         dataset.pair(source)  # refuses a source that the dataset was not made from
+    code = student_code(config)
     return source, {
+        **({"plugins": code} if code else {}),  # which checkpoints of shipped students lack
         "student": asdict(config.student),
         "dataset_digest": dataset.digest if dataset else None,
         "fingerprint": source.fingerprint,

@@ -101,10 +101,10 @@ def fit_alignment(
             UserWarning,
             stacklevel=2,
         )
-    weight, bias = solve(x, y, seed)
-    if np.shape(weight) != (x.shape[1], y.shape[1]) or np.shape(bias) != y.shape[1:]:
+    weight, bias = (np.asarray(part, np.float64) for part in solve(x, y, seed))
+    if weight.shape != (x.shape[1], y.shape[1]) or bias.shape != y.shape[1:]:
         raise ConfigError(
-            f"targets.solver={solver} gave weight {np.shape(weight)} and bias {np.shape(bias)}, "
+            f"targets.solver={solver} gave weight {weight.shape} and bias {bias.shape}, "
             f"not {(x.shape[1], y.shape[1])} and {y.shape[1:]}"
         )
     return Alignment(weight.astype(np.float32), bias.astype(np.float32), solver)

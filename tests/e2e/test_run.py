@@ -85,17 +85,31 @@ def environment():
 if __name__ == "__main__":
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
     before = environment()
-    changes = {"data.limit": 200, "targets.solver": "mine"}
+    changes = {"data.limit": 200, "targets.solver": "mine", "plugins": [sys.argv[3]],
+               "assignment.by": "in_turn"}
     found = coopt_fl.run(sys.argv[1], changes, out=sys.argv[2], progress=None).summary
+    assert coopt_fl.run(sys.argv[1], changes, out=sys.argv[2], progress=None).summary["dataset"] \
+        == found["dataset"], "the same call goes on"
     assert environment() == before
     print(found["dataset"]["rows"], ray.get(double.remote(21)))
+"""
+
+
+PLUGIN = """
+import coopt_fl
+
+@coopt_fl.register.assignment("in_turn")
+def in_turn(blocks, members):
+    return [members[index % len(members)].name for index in range(len(blocks))]
 """
 
 
 def test_a_caller_that_uses_ray_keeps_its_session(shell: Shell, tiny: str) -> None:
     script = shell.folder / "caller.py"
     script.write_text(CALLER)
-    done = shell.run(sys.executable, str(script), tiny, str(shell.folder / "out"))
+    plugin = shell.folder / "plugin.py"
+    plugin.write_text(PLUGIN)
+    done = shell.run(sys.executable, str(script), tiny, str(shell.folder / "out"), str(plugin))
     assert done.stdout.split() == ["200", "42"], done.stderr[-3000:]
 
 

@@ -2,24 +2,26 @@
 
 import re
 import sys
+import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from flwr.app import Context, RecordDict
+from flwr.app import Context, Message, RecordDict
 
 from coopt_fl.config.load import dataset_key, load_config
-from coopt_fl.core.errors import CooptError, ParticipantError
+from coopt_fl.core.errors import CooptError
 from coopt_fl.core.progress import Progress
 from coopt_fl.data import open_labels, open_source
+from coopt_fl.federation import protocol
 from coopt_fl.federation.client_app import identify
 from coopt_fl.federation.job import whole_job
 from coopt_fl.federation.protocol import task_of
 from coopt_fl.optimized.provenance import read_provenance
 from coopt_fl.priors import load_prior
 from coopt_fl.registry import KEYS, PARTS
-from tests.flower.grid import run_platform, tiny
+from tests.flower.grid import FakeGrid, run_platform, tiny
 
 PAGE = Path(__file__).parents[2] / "docs" / "plugins.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
@@ -31,6 +33,13 @@ def registry() -> Iterator[None]:
     before = dict(PARTS._parts)
     yield
     PARTS._parts = before
+
+
+def forget() -> None:
+    """Be as a process that has imported no plug-in."""
+    PARTS._parts = {key: part for key, part in PARTS._parts.items() if part.shipped}
+    for name in [name for name in sys.modules if name.startswith("coopt_plugin_")]:
+        del sys.modules[name]
 
 
 @pytest.fixture
@@ -86,6 +95,7 @@ def test_the_key_follows_the_file_that_a_part_comes_from(plugin: Path) -> None:
     shipped = dataset_key(tiny(**{"plugins": f"[{plugin}]"}), "data")
     assert shipped == dataset_key(tiny(), "data"), "a plug-in that is not used changes nothing"
     plugin.write_text(plugin.read_text() + "# another\n")
+    forget()
     again = dataset_key(tiny(**{"plugins": f"[{plugin}]", "targets.solver": "shrunk"}), "data")
     assert key != again
 
@@ -109,26 +119,28 @@ MODULE = "antigravity"
 """Of the standard library; whoever imports it opens a web browser."""
 
 
-@pytest.mark.parametrize("field", ["prior", "source", "plugins"])
+@pytest.mark.parametrize("field", ["prior", "source", "plugins", "object"])
 def test_no_message_makes_a_named_participant_import_anything(
     field: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "webbrowser", None)
-    config = load_config("digits", ["participants.0.prior=trivial:8"])
-    config.participants[0].name = "alpha"
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    config = tiny()
     if field == "prior":
         config.participants[0].prior = f"python:{MODULE}:fly"
+    elif field == "object":
+        config.participants[0].prior = f"module:mine@{'0' * 64}"
     elif field == "source":
         config.data.source = f"python:{MODULE}:fly"
     else:
         config.plugins = [MODULE]
-    task = task_of(config, "", simulated=True)
-    node = Context(1, 2, {"name": "alpha"}, RecordDict(), {})
-    if field == "plugins":
-        identify(node, task)
-    else:
-        with pytest.raises(ParticipantError, match=f"does not import python:{MODULE}:fly because"):
-            identify(node, task)
+    request = protocol.Describe(task_of(config, "", simulated=True), measure=False)
+    message = Message(protocol.encode(request), 100, protocol.DESCRIBE)
+    reply = FakeGrid(1, lambda _: {"name": "alpha"})._answer(message)
+    error = protocol.error_in(reply.content)
+    assert (error is None) == (field == "plugins"), "it is not asked to use them"
+    assert error is None or "because a message says so" in str(error)
+    assert not opened
     assert MODULE not in sys.modules
 
 
@@ -143,9 +155,7 @@ def test_a_named_participant_imports_what_its_own_node_names(plugin: Path) -> No
 def test_a_simulated_participant_imports_what_the_run_does(plugin: Path) -> None:
     config = tiny(plugins=f"[{plugin}]", **{"participants.0.prior": "pooled:2"})
     task = task_of(config, "", simulated=True)
-    PARTS._parts = {key: part for key, part in PARTS._parts.items() if part.shipped}
-    for name in [name for name in sys.modules if name.startswith("coopt_plugin_")]:
-        del sys.modules[name]
+    forget()
     partition = {"partition-id": 0, "num-partitions": 3}
     known = identify(Context(1, 2, partition, RecordDict(), {}), task)
     assert known.prior.width == 12

@@ -11,9 +11,11 @@ from PIL import Image
 from torch import nn
 
 import coopt_fl
+from coopt_fl.config.load import settings_of
 from coopt_fl.core.errors import ConfigError, OutputError, PriorError
 from coopt_fl.data import open_labels, open_source
 from coopt_fl.data.own import OwnSource
+from coopt_fl.priors import load_prior
 
 HALF = (0.5, 0.5, 0.5)
 SMALL = {
@@ -243,3 +245,59 @@ def test_a_dataset_of_any_kind_of_image_keeps_every_pixel(tmp_path: Path) -> Non
 def test_a_dataset_of_something_else(item: Any, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         coopt_fl.data.from_dataset([item])
+
+
+def test_what_is_saved_replaces_all_that_was_there(tmp_path: Path) -> None:
+    pictures().save(tmp_path)
+    rng = np.random.default_rng(5)
+    ragged = [(rng.integers(0, 256, (5, size, 3), np.uint8), None) for size in (4, 6)]
+    data = coopt_fl.data.from_dataset(ragged).save(tmp_path)
+    assert open_labels(data, "train") is None
+    with pytest.raises(coopt_fl.DataError, match="test-images"):
+        open_source(data, "test")
+    data = coopt_fl.data.from_arrays(rng.integers(0, 256, (2, 4, 4), np.uint8)).save(tmp_path)
+    assert open_source(data).image_size == (4, 4)
+
+
+def test_a_save_that_was_stopped_is_done_again(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    digest = central(out).dataset.digest
+    (out / "source" / "train-images.npy").unlink()
+    assert central(out).dataset.digest == digest
+    np.save(out / "source" / "train-images.npy", np.zeros(3))
+    with pytest.raises(coopt_fl.DataError, match="do not fit together; save them again"):
+        central(out)
+
+
+def test_priors_that_differ_in_what_they_do_have_other_names() -> None:
+    half = {"name": "mine", "size": 8, "mean": HALF, "std": HALF}
+    mean, most = (
+        coopt_fl.Prior.from_module(nn.Sequential(pool, nn.Flatten()), **half)
+        for pool in (nn.AdaptiveAvgPool2d(2), nn.AdaptiveMaxPool2d(2))
+    )
+    assert mean.sha256 == most.sha256, "they have no weights"
+    assert mean.id != most.id
+
+
+def test_a_loaded_prior_is_known_by_its_specification(tmp_path: Path) -> None:
+    done = central(tmp_path / "run", prior=load_prior("trivial:24"))
+    (contributor,) = done.dataset.provenance.contributors
+    assert contributor.prior == "trivial:24"
+
+
+def test_settings_of_any_kind_of_value(tmp_path: Path) -> None:
+    config = coopt_fl.load_config("digits", settings_of({
+        "student.epochs": np.int64(2), "student.lr": np.float32(0.5), "data.root": tmp_path / "é😀",
+    }))  # fmt: skip
+    assert (config.student.epochs, config.student.lr) == (2, 0.5)
+    assert config.data.root == str(tmp_path / "é😀")
+
+
+def test_one_way_to_give_images(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"source= gives the images: leave out data\.source"):
+        coopt_fl.centralized(
+            "digits", {"data.source": "synthetic"}, prior="trivial:8", source=pictures(),
+            out=tmp_path, progress=None,
+        )  # fmt: skip
+    with pytest.raises(ConfigError, match="progress='loud' is not allowed"):
+        central(tmp_path / "run", progress="loud")

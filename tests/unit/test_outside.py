@@ -12,7 +12,9 @@ from coopt_fl import registry
 from coopt_fl.config.load import keyed, load_config
 from coopt_fl.core.errors import ConfigError, CooptError
 from coopt_fl.data import open_labels, open_source
+from coopt_fl.given import given, take_parts
 from coopt_fl.plugins import origin
+from coopt_fl.policies.assignment import Member, assigned
 from coopt_fl.priors import check_prior, load_prior
 from coopt_fl.registry import KEYS, PARTS
 from coopt_fl.students.models import build_student
@@ -83,11 +85,6 @@ def test_an_installed_package_is_found_by_its_entry_point(
     monkeypatch.setattr(registry, "entry_points", lambda group: found)
     monkeypatch.setattr(PARTS, "_searched", False)
     assert "fourth" in PARTS.names("solver")
-
-    found[0] = EntryPoint("broken", "outside_missing", registry.GROUP)
-    monkeypatch.setattr(PARTS, "_searched", False)
-    with pytest.raises(ConfigError, match=r"installed plug-in 'broken' cannot be imported"):
-        PARTS.names("solver")
 
 
 @pytest.mark.parametrize(
@@ -231,3 +228,60 @@ def test_no_file_makes_a_command_import_anything(coopt: Coopt, functions: str) -
     assert student in error
     assert "outside_three" not in sys.modules
     assert coopt("probe", "run/student/checkpoint.pt", named, student)[0] == 0
+
+
+def test_a_report_imports_nothing_that_a_run_names(coopt: Coopt, tmp_path: Path) -> None:
+    arguments = ["--prior", "trivial:16", "data.limit=60", "student.epochs=1", "shared.size=16",
+                 "targets.dim=4", "student.model=convnet:2"]  # fmt: skip
+    code, _, error = coopt("centralized", "digits", *arguments, "--out", "run")
+    assert code == 0, error
+    write(coopt.folder / "evil.py", "import pathlib; pathlib.Path('ran').touch()")
+    for file in ("run/summary.json", "run/dataset/provenance.json"):
+        text = Path(file).read_text().replace('"source": "digits"', '"source": "python:evil:run"')
+        assert "python:evil" in text
+        Path(file).write_text(text.replace('"plugins": []', '"plugins": ["evil.py"]'))
+    code, _, error = coopt("report", "run", "--out", "page.html")
+    assert not Path("ran").exists()
+    assert code == 0, error
+
+
+def test_an_object_is_named_by_its_digest_and_nothing_else(tmp_path: Path) -> None:
+    """Not by a path, which could be that of anything."""
+    file = write(tmp_path / "evil.pkl", "")
+    with given({}):
+        for name in (str(file), "../evil.pkl", "parts", "mine@abc"):
+            assert "names no object of a program" in (check_prior(f"module:{name}") or "")
+
+
+def test_a_part_of_a_plugin_is_not_pickled(tmp_path: Path) -> None:
+    """Other processes import the plug-in; a part of the program itself is given to them."""
+    plugin = write(tmp_path / "mine.py", SOLVER.format(name="of_a_plugin"))
+    load_config("digits", [f"plugins=[{plugin}]"])
+
+    @coopt_fl.register.solver("of_the_program")
+    def solve(source: object, target: object, seed: int) -> None: ...
+
+    with given({}):
+        PARTS._parts = {key: part for key, part in PARTS._parts.items() if part.shipped}
+        take_parts([])
+        assert PARTS.has("solver", "of_the_program")
+        assert not PARTS.has("solver", "of_a_plugin")
+        known = PARTS.find("solver", "of_the_program").origin
+    assert known.startswith("test_outside.py sha256:"), "as the program knew it"
+
+
+def test_a_broken_installed_plugin_is_said_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [EntryPoint("broken", "outside_missing", registry.GROUP)]
+    monkeypatch.setattr(registry, "entry_points", lambda group: found)
+    monkeypatch.setattr(PARTS, "_searched", False)
+    monkeypatch.setattr(PARTS, "_broken", None)
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="'broken' cannot be imported"):
+            PARTS.names("solver")
+
+
+def test_an_assignment_that_forgets_a_block_is_refused() -> None:
+    members = [Member("a"), Member("b")]
+    for policy in (lambda blocks, members: ["a"], lambda blocks, members: ["a", "nobody"]):
+        with pytest.raises(ConfigError, match="must give one of a, b for each of 2 blocks"):
+            assigned(policy, range(2), members)

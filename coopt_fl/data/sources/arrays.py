@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from coopt_fl.config.schema import DataConfig
-from coopt_fl.core.errors import DataError
+from coopt_fl.core.errors import DataError, OutputError
 from coopt_fl.core.files import atomic
 from coopt_fl.data.source import ArraySource, NoSplitError, Source
 
 NAME = "arrays"
+PARTS = ("images", "sizes", "labels")
 
 Pixels = NDArray[np.uint8]
 Ints = NDArray[np.int64]
@@ -48,12 +49,14 @@ class Arrays:
         return RaggedSource(self.images, self.sizes[:limit])
 
     def save(self, folder: Path, split: str) -> None:
-        """Write the files of a split.
+        """Write the files of a split, the images last; until then the split is not there.
 
         Raises:
             OutputError: the disk refuses.
         """
-        for part, array in vars(self).items():
+        remove(folder, split)
+        for part in reversed(PARTS):
+            array = getattr(self, part)
             if array is not None:
                 with atomic(_file(folder, split, part)) as file:
                     np.save(file, array)
@@ -90,6 +93,20 @@ class RaggedSource(Source):
         return images
 
 
+def remove(folder: Path, split: str) -> None:
+    """Remove the files of a split, the images first.
+
+    Raises:
+        OutputError: the disk refuses.
+    """
+    for part in PARTS:
+        file = _file(folder, split, part)
+        try:
+            file.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot remove {file}: {error.strerror}") from error
+
+
 def images(data: DataConfig, split: str) -> Source:
     """Open the images of a split."""
     return _load(data, split).source(data.limit)
@@ -112,7 +129,7 @@ def _load(data: DataConfig, split: str) -> Arrays:
     if not _file(folder, split, "images").is_file():
         raise NoSplitError(f"there is no {_file(folder, split, 'images')}; see data.root")
     held: dict[str, NDArray[Any]] = {}
-    for part in ("images", "sizes", "labels"):
+    for part in PARTS:
         file = _file(folder, split, part)
         if file.exists():
             try:
@@ -120,7 +137,12 @@ def _load(data: DataConfig, split: str) -> Arrays:
             except (OSError, ValueError, EOFError) as error:
                 raise DataError(f"{file} cannot be read as an array ({error})") from error
     found = Arrays(**held)
-    if len({len(array) for array in _by_row(found)}) != 1:
+    kinds = {"images": (3, 4) if found.sizes is None else (1,), "sizes": (2,), "labels": (1,)}
+    sound = all(
+        array.ndim in kinds[part] and array.dtype == (np.uint8 if part == "images" else np.int64)
+        for part, array in held.items()
+    )
+    if not sound or len({len(array) for array in _by_row(found)}) != 1:
         raise DataError(f"the {split} arrays in {folder} do not fit together; save them again")
     return found
 

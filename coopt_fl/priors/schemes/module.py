@@ -1,5 +1,7 @@
 """``module:NAME@DIGEST``: a module that the calling program made, see ``Prior.from_module``."""
 
+import copy
+
 from torch import nn
 
 from coopt_fl.data.image import Preprocess
@@ -9,10 +11,10 @@ from coopt_fl.priors.spec import PriorSpec
 
 def check(spec: PriorSpec) -> None:
     """Require the program's object."""
-    load(spec)
+    taken(spec.name)
 
 
 def load(spec: PriorSpec) -> tuple[nn.Module, Preprocess]:
-    """Return the module and its preprocessing."""
+    """Return a copy of the module, and its preprocessing."""
     prior = taken(spec.name)
-    return prior.model, prior.preprocess
+    return copy.deepcopy(prior.model), prior.preprocess
