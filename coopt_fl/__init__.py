@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from coopt_fl import data, register
-    from coopt_fl.api import Result, centralized, inspect, pretrain, probe, report, run, train
+    from coopt_fl.api import Result, centralized, inspect, pretrain, probe, run, train, write_report
     from coopt_fl.config.load import load_config
     from coopt_fl.config.schema import Config, DataConfig
     from coopt_fl.core.errors import CooptError, DataError
@@ -31,9 +31,9 @@ _WHERE = {
     "load_student": "students.checkpoint",
     "pretrain": "api",
     "probe": "api",
-    "report": "api",
     "run": "api",
     "train": "api",
+    "write_report": "api",
 }
 _MODULES = ("data", "register")
 __all__ = [
@@ -53,9 +53,9 @@ __all__ = [
     "pretrain",
     "probe",
     "register",
-    "report",
     "run",
     "train",
+    "write_report",
 ]
 
 
@@ -66,3 +66,8 @@ def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """Name what is public, for help and completion."""
+    return __all__

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from rich.console import Console
+from torch import nn
 
 from coopt_fl.config.load import (
     changed,
@@ -62,7 +63,7 @@ Shown = Progress | Level | None
 """How progress is shown: "normal" or "verbose" on standard error, "quiet" or None not at all."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """A finished run.
 
@@ -73,6 +74,10 @@ class Result:
 
     out: Path
     summary: Summary
+
+    def __repr__(self) -> str:
+        accuracy = self.summary["student"]["probe_accuracy"]
+        return f"Result({str(self.out)!r}, probe accuracy {accuracy})"
 
     @property
     def dataset(self) -> OptimizedDataset:
@@ -278,6 +283,12 @@ def train(
         call, ``loss_per_epoch``, and the ``run`` whose report shows it, or None.
     """
     folder, changes = dataset_folder(Path(dataset)), _changes(settings)
+    sections = ("data", "student", "runtime", "seed", "plugins")
+    if others := [one for one in changes if one.partition("=")[0].split(".")[0] not in sections]:
+        raise ConfigError(
+            f"a training on targets that are there depends on {', '.join(sections)} alone, so "
+            f"{', '.join(others)} would change nothing"
+        )
     known, here = read_provenance(folder).config, folder.parent / "summary.json"
     with understood(folder / "provenance.json"):
         tree = {key: known[key] for key in ("seed", "data", "runtime", "student", "probe")}
@@ -302,7 +313,7 @@ def probe(
     """Judge the student in ``checkpoint`` by both probes, on the data that it was trained on.
 
     Args:
-        checkpoint: a ``.pt`` file.
+        checkpoint: a ``.pt`` file, or the directory of a run or training that has one.
         settings: ``data.KEY``, to judge it elsewhere; ``plugins`` and ``student.model``, where it
             was built by code from outside.
         progress: see :data:`Shown`.
@@ -311,12 +322,14 @@ def probe(
         ConfigError: ``checkpoint`` is not one, or a change is of something else.
     """
     path, changes = Path(checkpoint), _changes(settings)
+    if path.is_dir():  # of a run, or of a training
+        path = next((one for one in path.glob(f"student/{CHECKPOINT}")), path / CHECKPOINT)
     model = changed(changes, "student.model")
     changes = [one for one in changes if not one.startswith("student.model=")]
     if others := [one for one in changes if not one.startswith(("data.", "plugins="))]:
         raise ConfigError(
             f"a probe depends on the data alone, so {', '.join(others)} would change nothing; "
-            "give only data.KEY=VALUE"
+            "give data.KEY=VALUE, and plugins or student.model where code from outside built it"
         )
     data = data_from(read_checkpoint(path)["meta"]["data"], changes, str(path))
     _refuse_import("data.source", data.source, changes, path)
@@ -334,7 +347,7 @@ def inspect(dataset: str | Path) -> dict[str, Any]:
     return {"path": str(folder), "provenance": asdict(provenance), "problems": problems}
 
 
-def report(
+def write_report(
     runs: Sequence[str | Path], *, out: str | Path = "report.html", progress: Shown = "normal"
 ) -> dict[str, Any]:
     """Write one HTML page about run directories.
@@ -348,7 +361,7 @@ def report(
         ConfigError: a directory holds no finished run, or a package is not installed.
     """
     try:
-        from coopt_fl.report.page import write_report
+        from coopt_fl.report import page
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in REPORT_NEEDS:
             raise
@@ -356,7 +369,7 @@ def report(
             f"a report needs {error.name}, which is not installed: {install_hint('report')}"
         ) from None
     with _shown(progress) as told:
-        return write_report([Path(one) for one in runs], Path(out), told)
+        return page.write_report([Path(one) for one in runs], Path(out), told)
 
 
 def publish_shards(
@@ -456,6 +469,12 @@ def _job(
 def _participant(one: Mapping[str, Any], objects: dict[str, Prior]) -> dict[str, Any]:
     """Return a participant as in a YAML file; its prior, where it is an object, goes to them."""
     prior = one.get("prior")
+    if isinstance(prior, nn.Module):
+        raise ConfigError(
+            f"the prior of {one.get('name')} is a module, and what an image goes through before "
+            "it is not known: give coopt_fl.Prior.from_module(module, name=..., size=..., "
+            "mean=..., std=...)"
+        )
     if not isinstance(prior, Prior):
         return dict(one)
     if prior.id.startswith("module:"):  # any other can be loaded by its specification

@@ -5,15 +5,17 @@ read their names here. A shipped part is imported when it is first used.
 """
 
 import difflib
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any
 
-from coopt_fl.core.errors import ConfigError
+from coopt_fl.core.errors import ConfigError, CooptError
 
 GROUP = "coopt_fl.plugins"
 """The entry points of installed plug-ins: modules, which register their parts when imported."""
@@ -77,6 +79,25 @@ class Part:
     def object(self) -> Any:
         """The part itself; importing it may take seconds."""
         return self.made.get() if isinstance(self.made, Later) else self.made
+
+    def call(self, *args: Any, **named: Any) -> Any:
+        """Call the part.
+
+        Raises:
+            ConfigError: it comes from outside, and fails with an error that is not ours.
+        """
+        try:
+            return self.object(*args, **named)
+        except Exception as error:
+            if self.shipped or isinstance(error, CooptError):
+                raise
+            frames = traceback.extract_tb(error.__traceback__)
+            at = next((one for one in reversed(frames) if one.name != "call"), frames[-1])
+            reason = " ".join(str(error).split())
+            raise ConfigError(
+                f"the {self.kind} {self.name!r} failed with {type(error).__name__}: {reason} "
+                f"({Path(at.filename).name}, line {at.lineno}, in {at.name})"
+            ) from error
 
     def fact(self, name: str) -> Any:
         """Return what is known as ``name``, or None."""

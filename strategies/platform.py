@@ -71,7 +71,7 @@ class OpenDataPlatform(Strategy):
         self.config, self.out = config, out
         self.reference, self.assignment = reference, assignment
         private = config.privacy.clip is not None
-        make: Callable[[str, bool], AuditPolicy] = PARTS.find("audit", config.audit.policy).object
+        make: Callable[[str, bool], AuditPolicy] = PARTS.find("audit", config.audit.policy).call
         self.audit = audit or make(config.runtime.precision, private)
         self.progress = progress or Progress()
         self.stopped = stopped or threading.Event()

@@ -53,6 +53,7 @@ app = typer.Typer(
     name="coopt",
     cls=Commands,
     no_args_is_help=True,
+    suggest_commands=False,  # which click does, too
     pretty_exceptions_enable=False,
 )
 
@@ -61,7 +62,7 @@ Settings = Annotated[
     typer.Argument(
         metavar="[CONFIG] [KEY=VALUE]...",
         help="A name in conf/ or a YAML file (default: digits), then settings to change, such as "
-        "seed=1 or participants.1.prior=timm:resnet18.",
+        "participants.1.prior=timm:resnet18.a1_in1k or seed=1.",
     ),
 ]
 Changes = Annotated[
@@ -220,8 +221,15 @@ def pretrain(
 
 @app.command()
 def probe(
-    checkpoint: Annotated[Path, typer.Argument(help="A student's checkpoint (.pt).")],
-    changes: Changes = None,
+    checkpoint: Annotated[
+        Path, typer.Argument(help="A student's checkpoint (.pt), or the directory of its run.")
+    ],
+    changes: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[data.KEY=VALUE]...", help="To judge it elsewhere, such as data.root=DIR."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Judge a student by a linear classifier on its frozen features, on the data it came from."""
@@ -253,7 +261,7 @@ def report(
     """Show one or several runs on one HTML page, which is readable offline."""
     from coopt_fl import api
 
-    found = api.report(runs, out=out, progress=_level())
+    found = api.write_report(runs, out=out, progress=_level())
     _print(found, show.reported, as_json)
 
 
@@ -315,7 +323,7 @@ def config(
 def doctor(settings: Settings = None, as_json: AsJson = False) -> None:
     """Show devices, versions, parts, and which priors and sources can be used here, or why not.
 
-    Settings matter where they name plug-ins: coopt doctor plugins=[mine.py].
+    Settings matter where they name plug-ins: coopt doctor plugins=mine.py
     """
     if settings:
         _checked(settings)

@@ -5,7 +5,7 @@ import typing
 from collections.abc import Sequence
 from typing import Any
 
-from coopt_fl.config.load import BOUNDS, TYPES, all_keys, choices_of, nearest
+from coopt_fl.config.load import BOUNDS, TYPES, all_keys, choices_of, config_names, nearest
 from coopt_fl.config.schema import Config, ParticipantConfig
 from coopt_fl.core.errors import ConfigError
 
@@ -26,6 +26,7 @@ def explain(wanted: Sequence[str] = ()) -> dict[str, Any]:
         ConfigError: There is no such key or section; it names the nearest.
     """
     known = list(all_keys())
+    wanted = [word for word in wanted if word not in config_names() and ".yaml" not in word]
     keys = [key for word in wanted for key in _named(word, known)] if wanted else known
     sections = {key.rpartition(".")[0] for key in keys}
     return {

@@ -60,8 +60,8 @@ class TargetsConfig:
     """
 
     dim: int = _key(128, "width n of a target", minimum=1)
-    projection: str = _key("pca", "of the reference", part="projection")
-    solver: str = _key("ridge", "of the others", part="solver")
+    projection: str = _key("pca", "how the reference's features become targets", part="projection")
+    solver: str = _key("ridge", "how the others are fitted to these targets", part="solver")
 
 
 @dataclass
@@ -115,7 +115,11 @@ class RuntimeConfig:
     """
 
     threads: int = _key(1, "CPU threads of one participant", minimum=1)
-    precision: str = _key("float32", "on a GPU", choices=("float32", "bfloat16", "float16"))
+    precision: str = _key(
+        "float32",
+        "arithmetic of priors and student on a GPU",
+        choices=("float32", "bfloat16", "float16"),
+    )
     deterministic: bool = _key(False, "use only deterministic GPU kernels")
 
 

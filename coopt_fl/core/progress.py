@@ -179,7 +179,7 @@ def console_progress(level: Level = "normal") -> Iterator[Progress]:
 
     Rich would take a pipe for a terminal where FORCE_COLOR is set, and move the cursor in it.
     """
-    console = Console(stderr=True)
+    console = Console(stderr=True, force_jupyter=False)  # a notebook would show each line apart
     if level == "quiet":
         yield Progress()
     elif not console.file.isatty() or console.is_dumb_terminal:

@@ -25,6 +25,10 @@ class OwnSource(Source):
         self._images, self.given_labels = train.source(), train.labels
         super().__init__(NAME, len(self._images), self._images.image_size)
 
+    def __repr__(self) -> str:
+        test = len(self._splits["test"].source()) if "test" in self._splits else 0
+        return f"OwnSource({len(self)} images, {test} to test)"
+
     @property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the shape and the bytes of the train images."""

@@ -27,7 +27,7 @@ def open_source(data: DataConfig, split: str = "train") -> "Source":
     part = PARTS.find("source", data.source)
     if split not in SPLITS:
         raise DataError(f"unknown split {split!r}; choose one of {', '.join(SPLITS)}")
-    source = part.object(data, split)
+    source = part.call(data, split)
     if source is None:
         raise NoSplitError(f"data.source={data.source} has no {split} split")
     if not isinstance(source, Source):

@@ -54,7 +54,7 @@ class Decisions:
         self.progress = progress
         self.elect = reference
         self.assign: AssignmentPolicy
-        self.assign = assignment or PARTS.find("assignment", config.assignment.by).object
+        self.assign = assignment or PARTS.find("assignment", config.assignment.by).call
         targets = config.targets
         self.recipe = Recipe(targets.dim, targets.projection, targets.solver, config.seed)
 
@@ -150,7 +150,7 @@ class Decisions:
 
     def _election(self, features: Mapping[str, Array]) -> Election:
         config, wanted = self.config, self._wanted()
-        elect: ReferencePolicy = self.elect or PARTS.find("reference", wanted).object
+        elect: ReferencePolicy = self.elect or PARTS.find("reference", wanted).call
         try:
             with compute(config.runtime.threads):
                 return elect(features, wanted, self.recipe.dim, config.seed)

@@ -106,6 +106,12 @@ def _finish(config: Config, out: Path, progress: Progress) -> Summary:
             ),
         )
         comparison = _compare(config, state, progress)
+    start = comparison["random_init"]
+    if accuracy is not None and start is not None and accuracy <= start < 1:
+        progress.warn(
+            f"the student ({accuracy:.1%}) is no better than an untrained one ({start:.1%}): raise "
+            f"student.epochs={config.student.epochs}, or lower student.batch_size"
+        )
     found = summary(config, state, provenance, trained, accuracy, comparison)
     write_json(out / "summary.json", found)
     return found

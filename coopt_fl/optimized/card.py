@@ -22,7 +22,7 @@ you get a representation at a fraction of the cost of self-supervised learning
 |---|---|---|---|
 {contributors}
 
-Aligned to: **{reference}**. Targets: {normalisation}; {augmentation}.
+Aligned to: **{reference}**. Targets: {normalisation}; {augmentation}.{outside}
 
 ## Loading
 
@@ -54,11 +54,13 @@ def dataset_card(provenance: Provenance) -> str:
         f"| {c.name} | `{c.prior}` | {_number(c.uniformity)} | {_number(c.r2_heldout)} |"
         for c in provenance.contributors
     )
+    parts = ", ".join(f"{part} ({origin})" for part, origin in provenance.plugins.items())
     left_out = len(provenance.skipped)
     shown = {
         "source": provenance.source["name"],
         "fingerprint": provenance.source["fingerprint"],
         "contributors": rows,
+        "outside": f" Made with parts that do not ship: {parts}." if parts else "",
         "skipped": f" {left_out} unreadable images were left out." if left_out else "",
     }
     return CARD.format(**vars(provenance) | shown)

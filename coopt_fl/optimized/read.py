@@ -26,7 +26,7 @@ Transform = Callable[[torch.Tensor], torch.Tensor]
 """What is done to an image uint8 (3, H, W), such as one of ``torchvision.transforms.v2``."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class OptimizedDataset:
     """An optimized dataset in memory or memory-mapped, rows in the order of the files.
 
@@ -62,6 +62,9 @@ class OptimizedDataset:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def __repr__(self) -> str:
+        return f"OptimizedDataset({len(self)} x {self.dim}, {str(self.path)!r})"
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(vars(self))

@@ -5,6 +5,7 @@ markup; so every cell and every title is a Text, which is printed as it is.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from shlex import quote
 from typing import Any
@@ -21,6 +22,11 @@ PIPE_WIDTH = 120
 """Columns of a table that is not printed on a terminal."""
 
 
+def short(prior: str) -> str:
+    """Return a prior's specification, of a program's object with the begin of its sha256."""
+    return re.sub(r"(?<=@[0-9a-f]{12})[0-9a-f]{52}$", "", prior)
+
+
 def summary(found: Values) -> RenderableType:
     """Render the summary of a run."""
     dataset, student, comparison = found["dataset"], found["student"], found["comparison"]
@@ -31,7 +37,13 @@ def summary(found: Values) -> RenderableType:
         numbers=("uniformity", "R2", "samples", "seconds", "samples/s", "MB"),
     )
     for one in found["participants"]:
-        quality = _cells(one, name="", prior="", uniformity=".3f", r2_heldout=".3f")
+        quality = _cells(
+            one | {"prior": short(one["prior"])},
+            name="",
+            prior="",
+            uniformity=".3f",
+            r2_heldout=".3f",
+        )
         rates = _cells(one, samples=",", seconds=".1f", samples_per_s=".1f", mb=".2f")
         row(people, *quality, *rates)
     title = "Linear probe (accuracy on held-out images)"
@@ -150,12 +162,16 @@ def inspected(found: Values) -> RenderableType:
             **{key: known[key] for key in keys},
         },
     )
+    targets = known["config"].get("targets", {})
+    row(facts, "projection, solver", f"{targets.get('projection')}, {targets.get('solver')}")
+    for part, origin in known["plugins"].items():
+        row(facts, part, origin)
     if known["skipped"]:
         row(facts, "skipped ids", ", ".join(map(str, known["skipped"])))
     headings = ("name", "prior", "sha256 of its weights", "uniformity", "R2")
     people = table("Contributors", *headings)
     for one in known["contributors"]:
-        who = _cells(one, name="", prior="", weights_sha256=".16")
+        who = _cells(one | {"prior": short(one["prior"])}, name="", prior="", weights_sha256=".16")
         row(people, *who, *_cells(one, uniformity=".3f", r2_heldout=".3f"))
     problems = found["problems"]
     verdict = "Every checksum is right and every id is there once."

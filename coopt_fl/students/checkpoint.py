@@ -24,7 +24,7 @@ ANOTHER = "give a checkpoint.pt that `coopt run`, `train` or `pretrain` wrote"
 KEYS = {"format", "name", "image_size", "mean", "std", "weights", "meta", "resume"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LoadedStudent:
     """A trained student, ready to give features.
 
@@ -39,6 +39,10 @@ class LoadedStudent:
     model: Student
     preprocess: Preprocess
     meta: dict[str, Any]
+
+    def __repr__(self) -> str:
+        size = self.model.image_size
+        return f"LoadedStudent({self.model.name}, {size} px, {self.model.width} features)"
 
     def __post_init__(self) -> None:
         self.model.eval().to(memory_format=torch.channels_last)
@@ -129,7 +133,7 @@ def read_checkpoint(path: Path, advice: str = ANOTHER) -> dict[str, Any]:
     except Exception:  # torch's reader fails in its own many ways on what it did not write
         content = None
     if not isinstance(content, dict) or set(content) != KEYS or content["format"] != FORMAT:
-        raise ConfigError(f"{path} is not a checkpoint of a student of this version; {advice}")
+        raise ConfigError(f"{path} is not a checkpoint of a student; {advice}")
     return content
 
 

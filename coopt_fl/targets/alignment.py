@@ -161,7 +161,7 @@ def r2_score(target: Matrix, predicted: Matrix) -> float:
 
 def _prepared(source: Features, target: Features, solver: str) -> tuple[Solver, Matrix, Matrix]:
     """Return the solver of that name, and source and target in float64."""
-    solve: Solver = PARTS.find("solver", solver).object
+    solve: Solver = PARTS.find("solver", solver).call
     x, y = as_matrix(source, "features"), as_matrix(target, "targets")
     if len(x) != len(y):
         raise PriorError(f"features of {len(x)} samples cannot be aligned to targets of {len(y)}")

@@ -52,7 +52,7 @@ def fit_projection(features: Features, dim: int, method: str, seed: int) -> Alig
         )
         method = "random"
     mean = x.mean(axis=0)
-    axes = np.asarray(PARTS.find("projection", method).object(x - mean, dim, seed), np.float64)
+    axes = np.asarray(PARTS.find("projection", method).call(x - mean, dim, seed), np.float64)
     if axes.shape != (width, dim):
         raise ConfigError(
             f"targets.projection={method} gave axes of shape {axes.shape}, not {(width, dim)}"

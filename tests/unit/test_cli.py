@@ -89,7 +89,7 @@ def test_all_mistakes_are_reported_at_once(coopt: Coopt) -> None:
         (("inspect", "nowhere"), 2, "no directory nowhere"),
         (("train", "nowhere"), 2, "no directory nowhere"),
         (("probe", "nowhere.pt"), 2, "there is no checkpoint nowhere.pt"),
-        (("probe", "tiny.yaml"), 2, "of this version; give a checkpoint.pt that `coopt run`"),
+        (("probe", "tiny.yaml"), 2, "not a checkpoint of a student; give a checkpoint.pt that"),
         (("--quiet", "run", "digit"), 2, "did you mean digits"),
         (("run", "digit", "--verbose", "--quiet"), 2, "not both"),
         (("bench", "optimise"), 2, "there is no benchmark 'optimise'"),

@@ -13,8 +13,10 @@ from torch import nn
 import coopt_fl
 from coopt_fl.config.load import settings_of
 from coopt_fl.core.errors import ConfigError, OutputError, PriorError
+from coopt_fl.core.progress import Progress
 from coopt_fl.data import open_labels, open_source
 from coopt_fl.data.own import OwnSource
+from coopt_fl.federation import job
 from coopt_fl.priors import load_prior
 
 HALF = (0.5, 0.5, 0.5)
@@ -301,3 +303,57 @@ def test_one_way_to_give_images(tmp_path: Path) -> None:
         )  # fmt: skip
     with pytest.raises(ConfigError, match="progress='loud' is not allowed"):
         central(tmp_path / "run", progress="loud")
+
+
+def test_a_bare_module_is_told_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"give coopt_fl\.Prior\.from_module"):
+        coopt_fl.run(
+            "digits", SMALL, participants=[{"name": "a", "prior": Pooled()}],
+            source=pictures(), out=tmp_path, progress=None,
+        )  # fmt: skip
+
+
+def test_public_names_are_found_by_help_and_stay_functions(tmp_path: Path) -> None:
+    """A package of the same name would take a function's place once it is imported."""
+    import coopt_fl.report.page
+
+    assert {"run", "write_report", "Prior", "register"} <= set(dir(coopt_fl))
+    for name in coopt_fl.__all__:
+        made = getattr(coopt_fl, name)
+        assert (type(made).__name__ == "module") == (name in ("data", "register"))
+
+
+def test_what_is_printed_fits_on_a_line(tmp_path: Path) -> None:
+    done = central(tmp_path / "run")
+    for made in (done, done.dataset, done.student, pictures()):
+        assert len(repr(made)) < 200
+    assert prior().id[:24] in repr(done._repr_html_())
+    assert prior().id[-8:] not in done._repr_html_()
+
+
+def test_settings_that_change_nothing_are_refused(tmp_path: Path) -> None:
+    central(tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"targets\.dim=3 would change nothing"):
+        coopt_fl.train(tmp_path / "run", {"targets.dim": 3}, progress=None)
+    assert coopt_fl.probe(tmp_path / "run", progress=None)["accuracy"]["lbfgs"] > 0.8
+
+
+@pytest.mark.parametrize(("score", "warned"), [(0.5, True), (1.0, False)])
+def test_a_student_that_learned_nothing_is_said(
+    score: float, warned: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "probe_student", lambda *_: score)
+    told = Told()
+    central(tmp_path / "run", progress=told)
+    assert any("is no better than an untrained one" in one for one in told.warnings) == warned
+
+
+class Told(Progress):
+    """Remembers what it is warned of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.warnings: list[str] = []
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)

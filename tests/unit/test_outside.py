@@ -285,3 +285,21 @@ def test_an_assignment_that_forgets_a_block_is_refused() -> None:
     for policy in (lambda blocks, members: ["a"], lambda blocks, members: ["a", "nobody"]):
         with pytest.raises(ConfigError, match="must give one of a, b for each of 2 blocks"):
             assigned(policy, range(2), members)
+
+
+def test_an_error_in_a_part_names_the_part_and_its_line(coopt: Coopt) -> None:
+    write(coopt.folder / "mine.py", SOLVER.format(name="unfinished"))
+    arguments = ["--prior", "trivial:16", "data.limit=60", "student.epochs=1", "shared.size=16"]
+    write(
+        coopt.folder / "two.py",
+        "import coopt_fl\n\n@coopt_fl.register.projection('wrong')\n"
+        "def wrong(features, dim):\n    return features\n",
+    )
+    settings = ["targets.dim=4", "plugins=[mine.py,two.py]", "targets.projection=wrong"]
+    code, _, error = coopt("centralized", "digits", *arguments, *settings, "--out", "run")
+    assert code == 2
+    assert "the projection 'wrong' failed with TypeError: wrong() takes 2 positional" in error
+    with pytest.raises(
+        ConfigError, match=r"'unfinished' failed with NotImplementedError.*\(mine\.py, line 6, in"
+    ):
+        PARTS.find("solver", "unfinished").call(None, None, 0)

@@ -394,7 +394,7 @@ def test_the_command(
 def test_a_package_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, out: Path) -> None:
     monkeypatch.setitem(sys.modules, "coopt_fl.report.page", None)
     with pytest.raises(ModuleNotFoundError):
-        api.report([], out=out, progress=None)
+        api.write_report([], out=out, progress=None)
     monkeypatch.setattr(api, "REPORT_NEEDS", ("coopt_fl",))
     with pytest.raises(ConfigError, match=r"pip install .*jinja2>=.*matplotlib>="):
-        api.report([], out=out, progress=None)
+        api.write_report([], out=out, progress=None)
