@@ -41,6 +41,9 @@ METHODS = ("lbfgs", "adamw")
 INVERSE_STRENGTH = 1.0
 """scikit-learn's C: weight of the summed loss against half the squared norm of the weights."""
 
+TOLERANCE, MOST_STEPS = 1e-4, 1000
+"""Where the solver ends: largest entry of the gradient of the mean loss, as in scikit-learn."""
+
 DOUBLE_ENTRIES = 1 << 27
 """Features are fitted in float64 up to this many entries (1 GB), above it in float32."""
 
@@ -268,32 +271,52 @@ def fit_linear(features: Tensor, labels: Tensor, method: str = "lbfgs") -> Linea
     Args:
         features: (N, m), any float type.
         labels: int64 (N,), any values.
-        method: ``lbfgs``, deterministic: the optimum that scikit-learn's ``LogisticRegression``
-            with its default penalty finds on standardised features; or ``adamw``, a linear
-            layer trained by AdamW in batches of 128, as in the paper.
+        method: ``lbfgs``, deterministic: multinomial logistic regression with an L2 penalty, as
+            scikit-learn's ``LogisticRegression`` by default, which fits it on a CPU; or ``adamw``,
+            a linear layer trained by AdamW in batches of 128, as in the paper.
     """
     double = features.numel() <= DOUBLE_ENTRIES and method == "lbfgs"
-    x = features.to(torch.float64 if double else torch.float32)
+    x = features.detach().to(torch.float64 if double else torch.float32)
     mean, std = x.mean(0), x.std(0, correction=0)
     constant = std <= 1e-6 * x.abs().amax(0)  # up to rounding, at any scale of the features
     std = torch.where(constant, 1.0, std)  # a constant feature becomes 0
     classes, y = torch.unique(labels.to(x.device), return_inverse=True)
-    weight = x.new_zeros(len(classes), x.shape[1], requires_grad=True)
-    bias = x.new_zeros(len(classes), requires_grad=True)
+    fit = _adamw if method == "adamw" else _lbfgs_on_gpu if x.is_cuda else _lbfgs
     with torch.enable_grad():
-        (_lbfgs if method == "lbfgs" else _adamw)((x - mean) / std, y, weight, bias)
-    return LinearClassifier(weight.detach(), bias.detach(), mean, std, classes)
+        weight, bias = fit((x - mean) / std, y, len(classes))
+    return LinearClassifier(weight, bias, mean, std, classes)
 
 
-def _lbfgs(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor) -> None:
-    """Move weight (C, m) and bias (C,) to the optimum, which is unique up to a common bias."""
+def _lbfgs(x: Tensor, y: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Return weight (C, m) and bias (C,) at the optimum, by scikit-learn.
+
+    Of two classes it fits one row. Twice its ``C`` gives the optimum of two rows, which are half
+    of that row and its opposite.
+    """
+    from sklearn.linear_model import LogisticRegression  # takes a second
+
+    if classes == 1:
+        return x.new_zeros(1, x.shape[1]), x.new_zeros(1)
+    strength = INVERSE_STRENGTH * (2 if classes == 2 else 1)
+    solver = LogisticRegression(C=strength, tol=TOLERANCE, max_iter=MOST_STEPS)
+    solver.fit(x.numpy(), y.numpy())
+    weight, bias = torch.from_numpy(solver.coef_), torch.from_numpy(solver.intercept_)
+    if classes == 2:
+        weight, bias = torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2
+    return weight.to(x), bias.to(x)
+
+
+def _lbfgs_on_gpu(x: Tensor, y: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Return weight (C, m) and bias (C,) at the optimum, by torch, as far as scikit-learn goes."""
+    weight = x.new_zeros(classes, x.shape[1], requires_grad=True)
+    bias = x.new_zeros(classes, requires_grad=True)
     decay = 0.5 / (INVERSE_STRENGTH * len(x))
     solver = torch.optim.LBFGS(
         [weight, bias],
-        max_iter=1000,
-        tolerance_grad=1e-7,
+        max_iter=MOST_STEPS,
+        tolerance_grad=TOLERANCE,
         tolerance_change=1e-12,
-        history_size=20,
+        history_size=10,
         line_search_fn="strong_wolfe",
     )
 
@@ -304,10 +327,13 @@ def _lbfgs(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor) -> None:
         return loss
 
     solver.step(objective)
+    return weight.detach(), bias.detach()
 
 
-def _adamw(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor) -> None:
-    """Train weight (C, m) and bias (C,) by AdamW with a cosine schedule."""
+def _adamw(x: Tensor, y: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Return weight (C, m) and bias (C,) after training by AdamW with a cosine schedule."""
+    weight = x.new_zeros(classes, x.shape[1], requires_grad=True)
+    bias = x.new_zeros(classes, requires_grad=True)
     solver = torch.optim.AdamW([weight, bias], lr=ADAMW_LR, weight_decay=ADAMW_DECAY)
     steps = -(-len(x) // ADAMW_BATCH)
     for epoch in range(ADAMW_EPOCHS):
@@ -318,3 +344,4 @@ def _adamw(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor) -> None:
             solver.zero_grad()
             torch.autograd.backward(F.cross_entropy(F.linear(x[rows], weight, bias), y[rows]))
             solver.step()
+    return weight.detach(), bias.detach()

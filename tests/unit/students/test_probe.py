@@ -12,8 +12,16 @@ from coopt_fl.core.errors import ConfigError
 from coopt_fl.data import Preprocess, open_source
 from coopt_fl.data.labels import open_labels
 from coopt_fl.priors import Prior
+from coopt_fl.students import probe
 from coopt_fl.students.checkpoint import LoadedStudent
-from coopt_fl.students.probe import Judge, fit_linear, fit_probe, probe_prior, random_student
+from coopt_fl.students.probe import (
+    TOLERANCE,
+    Judge,
+    fit_linear,
+    fit_probe,
+    probe_prior,
+    random_student,
+)
 
 
 def blobs(samples=300, width=20, classes=4, seed=0):
@@ -47,13 +55,25 @@ def test_agrees_with_scikit_learn(make):
     weight, bias = found.weight.numpy(), found.bias.numpy()
     ours = regularised_loss(weight, bias, scaler.transform(x), y)
     theirs = regularised_loss(reference.coef_, reference.intercept_, scaler.transform(x), y)
-    assert ours == pytest.approx(theirs, rel=1e-7)
-    assert np.abs(weight - reference.coef_).max() < 1e-3
+    assert ours == pytest.approx(theirs, rel=1e-4)
+    assert np.abs(weight - reference.coef_).max() < 0.02
     # only differences of the biases matter, and no solver decides what they have in common
     gap = bias - reference.intercept_
-    assert np.ptp(gap) < 1e-3
+    assert np.ptp(gap) < 0.02
     predicted = found.predict(torch.from_numpy(x)).numpy()
     assert (predicted == reference.predict(scaler.transform(x))).all()
+
+
+def test_a_gpu_s_solver_ends_where_scikit_learn_does():
+    """It is torch's, and runs on any device."""
+    x, y = (torch.from_numpy(array) for array in blobs())
+    x = (x - x.mean(0)) / x.std(0, correction=0)
+    with torch.enable_grad():
+        found, wanted = (solve(x, y, 4) for solve in (probe._lbfgs_on_gpu, probe._lbfgs))
+    for weight, bias in (found, wanted):
+        error = torch.softmax(x @ weight.T + bias, 1) - torch.eye(4)[y]
+        assert (error.T @ x + weight).abs().max() < len(x) * TOLERANCE
+    assert (found[0] - wanted[0]).abs().max() < 0.02
 
 
 def test_two_classes_have_the_softmax_optimum():
@@ -63,8 +83,8 @@ def test_two_classes_have_the_softmax_optimum():
     z = (torch.from_numpy(x) - found.mean) / found.std
     error = torch.softmax(z @ found.weight.T + found.bias, 1) - torch.eye(2)[torch.from_numpy(y)]
     gradient = error.T @ z + found.weight
-    assert gradient.abs().max() < 1e-3
-    assert error.sum(0).abs().max() < 1e-3
+    assert gradient.abs().max() < len(x) * TOLERANCE
+    assert error.sum(0).abs().max() < len(x) * TOLERANCE
 
 
 def test_labels_may_be_any_numbers_and_an_unseen_class_counts_as_wrong():
