@@ -361,7 +361,7 @@ def write_report(
         ConfigError: a directory holds no finished run, or a package is not installed.
     """
     try:
-        from coopt_fl.report import page
+        from coopt_fl.report.page import write_report as write
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in REPORT_NEEDS:
             raise
@@ -369,7 +369,7 @@ def write_report(
             f"a report needs {error.name}, which is not installed: {install_hint('report')}"
         ) from None
     with _shown(progress) as told:
-        return page.write_report([Path(one) for one in runs], Path(out), told)
+        return write([Path(one) for one in runs], Path(out), told)
 
 
 def publish_shards(

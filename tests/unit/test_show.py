@@ -36,7 +36,13 @@ def inspected() -> dict[str, Any]:
     person |= {"uniformity": -1.0, "r2_heldout": 0.5}
     return {
         "path": ODD,
-        "provenance": {**facts, "skipped": [7], "contributors": [person]},
+        "provenance": {
+            **facts,
+            "skipped": [7],
+            "contributors": [person],
+            "config": {"targets": {"projection": ODD, "solver": ODD}},
+            "plugins": {ODD: ODD},
+        },
         "problems": [ODD],
     }
 
@@ -51,7 +57,7 @@ SHOWN = {
         4,
     ),
     "probed": (show.probed({"checkpoint": ODD, "accuracy": {ODD: 0.5}, "kept": ODD}), 3),
-    "inspected": (show.inspected(inspected()), 1 + 5 + 2 + 1),
+    "inspected": (show.inspected(inspected()), 1 + 5 + 4 + 2 + 1),
     "published": (
         show.published(
             {"source": ODD, "rows": 3, "files": 2, "written": 0, "bytes": 9}

@@ -55,7 +55,7 @@ def test_the_data_can_be_changed(checkpoint):
     ["student.epochs=5", "seed=1", "participants.0.name=ann", "shared.size=9", "data=5", "junk"],
 )
 def test_what_would_change_nothing_is_refused(checkpoint, change):
-    with pytest.raises(ConfigError, match=rf"{change} would .*only data\.KEY=VALUE"):
+    with pytest.raises(ConfigError, match=rf"{change} would .*give data\.KEY=VALUE"):
         api.probe(checkpoint, ["data.limit=60", change])
 
 
