@@ -12,7 +12,7 @@ from coopt_fl.core.errors import ConfigError
 from coopt_fl.data import Preprocess, open_source
 from coopt_fl.data.labels import open_labels
 from coopt_fl.priors import Prior
-from coopt_fl.students import probe
+from coopt_fl.students import probe as probing
 from coopt_fl.students.checkpoint import LoadedStudent
 from coopt_fl.students.probe import (
     TOLERANCE,
@@ -69,7 +69,7 @@ def test_a_gpu_s_solver_ends_where_scikit_learn_does():
     x, y = (torch.from_numpy(array) for array in blobs())
     x = (x - x.mean(0)) / x.std(0, correction=0)
     with torch.enable_grad():
-        found, wanted = (solve(x, y, 4) for solve in (probe._lbfgs_on_gpu, probe._lbfgs))
+        found, wanted = (solve(x, y, 4) for solve in (probing._lbfgs_on_gpu, probing._lbfgs))
     for weight, bias in (found, wanted):
         error = torch.softmax(x @ weight.T + bias, 1) - torch.eye(4)[y]
         assert (error.T @ x + weight).abs().max() < len(x) * TOLERANCE
