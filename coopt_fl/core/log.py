@@ -27,10 +27,15 @@ _KEPT = "logged in "
 def logged(folder: Path, progress: Progress) -> Iterator[None]:
     """Log in ``folder`` what ``progress`` is told, until the block ends, and what ended it.
 
+    Of several processes that train together only the first does.
+
     Args:
         folder: where the file is, made by the first line.
         progress: its ``log`` is replaced meanwhile.
     """
+    if os.environ.get("LOCAL_RANK", "0") != "0":  # a process that trains beside the first
+        yield
+        return
     path, before = folder / LOG, progress.log
     progress.log = partial(_append, path)
     progress.log(f"coopt-fl {_version()} begins, process {os.getpid()}")

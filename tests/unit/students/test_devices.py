@@ -41,7 +41,7 @@ def test_two_processes_train_one_student(tmp_path):
     out = tmp_path / "two"
     trained = coopt("train", tmp_path, "student.epochs=3", "--devices", "2", "--out", out)
     assert len(trained["loss_per_epoch"]) == 3
-    assert sorted(path.name for path in out.iterdir()) == [".lock", "checkpoint.pt"]
+    assert sorted(path.name for path in out.iterdir()) == [".lock", "checkpoint.pt", "log.txt"]
     student = load_student(out / "checkpoint.pt")
     assert student.meta["epochs"] == 3 and student.meta["curve"][-1]["loss"] < 1
     again = coopt("train", tmp_path, "student.epochs=3", "--devices", "2", "--out", out)
@@ -59,7 +59,7 @@ def test_two_processes_train_one_seed_after_another(tmp_path, objective):
     )
     assert [one["seed"] for one in found["seeds"]] == [0, 1]
     assert all(math.isfinite(point["loss"]) for one in found["seeds"] for point in one["curve"])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["seed-0", "seed-1"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.txt", "seed-0", "seed-1"]
 
 
 def with_gpus(monkeypatch, count):
