@@ -20,6 +20,10 @@ from coopt_fl.core.log import log_of
 from coopt_fl.core.progress import Level
 from coopt_fl.report import console as show
 
+SPINS = "1000"
+"""How often a thread looks whether others are done before it sleeps: on a busy host a small
+student's threads would otherwise spin most of its time away (docs/performance.md)."""
+
 WORDS = 300
 """Letters of an unforeseen error that are shown."""
 
@@ -397,6 +401,8 @@ def key(
 
 def main() -> None:
     """Run the command line."""
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # before torch is imported
     try:
         app()
     except SystemExit as ended:

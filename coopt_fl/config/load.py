@@ -226,6 +226,8 @@ def _find(config: str) -> Path:
             f"no configuration named {config!r}{nearest(config, config_names())}: "
             f"give one of {names}, or the path of a .yaml file"
         )
+        if config in all_keys():
+            problem = f"{config!r} is a setting: write {config}=VALUE"
     if not path.is_file():
         raise ConfigError(problem)
     return path

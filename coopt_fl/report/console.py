@@ -18,7 +18,7 @@ from coopt_fl.core.words import plural
 
 Values = dict[str, Any]
 
-PIPE_WIDTH = 120
+PIPE_WIDTH = 124
 """Columns of a table that is not printed on a terminal."""
 
 
