@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -30,7 +31,8 @@ def training_dtype(config: Config) -> torch.dtype:
     Raises:
         ConfigError: The processor lacks the instructions.
     """
-    return arithmetic(config.student.precision, pick_device(), training=True)
+    repeatable = config.runtime.deterministic  # which bfloat16 on a CPU is not, in training
+    return arithmetic(config.student.precision, pick_device(), training=not repeatable)
 
 
 @contextmanager
@@ -54,6 +56,7 @@ def devices_for(config: Config, devices: int | str, staged: bool = False) -> Ite
 
     gpu = pick_device().type == "cuda"
     count = _count(devices, gpu)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     fabric = Fabric(
         accelerator="cuda" if gpu else "cpu",
         devices=count,

@@ -10,7 +10,8 @@ from unittest.mock import Mock
 import pytest
 import torch
 
-from coopt_fl.config.schema import Config
+from coopt_fl.config.schema import Config, StudentConfig
+from coopt_fl.core import runtime
 from coopt_fl.core.errors import ConfigError
 from coopt_fl.students import session
 from coopt_fl.students.checkpoint import load_student
@@ -127,3 +128,20 @@ def test_a_notebook_computes_on_the_cpu_and_refuses_several_processes(notebook):
         session.devices_for(Config(), 2),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("wanted", "deterministic", "has", "used"),
+    [
+        ("auto", False, True, torch.bfloat16),
+        ("auto", False, False, torch.float32),
+        ("auto", True, True, torch.float32),
+        ("float32", False, True, torch.float32),
+        ("bfloat16", True, True, torch.bfloat16),
+    ],
+)
+def test_the_precision_of_a_student_on_a_cpu(monkeypatch, wanted, deterministic, has, used):
+    monkeypatch.setattr(runtime, "has_bfloat16", lambda: has)
+    config = Config(student=StudentConfig(precision=wanted))
+    config.runtime.deterministic = deterministic
+    assert session.training_dtype(config) == used
