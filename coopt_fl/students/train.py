@@ -58,10 +58,10 @@ def train_student(
 ) -> "Record":
     """Train a student on the images of ``config.data``, or continue where a training was stopped.
 
-    After every epoch ``out/checkpoint.pt`` is replaced. The same call continues from it, and returns
-    at once when all is done. In float32, on a CPU with as many threads, the result is bit for bit
-    that of a training that was never stopped; bfloat16 is not repeatable there. A checkpoint of
-    other settings or of another dataset is replaced.
+    After every epoch ``out/checkpoint.pt`` is replaced. The same call continues from it, and
+    returns at once when all is done. In float32, on a CPU with as many threads, the result is bit
+    for bit that of a training that was never stopped; bfloat16 is not repeatable there. A
+    checkpoint of other settings or of another dataset is replaced.
 
     Args:
         dataset: The targets; None for an objective without, which sees every sample.
