@@ -229,7 +229,7 @@ class Lab:
         """
         config = replace(self.study.student, **changes)
         dataset = None if made is None else self._dataset(made)
-        runtime = RuntimeConfig(precision="bfloat16")  # on a GPU; a CPU computes in float32
+        runtime = RuntimeConfig(precision="auto")
         with tempfile.TemporaryDirectory() as folder:
             trained = train_student(
                 dataset, Config(seed, self.study.data, runtime=runtime, student=config),

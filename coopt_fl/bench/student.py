@@ -12,7 +12,7 @@ from lightning.fabric import Fabric
 
 from coopt_fl.bench.inputs import CIFAR, pictures, unfinished
 from coopt_fl.bench.measure import Case, Reach, Row, in_turn, not_here, spread, timed
-from coopt_fl.config.schema import RuntimeConfig, StudentConfig
+from coopt_fl.config.schema import Config, StudentConfig
 from coopt_fl.data import Source
 from coopt_fl.optimized.read import OptimizedDataset
 from coopt_fl.students.loop import Training, initial_student, make_optimizer
@@ -26,7 +26,6 @@ STUDENTS = {
     "cpu": StudentConfig(model="convnet:32", batch_size=64),
     "cuda": StudentConfig(model="resnet18", batch_size=256),
 }
-RUNTIMES = {"cpu": RuntimeConfig(), "cuda": RuntimeConfig(precision="bfloat16")}
 REACHES = {"cpu": Reach(0.85), "cuda": Reach(0.90)}
 EPOCHS = 1000
 """Epochs that the learning rate is planned for; only a few of them are run."""
@@ -40,7 +39,10 @@ def student() -> Iterator[Row]:
             yield from (step.skipped(reason), versus.skipped(reason))
             continue
         rows = STEPS[kind] * STUDENTS[kind].batch_size
-        with pictures("array", rows) as (source, _), devices_for(RUNTIMES[kind], 1) as fabric:
+        with (
+            pictures("array", rows) as (source, _),
+            devices_for(Config(student=STUDENTS[kind]), 1) as fabric,
+        ):
             yield _against_resident(fabric, source, kind, step)
             yield _against_byol(fabric, source, kind, versus)
 

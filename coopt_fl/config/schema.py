@@ -7,6 +7,8 @@ public surface.
 from dataclasses import dataclass, field
 from typing import Any, TypedDict, Unpack
 
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+
 
 class Rules(TypedDict, total=False):
     """What the value of a key may be, besides its type.
@@ -111,15 +113,11 @@ class AssignmentConfig:
 class RuntimeConfig:
     """How a participant computes; part of the dataset key, as it changes the last bits.
 
-    The precision is that of the prior and of the student on a GPU.
+    The precision is that of the priors: "auto" is bfloat16 on a GPU, and float32 on a CPU.
     """
 
     threads: int = _key(1, "CPU threads of one participant", minimum=1)
-    precision: str = _key(
-        "float32",
-        "arithmetic of priors and student on a GPU",
-        choices=("float32", "bfloat16", "float16"),
-    )
+    precision: str = _key("float32", "arithmetic of the priors", choices=PRECISIONS)
     deterministic: bool = _key(False, "use only deterministic GPU kernels")
 
 
@@ -137,7 +135,8 @@ class StudentConfig:
     """The model that is trained on the optimized dataset, or by a self-supervised baseline.
 
     A baseline augments as its paper does, and mirrors only with ``crop_flip``. Whitening gives all
-    directions of the targets the same weight, which helps if all priors are weak.
+    directions of the targets the same weight, which helps if all priors are weak. The precision
+    "auto" is bfloat16 where the processor has it, else float32.
     """
 
     model: str = _key("resnet18", "convnet:WIDTH, a torchvision name, or timm:NAME")
@@ -151,6 +150,7 @@ class StudentConfig:
     weight_decay: float = _key(0.01, "weight decay of AdamW", minimum=0)
     image_size: int | None = _key(None, "side in pixels; null: its own, at most 224", minimum=8)
     augment: str = _key("crop_flip", "augmentation", choices=("none", "crop", "crop_flip"))
+    precision: str = _key("auto", "arithmetic of the training", choices=PRECISIONS)
 
 
 @dataclass

@@ -4,11 +4,17 @@ import ctypes
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
+from pathlib import Path
 
 import torch
 from threadpoolctl import threadpool_limits
+
+from coopt_fl.core.errors import ConfigError
+
+BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
+"""Flags of a CPU, any of which says that it multiplies bfloat16."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
 
@@ -19,6 +25,52 @@ _MOST_KEPT = 1 << 30
 def pick_device() -> torch.device:
     """Return the first GPU that this process may use, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def has_bfloat16() -> bool:
+    """Tell whether the CPU multiplies bfloat16; without, it is slower than float32."""
+    return not BFLOAT16.isdisjoint(_cpu_flags())
+
+
+def instructions() -> str:
+    """Return the CPU's instruction sets that decide the last bits of a result."""
+    return torch.backends.cpu.get_cpu_capability() + (", bfloat16" if has_bfloat16() else "")
+
+
+def arithmetic(precision: str, device: torch.device, *, training: bool = False) -> torch.dtype:
+    """Return the type in which a model multiplies on ``device``.
+
+    Args:
+        precision: "float32", "bfloat16", "float16", or "auto": bfloat16 on a GPU, else float32.
+        device: where the model is.
+        training: whether "auto" is bfloat16 on a CPU that has it, too. For a prior it is not, as
+            the bits of a sum of bfloat16 differ from one instruction set to another.
+
+    Raises:
+        ConfigError: the processor lacks the instructions.
+    """
+    gpu = device.type == "cuda"
+    if precision == "auto":
+        has = gpu or (training and has_bfloat16())
+        return torch.bfloat16 if has else torch.float32
+    if not gpu and precision != "float32" and not (precision == "bfloat16" and has_bfloat16()):
+        raise ConfigError(
+            f"this CPU has no instructions for {precision}, which would take many times as long: "
+            "set the precision to auto or float32"
+        )
+    dtype: torch.dtype = getattr(torch, precision)
+    return dtype
+
+
+@cache
+def _cpu_flags() -> frozenset[str]:
+    """Return what Linux says that the CPU can do; nothing elsewhere."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            name, _, flags = line.partition(":")
+            if name.strip() in ("flags", "Features"):  # x86; Arm
+                return frozenset(flags.split())
+    return frozenset()
 
 
 def devices() -> dict[str, str]:

@@ -14,7 +14,7 @@ from coopt_fl.core.apart import run_apart
 from coopt_fl.core.errors import ConfigError, PriorError
 from coopt_fl.core.files import write_json
 from coopt_fl.core.progress import Level, Progress, console_progress
-from coopt_fl.core.runtime import pick_device
+from coopt_fl.core.runtime import arithmetic, pick_device
 from coopt_fl.data import shared_set
 from coopt_fl.federation.records import Records
 from coopt_fl.federation.state import RunState, open_run, whole_run
@@ -29,6 +29,7 @@ from coopt_fl.students.checkpoint import load_student
 from coopt_fl.students.models import check_student
 from coopt_fl.students.objectives import find_objective, on_targets
 from coopt_fl.students.probe import probe_prior, probe_student, random_student
+from coopt_fl.students.session import training_dtype
 from coopt_fl.students.train import train_student
 
 Summary = dict[str, Any]
@@ -73,6 +74,9 @@ def _prepare(config: Config, out: Path, progress: Progress, own_priors: bool) ->
             for participant in config.participants:
                 parse_prior(participant.prior)
             check_student(config.student.model)
+            training_dtype(config)
+            if own_priors:
+                arithmetic(config.runtime.precision, pick_device())
             if not on_targets(config.student.objective):
                 known = filter(on_targets, PARTS.names("objective"))
                 raise ConfigError(
@@ -193,7 +197,10 @@ def _compare(config: Config, state: RunState, progress: Progress) -> dict[str, f
 
 def _student(config: Config) -> dict[str, Any]:
     """Return what a student's score depends on, as plain values."""
-    return vars(config.student) | student_code(config)
+    known = {key: value for key, value in vars(config.student).items() if key != "precision"}
+    dtype = training_dtype(config)
+    reduced = {} if dtype == torch.float32 else {"precision": str(dtype)}
+    return known | reduced | student_code(config)
 
 
 def _remembered(

@@ -11,6 +11,7 @@ from coopt_fl.config.load import plugins_used
 from coopt_fl.config.schema import Config
 from coopt_fl.core import typed
 from coopt_fl.core.errors import VerificationError
+from coopt_fl.core.runtime import instructions
 from coopt_fl.core.typed import Count, Rule, Sha256, within
 from coopt_fl.optimized.public import public_config, public_prior, without_places
 
@@ -133,7 +134,7 @@ def draft(
 
 def versions() -> dict[str, str]:
     """Return the versions of what determines the numbers."""
-    found = {"python": platform.python_version()}
+    found = {"python": platform.python_version(), "CPU instructions": instructions()}
     for name in PACKAGES:
         try:
             found[name] = metadata.version(name)

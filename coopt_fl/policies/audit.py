@@ -24,7 +24,7 @@ FEWEST_ROWS = 20
 FEWEST_SKIPPED = 5
 """Samples that only one cannot read, from which on that is no accident."""
 
-TOLERANCE = {"float32": 0.1, "float16": 0.2, "bfloat16": 0.75}
+TOLERANCE = {"float32": 0.1, "float16": 0.2, "bfloat16": 0.75, "auto": 0.75}
 """How far arithmetic may move a target, as a share of their spread."""
 
 _ROUNDING = 2.0**-10  # float16 keeps 11 bits

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from coopt_fl.config.load import NAME, NAMES
 from coopt_fl.core.errors import ConfigError, CooptError, PriorError
+from coopt_fl.core.runtime import arithmetic
 from coopt_fl.data.image import Preprocess
 from coopt_fl.priors.spec import PriorSpec, parse_prior
 from coopt_fl.registry import PARTS, Part
@@ -85,11 +86,14 @@ class Prior:
     def features(self, images: Tensor | list[Tensor], precision: str = "float32") -> Tensor:
         """Return float32 features (B, m) on ``device`` of uint8 images (B, 3, H, W).
 
-        Images of different sizes come as a list of (3, H, W). With a ``precision`` other than
-        float32 the model runs under autocast on CUDA; elsewhere ``precision`` is ignored.
+        Images of different sizes come as a list of (3, H, W). In another arithmetic than float32
+        the model runs under autocast.
+
+        Raises:
+            ConfigError: see :func:`coopt_fl.core.runtime.arithmetic`.
         """
-        reduced = precision != "float32" and self.device.type == "cuda"
-        dtype = getattr(torch, precision)
+        dtype = arithmetic(precision, self.device)
+        reduced = dtype != torch.float32
         with torch.inference_mode(), torch.autocast(self.device.type, dtype, enabled=reduced):
             x = self.preprocess(images, self.device)
             features = self.model(x.contiguous(memory_format=torch.channels_last))

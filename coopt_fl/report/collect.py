@@ -199,7 +199,8 @@ def _of_checkpoint(file: Path, before: Preparation | None, summary: Values | Non
     )
     if summary is None or content["resume"] is not None:
         return student
-    if meta["student"] != summary["config"]["student"]:
+    chosen = {k: v for k, v in summary["config"]["student"].items() if k != "precision"}
+    if {k: v for k, v in meta["student"].items() if k != "precision"} != chosen:
         return student
     return replace(
         student,

@@ -215,5 +215,5 @@ def _conditions(result: Result, hardware: dict[str, str]) -> dict[str, Any]:
         "student.model": result["model"],
         "student.batch_size": config["student"]["batch_size"],
         "student.image_size": config["student"]["image_size"],
-        "runtime.precision": config["runtime"]["precision"],
+        "student.precision": config["student"].get("precision", "float32"),
     }

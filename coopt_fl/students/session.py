@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -10,24 +11,32 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from coopt_fl.config.schema import RuntimeConfig
+from coopt_fl.config.schema import Config
 from coopt_fl.core.errors import ConfigError
-from coopt_fl.core.runtime import compute, keep_freed_memory, pick_device
+from coopt_fl.core.runtime import arithmetic, compute, keep_freed_memory, pick_device
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
-PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
-    "float32": "32-true",
-    "bfloat16": "bf16-mixed",
-    "float16": "16-mixed",
+PRECISIONS: dict[torch.dtype, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
+    torch.float32: "32-true",
+    torch.bfloat16: "bf16-mixed",
+    torch.float16: "16-mixed",
 }
 
 
+def training_dtype(config: Config) -> torch.dtype:
+    """Return the type in which the student of ``config`` multiplies on this host.
+
+    Raises:
+        ConfigError: The processor lacks the instructions.
+    """
+    repeatable = config.runtime.deterministic  # which bfloat16 on a CPU is not, in training
+    return arithmetic(config.student.precision, pick_device(), training=not repeatable)
+
+
 @contextmanager
-def devices_for(
-    runtime: RuntimeConfig, devices: int | str, staged: bool = False
-) -> Iterator[Fabric]:
+def devices_for(config: Config, devices: int | str, staged: bool = False) -> Iterator[Fabric]:
     """Yield a Fabric over GPUs, or over CPU processes where there is no GPU.
 
     Several devices mean as many processes: Fabric starts the running command again for each device
@@ -35,7 +44,7 @@ def devices_for(
     first one continues after it.
 
     Args:
-        runtime: Precision and determinism on a GPU.
+        config: Precision of the student, and determinism on a GPU.
         devices: How many; "auto" is all GPUs, but one device in a notebook or without a GPU.
         staged: Whether some weights have no gradient in some steps: several devices must be told.
 
@@ -47,16 +56,17 @@ def devices_for(
 
     gpu = pick_device().type == "cuda"
     count = _count(devices, gpu)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     fabric = Fabric(
         accelerator="cuda" if gpu else "cpu",
         devices=count,
         strategy="ddp_find_unused_parameters_true" if staged and count > 1 else "auto",
-        precision=PRECISIONS[runtime.precision if gpu else "float32"],
+        precision=PRECISIONS[training_dtype(config)],
     )
     outside = set(os.environ)
     fabric.launch()
     keep_freed_memory()
-    with compute(torch.get_num_threads(), runtime.deterministic):
+    with compute(torch.get_num_threads(), config.runtime.deterministic):
         yield fabric
     if fabric.world_size > 1:
         fabric.barrier()

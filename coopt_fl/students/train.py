@@ -23,7 +23,7 @@ from coopt_fl.students.loop import Training
 from coopt_fl.students.models import check_student
 from coopt_fl.students.objectives import find_objective, on_targets
 from coopt_fl.students.probe import Judge
-from coopt_fl.students.session import devices_for, enough_memory
+from coopt_fl.students.session import devices_for, enough_memory, training_dtype
 
 CHECKPOINT = "checkpoint.pt"
 """Name of the file in the output folder."""
@@ -58,14 +58,15 @@ def train_student(
 ) -> "Record":
     """Train a student on the images of ``config.data``, or continue where a training was stopped.
 
-    After every epoch ``out/checkpoint.pt`` is replaced. The same call continues from it, on a CPU
-    with as many threads bit for bit as if it had never stopped, and returns at once when all is
-    done; a checkpoint of other settings or of another dataset is replaced.
+    After every epoch ``out/checkpoint.pt`` is replaced. The same call continues from it, and
+    returns at once when all is done. In float32, on a CPU with as many threads, the result is bit
+    for bit that of a training that was never stopped; bfloat16 is not repeatable there. A
+    checkpoint of other settings or of another dataset is replaced.
 
     Args:
         dataset: The targets; None for an objective without, which sees every sample.
         config: ``data``, the images that ``dataset`` was made from; ``student``: model, objective
-            and optimization; ``runtime``: precision and determinism on a GPU (the number of CPU
+            and optimization; ``runtime``: determinism on a GPU (the number of CPU
             threads is the process's); ``seed`` of initialisation, shuffling, augmentation, dropout.
         out: Folder of the checkpoint.
         devices: See :func:`coopt_fl.students.session.devices_for`.
@@ -86,7 +87,7 @@ def train_student(
         return record  # it is finished
     with (
         locked(out / LOCK) if is_first_process() else nullcontext(),
-        devices_for(config.runtime, devices, find_objective(student.objective).staged) as fabric,
+        devices_for(config, devices, find_objective(student.objective).staged) as fabric,
         enough_memory("train the student", SMALLER),
     ):
         record.begin(config.data, student.epochs, fabric.world_size)
@@ -134,12 +135,12 @@ def _prepare(
     code = student_code(config)
     return source, {
         **({"plugins": code} if code else {}),  # which checkpoints of shipped students lack
-        "student": asdict(config.student),
+        "student": {k: v for k, v in asdict(config.student).items() if k != "precision"},
         "dataset_digest": dataset.digest if dataset else None,
         "fingerprint": source.fingerprint,
         "dim": dataset.dim if dataset else 0,
         "seed": config.seed,
-        "precision": config.runtime.precision,
+        "precision": str(training_dtype(config)).removeprefix("torch."),
         "probe_limit": watch.limit if watch else None,
     }
 

@@ -22,7 +22,7 @@ participants.0.name participants.0.prior participants.0.weight min_participants
 shared.size targets.dim targets.projection targets.solver reference
 optimize.block_rows optimize.batch_size optimize.chunk_mb assignment.by
 payload.route audit.fraction audit.policy privacy.clip privacy.noise_multiplier
-runtime.threads runtime.precision runtime.deterministic
+runtime.threads runtime.precision runtime.deterministic student.precision
 simulation.actors simulation.cpus simulation.gpus
 student.model student.epochs student.objective student.loss student.head student.whiten
 student.batch_size student.lr student.weight_decay student.image_size student.augment probe.limit

@@ -2,6 +2,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from coopt_fl.core import runtime
+from coopt_fl.core.errors import ConfigError
 from coopt_fl.data.image import Preprocess
 from coopt_fl.priors import Prior, load_prior
 from coopt_fl.priors.prior import weights_sha256
@@ -51,9 +53,24 @@ def test_images_of_mixed_sizes_come_as_a_list(prior: Prior) -> None:
     torch.testing.assert_close(together[1:], prior.features(tall[None]), rtol=1e-4, atol=1e-5)
 
 
-def test_precision_changes_nothing_on_the_cpu(prior: Prior) -> None:
+def test_auto_is_float32_on_a_cpu(prior: Prior) -> None:
     images = noise(2, 3, 32, 32)
-    assert torch.equal(prior.features(images, "bfloat16"), prior.features(images))
+    assert torch.equal(prior.features(images, "auto"), prior.features(images))
+
+
+def test_an_explicit_precision_is_honoured_or_refused(
+    prior: Prior, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = noise(2, 3, 32, 32)
+    if runtime.has_bfloat16():
+        exact, rounded = prior.features(images), prior.features(images, "bfloat16")
+        off = (exact - rounded).norm() / exact.norm()
+        assert 0 < off < 0.05, "8 bits of mantissa"
+    with pytest.raises(ConfigError, match="no instructions for float16"):
+        prior.features(images, "float16")
+    monkeypatch.setattr(runtime, "has_bfloat16", lambda: False)
+    with pytest.raises(ConfigError, match="no instructions for bfloat16"):
+        prior.features(images, "bfloat16")
 
 
 def test_batch_statistics_are_never_updated(prior: Prior) -> None:

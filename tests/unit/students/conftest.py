@@ -67,4 +67,11 @@ def planted(data: DataConfig) -> OptimizedDataset:
 @pytest.fixture
 def student() -> StudentConfig:
     """It has every kind of chance in it: shuffling, crops and flips, and an optimizer's state."""
-    return StudentConfig(model="convnet:8", epochs=4, batch_size=32, lr=1e-2, augment="crop_flip")
+    return StudentConfig(
+        model="convnet:8",
+        epochs=4,
+        batch_size=32,
+        lr=1e-2,
+        augment="crop_flip",
+        precision="float32",
+    )  # fmt: skip - in which a training is repeatable to the last bit

@@ -10,7 +10,8 @@ from unittest.mock import Mock
 import pytest
 import torch
 
-from coopt_fl.config.schema import RuntimeConfig
+from coopt_fl.config.schema import Config, StudentConfig
+from coopt_fl.core import runtime
 from coopt_fl.core.errors import ConfigError
 from coopt_fl.students import session
 from coopt_fl.students.checkpoint import load_student
@@ -82,7 +83,7 @@ def with_gpus(monkeypatch, count):
 def test_one_gpu_needs_no_ddp_whatever_the_objective(monkeypatch, gpus, strategy):
     """It would cost time that other objectives do not spend, and leave a process group behind."""
     asked = with_gpus(monkeypatch, gpus)
-    with session.devices_for(RuntimeConfig(), "auto", staged=True):
+    with session.devices_for(Config(), "auto", staged=True):
         assert (asked["devices"], asked["strategy"]) == (gpus, strategy)
 
 
@@ -90,7 +91,7 @@ def test_one_gpu_needs_no_ddp_whatever_the_objective(monkeypatch, gpus, strategy
 def test_fewer_devices_than_one_are_refused(devices):
     with (
         pytest.raises(ConfigError, match=f"--devices is {devices}; give at least 1"),
-        session.devices_for(RuntimeConfig(), devices),
+        session.devices_for(Config(), devices),
     ):
         pass
 
@@ -99,7 +100,7 @@ def test_more_gpus_than_there_are_are_refused(monkeypatch):
     with_gpus(monkeypatch, 2)
     with (
         pytest.raises(ConfigError, match=r"--devices is 3, but this host has 2 GPU\(s\)"),
-        session.devices_for(RuntimeConfig(), 3),
+        session.devices_for(Config(), 3),
     ):
         pass
 
@@ -113,17 +114,34 @@ def notebook(monkeypatch):
 
 def test_a_notebook_uses_one_of_several_gpus(notebook, monkeypatch):
     asked = with_gpus(monkeypatch, 2)
-    with session.devices_for(RuntimeConfig(), "auto"):
+    with session.devices_for(Config(), "auto"):
         assert (asked["devices"], asked["strategy"]) == (1, "auto")
 
 
 def test_a_notebook_computes_on_the_cpu_and_refuses_several_processes(notebook):
-    with session.devices_for(RuntimeConfig(), "auto") as fabric:
+    with session.devices_for(Config(), "auto") as fabric:
         assert fabric.world_size == 1
     with (
         pytest.raises(
             ConfigError, match=r"2 devices cannot be used from a notebook.* command line"
         ),
-        session.devices_for(RuntimeConfig(), 2),
+        session.devices_for(Config(), 2),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("wanted", "deterministic", "has", "used"),
+    [
+        ("auto", False, True, torch.bfloat16),
+        ("auto", False, False, torch.float32),
+        ("auto", True, True, torch.float32),
+        ("float32", False, True, torch.float32),
+        ("bfloat16", True, True, torch.bfloat16),
+    ],
+)
+def test_the_precision_of_a_student_on_a_cpu(monkeypatch, wanted, deterministic, has, used):
+    monkeypatch.setattr(runtime, "has_bfloat16", lambda: has)
+    config = Config(student=StudentConfig(precision=wanted))
+    config.runtime.deterministic = deterministic
+    assert session.training_dtype(config) == used
