@@ -21,7 +21,7 @@ from coopt_fl.federation.records import Records
 from coopt_fl.optimized.provenance import Contributor, Provenance, draft
 from coopt_fl.optimized.write import publish
 from coopt_fl.policies.assignment import AssignmentPolicy, Member
-from coopt_fl.policies.reference import Election, ReferencePolicy
+from coopt_fl.policies.reference import Election, ReferencePolicy, elected
 from coopt_fl.privacy import count_releases
 from coopt_fl.privacy import summary as privacy_summary
 from coopt_fl.registry import PARTS
@@ -153,7 +153,8 @@ class Decisions:
         elect: ReferencePolicy = self.elect or PARTS.find("reference", wanted).call
         try:
             with compute(config.runtime.threads):
-                return elect(features, wanted, self.recipe.dim, config.seed)
+                outcome = elect(features, wanted, self.recipe.dim, config.seed)
+            return elected(outcome, features)
         except ParticipantError as error:
             raise ParticipantError(advised(str(error), config.data)) from error
 

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from coopt_fl.core.errors import ParticipantError
+from coopt_fl.core.errors import ConfigError, ParticipantError
 from coopt_fl.targets import CONSENSUS
 from coopt_fl.targets.alignable import alignability
 from coopt_fl.targets.uniformity import uniformity
@@ -49,6 +49,20 @@ class ReferencePolicy(Protocol):
             dim: width n of a target.
             seed: of the run.
         """
+
+
+def elected(election: Election, features: Mapping[str, NDArray[np.float32]]) -> Election:
+    """Return the outcome of any policy, once it is checked.
+
+    Raises:
+        ConfigError: it names somebody without features.
+    """
+    named = {election.best, *election.accepted} | {election.reference} - {CONSENSUS}
+    if strange := sorted(named - set(features)):
+        raise ConfigError(
+            f"the reference policy names {', '.join(strange)}, but there are {', '.join(features)}"
+        )
+    return election
 
 
 def elect(

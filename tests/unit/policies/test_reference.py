@@ -1,11 +1,13 @@
 """The election: who is the reference, and who can never be."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from coopt_fl.core.errors import ParticipantError
-from coopt_fl.policies.reference import elect
+from coopt_fl.core.errors import ConfigError, ParticipantError
+from coopt_fl.policies.reference import Election, elect, elected
 from coopt_fl.targets import CONSENSUS
 
 Features = NDArray[np.float32]
@@ -69,3 +71,12 @@ def test_nothing_but_noise_is_an_error() -> None:
 def test_one_participant_is_its_own_reference() -> None:
     election = elect({"only": noise(10)}, "best", 4, 0)
     assert (election.reference, election.warnings) == ("only", [])
+
+
+def test_an_election_of_nobody_is_refused() -> None:
+    features = {"a": np.zeros((8, 2), np.float32), "b": np.zeros((8, 2), np.float32)}
+    fine = Election(CONSENSUS, "a", ["a", "b"], {}, [])
+    assert elected(fine, features) == fine
+    for changed in ({"reference": "c"}, {"best": "c"}, {"accepted": ["a", "c"]}):
+        with pytest.raises(ConfigError, match="names c, but there are a, b"):
+            elected(replace(fine, **changed), features)
