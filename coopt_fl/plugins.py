@@ -8,7 +8,8 @@ students.
 import hashlib
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from importlib import import_module, metadata
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -97,12 +98,18 @@ def _distribution(module: str) -> str | None:
 
     One that is installed as a link to its files (editable) may change without its version.
     """
-    for name in metadata.packages_distributions().get(module.partition(".")[0], ()):
+    for name in _owners().get(module.partition(".")[0], ()):
         found = metadata.distribution(name)
         links = found.read_text("direct_url.json") or ""
         if '"editable": true' not in links and '"editable":true' not in links:
             return f"{name} {found.version}"
     return None
+
+
+@cache
+def _owners() -> Mapping[str, list[str]]:
+    """Return the distributions by module; all that is installed is looked through for it."""
+    return metadata.packages_distributions()
 
 
 def _import(module: str, what: str) -> ModuleType:

@@ -92,7 +92,7 @@ def read_tree(config: str, overrides: Sequence[str]) -> dict[str, Any]:
             are not checked.
     """
     problems: list[str] = []
-    tree = _read(_find(config))
+    tree = tree_of(config)
     for override in overrides:
         _override(tree, override, problems)
     if problems:
