@@ -17,7 +17,7 @@ from coopt_fl.policies.evidence import spread
 from coopt_fl.priors import load_prior
 from coopt_fl.targets.optimize import represent
 
-ROWS = 16
+ROWS = 12
 OLD_PROCESSOR = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
 """Makes oneDNN and torch use what a processor without AVX-512 has."""
 
@@ -32,10 +32,10 @@ np.save(sys.argv[1], [targets(precision) for precision in sys.argv[2:]])
 def targets(precision: str) -> NDArray[np.float64]:
     """Return targets (ROWS, 32) by a real prior in this arithmetic, under one fixed map."""
     source = open_source(DataConfig(source="digits"))
-    prior = load_prior("timm:tf_efficientnet_lite0@bundled?size=96", "cpu")
+    prior = load_prior("timm:tf_efficientnet_lite0@bundled?size=40", "cpu")
     with compute(1):
         found = represent(
-            prior, source, source.ids[:ROWS], batch_size=8, precision=precision, on_error="raise"
+            prior, source, source.ids[:ROWS], batch_size=4, precision=precision, on_error="raise"
         )
     weight = np.random.default_rng(0).normal(size=(prior.width, 32))
     return found.values.astype(np.float64) @ weight
