@@ -42,6 +42,28 @@ def train(lab: Lab, cell: Cell, *, every: int, **changes: Any) -> Cell:
     return lab.student(made, seed, every=every, objective=objective, **changes)
 
 
+AT_EQUAL_SECONDS = ("regression", "dcl", "byol")
+
+
+@table(lambda study: [{"objective": name} for name in AT_EQUAL_SECONDS], curves)
+def equal_seconds(lab: Lab, cell: Cell) -> Cell:
+    """CoOpt and two baselines, each trained for the same seconds on one device, targets counted.
+
+    The number of epochs follows from the second epoch of a training of two.
+    """
+    objective, seed = cell["objective"], cell["seed"]
+    made = lab.collaborate(seed) if on_targets(objective) else None
+    prepared = made.preparation[0] if made else 0.0
+    first, second = lab.student(made, seed, epochs=2, every=1, objective=objective)["curve"]
+    epoch = second["seconds"] - first["seconds"]
+    epochs = max(1, round((lab.study.seconds - prepared) / epoch))
+    probes = max(1, epochs // PROBES)
+    return lab.student(made, seed, epochs=epochs, every=probes, objective=objective)
+
+
+PROBES = 5
+"""Of a training at equal seconds, about."""
+
 CEILING = {"every prior, equal cost": lambda k: 1 / k, "every prior, K times the cost": lambda k: 1}
 
 

@@ -26,6 +26,7 @@ class Study:
         sizes: Of the shared set, for ``shared_size``.
         models: Architectures, for ``table3_architectures``.
         audit: Samples for the audit, as a share of a block's.
+        seconds: Of each training of ``equal_seconds``, with what its targets cost on one device.
         seeds: Of the whole: plan, shared set, initialisation, augmentation.
     """
 
@@ -40,6 +41,7 @@ class Study:
     sizes: tuple[int, ...]
     models: tuple[str, ...]
     audit: float = 0.01
+    seconds: float = 60.0
     seeds: tuple[int, ...] = (0, 1, 2)
 
 

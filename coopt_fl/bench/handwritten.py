@@ -19,8 +19,8 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from coopt_fl.bench.inputs import KINDS, pictures
-from coopt_fl.bench.measure import Case, Reach, Row, Seconds, in_turn, not_here, spread
-from coopt_fl.bench.optimization import SETTINGS, Setting, label, path
+from coopt_fl.bench.measure import Case, Reach, Row, Seconds, in_turn, spread
+from coopt_fl.bench.optimization import SETTINGS, Setting, label, missing, path
 from coopt_fl.bench.process import children, together
 from coopt_fl.core.runtime import compute
 from coopt_fl.priors import Prior, load_prior
@@ -31,33 +31,37 @@ WARM = 4
 """Batches before the clock starts."""
 
 CASES = (
-    ("array", "lite0", None),
-    ("jpeg-folder", "lite0", None),
-    ("parquet", "lite0", None),
-    ("array", "resnet50", Reach(3.0)),
-    ("array", "vit-b-32", Reach(3.0)),
-    ("parquet", "resnet50", Reach(3.0)),
-    ("jpeg-folder", "resnet50", None),
+    ("array", "lite0", "lite0", None),
+    ("jpeg-folder", "lite0", "lite0", None),
+    ("parquet", "lite0", "lite0", None),
+    ("array", "lite0-bfloat16", "lite0", Reach(2.5)),
+    ("array", "lite0-bfloat16", "lite0-bfloat16", Reach(1.5)),
+    ("array", "resnet50", "resnet50", Reach(3.0)),
+    ("array", "vit-b-32", "vit-b-32", Reach(3.0)),
+    ("parquet", "resnet50", "resnet50", Reach(3.0)),
+    ("jpeg-folder", "resnet50", "resnet50", None),
 )
+"""Source, our setting, the setting of the loop, reach."""
 
 
 def handwritten() -> Iterator[Row]:
-    """Yield a row for each source and prior."""
-    for kind, name, reach in CASES:
+    """Yield a row for each case."""
+    for kind, name, other, reach in CASES:
         setting = SETTINGS[name]
         case = Case(
-            f"handwritten/{kind}/{name}",
+            f"handwritten/{kind}/{name}" + ("" if other == name else f"-over-{other}"),
             f"optimize end to end, {KINDS[kind]}, {label(setting)}",
-            "a DataLoader, Pillow, torchvision's transforms and the model, as written today",
+            "a DataLoader, Pillow, torchvision's transforms and the model, as written today, "
+            f"{SETTINGS[other].precision}",
             reach,
         )
-        if reason := not_here(setting.device):
+        if reason := missing(setting):
             yield case.skipped(reason)
             continue
         prior = load_prior(setting.prior, setting.device)
         with (
             pictures(kind, ROWS) as (source, _),
-            children([partial(_measuring, kind, name)]) as theirs,
+            children([partial(_measuring, kind, other)]) as theirs,
             compute(1),
         ):
             ours = path(prior, source, setting)

@@ -22,6 +22,8 @@ SKIPPED = {
     "no-gpu": "there is no GPU",
     "one-gpu": "there are no two GPUs",
     "gpu-here": "for a host without GPU: hide it with CUDA_VISIBLE_DEVICES=",
+    "no-bfloat16": "this CPU does not multiply bfloat16",
+    "no-lightly-train": f"lightly-train is not installed: {install_hint('rival')}",
     "no-lightly": f"the baselines are not installed: {install_hint('baselines')}",
 }
 """Why a case may have no figure."""

@@ -21,7 +21,7 @@ from coopt_fl import targets
 from coopt_fl.bench.inputs import KINDS, pictures, store
 from coopt_fl.bench.measure import Case, Reach, Row, Seconds, in_turn, not_here, spread, timed
 from coopt_fl.bench.process import children, together
-from coopt_fl.core.runtime import compute, keep_freed_memory, pick_device
+from coopt_fl.core.runtime import compute, has_bfloat16, keep_freed_memory, pick_device
 from coopt_fl.data import Source
 from coopt_fl.federation.state import RunState
 from coopt_fl.priors import Prior, load_prior
@@ -64,9 +64,9 @@ class Setting:
         return self.blocks * self.block_rows
 
 
-def on_cpu(prior: str) -> Setting:
+def on_cpu(prior: str, precision: str = "float32") -> Setting:
     """Return the setting of ``conf/digits.yaml``, with fewer targets than on a GPU."""
-    return Setting(f"timm:{prior}@bundled?size=96", "cpu", 32, 64, 3, 4, "float32", 256)
+    return Setting(f"timm:{prior}@bundled?size=96", "cpu", 32, 64, 3, 4, precision, 256)
 
 
 def on_gpu(prior: str) -> Setting:
@@ -76,13 +76,14 @@ def on_gpu(prior: str) -> Setting:
 
 SETTINGS = {
     "lite0": on_cpu("tf_efficientnet_lite0"),
+    "lite0-bfloat16": on_cpu("tf_efficientnet_lite0", "bfloat16"),
     "lite1": on_cpu("tf_efficientnet_lite1"),
     "lite2": on_cpu("tf_efficientnet_lite2"),
     "resnet50": on_gpu("resnet50"),
     "vit-b-32": on_gpu("vit_base_patch32_224"),
 }
 PLAN = {
-    "array": ("lite0", "lite1", "lite2", "resnet50", "vit-b-32"),
+    "array": ("lite0", "lite0-bfloat16", "lite1", "lite2", "resnet50", "vit-b-32"),
     "jpeg-folder": ("lite0", "resnet50", "vit-b-32"),
     "parquet": ("lite0", "resnet50", "vit-b-32"),
 }
@@ -120,7 +121,7 @@ def _row(kind: str, source: Source, name: str) -> Row:
         "forward only, on a batch that lies ready",
         Reach(0.9),
     )
-    if reason := not_here(setting.device):
+    if reason := missing(setting):
         return case.skipped(reason)
     prior = load_prior(setting.prior, setting.device)
     with compute(1):
@@ -160,6 +161,14 @@ def _participant(setting: Setting) -> Iterator[Seconds]:
     prior = load_prior(setting.prior, setting.device)
     with pictures("array", 1024) as (source, _), compute(1):
         yield path(prior, source, setting)
+
+
+def missing(setting: Setting) -> str | None:
+    """Return why a setting is not measured on this host, if so."""
+    if reason := not_here(setting.device):
+        return reason
+    reduced = setting.device == "cpu" and setting.precision == "bfloat16"
+    return "no-bfloat16" if reduced and not has_bfloat16() else None
 
 
 def label(setting: Setting) -> str:

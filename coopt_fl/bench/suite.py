@@ -26,6 +26,8 @@ MODULES = {
     "handwritten": "handwritten",
     "alignment": "stages",
     "student": "student",
+    "rival": "rival",
+    "probe": "probe",
     "sharing": "optimization",
     "fusion": "stages",
     "startup": "startup",

@@ -38,7 +38,7 @@ def test_settings_of_the_other_device_are_skipped_with_a_reason(
     here, reason = ("cuda", "gpu-here") if gpus else ("cpu", "no-gpu")
     others = [name for name, one in optimization.SETTINGS.items() if one.device != here]
     monkeypatch.setattr(optimization, "PLAN", {"array": others})
-    monkeypatch.setattr(handwritten, "CASES", [("array", name, None) for name in others])
+    monkeypatch.setattr(handwritten, "CASES", [("array", name, name, None) for name in others])
     for measure in (optimization.optimize, handwritten.handwritten):
         rows = list(measure())
         assert len(rows) == len(others) > 0

@@ -1,0 +1,124 @@
+"""An epoch of SimCLR against lightly-train's: the same images, network, batches and cores."""
+
+import importlib.util
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from coopt_fl.bench.inputs import photograph
+from coopt_fl.bench.measure import Case, Reach, Row, Seconds, in_turn, not_here, spread, timed
+from coopt_fl.config.schema import Config, DataConfig, StudentConfig
+from coopt_fl.core.runtime import has_bfloat16
+from coopt_fl.data import open_source
+from coopt_fl.students.loop import Training
+from coopt_fl.students.session import devices_for
+
+REPEATS = 3
+IMAGES, SIDE, BATCH = 512, 96, 64
+EPOCHS = 1000
+"""Epochs that our learning rate is planned for; only a few of them are run."""
+
+THEIR_PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed"}
+
+
+def rival() -> Iterator[Row]:
+    """Yield a row for each precision."""
+    for precision in THEIR_PRECISION:
+        case = Case(
+            f"rival/simclr/{precision}",
+            f"an epoch of SimCLR, resnet18, {IMAGES} images of {SIDE} px, batches of {BATCH}, "
+            f"{precision}",
+            "lightly-train's epoch of the same",
+            Reach(1.2),
+        )
+        if reason := _missing(precision):
+            yield case.skipped(reason)
+            continue
+        with tempfile.TemporaryDirectory() as name:
+            yield _row(case, precision, Path(name))
+
+
+def _missing(precision: str) -> str | None:
+    if importlib.util.find_spec("lightly_train") is None:
+        return "no-lightly-train"
+    if reason := not_here("cpu"):
+        return reason
+    return "no-bfloat16" if precision == "bfloat16" and not has_bfloat16() else None
+
+
+def _row(case: Case, precision: str, folder: Path) -> Row:
+    images = folder / "images" / "train" / "class"
+    images.mkdir(parents=True)
+    for seed in range(IMAGES):
+        Image.fromarray(photograph(seed, (SIDE, SIDE))).save(images / f"{seed}.png")
+    student = StudentConfig(
+        model="resnet18",
+        objective="simclr",
+        batch_size=BATCH,
+        image_size=SIDE,
+        epochs=EPOCHS,
+        precision=precision,
+    )
+    data = DataConfig(source="imagefolder", root=str(folder / "images"))
+    with devices_for(Config(student=student, data=data), 1) as fabric:
+        training = Training(fabric, None, open_source(data), student, "raise", seed=0)
+        theirs = _lightly_train(images, folder / "theirs", precision)
+        ours, written = in_turn(timed(_next_epoch(training)), theirs, REPEATS)
+    return case.measured(
+        spread(written / ours), epoch_s=spread(ours), lightly_train_epoch_s=spread(written)
+    )
+
+
+def _next_epoch(training: Training) -> Callable[[], float]:
+    numbers = count()
+    return lambda: training.epoch(next(numbers))
+
+
+def _lightly_train(images: Path, out: Path, precision: str) -> Seconds:
+    """Return one epoch of theirs, without what they do before and after it.
+
+    They decode the images anew in every epoch, ours lie in memory after the first one: that is
+    how each is used.
+    """
+    os.environ.setdefault("LIGHTLY_TRAIN_EVENTS_DISABLED", "1")  # it would tell its makers
+    import lightly_train
+    from pytorch_lightning import Callback
+
+    class Clock(dict[str, Any], Callback):
+        """A callback that their log can show as JSON, which it does with all settings."""
+
+        seconds = 0.0
+        __hash__ = object.__hash__  # type: ignore[assignment]
+
+        def on_train_epoch_start(self, *_: Any) -> None:
+            self.seconds = -time.perf_counter()
+
+        def on_train_epoch_end(self, *_: Any) -> None:
+            self.seconds += time.perf_counter()
+
+    def seconds() -> float:
+        clock = Clock()
+        lightly_train.pretrain(
+            out=out,
+            data=images,
+            model="torchvision/resnet18",
+            method="simclr",
+            epochs=1,
+            batch_size=BATCH,
+            num_workers=0,  # 1 is slower on two cores, which it takes from the training
+            accelerator="cpu",
+            devices=1,
+            precision=THEIR_PRECISION[precision],
+            transform_args={"image_size": (SIDE, SIDE)},
+            trainer_args={"callbacks": [clock]},
+            overwrite=True,
+        )
+        return clock.seconds
+
+    return seconds
