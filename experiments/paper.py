@@ -42,7 +42,9 @@ def train(lab: Lab, cell: Cell, *, every: int, **changes: Any) -> Cell:
     return lab.student(made, seed, every=every, objective=objective, **changes)
 
 
-AT_EQUAL_SECONDS = ("regression", "dcl", "byol")
+AT_EQUAL_SECONDS = ("random", "regression", "dcl", "byol")
+PROBES = 5
+"""Of a training at equal seconds, about."""
 
 
 @table(lambda study: [{"objective": name} for name in AT_EQUAL_SECONDS], curves)
@@ -52,6 +54,8 @@ def equal_seconds(lab: Lab, cell: Cell) -> Cell:
     The number of epochs follows from the second epoch of a training of two.
     """
     objective, seed = cell["objective"], cell["seed"]
+    if objective == "random":
+        return {"accuracy": lab.random(seed)}
     made = lab.collaborate(seed) if on_targets(objective) else None
     prepared = made.preparation[0] if made else 0.0
     first, second = lab.student(made, seed, epochs=2, every=1, objective=objective)["curve"]
@@ -60,9 +64,6 @@ def equal_seconds(lab: Lab, cell: Cell) -> Cell:
     probes = max(1, epochs // PROBES)
     return lab.student(made, seed, epochs=epochs, every=probes, objective=objective)
 
-
-PROBES = 5
-"""Of a training at equal seconds, about."""
 
 CEILING = {"every prior, equal cost": lambda k: 1 / k, "every prior, K times the cost": lambda k: 1}
 
