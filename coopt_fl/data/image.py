@@ -110,8 +110,7 @@ class Preprocess:
         else:
             parts = [self.square(image[None].to(device)) for image in images]
             square = torch.cat(parts) if parts else torch.empty(0, 3, self.size, self.size)
-        std = torch.tensor(self.std, device=device).view(3, 1, 1)
-        mean = torch.tensor(self.mean, device=device).view(3, 1, 1)
+        std, mean = per_channel(self.std, device), per_channel(self.mean, device)
         return torch.addcmul(-mean / std, square.to(device).float(), 1 / (255 * std))
 
     def square(self, images: Tensor) -> Tensor:
@@ -137,6 +136,11 @@ class Preprocess:
                 levels, new, mode=self.interpolation, align_corners=False, antialias=True
             ).clamp_(0, 255)
         return _centre(images, self.size, self.size)
+
+
+def per_channel(values: Sequence[float], device: torch.device | str) -> Tensor:
+    """Return float32 (C, 1, 1), filled on the device: a copy would wait for all its work."""
+    return torch.cat([torch.full((1, 1, 1), value, device=device) for value in values])
 
 
 def _centre(images: Tensor, height: int, width: int) -> Tensor:

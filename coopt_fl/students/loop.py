@@ -18,6 +18,7 @@ from coopt_fl.config.schema import StudentConfig
 from coopt_fl.core.errors import ConfigError, DataError
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.data import Source
+from coopt_fl.data.link import Link
 from coopt_fl.optimized.read import OptimizedDataset
 from coopt_fl.students.augment.view import draw_view
 from coopt_fl.students.checkpoint import LoadedStudent, save_student
@@ -58,11 +59,12 @@ class Training:
         config: StudentConfig,
         on_error: str,
         seed: int,
+        link: Link | None = None,
     ) -> None:
         self._fabric, self._config, self._seed = fabric, config, seed
         ids = source.ids if dataset is None else dataset.ids
         size = config.image_size or own_size(source)
-        self._squares = Squares(source, ids, size, fabric.device, on_error)
+        self._squares = Squares(source, ids, size, fabric.device, on_error, link)
         rows = self._squares.rows
         if len(rows) < 2:
             raise DataError(f"{source.name} has fewer than 2 readable images to train on")
@@ -131,7 +133,6 @@ class Training:
             for step, (images, rows) in enumerate(whole, start=number * steps):
                 progress = step / all_steps
                 set_rate(self._optimizer, step, all_steps, config.lr)
-                rows = rows.to(device)
                 loss = self._model(self._views(images, rows, number), rows, progress)
                 self._fabric.backward(loss)
                 self._optimizer.step()
