@@ -5,7 +5,7 @@ computes itself, there is no way to go: nothing is done ahead, and no thread is 
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any, Protocol, TypeVar
@@ -90,7 +90,8 @@ class CudaLink(Link):
 
     def work(self) -> torch.cuda.Event:
         """Return what the stream of this thread holds."""
-        return torch.cuda.current_stream(self.device).record_event()
+        event: torch.cuda.Event = torch.cuda.current_stream(self.device).record_event()
+        return event
 
     def fetch(self, values: Tensor) -> Tensor:
         """Start to copy to page-locked memory, after the computation."""
@@ -103,7 +104,7 @@ def link_to(device: torch.device) -> Link:
     return CudaLink(device) if device.type == "cuda" else Link(device)
 
 
-def feed(batches: Iterable[tuple[Sent, T]], link: Link) -> Iterator[tuple[Sent, T]]:
+def feed(batches: Iterable[tuple[Sent, T]], link: Link) -> Generator[tuple[Sent, T], None, None]:
     """Yield tensors on the device, each with what came with it.
 
     A batch is taken to be in the hands of the device when the next one is asked for. It is given at
@@ -120,7 +121,7 @@ def feed(batches: Iterable[tuple[Sent, T]], link: Link) -> Iterator[tuple[Sent, 
                 given.popleft().synchronize()
 
 
-def ahead(items: Iterator[T], most: int) -> Iterator[T]:
+def ahead(items: Generator[T, None, None], most: int) -> Generator[T, None, None]:
     """Yield ``items`` while a thread takes up to ``most`` of them ahead; 0: no thread.
 
     What they raise is raised here, in its place. When this iterator is closed, that thread closes
@@ -139,5 +140,4 @@ def ahead(items: Iterator[T], most: int) -> Iterator[T]:
         finally:
             for one in coming:
                 one.cancel()
-            if hasattr(items, "close"):  # a generator
-                thread.submit(items.close)
+            thread.submit(items.close)

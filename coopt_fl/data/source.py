@@ -2,6 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
+from copy import copy
 from functools import cached_property
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.errors import DataError
-from coopt_fl.data.image import UndecodableError, decode
+from coopt_fl.data.image import UndecodableError, decode, decoder
 from coopt_fl.registry import PARTS
 
 SPLITS = ("train", "test")
@@ -35,6 +36,8 @@ def open_source(data: DataConfig, split: str = "train") -> "Source":
             f"data.source={data.source} must give a Source, such as "
             f"coopt_fl.data.from_arrays(images, labels), not {type(source).__name__}"
         )
+    if isinstance(source, EncodedSource):
+        source.decoding = data.decode
     return source
 
 
@@ -84,6 +87,11 @@ class Source(ABC):
     def fingerprint(self) -> str:
         """SHA-256 (hex) of what the split holds: equal data have equal ones, on any host."""
 
+    @property
+    def decoder(self) -> str:
+        """What decodes the images here, on which their pixels depend; "" where nothing does."""
+        return ""
+
     def read(self, ids: NDArray[np.int64]) -> list[Tensor]:
         """Return the images of ``ids``, in that order.
 
@@ -101,6 +109,13 @@ class Source(ABC):
                 "check that data.limit is the same everywhere"
             )
         return self._read(ids)
+
+    def for_edge(self, edge: int) -> "Source":
+        """Return this source for a reader that shrinks images to ``edge`` pixels or fewer.
+
+        Only ``data.decode`` makes a difference; then larger images may come smaller than they are.
+        """
+        return self
 
     def where(self, id: int) -> str:
         """Return the name by which a person finds the image ``id``."""
@@ -133,9 +148,28 @@ class ArraySource(Source):
 
 
 class EncodedSource(Source):
-    """A source whose images are image files, of any sizes unless ``image_size`` is given."""
+    """A source whose images are image files, of any sizes unless ``image_size`` is given.
+
+    Attributes:
+        decoding: see ``data.decode``.
+    """
 
     encoded = True
+    decoding = "exact"
+    _edge: int | None = None
+
+    @property
+    def decoder(self) -> str:
+        """The libraries that decode its images here."""
+        return decoder()
+
+    def for_edge(self, edge: int) -> "EncodedSource":
+        """Return this source, or one whose images are decoded at a smaller scale."""
+        if self.decoding == "exact":
+            return self
+        smaller = copy(self)
+        smaller._edge = edge
+        return smaller
 
     def file_bytes(self, id: int) -> bytes:
         """Return the bytes of the image's file.
@@ -153,7 +187,7 @@ class EncodedSource(Source):
         images = []
         for id in ids.tolist():
             try:
-                images.append(decode(self.file_bytes(id)))
+                images.append(decode(self.file_bytes(id), self._edge))
             except UndecodableError as error:
                 raise CorruptImage(id, self.where(id), str(error)) from error
         return images

@@ -49,7 +49,7 @@ class Squares:
 
     def __init__(self, source: Source, ids: NDArray[np.int64], size: int, device: torch.device,
                  on_error: str, link: Link | None = None) -> None:  # fmt: skip
-        self._source, self._ids, self._on_error = source, ids, on_error
+        self._source, self._ids, self._on_error = source.for_edge(size), ids, on_error
         self.size, self._device, self._link = size, device, link or link_to(device)
         self._order = np.argsort(ids)
         self.rows = torch.arange(len(ids))
@@ -76,15 +76,17 @@ class Squares:
             memory_format=torch.channels_last,
         )
         read = [self.rows[:0].to(self._device)]
-        for some, rows in self._streamed(self.rows, READ_ROWS):
+        for some, rows in self._streamed(self.rows, READ_ROWS, busy=0):
             images[rows] = some
             read.append(rows)
         self.rows = torch.cat(read).cpu()
         return images
 
-    def _streamed(self, rows: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _streamed(
+        self, rows: Tensor, batch_size: int, busy: int = 1
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         ids, square = self._ids[rows.numpy()], resizing(self.size).square
-        read = batches(self._source, [ids], batch_size, self._on_error, fit=square)
+        read = batches(self._source, [ids], batch_size, self._on_error, fit=square, busy=busy)
         pairs = (((batch.pixels, self._rows(batch.ids)), batch) for batch in read if len(batch.ids))
         with closing(feed(pairs, self._link)) as arrived:
             for (pixels, some), batch in arrived:

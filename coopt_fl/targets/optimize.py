@@ -145,7 +145,8 @@ class _Launched:
         """Wait for the device."""
         if self.work is not None:
             self.work.synchronize()
-        return Encoded(*(part.numpy() for part in self.parts), self.skipped)
+        ids, values, finite = (part.numpy() for part in self.parts)
+        return Encoded(ids, values, finite, self.skipped)
 
 
 def _launch(
@@ -193,11 +194,11 @@ def _encode_blocks(
     of one size by nature are small, and resized on the device. Its bits may differ, so it must not
     matter whether they come from an array or from published shards of it.
     """
-    fit = None
+    seen, fit = source.for_edge(prior.preprocess.resize), None
     if source.image_size is None:
         fit = prior.preprocess.square
         prior = replace(prior, preprocess=prior.preprocess.fitted)
-    read = batches(source, blocks, batch_size, on_error, fit=fit)
+    read = batches(seen, blocks, batch_size, on_error, fit=fit)
     pairs = (((torch.from_numpy(batch.ids), batch.pixels), batch) for batch in read)
     features = partial(prior.features, precision=precision)
     with closing(feed(pairs, link)) as arrived:
