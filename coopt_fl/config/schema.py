@@ -118,7 +118,8 @@ class AssignmentConfig:
 class RuntimeConfig:
     """How a participant computes; part of the dataset key, as it changes the last bits.
 
-    The precision is that of the priors: "auto" is bfloat16 on a GPU, and float32 on a CPU.
+    The precision is that of the priors: "auto" is bfloat16 on a GPU, and float32 on a CPU. A GPU
+    multiplies float32 as TF32, unless it must be deterministic.
     """
 
     threads: int = _key(1, "CPU threads of one participant", minimum=1)

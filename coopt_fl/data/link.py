@@ -28,7 +28,7 @@ class Work(Protocol):
 
 
 class Link:
-    """The way to a CPU.
+    """The plain way: to a CPU, where nothing moves, or at once to any other device.
 
     Attributes:
         device: where it leads.
@@ -44,7 +44,7 @@ class Link:
 
     def send(self, batch: Sent) -> Any:
         """Start to send tensors, in the thread that reads; return what :meth:`receive` takes."""
-        return batch
+        return tuple(one.to(self.device) for one in batch)
 
     def receive(self, sent: Any) -> Sent:
         """Return the tensors on the device, for the work that this thread gives it from now on."""

@@ -62,7 +62,7 @@ class Squares:
         Images that cannot be read are left out if ``on_error`` allows it.
         """
         if self._kept is None:
-            yield from self._streamed(rows, batch_size)
+            yield from ((images, some) for images, some, _ in self._streamed(rows, batch_size))
         else:
             for part in torch.split(rows.to(self._device), batch_size):
                 yield self._kept[part], part
@@ -75,23 +75,25 @@ class Squares:
             device=self._device,
             memory_format=torch.channels_last,
         )
-        read = [self.rows[:0].to(self._device)]
-        for some, rows in self._streamed(self.rows, READ_ROWS, busy=0):
+        read = [self.rows[:0]]
+        for some, rows, places in self._streamed(self.rows, READ_ROWS, busy=0):
             images[rows] = some
-            read.append(rows)
-        self.rows = torch.cat(read).cpu()
+            read.append(places)
+        self.rows = torch.cat(read)
         return images
 
     def _streamed(
         self, rows: Tensor, batch_size: int, busy: int = 1
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield images and their rows, on the device, and their rows on the CPU."""
         ids, square = self._ids[rows.numpy()], resizing(self.size).square
         read = batches(self._source, [ids], batch_size, self._on_error, fit=square, busy=busy)
-        pairs = (((batch.pixels, self._rows(batch.ids)), batch) for batch in read if len(batch.ids))
-        with closing(feed(pairs, self._link)) as arrived:
-            for (pixels, some), batch in arrived:
-                # of one size, and so one tensor
-                yield cast(Tensor, replace(batch, pixels=pixels).images), some
+        pairs = ((batch, self._rows(batch.ids)) for batch in read if len(batch.ids))
+        sent = (((batch.pixels, places), (batch, places)) for batch, places in pairs)
+        with closing(feed(sent, self._link)) as arrived:
+            for (pixels, some), (batch, places) in arrived:
+                images = cast(Tensor, replace(batch, pixels=pixels).images)  # all of one size
+                yield images, some, places
 
     def _rows(self, ids: NDArray[np.int64]) -> Tensor:
         """Return the places of ``ids`` among those of all images."""

@@ -16,6 +16,7 @@ from torch.optim import AdamW, Optimizer
 
 from coopt_fl.config.schema import StudentConfig
 from coopt_fl.core.errors import ConfigError, DataError
+from coopt_fl.core.runtime import tensor_cores
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.data import Source
 from coopt_fl.data.link import Link
@@ -126,7 +127,10 @@ class Training:
         config, device, steps = self._config, self._fabric.device, self._steps
         total, all_steps = torch.zeros((), device=device), config.epochs * steps
         self._model.train()
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        with (
+            torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+            tensor_cores(device),
+        ):
             torch.manual_seed(derive_seed(self._seed, "dropout", number, self._fabric.global_rank))
             parts = self._squares.batches(self._order(number), self._share)
             whole = _whole(parts, steps, self._share)
