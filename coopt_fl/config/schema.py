@@ -7,6 +7,7 @@ public surface.
 from dataclasses import dataclass, field
 from typing import Any, TypedDict, Unpack
 
+DECODINGS = ("exact", "reduced", "device")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -32,7 +33,7 @@ class DataConfig:
     """Where the unlabeled images come from.
 
     "reduced" decodes a JPEG file at 1/2, 1/4 or 1/8 of its size where that is at least what a model
-    takes: faster, and its pixels differ a little.
+    takes; "device" decodes it on the GPU. Both are faster, and their pixels differ a little.
     """
 
     source: str = _key("digits", "which source", part="source")
@@ -40,7 +41,7 @@ class DataConfig:
     limit: int | None = _key(None, "use only the first rows of each split", minimum=1)
     on_error: str = _key("raise", "what a corrupt image does", choices=("raise", "skip"))
     shards: str | None = _key(None, "URL of published shards; null: participants hold the images")
-    decode: str = _key("exact", "how JPEG files become pixels", choices=("exact", "reduced"))
+    decode: str = _key("exact", "how JPEG files become pixels", choices=DECODINGS)
 
 
 @dataclass

@@ -146,12 +146,18 @@ def read_batch(source: Source, on_error: str, fit: Fit | None, ids: Ids) -> Batc
             else:
                 skipped += part.tolist()
         else:
-            images += read if fit is None else [fit(image[None])[0] for image in read]
+            images += read if fit is None else [_fitted(image, fit) for image in read]
     ids = ids[~np.isin(ids, skipped)]
     runs = [image.permute(1, 2, 0).reshape(-1) for image in images]
-    pixels = torch.cat([torch.empty(0, dtype=torch.uint8), *runs])
+    pixels = torch.cat(runs) if runs else torch.empty(0, dtype=torch.uint8)
     sizes = np.array([image.shape[1:] for image in images], dtype=np.int64).reshape(-1, 2)
     return Batch(ids, pixels, sizes, tuple(skipped))
+
+
+def _fitted(image: Tensor, fit: Fit) -> Tensor:
+    """Return (3, h, w) in bytes; a GPU resizes to floats."""
+    fitted = fit(image[None])[0]
+    return fitted if fitted.dtype == torch.uint8 else fitted.round().to(torch.uint8)
 
 
 def read_in_workers(read: Read, plan: Sequence[Ids], workers: int) -> Iterator[Batch]:

@@ -74,9 +74,10 @@ class CudaLink(Link):
         self._copies = torch.cuda.Stream(device)
 
     def send(self, batch: Sent) -> tuple[Sent, torch.cuda.Event]:
-        """Copy to page-locked memory, and start to copy from there."""
+        """Copy to page-locked memory, and start to copy from there; what is there stays."""
         with torch.cuda.stream(self._copies):
-            sent = tuple(one.pin_memory().to(self.device, non_blocking=True) for one in batch)
+            pinned = (one if one.is_cuda else one.pin_memory() for one in batch)
+            sent = tuple(one.to(self.device, non_blocking=True) for one in pinned)
             return sent, self._copies.record_event()
 
     def receive(self, sent: tuple[Sent, torch.cuda.Event]) -> Sent:

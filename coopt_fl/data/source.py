@@ -13,6 +13,7 @@ from torch import Tensor
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.errors import DataError
 from coopt_fl.data.image import UndecodableError, decode, decoder
+from coopt_fl.data.on_gpu import decode_on_gpu, gpu_decoder, require_gpu
 from coopt_fl.registry import PARTS
 
 SPLITS = ("train", "test")
@@ -161,15 +162,23 @@ class EncodedSource(Source):
     @property
     def decoder(self) -> str:
         """The libraries that decode its images here."""
-        return decoder()
+        return f"{gpu_decoder()}, {decoder()}" if self.decoding == "device" else decoder()
 
     def for_edge(self, edge: int) -> "EncodedSource":
-        """Return this source, or one whose images are decoded at a smaller scale."""
+        """Return this source, or one that decodes as ``data.decode`` allows for a model.
+
+        Raises:
+            ConfigError: that is on a GPU, and there is none.
+        """
         if self.decoding == "exact":
             return self
-        smaller = copy(self)
-        smaller._edge = edge
-        return smaller
+        other = copy(self)
+        if self.decoding == "device":
+            require_gpu()
+            other.encoded = False  # for worker processes, which have no GPU
+        else:
+            other._edge = edge
+        return other
 
     def file_bytes(self, id: int) -> bytes:
         """Return the bytes of the image's file.
@@ -184,6 +193,8 @@ class EncodedSource(Source):
             raise CorruptImage(id, self.where(id), reason) from error
 
     def _read(self, ids: NDArray[np.int64]) -> list[Tensor]:
+        if not self.encoded:
+            return self._read_on_gpu(ids)
         images = []
         for id in ids.tolist():
             try:
@@ -191,6 +202,15 @@ class EncodedSource(Source):
             except UndecodableError as error:
                 raise CorruptImage(id, self.where(id), str(error)) from error
         return images
+
+    def _read_on_gpu(self, ids: NDArray[np.int64]) -> list[Tensor]:
+        try:
+            return decode_on_gpu([self.file_bytes(id) for id in ids.tolist()])
+        except UndecodableError as error:
+            if len(ids) > 1:  # find out which
+                return [image for id in ids for image in self._read_on_gpu(id[None])]
+            id = int(ids[0])
+            raise CorruptImage(id, self.where(id), str(error)) from error
 
     @abstractmethod
     def _bytes(self, id: int) -> bytes:

@@ -159,6 +159,7 @@ def test_relative_root_is_made_absolute(tmp_path: Path, monkeypatch: pytest.Monk
         ("data.on_error=skip", True),
         ("data.decode=exact", True),
         ("data.decode=reduced", False),
+        ("data.decode=device", False),
         ("seed=1", False),
         ("targets.dim=64", False),
         ("optimize.batch_size=8", False),
