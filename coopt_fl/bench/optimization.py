@@ -22,9 +22,9 @@ from coopt_fl import targets
 from coopt_fl.bench.inputs import KINDS, pictures, store
 from coopt_fl.bench.measure import Case, Reach, Row, Seconds, in_turn, not_here, spread, timed
 from coopt_fl.bench.process import children, together
+from coopt_fl.core.link import Link
 from coopt_fl.core.runtime import compute, has_bfloat16, keep_freed_memory, pick_device
 from coopt_fl.data import Source
-from coopt_fl.data.link import Link
 from coopt_fl.federation.state import RunState
 from coopt_fl.priors import Prior, load_prior
 from coopt_fl.targets import Alignment

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from coopt_fl.core.link import IN_FLIGHT, Link, Sent
 from coopt_fl.data.image import Preprocess
-from coopt_fl.data.link import IN_FLIGHT, Link, Sent
 from coopt_fl.priors import Prior
 
 BYTES_PER_S = 10e9

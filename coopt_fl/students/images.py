@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from coopt_fl.core.errors import DataError
+from coopt_fl.core.link import Link, feed, link_to
 from coopt_fl.data import Preprocess, Source, batches
 from coopt_fl.data.image import per_channel
-from coopt_fl.data.link import Link, feed, link_to
 
 RESIDENT_BYTES = 2 << 30
 """Up to this much, all images are kept on the device."""

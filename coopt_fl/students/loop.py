@@ -16,10 +16,10 @@ from torch.optim import AdamW, Optimizer
 
 from coopt_fl.config.schema import StudentConfig
 from coopt_fl.core.errors import ConfigError, DataError
+from coopt_fl.core.link import Link
 from coopt_fl.core.runtime import tensor_cores
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.data import Source
-from coopt_fl.data.link import Link
 from coopt_fl.optimized.read import OptimizedDataset
 from coopt_fl.students.augment.view import draw_view
 from coopt_fl.students.checkpoint import LoadedStudent, save_student

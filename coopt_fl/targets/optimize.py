@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from coopt_fl.core.errors import PriorError
+from coopt_fl.core.link import Link, Work, feed, link_to
 from coopt_fl.data import Source, batches
-from coopt_fl.data.link import Link, Work, feed, link_to
 from coopt_fl.priors.prior import Prior
 from coopt_fl.targets.alignment import Alignment
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from coopt_fl.core.errors import PriorError
-from coopt_fl.data.link import Link
+from coopt_fl.core.link import Link
 from coopt_fl.data.source import CorruptImage
 from coopt_fl.targets import Alignment, optimize, represent
 from tests.unit.targets.conftest import Pictures

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from coopt_fl.data import link as links
-from coopt_fl.data.link import IN_FLIGHT, CudaLink, Link, ahead, feed, link_to
+from coopt_fl.core import link as links
+from coopt_fl.core.link import IN_FLIGHT, CudaLink, Link, ahead, feed, link_to
 
 CPU = torch.device("cpu")
 
