@@ -64,7 +64,8 @@ class Squares:
         if self._kept is None:
             yield from ((images, some) for images, some, _ in self._streamed(rows, batch_size))
         else:
-            for part in torch.split(rows.to(self._device), batch_size):
+            (order,) = self._link.receive(self._link.send((rows,)))
+            for part in torch.split(order, batch_size):
                 yield self._kept[part], part
 
     def _keep(self) -> Tensor:

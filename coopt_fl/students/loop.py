@@ -124,6 +124,20 @@ class Training:
             ConfigError: The loss is not finite.
             DataError: An image cannot be read.
         """
+        losses = self._fabric.all_reduce(self.steps(number), reduce_op="mean")
+        mean = float(cast(Tensor, losses))
+        if not math.isfinite(mean):
+            raise ConfigError(
+                f"the student's loss is {mean} after epoch {number + 1}; set a lower student.lr, "
+                "or runtime.precision=float32"
+            )
+        return mean
+
+    def steps(self, number: int) -> Tensor:
+        """Take the steps of an epoch and return their mean loss, on this device.
+
+        Nothing waits for a GPU, but where images are not kept there for the batch two steps back.
+        """
         config, device, steps = self._config, self._fabric.device, self._steps
         total, all_steps = torch.zeros((), device=device), config.epochs * steps
         self._model.train()
@@ -143,13 +157,7 @@ class Training:
                 self._optimizer.zero_grad()
                 self._objective.after_step(progress)
                 total += loss.detach()
-        mean = float(cast(Tensor, self._fabric.all_reduce(total / steps, reduce_op="mean")))
-        if not math.isfinite(mean):
-            raise ConfigError(
-                f"the student's loss is {mean} after epoch {number + 1}; set a lower student.lr, "
-                "or runtime.precision=float32"
-            )
-        return mean
+        return total / steps
 
     def _views(self, images: Tensor, rows: Tensor, epoch: int) -> list[Tensor]:
         """Return each view that the objective asks for, augmented and normalised."""
