@@ -16,11 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from coopt_fl import targets
 from coopt_fl.bench.inputs import KINDS, pictures, store
 from coopt_fl.bench.measure import Case, Reach, Row, Seconds, in_turn, not_here, spread, timed
 from coopt_fl.bench.process import children, together
+from coopt_fl.core.link import Link
 from coopt_fl.core.runtime import compute, has_bfloat16, keep_freed_memory, pick_device
 from coopt_fl.data import Source
 from coopt_fl.federation.state import RunState
@@ -177,11 +179,10 @@ def label(setting: Setting) -> str:
     return f"{name}, {setting.precision}, batches of {setting.batch_size}"
 
 
-def path(prior: Prior, source: Source, setting: Setting) -> Seconds:
+def path(prior: Prior, source: Source, setting: Setting, link: Link | None = None) -> Seconds:
     """Return what makes the targets of some blocks and stores them as the platform does."""
     keep_freed_memory()  # as a participant does
-    numbers = np.arange(LONG_RUN * setting.block_rows) % len(source)
-    blocks = np.split(source.ids[numbers], LONG_RUN)
+    blocks = long_run(source, setting)
     weight = np.random.default_rng(0).normal(size=(prior.width, setting.dim)) / prior.width
     alignment = Alignment(weight.astype(np.float32), np.zeros(setting.dim, np.float32), "")
 
@@ -194,6 +195,7 @@ def path(prior: Prior, source: Source, setting: Setting) -> Seconds:
             batch_size=setting.batch_size,
             precision=setting.precision,
             on_error="raise",
+            link=link,
         )
         with tempfile.TemporaryDirectory() as folder:
             state = RunState(Path(folder))
@@ -203,6 +205,12 @@ def path(prior: Prior, source: Source, setting: Setting) -> Seconds:
             return time.perf_counter() - started
 
     return seconds
+
+
+def long_run(source: Source, setting: Setting) -> list[NDArray[np.int64]]:
+    """Return the blocks of a run of which only the first few are made."""
+    numbers = np.arange(LONG_RUN * setting.block_rows) % len(source)
+    return np.split(source.ids[numbers], LONG_RUN)
 
 
 def roofline(prior: Prior, setting: Setting) -> Seconds:

@@ -84,13 +84,18 @@ def _epochs(fabric: Fabric, source: Source, student: StudentConfig) -> Callable[
     """Return what trains one more epoch whenever it is called; on random targets, if on any."""
     dataset = None
     if student.objective == "regression":
-        targets = np.random.default_rng(0).normal(size=(len(source), DIM)).astype(np.float16)
-        participants = np.zeros(len(source), np.int16)
-        known = replace(unfinished(len(source), DIM), rows=len(source))
-        dataset = OptimizedDataset(Path("in memory"), source.ids, targets, participants, known)
+        dataset = in_memory(source)
     config, numbers = replace(student, epochs=EPOCHS), count()
     training = Training(fabric, dataset, source, config, "raise", seed=0)
     return lambda: training.epoch(next(numbers))
+
+
+def in_memory(source: Source) -> OptimizedDataset:
+    """Return random targets for a source."""
+    targets = np.random.default_rng(0).normal(size=(len(source), DIM)).astype(np.float16)
+    participants = np.zeros(len(source), np.int16)
+    known = replace(unfinished(len(source), DIM), rows=len(source))
+    return OptimizedDataset(Path("in memory"), source.ids, targets, participants, known)
 
 
 def _resident(fabric: Fabric, source: Source, kind: str) -> Callable[[], None]:

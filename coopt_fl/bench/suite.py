@@ -28,6 +28,7 @@ MODULES = {
     "student": "student",
     "rival": "rival",
     "probe": "probe",
+    "overlap": "overlap",
     "sharing": "optimization",
     "fusion": "stages",
     "startup": "startup",

@@ -184,6 +184,8 @@ def keyed(config: Config) -> dict[str, Any]:
     for elsewhere in ("root", "on_error", "shards"):
         del part["data"][elsewhere]
     del part["optimize"]["chunk_mb"]
+    if part["data"]["decode"] == DataConfig().decode:  # for keys of before there was a choice
+        del part["data"]["decode"]
     if part["audit"]["policy"] == AuditConfig().policy:  # for keys of before there was a choice
         del part["audit"]["policy"]
     if outside := plugins_used(config):

@@ -7,6 +7,7 @@ public surface.
 from dataclasses import dataclass, field
 from typing import Any, TypedDict, Unpack
 
+DECODINGS = ("exact", "reduced", "device")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -29,13 +30,18 @@ def _key(default: Any, help: str, **rules: Unpack[Rules]) -> Any:
 
 @dataclass
 class DataConfig:
-    """Where the unlabeled images come from."""
+    """Where the unlabeled images come from.
+
+    "reduced" decodes a JPEG file at 1/2, 1/4 or 1/8 of its size where that is at least what a model
+    takes; "device" decodes it on the GPU. Both are faster, and their pixels differ a little.
+    """
 
     source: str = _key("digits", "which source", part="source")
     root: str | None = _key(None, "folder of the files; null: the per-user cache")
     limit: int | None = _key(None, "use only the first rows of each split", minimum=1)
     on_error: str = _key("raise", "what a corrupt image does", choices=("raise", "skip"))
     shards: str | None = _key(None, "URL of published shards; null: participants hold the images")
+    decode: str = _key("exact", "how JPEG files become pixels", choices=DECODINGS)
 
 
 @dataclass
@@ -113,7 +119,8 @@ class AssignmentConfig:
 class RuntimeConfig:
     """How a participant computes; part of the dataset key, as it changes the last bits.
 
-    The precision is that of the priors: "auto" is bfloat16 on a GPU, and float32 on a CPU.
+    The precision is that of the priors: "auto" is bfloat16 on a GPU, and float32 on a CPU. A GPU
+    multiplies float32 as TF32, unless it must be deterministic.
     """
 
     threads: int = _key(1, "CPU threads of one participant", minimum=1)

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from coopt_fl.core.errors import DataError
+from coopt_fl.core.host import cores, free_memory, free_shared_memory
 from coopt_fl.data.source import CorruptImage, Source
 
 WORKERS_PAY_OFF_S = 10.0
@@ -27,7 +29,11 @@ WORKERS_PAY_OFF_S = 10.0
 WARM_UP = 2
 """Batches read here before that is decided: the first opens files, the second is timed."""
 
-MOST_WORKERS = 4
+WORKER_BYTES = 200 << 20
+"""Memory of a worker's own, besides its batches: what it changes of what the server loaded."""
+
+BATCHES_OF_A_WORKER = 2
+"""That it makes ahead, in memory which it shares with this process."""
 
 Ids = NDArray[np.int64]
 Fit = Callable[[Tensor], Tensor]
@@ -73,6 +79,7 @@ def batches(
     on_error: str = "raise",
     workers: int | None = None,
     fit: Fit | None = None,
+    busy: int = 1,
 ) -> Iterator[Batch]:
     """Read the blocks in order; a batch never crosses the border of a block.
 
@@ -85,6 +92,7 @@ def batches(
             The batches are the same either way.
         fit: applied to each image where it is read. If it shrinks images, less data travels
             between processes.
+        busy: cores that the caller needs meanwhile; workers get the others.
 
     Raises:
         CorruptImage: an image cannot be decoded and ``on_error`` is "raise".
@@ -105,34 +113,51 @@ def batches(
             yield batch
         plan = plan[WARM_UP:]
         pays_off = source.encoded and seconds * len(plan) >= WORKERS_PAY_OFF_S
-        workers = min(MOST_WORKERS, os.cpu_count() or 1) if pays_off else 0
+        workers = most_workers(batch.pixels.nbytes, busy) if pays_off else 0
     if workers and plan:
         yield from read_in_workers(read, plan, workers)
     else:
         yield from map(read, plan)
 
 
+def most_workers(batch_bytes: int, busy: int) -> int:
+    """Return how many workers there is room for: in cores, in memory, and in shared memory.
+
+    Half of the memory is left to others. 0: nothing but the caller's own core.
+    """
+    ahead = BATCHES_OF_A_WORKER * batch_bytes
+    room = free_memory() // 2 // (WORKER_BYTES + ahead), free_shared_memory() // 2 // max(ahead, 1)
+    return max(0, min(cores() - busy, *room))
+
+
 def read_batch(source: Source, on_error: str, fit: Fit | None, ids: Ids) -> Batch:
-    """Read ``ids``. If one is corrupt and may be skipped, read one by one to find the others."""
-    skipped = list[int]()
-    try:
-        images = source.read(ids)
-    except CorruptImage:
-        if on_error != "skip":
-            raise
-        images = []
-        for id in ids.tolist():
-            try:
-                images += source.read(np.array([id]))
-            except CorruptImage:
-                skipped.append(id)
-        ids = ids[~np.isin(ids, skipped)]
-    if fit is not None:
-        images = [fit(image[None])[0] for image in images]
+    """Read ``ids``; image files one by one, so that only one is in memory in its own size."""
+    images, skipped = list[Tensor](), list[int]()
+    parts = deque(ids[:, None] if source.encoded else [ids])
+    while parts:
+        part = parts.popleft()
+        try:
+            read = source.read(part)
+        except CorruptImage:
+            if on_error != "skip":
+                raise
+            if len(part) > 1:  # find those that can be read
+                parts.extendleft(part[::-1, None])
+            else:
+                skipped += part.tolist()
+        else:
+            images += read if fit is None else [_fitted(image, fit) for image in read]
+    ids = ids[~np.isin(ids, skipped)]
     runs = [image.permute(1, 2, 0).reshape(-1) for image in images]
-    pixels = torch.cat([torch.empty(0, dtype=torch.uint8), *runs])
+    pixels = torch.cat(runs) if runs else torch.empty(0, dtype=torch.uint8)
     sizes = np.array([image.shape[1:] for image in images], dtype=np.int64).reshape(-1, 2)
     return Batch(ids, pixels, sizes, tuple(skipped))
+
+
+def _fitted(image: Tensor, fit: Fit) -> Tensor:
+    """Return (3, h, w) in bytes; a GPU resizes to floats."""
+    fitted = fit(image[None])[0]
+    return fitted if fitted.dtype == torch.uint8 else fitted.round().to(torch.uint8)
 
 
 def read_in_workers(read: Read, plan: Sequence[Ids], workers: int) -> Iterator[Batch]:
@@ -148,6 +173,7 @@ def read_in_workers(read: Read, plan: Sequence[Ids], workers: int) -> Iterator[B
         batch_size=None,
         sampler=plan,
         num_workers=workers,
+        prefetch_factor=BATCHES_OF_A_WORKER,
         multiprocessing_context=server,
         worker_init_fn=_die_with_parent,
     )

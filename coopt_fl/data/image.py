@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import PIL
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 from torch import Tensor
 from torch.nn import functional
 
@@ -22,8 +23,18 @@ class UndecodableError(Exception):
     """These bytes are no image that Pillow can decode; the message says why."""
 
 
-def decode(encoded: bytes) -> Tensor:
+def decoder() -> str:
+    """Return what decodes image files here; others may give other pixels."""
+    lossy = {name: features.version(name) for name in ("libjpeg_turbo", "jpg", "webp")}
+    found = [f"{name} {version}" for name, version in lossy.items() if version]
+    return ", ".join([f"Pillow {PIL.__version__}", *found])
+
+
+def decode(encoded: bytes, edge: int | None = None) -> Tensor:
     """Decode an image file to uint8 RGB (3, H, W).
+
+    With ``edge``, a JPEG file is decoded at the smallest of 1, 1/2, 1/4 and 1/8 of its size whose
+    shorter edge has at least so many pixels.
 
     Grey is repeated in all channels, and of 16-bit grey the upper 8 bits are kept. In memory, the
     channels of a pixel lie side by side, as in most files and as resizing on a CPU is fastest.
@@ -35,6 +46,8 @@ def decode(encoded: bytes) -> Tensor:
         raise UndecodableError("it holds no bytes")
     try:
         with Image.open(io.BytesIO(encoded)) as image:
+            if edge is not None:
+                image.draft(None, (edge, edge))
             pixels = _rgb(image)
     except UnidentifiedImageError as error:
         raise UndecodableError("it is no known image format") from error
@@ -110,8 +123,7 @@ class Preprocess:
         else:
             parts = [self.square(image[None].to(device)) for image in images]
             square = torch.cat(parts) if parts else torch.empty(0, 3, self.size, self.size)
-        std = torch.tensor(self.std, device=device).view(3, 1, 1)
-        mean = torch.tensor(self.mean, device=device).view(3, 1, 1)
+        std, mean = per_channel(self.std, device), per_channel(self.mean, device)
         return torch.addcmul(-mean / std, square.to(device).float(), 1 / (255 * std))
 
     def square(self, images: Tensor) -> Tensor:
@@ -137,6 +149,11 @@ class Preprocess:
                 levels, new, mode=self.interpolation, align_corners=False, antialias=True
             ).clamp_(0, 255)
         return _centre(images, self.size, self.size)
+
+
+def per_channel(values: Sequence[float], device: torch.device | str) -> Tensor:
+    """Return float32 (C, 1, 1), filled on the device: a copy would wait for all its work."""
+    return torch.cat([torch.full((1, 1, 1), value, device=device) for value in values])
 
 
 def _centre(images: Tensor, height: int, width: int) -> Tensor:

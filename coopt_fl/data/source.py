@@ -2,6 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
+from copy import copy
 from functools import cached_property
 
 import numpy as np
@@ -11,7 +12,8 @@ from torch import Tensor
 
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.errors import DataError
-from coopt_fl.data.image import UndecodableError, decode
+from coopt_fl.data.image import UndecodableError, decode, decoder
+from coopt_fl.data.on_gpu import decode_on_gpu, gpu_decoder, require_gpu
 from coopt_fl.registry import PARTS
 
 SPLITS = ("train", "test")
@@ -35,6 +37,8 @@ def open_source(data: DataConfig, split: str = "train") -> "Source":
             f"data.source={data.source} must give a Source, such as "
             f"coopt_fl.data.from_arrays(images, labels), not {type(source).__name__}"
         )
+    if isinstance(source, EncodedSource):
+        source.decoding = data.decode
     return source
 
 
@@ -84,6 +88,11 @@ class Source(ABC):
     def fingerprint(self) -> str:
         """SHA-256 (hex) of what the split holds: equal data have equal ones, on any host."""
 
+    @property
+    def decoder(self) -> str:
+        """What decodes the images here, on which their pixels depend; "" where nothing does."""
+        return ""
+
     def read(self, ids: NDArray[np.int64]) -> list[Tensor]:
         """Return the images of ``ids``, in that order.
 
@@ -101,6 +110,13 @@ class Source(ABC):
                 "check that data.limit is the same everywhere"
             )
         return self._read(ids)
+
+    def for_edge(self, edge: int) -> "Source":
+        """Return this source for a reader that shrinks images to ``edge`` pixels or fewer.
+
+        Only ``data.decode`` makes a difference; then larger images may come smaller than they are.
+        """
+        return self
 
     def where(self, id: int) -> str:
         """Return the name by which a person finds the image ``id``."""
@@ -133,9 +149,36 @@ class ArraySource(Source):
 
 
 class EncodedSource(Source):
-    """A source whose images are image files, of any sizes unless ``image_size`` is given."""
+    """A source whose images are image files, of any sizes unless ``image_size`` is given.
+
+    Attributes:
+        decoding: see ``data.decode``.
+    """
 
     encoded = True
+    decoding = "exact"
+    _edge: int | None = None
+
+    @property
+    def decoder(self) -> str:
+        """The libraries that decode its images here."""
+        return f"{gpu_decoder()}, {decoder()}" if self.decoding == "device" else decoder()
+
+    def for_edge(self, edge: int) -> "EncodedSource":
+        """Return this source, or one that decodes as ``data.decode`` allows for a model.
+
+        Raises:
+            ConfigError: that is on a GPU, and there is none.
+        """
+        if self.decoding == "exact":
+            return self
+        other = copy(self)
+        if self.decoding == "device":
+            require_gpu()
+            other.encoded = False  # for worker processes, which have no GPU
+        else:
+            other._edge = edge
+        return other
 
     def file_bytes(self, id: int) -> bytes:
         """Return the bytes of the image's file.
@@ -150,13 +193,24 @@ class EncodedSource(Source):
             raise CorruptImage(id, self.where(id), reason) from error
 
     def _read(self, ids: NDArray[np.int64]) -> list[Tensor]:
+        if not self.encoded:
+            return self._read_on_gpu(ids)
         images = []
         for id in ids.tolist():
             try:
-                images.append(decode(self.file_bytes(id)))
+                images.append(decode(self.file_bytes(id), self._edge))
             except UndecodableError as error:
                 raise CorruptImage(id, self.where(id), str(error)) from error
         return images
+
+    def _read_on_gpu(self, ids: NDArray[np.int64]) -> list[Tensor]:
+        try:
+            return decode_on_gpu([self.file_bytes(id) for id in ids.tolist()])
+        except UndecodableError as error:
+            if len(ids) > 1:  # find out which
+                return [image for id in ids for image in self._read_on_gpu(id[None])]
+            id = int(ids[0])
+            raise CorruptImage(id, self.where(id), str(error)) from error
 
     @abstractmethod
     def _bytes(self, id: int) -> bytes:

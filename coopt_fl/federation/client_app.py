@@ -98,8 +98,10 @@ class Participant:
         """
         task = self.task
         if task.shards is None:
-            return _source(task.source, self.root, task.limit, task.on_error)
-        return _shards(task.shards, task.shards_sha256).source(blocks, shared)
+            return _source(task.source, self.root, task.limit, task.on_error, task.decode)
+        source = _shards(task.shards, task.shards_sha256).source(blocks, shared)
+        source.decoding = task.decode
+        return source
 
     def describe(self, request: protocol.Describe) -> protocol.Description:
         """Say who this is, what it owns and what data it sees."""
@@ -111,6 +113,7 @@ class Participant:
             weights_sha256=prior.sha256,
             fingerprint=source.fingerprint,
             rows=len(source.ids),
+            decoder=source.decoder,
             device=self.device,
             versions=versions(),
             rows_per_s=self._speed() if request.measure else 0.0,
@@ -207,8 +210,9 @@ def _prior(spec: str, device: str) -> Prior:
 
 
 @lru_cache(maxsize=2)
-def _source(source: str, root: str | None, limit: int | None, on_error: str) -> Source:
-    return open_source(DataConfig(source=source, root=root, limit=limit, on_error=on_error))
+def _source(source: str, root: str | None, limit: int | None, on_error: str, decode: str) -> Source:
+    data = DataConfig(source=source, root=root, limit=limit, on_error=on_error, decode=decode)
+    return open_source(data)
 
 
 @lru_cache(maxsize=2)

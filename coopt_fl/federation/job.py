@@ -16,6 +16,7 @@ from coopt_fl.core.files import write_json
 from coopt_fl.core.progress import Level, Progress, console_progress
 from coopt_fl.core.runtime import arithmetic, pick_device
 from coopt_fl.data import shared_set
+from coopt_fl.data.on_gpu import require_gpu
 from coopt_fl.federation.records import Records
 from coopt_fl.federation.state import RunState, open_run, whole_run
 from coopt_fl.federation.summary import summary
@@ -75,6 +76,8 @@ def _prepare(config: Config, out: Path, progress: Progress, own_priors: bool) ->
                 parse_prior(participant.prior)
             check_student(config.student.model)
             training_dtype(config)
+            if config.data.decode == "device":
+                require_gpu()
             if own_priors:
                 arithmetic(config.runtime.precision, pick_device())
             if not on_targets(config.student.objective):

@@ -57,6 +57,7 @@ class Task:
     on_error: str
     shards: str | None
     shards_sha256: str
+    decode: str
     roster: list[list[str]]
     batch_size: int
     threads: int
@@ -76,6 +77,7 @@ def task_of(config: Config, shards_sha256: str, simulated: bool = False) -> Task
         on_error=config.data.on_error,
         shards=config.data.shards,
         shards_sha256=shards_sha256,
+        decode=config.data.decode,
         roster=[[participant.name, participant.prior] for participant in config.participants],
         batch_size=config.optimize.batch_size,
         threads=config.runtime.threads,
@@ -97,7 +99,10 @@ class Describe:
 
 @dataclass(frozen=True)
 class Description:
-    """Who a participant is, what it owns and sees; ``partitions`` is 0 in a deployment."""
+    """Who a participant is, what it owns and sees, and by which ``decoder``.
+
+    ``partitions`` is 0 in a deployment.
+    """
 
     name: Words
     prior: Words
@@ -105,6 +110,7 @@ class Description:
     weights_sha256: Sha256
     fingerprint: str
     rows: int
+    decoder: Words
     device: Words
     versions: Annotated[dict[str, str], PLAIN]
     rows_per_s: Annotated[

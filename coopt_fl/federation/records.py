@@ -17,8 +17,12 @@ Ids = NDArray[np.int64]
 Features = NDArray[np.float32]
 T = TypeVar("T")
 
-PERMANENT = ("prior", "weights_sha256", "width", "device")
-"""What must stay as it was when a run is continued; another kind of device changes the bits."""
+PERMANENT = ("prior", "weights_sha256", "width", "device", "decoder")
+"""What must stay as it was when a run is continued; another kind of device changes the bits.
+
+The decoder is not known of a run of before it was told; see also
+:func:`coopt_fl.federation.state.open_state`.
+"""
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ class Records:
             self._described[name] = description
             self.state.save_record("participants", self._described)
             return
-        changed = [key for key in PERMANENT if known[key] != description[key]]
+        changed = [key for key in PERMANENT if key in known and known[key] != description[key]]
         if changed:
             raise ParticipantError(
                 f"the {changed[0]} of {name} changed since this run began; restore it, or give "

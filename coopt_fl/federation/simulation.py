@@ -17,6 +17,7 @@ from coopt_fl.config.load import from_tree
 from coopt_fl.config.schema import Config
 from coopt_fl.core.apart import run_apart
 from coopt_fl.core.errors import ConfigError, ParticipantError
+from coopt_fl.core.host import shared_by
 from coopt_fl.core.progress import Level, Progress, console_progress
 from coopt_fl.given import take_parts
 
@@ -82,14 +83,15 @@ def _simulate_here(config: Config, out: Path, progress: Progress) -> None:
             settings = backend(config)
             if verbose:
                 settings["init_args"] |= {"logging_level": "INFO", "log_to_driver": True}
-            with progress.phase("describe", "(starting Ray, up to a minute)"):
-                _start_ray(settings["init_args"])
-            run_simulation(
-                server_app=server_app,
-                client_app=client_app,
-                num_supernodes=len(config.participants),
-                backend_config=settings,
-            )
+            with shared_by(_actors(settings)):
+                with progress.phase("describe", "(starting Ray, up to a minute)"):
+                    _start_ray(settings["init_args"])
+                run_simulation(
+                    server_app=server_app,
+                    client_app=client_app,
+                    num_supernodes=len(config.participants),
+                    backend_config=settings,
+                )
     except RuntimeError as error:
         raise ParticipantError(f"the simulation broke down: {_origin(error)}") from error
     finally:
@@ -173,6 +175,11 @@ def _interruptible(stopped: threading.Event) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _actors(settings: Any) -> int:
+    """Return how many actors these settings of Ray make room for."""
+    return int(settings["init_args"]["num_cpus"] // settings["client_resources"]["num_cpus"])
 
 
 def backend(config: Config) -> Any:

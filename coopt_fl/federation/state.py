@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,10 +33,14 @@ AGAIN = "give another --out, or delete that directory to start anew"
 
 @dataclass(frozen=True)
 class Run:
-    """Whose state it is: the dataset key, and the settings that it was made of."""
+    """Whose state it is: the dataset key, the settings that it was made of, and the decoder.
+
+    See :attr:`coopt_fl.data.Source.decoder`; runs of before it was stored have none.
+    """
 
     key: str
     config: dict[str, Any]
+    decoder: str = field(default="", metadata={typed.LATER: True})
 
 
 class RunState:
@@ -235,15 +239,18 @@ def open_run(config: Config, out: Path, progress: Progress) -> Iterator[tuple[So
         OutputError: see :func:`open_state`.
     """
     source = open_source(config.data)
+    key = dataset_key(config, source.fingerprint)
     with (
-        open_state(out, dataset_key(config, source.fingerprint), keyed(config)) as state,
+        open_state(out, key, keyed(config), source.decoder) as state,
         progress.recording(state.add_seconds),
     ):
         yield source, state
 
 
 @contextmanager
-def open_state(out: Path, key: str, config: dict[str, Any]) -> Iterator[RunState]:
+def open_state(
+    out: Path, key: str, config: dict[str, Any], decoder: str = ""
+) -> Iterator[RunState]:
     """Hold ``out`` for this process and yield its state.
 
     Args:
@@ -251,6 +258,8 @@ def open_state(out: Path, key: str, config: dict[str, Any]) -> Iterator[RunState
             failed before it had stored anything is not yet a run.
         key: the dataset key.
         config: the configuration, stored beside the key.
+        decoder: what decodes the images, stored beside it, too: an unfinished run is not finished
+            with another, whose pixels may differ.
 
     Raises:
         OutputError: the directory is another run's, is not a run's, or is in use.
@@ -261,11 +270,17 @@ def open_state(out: Path, key: str, config: dict[str, Any]) -> Iterator[RunState
         remove_leftovers(state.folder)
         run = state.record("run", Run)
         if run is None or not _begun(state):
-            state.save_record("run", {"key": key, "config": config})
+            state.save_record("run", {"key": key, "config": config, "decoder": decoder})
         elif run.key != key:
             raise OutputError(
                 f"{out} belongs to a run with other settings or data "
                 f"({_changes(run, config)}); {AGAIN}"
+            )
+        elif run.decoder != decoder and not state.published:
+            before = run.decoder or "a version of coopt-fl that did not say by what"
+            raise OutputError(
+                f"{out} was begun with images decoded by {before}, and {decoder} may give other "
+                f"pixels: finish it where it was begun, or {AGAIN}"
             )
         yield state
 

@@ -13,6 +13,7 @@ from coopt_fl.core import typed
 from coopt_fl.core.errors import VerificationError
 from coopt_fl.core.runtime import instructions
 from coopt_fl.core.typed import Count, Rule, Sha256, within
+from coopt_fl.data.image import decoder
 from coopt_fl.optimized.public import public_config, public_prior, without_places
 
 FORMAT = 2
@@ -134,7 +135,11 @@ def draft(
 
 def versions() -> dict[str, str]:
     """Return the versions of what determines the numbers."""
-    found = {"python": platform.python_version(), "CPU instructions": instructions()}
+    found = {
+        "python": platform.python_version(),
+        "CPU instructions": instructions(),
+        "image decoder": decoder(),
+    }
     for name in PACKAGES:
         try:
             found[name] = metadata.version(name)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from coopt_fl.config.load import NAME, NAMES
 from coopt_fl.core.errors import ConfigError, CooptError, PriorError
-from coopt_fl.core.runtime import arithmetic
+from coopt_fl.core.runtime import arithmetic, tensor_cores
 from coopt_fl.data.image import Preprocess
 from coopt_fl.priors.spec import PriorSpec, parse_prior
 from coopt_fl.registry import PARTS, Part
@@ -94,7 +94,11 @@ class Prior:
         """
         dtype = arithmetic(precision, self.device)
         reduced = dtype != torch.float32
-        with torch.inference_mode(), torch.autocast(self.device.type, dtype, enabled=reduced):
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.device.type, dtype, enabled=reduced),
+            tensor_cores(self.device),
+        ):
             x = self.preprocess(images, self.device)
             features = self.model(x.contiguous(memory_format=torch.channels_last))
         # A copy made outside of inference mode is an ordinary tensor: it may be changed in place.

@@ -6,6 +6,8 @@ random, flipping and normalising happen per batch on the device (:mod:`coopt_fl.
 """
 
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -14,7 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from coopt_fl.core.errors import DataError
+from coopt_fl.core.link import Link, feed, link_to
 from coopt_fl.data import Preprocess, Source, batches
+from coopt_fl.data.image import per_channel
 
 RESIDENT_BYTES = 2 << 30
 """Up to this much, all images are kept on the device."""
@@ -44,23 +48,24 @@ class Squares:
     """
 
     def __init__(self, source: Source, ids: NDArray[np.int64], size: int, device: torch.device,
-                 on_error: str) -> None:  # fmt: skip
-        self._source, self._ids, self._on_error = source, ids, on_error
-        self.size, self._device = size, device
+                 on_error: str, link: Link | None = None) -> None:  # fmt: skip
+        self._source, self._ids, self._on_error = source.for_edge(size), ids, on_error
+        self.size, self._device, self._link = size, device, link or link_to(device)
         self._order = np.argsort(ids)
         self.rows = torch.arange(len(ids))
         fits = len(ids) * 3 * size * size <= RESIDENT_BYTES
-        self._kept = self._keep() if fits else None
+        self._kept = self._keep() if fits and self._link.keeps else None
 
     def batches(self, rows: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield uint8 (B, 3, s, s) on the device and their rows (B,), in the order of ``rows``.
+        """Yield uint8 (B, 3, s, s) and their rows (B,), on the device, in the order of ``rows``.
 
         Images that cannot be read are left out if ``on_error`` allows it.
         """
         if self._kept is None:
-            yield from self._streamed(rows, batch_size)
+            yield from ((images, some) for images, some, _ in self._streamed(rows, batch_size))
         else:
-            for part in torch.split(rows.to(self._device), batch_size):
+            (order,) = self._link.receive(self._link.send((rows,)))
+            for part in torch.split(order, batch_size):
                 yield self._kept[part], part
 
     def _keep(self) -> Tensor:
@@ -72,19 +77,29 @@ class Squares:
             memory_format=torch.channels_last,
         )
         read = [self.rows[:0]]
-        for some, rows in self._streamed(self.rows, READ_ROWS):
-            images[rows.to(self._device)] = some
-            read.append(rows)
+        for some, rows, places in self._streamed(self.rows, READ_ROWS, busy=0):
+            images[rows] = some
+            read.append(places)
         self.rows = torch.cat(read)
         return images
 
-    def _streamed(self, rows: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _streamed(
+        self, rows: Tensor, batch_size: int, busy: int = 1
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield images and their rows, on the device, and their rows on the CPU."""
         ids, square = self._ids[rows.numpy()], resizing(self.size).square
-        for batch in batches(self._source, [ids], batch_size, self._on_error, fit=square):
-            if len(batch.ids):
-                places = np.searchsorted(self._ids, batch.ids, sorter=self._order)
-                images = cast(Tensor, batch.images)  # of one size, and so one tensor
-                yield images.to(self._device), torch.from_numpy(self._order[places])
+        read = batches(self._source, [ids], batch_size, self._on_error, fit=square, busy=busy)
+        pairs = ((batch, self._rows(batch.ids)) for batch in read if len(batch.ids))
+        sent = (((batch.pixels, places), (batch, places)) for batch, places in pairs)
+        with closing(feed(sent, self._link)) as arrived:
+            for (pixels, some), (batch, places) in arrived:
+                images = cast(Tensor, replace(batch, pixels=pixels).images)  # all of one size
+                yield images, some, places
+
+    def _rows(self, ids: NDArray[np.int64]) -> Tensor:
+        """Return the places of ``ids`` among those of all images."""
+        places = np.searchsorted(self._ids, ids, sorter=self._order)
+        return torch.from_numpy(self._order[places])
 
 
 def own_size(source: Source) -> int:
@@ -126,10 +141,7 @@ def resizing(
 
 def normalise(images: Tensor, preprocess: Preprocess) -> Tensor:
     """Return float images (B, 3, s, s) of values in [0, 1], centred and scaled."""
-    mean, std = (
-        torch.tensor(each, device=images.device).view(1, 3, 1, 1)
-        for each in (preprocess.mean, preprocess.std)
-    )
+    mean, std = (per_channel(each, images.device) for each in (preprocess.mean, preprocess.std))
     return (images - mean) / std
 
 

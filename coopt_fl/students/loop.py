@@ -16,6 +16,8 @@ from torch.optim import AdamW, Optimizer
 
 from coopt_fl.config.schema import StudentConfig
 from coopt_fl.core.errors import ConfigError, DataError
+from coopt_fl.core.link import Link
+from coopt_fl.core.runtime import tensor_cores
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.data import Source
 from coopt_fl.optimized.read import OptimizedDataset
@@ -58,11 +60,12 @@ class Training:
         config: StudentConfig,
         on_error: str,
         seed: int,
+        link: Link | None = None,
     ) -> None:
         self._fabric, self._config, self._seed = fabric, config, seed
         ids = source.ids if dataset is None else dataset.ids
         size = config.image_size or own_size(source)
-        self._squares = Squares(source, ids, size, fabric.device, on_error)
+        self._squares = Squares(source, ids, size, fabric.device, on_error, link)
         rows = self._squares.rows
         if len(rows) < 2:
             raise DataError(f"{source.name} has fewer than 2 readable images to train on")
@@ -121,30 +124,40 @@ class Training:
             ConfigError: The loss is not finite.
             DataError: An image cannot be read.
         """
-        config, device, steps = self._config, self._fabric.device, self._steps
-        total, all_steps = torch.zeros((), device=device), config.epochs * steps
-        self._model.train()
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(derive_seed(self._seed, "dropout", number, self._fabric.global_rank))
-            parts = self._squares.batches(self._order(number), self._share)
-            whole = _whole(parts, steps, self._share)
-            for step, (images, rows) in enumerate(whole, start=number * steps):
-                progress = step / all_steps
-                set_rate(self._optimizer, step, all_steps, config.lr)
-                rows = rows.to(device)
-                loss = self._model(self._views(images, rows, number), rows, progress)
-                self._fabric.backward(loss)
-                self._optimizer.step()
-                self._optimizer.zero_grad()
-                self._objective.after_step(progress)
-                total += loss.detach()
-        mean = float(cast(Tensor, self._fabric.all_reduce(total / steps, reduce_op="mean")))
+        losses = self._fabric.all_reduce(self.steps(number), reduce_op="mean")
+        mean = float(cast(Tensor, losses))
         if not math.isfinite(mean):
             raise ConfigError(
                 f"the student's loss is {mean} after epoch {number + 1}; set a lower student.lr, "
                 "or runtime.precision=float32"
             )
         return mean
+
+    def steps(self, number: int) -> Tensor:
+        """Take the steps of an epoch and return their mean loss, on this device.
+
+        Nothing waits for a GPU, but where images are not kept there for the batch two steps back.
+        """
+        config, device, steps = self._config, self._fabric.device, self._steps
+        total, all_steps = torch.zeros((), device=device), config.epochs * steps
+        self._model.train()
+        with (
+            torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+            tensor_cores(device),
+        ):
+            torch.manual_seed(derive_seed(self._seed, "dropout", number, self._fabric.global_rank))
+            parts = self._squares.batches(self._order(number), self._share)
+            whole = _whole(parts, steps, self._share)
+            for step, (images, rows) in enumerate(whole, start=number * steps):
+                progress = step / all_steps
+                set_rate(self._optimizer, step, all_steps, config.lr)
+                loss = self._model(self._views(images, rows, number), rows, progress)
+                self._fabric.backward(loss)
+                self._optimizer.step()
+                self._optimizer.zero_grad()
+                self._objective.after_step(progress)
+                total += loss.detach()
+        return total / steps
 
     def _views(self, images: Tensor, rows: Tensor, epoch: int) -> list[Tensor]:
         """Return each view that the objective asks for, augmented and normalised."""

@@ -165,7 +165,7 @@ class Judge:
                 ]
             for split, squares in zip(self._splits, self._read[size], strict=True):
                 parts = squares.batches(squares.rows, batch)
-                stream = ((rows.cpu().numpy(), images, ()) for images, rows in parts)
+                stream = ((rows, images, ()) for images, rows in parts)
                 values = torch.empty(len(squares.rows), model.width, device=device)
                 found = encode(student.features, stream, batch, values)
                 features = torch.from_numpy(found.values).to(device)

@@ -13,6 +13,7 @@ import torch
 
 from coopt_fl.config.schema import Config
 from coopt_fl.core.errors import ConfigError
+from coopt_fl.core.host import shared_by
 from coopt_fl.core.runtime import arithmetic, compute, keep_freed_memory, pick_device
 
 if TYPE_CHECKING:
@@ -66,7 +67,10 @@ def devices_for(config: Config, devices: int | str, staged: bool = False) -> Ite
     outside = set(os.environ)
     fabric.launch()
     keep_freed_memory()
-    with compute(torch.get_num_threads(), config.runtime.deterministic):
+    with (
+        compute(torch.get_num_threads(), config.runtime.deterministic),
+        shared_by(fabric.world_size),
+    ):
         yield fabric
     if fabric.world_size > 1:
         fabric.barrier()

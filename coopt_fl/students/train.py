@@ -132,9 +132,10 @@ def _prepare(
     source = open_source(config.data)
     if dataset is not None:
         dataset.pair(source)  # refuses a source that the dataset was not made from
-    code = student_code(config)
+    code, decode = student_code(config), config.data.decode
     return source, {
         **({"plugins": code} if code else {}),  # which checkpoints of shipped students lack
+        **({"decode": decode} if decode != "exact" else {}),  # likewise those of before
         "student": {k: v for k, v in asdict(config.student).items() if k != "precision"},
         "dataset_digest": dataset.digest if dataset else None,
         "fingerprint": source.fingerprint,

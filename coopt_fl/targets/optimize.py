@@ -3,7 +3,9 @@
 :func:`encode` is the one way from images to features, for priors as for students.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from coopt_fl.core.errors import PriorError
+from coopt_fl.core.link import Link, Work, feed, link_to
 from coopt_fl.data import Source, batches
 from coopt_fl.priors.prior import Prior
 from coopt_fl.targets.alignment import Alignment
@@ -23,8 +26,8 @@ Ids = NDArray[np.int64]
 Images = Tensor | list[Tensor]
 """uint8 (B, 3, H, W), or B tensors (3, H, W) where they differ in size."""
 
-Read = tuple[Ids, Images, tuple[int, ...]]
-"""Ids (B,), their images, and ids whose images cannot be read."""
+Read = tuple[Tensor, Images, tuple[int, ...]]
+"""Ids int64 (B,), on any device, their images, and ids whose images cannot be read."""
 
 Release = Callable[[Ids, NDArray[np.float32]], NDArray[np.float16]]
 
@@ -56,7 +59,8 @@ def represent(
         PriorError: a feature is not finite; the sample is named.
     """
     outputs = (prior.width, torch.float32, Tensor.float)
-    return next(_encode_blocks(prior, source, [ids], batch_size, precision, on_error, *outputs))
+    how = (batch_size, precision, on_error, link_to(prior.device))
+    return next(_encode_blocks(prior, source, [ids], *how, *outputs))
 
 
 def optimize(
@@ -69,6 +73,7 @@ def optimize(
     precision: str,
     on_error: str,
     release: Release | None = None,
+    link: Link | None = None,
 ) -> Iterator[Encoded]:
     """Return the targets of the blocks, one after another; memory is O(block).
 
@@ -84,6 +89,7 @@ def optimize(
         precision: arithmetic on a GPU.
         on_error: what a corrupt image does.
         release: what becomes of ids and targets before they are handed out; None: rounding.
+        link: the way to the prior's device; None: as that device needs.
 
     Raises:
         DataError: an image cannot be read and ``on_error`` is "raise".
@@ -96,8 +102,10 @@ def optimize(
             f"prior {prior.id} gives features of width {prior.width}, but its alignment takes "
             f"{width}: it was fitted for another prior, start with a new --out"
         )
+    link = link or link_to(prior.device)
     outputs = (dim, torch.float32 if release else torch.float16, alignment.on(prior.device))
-    made = _encode_blocks(prior, source, blocks, batch_size, precision, on_error, *outputs)
+    how = (batch_size, precision, on_error, link)
+    made = _encode_blocks(prior, source, blocks, *how, *outputs)
     if release is None:
         return made
     return (replace(block, values=release(block.ids, block.values)) for block in made)
@@ -122,20 +130,48 @@ def encode(
         values: (R, n) on the device of the features, overwritten; R is at least what is streamed.
         finish: from features (B, m) to outputs (B, n).
     """
+    return _launch(features, stream, batch_size, values, finish, Link(values.device)).result()
+
+
+@dataclass(frozen=True)
+class _Launched:
+    """What becomes an :class:`Encoded` once ``work`` is done: ids, values, finite, on the CPU."""
+
+    parts: tuple[Tensor, ...]
+    skipped: tuple[int, ...]
+    work: Work | None
+
+    def result(self) -> Encoded:
+        """Wait for the device."""
+        if self.work is not None:
+            self.work.synchronize()
+        ids, values, finite = (part.numpy() for part in self.parts)
+        return Encoded(ids, values, finite, self.skipped)
+
+
+def _launch(
+    features: Callable[[Images], Tensor],
+    stream: Iterable[Read],
+    batch_size: int,
+    values: Tensor,
+    finish: Callable[[Tensor], Tensor],
+    link: Link,
+) -> _Launched:
+    """Give the device the work of :func:`encode`."""
     finite = torch.empty(len(values), dtype=torch.bool, device=values.device)
-    ids, skipped = list[int](), list[int]()
+    ids, skipped, done = [torch.empty(0, dtype=torch.int64, device=values.device)], list[int](), 0
     for some, images, left_out in stream:
         skipped += left_out
         rows = len(some)
         if rows:
-            here = slice(len(ids), len(ids) + rows)
+            here = slice(done, done + rows)
             found = features(_padded(images, batch_size))
             values[here] = finish(found)[:rows]
             finite[here] = found[:rows].isfinite().all(dim=1)
-            ids += some.tolist()
-    done = len(ids)
-    outputs, usable = values[:done].cpu().numpy(), finite[:done].cpu().numpy()
-    return Encoded(np.asarray(ids, np.int64), outputs, usable, tuple(skipped))
+            ids.append(some)
+            done += rows
+    fetched = tuple(link.fetch(part) for part in (torch.cat(ids), values[:done], finite[:done]))
+    return _Launched(fetched, tuple(skipped), link.work())
 
 
 def _encode_blocks(
@@ -145,33 +181,48 @@ def _encode_blocks(
     batch_size: int,
     precision: str,
     on_error: str,
+    link: Link,
     dim: int,
     dtype: torch.dtype,
     finish: Callable[[Tensor], Tensor],
 ) -> Iterator[Encoded]:
     """Encode the blocks, one after another, to rows of ``dim`` numbers that ``finish`` makes.
 
+    A device that computes on its own has begun the next block when one is yielded.
+
     Images that differ in size are resized and cropped where they are read: they may be large. Those
     of one size by nature are small, and resized on the device. Its bits may differ, so it must not
     matter whether they come from an array or from published shards of it.
     """
-    fit = None
+    seen, fit = source.for_edge(prior.preprocess.resize), None
     if source.image_size is None:
         fit = prior.preprocess.square
         prior = replace(prior, preprocess=prior.preprocess.fitted)
-    read = batches(source, blocks, batch_size, on_error, fit=fit)
-    stream = ((batch.ids, batch.images, batch.skipped) for batch in read)
+    read = batches(seen, blocks, batch_size, on_error, fit=fit)
+    pairs = (((torch.from_numpy(batch.ids), batch.pixels), batch) for batch in read)
     features = partial(prior.features, precision=precision)
-    for ids in blocks:  # which batches never cross
-        of_this_block = islice(stream, -(-len(ids) // batch_size))
-        values = torch.empty(len(ids), dim, dtype=dtype, device=prior.device)
-        block = encode(features, of_this_block, batch_size, values, finish)
-        _require_finite(block, prior, source)
-        yield block
+    with closing(feed(pairs, link)) as arrived:
+        stream = (
+            (some, replace(batch, pixels=pixels).images, batch.skipped)
+            for (some, pixels), batch in arrived
+        )
+        launched = deque[_Launched]()
+        for ids in blocks:  # which batches never cross
+            of_this_block = islice(stream, -(-len(ids) // batch_size))
+            values = torch.empty(len(ids), dim, dtype=dtype, device=prior.device)
+            launched.append(_launch(features, of_this_block, batch_size, values, finish, link))
+            if len(launched) > min(link.ahead, 1):
+                yield _checked(launched.popleft().result(), prior, source)
+        for last in launched:
+            yield _checked(last.result(), prior, source)
 
 
-def _require_finite(block: Encoded, prior: Prior, source: Source) -> None:
-    """Raise a PriorError that names the first sample without a finite feature or target."""
+def _checked(block: Encoded, prior: Prior, source: Source) -> Encoded:
+    """Return the block.
+
+    Raises:
+        PriorError: naming the first sample without a finite feature or target.
+    """
     for usable, problem in (
         (block.finite, "its features are not finite: check the prior's weights"),
         (np.isfinite(block.values).all(axis=1), "its target is too large for float16"),
@@ -180,6 +231,7 @@ def _require_finite(block: Encoded, prior: Prior, source: Source) -> None:
             sample = int(block.ids[int(usable.argmin())])
             where = source.where(sample)
             raise PriorError(f"prior {prior.id}, sample {sample} ({where}): {problem}")
+    return block
 
 
 def _padded(images: Images, most: int) -> Images:

@@ -41,7 +41,6 @@ MAP = """
 coopt_fl/federation/client_app.py
 coopt_fl/targets/optimize.py
 coopt_fl/data/batches.py
-coopt_fl/data/source.py
 coopt_fl/priors/prior.py
 coopt_fl/data/image.py
 coopt_fl/targets/alignment.py

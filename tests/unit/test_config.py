@@ -17,7 +17,7 @@ from coopt_fl.config.load import (
 from coopt_fl.core.errors import ConfigError
 
 KEYS = """
-seed plugins data.source data.root data.limit data.on_error data.shards
+seed plugins data.source data.root data.limit data.on_error data.shards data.decode
 participants.0.name participants.0.prior participants.0.weight min_participants
 shared.size targets.dim targets.projection targets.solver reference
 optimize.block_rows optimize.batch_size optimize.chunk_mb assignment.by
@@ -157,6 +157,9 @@ def test_relative_root_is_made_absolute(tmp_path: Path, monkeypatch: pytest.Monk
         ("deadline.join=9", True),
         ("min_participants=2", True),
         ("data.on_error=skip", True),
+        ("data.decode=exact", True),
+        ("data.decode=reduced", False),
+        ("data.decode=device", False),
         ("seed=1", False),
         ("targets.dim=64", False),
         ("optimize.batch_size=8", False),

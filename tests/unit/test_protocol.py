@@ -53,7 +53,7 @@ EXAMPLES: list[Any] = [
         upload="",
     ),
     Aligned(np.eye(2, dtype=np.float32), np.zeros(2, np.float32), "ridge"),
-    Description("a", "trivial:4", 4, "0" * 64, "f", 9, "cpu", {"torch": "2"}, 1.0, 0),
+    Description("a", "trivial:4", 4, "0" * 64, "f", 9, "", "cpu", {"torch": "2"}, 1.0, 0),
     PAYLOAD,
     Receipt(9, "0" * 64),
     Representation(np.arange(2), np.ones((2, 3), np.float32), np.arange(0)),

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from coopt_fl.bench import handwritten, optimization, student
+from coopt_fl.bench import handwritten, optimization, overlap, student
 from coopt_fl.bench.measure import Case, not_here
 
 ONE = {"min": 1.0, "median": 1.0, "max": 1.0}
@@ -43,6 +43,18 @@ def test_settings_of_the_other_device_are_skipped_with_a_reason(
         rows = list(measure())
         assert len(rows) == len(others) > 0
         assert {row["skipped"] for row in rows} == {reason}
+
+
+def test_an_accelerator_is_simulated_where_there_is_none(
+    gpus: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overlap, "_optimizing", lambda case, *_: case.measured(ONE))
+    monkeypatch.setattr(overlap, "_training", lambda case, *_: case.measured(ONE))
+    monkeypatch.setattr(overlap, "pictures", lambda *_: nullcontext((None, None)))
+    monkeypatch.setattr(overlap, "devices_for", lambda *_: nullcontext())
+    rows = {row["name"]: row["skipped"] for row in overlap.overlap()}
+    assert len(rows) == 6
+    assert set(rows.values()) == {"gpu-here" if gpus else None}
 
 
 def test_a_student_is_measured_on_the_best_device_alone(

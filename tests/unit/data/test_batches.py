@@ -102,6 +102,45 @@ def test_foreign_id_is_an_error_even_where_corrupt_images_are_skipped(damaged: S
         list(batches(damaged, [np.array([0, 2, 99])], 3, on_error="skip", workers=0))
 
 
+@pytest.mark.parametrize(
+    ("cores", "busy", "free", "shared", "expected"),
+    [
+        (8, 1, 9999, 9999, 7),
+        (8, 0, 9999, 9999, 8),
+        (1, 1, 9999, 9999, 0),
+        (8, 1, 3200, 9999, 4),
+        (8, 1, 9999, 1200, 3),
+        (8, 1, 100, 9999, 0),
+    ],
+)
+def test_there_are_as_many_workers_as_there_is_room_for(
+    cores: int, busy: int, free: int, shared: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker takes 200 MiB, and here two batches of 100 that it shares; half is left alone."""
+    monkeypatch.setattr(batches_module, "cores", lambda: cores)
+    monkeypatch.setattr(batches_module, "free_memory", lambda: free << 20)
+    monkeypatch.setattr(batches_module, "free_shared_memory", lambda: shared << 20)
+    assert batches_module.most_workers(100 << 20, busy) == expected
+
+
+def test_image_files_are_read_and_fitted_one_by_one(damaged: Source) -> None:
+    """So that of large photographs only one is in memory in its own size."""
+    said = list[str]()
+    read, fit = damaged.read, Preprocess(4, 5, "bicubic", (0.5,) * 3, (0.5,) * 3).square
+
+    def reading(ids: np.ndarray) -> list[torch.Tensor]:
+        said.append(f"read {ids.tolist()}")
+        return read(ids)
+
+    def fitting(image: torch.Tensor) -> torch.Tensor:
+        said.append("fitted")
+        return fit(image)
+
+    damaged.read = reading  # type: ignore[method-assign]
+    list(batches(damaged, [np.array([4, 0])], 2, workers=0, fit=fitting))
+    assert said == ["read [4]", "fitted", "read [0]", "fitted"]
+
+
 @pytest.mark.parametrize(("worth_s", "expected"), [(0.0, True), (1e9, False)])
 def test_workers_are_started_only_where_they_pay_off(
     worth_s: float, expected: bool, damaged: Source, monkeypatch: pytest.MonkeyPatch

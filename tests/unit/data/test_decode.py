@@ -1,16 +1,20 @@
 """From file bytes to RGB, or a reason why not."""
 
 import io
+from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from coopt_fl.config.schema import DataConfig
+from coopt_fl.data import open_source
 from coopt_fl.data.image import UndecodableError, decode
-from tests.unit.data.make import as_tensor, encode, pixels
+from tests.unit.data.make import as_tensor, encode, pixels, write
 
 
 def saved(image: Image.Image, kind: str = "PNG") -> bytes:
@@ -29,6 +33,48 @@ def test_jpeg_is_pillows() -> None:
     encoded = encode(pixels(1, 16, 16), "JPEG")
     reference = np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB"))
     assert torch.equal(decode(encoded), as_tensor(reference))
+
+
+@pytest.mark.parametrize(
+    ("edge", "size"), [(400, (304, 400)), (153, (304, 400)), (152, (152, 200)), (38, (38, 50))]
+)
+def test_a_jpeg_is_decoded_at_the_smallest_scale_that_is_large_enough(
+    edge: int, size: tuple[int, int]
+) -> None:
+    """There its pixels are nearly the means of the whole image's."""
+    soft = Image.fromarray(pixels(1, 6, 8)).resize((400, 304), Image.Resampling.BICUBIC)
+    encoded = saved(soft, "JPEG")
+    image = decode(encoded, edge)
+    assert image.shape == (3, *size)
+    expected = Image.fromarray(decode(encoded).permute(1, 2, 0).numpy())
+    expected = expected.resize(size[::-1], Image.Resampling.BOX)
+    distance = (image.float() - as_tensor(np.asarray(expected)).float()).abs()
+    assert distance.mean() < 2 and distance.max() < 20
+
+
+def test_other_files_have_no_smaller_scale() -> None:
+    image = pixels(2, 64, 64)
+    assert torch.equal(decode(encode(image, "PNG"), 8), as_tensor(image))
+
+
+def test_only_who_asks_for_it_reads_at_a_smaller_scale(tmp_path: Path) -> None:
+    """Alone, and not in the source that others read."""
+    write(tmp_path / "train" / "0.jpg", encode(pixels(1, 64, 80), "JPEG"))
+    shapes = {}
+    for how in ("exact", "reduced"):
+        data = DataConfig(source="imagefolder", root=str(tmp_path), decode=how)
+        source = open_source(data)
+        for name, one in {"small": source.for_edge(20), "whole": source}.items():
+            shapes[how, name] = tuple(one.read(one.ids)[0].shape)
+    whole, half = (3, 64, 80), (3, 32, 40)
+    assert shapes == {
+        ("exact", "small"): whole,
+        ("exact", "whole"): whole,
+        ("reduced", "small"): half,
+        ("reduced", "whole"): whole,
+    }
+    assert source.decoder.startswith(f"Pillow {PIL.__version__}")
+    assert open_source(DataConfig(source="digits", limit=9)).decoder == ""
 
 
 def test_grey_is_repeated() -> None:

@@ -48,6 +48,36 @@ def test_other_key_is_refused_with_what_changed(state: RunState) -> None:
         pass
 
 
+def test_a_run_is_finished_with_the_decoder_that_it_was_begun_with(state: RunState) -> None:
+    """Once it is finished nothing is decoded any more, and it can be opened anywhere."""
+    with open_state(state.out, "key", CONFIG, "Pillow 1"):
+        state.save_record("some", 1)
+    with open_state(state.out, "key", CONFIG, "Pillow 1"):
+        pass
+    with (
+        pytest.raises(OutputError, match=r"decoded by Pillow 1, and Pillow 2 may .* another --out"),
+        open_state(state.out, "key", CONFIG, "Pillow 2"),
+    ):
+        pass
+    state.dataset.mkdir()
+    (state.dataset / "provenance.json").touch()
+    with open_state(state.out, "key", CONFIG, "Pillow 2"):
+        pass
+
+
+def test_a_run_of_before_decoders_were_stored(state: RunState) -> None:
+    """It is continued where nothing is decoded, and refused where it is not known by what."""
+    state.save_record("some", 1)
+    state.save_record("run", {"key": "key", "config": CONFIG})
+    with open_state(state.out, "key", CONFIG) as again:
+        assert again.record("run", Run) == Run("key", CONFIG)
+    with (
+        pytest.raises(OutputError, match="a version of coopt-fl that did not say by what"),
+        open_state(state.out, "key", CONFIG, "Pillow 2"),
+    ):
+        pass
+
+
 def test_foreign_folder_and_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     with (

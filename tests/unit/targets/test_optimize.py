@@ -1,4 +1,5 @@
 import itertools
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -8,11 +9,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from coopt_fl.core.errors import PriorError
+from coopt_fl.core.link import Link
 from coopt_fl.data.source import CorruptImage
 from coopt_fl.targets import Alignment, optimize, represent
 from tests.unit.targets.conftest import Pictures
 
 SETTINGS = {"batch_size": 4, "precision": "float32", "on_error": "raise"}
+SKIPPING = SETTINGS | {"on_error": "skip"}
 WEIGHT = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
 ALIGNMENT = Alignment(WEIGHT, np.arange(3, dtype=np.float32), "ridge")
 
@@ -68,6 +71,44 @@ def test_blocks_come_as_they_are_done(prior: Callable) -> None:
     assert some.model.batches == []
     next(stream)
     assert some.model.batches == [4]
+
+
+class Late(Link):
+    """A device whose outputs arrive only when they are waited for."""
+
+    ahead = 2
+
+    def __init__(self) -> None:
+        super().__init__(torch.device("cpu"))
+        self.unfetched = list[tuple[Tensor, Tensor]]()
+
+    def fetch(self, values: Tensor) -> Tensor:
+        self.unfetched.append((torch.zeros_like(values), values))
+        return self.unfetched[-1][0]
+
+    def work(self) -> "Late":
+        return self
+
+    def synchronize(self) -> None:
+        for there, values in self.unfetched:
+            there.copy_(values)
+
+
+def test_a_device_is_at_the_next_block_when_one_is_handed_out(prior: Callable) -> None:
+    """With the same results, in memory of few blocks, and however early one stops."""
+    blocks = [np.arange(6), np.arange(10, 11), np.arange(20, 28), np.arange(30, 33)]
+    here = list(optimize(prior(), Pictures(99, (1,)), blocks, ALIGNMENT, **SKIPPING))
+    some = prior()
+    stream = optimize(some, Pictures(99, (1,)), blocks, ALIGNMENT, **SKIPPING, link=Late())
+    there = [next(stream)]
+    assert some.model.batches == [4, 2, 1], "one block more"
+    for mine, other in zip([*there, *stream], here, strict=True):
+        assert mine.ids.tolist() == other.ids.tolist() and mine.skipped == other.skipped
+        assert mine.values.tobytes() == other.values.tobytes()
+    stopped = optimize(prior(), Pictures(99), blocks, ALIGNMENT, **SETTINGS, link=Late())
+    next(stopped)
+    stopped.close()
+    assert not [one for one in threading.enumerate() if one.name.startswith("ahead")]
 
 
 @pytest.mark.parametrize("corrupt", [(2,), (0, 1, 2, 3), (0, 5), tuple(range(6))])
