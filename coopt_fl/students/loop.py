@@ -173,7 +173,7 @@ def _lookup(
     targets: NDArray[np.float16], whiten: bool, device: torch.device
 ) -> Callable[[Tensor], Tensor]:
     """Return rows -> float32 (B, n) on ``device``; the targets stay there if they fit."""
-    change = fit_whitening(targets).on(device) if whiten else Tensor.float
+    change = fit_whitening(targets, device).on(device) if whiten else Tensor.float
     fits = targets.nbytes <= RESIDENT_BYTES
     resident = torch.tensor(targets, device=device) if fits else None
 
