@@ -150,6 +150,17 @@ def test_the_seed_decides_everything(solver: str) -> None:
     assert held_out(x, y, solver, 3).r2 == held_out(x, y, solver, 3).r2
 
 
+@pytest.mark.parametrize("solver", ["ridge", "procrustes", "lstsq"])
+@quiet
+def test_the_bits_do_not_depend_on_where_an_array_lies(solver: str) -> None:
+    """A library of linear algebra may sum in another order where memory is aligned otherwise."""
+    x, _, y = (one.astype(np.float32) for one in planted(150, 330, 40))
+    elsewhere = [np.empty(one.size + 3, np.float32)[3:].reshape(one.shape) for one in (x, y)]
+    np.copyto(elsewhere[0], x)
+    np.copyto(elsewhere[1], y)
+    assert fit_alignment(x, y, solver).sha256 == fit_alignment(*elsewhere, solver).sha256
+
+
 def test_sha256_is_of_the_little_endian_bytes() -> None:
     weight, bias = np.arange(6, dtype=np.float32).reshape(2, 3), np.ones(3, np.float32)
     expected = hashlib.sha256(weight.tobytes() + bias.tobytes()).hexdigest()
