@@ -58,7 +58,8 @@ def prior(
 def solver(name: str) -> Decorator[T]:
     """Register ``solve(source, target, seed) -> (weight, bias)``, for ``targets.solver``.
 
-    All float64: source (S, m), target (S, n), weight (m, n), bias (n,).
+    All float64: source (S, m), target (S, n), weight (m, n), bias (n,). Tensors come, on the
+    device of the prior; tensors or numpy arrays are returned.
     """
     return _register("solver", name)
 
@@ -67,7 +68,7 @@ def projection(name: str) -> Decorator[T]:
     """Register ``axes(features, dim, seed) -> (m, dim)``, for ``targets.projection``.
 
     All float64: features (R, m) of the reference, centred; the axes are orthonormal, which the
-    platform checks.
+    platform checks. Tensors and arrays as for :func:`solver`.
     """
     return _register("projection", name)
 

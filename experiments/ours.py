@@ -224,7 +224,8 @@ def phi_s(made: Made) -> Made:
     """
     targets = scaled(made.targets)
     n = targets.shape[1]
-    rotated = targets @ principal_axes(targets.astype(np.float64), n) @ hadamard(n) / n**0.5
+    axes = principal_axes(torch.from_numpy(targets).double(), n).numpy()
+    rotated = targets @ axes @ hadamard(n) / n**0.5
     return replace(made, targets=rotated.astype(np.float32))
 
 

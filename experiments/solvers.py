@@ -13,6 +13,7 @@ priors of the study are known to be sound.
 from collections.abc import Callable
 
 import numpy as np
+import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
@@ -73,7 +74,7 @@ def solvers(lab: Lab, cell: Cell) -> Cell:
         tests[name] = agreed.targets(name, lab.features(spec, "test")[0])
     truth = own(tests, reference)
     others = [one for name, one in tests.items() if name != reference]
-    found = {"r2_test": float(np.mean([r2_score(truth, one) for one in others]))}
+    found = {"r2_test": float(np.mean([r2(truth, one) for one in others]))}
     for name, shard in ours.items():
         change = normaliser(shard, cell["normalisation"])
         ours[name], tests[name] = change(shard), change(tests[name])
@@ -82,6 +83,11 @@ def solvers(lab: Lab, cell: Cell) -> Cell:
         found |= {f"reference_c{c:g}": scores[0], f"mean_c{c:g}": scores[1]}
         found[f"each_c{c:g}"] = float(np.mean(scores[2:]))
     return found
+
+
+def r2(truth: Array, found: Array) -> float:
+    """Return the share of the variance of the targets (N, n) that those found predict."""
+    return r2_score(torch.from_numpy(truth), torch.from_numpy(found))
 
 
 def own(tests: Each, reference: str) -> Array:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from coopt_fl.config.schema import AssignmentConfig, Config, ParticipantConfig
 from coopt_fl.core.errors import ConfigError
@@ -84,7 +85,8 @@ def _optimize(config: Config, source: Source, state: RunState, progress: Progres
             blocks = plan.projected(name, recipe.rows_to_project)
             ids = plan.projected_ids(blocks, recipe.rows_to_project)
             shard = represent(prior, source, ids, **how)
-            records.save("alignments", name, **vars(recipe.project(shard.values)))
+            features = torch.tensor(shard.values, device=prior.device)
+            records.save("alignments", name, **vars(recipe.project(features)))
         alignment = records.alignment(name)
     with progress.phase("optimize"):
         missing = state.missing_blocks(len(plan.blocks))

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from coopt_fl.config.schema import DataConfig
@@ -127,13 +128,14 @@ class Participant:
     def project(self, request: protocol.Project) -> protocol.Aligned:
         """Fit the projection that makes targets of the reference's features."""
         source = self.source(request.blocks, shared=not request.blocks)
-        features = self._features(source, request.ids).features
+        features = self._here(self._features(source, request.ids).features)
         projection = fit_projection(features, request.dim, request.method, request.seed)
         return protocol.Aligned(**vars(projection))
 
     def align(self, request: protocol.Align) -> protocol.Aligned:
         """Fit the alignment of this prior's features to the reference's targets."""
-        alignment = fit_alignment(request.features, request.targets, request.solver, request.seed)
+        features, targets = self._here(request.features), self._here(request.targets)
+        alignment = fit_alignment(features, targets, request.solver, request.seed)
         return protocol.Aligned(**vars(alignment))
 
     def optimize(self, request: protocol.Optimize) -> protocol.Payload | protocol.Receipt:
@@ -180,6 +182,10 @@ class Participant:
             values = guard.release(values, features.ids, "features", self.prior.sha256)
         skipped = np.array(features.skipped, np.int64)
         return protocol.Representation(features.ids, values, skipped)
+
+    def _here(self, values: NDArray[np.float32]) -> Tensor:
+        """Return the values on the participant's device, where maps are fitted."""
+        return torch.tensor(values, device=self.device)
 
     def _how(self) -> dict[str, Any]:
         """Return how the prior is run."""

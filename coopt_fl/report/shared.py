@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.federation.records import Records
@@ -120,6 +121,7 @@ def choose(rows: int, most: int, seed: int) -> Ids:
 def _own(features: Targets, dim: int) -> Targets:
     """Return features (S, m) in their own first ``dim`` principal axes, at unit RMS."""
     x = as_matrix(features, "features")
-    scores = principal_scores(x - x.mean(axis=0), min(dim, x.shape[1]))
-    wide = np.pad(scores, ((0, 0), (0, dim - scores.shape[1])))
-    return (wide / root_mean_square(wide)).astype(np.float32)
+    scores = principal_scores(x - x.mean(dim=0), min(dim, x.shape[1]))
+    wide = functional.pad(scores, (0, dim - scores.shape[1]))
+    own: Targets = (wide / root_mean_square(wide)).float().numpy()
+    return own

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from openTSNE import TSNE
 
@@ -121,6 +122,7 @@ def embed(targets: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
         n_jobs=1,
         random_state=derive_seed(seed, "report", "tsne") % 2**32,
     ).fit(units)
-    places = np.asarray(fitted, np.float64)
-    centred = places - places.mean(axis=0)
-    return principal_scores(centred, 2)  # a t-SNE has no orientation of its own: lay it flat
+    places = torch.tensor(np.asarray(fitted, np.float64))
+    flat = principal_scores(places - places.mean(dim=0), 2)  # it has no orientation of its own
+    laid: NDArray[np.float64] = flat.numpy()
+    return laid

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -19,9 +19,9 @@ from coopt_fl.core.errors import ConfigError, DataError
 from coopt_fl.core.link import Link
 from coopt_fl.core.runtime import tensor_cores
 from coopt_fl.core.seeding import derive_seed
-from coopt_fl.data import Source
+from coopt_fl.data import Preprocess, Source
 from coopt_fl.optimized.read import OptimizedDataset
-from coopt_fl.students.augment.view import draw_view
+from coopt_fl.students.augment.view import View, draw_view
 from coopt_fl.students.checkpoint import LoadedStudent, save_student
 from coopt_fl.students.images import (
     RESIDENT_BYTES,
@@ -161,12 +161,9 @@ class Training:
 
     def _views(self, images: Tensor, rows: Tensor, epoch: int) -> list[Tensor]:
         """Return each view that the objective asks for, augmented and normalised."""
-        unit = images.to(torch.float32, memory_format=torch.channels_last).div_(255)
-        views = []
-        for index, view in enumerate(self._objective.views):
-            draws = draw_view(rows, derive_seed(self._seed, "augment", epoch, index))
-            views.append(normalise(view(unit, draws), self._preprocess))
-        return views
+        views = self._objective.views
+        seeds = [derive_seed(self._seed, "augment", epoch, index) for index in range(len(views))]
+        return augmented(images, rows, views, seeds, self._preprocess)
 
     def _order(self, number: int) -> Tensor:
         """Return the rows of this device in the epoch: its share of each shuffled batch."""
@@ -175,6 +172,24 @@ class Training:
         shuffled = rows[torch.randperm(len(rows), generator=generator)]
         batches = shuffled[: self.samples].view(-1, world, self._share)
         return batches[:, self._fabric.global_rank].reshape(-1)
+
+
+def augmented(
+    images: Tensor,
+    rows: Tensor,
+    views: Sequence[View],
+    seeds: Sequence[int],
+    preprocess: Preprocess,
+) -> list[Tensor]:
+    """Return views (B, 3, v, v) of uint8 images (B, 3, s, s), augmented by seed and normalised.
+
+    All of it happens on the device that the images and their ``rows`` (B,) are on.
+    """
+    unit = images.to(torch.float32, memory_format=torch.channels_last).div_(255)
+    return [
+        normalise(view(unit, draw_view(rows, seed)), preprocess)
+        for view, seed in zip(views, seeds, strict=True)
+    ]
 
 
 def initial_student(config: StudentConfig, size: int, seed: int) -> Student:
@@ -186,7 +201,7 @@ def _lookup(
     targets: NDArray[np.float16], whiten: bool, device: torch.device
 ) -> Callable[[Tensor], Tensor]:
     """Return rows -> float32 (B, n) on ``device``; the targets stay there if they fit."""
-    change = fit_whitening(targets).on(device) if whiten else Tensor.float
+    change = fit_whitening(targets, device).on(device) if whiten else Tensor.float
     fits = targets.nbytes <= RESIDENT_BYTES
     resident = torch.tensor(targets, device=device) if fits else None
 

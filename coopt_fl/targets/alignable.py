@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from coopt_fl.core.errors import ConfigError, PriorError
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.targets.alignment import LEAST_ROWS
-from coopt_fl.targets.linear import Features, Matrix, as_matrix, is_constant
+from coopt_fl.targets.linear import Features, as_matrix, is_constant
 
 _MOST_ROWS = 256
 
@@ -74,19 +75,18 @@ def alignability(
     return found
 
 
-def _gram(x: Matrix) -> NDArray[np.float32]:
+def _gram(x: Tensor) -> NDArray[np.float32]:
     """Return the inner products (S, S) of different rows, U-centred, of norm 1, or all zero."""
     rows = len(x)
-    centred = x - x.mean(axis=0)
+    centred = x - x.mean(dim=0)
     if is_constant(centred, x):
         return np.zeros((rows, rows), np.float32)
-    centred /= np.abs(centred).max()
-    gram = centred @ centred.T
-    np.fill_diagonal(gram, 0)
-    sums = gram.sum(axis=0) / (rows - 2)
+    centred /= centred.abs().max()
+    gram = (centred @ centred.T).fill_diagonal_(0)
+    sums = gram.sum(dim=0) / (rows - 2)
     gram += sums.sum() / (rows - 1) - sums - sums[:, None]
-    np.fill_diagonal(gram, 0)
-    unit: NDArray[np.float32] = (gram / (np.linalg.norm(gram) or 1.0)).astype(np.float32)
+    gram.fill_diagonal_(0)
+    unit: NDArray[np.float32] = (gram / (gram.norm() or 1.0)).float().numpy()
     return unit
 
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from coopt_fl.core.errors import ConfigError, PriorError
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.registry import PARTS
-from coopt_fl.targets.linear import Features, Matrix, as_matrix
-from coopt_fl.targets.solvers import Solver
+from coopt_fl.targets.linear import Features, as_matrix
+from coopt_fl.targets.solvers import Affine, Solver
 
 LEAST_ROWS = 4
 _FOLDS = 5
@@ -84,7 +84,8 @@ def fit_alignment(
     """Fit T_k of the paper's alignment step (section 3.3) on the shared set, in float64.
 
     Args:
-        source: (S, m) features of the shared set; targets (n wide) serve as well.
+        source: (S, m) features of the shared set; targets (n wide) serve as well. Where they are,
+            the fit is computed.
         target: (S, n) the reference's targets of the same rows.
         solver: ridge | procrustes | lstsq | sgd | none, or a registered one.
         seed: Of the solvers that draw.
@@ -101,13 +102,18 @@ def fit_alignment(
             UserWarning,
             stacklevel=2,
         )
-    weight, bias = (np.asarray(part, np.float64) for part in solve(x, y, seed))
+    weight, bias = _fit(solve, x, y, seed)
     if weight.shape != (x.shape[1], y.shape[1]) or bias.shape != y.shape[1:]:
         raise ConfigError(
-            f"targets.solver={solver} gave weight {weight.shape} and bias {bias.shape}, "
-            f"not {(x.shape[1], y.shape[1])} and {y.shape[1:]}"
+            f"targets.solver={solver} gave weight {tuple(weight.shape)} and bias "
+            f"{tuple(bias.shape)}, not {(x.shape[1], y.shape[1])} and {tuple(y.shape[1:])}"
         )
-    return Alignment(weight.astype(np.float32), bias.astype(np.float32), solver)
+    return to_alignment(weight, bias, solver)
+
+
+def to_alignment(weight: Tensor, bias: Tensor, solver: str) -> Alignment:
+    """Return the map fitted on any device, rounded to what is stored and sent."""
+    return Alignment(weight.float().cpu().numpy(), bias.float().cpu().numpy(), solver)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,14 +139,14 @@ def held_out(source: Features, target: Features, solver: str = "ridge", seed: in
     :func:`fit_alignment`.
     """
     solve, x, y = _prepared(source, target, solver)
-    predicted, means = np.empty_like(y), np.empty_like(y)
+    predicted, means = torch.empty_like(y), torch.empty_like(y)
     for fold in folds(len(x), seed):
         kept = np.delete(np.arange(len(x)), fold)
-        weight, bias = solve(x[kept], y[kept], seed)
+        weight, bias = _fit(solve, x[kept], y[kept], seed)
         predicted[fold] = x[fold] @ weight + bias
-        means[fold] = x[kept].mean(axis=0) @ weight + bias
-    centred: Matrix = predicted - means + means.mean(axis=0)
-    return HeldOut(centred.astype(np.float32), r2_score(y, predicted))
+        means[fold] = x[kept].mean(dim=0) @ weight + bias
+    centred = predicted - means + means.mean(dim=0)
+    return HeldOut(centred.float().cpu().numpy(), r2_score(y, predicted))
 
 
 def folds(rows: int, seed: int) -> list[NDArray[np.int64]]:
@@ -149,20 +155,19 @@ def folds(rows: int, seed: int) -> list[NDArray[np.int64]]:
     return np.array_split(rng.permutation(rows), min(_FOLDS, rows))
 
 
-def r2_score(target: Matrix, predicted: Matrix) -> float:
+def r2_score(target: Tensor, predicted: Tensor) -> float:
     """Return 1 - residual / variance, summed over all entries; 0 where there is no variance."""
-    centred = target - target.mean(axis=0)
-    variance = float((centred * centred).sum())
-    if variance <= 1e-24 * float((target * target).sum()):
+    variance = float((target - target.mean(dim=0)).square().sum())
+    if variance <= 1e-24 * float(target.square().sum()):
         return 0.0
-    residual = target - predicted
-    return 1.0 - float((residual * residual).sum()) / variance
+    return 1.0 - float((target - predicted).square().sum()) / variance
 
 
-def _prepared(source: Features, target: Features, solver: str) -> tuple[Solver, Matrix, Matrix]:
-    """Return the solver of that name, and source and target in float64."""
+def _prepared(source: Features, target: Features, solver: str) -> tuple[Solver, Tensor, Tensor]:
+    """Return the solver of that name, and source and target in float64 where the source is."""
     solve: Solver = PARTS.find("solver", solver).call
-    x, y = as_matrix(source, "features"), as_matrix(target, "targets")
+    x = as_matrix(source, "features")
+    y = as_matrix(target, "targets").to(x.device)
     if len(x) != len(y):
         raise PriorError(f"features of {len(x)} samples cannot be aligned to targets of {len(y)}")
     if len(x) < LEAST_ROWS:
@@ -170,3 +175,9 @@ def _prepared(source: Features, target: Features, solver: str) -> tuple[Solver, 
             f"shared.size must be at least {LEAST_ROWS}: alignment got {len(x)} samples"
         )
     return solve, x, y
+
+
+def _fit(solve: Solver, x: Tensor, y: Tensor, seed: int) -> Affine:
+    """Return what the solver finds; one from outside may compute in numpy."""
+    weight, bias = solve(x, y, seed)
+    return torch.as_tensor(weight).to(x), torch.as_tensor(bias).to(x)

@@ -4,15 +4,16 @@ import warnings
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from coopt_fl.core.errors import ConfigError, PriorError
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.registry import PARTS
-from coopt_fl.targets.alignment import Alignment
+from coopt_fl.targets.alignment import Alignment, to_alignment
 from coopt_fl.targets.linear import (
     Features,
-    Matrix,
     as_matrix,
     is_constant,
     principal_axes,
@@ -29,7 +30,7 @@ def fit_projection(features: Features, dim: int, method: str, seed: int) -> Alig
     of the reference's shard, not on S alone, whose rank is too low for a PCA.
 
     Args:
-        features: (R, m) of the reference.
+        features: (R, m) of the reference. Where they are, the fit is computed.
         dim: Width n of a target.
         method: "pca", "random" (seeded orthonormal), "none" (needs m = n), or a registered one. A
             PCA falls back to "random", with a warning, where R < 2 n.
@@ -51,22 +52,23 @@ def fit_projection(features: Features, dim: int, method: str, seed: int) -> Alig
             stacklevel=2,
         )
         method = "random"
-    mean = x.mean(axis=0)
-    axes = np.asarray(PARTS.find("projection", method).call(x - mean, dim, seed), np.float64)
+    mean = x.mean(dim=0)
+    found = PARTS.find("projection", method).call(x - mean, dim, seed)
+    axes = torch.as_tensor(found).to(x)  # one from outside may compute in numpy
     if axes.shape != (width, dim):
         raise ConfigError(
-            f"targets.projection={method} gave axes of shape {axes.shape}, not {(width, dim)}"
+            f"targets.projection={method} gave axes of shape {tuple(axes.shape)}, "
+            f"not {(width, dim)}"
         )
     if is_constant(x - mean, x):
         raise PriorError(
             "the reference's features are the same for every sample: choose another prior"
         )
     weight = axes / root_mean_square((x - mean) @ axes)
-    bias = -mean @ weight
-    return Alignment(weight.astype(np.float32), bias.astype(np.float32), f"projection:{method}")
+    return to_alignment(weight, -mean @ weight, f"projection:{method}")
 
 
-def pca(features: Matrix, dim: int, seed: int) -> Matrix:
+def pca(features: Tensor, dim: int, seed: int) -> Tensor:
     """Return the first principal axes (m, dim) of centred features (R, m)."""
     width = features.shape[1]
     if dim > width:
@@ -74,12 +76,13 @@ def pca(features: Matrix, dim: int, seed: int) -> Matrix:
     return principal_axes(features, dim)
 
 
-def random(features: Matrix, dim: int, seed: int) -> Matrix:
+def random(features: Tensor, dim: int, seed: int) -> Tensor:
     """Return seeded random orthonormal axes (m, dim)."""
-    return random_orthonormal(features.shape[1], dim, derive_seed(seed, "projection"))
+    seed = derive_seed(seed, "projection")
+    return random_orthonormal(features.shape[1], dim, seed, features.device)
 
 
-def none(features: Matrix, dim: int, seed: int) -> Matrix:
+def none(features: Tensor, dim: int, seed: int) -> Tensor:
     """Return the axes themselves (m, m)."""
     width = features.shape[1]
     if width != dim:
@@ -87,7 +90,7 @@ def none(features: Matrix, dim: int, seed: int) -> Matrix:
             "targets.projection=none needs targets.dim to be the reference's width "
             f"{width}, not {dim}"
         )
-    return np.eye(width)
+    return torch.eye(width, dtype=features.dtype, device=features.device)
 
 
 def consensus_targets(features: Sequence[Features], dim: int) -> NDArray[np.float32]:
@@ -100,10 +103,10 @@ def consensus_targets(features: Sequence[Features], dim: int) -> NDArray[np.floa
         ConfigError: S < 2 dim, or all widths together are less than ``dim``.
         PriorError: features that are not finite, all the same, or of different samples.
     """
-    votes = list[Matrix]()
+    votes = list[Tensor]()
     for one in features:
         x = as_matrix(one, "features")
-        centred = x - x.mean(axis=0)
+        centred = x - x.mean(dim=0)
         if is_constant(centred, x):
             raise PriorError(
                 "a prior's features are the same for every sample: leave it out of the consensus"
@@ -124,5 +127,6 @@ def consensus_targets(features: Sequence[Features], dim: int) -> NDArray[np.floa
         raise ConfigError(
             f"targets.dim={dim} is more than all priors' widths together, {width}: lower it"
         )
-    scores = principal_scores(np.concatenate(votes, axis=1), dim)
-    return (scores / root_mean_square(scores)).astype(np.float32)
+    scores = principal_scores(torch.cat(votes, dim=1), dim)
+    targets: NDArray[np.float32] = (scores / root_mean_square(scores)).float().cpu().numpy()
+    return targets

@@ -1,9 +1,13 @@
 """How evenly a prior spreads the shared set over the sphere (Wang & Isola 2020, eq. 2)."""
 
-import numpy as np
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from coopt_fl.core.errors import ConfigError
-from coopt_fl.targets.linear import Features, Matrix, as_array, as_matrix
+from coopt_fl.targets.linear import Features, as_matrix
 
 
 def uniformity(features: Features, tau: float = 2.0, block: int = 1024) -> float:
@@ -21,34 +25,29 @@ def uniformity(features: Features, tau: float = 2.0, block: int = 1024) -> float
         ConfigError: fewer than two rows.
         PriorError: a feature is not finite.
     """
-    plain = as_array(features, "features")
-    rows = len(plain)
+    rows = len(features)
     if rows < 2:
         raise ConfigError(f"uniformity needs at least 2 shared samples, not {rows}")
-    total = -np.inf
+    total = torch.tensor(-math.inf, dtype=torch.float64)
     for start in range(0, rows, block):
-        left = _unit_rows(plain[start : start + block])
-        total = np.logaddexp(total, _log_sum(left, left, tau, same=True))
+        left = _unit_rows(features[start : start + block])
+        total = torch.logaddexp(total, _log_sum(left, left, tau, same=True))
         for other in range(start + block, rows, block):
-            right = _unit_rows(plain[other : other + block])
-            total = np.logaddexp(total, _log_sum(left, right, tau, same=False))
-    return float(total - np.log(rows * (rows - 1) / 2))
+            right = _unit_rows(features[other : other + block])
+            total = torch.logaddexp(total, _log_sum(left, right, tau, same=False))
+    return float(total) - math.log(rows * (rows - 1) / 2)
 
 
-def _unit_rows(features: Features) -> Matrix:
+def _unit_rows(features: Features) -> Tensor:
     x = as_matrix(features, "features")
-    x /= np.abs(x).max(axis=1, keepdims=True, initial=np.finfo(np.float64).tiny)
-    norms = np.linalg.norm(x, axis=1, keepdims=True)
-    return x / np.where(norms > 0, norms, 1.0)
+    tiny = torch.finfo(torch.float64).tiny
+    return F.normalize(x / x.abs().amax(dim=1, keepdim=True).clamp_min(tiny), eps=tiny)
 
 
-def _log_sum(left: Matrix, right: Matrix, tau: float, same: bool) -> float:
+def _log_sum(left: Tensor, right: Tensor, tau: float, same: bool) -> Tensor:
     """Return log sum exp(-tau d^2) over the pairs of two blocks, or the pairs i < j of one."""
-    squares = (left * left).sum(axis=1)[:, None] + (right * right).sum(axis=1)
-    exponents = -tau * (squares - 2 * left @ right.T).clip(min=0)
+    squares = left.square().sum(dim=1)[:, None] + right.square().sum(dim=1)
+    exponents = -tau * (squares - 2 * left @ right.T).clamp_min(0)
     if same:
-        exponents = exponents[np.triu_indices(len(left), k=1)]
-    if not exponents.size:
-        return -np.inf
-    peak = exponents.max()
-    return float(peak + np.log(np.exp(exponents - peak).sum()))
+        exponents = exponents[torch.ones_like(exponents, dtype=torch.bool).triu(1)]
+    return exponents.flatten().logsumexp(dim=0)

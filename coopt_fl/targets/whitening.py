@@ -1,10 +1,10 @@
 """Targets whose directions all have the same weight."""
 
 import numpy as np
-import scipy.linalg
+import torch
 from numpy.typing import NDArray
 
-from coopt_fl.targets.alignment import Alignment
+from coopt_fl.targets.alignment import Alignment, to_alignment
 from coopt_fl.targets.linear import as_matrix
 
 FAINTEST = 1e-6
@@ -13,22 +13,25 @@ FAINTEST = 1e-6
 _CHUNK = 65_536
 
 
-def fit_whitening(targets: NDArray[np.float16]) -> Alignment:
+def fit_whitening(targets: NDArray[np.float16], device: torch.device) -> Alignment:
     """Fit the affine map that makes targets (N, n) uncorrelated, centred and of unit variance.
 
     Directions without variance become 0. In targets of priors that have learned little, a few
-    directions such as brightness outweigh all others; the cosine sees nothing else.
+    directions such as brightness outweigh all others; the cosine sees nothing else. Fitted on
+    ``device``, where the targets pass through in parts.
 
     Raises:
         PriorError: an entry is not finite.
     """
-    total, moments = np.zeros(targets.shape[1]), np.zeros((targets.shape[1],) * 2)
+    width = targets.shape[1]
+    total = torch.zeros(width, dtype=torch.float64, device=device)
+    moments = torch.zeros(width, width, dtype=torch.float64, device=device)
     for start in range(0, len(targets), _CHUNK):
-        part = as_matrix(targets[start : start + _CHUNK], "targets")
-        total += part.sum(axis=0)
+        part = as_matrix(torch.tensor(targets[start : start + _CHUNK], device=device), "targets")
+        total += part.sum(dim=0)
         moments += part.T @ part
     mean = total / len(targets)
-    variances, axes = scipy.linalg.eigh(moments / len(targets) - np.outer(mean, mean))
+    variances, axes = torch.linalg.eigh(moments / len(targets) - mean.outer(mean))
     kept = variances > FAINTEST * variances[-1]
-    weight = axes * np.where(kept, 1 / np.sqrt(np.where(kept, variances, 1)), 0)
-    return Alignment(weight.astype(np.float32), (-mean @ weight).astype(np.float32), "whitening")
+    weight = axes * torch.where(kept, variances.rsqrt(), 0.0)
+    return to_alignment(weight, -mean @ weight, "whitening")

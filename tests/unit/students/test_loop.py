@@ -19,7 +19,7 @@ def test_whitened_targets_are_exact_under_autocast() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = lookup(rows)
     assert found.dtype == torch.float32
-    expected = fit_whitening(targets).on(CPU)(torch.from_numpy(targets[:50]))
+    expected = fit_whitening(targets, CPU).on(CPU)(torch.from_numpy(targets[:50]))
     torch.testing.assert_close(found, expected)
 
 

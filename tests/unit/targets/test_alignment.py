@@ -1,5 +1,6 @@
 import hashlib
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import r2_score as sklearn_r2
+from torch import Tensor
 
 from coopt_fl.core.errors import ConfigError, PriorError
 from coopt_fl.registry import PARTS
@@ -133,8 +135,8 @@ def test_r2_score_is_scikit_learns_where_columns_vary_alike() -> None:
     y = rng.standard_normal((50, 3))
     predicted = y + 0.3 * rng.standard_normal(y.shape)
     expected = sklearn_r2(y, predicted, multioutput="variance_weighted")
-    assert r2_score(y, predicted) == pytest.approx(expected)
-    assert r2_score(np.full((5, 2), 0.1), np.zeros((5, 2))) == 0
+    assert r2_score(torch.from_numpy(y), torch.from_numpy(predicted)) == pytest.approx(expected)
+    assert r2_score(torch.full((5, 2), 0.1), torch.zeros(5, 2)) == 0
 
 
 @pytest.mark.parametrize(
@@ -146,6 +148,17 @@ def test_the_seed_decides_everything(solver: str) -> None:
     first, again = (fit_alignment(x, y, solver, seed=3) for _ in range(2))
     assert first.sha256 == again.sha256
     assert held_out(x, y, solver, 3).r2 == held_out(x, y, solver, 3).r2
+
+
+@pytest.mark.parametrize("solver", ["ridge", "procrustes", "lstsq"])
+@quiet
+def test_the_bits_do_not_depend_on_where_an_array_lies(solver: str) -> None:
+    """A library of linear algebra may sum in another order where memory is aligned otherwise."""
+    x, _, y = (one.astype(np.float32) for one in planted(150, 330, 40))
+    elsewhere = [np.empty(one.size + 3, np.float32)[3:].reshape(one.shape) for one in (x, y)]
+    np.copyto(elsewhere[0], x)
+    np.copyto(elsewhere[1], y)
+    assert fit_alignment(x, y, solver).sha256 == fit_alignment(*elsewhere, solver).sha256
 
 
 def test_sha256_is_of_the_little_endian_bytes() -> None:
@@ -189,6 +202,19 @@ def test_warns_below_twice_the_dimension_only(rows: int, warned: bool) -> None:
         warnings.simplefilter("always")
         fit_alignment(x, y)
     assert [("shared.size to 8" in str(w.message)) for w in caught] == [True] * warned
+
+
+def test_a_solver_may_compute_in_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    def outside(source: Tensor, target: Tensor, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        assert source.dtype == target.dtype == torch.float64
+        weight = np.linalg.lstsq(source.cpu().numpy(), target.cpu().numpy(), rcond=None)[0]
+        return weight.astype(np.float32), np.zeros(target.shape[1])
+
+    part = PARTS.find("solver", "ridge")
+    monkeypatch.setitem(PARTS._parts, ("solver", "outside"), replace(part, made=outside))
+    x, weight, y = planted(60, 5, 3)
+    np.testing.assert_allclose(fit_alignment(x, y - 3, "outside").weight, weight, atol=1e-5)
+    assert held_out(x, y - 3, "outside").r2 > 1 - 1e-6
 
 
 def test_refuses_what_cannot_be_aligned() -> None:

@@ -4,6 +4,7 @@ import torch
 from sklearn.decomposition import PCA
 
 from coopt_fl.core.errors import PriorError
+from coopt_fl.targets.collaborate import CPU
 from coopt_fl.targets.linear import (
     as_matrix,
     is_constant,
@@ -15,17 +16,17 @@ from coopt_fl.targets.linear import (
 
 @pytest.mark.parametrize("shape", [(9, 4), (4, 9), (5, 5), (7, 1)])
 def test_random_orthonormal(shape: tuple[int, int]) -> None:
-    w = random_orthonormal(*shape, seed=3)
+    w = random_orthonormal(*shape, 3, CPU).numpy()
     gram = w.T @ w if shape[0] >= shape[1] else w @ w.T
     assert w.shape == shape
     np.testing.assert_allclose(gram, np.eye(min(shape)), atol=1e-12)
-    assert (w == random_orthonormal(*shape, seed=3)).all()
-    assert not np.allclose(w, random_orthonormal(*shape, seed=4))
+    assert (w == random_orthonormal(*shape, 3, CPU).numpy()).all()
+    assert not np.allclose(w, random_orthonormal(*shape, 4, CPU).numpy())
 
 
 def test_random_orthonormal_has_no_preferred_sign() -> None:
     """LAPACK's QR alone returns a first entry that depends on the sign of R's diagonal."""
-    corners = [random_orthonormal(3, 3, seed)[2, 2] for seed in range(400)]
+    corners = [random_orthonormal(3, 3, seed, CPU)[2, 2] for seed in range(400)]
     assert abs(np.mean(corners)) < 0.12  # uniform on the sphere: sd 0.58 / 20
 
 
@@ -35,7 +36,8 @@ def test_principal_axes_and_scores_are_those_of_scikit_learn(shape: tuple[int, i
     x = rng.standard_normal(shape) * np.geomspace(10, 0.1, shape[1])
     x -= x.mean(axis=0)
     pca = PCA(5, svd_solver="full").fit(x)
-    axes, scores = principal_axes(x, 5), principal_scores(x, 5)
+    centred = torch.from_numpy(x)
+    axes, scores = principal_axes(centred, 5).numpy(), principal_scores(centred, 5).numpy()
     signs = np.sign((axes * pca.components_.T).sum(axis=0))
     np.testing.assert_allclose(axes, pca.components_.T * signs, atol=1e-8)
     expected = pca.transform(x)
@@ -44,11 +46,11 @@ def test_principal_axes_and_scores_are_those_of_scikit_learn(shape: tuple[int, i
 
 
 def test_the_sign_of_an_axis_does_not_depend_on_the_data_s() -> None:
-    x = np.random.default_rng(0).standard_normal((40, 6))
-    x -= x.mean(axis=0)
+    x = torch.from_numpy(np.random.default_rng(0).standard_normal((40, 6)))
+    x -= x.mean(dim=0)
     axes = principal_axes(x, 4)
     np.testing.assert_allclose(axes, principal_axes(-x, 4), atol=1e-12)
-    assert (axes.max(axis=0) >= -axes.min(axis=0)).all()
+    assert (axes.amax(dim=0) >= -axes.amin(dim=0)).all()
 
 
 def test_as_matrix_copies_to_float64() -> None:
@@ -57,7 +59,7 @@ def test_as_matrix_copies_to_float64() -> None:
     assert (x == 1).all()
     for tensor in (torch.ones(2, 3).bfloat16(), torch.ones(2, 3).half()):
         found = as_matrix(tensor.requires_grad_(), "features")
-        assert found.dtype == np.float64
+        assert found.dtype == torch.float64
         assert (found == 1).all()
 
 
@@ -70,8 +72,8 @@ def test_as_matrix_names_the_first_row_that_float32_cannot_hold(bad: float) -> N
 
 
 def test_rounding_is_not_variance() -> None:
-    x = np.full((7, 3), np.float32(0.1)).astype(np.float64)
-    assert is_constant(x - x.mean(axis=0), x)
-    x[0, 0] = np.nextafter(np.float32(0.1), np.float32(1))
-    assert not is_constant(x - x.mean(axis=0), x)
-    assert is_constant(np.zeros((3, 2)), np.zeros((3, 2)))
+    x = torch.full((7, 3), 0.1).double()
+    assert is_constant(x - x.mean(dim=0), x)
+    x[0, 0] = float(np.nextafter(np.float32(0.1), np.float32(1)))
+    assert not is_constant(x - x.mean(dim=0), x)
+    assert is_constant(torch.zeros(3, 2), torch.zeros(3, 2))

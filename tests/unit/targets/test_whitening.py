@@ -3,6 +3,7 @@ import pytest
 
 from coopt_fl.core.errors import PriorError
 from coopt_fl.targets import whitening
+from coopt_fl.targets.collaborate import CPU
 from coopt_fl.targets.whitening import fit_whitening
 
 
@@ -14,7 +15,7 @@ def correlated(rows: int, rank: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def whitened(targets: np.ndarray) -> np.ndarray:
-    made = fit_whitening(targets)
+    made = fit_whitening(targets, CPU)
     return targets.astype(np.float64) @ made.weight + made.bias
 
 
@@ -44,4 +45,4 @@ def test_refuses_what_is_not_finite() -> None:
     targets = correlated(10, 2, 4)
     targets[3, 1] = np.nan
     with pytest.raises(PriorError, match="row 3"):
-        fit_whitening(targets)
+        fit_whitening(targets, CPU)
