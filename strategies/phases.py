@@ -24,10 +24,13 @@ class OneAnswer(Phase):
     def __init__(self, task: protocol.Task, decisions: Decisions) -> None:
         self.task, self.records = task, decisions.records
         self.recipe, self.progress = decisions.recipe, decisions.progress
+        self._stored = set[str]()
 
     def missing(self, name: str) -> bool:
         """Whether the answer of ``name`` is not stored; once it is, it is not asked for again."""
-        return not self.records.has(self.stores, name)
+        if name not in self._stored and self.records.has(self.stores, name):
+            self._stored.add(name)
+        return name not in self._stored
 
 
 class Represent(OneAnswer):
@@ -41,9 +44,9 @@ class Represent(OneAnswer):
         return protocol.Represent(self.task, self.records.plan.shared)
 
     def cost(self, name: str) -> int:
-        """Ids there, features back."""
+        """Ids there, ids and features back."""
         width = self.records.width(name)
-        return len(self.records.plan.shared) * (ID_BYTES + FLOAT_BYTES * width)
+        return len(self.records.plan.shared) * (2 * ID_BYTES + FLOAT_BYTES * width)
 
     def accept(self, name: str, answer: protocol.Representation) -> None:
         """Store features of the right samples, width and finiteness."""

@@ -17,6 +17,7 @@ from coopt_fl.core.files import atomic, locked, make_folder, remove_leftovers, w
 from coopt_fl.core.log import LOG, logged
 from coopt_fl.core.progress import Progress
 from coopt_fl.data import Source, open_source
+from coopt_fl.data.blocks import among
 from coopt_fl.optimized.block import Block
 
 BLOCK_ARRAYS = ["ids", "targets", "participants", "skipped", "seconds", "digest"]
@@ -69,16 +70,19 @@ class RunState:
         """Store a JSON value."""
         write_json(self.folder / f"{name}.json", value)
 
-    def arrays(self, name: str, settled: bool = False) -> dict[str, NDArray[Any]] | None:
+    def arrays(
+        self, name: str, settled: bool = False, only: Sequence[str] | None = None
+    ) -> dict[str, NDArray[Any]] | None:
         """Return stored arrays by name, or None.
 
         Args:
             name: of the arrays.
             settled: whether what is stored beside them depends on them, as on those ``SETTLED``.
+            only: which of them; None: all.
         """
         path = self._npz(name)
         advice = AGAIN if settled or name in SETTLED else RETRY
-        return _load(path, advice=advice) if path.exists() else None
+        return _load(path, only, advice) if path.exists() else None
 
     def has_arrays(self, name: str) -> bool:
         """Whether arrays are stored under ``name`` (and, being written atomically, whole)."""
@@ -121,7 +125,7 @@ class RunState:
             audited: the ids that are asked for with any other block, ascending.
         """
         mine = np.isin(unit.ids, block)
-        compared = ~mine | np.isin(unit.ids, audited)
+        compared = ~mine | among(unit.ids, audited)
         self.save_arrays(_audit_name(index), ids=unit.ids[compared], targets=unit.targets[compared])
         share = float(mine.sum()) / max(len(unit.ids), 1)
         own = Block(
@@ -133,8 +137,8 @@ class RunState:
         )
         self.save_block(index, own)
 
-    def audit_rows(self, index: int) -> dict[int, NDArray[np.float16]]:
-        """Return the targets (n,) of a unit that can be compared, by id.
+    def audit_rows(self, index: int) -> tuple[Ids, NDArray[np.float16]]:
+        """Return the ids (R,), ascending, of a unit that can be compared, and their targets (R, n).
 
         Raises:
             OutputError: they are missing.
@@ -142,7 +146,7 @@ class RunState:
         rows = self.arrays(_audit_name(index))
         if rows is None:
             raise OutputError(f"the audit rows of block {index} are missing; give another --out")
-        return dict(zip(rows["ids"].tolist(), rows["targets"], strict=True))
+        return rows["ids"], rows["targets"]
 
     def missing_blocks(self, total: int) -> list[int]:
         """Return the indexes of the blocks that nobody delivered yet."""

@@ -77,7 +77,7 @@ def elect(
         ParticipantError: no prior is alignable.
     """
     scores = {name: uniformity(one) for name, one in features.items()}
-    size = min(len(one) for one in features.values())
+    size = len(next(iter(features.values())))
     accepted, warnings = _candidates(features, seed)
     if size < FEWEST_SHARED and len(features) > 1:
         warnings.append(
@@ -100,7 +100,7 @@ def _candidates(
 ) -> tuple[list[str], list[str]]:
     """Return who may be the reference, and a warning about each of the others."""
     names = list(features)
-    verdicts = alignability(list(features.values()), seed)
+    verdicts = alignability(features.values(), seed)
     accepted = [name for name, verdict in zip(names, verdicts, strict=True) if verdict.alignable]
     if not accepted:
         evidence = ", ".join(

@@ -22,7 +22,7 @@ def as_matrix(features: Features, what: str) -> Tensor:
     """
     given = features.detach() if isinstance(features, Tensor) else torch.tensor(features)
     if given.ndim != 2:
-        raise PriorError(f"{what} must be a matrix (rows, width), not of shape {given.shape}")
+        raise PriorError(f"{what} must be a matrix (rows, width), not of {tuple(given.shape)}")
     finite = given.float().isfinite().all(dim=1)
     if not finite.all():
         row = int(finite.int().argmin())
