@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from _pytest.terminal import TerminalReporter
 
-BUDGETS = {"fast": 90, "flower": 180, "e2e": 420}
+BUDGETS = {"fast": 90, "whole": 180, "e2e": 420}
 """Seconds of each tier on two idle cores, as ``make test`` runs it; see docs/testing.md."""
 
-FOLDERS = {"unit": "fast", "flower": "flower", "e2e": "e2e"}
+FOLDERS = {"unit": "fast", "flower": "whole", "e2e": "e2e"}
 BEGUN = pytest.StashKey[float]()
 
 
@@ -31,15 +31,16 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.C
     """Say what the tests took, and what their tiers may take."""
     reports = [one for kind in terminalreporter.stats.values() for one in kind]
     ran = [one for one in reports if isinstance(one, pytest.TestReport) and one.when == "call"]
-    tiers = sorted({tier for one in ran for tier in tiers_of(set(one.keywords))}, key=list(BUDGETS).index)
+    tiers = set[str]().union(*(tiers_of(set(one.keywords)) for one in ran))
+    if not tiers:
+        return
     seconds, budget = time.monotonic() - config.stash[BEGUN], sum(BUDGETS[tier] for tier in tiers)
-    if tiers:
-        over = seconds > budget
-        terminalreporter.write_line(
-            f"{'OVER BUDGET: ' if over else ''}{' and '.join(tiers)}, {len(ran)} tests: "
-            f"{seconds:.0f} s of at most {budget} s on two idle cores",
-            yellow=over,
-        )
+    over = "OVER BUDGET: " if seconds > budget else ""
+    terminalreporter.write_line(
+        f"{over}{' and '.join(sorted(tiers))}, {len(ran)} tests: "
+        f"{seconds:.0f} s of at most {budget} s on two idle cores",
+        yellow=bool(over),
+    )
 
 
 def tiers_of(words: set[str]) -> set[str]:

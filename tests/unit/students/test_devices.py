@@ -37,6 +37,7 @@ def coopt(*arguments):
 
 
 @pytest.mark.e2e
+@pytest.mark.xdist_group("programs")
 def test_two_processes_train_one_student(tmp_path):
     coopt("centralized", "--prior", "trivial:16", "digits", *TINY.split(), "--out", tmp_path)
     out = tmp_path / "two"
@@ -50,6 +51,7 @@ def test_two_processes_train_one_student(tmp_path):
 
 
 @pytest.mark.e2e
+@pytest.mark.xdist_group("programs")
 @pytest.mark.parametrize("objective", ["moco", "swav", "dino"])
 def test_two_processes_train_one_seed_after_another(tmp_path, objective):
     """Whether the teacher's batch is shuffled among them, or some weights wait for their turn."""
