@@ -24,7 +24,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not tiers_of({mark.name for mark in item.iter_markers()}):
             folder = item.path.relative_to(Path(__file__).parent).parts[0]
-            item.add_marker(FOLDERS[folder])
+            if folder in FOLDERS:
+                item.add_marker(FOLDERS[folder])
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.unit.test_cli import TINY
+from tests.unit.command import TINY
 
 SCRIPT = """
 import json, sys
