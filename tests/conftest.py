@@ -20,6 +20,14 @@ settings.register_profile("patient", deadline=None, print_blob=True)
 settings.load_profile("patient")  # a host may be slow; a failure says how to repeat it
 
 
+@pytest.fixture(scope="session", autouse=True)
+def unflushed() -> Iterator[None]:
+    """Flush no file: nothing here need outlive a power cut, and a slow disk takes minutes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[dict[str, str]]:
     """The environment of one S3 server for all tests."""

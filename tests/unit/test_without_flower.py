@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.unit.command import TINY
 
 SCRIPT = """
@@ -30,6 +32,7 @@ for words in json.loads(sys.argv[1]):
 """
 
 
+@pytest.mark.whole
 def test_all_but_run_work_without_flower_and_ray(tmp_path: Path) -> None:
     """The baseline, its students, and what is said of them, in one process."""
     config, run, student = tmp_path / "tiny.yaml", tmp_path / "run", tmp_path / "student"
