@@ -4,7 +4,6 @@ import time
 from pathlib import Path
 
 import pytest
-from _pytest.terminal import TerminalReporter
 
 BUDGETS = {"fast": 90, "whole": 180, "e2e": 420}
 """Seconds of each tier on two idle cores, as ``make test`` runs it; see docs/testing.md."""
@@ -28,7 +27,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(FOLDERS[folder])
 
 
-def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
     """Say what the tests took, and what their tiers may take."""
     reports = [one for kind in terminalreporter.stats.values() for one in kind]
     ran = [one for one in reports if isinstance(one, pytest.TestReport) and one.when == "call"]

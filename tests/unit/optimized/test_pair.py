@@ -111,6 +111,7 @@ def test_workers_give_the_pairs_that_are_read_directly(
     assert_read_directly(through("fork", pairs_of(source, tmp_path, mmap)), source, tmp_path)
 
 
+@pytest.mark.whole
 def test_and_so_do_workers_that_start_from_nothing(tmp_path: Path) -> None:
     """The same two for all of them: starting one takes seconds."""
     folders = {(kind, mmap): tmp_path / f"{kind} {mmap}" for kind in SOURCES for mmap in (0, 1)}
