@@ -1,20 +1,28 @@
 # make demo   the default run, from nothing: environment, optimized dataset, student
-# make test   every test
+# make test   every test, in three tiers with a budget each: docs/testing.md
+# make quick  the first tier, for every change
 # make gpu ROOT=DIR  what only a GPU shows, in eleven minutes; DIR has CIFAR-10 as Parquet files
 # make check  ruff, mypy, import-linter
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test check format clean gpu
+# Where this is set, as in many containers, every process compiles all that it imports: torch, Flower
+# and Ray take twice as long then, and every message to a SuperNode starts a process.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: demo test quick gpu check format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/coopt run
 
 test: $(VENV)/.installed-dev
-	$(BIN)/pytest -m "not e2e" -n 2
-	$(BIN)/pytest -m "e2e and not network" -n 2 --dist loadgroup
-	$(BIN)/pytest -m "e2e and network" -n 3 --dist loadgroup
+	$(BIN)/pytest -m fast -n 2
+	$(BIN)/pytest -m whole -n 2
+	$(BIN)/pytest -m e2e -n 5 --dist loadgroup
+
+quick: $(VENV)/.installed-dev
+	$(BIN)/pytest -m fast -n 2
 
 gpu: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.gpu --root $(ROOT)

@@ -1,16 +1,31 @@
+import os
 from collections.abc import Iterator
 from itertools import count
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 from tests.unit import s3
-from tests.unit.report.runs import Runs, make_runs
 
+if TYPE_CHECKING:
+    from tests.unit.report.runs import Runs
+
+pytest_plugins = ("tests.tiers",)
 NUMBERS = count()
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for torch here, and for all that tests start
 
 settings.register_profile("patient", deadline=None, print_blob=True)
 settings.load_profile("patient")  # a host may be slow; a failure says how to repeat it
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unflushed() -> Iterator[None]:
+    """Flush no file: nothing here need outlive a power cut, and a slow disk takes minutes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +44,8 @@ def bucket(s3_server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture(scope="session")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> "Runs":
     """A few finished runs, which no test may change."""
+    from tests.unit.report.runs import make_runs  # needs torch and Flower, and a test may not
+
     return make_runs(tmp_path_factory.mktemp("runs"))

@@ -106,6 +106,16 @@ class Shell:
         return value
 
 
+@dataclass(frozen=True)
+class Made:
+    """A finished ``coopt run`` of the tiny configuration, with one actor."""
+
+    shell: Shell
+    config: str
+    out: Path
+    summary: dict[str, Any]
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give each test here twice the time of a program, unless it says otherwise."""
     for item in items:
@@ -136,8 +146,21 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
 @pytest.fixture
 def tiny(tmp_path: Path) -> str:
     """The path of the tiny configuration."""
-    path = tmp_path / "tiny.yaml"
-    path.write_text(yaml.safe_dump(TINY))
+    return written(tmp_path / "tiny.yaml", TINY)
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """One run for all who need a digest to compare with, or a run to repeat."""
+    shell = Shell(tmp_path_factory.mktemp("made"), free_port())
+    config, out = written(shell.folder / "tiny.yaml", TINY), shell.folder / "run"
+    summary = shell.summary("run", config, "--out", str(out), "simulation.actors=1")
+    return Made(shell, config, out, summary)
+
+
+def written(path: Path, config: dict[str, Any]) -> str:
+    """Write a configuration; return its path."""
+    path.write_text(yaml.safe_dump(config))
     return str(path)
 
 

@@ -159,9 +159,13 @@ class Network:
         _wait((self.out / "state" / "plan.json").exists, "a plan", self.said)
 
     def until_aligned(self) -> None:
-        """Wait until three alignments are stored, so that the next messages ask for targets."""
+        """Wait until all alignments are stored, so that the next messages ask for targets."""
         folder = self.out / "state" / "alignments"
-        _wait(lambda: folder.exists() and len(times(folder)) == 3, "alignments", self.said)
+
+        def all_there() -> bool:
+            return folder.exists() and len(times(folder)) == len(self.nodes)
+
+        _wait(all_there, "alignments", self.said)
 
     def until_blocks(self) -> None:
         """Wait until blocks are stored."""

@@ -26,7 +26,7 @@ from tests.e2e.conftest import SECONDS
 from tests.e2e.hosts import DOCS
 from tests.e2e.site import DIRECT, ECHO, PYPROJECT, REFUSED, Site, opened
 
-pytestmark = [pytest.mark.e2e, pytest.mark.network, pytest.mark.xdist_group("access")]
+pytestmark = pytest.mark.xdist_group("site")
 
 PATHS = [path for _, path in PROTOBUF_REQUEST_TYPES]
 FLEET = {path for path in PATHS if path.startswith("/v1/fleet/")}

@@ -19,7 +19,7 @@ from tests.e2e.network import Network
 from tests.e2e.nginx import find_nginx
 from tests.e2e.site import enrol
 
-pytestmark = [pytest.mark.e2e, pytest.mark.network]
+pytestmark = pytest.mark.xdist_group("site")
 
 PRIORS = {"alpha": "trivial:24", "beta": "trivial:32"}
 """Every participant says in its --node-config which prior it has; the configuration does not."""

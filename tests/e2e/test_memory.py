@@ -8,7 +8,7 @@ import yaml
 
 from tests.e2e.conftest import TINY, Shell, kill_session
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.xdist_group("ray")
 
 PARTICIPANTS = [{"name": name, "prior": "trivial:64"} for name in ("alpha", "beta", "gamma")]
 SETTINGS = (

@@ -13,7 +13,7 @@ from tests.e2e.chromium import QUIET, find_chromium
 from tests.e2e.conftest import Shell, free_port
 from tests.unit.report.runs import Runs
 
-pytestmark = [pytest.mark.e2e, pytest.mark.chromium, pytest.mark.xdist_group("chromium")]
+pytestmark = [pytest.mark.chromium, pytest.mark.xdist_group("site")]
 
 PATIENCE = 300_000  # milliseconds
 WIDTHS = {"wide": 1280, "middle": 800, "narrow": 390}

@@ -6,16 +6,20 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
 
 import psutil
 import pytest
 
 import coopt_fl
+from coopt_fl.config.load import from_tree
 from coopt_fl.optimized.verify import verify
-from tests.e2e.conftest import SECONDS, Shell, kill_session, times
+from tests.e2e.conftest import SECONDS, TINY, Made, Shell, kill_session, times
+from tests.flower.conftest import identity as identity
+from tests.flower.grid import run_platform
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.xdist_group("ray")
 
 DEFAULT_DIGEST = "cd4ed73c6f89375a888eaefdcae6704d649ef36322029a1fc1a5e95ef0456074"
 """Of ``coopt run`` as it comes, on a CPU, with the versions of ``constraints.txt``."""
@@ -37,9 +41,8 @@ COLUMNS = {
 }
 
 
-def test_summary_and_what_a_second_run_does(shell: Shell, tiny: str) -> None:
-    out = shell.folder / "run"
-    summary = shell.summary("run", tiny, "--out", str(out), "simulation.actors=1")
+def test_summary_and_what_a_second_run_does(made: Made) -> None:
+    shell, tiny, out, summary = made.shell, made.config, made.out, made.summary
     for key, inner in KEYS.items():
         assert set(summary[key]) == inner
     assert all(set(row) == COLUMNS for row in summary["participants"])
@@ -125,11 +128,15 @@ def test_the_default_run_teaches_a_student(shell: Shell) -> None:
 
 
 def test_whatever_ends_it_the_same_command_goes_on_to_the_same_digest(
-    shell: Shell, tiny: str
+    shell: Shell, tiny: str, identity: None
 ) -> None:
-    """SIGKILL, Ctrl-C, the death of a participant, SIGKILL again: one after another."""
-    command = ("run", tiny, "data.limit=60000", "optimize.block_rows=200", "--out")
-    whole = shell.summary(*command, str(shell.folder / "whole"))
+    """SIGKILL, Ctrl-C, the death of a participant, SIGKILL again: one after another.
+
+    To the digest of a run that nothing ended, in this process.
+    """
+    many = ["data.limit=60000", "optimize.block_rows=200", "student.batch_size=2000"]
+    run_platform(from_tree(deepcopy(TINY), many, "tiny"), shell.folder / "whole")
+    command = ("run", tiny, *many, "--out")
     out = shell.folder / "cut"
     blocks = out / "state" / "blocks"
 
@@ -159,7 +166,7 @@ def test_whatever_ends_it_the_same_command_goes_on_to_the_same_digest(
     end = shell.summary(*command, str(out))
     after = times(blocks)
     assert {name: after[name] for name in before} == before
-    assert end["dataset"]["digest"] == whole["dataset"]["digest"]
+    assert end["dataset"]["digest"] == coopt_fl.load(shell.folder / "whole").digest
     assert verify(out / "dataset")[1] == []
 
 

@@ -1,11 +1,13 @@
 """Flower stamps messages with the identity of the running task."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from flwr.supercore.task_identity import TaskIdentity
 
 from coopt_fl.strategies import conversation, exchange, platform
+from tests.flower.grid import run_platform, tiny
 
 
 @pytest.fixture(autouse=True)
@@ -23,3 +25,12 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "is_simulated", lambda grid: grid.simulated)
     monkeypatch.setattr(exchange, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(exchange, "REMOTE_POLL_SECONDS", 0.01)
+
+
+@pytest.fixture
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, identity: None, quick: None) -> Path:
+    """The tiny run that nothing disturbed, made once; no test may change it."""
+    out = tmp_path_factory.getbasetemp() / "whole"
+    if not out.exists():
+        run_platform(tiny(), out)
+    return out

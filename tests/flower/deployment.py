@@ -13,7 +13,7 @@ from coopt_fl.config.schema import Config
 from coopt_fl.federation import protocol
 from coopt_fl.federation.client_app import app as client_app
 from coopt_fl.federation.protocol import Optimize, decode
-from tests.flower.grid import FakeGrid, run_platform, tiny
+from tests.flower.grid import FakeGrid, tiny
 
 OFFLINE, DIED = 5, 8
 
@@ -118,12 +118,6 @@ def patient(**changes: object) -> Config:
 def impatient(**changes: object) -> Config:
     """Return one for tests in which somebody does not come, or not again."""
     return patient(**{"deadline.join": 0.5, "deadline.rejoin": 0.3} | changes)
-
-
-def undisturbed(out: Path) -> np.ndarray:
-    """Run without faults; return the targets by id."""
-    run_platform(tiny(), out)
-    return targets_of(out)
 
 
 def targets_of(out: Path) -> np.ndarray:

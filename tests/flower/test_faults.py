@@ -31,7 +31,6 @@ from tests.flower.deployment import (
     impatient,
     patient,
     targets_of,
-    undisturbed,
 )
 from tests.flower.grid import blocks_of, run_platform, telling
 
@@ -61,17 +60,18 @@ def changes(out: Path) -> list[dict[str, Any]]:
         pytest.param(OFFLINE, lambda grid: grid.start("beta"), id="the new one comes first"),
     ],
 )
-def test_who_comes_back_goes_on(code: int, act: Any, tmp_path: Path) -> None:
-    undisturbed(tmp_path / "whole")
+def test_who_comes_back_goes_on(code: int, act: Any, undisturbed: Path, tmp_path: Path) -> None:
     grid = Deployment(fault=Nth("beta", 2, act), code=code).start(*NAMES)
     run_platform(patient(), tmp_path / "cut", grid)
-    assert digest(tmp_path / "cut") == digest(tmp_path / "whole")
+    assert digest(tmp_path / "cut") == digest(undisturbed)
     assert changes(tmp_path / "cut") == []
     assert set(grid.done.values()) == {1}
 
 
-def test_who_is_gone_for_good_is_replaced_if_that_was_allowed(tmp_path: Path) -> None:
-    whole = undisturbed(tmp_path / "whole")
+def test_who_is_gone_for_good_is_replaced_if_that_was_allowed(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    at_rest = targets_of(undisturbed)
     grid = Deployment(fault=Nth("beta", 2, lambda grid: grid.kill("beta"))).start(*NAMES)
     run_platform(impatient(min_participants=2), tmp_path / "cut", grid)
     (change,) = changes(tmp_path / "cut")
@@ -84,15 +84,14 @@ def test_who_is_gone_for_good_is_replaced_if_that_was_allowed(tmp_path: Path) ->
     moved = np.concatenate([blocks[index] for index in change["blocks"]])
     stayed = np.setdiff1d(np.arange(203), moved)
     cut = targets_of(tmp_path / "cut")
-    assert np.array_equal(cut[stayed], whole[stayed])
-    assert not np.array_equal(cut[moved], whole[moved])
+    assert np.array_equal(cut[stayed], at_rest[stayed])
+    assert not np.array_equal(cut[moved], at_rest[moved])
     owners = [plan["blocks"][index][0][0] for index in change["blocks"]]
     assert owners == change["owners"]
     assert set(grid.done.values()) == {1}
 
 
-def test_else_the_run_stops_and_a_later_one_completes_it(tmp_path: Path) -> None:
-    undisturbed(tmp_path / "whole")
+def test_else_the_run_stops_and_a_later_one_completes_it(undisturbed: Path, tmp_path: Path) -> None:
     grid = Deployment(fault=Nth("beta", 2, lambda grid: grid.kill("beta"))).start(*NAMES)
     with pytest.raises(ParticipantError, match=r"beta.*Start it again, or set min_participants"):
         run_platform(impatient(), tmp_path / "cut", grid)
@@ -101,7 +100,7 @@ def test_else_the_run_stops_and_a_later_one_completes_it(tmp_path: Path) -> None
     run_platform(impatient(), tmp_path / "cut", Deployment().start(*NAMES))
     after = blocks_of(tmp_path / "cut")
     assert {name: after[name] for name in before} == before
-    assert digest(tmp_path / "cut") == digest(tmp_path / "whole")
+    assert digest(tmp_path / "cut") == digest(undisturbed)
 
 
 def test_a_later_run_may_also_go_on_without_it(tmp_path: Path) -> None:
@@ -151,10 +150,11 @@ def test_one_that_joins_late_and_is_not_needed_gets_nothing(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("kind", ["represent", "project", "align"])
-def test_who_is_lost_before_it_delivered_anything_is_replaced(kind: str, tmp_path: Path) -> None:
+def test_who_is_lost_before_it_delivered_anything_is_replaced(
+    kind: str, undisturbed: Path, tmp_path: Path
+) -> None:
     """Even the reference: another one is elected."""
-    undisturbed(tmp_path / "whole")
-    reference = verify(tmp_path / "whole" / "dataset")[0].reference
+    reference = verify(undisturbed / "dataset")[0].reference
     lost = reference if kind == "project" else next(n for n in NAMES if n != reference)
 
     class Losing(Deployment):
@@ -192,11 +192,12 @@ class Slow(Deployment):
         return super().pull_messages(message_ids)
 
 
-def test_a_straggler_ten_times_slower_is_waited_for_and_holds_nobody_up(tmp_path: Path) -> None:
-    undisturbed(tmp_path / "whole")
+def test_a_straggler_ten_times_slower_is_waited_for_and_holds_nobody_up(
+    undisturbed: Path, tmp_path: Path
+) -> None:
     grid = Slow().start(*NAMES)
     run_platform(patient(), tmp_path / "slow", grid)
-    assert digest(tmp_path / "slow") == digest(tmp_path / "whole")
+    assert digest(tmp_path / "slow") == digest(undisturbed)
     assert changes(tmp_path / "slow") == []
     assert set(grid.done.values()) == {1}
     firsts = grid.came[: grid.came.index("beta")]
@@ -224,11 +225,10 @@ def test_who_is_ten_times_slower_may_be_given_a_tenth(tmp_path: Path) -> None:
     assert np.abs(counts - 203 * np.array([1, 20, 1]) / 22).max() <= 4
 
 
-def test_a_chunk_past_its_deadline_is_asked_again(tmp_path: Path) -> None:
-    undisturbed(tmp_path / "whole")
+def test_a_chunk_past_its_deadline_is_asked_again(undisturbed: Path, tmp_path: Path) -> None:
     grid = Deployment(fault=Nth("beta", 2), code=None).start(*NAMES)
     run_platform(patient(**{"deadline.reply": 0.3}), tmp_path / "cut", grid)
-    assert digest(tmp_path / "cut") == digest(tmp_path / "whole")
+    assert digest(tmp_path / "cut") == digest(undisturbed)
     assert set(grid.done.values()) == {1}
 
 
@@ -243,9 +243,8 @@ def test_who_is_always_past_the_deadline_is_replaced(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", range(8, 60, 5))
 def test_a_full_disk_stops_the_run_and_a_later_one_completes_it(
-    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    number: int, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    undisturbed(tmp_path / "whole")
     count, real = [0], os.fsync
 
     def full(handle: int) -> None:
@@ -262,12 +261,13 @@ def test_a_full_disk_stops_the_run_and_a_later_one_completes_it(
     run_platform(patient(), tmp_path / "cut", Deployment().start(*NAMES))
     after = blocks_of(tmp_path / "cut")
     assert {name: after[name] for name in before} == before
-    assert digest(tmp_path / "cut") == digest(tmp_path / "whole")
+    assert digest(tmp_path / "cut") == digest(undisturbed)
 
 
 @pytest.mark.parametrize("number", range(1, 15, 2))
-def test_a_platform_that_dies_between_any_two_messages_goes_on(number: int, tmp_path: Path) -> None:
-    undisturbed(tmp_path / "whole")
+def test_a_platform_that_dies_between_any_two_messages_goes_on(
+    number: int, undisturbed: Path, tmp_path: Path
+) -> None:
 
     class Dying(Deployment):
         def push_messages(self, messages: list[Message]) -> list[str]:
@@ -279,7 +279,7 @@ def test_a_platform_that_dies_between_any_two_messages_goes_on(number: int, tmp_
     with pytest.raises(KeyboardInterrupt):
         run_platform(patient(), tmp_path / "cut", first)
     run_platform(patient(), tmp_path / "cut", second)
-    assert digest(tmp_path / "cut") == digest(tmp_path / "whole")
+    assert digest(tmp_path / "cut") == digest(undisturbed)
     blocks = tmp_path / "cut" / "state" / "blocks"
     assert sum(second.done.values()) <= len(list(blocks.iterdir()))
 
@@ -372,18 +372,21 @@ def test_an_answer_that_flower_cannot_decode_counts_as_lost(tmp_path: Path) -> N
     targets_of(tmp_path)
 
 
-def test_a_second_node_of_a_name_gets_nothing_while_the_first_is_there(tmp_path: Path) -> None:
-    undisturbed(tmp_path / "whole")
+def test_a_second_node_of_a_name_gets_nothing_while_the_first_is_there(
+    undisturbed: Path, tmp_path: Path
+) -> None:
     grid = Deployment().start(*NAMES, "beta")
     run_platform(patient(), tmp_path / "two", grid)
     asked = [
         m.metadata.dst_node_id for m in grid.sent if m.metadata.message_type != "query.describe"
     ]
     assert 104 not in asked
-    assert digest(tmp_path / "two") == digest(tmp_path / "whole")
+    assert digest(tmp_path / "two") == digest(undisturbed)
 
 
-def test_a_new_node_comes_while_a_message_to_the_old_one_is_under_way(tmp_path: Path) -> None:
+def test_a_new_node_comes_while_a_message_to_the_old_one_is_under_way(
+    undisturbed: Path, tmp_path: Path
+) -> None:
     """beta's node vanishes without a word; the new one gets no work until the old one is late."""
 
     def vanish(grid: Deployment) -> None:
@@ -397,10 +400,9 @@ def test_a_new_node_comes_while_a_message_to_the_old_one_is_under_way(tmp_path: 
             still = message.metadata.dst_node_id in self.names
             return reply if known and still else None
 
-    undisturbed(tmp_path / "whole")
     grid = Progress(fault=Nth("beta", 1, vanish)).start(*NAMES)
     run_platform(patient(**{"deadline.reply": 1}), tmp_path / "cut", grid)
-    assert digest(tmp_path / "cut") == digest(tmp_path / "whole")
+    assert digest(tmp_path / "cut") == digest(undisturbed)
     assert changes(tmp_path / "cut") == []
     assert set(grid.done.values()) == {1}
 
@@ -416,8 +418,9 @@ class OwnPriors(Deployment):
         return super().settings(node) | own
 
 
-def test_a_second_node_with_another_prior_never_takes_over(tmp_path: Path) -> None:
-    undisturbed(tmp_path / "whole")
+def test_a_second_node_with_another_prior_never_takes_over(
+    undisturbed: Path, tmp_path: Path
+) -> None:
     grid = OwnPriors(fault=Nth("beta", 2, lambda grid: grid.names.pop(102)))
     grid.start(*NAMES, "beta").priors = {104: "trivial:40"}
     with pytest.raises(ParticipantError, match="beta"):
@@ -425,16 +428,17 @@ def test_a_second_node_with_another_prior_never_takes_over(tmp_path: Path) -> No
     asked = {m.metadata.dst_node_id: m.metadata.message_type for m in grid.sent}
     assert asked[104] == protocol.DESCRIBE
     run_platform(patient(), tmp_path / "cut", Deployment().start(*NAMES))
-    assert digest(tmp_path / "cut") == digest(tmp_path / "whole")
+    assert digest(tmp_path / "cut") == digest(undisturbed)
 
 
-def test_a_wrong_prior_can_be_put_right_while_nothing_was_planned(tmp_path: Path) -> None:
-    undisturbed(tmp_path / "whole")
+def test_a_wrong_prior_can_be_put_right_while_nothing_was_planned(
+    undisturbed: Path, tmp_path: Path
+) -> None:
     grid = OwnPriors(priors={102: "trivial:40"}).start("alpha", "beta")
     with pytest.raises(ParticipantError, match="missing: gamma"):
         run_platform(impatient(), tmp_path / "cut", grid)
     run_platform(patient(), tmp_path / "cut", Deployment().start(*NAMES))
-    assert digest(tmp_path / "cut") == digest(tmp_path / "whole")
+    assert digest(tmp_path / "cut") == digest(undisturbed)
 
 
 def test_who_is_missing_is_named_beside_who_was_refused(tmp_path: Path) -> None:
@@ -485,13 +489,14 @@ def test_without_the_reference_s_alignment_nothing_can_be_aligned_anew(
             run_platform(patient(), tmp_path, Deployment().start(*NAMES))
 
 
-def test_a_node_that_comes_back_before_it_is_missed_is_asked_again(tmp_path: Path) -> None:
+def test_a_node_that_comes_back_before_it_is_missed_is_asked_again(
+    undisturbed: Path, tmp_path: Path
+) -> None:
     """With ``deadline.reply`` of an hour, which this test does not have."""
-    undisturbed(tmp_path / "whole")
     back = Nth("beta", 2, lambda grid: grid.restart("beta"))
     grid = Deployment(fault=back, code=None).start(*NAMES)
     run_platform(patient(), tmp_path / "cut", grid)
-    assert digest(tmp_path / "cut") == digest(tmp_path / "whole")
+    assert digest(tmp_path / "cut") == digest(undisturbed)
     assert verify(tmp_path / "cut" / "dataset")[0].plan_changes == []
     assert set(grid.done.values()) == {1}
     assert back.seen >= 3
@@ -570,8 +575,9 @@ def test_without_the_plan_nothing_is_planned_anew(tmp_path: Path) -> None:
         run_platform(patient(), tmp_path, Deployment().start(*NAMES))
 
 
-def test_a_block_without_the_rows_for_the_audit_is_done_again(tmp_path: Path) -> None:
-    undisturbed(tmp_path / "whole")
+def test_a_block_without_the_rows_for_the_audit_is_done_again(
+    undisturbed: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "cut"
     grid = Deployment(fault=Nth("beta", 2, lambda grid: grid.kill("beta"))).start(*NAMES)
     with pytest.raises(ParticipantError):
@@ -580,5 +586,5 @@ def test_a_block_without_the_rows_for_the_audit_is_done_again(tmp_path: Path) ->
     stored[0].unlink()
     grid = Deployment().start(*NAMES)
     run_platform(patient(), out, grid)
-    assert digest(out) == digest(tmp_path / "whole")
+    assert digest(out) == digest(undisturbed)
     assert len(grid.done) == 11 - len(stored) + 1

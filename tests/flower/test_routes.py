@@ -15,7 +15,7 @@ from coopt_fl.core.errors import ConfigError, DataError
 from coopt_fl.federation import protocol
 from coopt_fl.federation.protocol import Receipt
 from coopt_fl.optimized.verify import verify
-from tests.flower.deployment import OFFLINE, Deployment, impatient, patient, targets_of, undisturbed
+from tests.flower.deployment import OFFLINE, Deployment, impatient, patient, targets_of
 from tests.flower.grid import run_platform, tiny
 
 NAMES = ("alpha", "beta", "gamma")
@@ -34,13 +34,14 @@ def digest(out: Path) -> str:
     return coopt_fl.load(out).digest
 
 
-def test_payloads_out_of_band_make_the_same_dataset(url: str, tmp_path: Path) -> None:
-    undisturbed(tmp_path / "whole")
+def test_payloads_out_of_band_make_the_same_dataset(
+    url: str, undisturbed: Path, tmp_path: Path
+) -> None:
     grid = Deployment().start(*NAMES)
     run_platform(patient(**{"payload.route": url}), tmp_path / "apart", grid)
-    assert digest(tmp_path / "apart") == digest(tmp_path / "whole")
+    assert digest(tmp_path / "apart") == digest(undisturbed)
     replies = json.loads((tmp_path / "apart" / "state" / "uploads.json").read_text())
-    direct = json.loads((tmp_path / "whole" / "state" / "uploads.json").read_text())
+    direct = json.loads((undisturbed / "state" / "uploads.json").read_text())
     assert replies.keys() == direct.keys()
     assert all(replies[name] > direct[name] / 2 for name in NAMES)
 
@@ -126,8 +127,7 @@ def test_who_announces_another_file_than_it_wrote_is_replaced(
     targets_of(tmp_path / "run")
 
 
-def test_a_part_that_is_lost_is_asked_for_again(tmp_path: Path) -> None:
-    undisturbed(tmp_path / "whole")
+def test_a_part_that_is_lost_is_asked_for_again(undisturbed: Path, tmp_path: Path) -> None:
     lost = []
 
     class Losing(Deployment):
@@ -140,13 +140,14 @@ def test_a_part_that_is_lost_is_asked_for_again(tmp_path: Path) -> None:
     config = patient(**{"payload.route": str(tmp_path / "remote")})
     run_platform(config, tmp_path / "run", Losing().start(*NAMES))
     assert lost
-    assert digest(tmp_path / "run") == digest(tmp_path / "whole")
+    assert digest(tmp_path / "run") == digest(undisturbed)
 
 
 @pytest.mark.parametrize("route", ["flower", "out of band"])
-def test_a_reply_that_is_lost_after_the_upload_costs_its_chunk(route: str, tmp_path: Path) -> None:
+def test_a_reply_that_is_lost_after_the_upload_costs_its_chunk(
+    route: str, undisturbed: Path, tmp_path: Path
+) -> None:
     """The work is done and the payload has left; the platform hears only that beta went offline."""
-    undisturbed(tmp_path / "whole")
     place = str(tmp_path / "remote")
     lost = []
 
@@ -162,7 +163,7 @@ def test_a_reply_that_is_lost_after_the_upload_costs_its_chunk(route: str, tmp_p
     grid = Losing().start(*NAMES)
     settings = {} if route == "flower" else {"payload.route": place}
     run_platform(patient(**settings), tmp_path / "run", grid)
-    assert digest(tmp_path / "run") == digest(tmp_path / "whole")
+    assert digest(tmp_path / "run") == digest(undisturbed)
     assert verify(tmp_path / "run" / "dataset")[0].plan_changes == []
     assert {block for block, times in grid.done.items() if times > 1} == set(lost)
     assert parts(tmp_path / "remote") == [], "nobody will ever fetch it"
@@ -199,12 +200,13 @@ def test_a_store_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         run_platform(config, tmp_path / "run", Deployment().start(*NAMES))
 
 
-def test_participants_without_images_read_published_shards(url: str, tmp_path: Path) -> None:
-    undisturbed(tmp_path / "whole")
+def test_participants_without_images_read_published_shards(
+    url: str, undisturbed: Path, tmp_path: Path
+) -> None:
     config = patient(**{"data.shards": url})
     api.publish_shards(config, url=url, progress=None)
     run_platform(config, tmp_path / "shards", Deployment().start(*NAMES))
-    assert digest(tmp_path / "shards") == digest(tmp_path / "whole")
+    assert digest(tmp_path / "shards") == digest(undisturbed)
     targets_of(tmp_path / "shards")
 
 

@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,57 +12,10 @@ import yaml
 from PIL import Image
 
 from coopt_fl import api
-from coopt_fl.cli import main as cli
 from coopt_fl.federation import job
 from coopt_fl.report.collect import collect
 from coopt_fl.students.judgements import judgements
-
-TINY: dict[str, Any] = {
-    "data": {"source": "synthetic", "limit": 120},
-    "participants": [
-        {"name": "alpha", "prior": "trivial:24"},
-        {"name": "beta", "prior": "trivial:20"},
-    ],
-    "shared": {"size": 40},
-    "targets": {"dim": 8},
-    "optimize": {"block_rows": 20, "batch_size": 10},
-    "student": {"model": "convnet:2", "epochs": 1},
-}
-
-
-class Coopt:
-    """Calls the command line as a shell would, in this process."""
-
-    def __init__(
-        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path
-    ) -> None:
-        self._patch, self._capsys, self.folder = monkeypatch, capsys, folder
-        self.tiny = str(folder / "tiny.yaml")
-        Path(self.tiny).write_text(yaml.safe_dump(TINY))
-
-    def __call__(self, *arguments: str) -> tuple[int, str, str]:
-        """Return exit code, stdout and stderr."""
-        self._patch.setattr("sys.argv", ["coopt", *arguments])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        out, err = self._capsys.readouterr()
-        return code, out, err
-
-    def centralized(self, *changes: str) -> tuple[int, str, str]:
-        """Run the smallest job that makes a dataset and a student."""
-        out = str(self.folder / "run")
-        return self("centralized", self.tiny, "--prior", "alpha", "--out", out, *changes, "--json")
-
-
-@pytest.fixture
-def coopt(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Coopt:
-    monkeypatch.chdir(tmp_path)
-    return Coopt(monkeypatch, capsys, tmp_path)
+from tests.unit.command import Coopt
 
 
 def test_all_mistakes_are_reported_at_once(coopt: Coopt) -> None:

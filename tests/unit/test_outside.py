@@ -18,7 +18,7 @@ from coopt_fl.policies.assignment import Member, assigned
 from coopt_fl.priors import check_prior, load_prior
 from coopt_fl.registry import KEYS, PARTS
 from coopt_fl.students.models import build_student
-from tests.unit.test_cli import Coopt
+from tests.unit.command import Coopt
 
 SOLVER = """
 import coopt_fl
@@ -38,15 +38,6 @@ def forget() -> Iterator[None]:
     for name in set(sys.modules) - modules:
         if name.startswith(("coopt_plugin_", "outside_")):
             del sys.modules[name]
-
-
-@pytest.fixture
-def coopt(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Coopt:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COOPT_CACHE", str(tmp_path / "cache"))
-    return Coopt(monkeypatch, capsys, tmp_path)
 
 
 def write(file: Path, text: str) -> Path:

@@ -18,7 +18,7 @@ from coopt_fl.optimized.provenance import versions
 from coopt_fl.students.checkpoint import load_student
 from coopt_fl.students.curve import mean_and_spread
 from coopt_fl.students.pretrain import compare, pretrain
-from tests.unit.test_cli import Coopt
+from tests.unit.command import Coopt
 
 CHANGES = (
     "data.source=synthetic data.limit=160 student.model=convnet:4 student.epochs=3 "
@@ -274,13 +274,6 @@ def test_mean_and_spread() -> None:
     assert mean_and_spread([1.0, 2.0, 3.0, None]) == {"mean": 2.0, "std": 1.0, "n": 3}
     assert mean_and_spread([5.0]) == {"mean": 5.0, "std": 0.0, "n": 1}
     assert mean_and_spread([None]) is None
-
-
-@pytest.fixture
-def coopt(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Coopt:
-    return Coopt(monkeypatch, capsys, tmp_path)
 
 
 SMALLEST = ("pretrain", "digits", *CHANGES.split(), "student.epochs=1", "--devices", "1")

@@ -11,16 +11,7 @@ from coopt_fl.core.errors import OutputError
 from coopt_fl.data import open_source
 from coopt_fl.data.blocks import make_blocks, make_units, shared_set
 from coopt_fl.data.shards import open_shards
-from tests.unit.test_cli import Coopt
-
-
-@pytest.fixture
-def coopt(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Coopt:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COOPT_CACHE", str(tmp_path / "cache"))
-    return Coopt(monkeypatch, capsys, tmp_path)
+from tests.unit.command import Coopt
 
 
 def test_the_shards_are_those_of_the_run(coopt: Coopt) -> None:

@@ -5,7 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.unit.test_cli import TINY
+import pytest
+
+from tests.unit.command import TINY
 
 SCRIPT = """
 import json, sys
@@ -30,6 +32,7 @@ for words in json.loads(sys.argv[1]):
 """
 
 
+@pytest.mark.whole
 def test_all_but_run_work_without_flower_and_ray(tmp_path: Path) -> None:
     """The baseline, its students, and what is said of them, in one process."""
     config, run, student = tmp_path / "tiny.yaml", tmp_path / "run", tmp_path / "student"

@@ -12,6 +12,8 @@ from coopt_fl.bench.measure import Seconds
 from coopt_fl.bench.process import children, together
 from coopt_fl.core.errors import CooptError
 
+pytestmark = pytest.mark.whole  # each process imports torch
+
 
 @contextmanager
 def second() -> Iterator[Seconds]:

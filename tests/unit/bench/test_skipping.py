@@ -61,6 +61,7 @@ def test_a_student_is_measured_on_the_best_device_alone(
     gpus: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, other = ("cuda", "cpu") if gpus else ("cpu", "cuda")
+    monkeypatch.setattr(student, "STEPS", dict.fromkeys(student.STEPS, 1))  # few images to draw
     for name in ("_against_resident", "_against_byol"):
         monkeypatch.setattr(student, name, lambda *given: given[-1].measured(ONE))
     monkeypatch.setattr(student, "devices_for", lambda *given: nullcontext())

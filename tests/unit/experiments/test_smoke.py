@@ -9,12 +9,21 @@ from types import SimpleNamespace
 
 import pytest
 
-from experiments import command
+from experiments import command, ours
 from experiments.__main__ import TABLES, main, work
 from experiments.scales import SCALES
 from experiments.table import summary
 
 (STUDY,) = SCALES["smoke"].values()
+
+pytestmark = pytest.mark.whole
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few elections and short trainings, where the code and not the study says how many."""
+    monkeypatch.setattr(ours, "DRAWS", 2)
+    monkeypatch.setattr(ours, "LONGER", 2)
 
 
 def run(name: str, folder: Path) -> int:

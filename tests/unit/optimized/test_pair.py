@@ -13,7 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import ConcatDataset, DataLoader, Dataset
 from torchvision.transforms import v2
 
 import coopt_fl
@@ -22,7 +22,7 @@ from coopt_fl.core.errors import VerificationError
 from coopt_fl.data import Source, open_source
 from coopt_fl.optimized.block import Block
 from coopt_fl.optimized.provenance import draft
-from coopt_fl.optimized.read import OptimizedDataset
+from coopt_fl.optimized.read import OptimizedDataset, PairedDataset
 from coopt_fl.optimized.write import publish
 from tests.unit.data import make as images
 from tests.unit.optimized import make
@@ -71,22 +71,28 @@ def files(kind: str, folder: Path) -> DataConfig:
     return DataConfig(kind, root=str(folder))
 
 
-@pytest.fixture(params=["synthetic", "imagefolder", "parquet"])
-def source(request: pytest.FixtureRequest, tmp_path: Path) -> Source:
-    found = open_source(files(request.param, tmp_path / "images"))
-    dataset_of(found, tmp_path)
+SOURCES = ("synthetic", "imagefolder", "parquet")
+
+
+def opened(kind: str, folder: Path) -> Source:
+    """Open the images of a kind, with a dataset of them in ``folder``."""
+    found = open_source(files(kind, folder / "images"))
+    dataset_of(found, folder)
     return found
 
 
-@pytest.mark.parametrize("start", ["fork", "spawn"])
-@pytest.mark.parametrize("mmap", [True, False])
-def test_workers_give_the_pairs_that_are_read_directly(
-    start: str, mmap: bool, source: Source, tmp_path: Path
-) -> None:
-    pairs = coopt_fl.load(tmp_path, mmap=mmap).pair(source, v2.Resize((SIDE, SIDE)))
+def pairs_of(source: Source, folder: Path, mmap: bool) -> PairedDataset:
+    return coopt_fl.load(folder, mmap=mmap).pair(source, v2.Resize((SIDE, SIDE)))
+
+
+def through(start: str, pairs: Dataset[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
+    """Return pairs as two workers give them."""
     loader = DataLoader(pairs, batch_size=5, num_workers=2, multiprocessing_context=start)
-    found = [pair for batch in loader for pair in zip(*batch, strict=True)]
-    ids = coopt_fl.load(tmp_path).ids
+    return [pair for batch in loader for pair in zip(*batch, strict=True)]
+
+
+def assert_read_directly(found: list[tuple[Tensor, Tensor]], source: Source, folder: Path) -> None:
+    ids = coopt_fl.load(folder).ids
     assert len(found) == len(ids) == COUNT
     for (image, target), id in zip(found, ids.tolist(), strict=True):
         (as_stored,) = source.read(np.array([id]))
@@ -94,6 +100,27 @@ def test_workers_give_the_pairs_that_are_read_directly(
         assert image.dtype == torch.uint8 and torch.equal(image, resized)
         assert target.dtype == torch.float32
         assert target.tolist() == make.target(np.array([id]))[0].tolist()
+
+
+@pytest.mark.parametrize("mmap", [True, False])
+@pytest.mark.parametrize("kind", SOURCES)
+def test_workers_give_the_pairs_that_are_read_directly(
+    kind: str, mmap: bool, tmp_path: Path
+) -> None:
+    source = opened(kind, tmp_path)
+    assert_read_directly(through("fork", pairs_of(source, tmp_path, mmap)), source, tmp_path)
+
+
+@pytest.mark.whole
+def test_and_so_do_workers_that_start_from_nothing(tmp_path: Path) -> None:
+    """The same two for all of them: starting one takes seconds."""
+    folders = {(kind, mmap): tmp_path / f"{kind} {mmap}" for kind in SOURCES for mmap in (0, 1)}
+    sources = {case: opened(case[0], folder) for case, folder in folders.items()}
+    pairs = [pairs_of(sources[case], folders[case], bool(case[1])) for case in folders]
+    found = through("spawn", ConcatDataset(pairs))
+    for number, (case, folder) in enumerate(folders.items()):
+        part = found[number * COUNT : (number + 1) * COUNT]
+        assert_read_directly(part, sources[case], folder)
 
 
 def test_images_of_several_sizes_need_a_transform(tmp_path: Path) -> None:

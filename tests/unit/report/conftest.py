@@ -1,8 +1,11 @@
+from functools import partial
 from pathlib import Path
 
 import pytest
+from openTSNE import TSNE
 
 from coopt_fl.core.progress import Progress
+from coopt_fl.report import tsne
 from coopt_fl.report.page import write_report
 from tests.unit.report.reading import Page, read
 from tests.unit.report.runs import Runs
@@ -20,6 +23,12 @@ def html(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> str:
 def page(html: str) -> Page:
     """The same, as it is read."""
     return read(html)
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty steps for a t-SNE of a test's own page; ``page``, of the session, has them all."""
+    monkeypatch.setattr(tsne, "TSNE", partial(TSNE, early_exaggeration_iter=20, n_iter=20))
 
 
 @pytest.fixture

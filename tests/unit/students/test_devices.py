@@ -41,6 +41,7 @@ def coopt(*arguments):
 
 
 @pytest.mark.e2e
+@pytest.mark.xdist_group("programs")
 def test_two_processes_train_the_student_that_one_trains(tmp_path):
     """Each takes half of every batch. Without batch norm, of a half, only rounding differs."""
     coopt("centralized", "--prior", "trivial:16", "digits", *TINY.split(), "--out", tmp_path)
@@ -59,6 +60,7 @@ def test_two_processes_train_the_student_that_one_trains(tmp_path):
 
 
 @pytest.mark.e2e
+@pytest.mark.xdist_group("programs")
 @pytest.mark.parametrize("objective", ["moco", "swav", "dino"])
 def test_two_processes_train_one_seed_after_another(tmp_path, objective):
     """Whether the teacher's batch is shuffled among them, or some weights wait for their turn."""

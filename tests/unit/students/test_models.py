@@ -104,6 +104,7 @@ PAPERS = {
 """Side of what the first convolution gives of 32 and of 224 pixels: a stem's, or patches' grid."""
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("size", [32, 224])
 @pytest.mark.parametrize("name", PAPERS)
 def test_the_papers_students_have_the_stem_of_their_image_size(name, size):
@@ -116,6 +117,7 @@ def test_the_papers_students_have_the_stem_of_their_image_size(name, size):
         assert sides[1] == (32 if size == 32 else 56)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("objective", ["byol", "regression"])
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "mobilenet_v2", "vit_b_32"])
 def test_the_papers_students_take_a_step_by_a_baseline_and_by_ours(name, objective):

@@ -21,6 +21,8 @@ from coopt_fl.students.probe import Judge, Judged, random_student
 from coopt_fl.students.train import train_student
 from tests.unit.students.conftest import as_dataset, principal_targets
 
+pytestmark = pytest.mark.whole
+
 DIGITS = DataConfig("digits")
 QUICK = ("simclr", "dcl", "moco", "byol", "rela")
 PATIENT = {"simsiam": (4, 3e-3), "instdisc": (12, 3e-3), "swav": (20, 3e-3), "dino": (6, 1e-3)}

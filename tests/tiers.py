@@ -1,0 +1,50 @@
+"""Three tiers of tests by folder: which test is of which, and how long each may take."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+BUDGETS = {"fast": 90, "whole": 180, "e2e": 420}
+"""Seconds of each tier on two idle cores, as ``make test`` runs it; see docs/testing.md."""
+
+FOLDERS = {"unit": "fast", "flower": "whole", "e2e": "e2e"}
+BEGUN = pytest.StashKey[float]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Take the time; a budget has everything in it that comes after."""
+    config.stash[BEGUN] = time.monotonic()
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m selects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with its tier: its folder's, unless it says another."""
+    for item in items:
+        if not tiers_of({mark.name for mark in item.iter_markers()}):
+            folder = item.path.relative_to(Path(__file__).parent).parts[0]
+            if folder in FOLDERS:
+                item.add_marker(FOLDERS[folder])
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Say what the tests took, and what their tiers may take."""
+    reports = [one for kind in terminalreporter.stats.values() for one in kind]
+    ran = [one for one in reports if isinstance(one, pytest.TestReport) and one.when == "call"]
+    tiers = set[str]().union(*(tiers_of(set(one.keywords)) for one in ran))
+    if not tiers:
+        return
+    seconds, budget = time.monotonic() - config.stash[BEGUN], sum(BUDGETS[tier] for tier in tiers)
+    over = "OVER BUDGET: " if seconds > budget else ""
+    terminalreporter.write_line(
+        f"{over}{' and '.join(sorted(tiers))}, {len(ran)} tests: "
+        f"{seconds:.0f} s of at most {budget} s on two idle cores",
+        yellow=bool(over),
+    )
+
+
+def tiers_of(words: set[str]) -> set[str]:
+    """Return the tiers among marks or keywords."""
+    return words & set(BUDGETS)
