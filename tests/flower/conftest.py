@@ -31,6 +31,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, identity: None, quick: None) -> Path:
     """The tiny run that nothing disturbed, made once; no test may change it."""
     out = tmp_path_factory.getbasetemp() / "whole"
-    if not out.exists():
+    if not (out / "dataset" / "provenance.json").exists():
         run_platform(tiny(), out)
     return out
