@@ -27,7 +27,7 @@ MODULES = {
     "alignment": "stages",
     "student": "student",
     "rival": "rival",
-    "probe": "probe",
+    "probe": "classifier",
     "overlap": "overlap",
     "sharing": "optimization",
     "fusion": "stages",
