@@ -100,7 +100,7 @@ def _candidates(
 ) -> tuple[list[str], list[str]]:
     """Return who may be the reference, and a warning about each of the others."""
     names = list(features)
-    verdicts = alignability(list(features.values()), seed)
+    verdicts = alignability(features.values(), seed)
     accepted = [name for name, verdict in zip(names, verdicts, strict=True) if verdict.alignable]
     if not accepted:
         evidence = ", ".join(

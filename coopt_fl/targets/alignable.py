@@ -5,9 +5,13 @@ the debiased linear CKA of their features of the same samples (Kornblith et al. 
 unbiased HSIC of Song et al. 2012), which asks no map to be fitted, so that a dozen samples are
 enough. The test is exact: if the two have nothing in common, every order of the rows is as likely
 as the true one. All that it needs of a prior is an (S, S) matrix.
+
+What chance reaches is looked for in random orders, which is all that is slow. Up to 32 priors each
+pair has its own orders. Beyond, each prior has as many in all, taken from a seeded sample of its
+pairs. The variance of the CKA over all orders depends on nothing but S, so pairs can share them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +23,14 @@ from coopt_fl.targets.alignment import LEAST_ROWS
 from coopt_fl.targets.linear import Features, Matrix, as_matrix, is_constant
 
 _MOST_ROWS = 256
+
+MOST_PAIRED = 32
+"""Priors up to which chance is looked for in each pair."""
+
+_AT_ONCE = 50
+
+Grams = NDArray[np.float32]
+Limits = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -37,7 +49,7 @@ class Alignability:
 
 
 def alignability(
-    features: Sequence[Features], seed: int = 0, permutations: int = 1999
+    features: Collection[Features], seed: int = 0, permutations: int = 1999
 ) -> list[Alignability]:
     """Test of each prior whether its features (S, m_k) resemble the others'.
 
@@ -46,32 +58,73 @@ def alignability(
     half of the others, rounded up; a prior alone always is. At most 256 rows are used; with fewer
     than 7 there are too few orders for any prior to be alignable.
 
+    Of more than ``MOST_PAIRED`` priors each has about ``permutations`` orders in all, and two
+    resemble each other if their CKA exceeds what either reached in those. Features are looked at
+    one after another, and (S, S) numbers of each are kept.
+
     Raises:
         ConfigError: fewer than 4 rows.
         PriorError: a feature is not finite, or the priors' rows do not correspond.
     """
-    plain = [as_matrix(one, "features") for one in features]
-    counts = sorted({len(one) for one in plain})
-    if len(counts) != 1:
-        raise PriorError(f"all priors must be given for the same samples, not for {counts} rows")
-    if counts[0] < LEAST_ROWS:
-        raise ConfigError(f"shared.size must be at least {LEAST_ROWS}, not {counts[0]}")
-    rng = np.random.default_rng(derive_seed(seed, "alignable", "rows"))
-    used = np.sort(rng.permutation(counts[0])[:_MOST_ROWS])
-    grams = np.stack([_gram(one[used]) for one in plain])
+    grams = _grams(features, seed)
     rng = np.random.default_rng(derive_seed(seed, "alignable", "orders"))
-    rows = len(used)
-    orders = np.array([np.arange(rows), *(rng.permutation(rows) for _ in range(permutations))])
-    ckas = np.concatenate(
-        [_ckas(grams, some) for some in np.split(orders, range(50, len(orders), 50))], axis=2
-    )
+    if len(grams) > MOST_PAIRED:
+        ckas, limits = _by_sample(grams, permutations, rng)
+    else:
+        ckas, limits = _by_pair(grams, permutations, rng)
     found = []
-    for k, each in enumerate(ckas):
-        others = np.delete(each, k, axis=0)
-        cka, limit = others[:, 0], others[:, 1:].max(axis=1)  # the first order is the true one
-        alike = int((cka > limit).sum()) >= (len(others) + 1) // 2
-        found.append(Alignability(alike, tuple(cka.tolist()), tuple(limit.tolist())))
+    for k, (each, limit) in enumerate(zip(ckas, limits, strict=True)):
+        cka, most = np.delete(each, k), np.delete(limit, k)
+        alike = int((cka > most).sum()) >= (len(cka) + 1) // 2
+        found.append(Alignability(alike, tuple(cka.tolist()), tuple(most.tolist())))
     return found
+
+
+def _grams(features: Collection[Features], seed: int) -> Grams:
+    """Return the Gram matrix (K, S, S) of each prior's features of the same rows."""
+    grams, used, rows = np.empty((0, 0, 0), np.float32), np.empty(0, int), 0
+    for k, one in enumerate(features):
+        x = as_matrix(one, "features")
+        if k == 0:
+            rows = len(x)
+            rng = np.random.default_rng(derive_seed(seed, "alignable", "rows"))
+            used = np.sort(rng.permutation(rows)[:_MOST_ROWS])
+            grams = np.empty((len(features), len(used), len(used)), np.float32)
+        if len(x) != rows:
+            raise PriorError(
+                f"all priors must be given for the same samples, not for {rows} and {len(x)}"
+            )
+        if rows < LEAST_ROWS:
+            raise ConfigError(f"shared.size must be at least {LEAST_ROWS}, not {rows}")
+        grams[k] = _gram(x[used])
+    return grams
+
+
+def _by_pair(grams: Grams, permutations: int, rng: np.random.Generator) -> Limits:
+    """Return the CKA (K, K) of each pair, and the most (K, K) that its own orders reached."""
+    rows = grams.shape[1]
+    orders = np.array([np.arange(rows), *(rng.permutation(rows) for _ in range(permutations))])
+    each = [_ckas(grams, some) for some in np.split(orders, range(_AT_ONCE, len(orders), _AT_ONCE))]
+    ckas = np.concatenate(each, axis=2)
+    return ckas[:, :, 0], ckas[:, :, 1:].max(axis=2)  # the first order is the true one
+
+
+def _by_sample(grams: Grams, permutations: int, rng: np.random.Generator) -> Limits:
+    """Return the CKA (K, K) of each pair, and the most (K, K) that either reached by chance.
+
+    The priors stand in a random circle. Every order is of the next one's rows, and everyone else
+    is compared with that.
+    """
+    count = len(grams)
+    flat, circle = grams.reshape(count, -1), rng.permutation(count)
+    most = np.full(count, -np.inf, np.float32)
+    for start in range(0, permutations, _AT_ONCE):
+        turns = circle[np.arange(start, min(start + _AT_ONCE, permutations)) % count]
+        moved = _moved([(grams[k], rng.permutation(grams.shape[1])) for k in turns])
+        reached = flat @ moved.T
+        reached[turns, np.arange(len(turns))] = -np.inf  # of its own rows it knows too much
+        most = np.maximum(most, reached.max(axis=1))
+    return flat @ flat.T, np.maximum(most[:, None], most)
 
 
 def _gram(x: Matrix) -> NDArray[np.float32]:
@@ -90,13 +143,17 @@ def _gram(x: Matrix) -> NDArray[np.float32]:
     return unit
 
 
-def _ckas(grams: NDArray[np.float32], orders: NDArray[np.int64]) -> NDArray[np.float32]:
+def _ckas(grams: Grams, orders: NDArray[np.int64]) -> NDArray[np.float32]:
     """Return (K, K, orders): the CKA of each pair, the rows of one of the two in that order."""
-    count, rows, _ = grams.shape
-    flat = grams.reshape(count, rows * rows)
-    places = (orders[:, :, None] * rows + orders[:, None]).reshape(len(orders), -1)
+    count = len(grams)
+    flat = grams.reshape(count, -1)
     found = np.zeros((count, count, len(orders)), np.float32)
     for k in range(count - 1):
-        found[k, k + 1 :] = flat[k + 1 :] @ flat[k][places].T
+        found[k, k + 1 :] = flat[k + 1 :] @ _moved([(grams[k], order) for order in orders]).T
         found[k + 1 :, k] = found[k, k + 1 :]
     return found
+
+
+def _moved(those: Sequence[tuple[NDArray[np.float32], NDArray[np.int64]]]) -> NDArray[np.float32]:
+    """Return each Gram matrix (S, S) with its rows and columns in an order, as rows (S S)."""
+    return np.stack([gram[order][:, order].ravel() for gram, order in those])

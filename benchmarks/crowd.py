@@ -1,0 +1,238 @@
+"""What a platform needs for many participants and many samples: CPU time, bytes and memory.
+
+``python -m benchmarks.crowd [PARTICIPANTSxSAMPLES]... --out FILE --figure FILE``, in a checkout with
+the extra ``dev``. The real platform talks to the real participants' code in one process: messages
+are those of a run, but nobody carries them. Priors are ``trivial``, data synthetic, targets narrow.
+"""
+
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from flwr.app import Context, Message, RecordDict
+from flwr.proto.node_pb2 import NodeInfo
+from flwr.supercore.task_identity import TaskIdentity
+from flwr.superlink.grid import InMemoryGrid
+from numpy.typing import NDArray
+
+from coopt_fl.bench.suite import results_of
+from coopt_fl.config.load import from_tree
+from coopt_fl.config.schema import Config
+from coopt_fl.core.errors import ConfigError
+from coopt_fl.core.files import write_json
+from coopt_fl.core.progress import Progress
+from coopt_fl.core.runtime import keep_freed_memory
+from coopt_fl.federation.client_app import app
+from coopt_fl.policies.reference import Election, elect
+from coopt_fl.strategies.platform import OpenDataPlatform
+from experiments.command import run
+
+DIM, WIDTHS, SHARED = 32, range(64, 68), 256
+"""Numbers in a target and in features, and samples of the shared set."""
+
+SIZES = ("10x100000", "100x100000", "1000x100000", "10x1000000", "100x1000000", "1000x1000000",
+         "1000x10000000")  # fmt: skip
+LOOK_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many participants and samples there are."""
+
+    participants: int
+    samples: int
+
+    @classmethod
+    def of(cls, word: str) -> "Size":
+        """Return what "KxN" says."""
+        try:
+            participants, samples = map(int, word.split("x"))
+        except ValueError:
+            raise ConfigError(f"{word!r} is not PARTICIPANTSxSAMPLES, as in {SIZES[0]}") from None
+        return cls(participants, samples)
+
+    def config(self) -> Config:
+        """Return the configuration of a run: default blocks, a consensus, 1% audited."""
+        widths = [WIDTHS[k % len(WIDTHS)] for k in range(self.participants)]
+        people = [{"name": f"p{k}", "prior": f"trivial:{m}"} for k, m in enumerate(widths)]
+        tree = {
+            "data": {"source": "synthetic", "limit": self.samples},
+            "participants": people,
+            "shared": {"size": SHARED},
+            "targets": {"dim": DIM},
+            "optimize": {"batch_size": 1024},
+            "runtime": {"threads": 1},
+        }
+        return from_tree(tree, [], "crowd")
+
+
+@dataclass
+class Crowd(InMemoryGrid):
+    """Answers with the participants' own code, when its answer is asked for.
+
+    Attributes:
+        participants: how many nodes there are.
+        seconds: CPU time of the participants.
+        arrays: bytes of arrays sent and received, by type of message.
+        words: letters of everything else.
+        messages: how many requests there were.
+        most: bytes of arrays in requests under way at once.
+    """
+
+    participants: int
+    seconds: float = 0.0
+    arrays: Counter[str] = field(default_factory=Counter)
+    words: Counter[str] = field(default_factory=Counter)
+    messages: Counter[str] = field(default_factory=Counter)
+    waiting: dict[str, Message] = field(default_factory=dict)
+
+    def get_nodes(self) -> list[NodeInfo]:
+        """Return all nodes."""
+        return [NodeInfo(node_id=1 + k) for k in range(self.participants)]
+
+    def push_messages(self, messages: Any) -> list[str]:
+        """Keep messages until somebody asks for their replies."""
+        keys = []
+        for message in messages:
+            key = f"m{self.messages.total()}"
+            message.metadata.__dict__["_message_id"] = key
+            self.waiting[key] = message
+            self._count(message.metadata.message_type, message)
+            self.messages[message.metadata.message_type] += 1
+            keys.append(key)
+        return keys
+
+    def pull_messages(self, message_ids: Any) -> list[Message]:
+        """Have each message answered now, so that no reply waits in this process."""
+        return [self._answer(self.waiting.pop(key)) for key in message_ids if key in self.waiting]
+
+    def _answer(self, message: Message) -> Message:
+        node = message.metadata.dst_node_id
+        place = {"partition-id": node - 1, "num-partitions": self.participants}
+        started = time.thread_time()
+        reply = app(message, Context(1, node, place, RecordDict(), {}))
+        self.seconds += time.thread_time() - started
+        self._count(message.metadata.message_type, reply)
+        return reply
+
+    def _count(self, kind: str, message: Message) -> None:
+        arrays = message.content.array_records.values()
+        self.arrays[kind] += sum(len(one.data) for record in arrays for one in record.values())
+        plain = message.content.config_records.values()
+        self.words[kind] += sum(len(str(one)) for record in plain for one in record.values())
+
+
+class Watch(Progress):
+    """Notes the platform's CPU time and the peak of its memory in each phase.
+
+    Memory is what the process holds but for files, above what it held at the start, in MB.
+    """
+
+    def __init__(self, crowd: Crowd) -> None:
+        super().__init__()
+        self.crowd, self.start = crowd, own_memory()
+        self.peak, self.peaks, self.cpu = 0.0, dict[str, float](), dict[str, float]()
+        self.election, self.warnings = 0.0, list[str]()
+
+    def warn(self, message: str) -> None:
+        """Keep a warning."""
+        self.warnings.append(message)
+
+    @contextmanager
+    def phase(self, name: str, note: str = "") -> Iterator[None]:
+        """Measure a phase."""
+        self.peak, before = 0.0, self.platform()
+        with super().phase(name, note):
+            yield
+        self.cpu[name] = round(self.platform() - before, 2)
+        self.peaks[name] = round(max(self.peak, self._now()), 1)
+
+    def platform(self) -> float:
+        """Return CPU seconds so far but for those of participants."""
+        return time.process_time() - self.crowd.seconds
+
+    def elect(
+        self, features: Mapping[str, NDArray[np.float32]], wanted: str, dim: int, seed: int
+    ) -> Election:
+        """Hold the default election, and note its CPU time."""
+        before = time.process_time()
+        election = elect(features, wanted, dim, seed)
+        self.election = round(time.process_time() - before, 2)
+        return election
+
+    def look(self) -> None:
+        """Look at the memory until the process ends."""
+        while True:
+            self.peak = max(self.peak, self._now())
+            time.sleep(LOOK_SECONDS)
+
+    def _now(self) -> float:
+        return own_memory() - self.start
+
+
+def own_memory() -> float:
+    """Return the memory that this process holds but for files and what it shares, in MB."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    (line,) = [line for line in status if line.startswith("RssAnon:")]
+    return int(line.split()[1]) * 1024 / 1e6
+
+
+def measure(size: Size) -> dict[str, Any]:
+    """Have a dataset optimized and published in this process; return what it took."""
+    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
+    keep_freed_memory()
+    crowd = Crowd(size.participants)
+    watch = Watch(crowd)
+    threading.Thread(target=watch.look, daemon=True).start()
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        platform = OpenDataPlatform(
+            size.config(), Path(folder) / "out", reference=watch.elect, progress=watch
+        )
+        platform.start(crowd)
+        seconds = time.perf_counter() - started
+    return {
+        "participants": size.participants,
+        "samples": size.samples,
+        "seconds": round(seconds, 1),
+        "cpu_seconds": watch.cpu | {"election": watch.election},
+        "cpu_seconds_participants": round(crowd.seconds, 1),
+        "peak_MB": watch.peaks,
+        "messages": crowd.messages,
+        "array_MB": {kind: round(count / 1e6, 2) for kind, count in crowd.arrays.items()},
+        "other_MB": {kind: round(count / 1e6, 2) for kind, count in crowd.words.items()},
+        "warnings": watch.warnings[:5],
+    }
+
+
+def main(
+    sizes: Annotated[
+        list[str] | None, typer.Argument(metavar="[PARTICIPANTSxSAMPLES]...", help="Default: all.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the results here as JSON.")] = None,
+) -> None:
+    """Measure the platform with each number of participants and samples."""
+    chosen = [Size.of(word) for word in sizes or SIZES]
+    found = results_of(["python -m benchmarks.crowd", *(sizes or [])])
+    fresh = {"mp_context": get_context("spawn"), "max_tasks_per_child": 1}
+    with ProcessPoolExecutor(1, **fresh) as alone:
+        for row in alone.map(measure, chosen):
+            print(row, flush=True)
+            found["rows"].append(row)
+            if out is not None:
+                write_json(out, found)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
