@@ -1,7 +1,7 @@
 """What a platform needs for many participants and many samples: CPU time, bytes and memory.
 
-``python -m benchmarks.crowd [PARTICIPANTSxSAMPLES]... --out FILE --figure FILE``, in a checkout with
-the extra ``dev``. The real platform talks to the real participants' code in one process: messages
+``python -m benchmarks.crowd [PARTICIPANTSxSAMPLES]... --out FILE``, in a checkout with the extra
+``dev``. The real platform talks to the real participants' code in one process: messages
 are those of a run, but nobody carries them. Priors are ``trivial``, data synthetic, targets narrow.
 """
 

@@ -1,8 +1,9 @@
 """The platform's event loop: idle nodes are asked, answers are stored, lost nodes replaced."""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import suppress
+from itertools import count
 
 from flwr.app import Message
 
@@ -35,7 +36,8 @@ class Conversation:
         self.members, self.records = handover.members, handover.records
         self.phases: Sequence[Phase] = ()
         self.looked = 0.0
-        self.turns: list[str] = []
+        self.turns: dict[str, int] = {}
+        self._numbers = count(1)
 
     def work(self, *phases: Phase) -> None:
         """Have everything done that ``phases`` lack.
@@ -110,28 +112,27 @@ class Conversation:
         found, under_way = list[tuple[Message, Job]](), self.exchange.under_way()
         total = sum(job.cost for job in under_way)
         busy = {key for job in under_way for key in (job.node, job.participant)}
-        for name, node, phase in self._open_requests():
-            if {name, node} & busy:
-                continue
+        for name, node, phase in self._open_requests(busy):
             job = Job(phase, name, node, phase.cost(name))
             if total > 0 and total + job.cost > exchange.IN_FLIGHT_BYTES:
                 break
             total += job.cost
             message = Message(protocol.encode(phase.ask(name)), node, phase.message_type)
             found.append((message, job))
-            self.turns = [*(other for other in self.turns if other != name), name]
+            self.turns[name] = next(self._numbers)
         return found
 
-    def _open_requests(self) -> Iterator[tuple[str, int, Phase]]:
+    def _open_requests(self, busy: Set[int | str]) -> Iterator[tuple[str, int, Phase]]:
         """Yield who could be asked, at which node, in the first phase that is not finished.
 
-        Who was asked longest ago comes first.
+        Who was asked longest ago comes first; who or whose node is ``busy`` is left out.
         """
         for name, node in self.members.newcomers().items():
-            yield name, node, self.members
-        active, fit = self._active(), self.members.fit()
-        fresh = [name for name in fit if name not in self.turns]
-        for name in [*fresh, *(name for name in self.turns if name in fit)]:
+            if node not in busy:
+                yield name, node, self.members
+        active = set(self._active())
+        idle = [n for n in self.members.fit() if not {n, self.members.nodes[n]} & busy]
+        for name in sorted(idle, key=lambda name: self.turns.get(name, 0)):
             phase = next((phase for phase in self.phases if phase.missing(name)), None)
             if name in active and phase is not None and phase.ready(name):
                 yield name, self.members.nodes[name], phase

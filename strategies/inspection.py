@@ -1,5 +1,7 @@
 """What an audit knows of each participant, worked out beside the platform's event loop."""
 
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 
@@ -7,10 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coopt_fl.federation.decisions import Decisions
-from coopt_fl.policies.audit import Answer, AuditPolicy, Judgement, Known
+from coopt_fl.policies.audit import AuditPolicy, Judgement, Known
 from coopt_fl.policies.evidence import Expected
 from coopt_fl.privacy import Guard
 from coopt_fl.targets.collaborate import Array, apply
+
+from .answers import answers
+
+KEPT_BYTES = 256_000_000
+"""Of what is known of participants; the rest is read again when it is needed."""
 
 
 class Inspection:
@@ -24,11 +31,12 @@ class Inspection:
         self.decisions, self.policy = decisions, policy
         self.records = decisions.records
         self._pool = ThreadPoolExecutor(1, "audit")
-        self._known: dict[str, Future[tuple[Known, Expected]]] = {}
+        self._begun: dict[str, Future[object]] = {}
+        self._known: OrderedDict[str, tuple[Known, Expected]] = OrderedDict()
 
     def ready(self, name: str) -> bool:
         """Whether it is known what the targets of ``name`` have to be like; begins to find out."""
-        begun = self._begun(name)
+        begun = self._judged(name)
         if begun.done():
             begun.result()  # raises what went wrong
         return begun.done()
@@ -39,14 +47,20 @@ class Inspection:
 
     def known(self, name: str) -> tuple[Known, Expected]:
         """Return what ``name`` has said, and what its targets have to be like; waits for it."""
-        return self._begun(name).result()
+        self._judged(name).result()
+        if name not in self._known:
+            known, expected = self._known[name] = self._work_out(name)
+            each = known.targets.nbytes + expected.fitted.nbytes + expected.heldout.nbytes
+            while len(self._known) > max(1, KEPT_BYTES // each):
+                self._known.popitem(last=False)
+        self._known.move_to_end(name)
+        return self._known[name]
 
     def judge(self) -> Judgement:
         """Have it decided whom to believe, and store what the provenance says of it."""
-        answers = self._answers()
-        names = sorted({name for one in answers for name in (one.owner, one.auditor)})
-        expected = {name: self.known(name)[1] for name in names}
-        judgement = self.policy.judge(expected, answers)
+        plan, dim = self.records.plan, self.decisions.recipe.dim
+        with answers(plan, self.audited, self.records.state, dim) as said:
+            judgement = self.policy.judge(Expectations(self, said.names()), said)
         self.records.state.save_record(
             "audit",
             {
@@ -70,10 +84,11 @@ class Inspection:
         rows = self.decisions.recipe.rows_to_project
         return {index for blocks in self.records.projections(rows) for index in blocks}
 
-    def _begun(self, name: str) -> Future[tuple[Known, Expected]]:
-        if name not in self._known:
-            self._known[name] = self._pool.submit(self._work_out, name)
-        return self._known[name]
+    def _judged(self, name: str) -> Future[object]:
+        """Return the cross-validation of a participant's alignment, which is stored when done."""
+        if name not in self._begun:
+            self._begun[name] = self._pool.submit(self.decisions.held_out, name)
+        return self._begun[name]
 
     def _work_out(self, name: str) -> tuple[Known, Expected]:
         """Return what a participant has said of the shared set, and what follows of its targets."""
@@ -93,25 +108,20 @@ class Inspection:
         guard = Guard(privacy.clip, privacy.noise_multiplier, b"")
         return guard.release(targets, np.arange(len(targets)), "expected", name)
 
-    def _answers(self) -> list[Answer]:
-        """Return what was said of every audited sample, by block and unit."""
-        plan, state = self.records.plan, self.records.state
-        owners = [plan.contributors[owner] for owner in plan.owners]
-        rows = [state.audit_rows(index) for index in range(len(plan.blocks))]
-        homes = {
-            id: index
-            for index, ids in enumerate(plan.blocks)
-            for id in ids[np.isin(ids, self.audited)].tolist()
-        }
-        return [
-            Answer(
-                owner=owners[homes[id]],
-                block=homes[id],
-                auditor=owners[unit],
-                unit=unit,
-                ours=rows[homes[id]].get(id),
-                theirs=rows[unit].get(id),
-            )
-            for unit in range(len(owners))
-            for id in plan.audit_ids(unit).tolist()
-        ]
+
+class Expectations(Mapping[str, Expected]):
+    """What the targets of each of ``names`` have to be like, read when it is looked at."""
+
+    def __init__(self, inspection: Inspection, names: list[str]) -> None:
+        self.inspection, self.names = inspection, dict.fromkeys(names)
+
+    def __getitem__(self, name: str) -> Expected:
+        if name not in self.names:
+            raise KeyError(name)
+        return self.inspection.known(name)[1]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)

@@ -45,9 +45,10 @@ class Optimize(Phase):
         """Look anew at who has what left to do; what is under way stays so."""
         self.plan, stored = self.records.plan, self.records.state.has_unit
         waiting = {index for chunk in self.asked.values() for index in chunk}
+        self.shards = self.plan.shards()
         self.left = {
-            name: [k for k in self.plan.blocks_of(name) if k not in waiting and not stored(k)]
-            for name in self.plan.contributors
+            name: [k for k in blocks if k not in waiting and not stored(k)]
+            for name, blocks in self.shards.items()
         }
         for name in self.left:
             self._show(name)
@@ -118,10 +119,15 @@ class Optimize(Phase):
             self.files.close()
 
     def _next(self, name: str) -> list[int]:
-        """Return the next chunk of ``name``, so small that everyone's may be in flight at once."""
-        dim, units = self.config.targets.dim, self.plan.units
-        share = exchange.IN_FLIGHT_BYTES / len(self.plan.contributors)
-        left = (share - self._map_bytes(name)) / self._bytes(1)
+        """Return the next chunk of ``name``, so small that everyone's may be in flight at once.
+
+        But with at least as many bytes of ids and targets as the map has: where many take part,
+        fewer are asked at a time, and what is sent is not mostly maps.
+        """
+        dim, units, map_bytes = self.config.targets.dim, self.plan.units, self._map_bytes(name)
+        unfinished = {one for one, blocks in self.left.items() if blocks} | self.asked.keys()
+        share = exchange.IN_FLIGHT_BYTES / max(len(unfinished), 1)
+        left = max(share - map_bytes, map_bytes) / self._bytes(1)
         most = min(self.config.optimize.chunk_mb * 1e6 / (2 * dim), left)
         return first_chunk(self.left.get(name, []), lambda index: len(units[index]), most)
 
@@ -137,7 +143,7 @@ class Optimize(Phase):
         open_blocks = self.left[name] + self.asked.get(name, [])
         total, left = (
             sum(len(self.plan.blocks[index]) for index in blocks)
-            for blocks in (self.plan.blocks_of(name), open_blocks)
+            for blocks in (self.shards[name], open_blocks)
         )
         self.inspection.decisions.progress.show(f"  {name}", total - left, total, "sample")
 

@@ -24,10 +24,13 @@ class OneAnswer(Phase):
     def __init__(self, task: protocol.Task, decisions: Decisions) -> None:
         self.task, self.records = task, decisions.records
         self.recipe, self.progress = decisions.recipe, decisions.progress
+        self._stored = set[str]()
 
     def missing(self, name: str) -> bool:
         """Whether the answer of ``name`` is not stored; once it is, it is not asked for again."""
-        return not self.records.has(self.stores, name)
+        if name not in self._stored and self.records.has(self.stores, name):
+            self._stored.add(name)
+        return name not in self._stored
 
 
 class Represent(OneAnswer):

@@ -73,6 +73,14 @@ def shared_set(
     return np.sort(generator.choice(ids, size=size, replace=False))
 
 
+def among(ids: NDArray[np.int64], ascending: NDArray[np.int64]) -> NDArray[np.bool]:
+    """Return which of ``ids`` are in ``ascending``, which may be much longer."""
+    places = np.searchsorted(ascending, ids)
+    found: NDArray[np.bool] = places < len(ascending)
+    found[found] = ascending[places[found]] == ids[found]
+    return found
+
+
 def advised(sentence: str, data: DataConfig) -> str:
     """Return advice to change a size, and with it the command that suits all sizes to ``data``.
 

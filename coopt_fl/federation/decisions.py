@@ -84,9 +84,8 @@ class Decisions:
             OutputError: the alignment of the reference, to which all others were aligned, is lost.
         """
         records, features = self.records, self.records.features(self.records.active())[1]
-        stored = records.state.record("reference", Election)
         settled = records.state.has_arrays("shared_targets")
-        known = stored.reference if stored else ""
+        known = records.reference if records.elected else ""
         if settled and known in features and not records.has("alignments", known):
             raise OutputError(
                 f"the alignment of {known} is missing, which all others were aligned to; "
@@ -97,7 +96,7 @@ class Decisions:
         election = self._election(features)
         for warning in election.warnings:
             self.progress.warn(advised(warning, self.config.data))
-        records.state.save_record("reference", asdict(election))
+        records.elect(election)
         return election.reference
 
     def shared_targets(self) -> int:

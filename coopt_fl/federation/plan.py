@@ -110,6 +110,13 @@ class Plan:
         mine = self.contributors.index(name)
         return [index for index, owner in enumerate(self.owners) if owner == mine]
 
+    def shards(self) -> dict[str, list[int]]:
+        """Return the indexes of the blocks that each contributor optimizes."""
+        found: dict[str, list[int]] = {name: [] for name in self.contributors}
+        for index, owner in enumerate(self.owners):
+            found[self.contributors[owner]].append(index)
+        return found
+
     def audit_ids(self, index: int) -> Ids:
         """Return what the unit of block ``index`` asks for beyond the block."""
         return np.setdiff1d(self.units[index], self.blocks[index], assume_unique=True)

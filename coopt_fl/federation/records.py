@@ -41,6 +41,9 @@ class Records:
         self._plan = read_plan(state)
         self._described = state.record("participants", dict[str, dict[str, Any]]) or {}
         self.rejected = state.record("rejected", dict[str, Rejection]) or {}
+        self._uploads = state.record("uploads", dict[str, int]) or {}
+        self._asked = state.record("represented", list[str]) or []
+        self._election = state.record("reference", Election)
 
     @property
     def key(self) -> str:
@@ -58,7 +61,8 @@ class Records:
         return _required(self._plan)
 
     def make(self, plan: Plan) -> None:
-        """Store the run's plan."""
+        """Store the run's plan, and before it how those described themselves who are in it."""
+        self.state.save_record("participants", self._described)
         save_plan(self.state, plan)
         self._plan = plan
 
@@ -87,7 +91,7 @@ class Records:
         return int((self.description(name) or {})["width"])
 
     def remember(self, name: str, description: dict[str, Any], first: bool) -> None:
-        """Store how a participant described itself, which holds once there is a plan.
+        """Note how a participant described itself; once there is a plan it holds, and is stored.
 
         Args:
             name: of the participant.
@@ -102,7 +106,8 @@ class Records:
         known = self.description(name)
         if known is None or (first and not self.planned):
             self._described[name] = description
-            self.state.save_record("participants", self._described)
+            if self.planned:
+                self.state.save_record("participants", self._described)
             return
         changed = [key for key in PERMANENT if known[key] != description[key]]
         if changed:
@@ -114,7 +119,17 @@ class Records:
     @property
     def election(self) -> Election:
         """The outcome of the election."""
-        return _required(self.state.record("reference", Election))
+        return _required(self._election)
+
+    @property
+    def elected(self) -> bool:
+        """Whether there was an election."""
+        return self._election is not None
+
+    def elect(self, election: Election) -> None:
+        """Store the outcome of an election."""
+        self.state.save_record("reference", asdict(election))
+        self._election = election
 
     @property
     def reference(self) -> str:
@@ -123,8 +138,8 @@ class Records:
 
     def add_upload(self, name: str, size: int) -> None:
         """Add to the bytes of targets and features that a participant sent."""
-        uploads = self.state.record("uploads", dict[str, int]) or {}
-        self.state.save_record("uploads", uploads | {name: uploads.get(name, 0) + size})
+        self._uploads[name] = self._uploads.get(name, 0) + size
+        self.state.save_record("uploads", self._uploads)
 
     def add_projection(self, name: str, blocks: list[int]) -> None:
         """Store that ``name`` is asked for a projection fitted on ``blocks``."""
@@ -143,16 +158,14 @@ class Records:
 
     def add_represented(self, name: str) -> None:
         """Store that ``name`` is asked for features of the shared set."""
-        if name not in (asked := self._represented()):
-            self.state.save_record("represented", [*asked, name])
+        if name not in self._asked:
+            self._asked.append(name)
+            self.state.save_record("represented", self._asked)
 
     def represented(self) -> list[str]:
         """Return the contributors that were ever asked for features of the shared set."""
-        asked = self._represented()  # whoever answered was asked, even before that was recorded
+        asked = set(self._asked)  # whoever answered was asked, even before that was recorded
         return [n for n in self.plan.contributors if n in asked or self.has("features", n)]
-
-    def _represented(self) -> list[str]:
-        return self.state.record("represented", list[str]) or []
 
     def has(self, what: str, name: str) -> bool:
         """Whether a participant's "features" or "alignments" are stored."""

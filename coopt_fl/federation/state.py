@@ -17,6 +17,7 @@ from coopt_fl.core.files import atomic, locked, make_folder, remove_leftovers, w
 from coopt_fl.core.log import LOG, logged
 from coopt_fl.core.progress import Progress
 from coopt_fl.data import Source, open_source
+from coopt_fl.data.blocks import among
 from coopt_fl.optimized.block import Block
 
 BLOCK_ARRAYS = ["ids", "targets", "participants", "skipped", "seconds", "digest"]
@@ -117,7 +118,7 @@ class RunState:
             audited: the ids that are asked for with any other block, ascending.
         """
         mine = np.isin(unit.ids, block)
-        compared = ~mine | np.isin(unit.ids, audited)
+        compared = ~mine | among(unit.ids, audited)
         self.save_arrays(_audit_name(index), ids=unit.ids[compared], targets=unit.targets[compared])
         share = float(mine.sum()) / max(len(unit.ids), 1)
         own = Block(
@@ -129,8 +130,8 @@ class RunState:
         )
         self.save_block(index, own)
 
-    def audit_rows(self, index: int) -> dict[int, NDArray[np.float16]]:
-        """Return the targets (n,) of a unit that can be compared, by id.
+    def audit_rows(self, index: int) -> tuple[Ids, NDArray[np.float16]]:
+        """Return the ids (R,), ascending, of a unit that can be compared, and their targets (R, n).
 
         Raises:
             OutputError: they are missing.
@@ -138,7 +139,7 @@ class RunState:
         rows = self.arrays(_audit_name(index))
         if rows is None:
             raise OutputError(f"the audit rows of block {index} are missing; give another --out")
-        return dict(zip(rows["ids"].tolist(), rows["targets"], strict=True))
+        return rows["ids"], rows["targets"]
 
     def missing_blocks(self, total: int) -> list[int]:
         """Return the indexes of the blocks that nobody delivered yet."""

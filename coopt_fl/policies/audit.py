@@ -7,8 +7,9 @@ What others say about it is in :mod:`coopt_fl.policies.evidence`.
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -140,18 +141,18 @@ class Audit:
 
     def judge(self, expected: Mapping[str, Expected], answers: Sequence[Answer]) -> Judgement:
         """Reject who is contradicted by the others or by itself, and who skips too much."""
-        comparisons = _compared(answers)
-        found = evidence.judge(expected, comparisons)
+        found = evidence.judge(expected, _compared(answers))
         rejected = {
             name: Verdict(one.sentence, asdict(one)) for name, one in found.rejected.items()
         }
-        for name, sentence in (self._turncoats(expected, comparisons) | _idlers(answers)).items():
+        turncoats = self._turncoats(expected, _compared(answers))
+        for name, sentence in (turncoats | _idlers(answers)).items():
             rejected.setdefault(name, Verdict(sentence, {}))
-        samples = sum(len(one.ours) for one in comparisons if one.owner != one.auditor)
+        samples = sum(one.owner != one.auditor and _both(one) for one in answers)
         return Judgement(rejected, found.undecided, samples)
 
     def _turncoats(
-        self, expected: Mapping[str, Expected], comparisons: Sequence[Comparison]
+        self, expected: Mapping[str, Expected], comparisons: Iterable[Comparison]
     ) -> dict[str, str]:
         """Return who answered twice to the same ids, and not the same, in words."""
         found: dict[str, str] = {}
@@ -242,20 +243,22 @@ def _dimension(targets: Targets) -> float:
     return float(np.trace(gram)) ** 2 / energy if energy > 0 else 0.0
 
 
-def _compared(answers: Sequence[Answer]) -> list[Comparison]:
-    """Return what was answered twice, by block and unit."""
-    found: dict[tuple[str, int, str, int], list[Answer]] = {}
-    for one in answers:
-        if one.ours is not None and one.theirs is not None:
+def _both(one: Answer) -> bool:
+    return one.ours is not None and one.theirs is not None
+
+
+def _compared(answers: Sequence[Answer]) -> Iterator[Comparison]:
+    """Yield what was answered twice, by block and unit; memory holds one unit's at a time."""
+    for _, of_unit in groupby(answers, key=lambda one: one.unit):
+        found: dict[tuple[str, int, str, int], list[Answer]] = {}
+        for one in filter(_both, of_unit):
             found.setdefault(one[:4], []).append(one)
-    return [
-        Comparison(
-            *key,
-            ours=np.stack([one.ours for one in some if one.ours is not None]),
-            theirs=np.stack([one.theirs for one in some if one.theirs is not None]),
-        )
-        for key, some in found.items()
-    ]
+        for key, some in found.items():
+            yield Comparison(
+                *key,
+                ours=np.stack([one.ours for one in some if one.ours is not None]),
+                theirs=np.stack([one.theirs for one in some if one.theirs is not None]),
+            )
 
 
 def _idlers(answers: Sequence[Answer]) -> dict[str, str]:

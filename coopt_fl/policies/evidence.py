@@ -11,9 +11,8 @@ agree on S get odds near 1, so they give no evidence and need no special case.
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,7 +88,7 @@ class Profile:
         return _directions(rows, self._least, self._none)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Agreement:
     """What is usual for a pair.
 
@@ -223,7 +222,7 @@ class Judged:
     undecided: list[str]
 
 
-def judge(expected: Mapping[str, Expected], comparisons: Sequence[Comparison]) -> Judged:
+def judge(expected: Mapping[str, Expected], comparisons: Iterable[Comparison]) -> Judged:
     """Return who is contradicted by the majority of those who can tell.
 
     A participant is accused if its witnesses contradict it, in all its blocks together or in one
@@ -233,7 +232,7 @@ def judge(expected: Mapping[str, Expected], comparisons: Sequence[Comparison]) -
     participants nor that of comparisons matters, and the same evidence may be judged repeatedly.
 
     Comparisons of a participant with itself or with one that ``expected`` lacks are left out. Time
-    is O(pairs S n) and memory O(participants S n), where S counts at most 512.
+    is O(pairs S n), of pairs that met, and memory O(participants S n), where S counts at most 512.
     """
     trial = _Trial(expected, comparisons)
     rejected: dict[str, Evidence] = {}
@@ -250,9 +249,9 @@ def judge(expected: Mapping[str, Expected], comparisons: Sequence[Comparison]) -
 class _Trial:
     """All that was answered twice, counted once; the block None stands for all of them."""
 
-    def __init__(self, expected: Mapping[str, Expected], comparisons: Sequence[Comparison]) -> None:
+    def __init__(self, expected: Mapping[str, Expected], comparisons: Iterable[Comparison]) -> None:
         profiles = {name: Profile(one) for name, one in expected.items()}
-        self.pairs: dict[frozenset[str], Agreement] = {}
+        self.pairs: dict[tuple[str, str], Agreement] = {}
         self.tallies: dict[str, Tallies] = {name: defaultdict(dict) for name in expected}
         for one in comparisons:
             if one.owner != one.auditor and {one.owner, one.auditor} <= expected.keys():
@@ -261,9 +260,9 @@ class _Trial:
         self.limit = math.log(max(subjects, 1) / FALSE_ALARMS)
 
     def _count(self, one: Comparison, profiles: Mapping[str, Profile]) -> None:
-        pair = frozenset((one.owner, one.auditor))
+        pair = _pair(one.owner, one.auditor)
         if pair not in self.pairs:
-            self.pairs[pair] = agreement(*(profiles[name] for name in sorted(pair)))
+            self.pairs[pair] = agreement(*(profiles[name] for name in pair))
         ours, theirs = profiles[one.owner].of(one.ours), profiles[one.auditor].of(one.theirs)
         told, far = self.pairs[pair].count(ours, theirs)
         ends = ((one.owner, one.block, one.auditor), (one.auditor, one.unit, one.owner))
@@ -274,13 +273,15 @@ class _Trial:
 
     def witnesses(self, name: str, block: int | None, partners: Set[str]) -> dict[str, Witness]:
         """Return what each of ``partners`` says about a participant, in one block or in all."""
-        found = {}
-        for partner, (samples, far) in sorted(self.tallies[name][block].items()):
-            if partner in partners:
-                usual = self.pairs[frozenset((name, partner))]
-                odds, most = usual.odds(far, samples), usual.odds(samples, samples)
-                found[partner] = Witness(samples, far, usual.usual, usual.chance, odds, most)
-        return found
+        said = sorted(self.tallies[name][block].keys() & partners)
+        return {partner: self.witness(name, block, partner) for partner in said}
+
+    def witness(self, name: str, block: int | None, partner: str) -> Witness:
+        """Return what a partner says about a participant, in one block or in all."""
+        samples, far = self.tallies[name][block][partner]
+        usual = self.pairs[_pair(name, partner)]
+        odds, most = usual.odds(far, samples), usual.odds(samples, samples)
+        return Witness(samples, far, usual.usual, usual.chance, odds, most)
 
     def against(self, name: str, partners: Set[str]) -> Evidence | None:
         """Return the evidence of ``partners`` against a participant, if it is enough."""
@@ -302,19 +303,23 @@ class _Trial:
     def disagreements(self, names: Set[str]) -> list[str]:
         """Return a sentence on each two who contradict each other, in all blocks or in one."""
         said = []
-        for one, other in combinations(sorted(names), 2):
+        for one, other in sorted(pair for pair in self.pairs if names >= set(pair)):
             parts = [
-                witnesses
+                witness
                 for name, partner in ((one, other), (other, one))
-                for block in self.tallies[name]
-                for witnesses in self.witnesses(name, block, {partner}).values()
-                if witnesses.odds >= self.limit
+                for block, said in self.tallies[name].items()
+                if partner in said
+                and (witness := self.witness(name, block, partner)).odds >= self.limit
             ]
             if parts:
                 said.append(
                     f"{_sentence(one, {other: parts[0]})}, and nobody can tell who is right"
                 )
         return said
+
+
+def _pair(one: str, other: str) -> tuple[str, str]:
+    return (one, other) if one < other else (other, one)
 
 
 def _without_half(witnesses: Iterable[Witness]) -> float:
