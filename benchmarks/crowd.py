@@ -5,15 +5,16 @@
 are those of a run, but nobody carries them. Priors are ``trivial``, data synthetic, targets narrow.
 """
 
+import json
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +25,7 @@ from flwr.app import Context, Message, RecordDict
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid import InMemoryGrid
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from coopt_fl.bench.suite import results_of
@@ -86,8 +88,8 @@ class Crowd(InMemoryGrid):
         seconds: CPU time of the participants.
         arrays: bytes of arrays sent and received, by type of message.
         words: letters of everything else.
-        messages: how many requests there were.
-        most: bytes of arrays in requests under way at once.
+        messages: how many requests there were, by type.
+        waiting: those whose answers nobody asked for yet.
     """
 
     participants: int
@@ -203,10 +205,10 @@ def measure(size: Size) -> dict[str, Any]:
         platform.start(crowd)
         seconds = time.perf_counter() - started
     return {
-        "participants": size.participants,
-        "samples": size.samples,
+        "size": asdict(size),
         "seconds": round(seconds, 1),
-        "cpu_seconds": watch.cpu | {"election": watch.election},
+        "cpu_seconds": watch.cpu,
+        "cpu_seconds_election": watch.election,
         "cpu_seconds_participants": round(crowd.seconds, 1),
         "peak_MB": watch.peaks,
         "messages": crowd.messages,
@@ -220,18 +222,47 @@ def main(
     sizes: Annotated[
         list[str] | None, typer.Argument(metavar="[PARTICIPANTSxSAMPLES]...", help="Default: all.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the results here as JSON.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Add the results to this JSON; a figure comes beside it.")
+    ] = None,
 ) -> None:
     """Measure the platform with each number of participants and samples."""
     chosen = [Size.of(word) for word in sizes or SIZES]
-    found = results_of(["python -m benchmarks.crowd", *(sizes or [])])
+    found = results_of(["python -m benchmarks.crowd"])
+    if out is not None and out.exists():
+        found["rows"] = json.loads(out.read_bytes())["rows"]
     fresh = {"mp_context": get_context("spawn"), "max_tasks_per_child": 1}
     with ProcessPoolExecutor(1, **fresh) as alone:
-        for row in alone.map(measure, chosen):
+        for size, row in zip(chosen, alone.map(measure, chosen), strict=True):
             print(row, flush=True)
-            found["rows"].append(row)
+            found["rows"] = [one for one in found["rows"] if Size(**one["size"]) != size] + [row]
             if out is not None:
                 write_json(out, found)
+                figure(found["rows"]).savefig(out.with_suffix(".png"), metadata={"Software": None})
+
+
+def figure(rows: list[dict[str, Any]]) -> Figure:
+    """Draw seconds, bytes and memory over the samples, a line for each number of participants."""
+    whole = Figure(figsize=(10, 3.2), dpi=110, layout="constrained")
+    panels: dict[str, Callable[[dict[str, Any]], float]] = {
+        "CPU seconds of the platform": lambda row: sum(row["cpu_seconds"].values()),
+        "MB sent and received": lambda row: sum(
+            (*row["array_MB"].values(), *row["other_MB"].values())
+        ),
+        "MB of memory above the start": lambda row: max(row["peak_MB"].values()),
+    }
+    for axis, (title, of) in zip(whole.subplots(1, len(panels)), panels.items(), strict=True):
+        for k, marker in zip(sorted({row["size"]["participants"] for row in rows}), "os^Dv"):
+            mine = sorted(
+                (row["size"]["samples"], of(row))
+                for row in rows
+                if row["size"]["participants"] == k
+            )
+            axis.plot(*zip(*mine, strict=True), marker=marker, label=f"{k} participants")
+        axis.set(title=title, xlabel="samples", xscale="log", yscale="log")
+        axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+    return whole
 
 
 if __name__ == "__main__":
