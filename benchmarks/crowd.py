@@ -252,7 +252,9 @@ def figure(rows: list[dict[str, Any]]) -> Figure:
         "MB of memory above the start": lambda row: max(row["peak_MB"].values()),
     }
     for axis, (title, of) in zip(whole.subplots(1, len(panels)), panels.items(), strict=True):
-        for k, marker in zip(sorted({row["size"]["participants"] for row in rows}), "os^Dv"):
+        for k, marker in zip(
+            sorted({row["size"]["participants"] for row in rows}), "os^Dv", strict=False
+        ):
             mine = sorted(
                 (row["size"]["samples"], of(row))
                 for row in rows

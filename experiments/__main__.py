@@ -16,14 +16,14 @@ import torch
 import typer
 
 from coopt_fl.core.errors import ConfigError, CooptError
-from experiments import audit, continual, ours, paper, privacy, solvers
+from experiments import audit, continual, crowds, ours, paper, privacy, solvers
 from experiments.command import Scale, check, run
 from experiments.scales import SCALES
 from experiments.table import FIGURES, RESULTS, Table
 
 TABLES: dict[str, Table] = {
     name: one
-    for module in (paper, ours, continual, solvers, privacy, audit)
+    for module in (paper, ours, crowds, continual, solvers, privacy, audit)
     for name, one in vars(module).items()
     if isinstance(one, Table)
 }

@@ -49,7 +49,10 @@ class Alignability:
 
 
 def alignability(
-    features: Collection[Features], seed: int = 0, permutations: int = 1999
+    features: Collection[Features],
+    seed: int = 0,
+    permutations: int = 1999,
+    most_paired: int = MOST_PAIRED,
 ) -> list[Alignability]:
     """Test of each prior whether its features (S, m_k) resemble the others'.
 
@@ -58,7 +61,7 @@ def alignability(
     half of the others, rounded up; a prior alone always is. At most 256 rows are used; with fewer
     than 7 there are too few orders for any prior to be alignable.
 
-    Of more than ``MOST_PAIRED`` priors each has about ``permutations`` orders in all, and two
+    Of more than ``most_paired`` priors each has about ``permutations`` orders in all, and two
     resemble each other if their CKA exceeds what either reached in those. Features are looked at
     one after another, and (S, S) numbers of each are kept.
 
@@ -68,7 +71,7 @@ def alignability(
     """
     grams = _grams(features, seed)
     rng = np.random.default_rng(derive_seed(seed, "alignable", "orders"))
-    if len(grams) > MOST_PAIRED:
+    if len(grams) > most_paired:
         ckas, limits = _by_sample(grams, permutations, rng)
     else:
         ckas, limits = _by_pair(grams, permutations, rng)
