@@ -44,9 +44,9 @@ class Represent(OneAnswer):
         return protocol.Represent(self.task, self.records.plan.shared)
 
     def cost(self, name: str) -> int:
-        """Ids there, features back."""
+        """Ids there, ids and features back."""
         width = self.records.width(name)
-        return len(self.records.plan.shared) * (ID_BYTES + FLOAT_BYTES * width)
+        return len(self.records.plan.shared) * (2 * ID_BYTES + FLOAT_BYTES * width)
 
     def accept(self, name: str, answer: protocol.Representation) -> None:
         """Store features of the right samples, width and finiteness."""

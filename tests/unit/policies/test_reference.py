@@ -80,3 +80,18 @@ def test_an_election_of_nobody_is_refused() -> None:
     for changed in ({"reference": "c"}, {"best": "c"}, {"accepted": ["a", "c"]}):
         with pytest.raises(ConfigError, match="names c, but there are a, b"):
             elected(replace(fine, **changed), features)
+
+
+def test_among_sixty_noise_is_neither_accepted_nor_elected() -> None:
+    rng = np.random.default_rng(3)
+    causes = rng.normal(size=(40, 5))
+    features = {
+        f"sound-{k}": (causes @ rng.normal(size=(5, 12)) + 4.0).astype(np.float32)
+        for k in range(45)
+    }
+    features |= {f"noise-{k}": rng.normal(size=(40, 64)).astype(np.float32) for k in range(15)}
+    election = elect(features, "best", 4, 0)
+    assert election.accepted == [name for name in features if name.startswith("sound")]
+    assert min(election.uniformity, key=lambda name: election.uniformity[name]).startswith("noise")
+    assert election.reference.startswith("sound")
+    assert election == elect(features, "best", 4, 0)

@@ -120,3 +120,48 @@ def test_refuses_what_cannot_be_compared() -> None:
         alignability([x, x[:9]])
     with pytest.raises(PriorError, match="not finite"):
         alignability([x, np.where(x > 1, np.nan, x)])
+
+
+def crowd(latent: Callable, sound: int, noise: int, rows: int = 40) -> list[np.ndarray]:
+    world = latent(rows)
+    priors = [world.seen(5 + k % 9) for k in range(sound)]
+    return priors + [world.rng.standard_normal((rows, 9 + k)) for k in range(noise)]
+
+
+def test_of_many_priors_the_sound_ones_pass_and_noise_does_not(latent: Callable) -> None:
+    assert verdicts(crowd(latent, 40, 20)) == [True] * 40 + [False] * 20
+
+
+def test_of_many_priors_a_large_minority_of_one_mind_does_not_pass(latent: Callable) -> None:
+    """Each is compared with everybody, however few pairs' chances are looked at."""
+    shared = np.random.default_rng(1).standard_normal((80, 6))
+    priors = crowd(latent, 25, 0, rows=80) + [shared] * 20
+    assert verdicts(priors) == [True] * 25 + [False] * 20
+
+
+def test_a_sample_of_pairs_is_decided_by_the_seed_and_leaves_nobody_out(latent: Callable) -> None:
+    priors = crowd(latent, 30, 5)
+    found = alignability(priors, 1, most_paired=0)
+    assert found == alignability(priors, 1, most_paired=0)
+    assert found != alignability(priors, 2, most_paired=0)
+    assert all(0 < limit < 1 for one in found for limit in one.threshold)
+
+
+def test_a_sample_of_pairs_tells_the_same_of_chance(latent: Callable) -> None:
+    """The CKA is the same; what either reached by chance is about what the pair reached."""
+    priors = crowd(latent, 9, 3)
+    each, sample = alignability(priors), alignability(priors, most_paired=0)
+    for one, other in zip(each, sample, strict=True):
+        np.testing.assert_allclose(one.cka, other.cka, atol=1e-5)
+        assert 0.8 < np.mean(other.threshold) / np.mean(one.threshold) < 1.5
+
+
+def test_noise_passes_a_sample_of_pairs_no_more_often(latent: Callable) -> None:
+    """Of six, each has 33 of 39 orders, so two have 66: the true one is higher once in 67 pairs."""
+    passed = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        priors = [rng.standard_normal((12, m)) for m in (5, 7, 9, 30, 60, 90)]
+        found = alignability(priors, seed, permutations=39, most_paired=0)
+        passed += sum(np.sum(np.array(one.cka) > one.threshold) for one in found) // 2
+    assert 1 <= passed <= 60 * 15 / 34
