@@ -30,7 +30,7 @@ def _rows(study: Study) -> list[Cell]:
         {"shared": size, "orders": orders}
         for size in (SIZES[2:3] if small else SIZES)
         for orders in ORDERS
-        if orders == SAMPLED or (size < 256 and not small)  # of each pair they take minutes
+        if orders == SAMPLED or (size < 64 and not small)  # of each pair they take minutes
     ]
 
 

@@ -1,13 +1,13 @@
 """What an audit knows of each participant, worked out beside the platform's event loop."""
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from coopt_fl.core.lazy import Lazy
 from coopt_fl.federation.decisions import Decisions
 from coopt_fl.policies.audit import AuditPolicy, Judgement, Known
 from coopt_fl.policies.evidence import Expected
@@ -60,7 +60,8 @@ class Inspection:
         """Have it decided whom to believe, and store what the provenance says of it."""
         plan, dim = self.records.plan, self.decisions.recipe.dim
         with answers(plan, self.audited, self.records.state, dim) as said:
-            judgement = self.policy.judge(Expectations(self, said.names()), said)
+            expected = Lazy(said.names(), lambda name: self.known(name)[1])
+            judgement = self.policy.judge(expected, said)
         self.records.state.save_record(
             "audit",
             {
@@ -107,21 +108,3 @@ class Inspection:
             return targets
         guard = Guard(privacy.clip, privacy.noise_multiplier, b"")
         return guard.release(targets, np.arange(len(targets)), "expected", name)
-
-
-class Expectations(Mapping[str, Expected]):
-    """What the targets of each of ``names`` have to be like, read when it is looked at."""
-
-    def __init__(self, inspection: Inspection, names: list[str]) -> None:
-        self.inspection, self.names = inspection, dict.fromkeys(names)
-
-    def __getitem__(self, name: str) -> Expected:
-        if name not in self.names:
-            raise KeyError(name)
-        return self.inspection.known(name)[1]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.names)
-
-    def __len__(self) -> int:
-        return len(self.names)

@@ -1,5 +1,6 @@
 """What the platform knows about its participants, kept in the run's state."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import reduce
 from typing import Any, TypeVar
@@ -8,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coopt_fl.core.errors import ParticipantError
+from coopt_fl.core.lazy import Lazy
 from coopt_fl.federation.plan import Change, Plan, read_plan, save_changes, save_plan
 from coopt_fl.federation.state import Run, RunState
 from coopt_fl.policies.reference import Election
@@ -182,14 +184,22 @@ class Records:
         """
         self.state.save_arrays(f"{what}/{name}", **arrays)
 
-    def features(self, names: list[str]) -> tuple[Ids, dict[str, Features]]:
-        """Return those shared samples that everyone in ``names`` could read, and their features."""
-        stored = {name: self.state.arrays(f"features/{name}") or {} for name in names}
-        common = reduce(np.intersect1d, (arrays["ids"] for arrays in stored.values()))
-        return common, {
-            name: arrays["features"][np.isin(arrays["ids"], common)]
-            for name, arrays in stored.items()
-        }
+    def features(self, names: list[str]) -> tuple[Ids, Mapping[str, Features]]:
+        """Return those shared samples that everyone in ``names`` could read, and their features.
+
+        Features are read whenever they are looked at, so that memory holds those of one at a time.
+        """
+        common = reduce(np.intersect1d, map(self._represents, names))
+        return common, Lazy(names, lambda name: self._features(name, common))
+
+    def _features(self, name: str, common: Ids) -> Features:
+        stored = self.state.arrays(f"features/{name}") or {}
+        features: Features = stored["features"][np.isin(stored["ids"], common)]
+        return features
+
+    def _represents(self, name: str) -> Ids:
+        ids: Ids = (self.state.arrays(f"features/{name}", only=("ids",)) or {})["ids"]
+        return ids
 
     def shared_targets(self) -> tuple[Ids, Features] | None:
         """Return ids and S_Y* (S, n) of the shared samples, which is settled once, or None."""

@@ -66,16 +66,19 @@ class RunState:
         """Store a JSON value."""
         write_json(self.folder / f"{name}.json", value)
 
-    def arrays(self, name: str, settled: bool = False) -> dict[str, NDArray[Any]] | None:
+    def arrays(
+        self, name: str, settled: bool = False, only: Sequence[str] | None = None
+    ) -> dict[str, NDArray[Any]] | None:
         """Return stored arrays by name, or None.
 
         Args:
             name: of the arrays.
             settled: whether what is stored beside them depends on them, as on those ``SETTLED``.
+            only: which of them; None: all.
         """
         path = self._npz(name)
         advice = AGAIN if settled or name in SETTLED else RETRY
-        return _load(path, advice=advice) if path.exists() else None
+        return _load(path, only, advice) if path.exists() else None
 
     def has_arrays(self, name: str) -> bool:
         """Whether arrays are stored under ``name`` (and, being written atomically, whole)."""

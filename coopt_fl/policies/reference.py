@@ -77,7 +77,7 @@ def elect(
         ParticipantError: no prior is alignable.
     """
     scores = {name: uniformity(one) for name, one in features.items()}
-    size = min(len(one) for one in features.values())
+    size = len(next(iter(features.values())))
     accepted, warnings = _candidates(features, seed)
     if size < FEWEST_SHARED and len(features) > 1:
         warnings.append(
