@@ -1,27 +1,20 @@
-"""The phase in which targets come, in replies or as files, are checked, and stored."""
+"""The phase in which targets come, are checked, and stored."""
 
-import hashlib
-import secrets
 from bisect import bisect_right
-from collections import defaultdict
 from collections.abc import Callable
-from contextlib import suppress
 from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
-from coopt_fl.core import remote
-from coopt_fl.core.errors import DataError, OutputError, ParticipantError
+from coopt_fl.core.errors import ParticipantError
 from coopt_fl.federation import protocol
-from coopt_fl.federation.protocol import Payload, accept_payload, require_skips
+from coopt_fl.federation.protocol import require_skips
 
 from . import exchange
-from .exchange import FLOAT_BYTES, ID_BYTES, SLACK_BYTES, Phase
+from .exchange import FLOAT_BYTES, ID_BYTES, Phase
 from .inspection import Inspection
-
-THROUGH_FLOWER = "flower"
-"""The ``payload.route`` by which payloads are in the replies."""
+from .routes import Asked, Route
 
 MOST_BLOCKS = 4096
 """In a chunk, since each has some words besides its arrays."""
@@ -32,12 +25,10 @@ class Optimize(Phase):
 
     message_type = protocol.OPTIMIZE
 
-    def __init__(self, task: protocol.Task, inspection: Inspection) -> None:
+    def __init__(self, task: protocol.Task, inspection: Inspection, route: Route) -> None:
         self.task, self.inspection, self.policy = task, inspection, inspection.policy
         self.config, self.records = inspection.decisions.config, inspection.records
-        route = self.config.payload.route
-        self.files = None if route == THROUGH_FLOWER else OutOfBand(route, self.records.key)
-        self.answer = protocol.Receipt if self.files else protocol.Payload
+        self.route, self.answer = route, route.answer
         self.asked: dict[str, list[int]] = {}
         self._replan()
 
@@ -75,7 +66,7 @@ class Optimize(Phase):
             ids=np.concatenate([plan.units[index] for index in chunk]),
             weight=alignment.weight,
             bias=alignment.bias,
-            upload=self.files.place(name) if self.files else "",
+            **self.route.place(name),
         )
 
     def returned(self, name: str) -> None:
@@ -93,29 +84,25 @@ class Optimize(Phase):
         plan = self.plan
         units = {index: plan.units[index] for index in self.asked[name]}
         everything = np.concatenate(list(units.values()))
-        size = self._bytes(len(everything))
-        payload = self.files.fetch(name, answer, size) if self.files else answer
-        require_skips(payload.skipped, everything, self.task.on_error)
-        contributor = plan.contributors.index(name)
-        accepted = accept_payload(payload, units, self.config.targets.dim, contributor)
+        size, contributor = self._bytes(len(everything)), plan.contributors.index(name)
+        asked = Asked(units, self.config.targets.dim, contributor, size)
+        told, accepted = self.route.fetch(name, answer, asked)
+        require_skips(told.skipped, everything, self.task.on_error)
         known, expected = self.inspection.known(name)
         for index, unit in accepted.items():
             projected = index in self.inspection.projected
             if problem := self.policy.inspect(unit, known, expected, projected=projected):
                 raise ParticipantError(f"block {index}: {problem}")
         for index, unit in accepted.items():
-            audited = self.inspection.audited
-            self.records.state.save_unit(index, unit, plan.blocks[index], audited)
+            self.route.store(name, told, index, unit, plan.blocks[index], self.inspection.audited)
         del self.asked[name]
-        if self.files:
-            self.files.forget(name)
-            self.records.add_upload(name, answer.size)
+        if beside := self.route.stored(name, answer, accepted.values()):
+            self.records.add_upload(name, beside)
         self._show(name)
 
     def close(self) -> None:
         """Clean up after payloads that nobody fetched."""
-        if self.files:
-            self.files.close()
+        self.route.close()
 
     def _next(self, name: str) -> list[int]:
         """Return the next chunk of ``name``, so small that everyone's may be in flight at once."""
@@ -155,60 +142,3 @@ def first_chunk(left: list[int], rows: Callable[[int], int], most_rows: float) -
     """
     totals = list(accumulate(map(rows, left[:MOST_BLOCKS])))
     return left[: max(1, bisect_right(totals, most_rows))]
-
-
-class OutOfBand:
-    """Payloads are files below ``url``; a reply holds the size and sum of one.
-
-    The platform says where a participant has to write, so that nobody's file is taken for
-    another's. A file that was changed is asked for again: its author may not be to blame.
-    """
-
-    def __init__(self, url: str, key: str) -> None:
-        self.folder = remote.join(url, key[:16])  # of the run's dataset
-        self._places: dict[str, list[str]] = defaultdict(list)
-
-    def place(self, name: str) -> str:
-        """Return the URL of a file of this run and participant, which nobody else can guess."""
-        place = remote.join(self.folder, name, f"{secrets.token_hex(8)}.npz")
-        self._places[name].append(place)
-        return place
-
-    def fetch(self, name: str, receipt: protocol.Receipt, expected: int) -> Payload:
-        """Fetch the file that a participant announces.
-
-        Args:
-            name: of the participant.
-            receipt: its answer.
-            expected: bytes of the arrays in the payload.
-
-        Raises:
-            ParticipantError: it is larger than it has to be, or no payload.
-            DataError: it is not there, or not the one that was announced.
-        """
-        most = expected + SLACK_BYTES
-        if not 0 < receipt.size <= most:
-            raise ParticipantError(f"its payload has {receipt.size} bytes, expected at most {most}")
-        place = self._places[name][-1]
-        data = remote.fetch(place, receipt.size)
-        if len(data) != receipt.size or hashlib.sha256(data).hexdigest() != receipt.sha256:
-            raise DataError(
-                f"the payload at {remote.shown(place)} is not the one that it announced; see who "
-                "else can write there"
-            )
-        return protocol.decode(Payload, data)
-
-    def forget(self, name: str) -> None:
-        """Remove the file of a payload that is stored, where the platform may."""
-        _remove(self._places[name].pop())
-
-    def close(self) -> None:
-        """Remove what nobody fetched; a participant that was late may have written it since."""
-        for places in self._places.values():
-            for place in places:
-                _remove(place)
-
-
-def _remove(place: str) -> None:
-    with suppress(OutputError):
-        remote.remove(place)

@@ -35,6 +35,7 @@ from .inspection import Inspection
 from .membership import Handover, Membership
 from .payloads import Optimize
 from .phases import Align, Project, Represent
+from .routes import route_of
 
 LEAST_SECRET = 2**40
 """Smaller seeds are found by trying."""
@@ -55,6 +56,8 @@ class OpenDataPlatform(Strategy):
         audit: chooses whom to believe; None: as ``audit.policy`` says.
         progress: told what happens.
         stopped: set from outside to end the run early.
+        own_host: whether this process started all participants on its own host, where they can
+            leave their payloads as files.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class OpenDataPlatform(Strategy):
         audit: AuditPolicy | None = None,
         progress: Progress | None = None,
         stopped: threading.Event | None = None,
+        own_host: bool = False,
     ) -> None:
         self.config, self.out = config, out
         self.reference, self.assignment = reference, assignment
@@ -75,6 +79,7 @@ class OpenDataPlatform(Strategy):
         self.audit = audit or make(config.runtime.precision, private)
         self.progress = progress or Progress()
         self.stopped = stopped or threading.Event()
+        self.own_host = own_host
 
     def start(
         self,
@@ -171,7 +176,9 @@ class OpenDataPlatform(Strategy):
         with phase("align"):
             self._settle(represent)
             work(represent, align)
-        with phase("optimize"), closing(Optimize(self.task, self.inspection)) as optimize:
+        route = route_of(self.config, self.records, self.own_host)
+        self.progress.log(f"payloads come by {type(route).__name__}")
+        with phase("optimize"), closing(Optimize(self.task, self.inspection, route)) as optimize:
             work(represent, align, optimize)
             while self._audit():
                 work(represent, align, optimize)

@@ -1,8 +1,10 @@
 """Payloads from participants to the platform's disk, against a plain copy of as many bytes.
 
-A Flower simulation of two participants that do nothing but answer ready-made payloads; the
-platform decodes, checks and stores them as in a run. The roofline copies a file of the same size
-and syncs it to the disk.
+A Flower simulation whose participants do nothing but leave ready-made payloads, as files on this
+host, written and synced anew for each request; the platform checks and adopts them as in a run.
+There are more participants than actors, so that these never wait for Flower to look for messages,
+which it does ten times a second. The roofline copies a file of the same size and syncs it to the
+disk.
 """
 
 import os
@@ -10,6 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -18,32 +21,41 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
-from coopt_fl.bench.measure import Case, Row, Times, in_turn, spread
+from coopt_fl.bench.measure import Case, Reach, Row, Times, in_turn, spread
 from coopt_fl.config.load import load_config
 from coopt_fl.federation import protocol
 from coopt_fl.federation.simulation import QUIET, backend
 from coopt_fl.federation.state import RunState
-from coopt_fl.optimized.block import block_digest
+from coopt_fl.federation.units import Rows, leave_unit, unit_file
+from coopt_fl.optimized.block import joined, rows_digest
 
 DIM = 512
 ROWS = 16_384  # of 512 float16: a chunk of 16.8 MB, the default of optimize.chunk_mb
-CHUNKS = 12
-POLL_SECONDS = 0.05
+CHUNKS = 24
+ACTORS, PARTICIPANTS = 2, 8
+POLL_SECONDS = 0.02
 REPEATS = 5
 
 CASE = Case(
     "transport",
     f"{CHUNKS} payloads of {ROWS * DIM * 2 / 1e6:.1f} MB through a simulation, checked and stored",
     "copying as many bytes to a file, synced",
+    Reach(0.5),
 )
+IDS = np.arange(ROWS)
+NONE = np.empty(0, np.int64)
 
 client_app = ClientApp()
 
 
 @client_app.train("optimize")
 def answer(message: Message, context: Context) -> Message:
-    """Return random targets without computing any."""
-    return Message(protocol.encode(_payload()), reply_to=message)
+    """Leave random targets without computing any."""
+    request = protocol.decode(protocol.Optimize, message.content)
+    rows, digest = _unit()
+    leave_unit(Path(request.folder), 0, rows)
+    delivery = protocol.Delivery([0], [ROWS], NONE, [digest], 0.0)
+    return Message(protocol.encode(delivery), reply_to=message)
 
 
 def transport() -> Iterator[Row]:
@@ -51,8 +63,7 @@ def transport() -> Iterator[Row]:
     from flwr.simulation import run_simulation
 
     os.environ.update(QUIET)
-    config = load_config("digits")
-    config.participants = config.participants[:2]
+    config = load_config("digits", [f"simulation.actors={ACTORS}"])
     found = list[tuple[Times, Times]]()
     app = ServerApp()
 
@@ -64,7 +75,7 @@ def transport() -> Iterator[Row]:
             turns = in_turn(lambda: _gather(grid, state), lambda: _copy(Path(folder)), REPEATS)
             found.append(turns)
 
-        run_simulation(app, client_app, len(config.participants), backend_config=backend(config))
+        run_simulation(app, client_app, PARTICIPANTS, backend_config=backend(config))
     ((gathered, copied),) = found
     megabytes = CHUNKS * ROWS * DIM * 2 / 1e6
     yield CASE.measured(
@@ -77,38 +88,48 @@ def transport() -> Iterator[Row]:
 
 def _gather(grid: Grid, state: RunState) -> float:
     """Ask, receive, check and store all chunks but a first of each, which starts the clock."""
-    while len(nodes := list(grid.get_node_ids())) < 2:
+    while len(nodes := list(grid.get_node_ids())) < PARTICIPANTS:
         time.sleep(0.1)
-    waiting = set(grid.push_messages([_request(node) for node in nodes]))
+    waiting = dict(_ask(grid, state, node) for node in nodes)
     started, asked, done = 0.0, len(nodes), 0
     while waiting:
-        for reply in grid.pull_messages(waiting):
-            waiting.remove(reply.metadata.reply_to_message_id)
+        for reply in grid.pull_messages(list(waiting)):
+            folder = waiting.pop(reply.metadata.reply_to_message_id)
             done += 1
-            payload = protocol.decode(protocol.Payload, reply.content)
-            block = protocol.accept_payload(payload, {0: np.arange(ROWS)}, DIM, 0)[0]
-            state.save_block(done, block)
+            told = protocol.decode(protocol.Delivery, reply.content)
+            unit = protocol.accept_delivery(told, folder, {0: IDS}, DIM, 0)[0]
+            state.adopt_unit(unit_file(folder, 0), done, unit, told.digests[0], IDS, NONE)
             if done == len(nodes):
                 started = time.perf_counter()
             if asked < CHUNKS + len(nodes):
-                waiting |= set(grid.push_messages([_request(reply.metadata.src_node_id)]))
+                waiting |= [_ask(grid, state, reply.metadata.src_node_id)]
                 asked += 1
         time.sleep(POLL_SECONDS)
     return time.perf_counter() - started
 
 
-def _request(node: int) -> Message:
-    config = load_config("digits")
-    request = protocol.Describe(protocol.task_of(config, "", simulated=True), False)
-    return Message(protocol.encode(request), node, protocol.OPTIMIZE)
+def _ask(grid: Grid, state: RunState, node: int) -> tuple[str, Path]:
+    """Ask a node for a unit; return the message's id, and the folder for the unit."""
+    folder = Path(tempfile.mkdtemp(dir=state.out))
+    request = replace(_request(), folder=str(folder))
+    (sent,) = grid.push_messages([Message(protocol.encode(request), node, protocol.OPTIMIZE)])
+    return sent, folder
 
 
 @cache
-def _payload() -> protocol.Payload:
-    ids = np.arange(ROWS)
+def _request() -> protocol.Optimize:
+    task, none = (
+        protocol.task_of(load_config("digits"), "", simulated=True),
+        np.empty(0, np.float32),
+    )
+    return protocol.Optimize(task, 0, [0], [ROWS], IDS, none, none, "", "")
+
+
+@cache
+def _unit() -> tuple[Rows, str]:
     targets = np.random.default_rng(0).integers(0, 1000, (ROWS, DIM)).astype(np.float16)
-    digest = block_digest(ids, targets, np.zeros(ROWS, np.int16))
-    return protocol.Payload([0], [ROWS], ids, targets, np.empty(0, np.int64), [digest], 0.0)
+    rows = joined(IDS, targets, np.zeros(ROWS, np.int16))
+    return rows, rows_digest(rows)
 
 
 def _copy(folder: Path) -> float:

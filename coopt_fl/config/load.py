@@ -18,7 +18,13 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from coopt_fl.config.schema import AuditConfig, Config, DataConfig, ParticipantConfig
+from coopt_fl.config.schema import (
+    AuditConfig,
+    Config,
+    DataConfig,
+    ParticipantConfig,
+    SimulationConfig,
+)
 from coopt_fl.core.errors import ConfigError
 from coopt_fl.core.remote import shown
 from coopt_fl.plugins import load_plugins, outside_parts, resolved
@@ -364,6 +370,17 @@ def _is_open(field: dataclasses.Field[Any], value: Any) -> bool:
     return kind in OPEN and isinstance(value, str) and ":" in value and PARTS.has(kind, value)
 
 
+def _of_simulation(simulation: SimulationConfig) -> Iterator[str]:
+    address = simulation.address
+    if address is not None and not re.fullmatch(r"[^\s/]+:\d{1,5}", address):
+        yield f"simulation.address={address} must be HOST:PORT of a running Ray cluster"
+    if address is not None and simulation.actors is not None:
+        yield (
+            "simulation.actors cannot be chosen with simulation.address: as many start as fit; "
+            "raise simulation.cpus for fewer"
+        )
+
+
 def _combinations(config: Config) -> list[str]:
     """Return what is wrong with keys that are each right on their own."""
     names = [participant.name for participant in config.participants]
@@ -388,6 +405,7 @@ def _combinations(config: Config) -> list[str]:
             "participants listed"
         )
     problems += _of_url("payload.route", config.payload.route) + _of_data(config.data)
+    problems += _of_simulation(config.simulation)
     if config.data.limit is not None and config.shared.size > config.data.limit:
         problems.append(
             f"shared.size: {config.shared.size} is more than data.limit={config.data.limit}"

@@ -123,8 +123,14 @@ class RuntimeConfig:
 
 @dataclass
 class SimulationConfig:
-    """How the simulation uses this host; never changes a result."""
+    """How the simulation uses this host, or a Ray cluster; never changes a result.
 
+    It starts a Ray of its own, whatever else runs, unless it is given an ``address``. On a cluster
+    as many participants are at work as fit, and all its hosts need the program and the data at the
+    same paths.
+    """
+
+    address: str | None = _key(None, "HOST:PORT of a Ray cluster to join; null: a Ray of its own")
     actors: int | None = _key(None, "participants at work at once; null: all that fit", minimum=1)
     cpus: float = _key(1.0, "CPU cores reserved by one actor, at least 1", above=0)
     gpus: float | None = _key(None, "GPUs (or a part) of one actor; null: equal shares", minimum=0)

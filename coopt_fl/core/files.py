@@ -29,11 +29,7 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _sync_names(path.parent)
     except OSError as error:
         _remove(temporary)
         raise OutputError(
@@ -43,6 +39,21 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
     except BaseException:
         _remove(temporary)
         raise
+
+
+def adopt(file: Path, path: Path) -> None:
+    """Give a ``file`` that is whole and on the disk the name ``path`` on the same file system.
+
+    Raises:
+        OutputError: it is not there, or the disk refuses.
+    """
+    try:
+        file.replace(path)
+        _sync_names(path.parent)
+    except OSError as error:
+        raise OutputError(
+            f"cannot rename {file} to {path}: {error.strerror}; run the same command again"
+        ) from error
 
 
 @contextmanager
@@ -110,6 +121,15 @@ def file_sha256(path: Path) -> str:
     """Return the sha256 of a file as hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync_names(folder: Path) -> None:
+    """Have the names in ``folder`` on the disk."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def _remove(path: Path) -> None:

@@ -5,7 +5,7 @@ A participant keeps nothing between messages: all it needs comes with each.
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -24,13 +24,15 @@ from coopt_fl.core.runtime import compute, keep_freed_memory, pick_device
 from coopt_fl.data import Source, open_source
 from coopt_fl.data.shards import Shards, open_shards
 from coopt_fl.federation import protocol
+from coopt_fl.federation.units import leave_unit
 from coopt_fl.given import take_parts
-from coopt_fl.optimized.block import block_digest
+from coopt_fl.optimized.block import block_digest, joined, rows_digest
 from coopt_fl.optimized.provenance import versions
 from coopt_fl.plugins import OUTSIDE, load_plugins
 from coopt_fl.priors import Prior, load_prior
 from coopt_fl.privacy import Guard, half, normalise, read_secret
 from coopt_fl.targets import Alignment, fit_alignment, fit_projection, optimize, represent
+from coopt_fl.targets.optimize import Encoded
 
 app = ClientApp()
 
@@ -133,10 +135,11 @@ class Participant:
         alignment = fit_alignment(request.features, request.targets, request.solver, request.seed)
         return protocol.Aligned(**vars(alignment))
 
-    def optimize(self, request: protocol.Optimize) -> protocol.Payload | protocol.Receipt:
+    def optimize(self, request: protocol.Optimize) -> protocol.Delivery | protocol.Receipt:
         """Send the aligned targets of whole units, or write them where the request says.
 
         Raises:
+            ParticipantError: it is asked for files, and is not on the platform's host.
             PriorError: a feature or target is not finite, or widths do not match.
             DataError: an image cannot be read and ``data.on_error`` says to stop.
         """
@@ -152,6 +155,8 @@ class Participant:
             else None
         )
         stream = optimize(self.prior, source, units, alignment, release=release, **self._how())
+        if request.folder:
+            return self._leave(request, stream, started)
         done, me = list(stream), np.int16(request.contributor)
         payload = protocol.Payload(
             blocks=request.blocks,
@@ -169,6 +174,28 @@ class Participant:
         data = protocol.pack(payload)
         remote.store(request.upload, data)
         return protocol.Receipt(len(data), hashlib.sha256(data).hexdigest())
+
+    def _leave(
+        self, request: protocol.Optimize, stream: Iterable[Encoded], started: float
+    ) -> protocol.Delivery:
+        """Write each unit as soon as it is done, and say what was written."""
+        if not self.partitions:
+            raise ParticipantError(f"{self.name} is not on the platform's host: it leaves no files")
+        rows, skipped, digests = list[int](), list[int](), list[str]()
+        for index, block in zip(request.blocks, stream, strict=True):
+            me = np.full(len(block.ids), request.contributor, np.int16)
+            made = joined(block.ids, block.values, me)
+            leave_unit(Path(request.folder), index, made)
+            rows.append(len(made))
+            skipped += block.skipped
+            digests.append(rows_digest(made))
+        return protocol.Delivery(
+            blocks=request.blocks,
+            rows=rows,
+            skipped=np.array(skipped, np.int64),
+            digests=digests,
+            seconds=time.perf_counter() - started,
+        )
 
     def _features(self, source: Source, ids: protocol.IntArray) -> protocol.Representation:
         features = represent(self.prior, source, ids, **self._how())

@@ -10,6 +10,7 @@ import json
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
@@ -20,11 +21,13 @@ from coopt_fl.config.schema import Config
 from coopt_fl.core import typed
 from coopt_fl.core.errors import CooptError, ParticipantError, error_named, kind_of, quoting
 from coopt_fl.core.typed import PLAIN, Count, Rule, Sha256, plain_words, within
-from coopt_fl.optimized.block import Block
+from coopt_fl.federation.units import read_unit, unit_file
+from coopt_fl.optimized.block import Block, all_finite, rows_digest
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float32]
 HalfArray = NDArray[np.float16]
+Indexes = NDArray[np.int16]
 
 DESCRIBE = "query.describe"
 REPRESENT = "query.represent"
@@ -171,6 +174,8 @@ class Optimize:
 
     ``contributor`` is the participant's index in the dataset; it is part of a digest. ``upload``
     is where the payload has to be written, answered with a :class:`Receipt`; "" to send it.
+    ``folder`` is where a simulated participant, which is on the platform's host, has to leave the
+    units as files instead (:mod:`coopt_fl.federation.units`), answered with a :class:`Delivery`.
     """
 
     task: Task
@@ -181,6 +186,7 @@ class Optimize:
     weight: FloatArray
     bias: FloatArray
     upload: str
+    folder: str
 
 
 @dataclass(frozen=True)
@@ -192,16 +198,22 @@ class Receipt:
 
 
 @dataclass(frozen=True)
-class Payload:
-    """Targets (R, n) of ``ids`` (R,), ascending in each unit; ``rows`` of each unit."""
+class Delivery:
+    """What is said of units that are delivered: the ``rows`` of each, and what they have to be."""
 
     blocks: list[int]
     rows: list[Count]
-    ids: IntArray
-    targets: HalfArray
     skipped: IntArray
     digests: list[Sha256]
     seconds: Annotated[float, within(0, MOST_SECONDS)]
+
+
+@dataclass(frozen=True)
+class Payload(Delivery):
+    """Targets (R, n) of ``ids`` (R,), ascending in each unit."""
+
+    ids: IntArray
+    targets: HalfArray
 
 
 M = TypeVar("M")
@@ -293,26 +305,43 @@ def accept_payload(
     Raises:
         ParticipantError: what was expected, what came, and that nothing of it is used.
     """
-    _check_shape(payload, list(expected), dim)
+    _check_counts(payload, list(expected))
+    came, rows = (payload.ids.shape, payload.targets.shape), sum(payload.rows)
+    shapes = ((rows,), (rows, dim))
+    _require(came == shapes, f"ids and targets {shapes}", str(came))
+    starts = np.cumsum([0, *payload.rows]).tolist()
     blocks: dict[int, Block] = {}
-    ends = np.cumsum(payload.rows).tolist()
-    for (index, wanted), rows, end, digest in zip(
-        expected.items(), payload.rows, ends, payload.digests, strict=True
+    for (index, wanted), count, start, digest in zip(
+        expected.items(), payload.rows, starts[:-1], payload.digests, strict=True
     ):
-        part = slice(end - rows, end)
-        ids, targets = payload.ids[part], payload.targets[part]
-        skipped = np.intersect1d(wanted, payload.skipped)
+        part, participants = slice(start, start + count), np.full(count, contributor, np.int16)
+        unit = _unit(payload, wanted, payload.ids[part], payload.targets[part], participants)
+        _require_unit(unit, index, wanted, unit.digest, digest)
+        blocks[index] = unit
+    return blocks
+
+
+def accept_delivery(
+    delivery: Delivery, folder: Path, expected: Mapping[int, IntArray], dim: int, contributor: int
+) -> dict[int, Block]:
+    """Return the units that were left in ``folder``, compared just as :func:`accept_payload` does.
+
+    Raises:
+        DataError: a file is not there, or not of the size that the number of rows makes.
+        ParticipantError: see :func:`accept_payload`.
+    """
+    _check_counts(delivery, list(expected))
+    blocks: dict[int, Block] = {}
+    for (index, wanted), count, digest in zip(
+        expected.items(), delivery.rows, delivery.digests, strict=True
+    ):
+        rows = read_unit(unit_file(folder, index), dim, count)
         _require(
-            np.array_equal(ids, np.setdiff1d(wanted, skipped)),
-            f"the ids of block {index}, each once and ascending",
-            "other ids",
+            bool((rows["participant"] == contributor).all()), f"rows of {contributor}", "others'"
         )
-        _require(bool(np.isfinite(targets).all()), "finite targets", f"NaN or infinity in {index}")
-        participants = np.full(rows, contributor, np.int16)
-        share = payload.seconds * rows / max(len(payload.ids), 1)
-        block = Block(ids, targets, participants, skipped, share)
-        _require(block.digest == digest, f"digest {block.digest[:12]}", str(digest)[:12])
-        blocks[index] = block
+        unit = _unit(delivery, wanted, rows["id"], rows["target"], rows["participant"])
+        _require_unit(unit, index, wanted, rows_digest(rows), digest)
+        blocks[index] = unit
     return blocks
 
 
@@ -327,13 +356,30 @@ def require_skips(skipped: IntArray, asked: IntArray, on_error: str) -> None:
     _require(not len(strange), "only samples that were asked for", f"skipped {strange[:3]}")
 
 
-def _check_shape(payload: Payload, asked: list[int], dim: int) -> None:
-    """Compare the blocks, row counts and shapes before anything is indexed with them."""
-    rows, count = sum(payload.rows), len(asked)
-    _require(payload.blocks == asked, f"blocks {asked}", str(payload.blocks))
-    came = (len(payload.rows), len(payload.digests), payload.ids.shape, payload.targets.shape)
-    wanted = (count, count, (rows,), (rows, dim))
-    _require(came == wanted, f"row counts, digests, ids and targets {wanted}", str(came))
+def _unit(
+    told: Delivery, wanted: IntArray, ids: IntArray, targets: HalfArray, participants: Indexes
+) -> Block:
+    """Return the rows of a unit with its part of what was ``told`` of all."""
+    share = told.seconds * len(ids) / max(sum(told.rows), 1)
+    return Block(ids, targets, participants, np.intersect1d(wanted, told.skipped), share)
+
+
+def _require_unit(unit: Block, index: int, wanted: IntArray, digest: str, told: str) -> None:
+    """Compare a unit with the ids that were asked for and the digest that was told of it."""
+    _require(
+        np.array_equal(unit.ids, np.setdiff1d(wanted, unit.skipped)),
+        f"the ids of block {index}, each once and ascending",
+        "other ids",
+    )
+    _require(all_finite(unit.targets), "finite targets", f"NaN or infinity in {index}")
+    _require(digest == told, f"digest {digest[:12]}", told[:12])
+
+
+def _check_counts(told: Delivery, asked: list[int]) -> None:
+    """Compare the blocks and counts before anything is indexed with them."""
+    _require(told.blocks == asked, f"blocks {asked}", str(told.blocks))
+    came, count = (len(told.rows), len(told.digests)), len(asked)
+    _require(came == (count, count), f"{count} row counts and digests", str(came))
 
 
 def _require(holds: bool, expected: str, came: str) -> None:

@@ -4,6 +4,7 @@ import logging
 import math
 import os
 import signal
+import socket
 import sys
 import threading
 import warnings
@@ -21,12 +22,16 @@ from coopt_fl.core.progress import Level, Progress, console_progress
 from coopt_fl.given import take_parts
 
 TRIES = 3  # of starting Ray
+SECONDS_TO_ANSWER = 5  # of a cluster that is to be joined
 QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # simulation.gpus=0 hides the GPUs from an actor
 }
+
+PASSED = ("PYTHONPATH", "COOPT_CACHE")
+"""Also passed to the participants on a cluster, which was started in another environment."""
 
 
 def simulate(config: Config, out: Path, progress: Progress) -> None:
@@ -74,7 +79,13 @@ def _simulate_here(config: Config, out: Path, progress: Progress) -> None:
             @server_app.main()
             def main(grid: Grid, context: Context) -> None:
                 try:
-                    OpenDataPlatform(config, out, progress=progress, stopped=stopped).start(grid)
+                    OpenDataPlatform(
+                        config,
+                        out,
+                        progress=progress,
+                        stopped=stopped,
+                        own_host=config.simulation.address is None,
+                    ).start(grid)
                     outcome.append(None)
                 except BaseException as error:
                     outcome.append(error)
@@ -83,7 +94,11 @@ def _simulate_here(config: Config, out: Path, progress: Progress) -> None:
             if verbose:
                 settings["init_args"] |= {"logging_level": "INFO", "log_to_driver": True}
             with progress.phase("describe", "(starting Ray, up to a minute)"):
-                _start_ray(settings["init_args"])
+                if config.simulation.address is None:
+                    _start_ray(settings["init_args"])
+                else:
+                    _join_ray(settings["init_args"])
+                    settings["client_resources"] = _of_cluster(config)
             run_simulation(
                 server_app=server_app,
                 client_app=client_app,
@@ -150,6 +165,36 @@ def _start_ray(settings: dict[str, Any]) -> None:
                 ) from error
 
 
+def _join_ray(settings: dict[str, Any]) -> None:
+    """Join a running cluster, which Flower then finds joined.
+
+    Raises:
+        ConfigError: there is none, it is of another version, or this host is no part of it.
+    """
+    import ray
+
+    address = settings["address"]
+    try:
+        host, _, port = address.rpartition(":")
+        socket.create_connection((host, int(port)), SECONDS_TO_ANSWER).close()  # Ray takes minutes
+        ray.init(**settings)
+    except Exception as error:
+        ray.shutdown()
+        raise ConfigError(
+            f"simulation.address={address} cannot be joined ({' '.join(str(error).split())}); "
+            f"start Ray {ray.__version__} there and on this host with `ray start`, or leave the "
+            "key out for a Ray of its own"
+        ) from error
+
+
+def _of_cluster(config: Config) -> dict[str, float]:
+    """Return what one actor reserves of the cluster that was joined; Flower starts all that fit."""
+    import ray
+
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return _reserved(config, int(resources.get("GPU", 0)))
+
+
 def _origin(error: BaseException) -> BaseException:
     """Return what first went wrong: Flower wraps it twice."""
     while error.__cause__ is not None:
@@ -178,30 +223,47 @@ def _interruptible(stopped: threading.Event) -> Iterator[None]:
 def backend(config: Config) -> Any:
     """Return Ray's settings: as many actors as fit, never more than participants.
 
+    Of a cluster only Flower knows how many that are, and what one reserves is found out once it is
+    joined.
+
     Raises:
-        ConfigError: the GPUs asked for are not there.
+        ConfigError: the GPUs asked for are not there, or what a cluster cannot be asked for.
     """
+    simulation, people = config.simulation, len(config.participants)
+    quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+    if simulation.address is not None:
+        passed = {name: value for name, value in os.environ.items() if name in {*QUIET, *PASSED}}
+        quiet |= {"address": simulation.address, "runtime_env": {"env_vars": passed}}
+        return {"init_args": quiet}
     import torch
 
-    simulation, people = config.simulation, len(config.participants)
     cpus, gpus = os.cpu_count() or 1, torch.cuda.device_count()
-    each = max(1.0, simulation.cpus)  # else more actors than asked for would fit
-    share = min(1.0, gpus / people) if simulation.gpus is None else simulation.gpus
-    if share > gpus:
-        raise ConfigError(
-            f"simulation.gpus={share:g} is more than the {gpus} GPUs of this host; allowed: 0 "
-            "(compute on the CPU) up to that"
-        )
+    one = _reserved(config, gpus)
+    each, share = one["num_cpus"], one["num_gpus"]
     fit = math.floor((gpus / share if share else cpus / each) + 1e-9)  # 1 // 0.1 is 9
     actors = simulation.actors or max(1, min(fit, people))
-    return {
-        "init_args": {
-            "address": "local",  # whatever cluster RAY_ADDRESS names
-            "num_cpus": math.ceil(actors * each),
-            "num_gpus": gpus if share else 0,
-            "include_dashboard": False,
-            "logging_level": "ERROR",
-            "log_to_driver": False,
-        },
-        "client_resources": {"num_cpus": each, "num_gpus": share},
+    own = {
+        "address": "local",  # whatever cluster RAY_ADDRESS names
+        "num_cpus": math.ceil(actors * each),
+        "num_gpus": gpus if share else 0,
+        "include_dashboard": False,
     }
+    return {"init_args": quiet | own, "client_resources": one}
+
+
+def _reserved(config: Config, gpus: int) -> dict[str, float]:
+    """Return what one actor reserves where there are so many GPUs.
+
+    Raises:
+        ConfigError: it is asked for more of them.
+    """
+    simulation, people = config.simulation, len(config.participants)
+    share = min(1.0, gpus / people) if simulation.gpus is None else simulation.gpus
+    if share > gpus:
+        where = "this host" if simulation.address is None else f"the Ray at {simulation.address}"
+        raise ConfigError(
+            f"simulation.gpus={share:g} is more than the {gpus} GPUs of {where}; allowed: 0 "
+            "(compute on the CPU) up to that"
+        )
+    each = max(1.0, simulation.cpus)  # else more actors than asked for would fit
+    return {"num_cpus": each, "num_gpus": share}

@@ -1,7 +1,8 @@
 """``DIR/state``: what the platform knows, kept so that any death of the process loses nothing."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,14 +13,17 @@ from numpy.typing import NDArray
 from coopt_fl.config.load import dataset_key, keyed
 from coopt_fl.config.schema import Config
 from coopt_fl.core import typed
-from coopt_fl.core.errors import OutputError
-from coopt_fl.core.files import atomic, locked, make_folder, remove_leftovers, write_json
+from coopt_fl.core.errors import DataError, OutputError
+from coopt_fl.core.files import adopt, atomic, locked, make_folder, remove_leftovers, write_json
 from coopt_fl.core.log import LOG, logged
 from coopt_fl.core.progress import Progress
 from coopt_fl.data import Source, open_source
-from coopt_fl.optimized.block import Block
+from coopt_fl.federation.units import Rows, read_unit, unit_file
+from coopt_fl.optimized.block import Block, rows_digest
 
 BLOCK_ARRAYS = ["ids", "targets", "participants", "skipped", "seconds", "digest"]
+ADOPTED_ARRAYS = ["width", "mine", "compared", "skipped", "seconds", "digest"]
+"""Beside the rows of a unit that was adopted: which are the block's, which can be compared."""
 RETRY = "delete that file, then run the same command again"
 SETTLED = ("order", "shared_targets")
 """Arrays that what is stored beside them depends on, so that they cannot be made again."""
@@ -87,6 +91,11 @@ class RunState:
         with atomic(path) as file:
             np.savez(file, **arrays)
 
+    @property
+    def arriving(self) -> Path:
+        """The folder in which participants on this host leave units; empty between runs."""
+        return self.folder / "arriving"
+
     def has_block(self, index: int) -> bool:
         """Whether the block is there."""
         return self.has_arrays(_block_name(index))
@@ -100,12 +109,14 @@ class RunState:
         path = self._npz(_block_name(index))
         try:
             path.unlink(missing_ok=True)
+            self._rows(index).unlink(missing_ok=True)
         except OSError as error:
             raise OutputError(f"cannot remove {path}: {error.strerror}; {RETRY}") from error
 
     def has_unit(self, index: int) -> bool:
         """Whether a block is stored, and the rows of its unit that can be compared."""
-        return self.has_block(index) and self.has_arrays(_audit_name(index))
+        compared = self.has_arrays(_audit_name(index)) or self._rows(index).exists()
+        return compared and self.has_block(index)
 
     def save_unit(self, index: int, unit: Block, block: Ids, audited: Ids) -> None:
         """Store the rows of a unit that can be compared, then those of its block.
@@ -129,16 +140,47 @@ class RunState:
         )
         self.save_block(index, own)
 
+    def adopt_unit(
+        self, file: Path, index: int, unit: Block, digest: str, block: Ids, audited: Ids
+    ) -> None:
+        """Store a unit as :meth:`save_unit` does, but its rows by giving their ``file`` a new name.
+
+        Args:
+            file: the rows of the unit, checked and synced, on the file system of this folder.
+            index: of the block.
+            unit: what is in the file.
+            digest: the sha256 of the file.
+            block: the ids of the block.
+            audited: the ids that are asked for with any other block, ascending.
+        """
+        rows, mine = self._rows(index), np.isin(unit.ids, block)
+        make_folder(rows.parent)
+        adopt(file, rows)
+        self._npz(_audit_name(index)).unlink(missing_ok=True)  # of an owner before
+        self.save_arrays(
+            _block_name(index),
+            width=unit.targets.shape[1],
+            mine=mine,
+            compared=~mine | np.isin(unit.ids, audited),
+            skipped=unit.skipped[np.isin(unit.skipped, block)],
+            seconds=unit.seconds * float(mine.sum()) / max(len(unit.ids), 1),
+            digest=digest.encode(),
+        )
+
     def audit_rows(self, index: int) -> dict[int, NDArray[np.float16]]:
         """Return the targets (n,) of a unit that can be compared, by id.
 
         Raises:
             OutputError: they are missing.
         """
-        rows = self.arrays(_audit_name(index))
-        if rows is None:
+        kept = self.arrays(_audit_name(index))
+        if kept is None and self._rows(index).exists():
+            about = _load(self._npz(_block_name(index)), ADOPTED_ARRAYS)
+            rows = self._adopted(index, about)[about["compared"]]
+            kept = {"ids": rows["id"], "targets": rows["target"]}
+        if kept is None:
             raise OutputError(f"the audit rows of block {index} are missing; give another --out")
-        return dict(zip(rows["ids"].tolist(), rows["targets"], strict=True))
+        return dict(zip(kept["ids"].tolist(), kept["targets"], strict=True))
 
     def missing_blocks(self, total: int) -> list[int]:
         """Return the indexes of the blocks that nobody delivered yet."""
@@ -146,6 +188,8 @@ class RunState:
 
     def save_block(self, index: int, block: Block) -> None:
         """Store a block with its digest."""
+        with suppress(OSError):  # what is left of a death between the two steps of adopting it
+            self._rows(index).unlink(missing_ok=True)
         self.save_arrays(
             _block_name(index),
             ids=block.ids,
@@ -165,6 +209,8 @@ class RunState:
         path = self._npz(_block_name(index))
         if not path.exists():
             raise OutputError(f"{path} is missing; run the same command again")
+        if self._rows(index).exists():
+            return self._adopted_block(index)
         ids, targets, participants, skipped, seconds, digest = _load(path, BLOCK_ARRAYS).values()
         block = Block(ids, targets, participants, skipped, float(seconds))
         if block.digest != digest.item().decode():
@@ -199,6 +245,35 @@ class RunState:
         attempts = self.attempts()
         if attempts and attempts[-1]:
             self.save_record("seconds", [*attempts, {}])
+
+    def _adopted_block(self, index: int) -> Block:
+        about = _load(self._npz(_block_name(index)), ADOPTED_ARRAYS)
+        rows = self._adopted(index, about)[about["mine"]]
+        return Block(
+            np.ascontiguousarray(rows["id"]),
+            np.ascontiguousarray(rows["target"]),
+            np.ascontiguousarray(rows["participant"]),
+            about["skipped"],
+            float(about["seconds"]),
+        )
+
+    def _adopted(self, index: int, about: Mapping[str, NDArray[Any]]) -> Rows:
+        """Return the rows of a unit that was adopted.
+
+        Raises:
+            OutputError: they are not what was adopted.
+        """
+        path = self._rows(index)
+        try:
+            rows = read_unit(path, int(about["width"]), len(about["mine"]))
+        except DataError as error:
+            raise OutputError(f"{error}; {RETRY}") from error
+        if rows_digest(rows) != about["digest"].item().decode():
+            raise OutputError(f"{path} is damaged; {RETRY}")
+        return rows
+
+    def _rows(self, index: int) -> Path:
+        return unit_file(self.folder / "blocks", index)
 
     def _npz(self, name: str) -> Path:
         return self.folder / f"{name}.npz"
@@ -259,6 +334,7 @@ def open_state(out: Path, key: str, config: dict[str, Any]) -> Iterator[RunState
     _require_run(state)
     with locked(state.folder / "lock"):
         remove_leftovers(state.folder)
+        shutil.rmtree(state.arriving, ignore_errors=True)
         run = state.record("run", Run)
         if run is None or not _begun(state):
             state.save_record("run", {"key": key, "config": config})

@@ -51,6 +51,7 @@ EXAMPLES: list[Any] = [
         weight=np.eye(3, dtype=np.float32),
         bias=np.zeros(3, np.float32),
         upload="",
+        folder="",
     ),
     Aligned(np.eye(2, dtype=np.float32), np.zeros(2, np.float32), "ridge"),
     Description("a", "trivial:4", 4, "0" * 64, "f", 9, "cpu", {"torch": "2"}, 1.0, 0),

@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -22,9 +22,11 @@ from coopt_fl.federation.protocol import (
     require_skips,
     task_of,
 )
+from coopt_fl.federation.state import RunState
 from coopt_fl.optimized.block import block_digest
 from coopt_fl.policies.audit import Audit
 from coopt_fl.strategies.payloads import Optimize
+from coopt_fl.strategies.routes import InReplies
 from coopt_fl.targets import Alignment
 from tests.flower.grid import tiny
 
@@ -146,14 +148,14 @@ def test_a_chunk_that_comes_back_after_a_handover_is_its_new_owners() -> None:
     plan = Plan(["ann", "bob"], ids := np.arange(8).reshape(4, 2), list(ids), [0, 0, 1, 1], ids[0])
     records = SimpleNamespace(
         plan=plan,
-        state=SimpleNamespace(has_unit=lambda index: False),
+        state=(state := SimpleNamespace(has_unit=lambda index: False)),
         width=lambda name: 4,
         alignment=lambda name: Alignment(np.eye(4), np.zeros(4), "ridge"),
     )
     config = tiny(**{"targets.dim": 4, "optimize.chunk_mb": 1e-5})
     decisions = SimpleNamespace(config=config, progress=Progress())
     inspection: Any = SimpleNamespace(decisions=decisions, records=records, policy=Audit())
-    optimize = Optimize(task_of(config, ""), inspection)
+    optimize = Optimize(task_of(config, ""), inspection, InReplies(cast("RunState", state)))
     assert optimize.ask("ann").blocks == [0]
     records.plan = plan.moved(Change("ann", [0, 1], ["cyd", "cyd"], "it went offline", {}))
     optimize.returned("ann")
