@@ -144,6 +144,8 @@ class Participant:
             DataError: an image cannot be read and ``data.on_error`` says to stop.
         """
         started, guard = time.perf_counter(), self.guard
+        if request.folder and not self.partitions:
+            raise ParticipantError(f"{self.name} is not on the platform's host: it leaves no files")
         if sum(request.sizes) != len(request.ids) or not request.sizes:
             raise ParticipantError(f"asked for blocks {request.sizes} but {len(request.ids)} ids")
         alignment = Alignment(request.weight, request.bias, "")
@@ -179,8 +181,6 @@ class Participant:
         self, request: protocol.Optimize, stream: Iterable[Encoded], started: float
     ) -> protocol.Delivery:
         """Write each unit as soon as it is done, and say what was written."""
-        if not self.partitions:
-            raise ParticipantError(f"{self.name} is not on the platform's host: it leaves no files")
         rows, skipped, digests = list[int](), list[int](), list[str]()
         for index, block in zip(request.blocks, stream, strict=True):
             me = np.full(len(block.ids), request.contributor, np.int16)
