@@ -9,8 +9,10 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,13 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # simulation.gpus=0 hides the GPUs from an actor
 }
+IMPORTED = (
+    "flwr.simulation",
+    "coopt_fl.federation.client_app",
+    "coopt_fl.strategies.platform",
+)
+PASSED = ("PYTHONPATH", "COOPT_CACHE")
+"""Also passed to participants on a cluster, which was started in another environment."""
 
 PASSED = ("PYTHONPATH", "COOPT_CACHE")
 """Also passed to the participants on a cluster, which was started in another environment."""
@@ -68,6 +77,8 @@ def _simulate_here(config: Config, out: Path, progress: Progress) -> None:
     verbose = progress.level == "verbose"
     try:
         with _quiet(verbose), _interruptible(stopped):
+            with progress.phase("describe", "(starting Ray, up to a minute)"):
+                settings = _begin(config, verbose)
             from flwr.app import Context
             from flwr.serverapp import Grid, ServerApp
             from flwr.simulation import run_simulation
@@ -144,6 +155,25 @@ def _quiet(verbose: bool = False) -> Iterator[None]:
         for name in set(os.environ) - set(before):
             del os.environ[name]
         os.environ.update(before)
+
+
+def _begin(config: Config, verbose: bool) -> Any:
+    """Start or join Ray, and return its settings.
+
+    Meanwhile a thread imports what the simulation needs, which takes about as long.
+    """
+    settings = backend(config)
+    if verbose:
+        settings["init_args"] |= {"logging_level": "INFO", "log_to_driver": True}
+    with ThreadPoolExecutor(1) as beside:
+        imported = beside.submit(lambda: [import_module(name) for name in IMPORTED])
+        if config.simulation.address is None:
+            _start_ray(settings["init_args"])
+        else:
+            _join_ray(settings["init_args"])
+            settings["client_resources"] = _of_cluster(config)
+        imported.result()
+    return settings
 
 
 def _start_ray(settings: dict[str, Any]) -> None:

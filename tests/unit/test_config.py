@@ -190,3 +190,15 @@ def test_round_trip_through_plain_values() -> None:
 def test_names_are_fit_for_files_and_tables(name: str) -> None:
     with pytest.raises(ConfigError, match=r"participants\.1\.name"):
         load_config("digits", [f"participants.1.name={json.dumps(name)}"])
+
+
+@pytest.mark.parametrize("address", ["auto", "local", "ray://host:10001", "host", ":6379"])
+def test_a_cluster_is_named_by_host_and_port(address: str) -> None:
+    with pytest.raises(ConfigError, match="must be HOST:PORT"):
+        load_config("digits", [f"simulation.address={address}"])
+    assert load_config("digits", ["simulation.address=host:6379"])
+
+
+def test_the_actors_on_a_cluster_cannot_be_chosen() -> None:
+    with pytest.raises(ConfigError, match=r"simulation\.actors cannot be chosen"):
+        load_config("digits", ["simulation.address=host:6379", "simulation.actors=2"])
