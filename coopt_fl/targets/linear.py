@@ -42,10 +42,12 @@ def random_orthonormal(m: int, n: int, seed: int, device: torch.device) -> Tenso
 
 
 def principal_axes(x: Tensor, dim: int) -> Tensor:
-    """Return the first ``dim`` principal axes (m, dim) of centred ``x`` (R, m), strongest first.
+    """Return the first ``dim`` <= R principal axes (m, dim) of centred ``x`` (R, m), in order.
 
     The largest entry of each axis is positive, for eigenvectors have no sign of their own.
     """
+    if len(x) < x.shape[1]:  # or most of the Gram matrix's eigenvectors were of nothing
+        return _signed(torch.linalg.svd(x, full_matrices=False).Vh[:dim].T)
     _, axes = _top_eigh(x.T @ x, dim)
     return axes
 
@@ -71,6 +73,10 @@ def is_constant(centred: Tensor, x: Tensor) -> Tensor:
 def _top_eigh(gram: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """Return the ``dim`` largest eigenvalues, descending, and their eigenvectors."""
     values, vectors = torch.linalg.eigh(gram)
-    values, vectors = values[-dim:].flip(0), vectors[:, -dim:].flip(1)
+    return values[-dim:].flip(0), _signed(vectors[:, -dim:].flip(1))
+
+
+def _signed(vectors: Tensor) -> Tensor:
+    """Return the columns with the sign that makes the largest entry of each positive."""
     peaks = vectors.gather(0, vectors.abs().argmax(dim=0, keepdim=True))
-    return values, vectors * torch.where(peaks < 0, -1.0, 1.0)
+    return vectors * torch.where(peaks < 0, -1.0, 1.0)
