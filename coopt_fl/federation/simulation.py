@@ -40,9 +40,6 @@ IMPORTED = (
 PASSED = ("PYTHONPATH", "COOPT_CACHE")
 """Also passed to participants on a cluster, which was started in another environment."""
 
-PASSED = ("PYTHONPATH", "COOPT_CACHE")
-"""Also passed to the participants on a cluster, which was started in another environment."""
-
 
 def simulate(config: Config, out: Path, progress: Progress) -> None:
     """Optimize the data with all participants on this host, through Flower and Ray.
@@ -102,22 +99,12 @@ def _simulate_here(config: Config, out: Path, progress: Progress) -> None:
                 except BaseException as error:
                     outcome.append(error)
 
-            settings = backend(config)
-            if verbose:
-                settings["init_args"] |= {"logging_level": "INFO", "log_to_driver": True}
-            with shared_by(_actors(settings)):
-                with progress.phase("describe", "(starting Ray, up to a minute)"):
-                    if config.simulation.address is None:
-                        _start_ray(settings["init_args"])
-                    else:
-                        _join_ray(settings["init_args"])
-                        settings["client_resources"] = _of_cluster(config)
-                run_simulation(
-                    server_app=server_app,
-                    client_app=client_app,
-                    num_supernodes=len(config.participants),
-                    backend_config=settings,
-                )
+            run_simulation(
+                server_app=server_app,
+                client_app=client_app,
+                num_supernodes=len(config.participants),
+                backend_config=settings,
+            )
     except RuntimeError as error:
         raise ParticipantError(f"the simulation broke down: {_origin(error)}") from error
     finally:
@@ -168,12 +155,18 @@ def _begin(config: Config, verbose: bool) -> Any:
     with ThreadPoolExecutor(1) as beside:
         imported = beside.submit(lambda: [import_module(name) for name in IMPORTED])
         if config.simulation.address is None:
-            _start_ray(settings["init_args"])
+            with shared_by(_actors(settings)):
+                _start_ray(settings["init_args"])
         else:
             _join_ray(settings["init_args"])
             settings["client_resources"] = _of_cluster(config)
         imported.result()
     return settings
+
+
+def _actors(settings: Any) -> int:
+    """Return how many actors these settings of Ray make room for."""
+    return int(settings["init_args"]["num_cpus"] // settings["client_resources"]["num_cpus"])
 
 
 def _start_ray(settings: dict[str, Any]) -> None:
@@ -250,13 +243,6 @@ def _interruptible(stopped: threading.Event) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _actors(settings: Any) -> int:
-    """Return how many actors share this host; of a cluster that was joined, nobody knows."""
-    if "num_cpus" not in settings["init_args"]:
-        return 1
-    return int(settings["init_args"]["num_cpus"] // settings["client_resources"]["num_cpus"])
 
 
 def backend(config: Config) -> Any:
