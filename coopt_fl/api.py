@@ -44,7 +44,7 @@ from coopt_fl.report import console as show
 from coopt_fl.students.checkpoint import LoadedStudent, load_student, read_checkpoint
 from coopt_fl.students.judgements import keep_judgement
 from coopt_fl.students.pretrain import pretrain as pretrain_student
-from coopt_fl.students.probe import Judge
+from coopt_fl.students.probe import Judge, probing
 from coopt_fl.students.train import CHECKPOINT
 
 REPORT_NEEDS = ("jinja2", "matplotlib", "openTSNE")
@@ -335,7 +335,7 @@ def probe(
     _refuse_import("data.source", data.source, changes, path)
     student = load_student(path, model)
     with _shown(progress) as told, told.phase("probe"):
-        accuracy = Judge(data).accuracies(student)
+        accuracy = Judge(data, told=probing(told, "the student")).accuracies(student)
     kept = keep_judgement(path, data, accuracy)
     return {"checkpoint": str(path), "accuracy": accuracy, "kept": kept and str(kept)}
 

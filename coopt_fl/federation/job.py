@@ -29,7 +29,7 @@ from coopt_fl.registry import PARTS
 from coopt_fl.students.checkpoint import load_student
 from coopt_fl.students.models import check_student
 from coopt_fl.students.objectives import find_objective, on_targets
-from coopt_fl.students.probe import probe_prior, probe_student, random_student
+from coopt_fl.students.probe import probe_prior, probe_student, probing, random_student
 from coopt_fl.students.session import training_dtype
 from coopt_fl.students.train import train_student
 
@@ -109,7 +109,10 @@ def _finish(config: Config, out: Path, progress: Progress) -> Summary:
             "student",
             [provenance.digest, _student(config), limit],
             lambda: probe_student(
-                load_student(Path(trained["checkpoint"]), config.student.model), config.data, limit
+                load_student(Path(trained["checkpoint"]), config.student.model),
+                config.data,
+                limit,
+                probing(progress, "the student"),
             ),
         )
         comparison = _compare(config, state, progress)
@@ -180,7 +183,10 @@ def _compare(config: Config, state: RunState, progress: Progress) -> dict[str, f
             "random_init",
             [_student(config), config.seed, limit],
             lambda: probe_student(
-                random_student(config.student, config.data, config.seed), config.data, limit
+                random_student(config.student, config.data, config.seed),
+                config.data,
+                limit,
+                probing(progress, "an untrained student"),
             ),
         ),
         "reference_prior": None,
@@ -191,7 +197,12 @@ def _compare(config: Config, state: RunState, progress: Progress) -> dict[str, f
                 state,
                 "reference_prior",
                 [prior, limit],
-                lambda: probe_prior(load_prior(prior, pick_device()), config.data, limit),
+                lambda: probe_prior(
+                    load_prior(prior, pick_device()),
+                    config.data,
+                    limit,
+                    probing(progress, "the reference prior"),
+                ),
             )
         except PriorError as error:
             progress.warn(f"the reference prior is not probed: {error}")

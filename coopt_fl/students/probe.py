@@ -7,10 +7,11 @@ its score is the same whoever asks and on any device.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from torch.nn import functional as F
 
 from coopt_fl.config.schema import DataConfig, StudentConfig
 from coopt_fl.core.errors import DataError
+from coopt_fl.core.progress import Progress
 from coopt_fl.core.runtime import pick_device
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.data import Source, open_source, split_labels
@@ -27,7 +29,7 @@ from coopt_fl.students.checkpoint import LoadedStudent
 from coopt_fl.students.images import Squares, measure, measured_ids, own_size
 from coopt_fl.students.loop import initial_student, set_rate
 from coopt_fl.students.session import enough_memory
-from coopt_fl.targets.optimize import encode, represent
+from coopt_fl.targets.optimize import Encoded, Read, encode, represent_blocks
 
 if TYPE_CHECKING:
     from coopt_fl.priors.prior import Prior
@@ -55,9 +57,39 @@ FEWER = "end what else uses it, set a lower data.limit, or set CUDA_VISIBLE_DEVI
 Labeled = tuple[Tensor, Tensor | None]
 """Features (R, m) of a split, and its labels int64 (R,) if both splits have some."""
 
+FITTING = "fitting a classifier"
+
+SHORT = 2.0
+"""Seconds of a probe of which nothing is shown."""
+
+SHOWN_ROWS = 1024
+"""Images of a prior that are encoded between two looks at the progress."""
+
+
+class Told(Protocol):
+    """Told how many images of how many are encoded, and what happens then."""
+
+    def __call__(self, done: int, total: int, note: str = "", /) -> object:
+        """Show it."""
+
+
+def nobody(done: int, total: int, note: str = "", /) -> None:
+    """Show nothing."""
+
+
+def probing(progress: Progress, whom: str) -> Told:
+    """Return what shows how far the probe of ``whom`` is, once it has taken two seconds."""
+    began = time.monotonic()
+
+    def told(done: int, total: int, note: str = "", /) -> None:
+        if time.monotonic() - began > SHORT:
+            progress.show("probe", done, total, "image", f"{whom} {note}".rstrip())
+
+    return told
+
 
 def probe_student(
-    student: LoadedStudent, data: DataConfig, limit: int | None = None
+    student: LoadedStudent, data: DataConfig, limit: int | None = None, told: Told = nobody
 ) -> float | None:
     """Return a student's accuracy in [0, 1].
 
@@ -66,6 +98,7 @@ def probe_student(
         data: Labeled images: a classifier is fitted on the train split and judged on the test
             split.
         limit: Most rows of each split, always the same seeded choice; None for all.
+        told: Told how far it is.
 
     Returns:
         None where ``data`` has no labels or no test split.
@@ -74,24 +107,38 @@ def probe_student(
         ConfigError: The GPU has too little memory.
         DataError: Images or labels cannot be read.
     """
-    return Judge(data, limit).accuracies(student, ["lbfgs"])["lbfgs"]
+    return Judge(data, limit, told).accuracies(student, ["lbfgs"])["lbfgs"]
 
 
-def probe_prior(prior: Prior, data: DataConfig, limit: int | None = None) -> float | None:
+def probe_prior(
+    prior: Prior, data: DataConfig, limit: int | None = None, told: Told = nobody
+) -> float | None:
     """Return the accuracy of a prior's own features, see :func:`probe_student`."""
-    splits, size = _open_splits(data, limit), BATCH[prior.device.type]
+    splits = _open_splits(data, limit)
     if len(splits) < 2:
         return None
-    encoded = []
+    encoded, done, total = list[Labeled](), 0, sum(len(split.ids) for split in splits)
     with enough_memory("encode the images", FEWER):
         for split in splits:
-            source, ids = split.source, split.ids
-            found = represent(
-                prior, source, ids, batch_size=size, precision="float32", on_error=data.on_error
-            )
-            features = torch.from_numpy(found.values).to(prior.device)
-            encoded.append(split.labeled(features, np.searchsorted(ids, found.ids)))
+            found = list[Encoded]()
+            for part in _features(prior, split, data.on_error):
+                found.append(part)
+                done += len(part.ids) + len(part.skipped)
+                told(done, total)
+            features = torch.from_numpy(np.concatenate([one.values for one in found]))
+            rows = np.searchsorted(split.ids, np.concatenate([one.ids for one in found]))
+            encoded.append(split.labeled(features.to(prior.device), rows))
+    told(total, total, FITTING)
     return _accuracy(encoded)
+
+
+def _features(prior: Prior, split: Split, on_error: str) -> Iterator[Encoded]:
+    """Return the prior's features of the split, some images at a time."""
+    some = np.split(split.ids, range(SHOWN_ROWS, len(split.ids), SHOWN_ROWS))
+    size = BATCH[prior.device.type]
+    return represent_blocks(
+        prior, split.source, some, batch_size=size, precision="float32", on_error=on_error
+    )
 
 
 def random_student(student: StudentConfig, data: DataConfig, seed: int) -> LoadedStudent:
@@ -124,10 +171,11 @@ class Judge:
     Args:
         data: Where the images and labels are.
         limit: Most rows of each split, always the same seeded choice; None for all.
+        told: Told how far each probe is.
     """
 
-    def __init__(self, data: DataConfig, limit: int | None = None) -> None:
-        self.limit, self._data = limit, data
+    def __init__(self, data: DataConfig, limit: int | None = None, told: Told = nobody) -> None:
+        self.limit, self._data, self._told = limit, data, told
         self._read: dict[int, list[Squares]] = {}
 
     def __call__(self, student: LoadedStudent) -> Judged:
@@ -163,14 +211,26 @@ class Judge:
                     Squares(split.source, split.ids, size, device, self._data.on_error)
                     for split in self._splits
                 ]
+            done, total = 0, sum(len(squares.rows) for squares in self._read[size])
             for split, squares in zip(self._splits, self._read[size], strict=True):
                 parts = squares.batches(squares.rows, batch)
-                stream = ((rows, images, ()) for images, rows in parts)
+                stream = self._watched(parts, done, total)
+                done += len(squares.rows)
                 values = torch.empty(len(squares.rows), model.width, device=device)
                 found = encode(student.features, stream, batch, values)
                 features = torch.from_numpy(found.values).to(device)
                 encoded.append(split.labeled(features, found.ids))
+        self._told(total, total, FITTING)
         return encoded
+
+    def _watched(
+        self, parts: Iterable[tuple[Tensor, Tensor]], done: int, total: int
+    ) -> Iterator[Read]:
+        """Yield what :func:`encode` takes, and tell how many images it has had."""
+        for images, rows in parts:
+            yield rows, images, ()
+            done += len(rows)
+            self._told(done, total)
 
 
 @dataclass(frozen=True)

@@ -58,9 +58,28 @@ def represent(
         DataError: an image cannot be read and ``on_error`` is "raise".
         PriorError: a feature is not finite; the sample is named.
     """
+    blocks = represent_blocks(
+        prior, source, [ids], batch_size=batch_size, precision=precision, on_error=on_error
+    )
+    return next(blocks)
+
+
+def represent_blocks(
+    prior: Prior,
+    source: Source,
+    blocks: Sequence[Ids],
+    *,
+    batch_size: int,
+    precision: str,
+    on_error: str,
+) -> Iterator[Encoded]:
+    """Return the prior's features of blocks of samples, one after another.
+
+    See :func:`represent`.
+    """
     outputs = (prior.width, torch.float32, Tensor.float)
     how = (batch_size, precision, on_error, link_to(prior.device))
-    return next(_encode_blocks(prior, source, [ids], *how, *outputs))
+    return _encode_blocks(prior, source, blocks, *how, *outputs)
 
 
 def optimize(

@@ -1,3 +1,5 @@
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 import torch
@@ -202,3 +204,28 @@ def test_a_gpu_without_memory_is_one_sentence(monkeypatch):
     monkeypatch.setattr(LoadedStudent, "features", full)
     with pytest.raises(ConfigError, match=r"to encode the images: .*lower data\.limit"):
         Judge(data)(student)
+
+
+def test_a_probe_tells_how_far_it_is(monkeypatch):
+    monkeypatch.setattr(probing, "SHOWN_ROWS", 64)
+    data = DataConfig(limit=100)
+    student = random_student(StudentConfig(model="convnet:2"), data, seed=0)
+    for of_prior in (True, False):
+        seen = []
+
+        def told(*what, seen=seen):
+            seen.append(what)
+
+        probe_prior(pixels(), data, told=told) if of_prior else Judge(data, told=told)(student)
+        assert seen == sorted(seen) and seen[-1] == (200, 200, probing.FITTING)
+        assert len(seen) > 3 and {total for _, total, *_ in seen} == {200}
+
+
+def test_what_takes_a_moment_is_not_shown(monkeypatch):
+    progress = Mock()
+    monkeypatch.setattr(probing, "SHORT", 1e9)
+    probing.probing(progress, "a student")(1, 2)
+    progress.show.assert_not_called()
+    monkeypatch.setattr(probing, "SHORT", -1)
+    probing.probing(progress, "a student")(2, 2, "end")
+    progress.show.assert_called_once_with("probe", 2, 2, "image", "a student end")
