@@ -50,7 +50,9 @@ def test_a_prior_of_any_kind_with_its_alignment(prior: Prior) -> None:
             assert (features.device, features.dtype) == (GPU, torch.float32)
             assert features.shape == (4, prior.width)
         values = torch.empty(4, DIM, dtype=torch.float16, device=GPU)
-        stream = [(np.arange(4), images(), ()) for images in [GIVEN["several sizes"]]]
+        stream = [
+            (torch.arange(4, device=GPU), images(), ()) for images in [GIVEN["several sizes"]]
+        ]
         assert encode(there.features, stream, 4, values, alignment.on(GPU)).values.shape == (4, DIM)
         moved(prior.model, but=left)
         with pytest.raises(Forgotten):

@@ -155,7 +155,8 @@ def test_the_probe_encodes_there() -> None:
     width, left = student.model.width, first_tensor(student.model)
 
     def encoded() -> Encoded:
-        return encode(student.features, [(np.arange(BATCH), images(CPU), ())], BATCH, values)
+        rows = torch.arange(BATCH, device=GPU)
+        return encode(student.features, [(rows, images(CPU), ())], BATCH, values)
 
     with pretended():
         moved(student.model)

@@ -11,6 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import binom, binomtest
+from sklearn.metrics import r2_score
 
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.runtime import compute
@@ -19,9 +20,7 @@ from coopt_fl.data.blocks import make_blocks, make_units
 from coopt_fl.policies.audit import Expected, inconsistent, odd_spread, spread
 from coopt_fl.policies.evidence import Agreement, Comparison, Judged, Profile, agreement, judge
 from coopt_fl.priors import load_prior
-from coopt_fl.targets import held_out, represent
-from coopt_fl.targets.alignment import r2_score
-from coopt_fl.targets.solvers import ridge
+from coopt_fl.targets import fit_alignment, held_out, represent
 
 Targets = NDArray[np.floating]
 Lie = Callable[[np.random.Generator, Targets], Targets]
@@ -79,10 +78,12 @@ def play(features: dict[str, Targets], seed: int, fraction: float, rows: int, si
         wanted = first[shared] @ projection
         fitted, heldout, everywhere = wanted, wanted, first @ projection
         if name != names[0]:
-            weight, bias = ridge(x[shared].astype(np.float64), wanted.astype(np.float64), seed)
-            everywhere = x @ weight + bias
+            alignment = fit_alignment(x[shared], wanted, "ridge", seed)
+            everywhere = x @ alignment.weight + alignment.bias
             fitted, heldout = everywhere[shared], held_out(x[shared], wanted, "ridge", seed).targets
-        expected[name] = Expected(fitted, heldout, r2_score(wanted, heldout))
+        expected[name] = Expected(
+            fitted, heldout, r2_score(wanted, heldout, multioutput="variance_weighted")
+        )
         targets[name] = everywhere.astype(np.float16)
     blocks = make_blocks(np.arange(total), rows, seed)
     order = np.random.default_rng(seed).permutation(len(names))
