@@ -149,7 +149,7 @@ class StudentConfig:
 
     A baseline augments as its paper does, and mirrors only with ``crop_flip``. Whitening gives all
     directions of the targets the same weight, which helps if all priors are weak. The precision
-    "auto" is bfloat16 where the processor has it, else float32.
+    "auto" is bfloat16 on a GPU, and float32 on a CPU.
     """
 
     model: str = _key("resnet18", "convnet:WIDTH, a torchvision name, or timm:NAME")

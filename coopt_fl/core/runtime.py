@@ -37,22 +37,21 @@ def instructions() -> str:
     return torch.backends.cpu.get_cpu_capability() + (", bfloat16" if has_bfloat16() else "")
 
 
-def arithmetic(precision: str, device: torch.device, *, training: bool = False) -> torch.dtype:
+def arithmetic(precision: str, device: torch.device) -> torch.dtype:
     """Return the type in which a model multiplies on ``device``.
 
     Args:
-        precision: "float32", "bfloat16", "float16", or "auto": bfloat16 on a GPU, else float32.
+        precision: "float32", "bfloat16", "float16", or "auto": bfloat16 on a GPU, else float32. On
+            a CPU the bits of bfloat16 differ from one instruction set to another, and training
+            with it takes many times as long as soon as anything else runs (docs/performance.md).
         device: where the model is.
-        training: whether "auto" is bfloat16 on a CPU that has it, too. For a prior it is not, as
-            the bits of a sum of bfloat16 differ from one instruction set to another.
 
     Raises:
         ConfigError: the processor lacks the instructions.
     """
     gpu = device.type == "cuda"
     if precision == "auto":
-        has = gpu or (training and has_bfloat16())
-        return torch.bfloat16 if has else torch.float32
+        return torch.bfloat16 if gpu else torch.float32
     if not gpu and precision != "float32" and not (precision == "bfloat16" and has_bfloat16()):
         raise ConfigError(
             f"this CPU has no instructions for {precision}, which would take many times as long: "

@@ -32,8 +32,7 @@ def training_dtype(config: Config) -> torch.dtype:
     Raises:
         ConfigError: The processor lacks the instructions.
     """
-    repeatable = config.runtime.deterministic  # which bfloat16 on a CPU is not, in training
-    return arithmetic(config.student.precision, pick_device(), training=not repeatable)
+    return arithmetic(config.student.precision, pick_device())
 
 
 @contextmanager

@@ -142,17 +142,14 @@ def test_a_notebook_computes_on_the_cpu_and_refuses_several_processes(notebook):
 
 
 @pytest.mark.parametrize(
-    ("wanted", "deterministic", "has", "used"),
+    ("wanted", "has", "used"),
     [
-        ("auto", False, True, torch.bfloat16),
-        ("auto", False, False, torch.float32),
-        ("auto", True, True, torch.float32),
-        ("float32", False, True, torch.float32),
-        ("bfloat16", True, True, torch.bfloat16),
+        ("auto", True, torch.float32),
+        ("auto", False, torch.float32),
+        ("float32", True, torch.float32),
+        ("bfloat16", True, torch.bfloat16),
     ],
 )
-def test_the_precision_of_a_student_on_a_cpu(monkeypatch, wanted, deterministic, has, used):
+def test_the_precision_of_a_student_on_a_cpu(monkeypatch, wanted, has, used):
     monkeypatch.setattr(runtime, "has_bfloat16", lambda: has)
-    config = Config(student=StudentConfig(precision=wanted))
-    config.runtime.deterministic = deterministic
-    assert session.training_dtype(config) == used
+    assert session.training_dtype(Config(student=StudentConfig(precision=wanted))) == used
