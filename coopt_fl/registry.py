@@ -30,11 +30,16 @@ KEYS = {
     "audit": "audit.policy",
     "objective": "student.objective",
     "student": "student.model",
+    "tracker": "tracker",
 }
 """The kinds of parts, and the configuration key that names one."""
 
 OPEN = ("source", "prior", "student")
 """Kinds whose names may have a part after a colon, as in ``python:MODULE:FUNCTION``."""
+
+
+STATING = ("timm", "timm@bundled", "torchvision", "open_clip", "checkpoint", "random", "trivial")
+"""Kinds of priors that may state the licence of their weights."""
 
 
 @dataclass(frozen=True)
@@ -276,6 +281,10 @@ def _shipped() -> Iterator[Part]:
         yield Part("objective", name, Later(f"students.objectives.{where}"), facts, shipped=True)
     for name in ["convnet", "timm", "torchvision", "python"]:
         yield Part("student", name, Later(f"students.models:{name}"), shipped=True)
+    trackers = {"none": "Nothing", "csv": "CSV", "tensorboard": "TensorBoard", "mlflow": "MLflow"}
+    for name, made in trackers.items():
+        needs = {"needs": name if name in ("tensorboard", "mlflow") else None}
+        yield Part("tracker", name, Later(f"students.trackers:{made}"), needs, shipped=True)
 
 
 def _source(name: str, module: str) -> Part:
@@ -291,6 +300,7 @@ def _prior(
     where = module or f"priors.schemes.{name}"
     facts = {
         "check": Later(f"{where}:check"),
+        "license": Later(f"{where}:license") if name in STATING else None,
         "form": form,
         "options": options,
         "hidden": not form,

@@ -166,6 +166,7 @@ def inspected(found: Values) -> RenderableType:
     row(facts, "projection, solver", f"{targets.get('projection')}, {targets.get('solver')}")
     for part, origin in known["plugins"].items():
         row(facts, part, origin)
+    row(facts, "licence", found["license"])
     if known["skipped"]:
         row(facts, "skipped ids", ", ".join(map(str, known["skipped"])))
     headings = ("name", "prior", "sha256 of its weights", "uniformity", "R2")
@@ -200,6 +201,27 @@ def published(found: Values) -> RenderableType:
         f"({written}), {found['bytes'] / 1e6:.1f} MB\n"
         f"Manifest: {found['manifest_sha256']}\n"
         f"Participants read them with data.shards={found['url']}"
+    )
+
+
+def pushed(found: Values) -> RenderableType:
+    """Render what was pushed, and how others get it."""
+    to_copy = _to_copy(f"coopt pull {quote(found['url'])}")
+    return Group(Text(f"{_transferred(found)} to {found['url']}"), to_copy)
+
+
+def pulled(found: Values) -> RenderableType:
+    """Render what was pulled, and what can be done with it."""
+    to_copy = _to_copy(f"coopt train {quote(found['out'])}")
+    return Group(Text(f"{_transferred(found)} from {found['url']}"), to_copy)
+
+
+def _transferred(found: Values) -> str:
+    student = "with its student" if found["student"] else "without a student"
+    return (
+        f"Digest: {found['digest']}\nLicence: {found['license']}\n"
+        f"The dataset {student}: {plural(found['files'], 'file')} ({found['written']} of them "
+        f"now), {found['bytes'] / 1e6:.1f} MB,"
     )
 
 

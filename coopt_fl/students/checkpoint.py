@@ -33,7 +33,7 @@ class LoadedStudent:
         preprocess: What an image goes through before the model, normalised as in training.
         meta: ``data`` and ``student`` (configuration), ``dataset_digest``, ``dim``, ``seed``,
             ``epochs``, ``curve`` (see :class:`coopt_fl.students.curve.Point`), ``hardware``,
-            ``versions``.
+            ``versions``, ``license`` (what followed for that of the dataset).
     """
 
     model: Student
@@ -85,6 +85,22 @@ def save_student(path: Path, student: LoadedStudent, resume: dict[str, Any] | No
     torch.save(content, buffer)
     with atomic(path) as file:
         file.write(buffer.getbuffer())
+
+
+def shareable(path: Path) -> bytes | None:
+    """Return the checkpoint ``path`` without the places of the images; None before its last epoch.
+
+    Raises:
+        ConfigError: It is not a checkpoint.
+    """
+    content = read_checkpoint(path)
+    if content["resume"] is not None:
+        return None
+    meta = content["meta"]
+    buffer = io.BytesIO()
+    content["meta"] = meta | {"data": meta["data"] | {"root": None, "shards": None}}
+    torch.save(content, buffer)
+    return buffer.getvalue()
 
 
 def load_student(path: str | Path, model: str | None = None) -> LoadedStudent:
@@ -153,3 +169,9 @@ def load(spec: PriorSpec) -> tuple[nn.Module, Preprocess]:
     student = load_student(Path(spec.name))
     size = spec.size or student.model.image_size
     return student.model, replace(student.preprocess, size=size, resize=size)
+
+
+def license(spec: PriorSpec) -> str | None:
+    """Return the licence that followed for what the student was trained on, where it was kept."""
+    stated: str | None = read_checkpoint(Path(spec.name))["meta"].get("license")
+    return stated

@@ -15,6 +15,7 @@ from coopt_fl.core.errors import ConfigError
 from coopt_fl.core.files import locked
 from coopt_fl.core.runtime import devices, is_first_process
 from coopt_fl.data import Source, open_source
+from coopt_fl.optimized.licences import licence_of, of_source, statements
 from coopt_fl.optimized.provenance import versions
 from coopt_fl.optimized.read import OptimizedDataset
 from coopt_fl.students.checkpoint import read_checkpoint
@@ -24,6 +25,7 @@ from coopt_fl.students.models import check_student
 from coopt_fl.students.objectives import find_objective, on_targets
 from coopt_fl.students.probe import Judge
 from coopt_fl.students.session import devices_for, enough_memory, training_dtype
+from coopt_fl.students.trackers import check_tracker, tracked
 
 CHECKPOINT = "checkpoint.pt"
 """Name of the file in the output folder."""
@@ -67,7 +69,8 @@ def train_student(
         dataset: The targets; None for an objective without, which sees every sample.
         config: ``data``, the images that ``dataset`` was made from; ``student``: model, objective
             and optimization; ``runtime``: determinism on a GPU (the number of CPU
-            threads is the process's); ``seed`` of initialisation, shuffling, augmentation, dropout.
+            threads is the process's); ``seed`` of initialisation, shuffling, augmentation, dropout;
+            ``tracker``, which is told of every epoch, off the clock.
         out: Folder of the checkpoint.
         devices: See :func:`coopt_fl.students.session.devices_for`.
         ready: Called with the hardware before the first epoch of this session.
@@ -82,15 +85,19 @@ def train_student(
         OutputError: The checkpoint cannot be written, or another process trains in ``out``.
     """
     source, settings = _prepare(dataset, config, watch)
-    record, student = Record(out / CHECKPOINT, settings), config.student
-    if record.before is not None and record.before["resume"] is None:
-        return record  # it is finished
+    record, student = Record(out / CHECKPOINT, dict(settings)), config.student
+    if record.before is not None and record.before["resume"] is None:  # it is finished
+        if is_first_process():
+            with tracked(config.tracker, out, settings, record.curve):
+                return record  # the tracker may have failed at its end, or be another
+        return record
     with (
         locked(out / LOCK) if is_first_process() else nullcontext(),
         devices_for(config, devices, find_objective(student.objective).staged) as fabric,
         enough_memory("train the student", SMALLER),
     ):
         record.begin(config.data, student.epochs, fabric.world_size)
+        record.meta["license"] = _license(dataset, config.data)
         if ready is not None:
             ready(record.meta["hardware"])
         with record.timed():
@@ -99,17 +106,20 @@ def train_student(
                 training.resume(record.before["resume"])
         if begun is not None and fabric.is_global_zero:
             begun(len(record.curve), student.epochs)
-        for epoch in range(len(record.curve) + 1, student.epochs + 1):
-            with record.timed():
-                loss = training.epoch(epoch - 1)
-            if fabric.is_global_zero:
-                last = epoch == student.epochs
-                point = Point(epoch, epoch * training.samples, record.seconds, loss)
-                if watch is not None and (last or epoch % watch_every == 0):
-                    point = replace(point, **vars(watch(training.student)))
-                record.add(point, training, last=last)
-                if progress is not None:
-                    progress(point, student.epochs)
+        tracker = config.tracker if fabric.is_global_zero else "none"
+        with tracked(tracker, out, settings, record.curve) as track:
+            for epoch in range(len(record.curve) + 1, student.epochs + 1):
+                with record.timed():
+                    loss = training.epoch(epoch - 1)
+                if fabric.is_global_zero:
+                    last = epoch == student.epochs
+                    point = Point(epoch, epoch * training.samples, record.seconds, loss)
+                    if watch is not None and (last or epoch % watch_every == 0):
+                        point = replace(point, **vars(watch(training.student)))
+                    record.add(point, training, last=last)
+                    track.add(point)
+                    if progress is not None:
+                        progress(point, student.epochs)
     return record
 
 
@@ -125,6 +135,7 @@ def _prepare(
     """
     objective = config.student.objective
     check_student(config.student.model)
+    check_tracker(config.tracker)
     find_objective(objective)
     if on_targets(objective) != (dataset is not None):
         needs = "needs" if dataset is None else "knows no targets, so it takes no"
@@ -144,6 +155,12 @@ def _prepare(
         "precision": str(training_dtype(config)).removeprefix("torch."),
         "probe_limit": watch.limit if watch else None,
     }
+
+
+def _license(dataset: OptimizedDataset | None, data: DataConfig) -> str:
+    """Return the licence that follows for a student from what it is trained on."""
+    stated = statements(dataset.provenance) if dataset else {"the images": of_source(data)}
+    return licence_of(stated).short
 
 
 class Record:

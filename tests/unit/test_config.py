@@ -17,16 +17,16 @@ from coopt_fl.config.load import (
 from coopt_fl.core.errors import ConfigError
 
 KEYS = """
-seed plugins data.source data.root data.limit data.on_error data.shards data.decode
-participants.0.name participants.0.prior participants.0.weight min_participants
-shared.size targets.dim targets.projection targets.solver reference
+seed plugins data.source data.root data.limit data.on_error data.shards data.decode data.license
+participants.0.license participants.0.name participants.0.prior participants.0.weight
+min_participants shared.size targets.dim targets.projection targets.solver reference
 optimize.block_rows optimize.batch_size optimize.chunk_mb assignment.by
 payload.route audit.fraction audit.policy privacy.clip privacy.noise_multiplier
 runtime.threads runtime.precision runtime.deterministic student.precision
 simulation.actors simulation.address simulation.cpus simulation.gpus
 student.model student.epochs student.objective student.loss student.head student.whiten
 student.batch_size student.lr student.weight_decay student.image_size student.augment probe.limit
-deadline.join deadline.reply deadline.rejoin
+deadline.join deadline.reply deadline.rejoin tracker
 """
 
 
@@ -202,3 +202,12 @@ def test_a_cluster_is_named_by_host_and_port(address: str) -> None:
 def test_the_actors_on_a_cluster_cannot_be_chosen() -> None:
     with pytest.raises(ConfigError, match=r"simulation\.actors cannot be chosen"):
         load_config("digits", ["simulation.address=host:6379", "simulation.actors=2"])
+
+
+@pytest.mark.parametrize("key", ["data.license", "participants.0.license"])
+def test_a_licence_is_a_name_that_can_be_published(key: str) -> None:
+    for words in ("cc-by-4.0", "https://example.org/terms?v=1", "of our own"):
+        load_config("digits", [f"{key}={words}"])
+    for words in ("/home/ann/LICENSE", "~/x", r"C:\\x", "file:///x", "a|b", "x" * 101, "''"):
+        with pytest.raises(ConfigError, match=f"{key}: .* is not 1 to 100 printable letters"):
+            load_config("digits", [f"{key}={words}"])
