@@ -17,6 +17,8 @@ Features = Tensor | NDArray[np.floating]
 def as_matrix(features: Features, what: str) -> Tensor:
     """Return a copy of ``features`` as a float64 matrix, where they are.
 
+    Its rows are contiguous, whatever theirs are: the last bits of a product depend on that.
+
     Raises:
         PriorError: not a matrix, or an entry is not finite (in float32, as features travel).
     """
@@ -27,7 +29,7 @@ def as_matrix(features: Features, what: str) -> Tensor:
     if not finite.all():
         row = int(finite.int().argmin())
         raise PriorError(f"{what} are not finite in row {row}: the prior cannot be used as it is")
-    return given.to(torch.float64, copy=True)
+    return given.to(torch.float64, copy=True, memory_format=torch.contiguous_format)
 
 
 def random_orthonormal(m: int, n: int, seed: int, device: torch.device) -> Tensor:

@@ -77,3 +77,9 @@ def test_rounding_is_not_variance() -> None:
     x[0, 0] = float(np.nextafter(np.float32(0.1), np.float32(1)))
     assert not is_constant(x - x.mean(dim=0), x)
     assert is_constant(torch.zeros(3, 2), torch.zeros(3, 2))
+
+
+def test_the_rows_of_a_copy_are_contiguous_whatever_those_of_the_original_are() -> None:
+    by_column = np.asfortranarray(np.arange(12.0, dtype=np.float32).reshape(3, 4))
+    for given in (by_column, torch.from_numpy(by_column), torch.arange(12.0).view(4, 3).T):
+        assert as_matrix(given, "features").is_contiguous()
