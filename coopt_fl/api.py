@@ -41,6 +41,7 @@ from coopt_fl.optimized.verify import verify
 from coopt_fl.plugins import OUTSIDE
 from coopt_fl.priors import Prior
 from coopt_fl.report import console as show
+from coopt_fl.students import export as exports
 from coopt_fl.students.checkpoint import LoadedStudent, load_student, read_checkpoint
 from coopt_fl.students.judgements import keep_judgement
 from coopt_fl.students.pretrain import pretrain as pretrain_student
@@ -321,9 +322,7 @@ def probe(
     Raises:
         ConfigError: ``checkpoint`` is not one, or a change is of something else.
     """
-    path, changes = Path(checkpoint), _changes(settings)
-    if path.is_dir():  # of a run, or of a training
-        path = next((one for one in path.glob(f"student/{CHECKPOINT}")), path / CHECKPOINT)
+    path, changes = _checkpoint(checkpoint), _changes(settings)
     model = changed(changes, "student.model")
     changes = [one for one in changes if not one.startswith("student.model=")]
     if others := [one for one in changes if not one.startswith(("data.", "plugins="))]:
@@ -338,6 +337,35 @@ def probe(
         accuracy = Judge(data, told=probing(told, "the student")).accuracies(student)
     kept = keep_judgement(path, data, accuracy)
     return {"checkpoint": str(path), "accuracy": accuracy, "kept": kept and str(kept)}
+
+
+def export(
+    checkpoint: str | Path,
+    settings: Settings = (),
+    *,
+    to: str,
+    out: str | Path,
+    progress: Shown = "normal",
+) -> exports.Exported:
+    """Write the student in ``checkpoint`` as another tool reads it, and verify its features.
+
+    Args:
+        checkpoint: see :func:`probe`.
+        settings: ``plugins`` and ``student.model``, where it was built by code from outside.
+        to: "timm", "torchvision" or "onnx", see docs/export.md.
+        out: the folder that gets the files.
+        progress: see :data:`Shown`.
+
+    Raises:
+        ConfigError: it cannot be exported there; the message says where it can.
+    """
+    path, changes = _checkpoint(checkpoint), _changes(settings)
+    if others := [one for one in changes if not one.startswith(("plugins=", "student.model="))]:
+        raise ConfigError(f"an export depends on no settings, so {', '.join(others)} is too much")
+    from_tree({}, changes, str(path), whole=False)  # imports the plug-ins
+    student = load_student(path, changed(changes, "student.model"))
+    with _shown(progress) as told, told.phase("export"):
+        return exports.export_student(student, path, to, Path(out).expanduser())
 
 
 def inspect(dataset: str | Path) -> dict[str, Any]:
@@ -492,6 +520,14 @@ def _default_out(chosen: Chosen, config: Config, source: OwnSource | None, kind:
                 return Path(plain)
     fingerprint = (source or open_source(config.data)).fingerprint
     return Path(f"{plain}-{dataset_key(config, fingerprint)[:8]}")
+
+
+def _checkpoint(given: str | Path) -> Path:
+    """Return the checkpoint file in the directory of a run or of a training, or the given file."""
+    path = Path(given).expanduser()
+    if not path.is_dir():
+        return path
+    return next(path.glob(f"student/{CHECKPOINT}"), path / CHECKPOINT)
 
 
 def _name(chosen: Chosen) -> str:

@@ -84,6 +84,15 @@ AsJson = Annotated[
     bool, typer.Option("--json", help="Make the last line of stdout the result as JSON.")
 ]
 Dataset = Annotated[Path, typer.Argument(help="A run directory, or the dataset folder in it.")]
+Checkpoint = Annotated[
+    Path, typer.Argument(help="A student's checkpoint (.pt), or the directory of its run.")
+]
+CodeOfStudent = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]...", help="plugins and student.model, for a student of your own code."
+    ),
+]
 Devices = Annotated[int | None, typer.Option(min=1, help="How many devices (default: all).")]
 
 
@@ -225,9 +234,7 @@ def pretrain(
 
 @app.command()
 def probe(
-    checkpoint: Annotated[
-        Path, typer.Argument(help="A student's checkpoint (.pt), or the directory of its run.")
-    ],
+    checkpoint: Checkpoint,
     changes: Annotated[
         list[str] | None,
         typer.Argument(
@@ -240,6 +247,21 @@ def probe(
     from coopt_fl import api
 
     _print(api.probe(checkpoint, changes or [], progress=_level()), show.probed, as_json)
+
+
+@app.command()
+def export(
+    checkpoint: Checkpoint,
+    to: Annotated[str, typer.Option(help="timm, torchvision or onnx (`coopt doctor`: which).")],
+    out: Annotated[Path, typer.Option(help="The folder that gets the files.")],
+    changes: CodeOfStudent = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a student as other tools read it, verify its features, and print how to load it."""
+    from coopt_fl import api
+
+    exported = api.export(checkpoint, changes or [], to=to, out=out, progress=_level())
+    _print(asdict(exported), show.exported, as_json)
 
 
 @app.command()

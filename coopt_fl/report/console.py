@@ -150,6 +150,15 @@ def probed(found: Values) -> RenderableType:
     return Group(judged, _to_copy(f"Kept for `coopt report` in {found['kept']}"))
 
 
+def exported(found: Values) -> RenderableType:
+    """Render what was exported, and the code that loads it."""
+    files = ", ".join(found["files"])
+    return _to_copy(
+        f"Exported to {found['target']}: {files} in {found['folder']}; its features differ from "
+        f"the checkpoint's by at most {found['difference']:.0e}\n\n{found['example']}"
+    )
+
+
 def inspected(found: Values) -> RenderableType:
     """Render the provenance and what is wrong."""
     known = found["provenance"]
@@ -243,6 +252,7 @@ def examined(found: Values) -> RenderableType:
         for name, problem in found[kind].items():
             row(usable, name, Text(problem or "yes", style="" if problem else "green"))
         tables.append(usable)
+    tables.append(_facts("Where students can be exported (coopt export)", found["exports"]))
     parts = table("Exchangeable parts", "kind", "names")
     for kind, names in found["parts"].items():
         row(parts, kind, ", ".join(names))
