@@ -43,6 +43,7 @@ from coopt_fl.priors import Prior
 from coopt_fl.report import console as show
 from coopt_fl.students import export as exports
 from coopt_fl.students.checkpoint import LoadedStudent, load_student, read_checkpoint
+from coopt_fl.students.evaluate import Evaluation, evaluate_student
 from coopt_fl.students.judgements import keep_judgement
 from coopt_fl.students.pretrain import pretrain as pretrain_student
 from coopt_fl.students.probe import Judge, probing
@@ -322,21 +323,37 @@ def probe(
     Raises:
         ConfigError: ``checkpoint`` is not one, or a change is of something else.
     """
-    path, changes = _checkpoint(checkpoint), _changes(settings)
-    model = changed(changes, "student.model")
-    changes = [one for one in changes if not one.startswith("student.model=")]
-    if others := [one for one in changes if not one.startswith(("data.", "plugins="))]:
-        raise ConfigError(
-            f"a probe depends on the data alone, so {', '.join(others)} would change nothing; "
-            "give data.KEY=VALUE, and plugins or student.model where code from outside built it"
-        )
-    data = data_from(read_checkpoint(path)["meta"]["data"], changes, str(path))
-    _refuse_import("data.source", data.source, changes, path)
-    student = load_student(path, model)
+    path = _checkpoint(checkpoint)
+    student, data = _to_judge(path, settings, "a probe")
     with _shown(progress) as told, told.phase("probe"):
         accuracy = Judge(data, told=probing(told, "the student")).accuracies(student)
     kept = keep_judgement(path, data, accuracy)
     return {"checkpoint": str(path), "accuracy": accuracy, "kept": kept and str(kept)}
+
+
+def evaluate(
+    checkpoint: str | Path,
+    settings: Settings = (),
+    *,
+    fine_tune: int = 5,
+    progress: Shown = "normal",
+) -> Evaluation:
+    """Judge the student in ``checkpoint`` as a classifier in several ways.
+
+    Args:
+        checkpoint: see :func:`probe`.
+        settings: see :func:`probe`; with ``data.root``, and others of ``data``, on other images.
+        fine_tune: epochs of the training of the whole student on the labels; 0: none.
+        progress: see :data:`Shown`.
+
+    Raises:
+        ConfigError: ``checkpoint`` is not one, or a change is of something else.
+        DataError: the images have no labels.
+    """
+    path = _checkpoint(checkpoint)
+    student, data = _to_judge(path, settings, "an evaluation")
+    with _shown(progress) as told:
+        return evaluate_student(student, data, fine_tune, told)
 
 
 def export(
@@ -520,6 +537,21 @@ def _default_out(chosen: Chosen, config: Config, source: OwnSource | None, kind:
                 return Path(plain)
     fingerprint = (source or open_source(config.data)).fingerprint
     return Path(f"{plain}-{dataset_key(config, fingerprint)[:8]}")
+
+
+def _to_judge(path: Path, settings: Settings, what: str) -> tuple[LoadedStudent, DataConfig]:
+    """Return a student, and the images that it was trained on, or those that ``settings`` name."""
+    changes = _changes(settings)
+    model = changed(changes, "student.model")
+    changes = [one for one in changes if not one.startswith("student.model=")]
+    if others := [one for one in changes if not one.startswith(("data.", "plugins="))]:
+        raise ConfigError(
+            f"{what} depends on the data alone, so {', '.join(others)} would change nothing; "
+            "give data.KEY=VALUE, and plugins or student.model where code from outside built it"
+        )
+    data = data_from(read_checkpoint(path)["meta"]["data"], changes, str(path))
+    _refuse_import("data.source", data.source, changes, path)
+    return load_student(path, model), data
 
 
 def _checkpoint(given: str | Path) -> Path:

@@ -87,6 +87,12 @@ Dataset = Annotated[Path, typer.Argument(help="A run directory, or the dataset f
 Checkpoint = Annotated[
     Path, typer.Argument(help="A student's checkpoint (.pt), or the directory of its run.")
 ]
+Elsewhere = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[data.KEY=VALUE]...", help="To judge it elsewhere, such as data.root=DIR."
+    ),
+]
 CodeOfStudent = Annotated[
     list[str] | None,
     typer.Argument(
@@ -235,18 +241,29 @@ def pretrain(
 @app.command()
 def probe(
     checkpoint: Checkpoint,
-    changes: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[data.KEY=VALUE]...", help="To judge it elsewhere, such as data.root=DIR."
-        ),
-    ] = None,
+    changes: Elsewhere = None,
     as_json: AsJson = False,
 ) -> None:
     """Judge a student by a linear classifier on its frozen features, on the data it came from."""
     from coopt_fl import api
 
     _print(api.probe(checkpoint, changes or [], progress=_level()), show.probed, as_json)
+
+
+@app.command()
+def evaluate(
+    checkpoint: Checkpoint,
+    changes: Elsewhere = None,
+    fine_tune: Annotated[
+        int, typer.Option(min=0, help="Epochs of training all of it on the labels; 0: none.")
+    ] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Judge a student as a classifier: linear, kNN, by class, with few labels, and fine-tuned."""
+    from coopt_fl import api
+
+    found = api.evaluate(checkpoint, changes or [], fine_tune=fine_tune, progress=_level())
+    _print(asdict(found), show.evaluated, as_json)
 
 
 @app.command()

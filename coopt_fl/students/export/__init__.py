@@ -143,6 +143,7 @@ def destinations() -> dict[str, str]:
         "(resnet*, resnext*, wide_resnet*, densenet*)",
         "timm:NAME": "timm, onnx",
         "python:..., plug-ins": "onnx",
-        "up to 64 px": "onnx; timm, if it is one of timm's vision transformers: others have a "
-        "stem that no library has, so train with student.image_size=96 for those",
+        "up to 64 px": "onnx; timm for timm's vision transformers, and for the few with a stem of "
+        "stride 1 (vgg*, dla*) their library; others get a stem that no library has: to export "
+        "them elsewhere, train with student.image_size=96",
     }
