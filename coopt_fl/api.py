@@ -28,6 +28,7 @@ from coopt_fl.core.files import understood
 from coopt_fl.core.log import logged
 from coopt_fl.core.progress import Level, Progress, console_progress
 from coopt_fl.core.remote import shown
+from coopt_fl.core.runtime import pick_device
 from coopt_fl.data import OwnSource, open_source
 from coopt_fl.data.shards import publish
 from coopt_fl.data.source import NoSplitError
@@ -39,10 +40,11 @@ from coopt_fl.optimized.provenance import read_provenance
 from coopt_fl.optimized.read import OptimizedDataset, dataset_folder, load
 from coopt_fl.optimized.verify import verify
 from coopt_fl.plugins import OUTSIDE
-from coopt_fl.priors import Prior
+from coopt_fl.priors import Prior, load_prior
 from coopt_fl.report import console as show
 from coopt_fl.students import export as exports
 from coopt_fl.students.checkpoint import LoadedStudent, load_student, read_checkpoint
+from coopt_fl.students.embed import Embedded, embed_source
 from coopt_fl.students.evaluate import Evaluation, evaluate_student
 from coopt_fl.students.judgements import keep_judgement
 from coopt_fl.students.pretrain import pretrain as pretrain_student
@@ -354,6 +356,43 @@ def evaluate(
     student, data = _to_judge(path, settings, "an evaluation")
     with _shown(progress) as told:
         return evaluate_student(student, data, fine_tune, told)
+
+
+def embed(
+    model: str | Path,
+    source: str,
+    settings: Settings = (),
+    *,
+    out: str | Path,
+    split: str = "train",
+    progress: Shown = "normal",
+) -> Embedded:
+    """Write the embeddings of a source's images as a Parquet file; continue a stopped call.
+
+    Args:
+        model: a student's checkpoint, see :func:`probe`, or the specification of a prior.
+        source: as in ``data.source``.
+        settings: others of ``data``, such as ``data.root``; ``plugins``.
+        out: the file: columns ``id``, ``embedding`` (float32, of one length), and ``label`` where
+            the images have labels.
+        split: "train" or "test".
+        progress: see :data:`Shown`.
+
+    Raises:
+        ConfigError: a setting is of something else than the images.
+        DataError: an image cannot be read, and ``data.on_error`` is not "skip".
+        OutputError: there is another file already, or it cannot be written.
+        PriorError: there is no such model.
+    """
+    changes = _changes(settings)
+    if others := [one for one in changes if not one.startswith(("data.", "plugins="))]:
+        raise ConfigError(f"embeddings depend on data.KEY alone: leave out {', '.join(others)}")
+    data = data_from({"source": source}, changes, "embed")
+    if Path(model).exists():
+        model = f"checkpoint:{_checkpoint(model)}"
+    with _shown(progress) as told, told.phase("embed"):
+        prior = load_prior(str(model), pick_device())
+        return embed_source(prior, data, split, Path(out).expanduser(), told)
 
 
 def export(

@@ -267,6 +267,30 @@ def evaluate(
 
 
 @app.command()
+def embed(
+    model: Annotated[
+        str, typer.Argument(help="A student's checkpoint or run, or SCHEME:NAME of a prior.")
+    ],
+    source: Annotated[str, typer.Argument(help="As in data.source, see `coopt doctor`.")],
+    out: Annotated[Path, typer.Option(help="The Parquet file.")],
+    changes: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[data.KEY=VALUE]...", help="Where they are, as in data.root=DIR."),
+    ] = None,
+    split: Annotated[str, typer.Option(help="train or test.")] = "train",
+    as_json: AsJson = False,
+) -> None:
+    """Write the embeddings of images as a Parquet file: id, embedding, and label where known.
+
+    The same command continues where it was stopped.
+    """
+    from coopt_fl import api
+
+    made = api.embed(model, source, changes or [], out=out, split=split, progress=_level())
+    _print(asdict(made), show.embedded, as_json)
+
+
+@app.command()
 def export(
     checkpoint: Checkpoint,
     to: Annotated[str, typer.Option(help="timm, torchvision or onnx (`coopt doctor`: which).")],

@@ -177,6 +177,17 @@ def evaluated(found: Values) -> RenderableType:
     return Group(ways, by_class)
 
 
+def embedded(found: Values) -> RenderableType:
+    """Render what was embedded."""
+    skipped = f", {plural(found['skipped'], 'image')} left out" if found["skipped"] else ""
+    columns = "id, embedding, label" if found["labeled"] else "id, embedding"
+    return _to_copy(
+        f"{plural(found['rows'], 'embedding')} of {plural(found['width'], 'number')} by "
+        f"{short(found['model'])}, {found['source']}, {found['split']} split{skipped}\n"
+        f"{found['file']}: {columns}"
+    )
+
+
 def exported(found: Values) -> RenderableType:
     """Render what was exported, and the code that loads it."""
     files = ", ".join(found["files"])

@@ -1,7 +1,7 @@
 """Fine-tuning: all of a student's weights, with a linear layer behind them, trained on labels.
 
-The layer begins as the linear probe, behind its standardisation, so that features are not spoilt while it is still at random
-(Kumar et al. 2022, "Fine-tuning can distort pretrained features").
+The layer begins as the linear probe, behind its standardisation: one at random would spoil the
+features before it has learned anything (Kumar et al. 2022, arXiv:2202.10054).
 """
 
 import copy
