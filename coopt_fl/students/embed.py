@@ -80,6 +80,7 @@ def embed_source(
         "images": len(source),
         "decode": data.decode,
         "on_error": data.on_error,
+        "labeled": labels is not None,
     }
     schema = _schema(prior.width, labels is not None, json.dumps(key, sort_keys=True))
     if not _is_there(out, schema):
@@ -173,6 +174,7 @@ def _is_there(out: Path, schema: pa.Schema) -> bool:
 def _is_of(path: Path, schema: pa.Schema) -> bool:
     """Tell whether ``path`` is a file of the same embeddings."""
     try:
-        return bool(pq.read_schema(path).equals(schema, check_metadata=True))
+        known = pq.read_schema(path).metadata or {}
     except (OSError, pa.ArrowException):  # it is not there, or no Parquet file
         return False
+    return bool(known.get(KEY) == schema.metadata[KEY])
