@@ -43,13 +43,18 @@ from coopt_fl.plugins import OUTSIDE
 from coopt_fl.priors import Prior, load_prior
 from coopt_fl.report import console as show
 from coopt_fl.students import export as exports
-from coopt_fl.students.checkpoint import LoadedStudent, load_student, read_checkpoint
+from coopt_fl.students.checkpoint import (
+    CHECKPOINT,
+    LoadedStudent,
+    checkpoint_file,
+    load_student,
+    read_checkpoint,
+)
 from coopt_fl.students.embed import Embedded, embed_source
 from coopt_fl.students.evaluate import Evaluation, evaluate_student
 from coopt_fl.students.judgements import keep_judgement
 from coopt_fl.students.pretrain import pretrain as pretrain_student
 from coopt_fl.students.probe import Judge, probing
-from coopt_fl.students.train import CHECKPOINT
 
 REPORT_NEEDS = ("jinja2", "matplotlib", "openTSNE")
 """What the extra ``report`` brings, as it is imported."""
@@ -325,7 +330,7 @@ def probe(
     Raises:
         ConfigError: ``checkpoint`` is not one, or a change is of something else.
     """
-    path = _checkpoint(checkpoint)
+    path = checkpoint_file(checkpoint)
     student, data = _to_judge(path, settings, "a probe")
     with _shown(progress) as told, told.phase("probe"):
         accuracy = Judge(data, told=probing(told, "the student")).accuracies(student)
@@ -352,7 +357,7 @@ def evaluate(
         ConfigError: ``checkpoint`` is not one, or a change is of something else.
         DataError: the images have no labels.
     """
-    path = _checkpoint(checkpoint)
+    path = checkpoint_file(checkpoint)
     student, data = _to_judge(path, settings, "an evaluation")
     with _shown(progress) as told:
         return evaluate_student(student, data, fine_tune, told)
@@ -389,7 +394,7 @@ def embed(
         raise ConfigError(f"embeddings depend on data.KEY alone: leave out {', '.join(others)}")
     data = data_from({"source": source}, changes, "embed")
     if Path(model).exists():
-        model = f"checkpoint:{_checkpoint(model)}"
+        model = f"checkpoint:{checkpoint_file(model)}"
     with _shown(progress) as told, told.phase("embed"):
         prior = load_prior(str(model), pick_device())
         return embed_source(prior, data, split, Path(out).expanduser(), told)
@@ -415,7 +420,7 @@ def export(
     Raises:
         ConfigError: it cannot be exported there; the message says where it can.
     """
-    path, changes = _checkpoint(checkpoint), _changes(settings)
+    path, changes = checkpoint_file(checkpoint), _changes(settings)
     if others := [one for one in changes if not one.startswith(("plugins=", "student.model="))]:
         raise ConfigError(f"an export depends on no settings, so {', '.join(others)} is too much")
     from_tree({}, changes, str(path), whole=False)  # imports the plug-ins
@@ -591,14 +596,6 @@ def _to_judge(path: Path, settings: Settings, what: str) -> tuple[LoadedStudent,
     data = data_from(read_checkpoint(path)["meta"]["data"], changes, str(path))
     _refuse_import("data.source", data.source, changes, path)
     return load_student(path, model), data
-
-
-def _checkpoint(given: str | Path) -> Path:
-    """Return the checkpoint file in the directory of a run or of a training, or the given file."""
-    path = Path(given).expanduser()
-    if not path.is_dir():
-        return path
-    return next(path.glob(f"student/{CHECKPOINT}"), path / CHECKPOINT)
 
 
 def _name(chosen: Chosen) -> str:

@@ -247,7 +247,7 @@ def timm(name: str, size: int) -> nn.Module:
     return model
 
 
-def timm_options(name: str, size: int) -> dict[str, int]:
+def timm_options(name: str, size: int) -> dict[str, Any]:
     """Return with which options timm builds ``name`` for images of ``size`` pixels.
 
     Raises:

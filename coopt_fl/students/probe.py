@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
@@ -27,7 +27,8 @@ from coopt_fl.core.seeding import derive_seed
 from coopt_fl.data import Source, open_source, split_labels
 from coopt_fl.students.checkpoint import LoadedStudent
 from coopt_fl.students.images import Squares, measure, measured_ids, own_size
-from coopt_fl.students.loop import initial_student, set_rate
+from coopt_fl.students.initial import initial_student
+from coopt_fl.students.loop import set_rate
 from coopt_fl.students.session import enough_memory
 from coopt_fl.targets.optimize import Encoded, Read, encode, represent_blocks
 
@@ -142,7 +143,7 @@ def _features(prior: Prior, split: Split, on_error: str) -> Iterator[Encoded]:
 
 
 def random_student(student: StudentConfig, data: DataConfig, seed: int) -> LoadedStudent:
-    """Return the student that a training on ``data`` with ``seed`` would start from.
+    """Return the student that a training on ``data`` with ``seed`` starts from, at random.
 
     Only the images that its normalisation is measured on are read.
 
@@ -153,7 +154,7 @@ def random_student(student: StudentConfig, data: DataConfig, seed: int) -> Loade
     source = open_source(data)
     size = student.image_size or own_size(source)
     squares = Squares(source, measured_ids(source.ids), size, pick_device(), data.on_error)
-    model = initial_student(student, size, seed)
+    model = initial_student(replace(student, init=None), size, seed)
     return LoadedStudent(model, measure(squares, squares.rows), {})
 
 

@@ -59,8 +59,9 @@ def write(student: LoadedStudent, folder: Path) -> Written:
 def _read(folder: Path) -> Callable[[Tensor], Tensor]:
     """Return the model as anybody opens it, behind the normalisation that its file names."""
     import timm
+    from timm.data.config import resolve_model_data_config
 
     model = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0).eval()
-    data = timm.data.resolve_model_data_config(model)
+    data = resolve_model_data_config(model)  # type: ignore[no-untyped-call]
     mean, std = (torch.tensor(data[key]).view(3, 1, 1) for key in ("mean", "std"))
     return lambda images: model((images / 255 - mean) / std)
