@@ -517,6 +517,6 @@ def _print(value: dict[str, Any], render: Callable[[dict[str, Any]], Any], as_js
     console = Console(stderr=as_json)
     if not console.file.isatty():
         console.width = show.PIPE_WIDTH
-    console.print(render(value))
+    console.print(render(value), crop=False)  # or what is to be copied would lose its end
     if as_json:
         print(json.dumps(value, ensure_ascii=False), flush=True)

@@ -232,7 +232,7 @@ def torchvision(name: str, size: int) -> nn.Module:
 
 def classifier_of(model: nn.Module) -> str:
     """Return the path of a torchvision model's classifier: its last linear layer."""
-    return [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)][-1]
+    return str([path for path, layer in model.named_modules() if isinstance(layer, nn.Linear)][-1])
 
 
 def timm(name: str, size: int) -> nn.Module:

@@ -12,15 +12,20 @@ LARGER = 96
 
 def fill(model: nn.Module, student: LoadedStudent, library: str) -> None:
     """Load the weights of ``student`` strictly, or raise ConfigError with what to do instead."""
-    own = student.model
     try:
-        model.load_state_dict(own.backbone.state_dict())
+        model.load_state_dict(student.model.backbone.state_dict())
     except RuntimeError:
-        if own.image_size <= SMALL_IMAGE:
-            reason = (
-                f"has the stem for images up to {SMALL_IMAGE} pixels, which {library} has not: "
-                f"export it to onnx, or train it with student.image_size={LARGER}"
-            )
-        else:
-            reason = f"is another model than {library}'s of that name: export it to onnx"
-        raise ConfigError(f"this student ({own.name}, {own.image_size} px) {reason}") from None
+        raise ConfigError(another(student, library)) from None
+
+
+def another(student: LoadedStudent, library: str) -> str:
+    """Return one sentence: why the student is not a model of ``library``, and what to do."""
+    own = student.model
+    if own.image_size <= SMALL_IMAGE:
+        reason = (
+            f"has the stem for images up to {SMALL_IMAGE} pixels, which {library} has not: "
+            f"export it to onnx, or train it with student.image_size={LARGER}"
+        )
+    else:
+        reason = f"is another model than {library}'s of that name: export it to onnx"
+    return f"this student ({own.name}, {own.image_size} px) {reason}"

@@ -82,9 +82,9 @@ def write(student: LoadedStudent, folder: Path) -> Written:
         {"student": own.name, "features": own.width, **preprocessing(student)}
     )
     program.save(str(folder / FILE))
-    return Written(
-        lambda: _read(folder / FILE), EXAMPLE.format(size=own.image_size, width=own.width)
-    )
+    example = EXAMPLE.format(size=own.image_size, width=own.width)
+    wrong = f"onnxruntime computes other features of {own.name} than torch: export it elsewhere"
+    return Written(lambda: _read(folder / FILE), example, wrong)
 
 
 def _read(file: Path) -> Callable[[Tensor], Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from coopt_fl.core.errors import ConfigError
 from coopt_fl.students.checkpoint import LoadedStudent
 from coopt_fl.students.export import Written, preprocessing
-from coopt_fl.students.export.fitting import fill
+from coopt_fl.students.export.fitting import another, fill
 from coopt_fl.students.models import timm_options
 
 EXAMPLE = """\
@@ -52,8 +52,8 @@ def write(student: LoadedStudent, folder: Path) -> Written:
         model_args=options,
         safe_serialization=True,
     )
-    named = {"name": "local-dir:{folder}", "width": own.width}
-    return Written(lambda: _read(folder), EXAMPLE.format(**named))
+    example = EXAMPLE.format(name="local-dir:{folder}", width=own.width)
+    return Written(lambda: _read(folder), example, another(student, "timm"))
 
 
 def _read(folder: Path) -> Callable[[Tensor], Tensor]:

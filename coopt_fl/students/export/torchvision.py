@@ -5,6 +5,7 @@ of its last linear layer. ``config.json`` beside it says what an image goes thro
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from coopt_fl.core.errors import ConfigError
 from coopt_fl.core.files import write_json
 from coopt_fl.students.checkpoint import LoadedStudent
 from coopt_fl.students.export import Written, preprocessing
-from coopt_fl.students.export.fitting import fill
+from coopt_fl.students.export.fitting import another, fill
 from coopt_fl.students.models import classifier_of
 
 EXAMPLE = """\
@@ -59,7 +60,8 @@ def write(student: LoadedStudent, folder: Path) -> Written:
         std=student.preprocess.std,
         width=own.width,
     )
-    return Written(lambda: _read(student, sized, folder / file), example)
+    read = partial(_read, student, sized, folder / file)
+    return Written(read, example, another(student, "torchvision"))
 
 
 def _empty(name: str, sized: dict[str, int]) -> tuple[nn.Module, str]:
