@@ -27,7 +27,7 @@ Marked = tuple[Squares, Tensor]
 ROWS = 64
 """Images of a step."""
 
-RATE, DECAY = 3e-4, 0.05
+RATE, DECAY = 1e-3, 0.05
 """Peak learning rate and weight decay of AdamW."""
 
 
