@@ -111,7 +111,7 @@ def evaluate_student(
     """
     from sklearn.metrics import confusion_matrix  # takes a second
 
-    judge = Judge(data)
+    judge = Judge(data, told=lambda done, of, _="": progress.show("features", done, of, "image"))
     with progress.phase("features"):
         splits = judge.encode(student)
     if len(splits) < 2:
