@@ -290,7 +290,7 @@ def examined(found: Values) -> RenderableType:
         for name, problem in found[kind].items():
             row(usable, name, Text(problem or "yes", style="" if problem else "green"))
         tables.append(usable)
-    tables.append(_facts("Where students can be exported (coopt export)", found["exports"]))
+    tables.append(_facts("Where students can go (coopt export)", found["exports"]))
     parts = table("Exchangeable parts", "kind", "names")
     for kind, names in found["parts"].items():
         row(parts, kind, ", ".join(names))

@@ -50,10 +50,16 @@ class FromBytes(nn.Module):
         return cast(Tensor, self.backbone(images.float() * self.factor + self.offset))
 
 
+def problem() -> str | None:
+    """Return which packages of the extra ``export`` are not here, and how to get them."""
+    missing = [name for name in NEEDS if find_spec(name) is None]
+    return f"ONNX needs {', '.join(missing)}: {install_hint('export')}" if missing else None
+
+
 def check() -> None:
     """Require the packages of the extra ``export``."""
-    if missing := [name for name in NEEDS if find_spec(name) is None]:
-        raise ConfigError(f"ONNX needs {', '.join(missing)}: {install_hint('export')}")
+    if found := problem():
+        raise ConfigError(found)
 
 
 def write(student: LoadedStudent, folder: Path) -> Written:

@@ -159,6 +159,27 @@ def test_an_export_that_gives_other_features_is_not_kept(
     assert not [*tmp_path.glob("out/*")]
 
 
+class Unsteady(nn.Module):
+    """Whose way depends on the values."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        means = images.mean((2, 3))
+        return means if float(means.sum()) > 0 else -means
+
+
+def unsteady(name: str, size: int) -> nn.Module:
+    return Unsteady()
+
+
+def test_a_model_that_is_no_graph_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    name = f"python:{__name__}:unsteady"
+    path = trained(tmp_path, name, 8)
+    given = [f"student.model={name}"]
+    with pytest.raises(ConfigError, match=r"torch makes no ONNX graph of python:.*unsteady"):
+        api.export(path, given, to="onnx", out=tmp_path / "out", progress=None)
+
+
 def test_without_its_packages_onnx_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,6 +197,11 @@ def test_the_command_prints_the_code_unbroken(coopt: Coopt) -> None:
     assert by_example(example, real_images(32)[1]).shape == (64,)
 
 
-def test_the_doctor_says_where_students_can_be_exported(coopt: Coopt) -> None:
+def test_the_doctor_says_where_students_can_be_exported(
+    coopt: Coopt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx, "NEEDS", ("not_there",))
     code, out, _ = coopt("doctor", "--json")
-    assert (code, json.loads(out.splitlines()[-1])["exports"]) == (0, destinations())
+    found = json.loads(out.splitlines()[-1])["exports"]
+    assert (code, found.keys() - destinations().keys()) == (0, {"to onnx, on this host"})
+    assert "ONNX needs not_there" in found["to onnx, on this host"]
