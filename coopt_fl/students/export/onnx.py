@@ -82,7 +82,7 @@ def write(student: LoadedStudent, folder: Path) -> Written:
                 verbose=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:
-        reason = str(error).strip().partition("\n")[0]
+        reason = str(error.__cause__ or error).strip().partition("\n")[0]
         raise ConfigError(f"torch makes no ONNX graph of {own.name}: {reason}") from error
     program.model.metadata_props["coopt"] = json.dumps(
         {"student": own.name, "features": own.width, **preprocessing(student)}
