@@ -394,7 +394,7 @@ def embed(
         raise ConfigError(f"embeddings depend on data.KEY alone: leave out {', '.join(others)}")
     data = data_from({"source": source}, changes, "embed")
     if Path(model).exists():
-        model = f"checkpoint:{checkpoint_file(model)}"
+        model = f"checkpoint:{checkpoint_file(model).resolve()}"
     with _shown(progress) as told, told.phase("embed"):
         prior = load_prior(str(model), pick_device())
         return embed_source(prior, data, split, Path(out).expanduser(), told)

@@ -6,7 +6,7 @@ folder beside it; at the end they are put together, and the folder is deleted.
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,8 +86,8 @@ def embed_source(
     if not _is_there(out, schema):
         folder = out.with_name(f".{out.name}.parts")
         with locked(folder / ".lock"):
-            tables = _blocks(prior, source, labels, schema, folder, data.on_error, progress)
-            _write(out, schema, tables)
+            parts = _parts(prior, source, labels, schema, folder, data.on_error, progress)
+            _write(out, schema, map(pq.read_table, parts))
         shutil.rmtree(folder)
     rows = pq.read_metadata(out).num_rows
     return Embedded(
@@ -102,7 +102,7 @@ def embed_source(
     )
 
 
-def _blocks(
+def _parts(
     prior: Prior,
     source: Source,
     labels: Ids | None,
@@ -110,8 +110,8 @@ def _blocks(
     folder: Path,
     on_error: str,
     progress: Progress,
-) -> Iterator[pa.Table]:
-    """Write the blocks that are not in ``folder`` yet, and then yield all of them."""
+) -> list[Path]:
+    """Write the blocks that are not in ``folder`` yet, and return the files of all of them."""
     blocks = [source.ids[start : start + ROWS] for start in range(0, len(source), ROWS)]
     parts = [folder / f"{number:08d}.parquet" for number in range(len(blocks))]
     missing = [number for number, part in enumerate(parts) if not _is_of(part, schema)]
@@ -129,8 +129,7 @@ def _blocks(
         here = None if labels is None else labels[np.searchsorted(source.ids, block.ids)]
         _write(parts[number], schema, [_table(schema, block, here)])
         progress.show("embed", len(parts) - after, len(parts), "block")
-    for part in parts:
-        yield pq.read_table(part)
+    return parts
 
 
 def _schema(width: int, labeled: bool, key: str) -> pa.Schema:
