@@ -71,11 +71,11 @@ def of_checkpoint(path: Path, image: Image.Image) -> Tensor:
         ("timm:vit_tiny_patch16_224.augreg_in21k", 96, "timm"),
         ("timm:vit_tiny_patch16_224", 32, "timm"),
         ("timm:dla46_c", 32, "timm"),
-        ("timm:test_resnet", 72, "onnx"),
+        pytest.param("timm:test_resnet", 72, "onnx", marks=pytest.mark.whole),
         ("timm:test_vit", 32, "onnx"),
-        ("resnet18", 32, "onnx"),
+        pytest.param("resnet18", 32, "onnx", marks=pytest.mark.whole),
         ("convnet:4", 8, "onnx"),
-        ("convnet:4", 80, "onnx"),
+        pytest.param("convnet:4", 80, "onnx", marks=pytest.mark.whole),
     ],
 )
 def test_the_printed_code_gives_the_features_of_the_checkpoint(
