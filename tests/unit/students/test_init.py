@@ -9,6 +9,7 @@ import torch
 from coopt_fl.config.load import load_config
 from coopt_fl.config.schema import Config, DataConfig, StudentConfig
 from coopt_fl.core.errors import ConfigError, PriorError
+from coopt_fl.optimized.public import public_config
 from coopt_fl.priors import load_prior
 from coopt_fl.students.checkpoint import load_student, read_checkpoint, save_student
 from coopt_fl.students.initial import initial_student, student_settings
@@ -108,6 +109,16 @@ def test_settings_without_it_are_those_of_before_it() -> None:
         random_student(replace(STUDENT, init="nowhere.pt"), DATA, 3).model,
         random_student(STUDENT, DATA, 3).model,
     )
+
+
+def test_what_is_published_names_no_file(pretrained: Path) -> None:
+    for init, said in (
+        (str(pretrained), None),
+        (f"checkpoint:{pretrained}", None),
+        ("timm:resnet18.a1_in1k", "timm:resnet18.a1_in1k"),
+    ):
+        published = public_config(Config(student=replace(STUDENT, init=init)))
+        assert published["student"]["init"] == said
 
 
 def test_a_path_is_of_the_folder_where_it_was_given() -> None:
