@@ -5,7 +5,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from coopt_fl import data, register
-    from coopt_fl.api import Result, centralized, inspect, pretrain, probe, run, train, write_report
+    from coopt_fl.api import (
+        Result,
+        centralized,
+        embed,
+        evaluate,
+        export,
+        inspect,
+        pretrain,
+        probe,
+        run,
+        train,
+        write_report,
+    )
     from coopt_fl.config.load import load_config
     from coopt_fl.config.schema import Config, DataConfig
     from coopt_fl.core.errors import CooptError, DataError
@@ -25,6 +37,9 @@ _WHERE = {
     "Prior": "priors.prior",
     "Result": "api",
     "centralized": "api",
+    "embed": "api",
+    "evaluate": "api",
+    "export": "api",
     "inspect": "api",
     "load": "optimized.read",
     "load_config": "config.load",
@@ -46,6 +61,9 @@ __all__ = [
     "Result",
     "centralized",
     "data",
+    "embed",
+    "evaluate",
+    "export",
     "inspect",
     "load",
     "load_config",

@@ -30,6 +30,7 @@ from coopt_fl.core.files import understood
 from coopt_fl.core.log import logged
 from coopt_fl.core.progress import Level, Progress, console_progress
 from coopt_fl.core.remote import shown
+from coopt_fl.core.runtime import pick_device
 from coopt_fl.data import OwnSource, open_source
 from coopt_fl.data.shards import publish
 from coopt_fl.data.source import NoSplitError
@@ -45,13 +46,22 @@ from coopt_fl.optimized.read import OptimizedDataset, dataset_folder, load
 from coopt_fl.optimized.transfer import STUDENT
 from coopt_fl.optimized.verify import verify
 from coopt_fl.plugins import OUTSIDE
-from coopt_fl.priors import Prior
+from coopt_fl.priors import Prior, load_prior
 from coopt_fl.report import console as show
-from coopt_fl.students.checkpoint import LoadedStudent, load_student, read_checkpoint, shareable
+from coopt_fl.students import export as exports
+from coopt_fl.students.checkpoint import (
+    CHECKPOINT,
+    LoadedStudent,
+    checkpoint_file,
+    load_student,
+    read_checkpoint,
+    shareable,
+)
+from coopt_fl.students.embed import Embedded, embed_source
+from coopt_fl.students.evaluate import Evaluation, evaluate_student
 from coopt_fl.students.judgements import keep_judgement
 from coopt_fl.students.pretrain import pretrain as pretrain_student
 from coopt_fl.students.probe import Judge, probing
-from coopt_fl.students.train import CHECKPOINT
 
 REPORT_NEEDS = ("jinja2", "matplotlib", "openTSNE")
 """What the extra ``report`` brings, as it is imported."""
@@ -327,23 +337,103 @@ def probe(
     Raises:
         ConfigError: ``checkpoint`` is not one, or a change is of something else.
     """
-    path, changes = Path(checkpoint), _changes(settings)
-    if path.is_dir():  # of a run, or of a training
-        path = next((one for one in path.glob(f"student/{CHECKPOINT}")), path / CHECKPOINT)
-    model = changed(changes, "student.model")
-    changes = [one for one in changes if not one.startswith("student.model=")]
-    if others := [one for one in changes if not one.startswith(("data.", "plugins="))]:
-        raise ConfigError(
-            f"a probe depends on the data alone, so {', '.join(others)} would change nothing; "
-            "give data.KEY=VALUE, and plugins or student.model where code from outside built it"
-        )
-    data = data_from(read_checkpoint(path)["meta"]["data"], changes, str(path))
-    _refuse_import("data.source", data.source, changes, path)
-    student = load_student(path, model)
+    path = checkpoint_file(checkpoint)
+    student, data = _to_judge(path, settings, "a probe")
     with _shown(progress) as told, told.phase("probe"):
         accuracy = Judge(data, told=probing(told, "the student")).accuracies(student)
     kept = keep_judgement(path, data, accuracy)
     return {"checkpoint": str(path), "accuracy": accuracy, "kept": kept and str(kept)}
+
+
+def evaluate(
+    checkpoint: str | Path,
+    settings: Settings = (),
+    *,
+    fine_tune: int = 5,
+    progress: Shown = "normal",
+) -> Evaluation:
+    """Judge the student in ``checkpoint`` as a classifier in several ways.
+
+    Args:
+        checkpoint: see :func:`probe`.
+        settings: see :func:`probe`; with ``data.root``, and others of ``data``, on other images.
+        fine_tune: epochs of the training of the whole student on the labels; 0: none.
+        progress: see :data:`Shown`.
+
+    Raises:
+        ConfigError: ``checkpoint`` is not one, or a change is of something else.
+        DataError: the images have no labels.
+    """
+    path = checkpoint_file(checkpoint)
+    student, data = _to_judge(path, settings, "an evaluation")
+    with _shown(progress) as told:
+        return evaluate_student(student, data, fine_tune, told)
+
+
+def embed(
+    model: str | Path,
+    source: str,
+    settings: Settings = (),
+    *,
+    out: str | Path,
+    split: str = "train",
+    progress: Shown = "normal",
+) -> Embedded:
+    """Write the embeddings of a source's images as a Parquet file; continue a stopped call.
+
+    Args:
+        model: a student's checkpoint, see :func:`probe`, or the specification of a prior.
+        source: as in ``data.source``.
+        settings: others of ``data``, such as ``data.root``; ``plugins``.
+        out: the file: columns ``id``, ``embedding`` (float32, of one length), and ``label`` where
+            the images have labels.
+        split: "train" or "test".
+        progress: see :data:`Shown`.
+
+    Raises:
+        ConfigError: a setting is of something else than the images.
+        DataError: an image cannot be read, and ``data.on_error`` is not "skip".
+        OutputError: there is another file already, or it cannot be written.
+        PriorError: there is no such model.
+    """
+    changes = _changes(settings)
+    if others := [one for one in changes if not one.startswith(("data.", "plugins="))]:
+        raise ConfigError(f"embeddings depend on data.KEY alone: leave out {', '.join(others)}")
+    data = data_from({"source": source}, changes, "embed")
+    if Path(model).exists():
+        model = f"checkpoint:{checkpoint_file(model).resolve()}"
+    with _shown(progress) as told, told.phase("embed"):
+        prior = load_prior(str(model), pick_device())
+        return embed_source(prior, data, split, Path(out).expanduser(), told)
+
+
+def export(
+    checkpoint: str | Path,
+    settings: Settings = (),
+    *,
+    to: str,
+    out: str | Path,
+    progress: Shown = "normal",
+) -> exports.Exported:
+    """Write the student in ``checkpoint`` as another tool reads it, and verify its features.
+
+    Args:
+        checkpoint: see :func:`probe`.
+        settings: ``plugins`` and ``student.model``, where it was built by code from outside.
+        to: "timm", "torchvision" or "onnx", see docs/export.md.
+        out: the folder that gets the files.
+        progress: see :data:`Shown`.
+
+    Raises:
+        ConfigError: it cannot be exported there; the message says where it can.
+    """
+    path, changes = checkpoint_file(checkpoint), _changes(settings)
+    if others := [one for one in changes if not one.startswith(("plugins=", "student.model="))]:
+        raise ConfigError(f"an export depends on no settings, so {', '.join(others)} is too much")
+    from_tree({}, changes, str(path), whole=False)  # imports the plug-ins
+    student = load_student(path, changed(changes, "student.model"))
+    with _shown(progress) as told, told.phase("export"):
+        return exports.export_student(student, path, to, Path(out).expanduser())
 
 
 def inspect(dataset: str | Path) -> dict[str, Any]:
@@ -575,6 +665,21 @@ def _default_out(chosen: Chosen, config: Config, source: OwnSource | None, kind:
                 return Path(plain)
     fingerprint = (source or open_source(config.data)).fingerprint
     return Path(f"{plain}-{dataset_key(config, fingerprint)[:8]}")
+
+
+def _to_judge(path: Path, settings: Settings, what: str) -> tuple[LoadedStudent, DataConfig]:
+    """Return a student, and the images that it was trained on, or those that ``settings`` name."""
+    changes = _changes(settings)
+    model = changed(changes, "student.model")
+    changes = [one for one in changes if not one.startswith("student.model=")]
+    if others := [one for one in changes if not one.startswith(("data.", "plugins="))]:
+        raise ConfigError(
+            f"{what} depends on the data alone, so {', '.join(others)} would change nothing; "
+            "give data.KEY=VALUE, and plugins or student.model where code from outside built it"
+        )
+    data = data_from(read_checkpoint(path)["meta"]["data"], changes, str(path))
+    _refuse_import("data.source", data.source, changes, path)
+    return load_student(path, model), data
 
 
 def _name(chosen: Chosen) -> str:

@@ -15,7 +15,8 @@ from coopt_fl.bench.measure import Case, Reach, Row, in_turn, not_here, spread, 
 from coopt_fl.config.schema import Config, StudentConfig
 from coopt_fl.data import Source
 from coopt_fl.optimized.read import OptimizedDataset
-from coopt_fl.students.loop import Training, initial_student, make_optimizer
+from coopt_fl.students.initial import initial_student
+from coopt_fl.students.loop import Training, make_optimizer
 from coopt_fl.students.objectives import Setting, make_objective
 from coopt_fl.students.session import devices_for
 

@@ -84,6 +84,21 @@ AsJson = Annotated[
     bool, typer.Option("--json", help="Make the last line of stdout the result as JSON.")
 ]
 Dataset = Annotated[Path, typer.Argument(help="A run directory, or the dataset folder in it.")]
+Checkpoint = Annotated[
+    Path, typer.Argument(help="A student's checkpoint (.pt), or the directory of its run.")
+]
+Elsewhere = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[data.KEY=VALUE]...", help="To judge it elsewhere, such as data.root=DIR."
+    ),
+]
+CodeOfStudent = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]...", help="plugins and student.model, for a student of your own code."
+    ),
+]
 Devices = Annotated[int | None, typer.Option(min=1, help="How many devices (default: all).")]
 
 
@@ -225,21 +240,69 @@ def pretrain(
 
 @app.command()
 def probe(
-    checkpoint: Annotated[
-        Path, typer.Argument(help="A student's checkpoint (.pt), or the directory of its run.")
-    ],
-    changes: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[data.KEY=VALUE]...", help="To judge it elsewhere, such as data.root=DIR."
-        ),
-    ] = None,
+    checkpoint: Checkpoint,
+    changes: Elsewhere = None,
     as_json: AsJson = False,
 ) -> None:
     """Judge a student by a linear classifier on its frozen features, on the data it came from."""
     from coopt_fl import api
 
     _print(api.probe(checkpoint, changes or [], progress=_level()), show.probed, as_json)
+
+
+@app.command()
+def evaluate(
+    checkpoint: Checkpoint,
+    changes: Elsewhere = None,
+    fine_tune: Annotated[
+        int, typer.Option(min=0, help="Epochs of training all of it on the labels; 0: none.")
+    ] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Judge a student as a classifier: linear, kNN, by class, with few labels, and fine-tuned."""
+    from coopt_fl import api
+
+    found = api.evaluate(checkpoint, changes or [], fine_tune=fine_tune, progress=_level())
+    _print(asdict(found), show.evaluated, as_json)
+
+
+@app.command()
+def embed(
+    model: Annotated[
+        str, typer.Argument(help="A student's checkpoint or run, or SCHEME:NAME of a prior.")
+    ],
+    source: Annotated[str, typer.Argument(help="As in data.source, see `coopt doctor`.")],
+    out: Annotated[Path, typer.Option(help="The Parquet file.")],
+    changes: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[data.KEY=VALUE]...", help="Where they are, as in data.root=DIR."),
+    ] = None,
+    split: Annotated[str, typer.Option(help="train or test.")] = "train",
+    as_json: AsJson = False,
+) -> None:
+    """Write the embeddings of images as a Parquet file: id, embedding, and label where known.
+
+    The same command continues where it was stopped.
+    """
+    from coopt_fl import api
+
+    made = api.embed(model, source, changes or [], out=out, split=split, progress=_level())
+    _print(asdict(made), show.embedded, as_json)
+
+
+@app.command()
+def export(
+    checkpoint: Checkpoint,
+    to: Annotated[str, typer.Option(help="timm, torchvision or onnx (`coopt doctor`: which).")],
+    out: Annotated[Path, typer.Option(help="The folder that gets the files.")],
+    changes: CodeOfStudent = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a student as other tools read it, verify its features, and print how to load it."""
+    from coopt_fl import api
+
+    exported = api.export(checkpoint, changes or [], to=to, out=out, progress=_level())
+    _print(asdict(exported), show.exported, as_json)
 
 
 @app.command()
@@ -490,6 +553,6 @@ def _print(value: dict[str, Any], render: Callable[[dict[str, Any]], Any], as_js
     console = Console(stderr=as_json)
     if not console.file.isatty():
         console.width = show.PIPE_WIDTH
-    console.print(render(value))
+    console.print(render(value), crop=False)  # or what is to be copied would lose its end
     if as_json:
         print(json.dumps(value, ensure_ascii=False), flush=True)

@@ -133,6 +133,8 @@ def from_tree(
         raise ConfigError(f"configuration {name!r} cannot be used:{lines}")
     if loaded.data.root is not None:
         loaded.data.root = str(Path(loaded.data.root).expanduser().resolve())
+    if loaded.student.init is not None and ":" not in loaded.student.init:
+        loaded.student.init = str(Path(loaded.student.init).expanduser().resolve())
     return loaded
 
 

@@ -155,6 +155,7 @@ class StudentConfig:
     """
 
     model: str = _key("resnet18", "convnet:WIDTH, a torchvision name, or timm:NAME")
+    init: str | None = _key(None, "pretrained weights: a checkpoint, timm:NAME; null: random")
     epochs: int = _key(20, "passes over the dataset", minimum=1)
     objective: str = _key("regression", "what is minimised", part="objective")
     loss: str = _key("cosine", "between output and target", choices=("cosine", "mse"))

@@ -27,6 +27,7 @@ from coopt_fl.priors import check_prior, load_prior, parse_prior
 from coopt_fl.privacy import check as check_privacy
 from coopt_fl.registry import PARTS
 from coopt_fl.students.checkpoint import load_student
+from coopt_fl.students.initial import student_settings
 from coopt_fl.students.models import check_student
 from coopt_fl.students.objectives import find_objective, on_targets
 from coopt_fl.students.probe import probe_prior, probe_student, probing, random_student
@@ -213,7 +214,7 @@ def _compare(config: Config, state: RunState, progress: Progress) -> dict[str, f
 
 def _student(config: Config) -> dict[str, Any]:
     """Return what a student's score depends on, as plain values."""
-    known = {key: value for key, value in vars(config.student).items() if key != "precision"}
+    known = student_settings(config.student)
     dtype = training_dtype(config)
     reduced = {} if dtype == torch.float32 else {"precision": str(dtype)}
     return known | reduced | student_code(config)

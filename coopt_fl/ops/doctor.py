@@ -10,6 +10,7 @@ from coopt_fl.optimized.provenance import versions
 from coopt_fl.priors import check_prior
 from coopt_fl.priors.hub import answers
 from coopt_fl.registry import KEYS, PARTS
+from coopt_fl.students.export import destinations, onnx
 
 TREES = {
     "tiny_imagenet": "train/WNID/images/*.JPEG and val/images/*.JPEG",
@@ -35,6 +36,7 @@ def examine() -> dict[str, Any]:
         "sources": {
             name: _source_problem(name) for name in PARTS.names("source") if name != "python"
         },
+        "exports": destinations() | {"to onnx, on this host": onnx.problem() or "yes"},
     }
 
 

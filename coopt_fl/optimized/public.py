@@ -21,6 +21,9 @@ def public_config(config: Config) -> dict[str, Any]:
     tree = asdict(config)
     tree["data"] |= {"root": None, "shards": None}
     tree["plugins"], tree["tracker"] = [], Config().tracker
+    init = config.student.init
+    if init is not None and (":" not in init or public_prior(init) != init):  # a file's
+        tree["student"]["init"] = None
     tree["payload"]["route"] = PayloadConfig().route
     for participant in tree["participants"]:
         participant["prior"] = public_prior(participant["prior"])

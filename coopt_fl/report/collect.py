@@ -202,14 +202,19 @@ def _of_checkpoint(file: Path, before: Preparation | None, summary: Values | Non
     )
     if summary is None or content["resume"] is not None:
         return student
-    chosen = {k: v for k, v in summary["config"]["student"].items() if k != "precision"}
-    if {k: v for k, v in meta["student"].items() if k != "precision"} != chosen:
+    if _chosen(meta["student"]) != _chosen(summary["config"]["student"]):
         return student
     return replace(
         student,
         random_accuracy=summary["comparison"]["random_init"],
         accuracy=summary["student"]["probe_accuracy"],
     )
+
+
+def _chosen(student: Values) -> Values:
+    """Return settings that a checkpoint and a configuration both have, whatever their version."""
+    known = {key: student[key] for key in student.keys() - {"precision", "init_sha256"}}
+    return {"init": None} | known
 
 
 def _pretrained(path: Path, name: str, seeds: list[Values]) -> Run:

@@ -150,6 +150,53 @@ def probed(found: Values) -> RenderableType:
     return Group(judged, _to_copy(f"Kept for `coopt report` in {found['kept']}"))
 
 
+MOST_CLASSES = 20
+"""Up to so many classes, their confusion fits on a terminal."""
+
+
+def evaluated(found: Values) -> RenderableType:
+    """Render accuracies, by class, too, and for few classes what is taken for what."""
+    title = f"Accuracy on {plural(found['test'], 'image')} ({found['train']:,} to learn from)"
+    ways = table(title, "classifier", numbers=("accuracy",))
+    row(ways, "linear, on frozen features", _percent(found["linear"]), style="bold")
+    row(ways, "20 nearest neighbours", _percent(found["knn"]))
+    for few in found["few"]:
+        accuracy = _percent(few["accuracy"]) + (f" ± {100 * few['std']:.1f}" * (few["draws"] > 1))
+        row(ways, f"linear, {plural(few['per_class'], 'label')} a class", accuracy)
+    if found["epochs"]:
+        tuned = f"fine-tuned, {plural(found['epochs'], 'epoch')}"
+        row(ways, tuned, _percent(found["fine_tuned"]))
+    names = [str(one["label"]) for one in found["classes"]]
+    shown = names if len(names) <= MOST_CLASSES else []
+    heading = "Each class by the linear probe" + (", and what it is taken for" if shown else "")
+    by_class = table(heading, "class", numbers=("images", "right", *shown))
+    for one, counts in zip(found["classes"], found["confusion"], strict=True):
+        right = "no images" if one["accuracy"] is None else _percent(one["accuracy"])
+        taken = [str(count or "") for count in counts] if shown else []
+        row(by_class, str(one["label"]), str(one["test"]), right, *taken)
+    return Group(ways, by_class)
+
+
+def embedded(found: Values) -> RenderableType:
+    """Render what was embedded."""
+    skipped = f", {plural(found['skipped'], 'image')} left out" if found["skipped"] else ""
+    columns = "id, embedding, label" if found["labeled"] else "id, embedding"
+    return _to_copy(
+        f"{plural(found['rows'], 'embedding')} of {plural(found['width'], 'number')} by "
+        f"{short(found['model'])}, {found['source']}, {found['split']} split{skipped}\n"
+        f"{found['file']}: {columns}"
+    )
+
+
+def exported(found: Values) -> RenderableType:
+    """Render what was exported, and the code that loads it."""
+    files = ", ".join(found["files"])
+    return _to_copy(
+        f"Exported to {found['target']}: {files} in {found['folder']}; its features differ from "
+        f"the checkpoint's by at most {found['difference']:.0e}\n\n{found['example']}"
+    )
+
+
 def inspected(found: Values) -> RenderableType:
     """Render the provenance and what is wrong."""
     known = found["provenance"]
@@ -265,6 +312,7 @@ def examined(found: Values) -> RenderableType:
         for name, problem in found[kind].items():
             row(usable, name, Text(problem or "yes", style="" if problem else "green"))
         tables.append(usable)
+    tables.append(_facts("Where students can go (coopt export)", found["exports"]))
     parts = table("Exchangeable parts", "kind", "names")
     for kind, names in found["parts"].items():
         row(parts, kind, ", ".join(names))

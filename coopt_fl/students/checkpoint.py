@@ -19,6 +19,9 @@ from coopt_fl.priors.spec import PriorSpec
 from coopt_fl.students.images import resizing
 from coopt_fl.students.models import Student, build_student
 
+CHECKPOINT = "checkpoint.pt"
+"""Name of the file in the folder of a training."""
+
 FORMAT = 2
 ANOTHER = "give a checkpoint.pt that `coopt run`, `train` or `pretrain` wrote"
 KEYS = {"format", "name", "image_size", "mean", "std", "weights", "meta", "resume"}
@@ -151,6 +154,14 @@ def read_checkpoint(path: Path, advice: str = ANOTHER) -> dict[str, Any]:
     if not isinstance(content, dict) or set(content) != KEYS or content["format"] != FORMAT:
         raise ConfigError(f"{path} is not a checkpoint of a student; {advice}")
     return content
+
+
+def checkpoint_file(given: str | Path) -> Path:
+    """Return the checkpoint in the directory of a run or of a training, or the given file."""
+    path = Path(given).expanduser()
+    if not path.is_dir():
+        return path
+    return next(path.glob(f"student/{CHECKPOINT}"), path / CHECKPOINT)
 
 
 def check(spec: PriorSpec) -> None:

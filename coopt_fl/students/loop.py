@@ -31,7 +31,7 @@ from coopt_fl.students.images import (
     normalise,
     own_size,
 )
-from coopt_fl.students.models import Student, build_student
+from coopt_fl.students.initial import initial_student
 from coopt_fl.students.objectives import Setting, make_objective
 from coopt_fl.targets.whitening import fit_whitening
 
@@ -190,11 +190,6 @@ def augmented(
         normalise(view(unit, draw_view(rows, seed)), preprocess)
         for view, seed in zip(views, seeds, strict=True)
     ]
-
-
-def initial_student(config: StudentConfig, size: int, seed: int) -> Student:
-    """Return the student that a training with ``seed`` starts from."""
-    return build_student(config.model, size, derive_seed(seed, "student"))
 
 
 def _lookup(

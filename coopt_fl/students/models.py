@@ -226,20 +226,37 @@ def torchvision(name: str, size: int) -> nn.Module:
         small_patches(model, size)
     else:
         model = build(image_size=size)
-    classifier = [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)][-1]
-    model.set_submodule(classifier, nn.Identity())
+    model.set_submodule(classifier_of(model), nn.Identity())
     return model
+
+
+def classifier_of(model: nn.Module) -> str:
+    """Return the path of a torchvision model's classifier: its last linear layer."""
+    return str([path for path, layer in model.named_modules() if isinstance(layer, nn.Linear)][-1])
 
 
 def timm(name: str, size: int) -> nn.Module:
     """Return a timm model without its classifier, with a stem that suits the size."""
     import timm
 
-    name, small, sized = name.removeprefix("timm:"), size <= SMALL_IMAGE, dict[str, Any]()
-    config = timm.get_pretrained_cfg(name)
-    if config is not None and config.fixed_input_size:
-        sized = {"img_size": size} | ({"patch_size": patch_side(size)} if small else {})
-    model: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **sized)
-    if small and not sized:
+    name = name.removeprefix("timm:")
+    options = timm_options(name, size)
+    model: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **options)
+    if size <= SMALL_IMAGE and not options:
         small_stem(model)
     return model
+
+
+def timm_options(name: str, size: int) -> dict[str, Any]:
+    """Return with which options timm builds ``name`` for images of ``size`` pixels.
+
+    Raises:
+        ConfigError: It is a vision transformer that cannot cut them into patches.
+    """
+    import timm
+
+    config = timm.get_pretrained_cfg(name)
+    if config is None or not config.fixed_input_size:
+        return {}
+    small = {"patch_size": patch_side(size)} if size <= SMALL_IMAGE else {}
+    return {"img_size": size, **small}

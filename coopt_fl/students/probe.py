@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
@@ -27,7 +27,8 @@ from coopt_fl.core.seeding import derive_seed
 from coopt_fl.data import Source, open_source, split_labels
 from coopt_fl.students.checkpoint import LoadedStudent
 from coopt_fl.students.images import Squares, measure, measured_ids, own_size
-from coopt_fl.students.loop import initial_student, set_rate
+from coopt_fl.students.initial import initial_student
+from coopt_fl.students.loop import set_rate
 from coopt_fl.students.session import enough_memory
 from coopt_fl.targets.optimize import Encoded, Read, encode, represent_blocks
 
@@ -142,7 +143,7 @@ def _features(prior: Prior, split: Split, on_error: str) -> Iterator[Encoded]:
 
 
 def random_student(student: StudentConfig, data: DataConfig, seed: int) -> LoadedStudent:
-    """Return the student that a training on ``data`` with ``seed`` would start from.
+    """Return the student that a training on ``data`` with ``seed`` starts from, at random.
 
     Only the images that its normalisation is measured on are read.
 
@@ -153,7 +154,7 @@ def random_student(student: StudentConfig, data: DataConfig, seed: int) -> Loade
     source = open_source(data)
     size = student.image_size or own_size(source)
     squares = Squares(source, measured_ids(source.ids), size, pick_device(), data.on_error)
-    model = initial_student(student, size, seed)
+    model = initial_student(replace(student, init=None), size, seed)
     return LoadedStudent(model, measure(squares, squares.rows), {})
 
 
@@ -185,7 +186,7 @@ class Judge:
             ConfigError: The GPU has too little memory.
             DataError: Images or labels cannot be read.
         """
-        found = self._encode(student)
+        found = self.encode(student)
         return Judged(_accuracy(found) if len(found) == 2 else None, spread(found[-1][0]))
 
     def accuracies(
@@ -194,25 +195,40 @@ class Judge:
         """Return the accuracy by each method; None, and nothing is encoded, without labels."""
         if len(self._splits) < 2:
             return dict.fromkeys(methods)
-        found = self._encode(student)
+        found = self.encode(student)
         return {method: _accuracy(found, method) for method in methods}
 
     @cached_property
     def _splits(self) -> list[Split]:
         return _open_splits(self._data, self.limit)
 
-    def _encode(self, student: LoadedStudent) -> list[Labeled]:
-        """Return the student's features of uint8 squares, which are normalised on the device."""
+    def marked(self, size: int) -> list[tuple[Squares, Tensor]]:
+        """Return the images of each split, as students of ``size`` see them, and labels by row.
+
+        Only where there are labels.
+        """
+        pairs = zip(self._squares(size), self._splits, strict=True)
+        return [(squares, torch.from_numpy(split.labels)) for squares, split in pairs]
+
+    def _squares(self, size: int) -> list[Squares]:
+        if size not in self._read:
+            self._read[size] = [
+                Squares(split.source, split.ids, size, pick_device(), self._data.on_error)
+                for split in self._splits
+            ]
+        return self._read[size]
+
+    def encode(self, student: LoadedStudent) -> list[Labeled]:
+        """Return the features of each split's readable images, in the order of ``rows``.
+
+        They are of uint8 squares, which are normalised on the device.
+        """
         device, model = pick_device(), student.model.to(pick_device())
-        batch, size, encoded = BATCH[device.type], model.image_size, list[Labeled]()
+        batch, encoded = BATCH[device.type], list[Labeled]()
         with enough_memory("encode the images", FEWER):
-            if size not in self._read:
-                self._read[size] = [
-                    Squares(split.source, split.ids, size, device, self._data.on_error)
-                    for split in self._splits
-                ]
-            done, total = 0, sum(len(squares.rows) for squares in self._read[size])
-            for split, squares in zip(self._splits, self._read[size], strict=True):
+            read = self._squares(model.image_size)
+            done, total = 0, sum(len(squares.rows) for squares in read)
+            for split, squares in zip(self._splits, read, strict=True):
                 parts = squares.batches(squares.rows, batch)
                 stream = self._watched(parts, done, total)
                 done += len(squares.rows)

@@ -18,17 +18,15 @@ from coopt_fl.data import Source, open_source
 from coopt_fl.optimized.licences import licence_of, of_source, statements
 from coopt_fl.optimized.provenance import versions
 from coopt_fl.optimized.read import OptimizedDataset
-from coopt_fl.students.checkpoint import read_checkpoint
+from coopt_fl.students.checkpoint import CHECKPOINT, read_checkpoint
 from coopt_fl.students.curve import Point
+from coopt_fl.students.initial import student_settings
 from coopt_fl.students.loop import Training
 from coopt_fl.students.models import check_student
 from coopt_fl.students.objectives import find_objective, on_targets
 from coopt_fl.students.probe import Judge
 from coopt_fl.students.session import devices_for, enough_memory, training_dtype
 from coopt_fl.students.trackers import check_tracker, tracked
-
-CHECKPOINT = "checkpoint.pt"
-"""Name of the file in the output folder."""
 
 LOCK = ".lock"
 
@@ -147,7 +145,7 @@ def _prepare(
     return source, {
         **({"plugins": code} if code else {}),  # which checkpoints of shipped students lack
         **({"decode": decode} if decode != "exact" else {}),  # likewise those of before
-        "student": {k: v for k, v in asdict(config.student).items() if k != "precision"},
+        "student": student_settings(config.student),
         "dataset_digest": dataset.digest if dataset else None,
         "fingerprint": source.fingerprint,
         "dim": dataset.dim if dataset else 0,

@@ -24,7 +24,7 @@ optimize.block_rows optimize.batch_size optimize.chunk_mb assignment.by
 payload.route audit.fraction audit.policy privacy.clip privacy.noise_multiplier
 runtime.threads runtime.precision runtime.deterministic student.precision
 simulation.actors simulation.address simulation.cpus simulation.gpus
-student.model student.epochs student.objective student.loss student.head student.whiten
+student.model student.init student.epochs student.objective student.loss student.head student.whiten
 student.batch_size student.lr student.weight_decay student.image_size student.augment probe.limit
 deadline.join deadline.reply deadline.rejoin tracker
 """

@@ -18,6 +18,7 @@ from coopt_fl.priors.schemes.bundled import PACKAGES
         ("privacy", {"dp-accounting"}),
         ("baselines", {"lightly"}),
         ("report", {"opentsne", "jinja2", "matplotlib"}),
+        ("export", {"onnx", "onnxscript", "onnxruntime"}),
     ],
 )
 def test_the_packages_of_an_extra_are_named_with_their_versions(

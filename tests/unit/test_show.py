@@ -83,9 +83,28 @@ SHOWN = {
                 "sources": {ODD: None},
                 "parts": {ODD: [ODD]},
                 "plug-ins": {ODD: ODD},
+                "exports": {ODD: ODD},
             }
         ),
-        9,
+        11,
+    ),
+    "exported": (
+        show.exported(
+            {"target": ODD, "files": [ODD], "folder": ODD, "difference": 0.0, "example": ODD}
+        ),
+        4,
+    ),
+    "embedded": (
+        show.embedded(
+            {
+                **dict.fromkeys(("file", "model", "source", "split"), ODD),
+                "rows": 2,
+                "width": 3,
+                "labeled": True,
+                "skipped": 1,
+            }
+        ),
+        4,
     ),
 }
 
@@ -110,7 +129,7 @@ LONG = "/home/ann/" + 60 * "zq" + "/end"
 @pytest.mark.parametrize("width", [40, 80, show.PIPE_WIDTH])
 def test_nothing_is_cut_off(width: int) -> None:
     facts = {"devices": {LONG: LONG}, "versions": {}, "priors": {LONG: LONG}, "sources": {}}
-    facts |= {"parts": {LONG: [LONG]}, "plug-ins": {LONG: LONG}}
+    facts |= {"parts": {LONG: [LONG]}, "plug-ins": {LONG: LONG}, "exports": {}}
     people = summary()
     people["participants"][0] |= {"name": LONG, "prior": LONG, "samples": 123_456_789_012}
     for value, letters in ((show.examined(facts), 8 * 60), (show.summary(people), 2 * 60)):

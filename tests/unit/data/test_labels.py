@@ -14,7 +14,11 @@ from coopt_fl.data.source import NoSplitError
 from tests.unit.data.make import encode, parquet, pixels, tree, write
 
 PACKAGE = Path(coopt_fl.__file__).parent
-LOOKERS = {PACKAGE / "students" / "probe.py", PACKAGE / "report" / "neighbours.py"}
+LOOKERS = {
+    PACKAGE / "students" / "probe.py",
+    PACKAGE / "students" / "embed.py",
+    PACKAGE / "report" / "neighbours.py",
+}
 """They judge, or show, what is finished; nothing that they find out goes back."""
 
 DOOR = {PACKAGE / "data" / name for name in ("__init__.py", "labels.py", "own.py")}

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from coopt_fl.students.train import CHECKPOINT, train_student
+from coopt_fl.students.checkpoint import CHECKPOINT
+from coopt_fl.students.train import train_student
 from experiments import ours
 from experiments.continual import SHARDS, kept
 from experiments.lab import Lab, Made

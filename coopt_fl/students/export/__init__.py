@@ -1,0 +1,145 @@
+"""A student for other tools: as a timm or torchvision model, or as an ONNX graph.
+
+What is written is read back by the tool itself, and must give the features of the checkpoint on
+photographs, before it gets its name.
+"""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from coopt_fl.core.errors import ConfigError, OutputError
+from coopt_fl.core.files import adopt, make_folder
+from coopt_fl.students.checkpoint import LoadedStudent
+from coopt_fl.students.images import resizing
+
+TARGETS = ("timm", "torchvision", "onnx")
+"""Each a module here, with ``write(student, folder) -> Written`` and ``check()``."""
+
+TOLERANCE = 1e-4
+"""Largest difference of a feature, over the largest feature where that is above 1."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a target wrote, to be read back.
+
+    Attributes:
+        read: Returns what gives features (B, m) of uint8 images (B, 3, s, s), from the files.
+        example: Python that loads them, from a folder that it calls ``{folder}``.
+        another: What to say where that is another model than the student.
+    """
+
+    read: Callable[[], Callable[[Tensor], Tensor]]
+    example: str
+    another: str
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An exported student.
+
+    Attributes:
+        checkpoint: What was exported.
+        target: One of :data:`TARGETS`.
+        folder: Where the files are.
+        files: Their names.
+        difference: The largest difference of a feature on photographs from the checkpoint's, over
+            the largest feature where that is above 1.
+        example: Python that loads them and computes features.
+    """
+
+    checkpoint: str
+    target: str
+    folder: str
+    files: list[str]
+    difference: float
+    example: str
+
+
+def export_student(student: LoadedStudent, checkpoint: Path, target: str, out: Path) -> Exported:
+    """Write ``student`` into the folder ``out`` as ``target`` reads it, and verify that.
+
+    Args:
+        student: On the CPU.
+        checkpoint: Where it is from.
+        target: One of :data:`TARGETS`.
+        out: Is made; files of the same names in it are replaced.
+
+    Raises:
+        ConfigError: There is no such target, a package is not installed, or the library has no
+            such model.
+        OutputError: The files cannot be written.
+    """
+    if target not in TARGETS:
+        raise ConfigError(f"--to {target!r} is not known; give one of {', '.join(TARGETS)}")
+    module = import_module(f"{__name__}.{target}")
+    module.check()
+    make_folder(out)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".export-", dir=out) as folder:
+            written: Written = module.write(student, Path(folder))
+            difference = _difference(student, written.read())
+            if difference > TOLERANCE:
+                raise ConfigError(written.another)
+            files = sorted(path.name for path in Path(folder).iterdir())
+            for name in files:
+                adopt(Path(folder) / name, out / name)
+    except OSError as error:
+        raise OutputError(f"cannot write in {out}: {error.strerror or error}") from error
+    example = written.example.replace("{folder}", str(out.resolve()))
+    return Exported(str(checkpoint), target, str(out), files, difference, example)
+
+
+def photographs(size: int) -> Tensor:
+    """Return 8 tiles of scikit-learn's two sample photographs, uint8 (8, 3, size, size)."""
+    from sklearn.datasets import load_sample_images
+
+    tiles = []
+    for photograph in load_sample_images().images:  # 427 x 640
+        whole = torch.from_numpy(photograph.copy()).permute(2, 0, 1)
+        tiles += [half for side in whole.chunk(2, 1) for half in side.chunk(2, 2)]
+    square = resizing(size).square
+    return torch.cat([square(tile[None].contiguous()) for tile in tiles])
+
+
+@torch.inference_mode()
+def _difference(student: LoadedStudent, read: Callable[[Tensor], Tensor]) -> float:
+    """Return the largest difference of features from the checkpoint's, see :data:`TOLERANCE`."""
+    images = photographs(student.model.image_size)
+    wanted = student.features(images)
+    found = torch.cat([read(part) for part in images.split([1, 3, 4])])  # batches of three sizes
+    largest = (found - wanted).abs().nan_to_num(torch.inf).max()
+    return float(largest) / max(1.0, float(wanted.abs().max()))
+
+
+def preprocessing(student: LoadedStudent) -> dict[str, object]:
+    """Return what an image goes through, under the names that timm has for it."""
+    size = student.model.image_size
+    return {
+        "input_size": [3, size, size],
+        "interpolation": student.preprocess.interpolation,
+        "crop_pct": 1.0,
+        "crop_mode": "center",
+        "mean": list(student.preprocess.mean),
+        "std": list(student.preprocess.std),
+    }
+
+
+def destinations() -> dict[str, str]:
+    """Return, for each kind of ``student.model``, where it can be exported."""
+    return {
+        "convnet:WIDTH": "onnx",
+        "torchvision NAME": "torchvision, onnx; timm, too, if it has the same model by this name "
+        "(resnet*, resnext*, wide_resnet*, densenet*)",
+        "timm:NAME": "timm, onnx",
+        "python:..., plug-ins": "onnx",
+        "up to 64 px": "onnx; timm for timm's vision transformers, and for the few with a stem of "
+        "stride 1 (vgg*, dla*) their library; others get a stem that no library has: to export "
+        "them elsewhere, train with student.image_size=96",
+    }

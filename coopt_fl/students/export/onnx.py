@@ -1,0 +1,101 @@
+"""``--to onnx``: ``model.onnx``, uint8 images in and features out, in batches of any size.
+
+The normalisation is a part of the graph. What remains to be done before it is to resize the
+shorter edge to the side and to crop the centre; the side stands in the metadata.
+"""
+
+import json
+import warnings
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from coopt_fl.core.errors import ConfigError
+from coopt_fl.core.extras import install_hint
+from coopt_fl.data.image import per_channel
+from coopt_fl.students.checkpoint import LoadedStudent
+from coopt_fl.students.export import Written, photographs, preprocessing
+
+NEEDS = ("onnx", "onnxscript", "onnxruntime")
+FILE = "model.onnx"
+EXAMPLE = """\
+import numpy as np, onnxruntime, PIL.ImageOps
+session = onnxruntime.InferenceSession("{{folder}}/model.onnx")
+square = PIL.ImageOps.fit(image.convert("RGB"), ({size}, {size}), PIL.Image.Resampling.BILINEAR)
+batch = np.asarray(square).transpose(2, 0, 1)[None]  # uint8 (B, 3, {size}, {size}), any B
+features = session.run(None, {{"images": batch}})[0]  # (B, {width})"""
+
+
+class FromBytes(nn.Module):
+    """A student behind its normalisation."""
+
+    factor: Tensor
+    offset: Tensor
+
+    def __init__(self, student: LoadedStudent) -> None:
+        super().__init__()
+        mean, std = (
+            per_channel(one, "cpu") for one in (student.preprocess.mean, student.preprocess.std)
+        )
+        self.register_buffer("factor", 1 / (255 * std))
+        self.register_buffer("offset", -mean / std)
+        self.backbone = student.model.backbone
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return features (B, m) of uint8 images (B, 3, s, s)."""
+        return cast(Tensor, self.backbone(images.float() * self.factor + self.offset))
+
+
+def problem() -> str | None:
+    """Return which packages of the extra ``export`` are not here, and how to get them."""
+    missing = [name for name in NEEDS if find_spec(name) is None]
+    return f"ONNX needs {', '.join(missing)}: {install_hint('export')}" if missing else None
+
+
+def check() -> None:
+    """Require the packages of the extra ``export``."""
+    if found := problem():
+        raise ConfigError(found)
+
+
+def write(student: LoadedStudent, folder: Path) -> Written:
+    """Save the graph with its metadata.
+
+    Raises:
+        ConfigError: torch cannot make a graph of the model.
+    """
+    own = student.model
+    images = photographs(own.image_size)[:2].contiguous()
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of the exporter, about itself
+            program: Any = torch.onnx.export(
+                FromBytes(student).eval(),
+                (images,),
+                input_names=["images"],
+                output_names=["features"],
+                dynamic_shapes={"images": {0: "batch"}},
+                dynamo=True,
+                verbose=False,
+            )
+    except torch.onnx.errors.OnnxExporterError as error:
+        reason = str(error.__cause__ or error).strip().partition("\n")[0]
+        raise ConfigError(f"torch makes no ONNX graph of {own.name}: {reason}") from error
+    program.model.metadata_props["coopt"] = json.dumps(
+        {"student": own.name, "features": own.width, **preprocessing(student)}
+    )
+    program.save(str(folder / FILE))
+    example = EXAMPLE.format(size=own.image_size, width=own.width)
+    wrong = f"onnxruntime computes other features of {own.name} than torch: export it elsewhere"
+    return Written(lambda: _read(folder / FILE), example, wrong)
+
+
+def _read(file: Path) -> Callable[[Tensor], Tensor]:
+    """Return what onnxruntime computes."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    return lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])

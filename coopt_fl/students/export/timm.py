@@ -1,0 +1,67 @@
+"""``--to timm``: ``model.safetensors`` and ``config.json``, which ``local-dir:`` opens."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from coopt_fl.core.errors import ConfigError
+from coopt_fl.students.checkpoint import LoadedStudent
+from coopt_fl.students.export import Written, preprocessing
+from coopt_fl.students.export.fitting import another, fill
+from coopt_fl.students.models import timm_options
+
+EXAMPLE = """\
+import timm
+model = timm.create_model({name!r}, pretrained=True, num_classes=0).eval()
+data = timm.data.resolve_model_data_config(model)
+transform = timm.data.create_transform(**data)  # of a PIL image
+features = model(transform(image.convert("RGB"))[None])  # (1, {width})"""
+
+
+def check() -> None:
+    """Nothing more than the product itself is needed."""
+
+
+def write(student: LoadedStudent, folder: Path) -> Written:
+    """Save the weights and the configuration as timm does for the Hugging Face Hub.
+
+    Raises:
+        ConfigError: timm has no such model.
+    """
+    import timm
+
+    own = student.model
+    tagged = own.name.removeprefix("timm:")
+    name = tagged.partition(".")[0]
+    if not timm.is_model(name):
+        raise ConfigError(f"timm has no {own.name!r}: export it to onnx")
+    options = timm_options(tagged, own.image_size)
+    model: Any = timm.create_model(tagged, pretrained=False, num_classes=0, **options)
+    fill(model, student, "timm")
+    kept = ("first_conv", "classifier", "fixed_input_size")  # not, for one, ImageNet's license
+    known = {key: value for key, value in model.pretrained_cfg.items() if key in kept}
+    described = known | {"architecture": name, "num_classes": 0} | preprocessing(student)
+    model.pretrained_cfg = described
+    timm.models.save_for_hf(
+        model,
+        str(folder),
+        model_config={"pretrained_cfg": described},
+        model_args=options,
+        safe_serialization=True,
+    )
+    example = EXAMPLE.format(name="local-dir:{folder}", width=own.width)
+    return Written(lambda: _read(folder), example, another(student, "timm"))
+
+
+def _read(folder: Path) -> Callable[[Tensor], Tensor]:
+    """Return the model as anybody opens it, behind the normalisation that its file names."""
+    import timm
+    from timm.data.config import resolve_model_data_config
+
+    model = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0).eval()
+    data = resolve_model_data_config(model)  # type: ignore[no-untyped-call]
+    mean, std = (torch.tensor(data[key]).view(3, 1, 1) for key in ("mean", "std"))
+    return lambda images: model((images / 255 - mean) / std)

@@ -1,0 +1,207 @@
+"""Exported students: opened by the other tool, as the printed code does it, on real images."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits, load_sample_image
+from torch import Tensor, nn
+
+from coopt_fl import api
+from coopt_fl.core.errors import ConfigError
+from coopt_fl.students.checkpoint import LoadedStudent, load_student, save_student
+from coopt_fl.students.export import destinations, onnx
+from coopt_fl.students.export import timm as timm_export
+from coopt_fl.students.images import resizing
+from coopt_fl.students.models import build_student
+from tests.unit.command import Coopt
+
+MEAN, STD = (0.48, 0.45, 0.4), (0.23, 0.22, 0.26)
+
+
+def trained(folder: Path, name: str, size: int) -> Path:
+    """Write a student whose batch norms have statistics, as after a training."""
+    model = build_student(name, size, seed=0)
+    generator = torch.Generator().manual_seed(1)
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.running_mean.copy_(0.1 * torch.randn(layer.num_features, generator=generator))
+            layer.running_var.copy_(torch.rand(layer.num_features, generator=generator) + 0.5)
+    path = folder / "student" / "checkpoint.pt"
+    save_student(path, LoadedStudent(model, resizing(size, MEAN, STD), {}))
+    return path
+
+
+def real_images(size: int) -> list[Image.Image]:
+    """A digit and a photograph, of the student's size, so that no two resizers are compared."""
+    digit = Image.fromarray((load_digits().images[3] * 15).astype(np.uint8)).convert("RGB")
+    photograph = Image.fromarray(load_sample_image("china.jpg")).crop((100, 0, 500, 400))
+    return [image.resize((size, size)) for image in (digit, photograph)]
+
+
+def by_example(example: str, image: Image.Image) -> Tensor:
+    """Return the features (m,) that the printed code computes."""
+    names: dict[str, Any] = {"image": image}
+    with torch.no_grad():
+        exec(example, names)
+    return torch.as_tensor(names["features"])[0]
+
+
+def of_checkpoint(path: Path, image: Image.Image) -> Tensor:
+    pixels = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)
+    return load_student(path).features(pixels[None])[0].clone()
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "target"),
+    [
+        ("resnet18", 72, "timm"),
+        ("resnet18", 72, "torchvision"),
+        pytest.param("resnet50", 72, "timm", marks=pytest.mark.whole),
+        pytest.param("resnet50", 72, "torchvision", marks=pytest.mark.whole),
+        pytest.param("vit_b_32", 96, "torchvision", marks=pytest.mark.whole),
+        ("shufflenet_v2_x0_5", 72, "torchvision"),
+        ("timm:tf_efficientnet_lite0", 72, "timm"),
+        ("timm:convnext_atto", 72, "timm"),
+        ("timm:vit_tiny_patch16_224.augreg_in21k", 96, "timm"),
+        ("timm:vit_tiny_patch16_224", 32, "timm"),
+        ("timm:dla46_c", 32, "timm"),
+        pytest.param("timm:test_resnet", 72, "onnx", marks=pytest.mark.whole),
+        ("timm:test_vit", 32, "onnx"),
+        pytest.param("resnet18", 32, "onnx", marks=pytest.mark.whole),
+        ("convnet:4", 8, "onnx"),
+        pytest.param("convnet:4", 80, "onnx", marks=pytest.mark.whole),
+    ],
+)
+def test_the_printed_code_gives_the_features_of_the_checkpoint(
+    name: str, size: int, target: str, tmp_path: Path
+) -> None:
+    if target == "onnx":
+        pytest.importorskip("onnxruntime")
+    path = trained(tmp_path, name, size)
+    done = api.export(tmp_path, to=target, out=tmp_path / "out", progress=None)
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == done.files
+    for image in real_images(size):
+        wanted = of_checkpoint(path, image)
+        found = by_example(done.example, image)
+        assert float((found - wanted).abs().max()) <= 1e-4 * max(1.0, float(wanted.abs().max()))
+
+
+def test_timms_model_says_how_images_are_prepared_and_can_be_fine_tuned(tmp_path: Path) -> None:
+    path = trained(tmp_path, "resnet18", 72)
+    api.export(path, to="timm", out=tmp_path / "out", progress=None)
+    model = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True, num_classes=7)
+    own = load_student(path).model.backbone.state_dict()
+    assert all(torch.equal(model.state_dict()[key], value) for key, value in own.items())
+    known = timm.data.resolve_model_data_config(model)
+    assert (known["mean"], known["std"], known["input_size"]) == ([*MEAN], [*STD], (3, 72, 72))
+    assert (known["crop_pct"], known["interpolation"]) == (1.0, "bilinear")
+    written = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert not {"license", "hf_hub_id", "url", "tag"} & set(written["pretrained_cfg"])
+
+
+def test_an_onnx_graph_takes_batches_of_any_size_and_names_its_preprocessing(
+    tmp_path: Path,
+) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    path = trained(tmp_path, "convnet:4", 8)
+    api.export(path, to="onnx", out=tmp_path / "out", progress=None)
+    session = runtime.InferenceSession(tmp_path / "out" / "model.onnx")
+    digits = (load_digits().images[:70] * 15).astype(np.uint8)
+    images = torch.from_numpy(digits)[:, None].repeat(1, 3, 1, 1)
+    wanted = load_student(path).features(images)
+    for rows in (1, 2, 3, 70):
+        (found,) = session.run(None, {"images": images[:rows].numpy()})
+        np.testing.assert_allclose(found, wanted[:rows].numpy(), atol=1e-4)
+    known = json.loads(session.get_modelmeta().custom_metadata_map["coopt"])
+    assert (known["mean"], known["std"], known["input_size"]) == ([*MEAN], [*STD], [3, 8, 8])
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "target", "says"),
+    [
+        ("convnet:4", 8, "timm", "timm has no 'convnet:4': export it to onnx"),
+        ("timm:test_vit", 32, "torchvision", "torchvision has no 'timm:test_vit'"),
+        ("efficientnet_b0", 72, "timm", "is another model than timm's of that name"),
+        ("resnet18", 32, "timm", "student.image_size=96"),
+        ("resnet18", 32, "torchvision", "student.image_size=96"),
+        ("timm:test_resnet", 32, "timm", "student.image_size=96"),
+        ("convnet:4", 8, "tensorflow", "give one of timm, torchvision, onnx"),
+    ],
+)
+def test_what_no_library_has_is_refused_and_nothing_is_left(
+    name: str, size: int, target: str, says: str, tmp_path: Path
+) -> None:
+    path = trained(tmp_path, name, size)
+    with pytest.raises(ConfigError, match=says):
+        api.export(path, to=target, out=tmp_path / "out", progress=None)
+    assert not [*tmp_path.glob("out/*")]
+
+
+def test_an_export_that_gives_other_features_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = trained(tmp_path, "resnet18", 72)
+    plain = timm_export.fill
+
+    def spoilt(model: nn.Module, *how: Any) -> None:
+        plain(model, *how)
+        model.layer1[0].conv1.weight.data.mul_(1.01)
+
+    monkeypatch.setattr(timm_export, "fill", spoilt)
+    with pytest.raises(ConfigError, match="is another model than timm's"):
+        api.export(path, to="timm", out=tmp_path / "out", progress=None)
+    assert not [*tmp_path.glob("out/*")]
+
+
+class Unsteady(nn.Module):
+    """Whose way depends on the values."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        means = images.mean((2, 3))
+        return means if float(means.sum()) > 0 else -means
+
+
+def unsteady(name: str, size: int) -> nn.Module:
+    return Unsteady()
+
+
+def test_a_model_that_is_no_graph_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    name = f"python:{__name__}:unsteady"
+    path = trained(tmp_path, name, 8)
+    given = [f"student.model={name}"]
+    with pytest.raises(ConfigError, match=r"no ONNX graph of python:.*unsteady: .*data-dependent"):
+        api.export(path, given, to="onnx", out=tmp_path / "out", progress=None)
+
+
+def test_without_its_packages_onnx_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = trained(tmp_path, "convnet:4", 8)
+    monkeypatch.setattr(onnx, "NEEDS", ("not_there",))
+    with pytest.raises(ConfigError, match=r"ONNX needs not_there: pip install"):
+        api.export(path, to="onnx", out=tmp_path / "out", progress=None)
+
+
+def test_the_command_prints_the_code_unbroken(coopt: Coopt) -> None:
+    trained(coopt.folder, "timm:test_vit", 32)
+    code, out, _ = coopt("export", str(coopt.folder), "--to", "timm", "--out", "timm-student")
+    assert (code, (coopt.folder / "timm-student" / "config.json").is_file()) == (0, True)
+    example = out[out.index("import timm") :]
+    assert by_example(example, real_images(32)[1]).shape == (64,)
+
+
+def test_the_doctor_says_where_students_can_be_exported(
+    coopt: Coopt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx, "NEEDS", ("not_there",))
+    code, out, _ = coopt("doctor", "--json")
+    found = json.loads(out.splitlines()[-1])["exports"]
+    assert (code, found.keys() - destinations().keys()) == (0, {"to onnx, on this host"})
+    assert "ONNX needs not_there" in found["to onnx, on this host"]

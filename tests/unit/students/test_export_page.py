@@ -1,0 +1,42 @@
+"""docs/export.md: its commands and its code, executed in order."""
+
+import re
+import shlex
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coopt_fl.config.schema import DataConfig, StudentConfig
+from coopt_fl.students.checkpoint import load_student, save_student
+from coopt_fl.students.probe import random_student
+from tests.unit.command import Coopt
+
+PAGE = Path(__file__).parents[3] / "docs" / "export.md"
+BLOCKS = re.findall(r"```(sh|python)\n(.*?)```", PAGE.read_text(), re.DOTALL)
+RUNS = {"digits": ("convnet:4", None), "photos": ("resnet18", 96)}
+
+
+@pytest.mark.whole
+def test_the_page_works_as_it_is_written(coopt: Coopt) -> None:
+    pytest.importorskip("onnxruntime")
+    data = DataConfig()
+    for run, (model, size) in RUNS.items():
+        student = random_student(StudentConfig(model=model, image_size=size), data, seed=0)
+        known = replace(student, meta={"data": asdict(data)})
+        save_student(coopt.folder / "runs" / run / "student" / "checkpoint.pt", known)
+    names = dict[str, Any]()
+    for kind, text in BLOCKS:
+        if kind == "python":
+            exec(text, names)
+            continue
+        for command in text.strip().splitlines():
+            program, *words = shlex.split(command)
+            code, _, err = coopt(*words)
+            assert (program, code) == ("coopt", 0), err
+    first, *others = names["neighbours"]
+    assert (first[0], first[2]) == (7, pytest.approx(1))
+    assert len(others) == 4 and others[0][2] < 1
+    again = load_student(coopt.folder / "again" / "seed-0" / "checkpoint.pt").meta["student"]
+    assert again["init"] == str(coopt.folder / "runs" / "digits")
