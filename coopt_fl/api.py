@@ -26,7 +26,7 @@ from coopt_fl.config.schema import Config, DataConfig
 from coopt_fl.core import typed
 from coopt_fl.core.errors import ConfigError, OutputError
 from coopt_fl.core.extras import install_hint
-from coopt_fl.core.files import understood
+from coopt_fl.core.files import expanded, require_utf8, understood
 from coopt_fl.core.log import logged
 from coopt_fl.core.progress import Level, Progress, console_progress
 from coopt_fl.core.remote import shown
@@ -61,7 +61,7 @@ from coopt_fl.students.embed import Embedded, embed_source
 from coopt_fl.students.evaluate import Evaluation, evaluate_student
 from coopt_fl.students.judgements import keep_judgement
 from coopt_fl.students.pretrain import pretrain as pretrain_student
-from coopt_fl.students.probe import Judge, probing
+from coopt_fl.students.probe import Judge, probing, tell_doubts
 
 REPORT_NEEDS = ("jinja2", "matplotlib", "openTSNE")
 """What the extra ``report`` brings, as it is imported."""
@@ -340,6 +340,7 @@ def probe(
     path = checkpoint_file(checkpoint)
     student, data = _to_judge(path, settings, "a probe")
     with _shown(progress) as told, told.phase("probe"):
+        tell_doubts(data, told)
         accuracy = Judge(data, told=probing(told, "the student")).accuracies(student)
     kept = keep_judgement(path, data, accuracy)
     return {"checkpoint": str(path), "accuracy": accuracy, "kept": kept and str(kept)}
@@ -582,7 +583,7 @@ def _transferred(url: str, done: transfer.Transferred) -> dict[str, Any]:
 
 def _absolute(url: str) -> str:
     """Return a path as an absolute one, and a URL as it is."""
-    return url if "://" in url else str(Path(url).expanduser().resolve())
+    return url if "://" in url else str(expanded(url).resolve())
 
 
 @contextmanager
@@ -631,9 +632,10 @@ def _job(
             raise ConfigError(f"source= gives the images: leave out data.{', data.'.join(twice)}")
         tree["data"] = (tree.get("data") or {}) | {"source": "arrays", "root": ".", "shards": None}
     config = from_tree(tree, changes, _name(chosen))
-    place = Path(out).expanduser() if out else _default_out(chosen, config, source, kind(config))
+    place = expanded(out) if out else _default_out(chosen, config, source, kind(config))
     if source is not None:
         config.data.root = str((place / SOURCE).resolve())
+    require_utf8(place, "--out", OutputError)
     progress.say(f"output directory: {place}")
     with given({id.partition(":")[2]: prior for id, prior in objects.items()}):
         yield Job(config, place, source)

@@ -30,7 +30,13 @@ from coopt_fl.students.checkpoint import load_student
 from coopt_fl.students.initial import student_settings
 from coopt_fl.students.models import check_student
 from coopt_fl.students.objectives import find_objective, on_targets
-from coopt_fl.students.probe import probe_prior, probe_student, probing, random_student
+from coopt_fl.students.probe import (
+    probe_prior,
+    probe_student,
+    probing,
+    random_student,
+    tell_doubts,
+)
 from coopt_fl.students.session import training_dtype
 from coopt_fl.students.trackers import check_tracker
 from coopt_fl.students.train import train_student
@@ -91,6 +97,7 @@ def _prepare(config: Config, out: Path, progress: Progress, own_priors: bool) ->
                     "`coopt pretrain`"
                 )
             find_objective(config.student.objective)
+            tell_doubts(config.data, progress, source)
             for participant in config.participants if own_priors else ():
                 if problem := check_prior(participant.prior):
                     raise PriorError(f"participant {participant.name}: {problem}")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from coopt_fl.core.errors import ConfigError, PriorError
-from coopt_fl.core.files import atomic, make_folder
+from coopt_fl.core.files import atomic, expanded, is_file, is_folder, make_folder
 from coopt_fl.data import Preprocess
 from coopt_fl.plugins import OUTSIDE
 from coopt_fl.priors.spec import PriorSpec
@@ -145,7 +145,7 @@ def read_checkpoint(path: Path, advice: str = ANOTHER) -> dict[str, Any]:
     Raises:
         ConfigError: There is no file, or it is not a checkpoint.
     """
-    if not path.is_file():
+    if not is_file(path, ConfigError):
         raise ConfigError(f"there is no checkpoint {path}; train a student with `coopt train`")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -158,15 +158,15 @@ def read_checkpoint(path: Path, advice: str = ANOTHER) -> dict[str, Any]:
 
 def checkpoint_file(given: str | Path) -> Path:
     """Return the checkpoint in the directory of a run or of a training, or the given file."""
-    path = Path(given).expanduser()
-    if not path.is_dir():
+    path = expanded(given)
+    if not is_folder(path, ConfigError):
         return path
     return next(path.glob(f"student/{CHECKPOINT}"), path / CHECKPOINT)
 
 
 def check(spec: PriorSpec) -> None:
     """Require the file of a prior ``checkpoint:PATH``."""
-    if not Path(spec.name).is_file():
+    if not is_file(Path(spec.name), PriorError):
         raise PriorError(f"there is no file {spec.name}; name one that `coopt train` wrote")
 
 
