@@ -35,6 +35,7 @@ from coopt_fl.federation.centralized import optimize_centrally, single
 from coopt_fl.federation.decisions import layout_of
 from coopt_fl.federation.job import Summary, train_on, whole_job
 from coopt_fl.given import given
+from coopt_fl.optimized.licences import licence_of, statements
 from coopt_fl.optimized.provenance import read_provenance
 from coopt_fl.optimized.read import OptimizedDataset, dataset_folder, load
 from coopt_fl.optimized.verify import verify
@@ -344,7 +345,12 @@ def inspect(dataset: str | Path) -> dict[str, Any]:
     """Verify the optimized dataset in ``dataset``; ``problems`` is empty when all is right."""
     folder = dataset_folder(Path(dataset))
     provenance, problems = verify(folder)
-    return {"path": str(folder), "provenance": asdict(provenance), "problems": problems}
+    return {
+        "path": str(folder),
+        "provenance": asdict(provenance),
+        "license": licence_of(statements(provenance)).shown,
+        "problems": problems,
+    }
 
 
 def write_report(

@@ -37,6 +37,10 @@ OPEN = ("source", "prior", "student")
 """Kinds whose names may have a part after a colon, as in ``python:MODULE:FUNCTION``."""
 
 
+STATING = ("timm", "timm@bundled", "torchvision", "open_clip", "random", "trivial")
+"""Kinds of priors whose library may state the licence of the weights, or that have none."""
+
+
 @dataclass(frozen=True)
 class Later:
     """An object of this package that is imported when it is needed.
@@ -291,6 +295,7 @@ def _prior(
     where = module or f"priors.schemes.{name}"
     facts = {
         "check": Later(f"{where}:check"),
+        "license": Later(f"{where}:license") if name in STATING else None,
         "form": form,
         "options": options,
         "hidden": not form,

@@ -27,6 +27,7 @@ from coopt_fl.config.schema import (
 )
 from coopt_fl.core.errors import ConfigError
 from coopt_fl.core.remote import shown
+from coopt_fl.core.typed import LICENCE
 from coopt_fl.plugins import load_plugins, outside_parts, resolved
 from coopt_fl.registry import OPEN, PARTS
 
@@ -180,15 +181,17 @@ def dataset_key(config: Config, fingerprint: str) -> str:
 def keyed(config: Config) -> dict[str, Any]:
     """Return the settings that the dataset key is made of.
 
-    Where the files lie, how they are transported and what is trained on the result is not among
-    them; nor is ``data.on_error``, which changes nothing about blocks that were finished. Parts
-    from plug-ins come with what they were imported from.
+    Where the files lie, how they are transported, which licences they have, and what is trained on
+    the result is not among them; nor is ``data.on_error``, which changes nothing about blocks that
+    were finished. Parts from plug-ins come with what they were imported from.
     """
     part = dataclasses.asdict(config)
     for elsewhere in NOT_IN_KEY:
         del part[elsewhere]
-    for elsewhere in ("root", "on_error", "shards"):
+    for elsewhere in ("root", "on_error", "shards", "license"):
         del part["data"][elsewhere]
+    for participant in part["participants"]:
+        del participant["license"]
     del part["optimize"]["chunk_mb"]
     if part["data"]["decode"] == DataConfig().decode:  # for keys of before there was a choice
         del part["data"]["decode"]
@@ -407,6 +410,11 @@ def _combinations(config: Config) -> list[str]:
             "participants listed"
         )
     problems += _of_url("payload.route", config.payload.route) + _of_data(config.data)
+    problems += [
+        f"participants.{i}.license: {participant.license!r} is not {LICENCE.words}"
+        for i, participant in enumerate(config.participants)
+        if participant.license is not None and not LICENCE.holds(participant.license)
+    ]
     problems += _of_simulation(config.simulation)
     if config.data.limit is not None and config.shared.size > config.data.limit:
         problems.append(
@@ -418,6 +426,8 @@ def _combinations(config: Config) -> list[str]:
 def _of_data(data: DataConfig) -> list[str]:
     """Return what is wrong with the data settings among themselves."""
     problems = _of_url("data.shards", data.shards)
+    if data.license is not None and not LICENCE.holds(data.license):
+        problems.append(f"data.license: {data.license!r} is not {LICENCE.words}")
     needs_root = PARTS.has("source", data.source) and PARTS.find("source", data.source)
     if needs_root and needs_root.fact("needs_root") and data.root is None:
         given = " (images from Python: source.save(DIR) writes it)" * (data.source == "arrays")

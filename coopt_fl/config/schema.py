@@ -42,6 +42,7 @@ class DataConfig:
     on_error: str = _key("raise", "what a corrupt image does", choices=("raise", "skip"))
     shards: str | None = _key(None, "URL of published shards; null: participants hold the images")
     decode: str = _key("exact", "how JPEG files become pixels", choices=DECODINGS)
+    license: str | None = _key(None, "of the images, such as cc-by-4.0; null: nobody said")
 
 
 @dataclass
@@ -51,6 +52,7 @@ class ParticipantConfig:
     name: str = _key("", "unique name")
     prior: str = _key("", "SCHEME:NAME, see `coopt doctor`")
     weight: float = _key(1.0, "share of the blocks, relative to the others'", above=0)
+    license: str | None = _key(None, "of the prior's weights, beside what its library states")
 
 
 @dataclass

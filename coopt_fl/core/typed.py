@@ -61,6 +61,15 @@ PLAIN = Rule(
 )
 
 
+MOST_LICENCE = 100
+"""Letters of a licence as somebody states it: a name, or the URL of its text."""
+
+LICENCE = Rule(
+    lambda told: 0 < len(told) <= MOST_LICENCE and plain_words(told) == told,
+    f"1 to {MOST_LICENCE} printable letters without {MARKUP}",
+)
+
+
 def matching(pattern: str, words: str) -> Rule:
     """Return the rule that a regular expression matches the whole of a text."""
     return Rule(re.compile(pattern).fullmatch, words)

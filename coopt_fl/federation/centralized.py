@@ -17,6 +17,7 @@ from coopt_fl.federation.decisions import Decisions
 from coopt_fl.federation.records import Records
 from coopt_fl.federation.state import RunState, open_run
 from coopt_fl.optimized.block import Block
+from coopt_fl.optimized.licences import stated
 from coopt_fl.priors import load_prior
 from coopt_fl.targets import optimize, represent
 
@@ -73,6 +74,7 @@ def _optimize(config: Config, source: Source, state: RunState, progress: Progres
     with progress.phase("describe"):
         prior = load_prior(config.participants[0].prior, pick_device())
         told = {"prior": prior.id, "width": prior.width, "device": str(prior.device)}
+        told |= {"licenses": stated(prior.license, "")}
         records.remember(name, told | {"weights_sha256": prior.sha256}, first=True)
         plan = decisions.plan([name])
     with progress.phase("represent"):

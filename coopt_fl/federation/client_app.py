@@ -28,6 +28,7 @@ from coopt_fl.federation import protocol
 from coopt_fl.federation.units import leave_unit
 from coopt_fl.given import take_parts
 from coopt_fl.optimized.block import block_digest, joined, rows_digest
+from coopt_fl.optimized.licences import stated
 from coopt_fl.optimized.provenance import versions
 from coopt_fl.plugins import OUTSIDE, load_plugins
 from coopt_fl.priors import Prior, load_prior
@@ -52,6 +53,7 @@ class Participant:
         partitions: number of simulated participants, 0 in a deployment.
         device: where it computes.
         secret: the file with the secret that its noise is made of; simulations need none.
+        license: of its prior's weights, as it says; "" where it says nothing.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Participant:
     partitions: int
     device: str
     secret: str | None
+    license: str
 
     @property
     def prior(self) -> Prior:
@@ -121,6 +124,7 @@ class Participant:
             versions=versions(),
             rows_per_s=self._speed() if request.measure else 0.0,
             partitions=self.partitions,
+            licenses=stated(self.prior.license, self.license),
         )
 
     def represent(self, request: protocol.Represent) -> protocol.Representation:
@@ -325,6 +329,7 @@ def identify(context: Context, task: protocol.Task) -> Participant:
         partitions=partitions,
         device=str(node["device"]) if node.get("device") else str(pick_device()),
         secret=str(node["privacy-secret"]) if "privacy-secret" in node else None,
+        license=str(node.get("license", "")),
     )
 
 

@@ -18,6 +18,7 @@ from coopt_fl.data.blocks import advised
 from coopt_fl.data.shards import Layout, open_shards
 from coopt_fl.federation.plan import Plan, Size
 from coopt_fl.federation.records import Records
+from coopt_fl.optimized.licences import RUN, of_source
 from coopt_fl.optimized.provenance import Contributor, Provenance, draft
 from coopt_fl.optimized.write import publish
 from coopt_fl.policies.assignment import AssignmentPolicy, Member
@@ -132,7 +133,12 @@ class Decisions:
         plan, total = records.plan, len(source.ids)
         provenance = draft(
             config=self.config,
-            source={"name": source.name, "fingerprint": source.fingerprint, "rows": total},
+            source={
+                "name": source.name,
+                "fingerprint": source.fingerprint,
+                "rows": total,
+                "licenses": of_source(self.config.data),
+            },
             contributors=[self._contributor(name) for name in plan.contributors],
             reference=records.reference,
             plan_changes=[asdict(change) for change in plan.changes],
@@ -187,7 +193,13 @@ class Decisions:
             alignment_sha256=records.alignment(name).sha256 if aligned else "",
             uniformity=spread,
             r2_heldout=judged.r2 if judged else 1.0 if aligned else None,
+            licenses=described.get("licenses", {}) | self._said_of(name),
         )
+
+    def _said_of(self, name: str) -> dict[str, str]:
+        """Return the licence of a participant's prior that the configuration states."""
+        said = {one.name: one.license for one in self.config.participants}.get(name)
+        return {RUN: said} if said else {}
 
     def _privacy(self) -> dict[str, Any] | None:
         """Return what was released of each image, and what that may tell; None without privacy."""

@@ -9,7 +9,7 @@ import io
 import json
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from coopt_fl.config.schema import Config
 from coopt_fl.core import typed
 from coopt_fl.core.errors import CooptError, ParticipantError, error_named, kind_of, quoting
-from coopt_fl.core.typed import PLAIN, Count, Rule, Sha256, plain_words, within
+from coopt_fl.core.typed import LICENCE, PLAIN, Count, Rule, Sha256, plain_words, within
 from coopt_fl.federation.units import read_unit, unit_file
 from coopt_fl.optimized.block import Block, all_finite, rows_digest
+from coopt_fl.optimized.licences import LIBRARY, OWNER
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float32]
@@ -42,6 +43,11 @@ MOST_SECONDS = 1e7
 """That a chunk can take: four months."""
 
 Words = Annotated[str, PLAIN]
+
+LICENCES = Rule(
+    lambda told: {LIBRARY, OWNER} >= told.keys() and all(map(LICENCE.holds, told.values())),
+    f"what {LIBRARY} or {OWNER} states, each {LICENCE.words}",
+)
 
 
 @dataclass(frozen=True)
@@ -104,7 +110,8 @@ class Describe:
 class Description:
     """Who a participant is, what it owns and sees, and by which ``decoder``.
 
-    ``partitions`` is 0 in a deployment.
+    ``partitions`` is 0 in a deployment. ``licenses`` of its prior's weights are those that their
+    library and the participant state, see :mod:`coopt_fl.optimized.licences`.
     """
 
     name: Words
@@ -120,6 +127,9 @@ class Description:
         float, Rule(lambda n: 0 <= n <= MOST_SPEED, f"0 to {MOST_SPEED:g} samples/s")
     ]
     partitions: int
+    licenses: Annotated[dict[str, str], LICENCES] = field(
+        default_factory=dict, metadata={typed.LATER: True}
+    )
 
 
 @dataclass(frozen=True)
@@ -288,12 +298,12 @@ def _unpacked(data: bytes) -> tuple[dict[str, NDArray[Any]], str]:
 def _parts(message: Any) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Return the arrays of a message, and everything else."""
     arrays, plain = {}, {}
-    for field in fields(message):
-        value = getattr(message, field.name)
+    for one in fields(message):
+        value = getattr(message, one.name)
         if isinstance(value, np.ndarray):
-            arrays[field.name] = np.ascontiguousarray(value)
+            arrays[one.name] = np.ascontiguousarray(value)
         else:
-            plain[field.name] = vars(value) if isinstance(value, Task) else value
+            plain[one.name] = vars(value) if isinstance(value, Task) else value
     return arrays, plain
 
 

@@ -1,11 +1,14 @@
 """The dataset card: what a person reads first, and what Hugging Face ``datasets`` needs."""
 
+from collections.abc import Iterator, Mapping
+
+from coopt_fl.optimized.licences import UNKNOWN, licence_of, statements
 from coopt_fl.optimized.provenance import Provenance
 
 CARD = """\
 ---
 pretty_name: Optimized {source}
-license: other
+license: {license}
 task_categories: [image-feature-extraction]
 configs:
   - config_name: default
@@ -37,9 +40,14 @@ contributor). `coopt inspect PATH` checks every sum and prints where it comes fr
 
 ## Source and licence
 
-The images are not in here. Source `{source}`, fingerprint `{fingerprint}`. The licence of the
-source and of the priors' weights may bind what you do with the targets: fill in `license` above
-before you share this dataset.
+The images are not in here. Source `{source}`, fingerprint `{fingerprint}`. The licences of the
+images and of the priors' weights may bind what you do with the targets:
+
+| of | licence, as stated | by |
+|---|---|---|
+{statements}
+
+{labels}
 
 ## Limits
 
@@ -56,7 +64,12 @@ def dataset_card(provenance: Provenance) -> str:
     )
     parts = ", ".join(f"{part} ({origin})" for part, origin in provenance.plugins.items())
     left_out = len(provenance.skipped)
+    stated = statements(provenance)
+    licence = licence_of(stated)
     shown = {
+        "license": "\nlicense_name: ".join(filter(None, (licence.id, licence.name))),
+        "statements": "\n".join(_rows(stated)),
+        "labels": "\n\n".join(f"**{one}.**" for one in licence.labels) or "Nothing is forbidden.",
         "source": provenance.source["name"],
         "fingerprint": provenance.source["fingerprint"],
         "contributors": rows,
@@ -64,6 +77,13 @@ def dataset_card(provenance: Provenance) -> str:
         "skipped": f" {left_out} unreadable images were left out." if left_out else "",
     }
     return CARD.format(**vars(provenance) | shown)
+
+
+def _rows(stated: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    """Yield the table's rows: a thing of which nobody states anything is unknown."""
+    for thing, said in stated.items():
+        for who, words in (said or {"nobody": UNKNOWN}).items():
+            yield f"| {thing} | {words} | {who} |"
 
 
 def _number(value: float | None) -> str:

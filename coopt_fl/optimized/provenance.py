@@ -42,7 +42,8 @@ class Contributor:
     """One participant's part in the dataset; ``participant`` in the files is its index.
 
     ``uniformity`` and ``r2_heldout`` are None, ``alignment_sha256`` is empty for one that was lost
-    before that was known.
+    before that was known. ``licenses`` of the prior's weights are by who states them, see
+    :mod:`coopt_fl.optimized.licences`.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Contributor:
     uniformity: float | None
     r2_heldout: float | None
     cycle: int = 0
+    licenses: dict[str, str] = field(default_factory=dict, metadata={typed.LATER: True})
 
 
 def _stays_inside(path: str) -> bool:
@@ -178,6 +180,7 @@ class _Source:
     name: str
     fingerprint: str
     rows: int
+    licenses: dict[str, str] = field(default_factory=dict, metadata={typed.LATER: True})
 
 
 def _check_files(read: Provenance) -> None:

@@ -28,6 +28,7 @@ class Prior:
         preprocess: Its own resolution, interpolation and normalisation.
         model: Eval mode, channels_last, on ``device``; (B, 3, s, s) -> (B, m).
         device: Where it computes.
+        license: Of its weights, as its library states it; "" where that states none.
     """
 
     id: str
@@ -36,6 +37,7 @@ class Prior:
     preprocess: Preprocess
     model: nn.Module
     device: torch.device
+    license: str = ""
 
     @classmethod
     def from_module(
@@ -121,7 +123,9 @@ def load_prior(spec: str, device: torch.device | str = "cpu") -> Prior:
         width = _measure_width(model, preprocess.size)
         sha256 = weights_sha256(model)
         model.to(device).to(memory_format=torch.channels_last)
-    return Prior(spec, width, sha256, preprocess, model, torch.device(device))
+        stated = part.fact("license")
+        license = (stated(parsed) or "") if stated else ""
+    return Prior(spec, width, sha256, preprocess, model, torch.device(device), license)
 
 
 def check_prior(spec: str) -> str | None:

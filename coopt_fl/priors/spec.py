@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from coopt_fl.core.errors import PriorError
 from coopt_fl.registry import PARTS
 
+NOTHING = "nothing to license"
+"""What stands for a licence where no weights were trained."""
+
 
 @dataclass(frozen=True)
 class PriorSpec:

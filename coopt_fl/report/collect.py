@@ -194,7 +194,10 @@ def _of_checkpoint(file: Path, before: Preparation | None, summary: Values | Non
         epochs=meta["epochs"],
         curve=tuple(Point(**point) for point in meta["curve"]),
         preparation=before,
-        accuracy=next((one.accuracy["lbfgs"] for one in judged if one.data == meta["data"]), None),
+        accuracy=next(
+            (one.accuracy["lbfgs"] for one in judged if one.data.items() >= meta["data"].items()),
+            None,
+        ),
         judgements=judged,
     )
     if summary is None or content["resume"] is not None:

@@ -166,6 +166,7 @@ def inspected(found: Values) -> RenderableType:
     row(facts, "projection, solver", f"{targets.get('projection')}, {targets.get('solver')}")
     for part, origin in known["plugins"].items():
         row(facts, part, origin)
+    row(facts, "licence", found["license"])
     if known["skipped"]:
         row(facts, "skipped ids", ", ".join(map(str, known["skipped"])))
     headings = ("name", "prior", "sha256 of its weights", "uniformity", "R2")

@@ -210,7 +210,7 @@ def _conditions(result: Result, hardware: dict[str, str]) -> dict[str, Any]:
     config = result["config"]
     return {
         **{f"hardware ({name})": value for name, value in hardware.items()},
-        "data": config["data"],
+        "data": {key: value for key, value in config["data"].items() if key != "license"},
         "probe": config["probe"],
         "student.model": result["model"],
         "student.batch_size": config["student"]["batch_size"],

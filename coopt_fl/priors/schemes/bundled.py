@@ -6,6 +6,7 @@ the same tensors in the same order as timm's, under other names, and give the sa
 
 import importlib.util
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,12 @@ def load(spec: PriorSpec) -> tuple[nn.Module, Preprocess]:
     model.load_state_dict(renamed(weights, model.state_dict()))
     model.reset_classifier(0)
     return model, preprocess_of(plain)
+
+
+def license(spec: PriorSpec) -> str | None:
+    """Return the licence that the package's metadata state; at this time they say "UNKNOWN"."""
+    package = PACKAGES[spec.name.removesuffix("@bundled")]
+    return metadata.metadata(package.replace("_", "-")).get("License")
 
 
 def weights_file(name: str) -> Path:

@@ -69,6 +69,13 @@ def load(spec: PriorSpec) -> tuple[nn.Module, Preprocess]:
     return ImageTower(model.visual), Preprocess(size, size, own["interpolation"], mean, std)
 
 
+def license(spec: PriorSpec) -> str | None:
+    """Return the licence that open_clip's configuration states; version 3.3 states none."""
+    arch, _, tag = spec.name.partition("/")
+    stated: str | None = open_clip.get_pretrained_cfg(arch, tag).get("license")
+    return stated
+
+
 def _require_crop(resize_mode: str) -> None:
     if resize_mode != "shortest":
         raise PriorError(

@@ -12,7 +12,7 @@ from coopt_fl.core.seeding import derive_seed
 from coopt_fl.data.image import Preprocess
 from coopt_fl.priors.schemes import timm as timm_scheme
 from coopt_fl.priors.schemes import torchvision as torchvision_scheme
-from coopt_fl.priors.spec import PriorSpec, nearest
+from coopt_fl.priors.spec import NOTHING, PriorSpec, nearest
 
 
 def check(spec: PriorSpec) -> None:
@@ -30,3 +30,8 @@ def load(spec: PriorSpec) -> tuple[nn.Module, Preprocess]:
     if timm.is_model(spec.name):
         return timm_scheme.load(spec, pretrained=False)
     return torchvision_scheme.load(spec, pretrained=False)
+
+
+def license(spec: PriorSpec) -> str:
+    """Say that there is nothing to license."""
+    return NOTHING

@@ -46,6 +46,12 @@ def load(spec: PriorSpec, pretrained: bool = True) -> tuple[nn.Module, Preproces
     return cast(nn.Module, model), preprocess_of(spec)
 
 
+def license(spec: PriorSpec) -> str | None:
+    """Return the licence of the weights that timm's configuration of them states."""
+    config = timm.get_pretrained_cfg(spec.name)
+    return config.license if config else None
+
+
 def preprocess_of(spec: PriorSpec) -> Preprocess:
     """Return timm's own preprocessing; with another size, the crop keeps its share of the image.
 

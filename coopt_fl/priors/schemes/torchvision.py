@@ -44,6 +44,13 @@ def load(spec: PriorSpec, pretrained: bool = True) -> tuple[nn.Module, Preproces
     return model, Preprocess(size, resize, interpolation, tuple(own.mean), tuple(own.std))
 
 
+def license(spec: PriorSpec) -> str | None:
+    """Return the licence that the metadata of the weights state: few do."""
+    name, _, tag = spec.name.partition("/")
+    stated: str | None = models.get_model_weights(name)[tag].meta.get("license")
+    return stated
+
+
 def names() -> list[str]:
     """Return the names of torchvision's classifiers."""
     return list(models.list_models(module=models))

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from coopt_fl.core.errors import PriorError
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.data.image import Preprocess
-from coopt_fl.priors.spec import PriorSpec
+from coopt_fl.priors.spec import NOTHING, PriorSpec
 
 _SIDE = 4
 _HALF = (0.5, 0.5, 0.5)
@@ -38,3 +38,8 @@ def check(spec: PriorSpec) -> None:
 def load(spec: PriorSpec) -> tuple[nn.Module, Preprocess]:
     """Build the map; its width is the name."""
     return RandomMap(int(spec.name)), Preprocess(_SIDE, _SIDE, "bilinear", _HALF, _HALF)
+
+
+def license(spec: PriorSpec) -> str:
+    """Say that there is nothing to license."""
+    return NOTHING

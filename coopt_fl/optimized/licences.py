@@ -1,0 +1,139 @@
+"""Licences of what a dataset was made of, as they were stated, and what follows for its card.
+
+A licence counts as free only where its name is in :data:`FREE`. Any other words are terms of their
+own, which may forbid something: what is forbidden is looked for in the words, so that a doubt makes
+the card stricter and never freer. Where several parties state something of one thing, all of it
+holds. The rules are a table in ``docs/publishing.md``.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from coopt_fl.config.schema import DataConfig
+from coopt_fl.optimized.provenance import Provenance
+from coopt_fl.priors.spec import NOTHING
+
+LIBRARY, OWNER, PUBLISHER, RUN = "library", "participant", "publisher", "run"
+"""Who states a licence: the prior's library, its participant, who published the images, the run."""
+
+UNKNOWN, OTHER = "unknown", "other"
+"""As Hugging Face calls a licence that nobody stated, and one that has no name there."""
+
+FREE = frozenset(
+    {"afl-3.0", "apache-2.0", "artistic-2.0", "bsd", "bsd-2-clause", "bsd-3-clause", "bsl-1.0"}
+    | {"cc0-1.0", "cc-by-2.0", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "isc"}
+    | {"mit", "ncsa", "odbl", "odc-by", "pddl", "unlicense", "wtfpl", "zlib"}
+)
+"""What allows commerce, and redistribution of what is made from it, in Hugging Face's names."""
+
+NO_COMMERCE = (
+    "apple-amlr",
+    "imagenet",
+    "seer-license",
+    "https://github.com/facebookresearch/swag/blob/main/license",
+)
+"""Terms that allow research alone, which their names do not say."""
+
+NAMED = re.compile(r"cc-by(-nc)?(-nd|-sa)?-[234]\.0|fair-noncommercial-research-license|apple-amlr")
+"""What Hugging Face has a name for although it is not free."""
+
+AGAINST_COMMERCE = re.compile(
+    r"\bnc\b|non.?commerc|no.commerc|not.for.commerc|research|academic|educat|personal|evaluation"
+)
+AGAINST_REDISTRIBUTION = re.compile(
+    r"\bnd\b|no.?deriv|re.?distribut|do.not.share|all.rights.reserved|propriet|confident|internal"
+)
+
+PUBLISHED = {
+    "digits": "cc-by-4.0",
+    "fashion_mnist": "mit",
+    "tiny_imagenet": "imagenet",
+    "synthetic": NOTHING,
+}
+"""What those say who published the images of a source; of the others nobody says anything."""
+
+
+@dataclass(frozen=True)
+class Licence:
+    """What the card of a dataset says.
+
+    Attributes:
+        id: one of Hugging Face's names.
+        name: where that is "other", what stands for it; else "".
+        labels: what is forbidden or unknown, and because of what: sentences.
+    """
+
+    id: str
+    name: str
+    labels: list[str]
+
+    @property
+    def shown(self) -> str:
+        """The licence and its labels on one line."""
+        return "; ".join([self.name or self.id, *self.labels])
+
+
+def stated(library: str, owner: str) -> dict[str, str]:
+    """Return what a prior's library and its participant state; who states nothing is left out."""
+    return {who: words for who, words in ((LIBRARY, library), (OWNER, owner)) if words}
+
+
+def of_source(data: DataConfig) -> dict[str, str]:
+    """Return what is stated of the images, by who states it."""
+    published = PUBLISHED.get(data.source, "")
+    return {who: words for who, words in ((PUBLISHER, published), (RUN, data.license)) if words}
+
+
+def statements(provenance: Provenance) -> dict[str, Mapping[str, str]]:
+    """Return what was stated of the images and of each prior, by who stated it."""
+    priors = {f"the prior of {one.name}": one.licenses for one in provenance.contributors}
+    return {"the images": provenance.source.get("licenses", {}), **priors}
+
+
+def licence_of(stated: Mapping[str, Mapping[str, str]]) -> Licence:
+    """Return the licence that follows from what was stated of each thing."""
+    named = {thing: _names(said.values()) for thing, said in stated.items()}
+    because = {
+        "Not to be redistributed": _things(named, AGAINST_REDISTRIBUTION.search),
+        "Not for commercial use": _things(named, _forbids_commerce),
+        "Nobody stated the licence of": _things(named, UNKNOWN.__eq__),
+    }
+    labels = [f"{label}: {', '.join(things)}" for label, things in because.items() if things]
+    closed, unsold, _ = because.values()
+    return Licence(*_first_rule(set().union(*named.values()), closed, unsold), labels)
+
+
+def _first_rule(names: set[str], closed: list[str], unsold: list[str]) -> tuple[str, str]:
+    """Return id and name by the first rule that holds."""
+    only = next(iter(names)) if len(names) == 1 else ""
+    if only in FREE or NAMED.fullmatch(only):
+        return only, ""
+    if closed:
+        return OTHER, "no-redistribution"
+    if unsold:
+        return OTHER, "non-commercial"
+    if UNKNOWN in names or not names:
+        return UNKNOWN, ""
+    return OTHER, "-and-".join(sorted(names)) if names <= FREE else "own-terms"
+
+
+def _names(said: Iterable[str]) -> set[str]:
+    """Return what was stated of one thing, as Hugging Face writes it."""
+    words = {"-".join(one.lower().split()) for one in said}
+    named = words - {UNKNOWN, OTHER, "none", "null", "n/a"}
+    return named - {"-".join(NOTHING.split())} if named else {UNKNOWN}
+
+
+def _things(named: Mapping[str, set[str]], holds: Callable[[str], object]) -> list[str]:
+    """Return the things of which words were stated for which ``holds`` says so, with these."""
+    found = {thing: sorted(filter(holds, names)) for thing, names in named.items()}
+    return [
+        thing if words == [UNKNOWN] else f"{thing} ({', '.join(words)})"
+        for thing, words in found.items()
+        if words
+    ]
+
+
+def _forbids_commerce(words: str) -> bool:
+    return words in NO_COMMERCE or bool(AGAINST_COMMERCE.search(words))

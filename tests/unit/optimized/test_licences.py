@@ -1,0 +1,100 @@
+"""What the card says of licences: the strictest of what was stated, and never more than that."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coopt_fl.config.schema import DataConfig
+from coopt_fl.optimized.card import dataset_card
+from coopt_fl.optimized.licences import FREE, UNKNOWN, licence_of, of_source, stated
+from coopt_fl.optimized.provenance import read_provenance
+from coopt_fl.priors.spec import NOTHING
+from tests.unit.optimized.make import edit, finish
+
+RULES = {
+    ("apache-2.0", "apache-2.0"): ("apache-2.0", ""),
+    ("Apache-2.0 ", "apache 2.0"): ("apache-2.0", ""),
+    ("apache-2.0", NOTHING): ("apache-2.0", ""),
+    ("cc-by-nc-4.0", "cc-by-nc-4.0"): ("cc-by-nc-4.0", ""),
+    ("cc-by-nc-nd-4.0", NOTHING): ("cc-by-nc-nd-4.0", ""),
+    ("apache-2.0", "cc-by-nc-nd-4.0"): ("other", "no-redistribution"),
+    ("apache-2.0", "cc-by-nc-4.0"): ("other", "non-commercial"),
+    ("apache-2.0", "FAIR-Noncommercial-Research-License"): ("other", "non-commercial"),
+    ("apache-2.0", "apple-amlr"): ("other", "non-commercial"),
+    ("", "cc-by-nc-4.0"): ("other", "non-commercial"),
+    ("apache-2.0", "for internal use"): ("other", "no-redistribution"),
+    ("apache-2.0", ""): ("unknown", ""),
+    ("apache-2.0", "unknown"): ("unknown", ""),
+    ("dinov3-license", "unknown"): ("unknown", ""),
+    ("apache-2.0", "dinov3-license"): ("other", "own-terms"),
+    ("dinov3-license", "dinov3-license"): ("other", "own-terms"),
+    ("mit", "apache-2.0"): ("other", "apache-2.0-and-mit"),
+    (NOTHING, NOTHING): ("unknown", ""),
+    ("", ""): ("unknown", ""),
+}
+"""The table of docs/publishing.md, by what is stated of the images and of the only prior."""
+
+
+@pytest.mark.parametrize("words", RULES)
+def test_the_licence_follows_by_the_rules(words: tuple[str, str]) -> None:
+    images, prior = ({"run": one} if one else {} for one in words)
+    found = licence_of({"the images": images, "the prior of ann": prior})
+    assert (found.id, found.name) == RULES[words]
+
+
+@given(
+    st.sampled_from(["cc-by-nc-4.0", "CC BY-NC 4.0", "non commercial", "imagenet"]),
+    st.lists(st.sampled_from(sorted(FREE)), max_size=4),
+    st.booleans(),
+)
+def test_nothing_makes_a_non_commercial_part_free(nc: str, others: list[str], same: bool) -> None:
+    """Neither other parts nor what somebody else states of the same one."""
+    things = {f"the prior of p{k}": {"library": one} for k, one in enumerate(others)}
+    bound = {"library": nc, "participant": "apache-2.0"} if same else {"participant": nc}
+    found = licence_of({"the images": bound, **things})
+    assert found.id not in FREE and "non-commercial" in (found.name, "non-commercial")
+    assert any(label.startswith("Not for commercial use: the images") for label in found.labels)
+
+
+def test_a_second_statement_mends_an_unknown_one() -> None:
+    said = stated("unknown", "mit")
+    assert licence_of({"the prior of ann": said, "the images": {"run": "mit"}}).id == "mit"
+    assert stated("", "") == {}
+
+
+def test_what_is_known_of_the_images() -> None:
+    assert of_source(DataConfig(source="cifar10")) == {}
+    assert of_source(DataConfig(source="cifar10", license="mine")) == {"run": "mine"}
+    both = of_source(DataConfig(source="tiny_imagenet", license="apache-2.0"))
+    assert licence_of({"the images": both}).name == "non-commercial"
+
+
+def test_the_card_tells_who_stated_what_and_what_is_forbidden(tmp_path: Path) -> None:
+    finish(tmp_path)
+    dataset = tmp_path / "dataset"
+    edit(dataset, lambda p: p["contributors"][0].update(licenses={"library": "cc-by-nc-4.0"}))
+    edit(dataset, lambda p: p["source"].update(licenses={"run": "mit"}))
+    card = dataset_card(read_provenance(dataset))
+    front = yaml.safe_load(card.split("---")[1])
+    assert (front["license"], front["license_name"]) == ("other", "non-commercial")
+    assert "| the prior of ann | cc-by-nc-4.0 | library |" in card
+    assert "| the prior of bob | unknown | nobody |" in card
+    assert "**Not for commercial use: the prior of ann (cc-by-nc-4.0).**" in card
+    assert "**Nobody stated the licence of: the prior of bob.**" in card
+
+
+def test_a_provenance_of_before_says_that_nothing_is_known(tmp_path: Path) -> None:
+    finish(tmp_path)
+
+    def older(tree: dict[str, Any]) -> None:
+        assert "licenses" not in tree["source"]  # of what finish() makes
+        for one in tree["contributors"]:
+            del one["licenses"]
+
+    edit(tmp_path / "dataset", older)
+    card = dataset_card(read_provenance(tmp_path / "dataset"))
+    assert yaml.safe_load(card.split("---")[1])["license"] == UNKNOWN
