@@ -1,8 +1,9 @@
-"""From blocks to the published dataset: Parquet files, the card, and the provenance last."""
+"""From blocks to the published dataset: Parquet files, what describes them, the provenance last."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from itertools import chain, count
 from math import ceil
@@ -17,6 +18,7 @@ from coopt_fl.core.errors import OutputError
 from coopt_fl.core.files import atomic, file_sha256, make_folder, remove_leftovers, write_json
 from coopt_fl.optimized.block import Block, dataset_digest, schema
 from coopt_fl.optimized.card import dataset_card
+from coopt_fl.optimized.croissant import CROISSANT, croissant
 from coopt_fl.optimized.provenance import DataFile, Provenance
 
 FILE_BYTES = 32 * 2**20
@@ -85,15 +87,16 @@ def publish(
     )
     with atomic(dataset / "README.md") as card:
         card.write(dataset_card(finished).encode())
+    write_json(dataset / CROISSANT, croissant(finished, datetime.now(UTC).date()))
     write_json(dataset / "provenance.json", asdict(finished))
     return finished
 
 
 def _clear(dataset: Path) -> None:
-    """Remove an earlier publication: provenance and card, then its data files."""
+    """Remove an earlier publication: provenance and what describes it, then its data files."""
     try:
-        for old in (dataset / "provenance.json", dataset / "README.md"):
-            old.unlink(missing_ok=True)
+        for name in ("provenance.json", "README.md", CROISSANT):
+            (dataset / name).unlink(missing_ok=True)
         for old in (dataset / "data").glob("part-*.parquet"):
             old.unlink()
     except OSError as error:

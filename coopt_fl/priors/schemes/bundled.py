@@ -8,7 +8,7 @@ import importlib.util
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +47,7 @@ def load(spec: PriorSpec) -> tuple[nn.Module, Preprocess]:
 def license(spec: PriorSpec) -> str | None:
     """Return the licence that the package's metadata state; at this time they say "UNKNOWN"."""
     package = PACKAGES[spec.name.removesuffix("@bundled")]
-    return metadata.metadata(package.replace("_", "-")).get("License")
+    return cast(str | None, metadata.metadata(package.replace("_", "-")).json.get("license"))
 
 
 def weights_file(name: str) -> Path:

@@ -87,7 +87,7 @@ def test_manifest_is_written_last(state: RunState, monkeypatch: pytest.MonkeyPat
     go(state)
     parts = [f"part-0000{k}.parquet" for k in range(3)]
     assert sorted(order[:3]) == parts
-    assert order[3:] == ["README.md", "provenance.json"]
+    assert order[3:] == ["README.md", "croissant.json", "provenance.json"]
 
 
 def test_blocks_stay_in_order_whichever_file_is_finished_first(
