@@ -4,7 +4,9 @@ import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, get_args
 
 from rich.console import Console
@@ -35,14 +37,17 @@ from coopt_fl.federation.centralized import optimize_centrally, single
 from coopt_fl.federation.decisions import layout_of
 from coopt_fl.federation.job import Summary, train_on, whole_job
 from coopt_fl.given import given
+from coopt_fl.optimized import transfer
+from coopt_fl.optimized.huggingface import download, repository, upload
 from coopt_fl.optimized.licences import licence_of, statements
 from coopt_fl.optimized.provenance import read_provenance
 from coopt_fl.optimized.read import OptimizedDataset, dataset_folder, load
+from coopt_fl.optimized.transfer import STUDENT
 from coopt_fl.optimized.verify import verify
 from coopt_fl.plugins import OUTSIDE
 from coopt_fl.priors import Prior
 from coopt_fl.report import console as show
-from coopt_fl.students.checkpoint import LoadedStudent, load_student, read_checkpoint
+from coopt_fl.students.checkpoint import LoadedStudent, load_student, read_checkpoint, shareable
 from coopt_fl.students.judgements import keep_judgement
 from coopt_fl.students.pretrain import pretrain as pretrain_student
 from coopt_fl.students.probe import Judge, probing
@@ -396,7 +401,7 @@ def publish_shards(
     loaded = from_tree(tree_of(config), _changes(settings), _name(config))
     source = open_source(loaded.data)
     layout = layout_of(loaded, source)
-    place = url if "://" in url else str(Path(url).expanduser().resolve())
+    place = _absolute(url)
     with _shown(progress) as told, told.phase("shards"):
         published = publish(
             place,
@@ -416,6 +421,78 @@ def publish_shards(
         "written": published.written,
         "bytes": sum(file.bytes for file in files.values()),
     }
+
+
+def push(run: str | Path, url: str, *, progress: Shown = "normal") -> dict[str, Any]:
+    """Push a dataset with its card, its Croissant description and its student to a URL.
+
+    The same call continues where it was stopped, and adds a student that was trained since.
+
+    Args:
+        run: a run directory, or the dataset folder in it.
+        url: a path, ``file://``, ``s3://`` and the like, or ``hf://USER/NAME``.
+        progress: see :data:`Shown`.
+
+    Raises:
+        VerificationError: the dataset is damaged.
+        OutputError: ``url`` cannot be written, or holds another dataset.
+    """
+    folder, hub = dataset_folder(Path(run)), repository(url)
+    student = folder.parent / "student" / CHECKPOINT
+    content = shareable(student) if folder.name == "dataset" and student.is_file() else None
+    extra = {STUDENT: content} if content else {}
+    with _shown(progress) as told, told.phase("push"), TemporaryDirectory() as staging:
+        place = staging if hub else _absolute(url)
+        done = transfer.push(folder, place, extra, partial(_files, told, "push"))
+        if hub:
+            upload(staging, hub)
+        licence = licence_of(statements(done.provenance))
+        for label in licence.labels:
+            told.warn(label)
+    return _transferred(url if hub else place, done) | {"license": licence.shown}
+
+
+def pull(url: str, *, out: str | Path | None = None, progress: Shown = "normal") -> dict[str, Any]:
+    """Pull what was pushed to a URL, verified; the same call continues where it was stopped.
+
+    Args:
+        url: see :func:`push`.
+        out: the output directory, which then is as one of a run; None: ``runs/NAME`` after the URL.
+        progress: see :data:`Shown`.
+
+    Raises:
+        DataError: there is no finished dataset, or it cannot be read.
+        VerificationError: what came is not what was pushed.
+        OutputError: ``out`` holds another dataset, or cannot be written.
+    """
+    hub = repository(url)
+    out = Path(out or Path("runs", url.rstrip("/").rpartition("/")[2]))
+    with _shown(progress) as told, told.phase("pull"):
+        place = download(hub) if hub else _absolute(url)
+        done = transfer.pull(place, out, partial(_files, told, "pull"))
+    licence = licence_of(statements(done.provenance))
+    return _transferred(url, done) | {"license": licence.shown, "out": str(out)}
+
+
+def _files(told: Progress, name: str, done: int, total: int) -> None:
+    told.show(name, done, total, "file")
+
+
+def _transferred(url: str, done: transfer.Transferred) -> dict[str, Any]:
+    files = done.manifest.files
+    return {
+        "url": shown(url),
+        "digest": done.manifest.digest,
+        "files": len(files),
+        "written": done.written,
+        "bytes": sum(file.bytes for file in files.values()),
+        "student": STUDENT in files,
+    }
+
+
+def _absolute(url: str) -> str:
+    """Return a path as an absolute one, and a URL as it is."""
+    return url if "://" in url else str(Path(url).expanduser().resolve())
 
 
 @contextmanager

@@ -287,6 +287,42 @@ def publish_shards(
 
 
 @app.command()
+def push(
+    run: Dataset,
+    url: Annotated[
+        str,
+        typer.Argument(help="Where to: a directory, file:// or s3:// URL, or hf://USER/NAME."),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Push a dataset with card, Croissant description and student to a URL, to be pulled there.
+
+    The same command continues where it was stopped. To the Hugging Face hub goes one commit, by
+    huggingface_hub, to a repository that is private if it is new.
+    """
+    from coopt_fl import api
+
+    _print(api.push(run, url, progress=_level()), show.pushed, as_json)
+
+
+@app.command()
+def pull(
+    url: Annotated[str, typer.Argument(help="What `coopt push` was given.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Output directory (default: runs/NAME, after the URL).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Pull a dataset that was pushed, verify every digest, and train on it as on one of yours.
+
+    The same command continues where it was stopped.
+    """
+    from coopt_fl import api
+
+    _print(api.pull(url, out=out, progress=_level()), show.pulled, as_json)
+
+
+@app.command()
 def config(
     settings: Settings = None,
     fit: Annotated[

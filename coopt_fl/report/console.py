@@ -204,6 +204,27 @@ def published(found: Values) -> RenderableType:
     )
 
 
+def pushed(found: Values) -> RenderableType:
+    """Render what was pushed, and how others get it."""
+    to_copy = _to_copy(f"coopt pull {quote(found['url'])}")
+    return Group(Text(f"{_transferred(found)} to {found['url']}"), to_copy)
+
+
+def pulled(found: Values) -> RenderableType:
+    """Render what was pulled, and what can be done with it."""
+    to_copy = _to_copy(f"coopt train {quote(found['out'])}")
+    return Group(Text(f"{_transferred(found)} from {found['url']}"), to_copy)
+
+
+def _transferred(found: Values) -> str:
+    student = "with its student" if found["student"] else "without a student"
+    return (
+        f"Digest: {found['digest']}\nLicence: {found['license']}\n"
+        f"The dataset {student}: {plural(found['files'], 'file')} ({found['written']} of them "
+        f"now), {found['bytes'] / 1e6:.1f} MB,"
+    )
+
+
 def configuration(found: Values) -> RenderableType:
     """Render a configuration as YAML."""
     import yaml  # not needed by any other command, and not quick

@@ -87,6 +87,22 @@ def save_student(path: Path, student: LoadedStudent, resume: dict[str, Any] | No
         file.write(buffer.getbuffer())
 
 
+def shareable(path: Path) -> bytes | None:
+    """Return the checkpoint ``path`` without the places of the images; None before its last epoch.
+
+    Raises:
+        ConfigError: It is not a checkpoint.
+    """
+    content = read_checkpoint(path)
+    if content["resume"] is not None:
+        return None
+    meta = content["meta"]
+    buffer = io.BytesIO()
+    content["meta"] = meta | {"data": meta["data"] | {"root": None, "shards": None}}
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
 def load_student(path: str | Path, model: str | None = None) -> LoadedStudent:
     """Read the student in the checkpoint ``path``, finished or not.
 

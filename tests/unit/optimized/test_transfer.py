@@ -1,0 +1,188 @@
+"""Push and pull: what is taken for whole is whole, wherever either was stopped."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import coopt_fl
+from coopt_fl.core import remote
+from coopt_fl.core.errors import ConfigError, CooptError, DataError, OutputError, VerificationError
+from coopt_fl.optimized import huggingface
+from coopt_fl.optimized.transfer import MANIFEST, STUDENT, pull, push
+from tests.unit.optimized.make import SKIPPED, edit, finish
+
+EXTRA = {STUDENT: b"a student"}
+FILES = 7
+"""Three of data, the student, the card, Croissant and the provenance."""
+
+
+def nothing(done: int, total: int) -> None:
+    pass
+
+
+@pytest.fixture(params=["path", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return str(request.getfixturevalue("bucket") if request.param == "s3" else tmp_path / "there")
+
+
+def stop_at(number: int, function: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
+    """Let call ``number`` of a function of ``remote`` fail; return what gives the URLs so far."""
+    real, seen = getattr(remote, function), list[str]()
+
+    def failing(url: str, *args: object) -> object:
+        if len(seen) == number:
+            raise OutputError("the network is gone")
+        done = real(url, *args)
+        seen.append(url)
+        return done
+
+    monkeypatch.setattr(remote, function, failing)
+    return lambda: seen
+
+
+def test_what_is_pulled_is_what_was_pushed(dataset: Path, place: str, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    sent = push(dataset, place, EXTRA, lambda *counts: told.append(counts))
+    assert told == [(done, FILES) for done in range(1, FILES + 1)]
+    assert sent.written == len(sent.manifest.files) == FILES
+    got = pull(place, tmp_path / "here", nothing)
+    assert (got.manifest, got.written) == (sent.manifest, FILES)
+    ours = {path.relative_to(dataset): path.read_bytes() for path in dataset.rglob("*.*")}
+    there = tmp_path / "here" / "dataset"
+    assert {path.relative_to(there): path.read_bytes() for path in there.rglob("*.*")} == ours
+    assert (tmp_path / "here" / STUDENT).read_bytes() == b"a student"
+    assert coopt_fl.load(tmp_path / "here").digest == coopt_fl.load(dataset).digest
+
+
+@pytest.mark.parametrize("number", range(FILES + 1))
+def test_a_push_that_was_stopped_leaves_nothing_to_pull(
+    number: int, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = str(tmp_path / "there")
+    with monkeypatch.context() as patch:
+        stop_at(number, "store", patch)
+        with pytest.raises(OutputError, match="network"):
+            push(dataset, place, EXTRA, nothing)
+    with pytest.raises(DataError, match=r"no finished dataset at .* run `coopt push` to its end"):
+        pull(place, tmp_path / "here", nothing)
+    assert not (tmp_path / "here").exists()
+    push(dataset, place, EXTRA, nothing)
+    assert pull(place, tmp_path / "here", nothing).written == FILES
+
+
+@pytest.mark.parametrize("number", range(1, FILES + 1))
+def test_a_pull_that_was_stopped_is_no_dataset_and_continues(
+    number: int, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first call fetches the manifest."""
+    place, here = str(tmp_path / "there"), tmp_path / "here"
+    push(dataset, place, EXTRA, nothing)
+    with monkeypatch.context() as patch:
+        stop_at(number, "fetch", patch)
+        with pytest.raises(OutputError, match="network"):
+            pull(place, here, nothing)
+    with pytest.raises(CooptError):
+        coopt_fl.load(here)
+    assert pull(place, here, nothing).written == FILES - (number - 1)
+    assert pull(place, here, nothing).written == 0
+    coopt_fl.load(here)
+
+
+def test_a_second_push_sends_only_what_is_new(dataset: Path, place: str) -> None:
+    assert push(dataset, place, {}, nothing).written == FILES - 1
+    assert push(dataset, place, {}, nothing).written == 0
+    assert push(dataset, place, EXTRA, nothing).written == 1
+
+
+def test_another_dataset_is_neither_pushed_nor_pulled_over_one(
+    dataset: Path, tmp_path: Path
+) -> None:
+    finish(tmp_path / "other", SKIPPED[:1])
+    push(dataset, str(tmp_path / "a"), {}, nothing)
+    push(tmp_path / "other" / "dataset", str(tmp_path / "b"), {}, nothing)
+    with pytest.raises(OutputError, match="holds another dataset"):
+        push(dataset, str(tmp_path / "b"), {}, nothing)
+    pull(str(tmp_path / "a"), tmp_path / "here", nothing)
+    with pytest.raises(OutputError, match="holds another dataset"):
+        pull(str(tmp_path / "b"), tmp_path / "here", nothing)
+
+
+def test_a_damaged_dataset_is_not_pushed(dataset: Path, tmp_path: Path) -> None:
+    edit(dataset, lambda p: p["block_digests"].reverse())
+    with pytest.raises(VerificationError, match="is damaged"):
+        push(dataset, str(tmp_path / "there"), {}, nothing)
+    assert not (tmp_path / "there").exists()
+
+
+@pytest.mark.parametrize(
+    "path", ["data/part-00001.parquet", "provenance.json", "README.md", "croissant.json", STUDENT]
+)
+def test_a_file_that_was_changed_there_is_refused(path: str, dataset: Path, tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    push(dataset, str(there), EXTRA, nothing)
+    content = bytearray((there / path).read_bytes())
+    content[len(content) // 2] ^= 1
+    (there / path).write_bytes(content)
+    with pytest.raises(VerificationError, match="its sha256 differs"):
+        pull(str(there), tmp_path / "here", nothing)
+    with pytest.raises(CooptError):
+        coopt_fl.load(tmp_path / "here")
+
+
+def test_a_manifest_of_other_targets_does_not_make_them_right(
+    dataset: Path, tmp_path: Path
+) -> None:
+    """Whoever can write there can write sums, too, but not the digest that others know."""
+    there, here = tmp_path / "there", tmp_path / "here"
+    push(dataset, str(there), {}, nothing)
+    manifest = json.loads((there / MANIFEST).read_text())
+    manifest["digest"] = "0" * 64
+    (there / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(VerificationError, match="another digest"):
+        pull(str(there), here, nothing)
+    with pytest.raises(CooptError):
+        coopt_fl.load(here)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]",
+        b'{"format": 1}',
+        b'{"format": 2, "complete": true, "digest": "%s", "files": {}}' % (b"0" * 64),
+        b'{"format": 1, "complete": true, "digest": "%s", "files": {}}' % (b"0" * 64),
+    ],
+)
+def test_what_is_no_manifest_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / MANIFEST).write_bytes(content)
+    with pytest.raises(DataError, match="is not a manifest of a pushed dataset"):
+        pull(str(tmp_path), tmp_path / "here", nothing)
+
+
+@pytest.mark.parametrize("path", ["../x", "/x", "data/../../x", "x.py", "data/part-1.parquet/x"])
+def test_a_manifest_names_no_other_file(path: str, dataset: Path, tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    push(dataset, str(there), {}, nothing)
+    manifest = json.loads((there / MANIFEST).read_text())
+    manifest["files"][path] = {"bytes": 1, "sha256": "0" * 64}
+    (there / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match="its files are not those"):
+        pull(str(there), tmp_path / "here", nothing)
+
+
+def test_a_dataset_of_before_gets_its_croissant(dataset: Path, tmp_path: Path) -> None:
+    (dataset / "croissant.json").unlink()
+    push(dataset, str(tmp_path / "there"), {}, nothing)
+    known = json.loads((tmp_path / "there" / "croissant.json").read_text())
+    assert known["name"] == "synthetic-optimized"
+
+
+@pytest.mark.parametrize("url", ["hf://", "hf://name", "hf://datasets/user/name", "hf://u/n@main"])
+def test_a_repository_is_user_and_name(url: str) -> None:
+    with pytest.raises(ConfigError, match="write hf://USER/NAME"):
+        huggingface.repository(url)
+    assert huggingface.repository("hf://user/name") == "user/name"
+    assert huggingface.repository("s3://user/name") is None

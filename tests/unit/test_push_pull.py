@@ -1,0 +1,118 @@
+"""`coopt push` and `coopt pull`: a dataset goes to a URL, and whoever has that URL trains on it."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coopt_fl.students.checkpoint import read_checkpoint
+from tests.unit.command import Coopt
+
+
+@pytest.fixture
+def run(coopt: Coopt) -> Path:
+    assert coopt.centralized()[0] == 0
+    return coopt.folder / "run"
+
+
+def last(out: str) -> Any:
+    return json.loads(out.splitlines()[-1])
+
+
+@pytest.mark.parametrize("kind", ["path", "s3"])
+def test_a_fresh_environment_trains_from_the_url_alone(
+    kind: str,
+    coopt: Coopt,
+    run: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    url = request.getfixturevalue("bucket") + "/tiny" if kind == "s3" else "shared/tiny"
+    code, out, _ = coopt("push", str(run), url, "--json")
+    assert (code, last(out)["student"]) == (0, True)
+    expected = last(coopt("train", str(run), "--out", "mine", "student.epochs=2", "--json")[1])
+    shutil.rmtree(run)
+    monkeypatch.setenv("COOPT_CACHE", str(coopt.folder / "another cache"))
+    code, out, _ = coopt("pull", url, "--json")
+    found = last(out)
+    assert (code, found["out"], found["written"]) == (0, "runs/tiny", found["files"])
+    code, out, _ = coopt("train", "runs/tiny", "student.epochs=2", "--json")
+    assert (code, last(out)["loss_per_epoch"]) == (0, expected["loss_per_epoch"])
+    assert coopt("inspect", "runs/tiny")[0] == 0
+    assert coopt("probe", "runs/tiny")[0] == 0
+
+
+def test_it_says_what_is_next_and_what_the_licences_forbid(coopt: Coopt) -> None:
+    coopt.centralized("participants.0.license=cc-by-nc-4.0")
+    code, out, err = coopt("push", "run", "there")
+    assert "Not for commercial use: the prior of alpha (cc-by-nc-4.0)" in err
+    assert (code, f"coopt pull {coopt.folder}/there" in out) == (0, True)
+    code, out, _ = coopt("pull", "there", "--out", "got it")
+    assert (code, "coopt train 'got it'" in out) == (0, True)
+
+
+def test_a_pushed_student_does_not_say_where_its_images_were(coopt: Coopt, run: Path) -> None:
+    student = run / "student" / "checkpoint.pt"
+    assert "root" in read_checkpoint(student)["meta"]["data"]
+    coopt("push", str(run), "there")
+    meta = read_checkpoint(coopt.folder / "there" / "student" / "checkpoint.pt")["meta"]
+    assert meta["data"]["root"] is meta["data"]["shards"] is None
+    assert str(coopt.folder).encode() not in Path("there/student/checkpoint.pt").read_bytes()
+
+
+def test_the_hub_is_asked_for_one_commit_and_one_snapshot(
+    coopt: Coopt, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What huggingface_hub is called with; the hub itself is not."""
+    import huggingface_hub
+
+    asked: list[Any] = []
+    hub = coopt.folder / "hub"
+
+    class Api:
+        def create_repo(self, repo_id: str, **how: Any) -> None:
+            asked.append((repo_id, how))
+
+        def upload_folder(self, *, folder_path: str, **how: Any) -> None:
+            asked.append(how)
+            shutil.copytree(folder_path, hub)
+
+    def snapshot(repo_id: str, **how: Any) -> str:
+        asked.append((repo_id, how))
+        return str(hub)
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    assert coopt("push", str(run), "hf://ann/tiny")[0] == 0
+    assert coopt("pull", "hf://ann/tiny", "--out", "here")[0] == 0
+    created, uploaded, fetched = asked
+    assert created == ("ann/tiny", {"repo_type": "dataset", "private": True, "exist_ok": True})
+    assert (uploaded["repo_id"], uploaded["repo_type"]) == ("ann/tiny", "dataset")
+    assert fetched == ("ann/tiny", {"repo_type": "dataset"})
+    assert {"README.md", "manifest.json", "provenance.json"} <= {p.name for p in hub.iterdir()}
+
+
+@pytest.mark.parametrize("command", [["push", "run"], ["pull"]])
+def test_a_hub_that_cannot_be_reached_is_one_sentence(
+    command: list[str], coopt: Coopt, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+
+    def refused(*args: Any, **named: Any) -> None:
+        raise ConnectionError("connection refused\nby 127.0.0.1")
+
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", refused)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refused)
+    code, _, err = coopt(*command, "hf://ann/tiny")
+    assert code in (3, 6)
+    assert err.splitlines()[-1].startswith("error: hf://ann/tiny cannot be")
+    assert "(connection refused)" in err and "Traceback" not in err
+
+
+def test_to_train_on_a_url_one_pulls_it_first(coopt: Coopt) -> None:
+    code, _, err = coopt("train", "s3://bucket/tiny")
+    assert (code, "coopt pull URL" in err) == (2, True)
