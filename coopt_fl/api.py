@@ -289,7 +289,7 @@ def train(
         call, ``loss_per_epoch``, and the ``run`` whose report shows it, or None.
     """
     folder, changes = dataset_folder(Path(dataset)), _changes(settings)
-    sections = ("data", "student", "runtime", "seed", "plugins")
+    sections = ("data", "student", "runtime", "seed", "plugins", "tracker")
     if others := [one for one in changes if one.partition("=")[0].split(".")[0] not in sections]:
         raise ConfigError(
             f"a training on targets that are there depends on {', '.join(sections)} alone, so "

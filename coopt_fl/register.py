@@ -117,6 +117,15 @@ def student(name: str) -> Decorator[T]:
     return _register("student", name)
 
 
+def tracker(name: str) -> Decorator[T]:
+    """Register ``make(folder: Path, settings: dict) -> Tracker``, for ``tracker``.
+
+    See :class:`coopt_fl.students.trackers.Tracker`. The folder may not exist; the settings of the
+    training are by dotted names. When a training continues, all its epochs are told again.
+    """
+    return _register("tracker", name)
+
+
 def _register(kind: str, name: str, **facts: Any) -> Decorator[T]:
     def register(made: T) -> T:
         PARTS.add(Part(kind, name, made, facts, origin=origin(made)))

@@ -30,6 +30,7 @@ KEYS = {
     "audit": "audit.policy",
     "objective": "student.objective",
     "student": "student.model",
+    "tracker": "tracker",
 }
 """The kinds of parts, and the configuration key that names one."""
 
@@ -280,6 +281,10 @@ def _shipped() -> Iterator[Part]:
         yield Part("objective", name, Later(f"students.objectives.{where}"), facts, shipped=True)
     for name in ["convnet", "timm", "torchvision", "python"]:
         yield Part("student", name, Later(f"students.models:{name}"), shipped=True)
+    trackers = {"none": "Nothing", "csv": "CSV", "tensorboard": "TensorBoard", "mlflow": "MLflow"}
+    for name, made in trackers.items():
+        needs = {"needs": name if name in ("tensorboard", "mlflow") else None}
+        yield Part("tracker", name, Later(f"students.trackers:{made}"), needs, shipped=True)
 
 
 def _source(name: str, module: str) -> Part:

@@ -62,6 +62,7 @@ NOT_IN_KEY = (
     "min_participants",
     "payload",
     "plugins",
+    "tracker",
 )
 """Settings that may change when a run is continued."""
 

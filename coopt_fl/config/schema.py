@@ -208,6 +208,7 @@ class Config:
     student: StudentConfig = field(default_factory=StudentConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     deadline: DeadlineConfig = field(default_factory=DeadlineConfig)
+    tracker: str = _key("none", "where learning curves go, too", part="tracker")
     plugins: list[str] = field(
         default_factory=list, metadata={"help": "modules, or .py files, that add parts"}
     )

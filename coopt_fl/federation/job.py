@@ -31,6 +31,7 @@ from coopt_fl.students.models import check_student
 from coopt_fl.students.objectives import find_objective, on_targets
 from coopt_fl.students.probe import probe_prior, probe_student, probing, random_student
 from coopt_fl.students.session import training_dtype
+from coopt_fl.students.trackers import check_tracker
 from coopt_fl.students.train import train_student
 
 Summary = dict[str, Any]
@@ -75,6 +76,7 @@ def _prepare(config: Config, out: Path, progress: Progress, own_priors: bool) ->
             for participant in config.participants:
                 parse_prior(participant.prior)
             check_student(config.student.model)
+            check_tracker(config.tracker)
             training_dtype(config)
             if config.data.decode == "device":
                 require_gpu()

@@ -20,7 +20,7 @@ def public_config(config: Config) -> dict[str, Any]:
     """Return ``config`` as plain values, which can be loaded, without places."""
     tree = asdict(config)
     tree["data"] |= {"root": None, "shards": None}
-    tree["plugins"] = []
+    tree["plugins"], tree["tracker"] = [], Config().tracker
     tree["payload"]["route"] = PayloadConfig().route
     for participant in tree["participants"]:
         participant["prior"] = public_prior(participant["prior"])

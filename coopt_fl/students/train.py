@@ -24,6 +24,7 @@ from coopt_fl.students.models import check_student
 from coopt_fl.students.objectives import find_objective, on_targets
 from coopt_fl.students.probe import Judge
 from coopt_fl.students.session import devices_for, enough_memory, training_dtype
+from coopt_fl.students.trackers import check_tracker, tracked
 
 CHECKPOINT = "checkpoint.pt"
 """Name of the file in the output folder."""
@@ -67,7 +68,8 @@ def train_student(
         dataset: The targets; None for an objective without, which sees every sample.
         config: ``data``, the images that ``dataset`` was made from; ``student``: model, objective
             and optimization; ``runtime``: determinism on a GPU (the number of CPU
-            threads is the process's); ``seed`` of initialisation, shuffling, augmentation, dropout.
+            threads is the process's); ``seed`` of initialisation, shuffling, augmentation, dropout;
+            ``tracker``, which is told of every epoch, off the clock.
         out: Folder of the checkpoint.
         devices: See :func:`coopt_fl.students.session.devices_for`.
         ready: Called with the hardware before the first epoch of this session.
@@ -82,9 +84,12 @@ def train_student(
         OutputError: The checkpoint cannot be written, or another process trains in ``out``.
     """
     source, settings = _prepare(dataset, config, watch)
-    record, student = Record(out / CHECKPOINT, settings), config.student
-    if record.before is not None and record.before["resume"] is None:
-        return record  # it is finished
+    record, student = Record(out / CHECKPOINT, dict(settings)), config.student
+    if record.before is not None and record.before["resume"] is None:  # it is finished
+        if is_first_process():
+            with tracked(config.tracker, out, settings, record.curve):
+                return record  # the tracker may have failed at its end, or be another
+        return record
     with (
         locked(out / LOCK) if is_first_process() else nullcontext(),
         devices_for(config, devices, find_objective(student.objective).staged) as fabric,
@@ -99,17 +104,20 @@ def train_student(
                 training.resume(record.before["resume"])
         if begun is not None and fabric.is_global_zero:
             begun(len(record.curve), student.epochs)
-        for epoch in range(len(record.curve) + 1, student.epochs + 1):
-            with record.timed():
-                loss = training.epoch(epoch - 1)
-            if fabric.is_global_zero:
-                last = epoch == student.epochs
-                point = Point(epoch, epoch * training.samples, record.seconds, loss)
-                if watch is not None and (last or epoch % watch_every == 0):
-                    point = replace(point, **vars(watch(training.student)))
-                record.add(point, training, last=last)
-                if progress is not None:
-                    progress(point, student.epochs)
+        tracker = config.tracker if fabric.is_global_zero else "none"
+        with tracked(tracker, out, settings, record.curve) as track:
+            for epoch in range(len(record.curve) + 1, student.epochs + 1):
+                with record.timed():
+                    loss = training.epoch(epoch - 1)
+                if fabric.is_global_zero:
+                    last = epoch == student.epochs
+                    point = Point(epoch, epoch * training.samples, record.seconds, loss)
+                    if watch is not None and (last or epoch % watch_every == 0):
+                        point = replace(point, **vars(watch(training.student)))
+                    record.add(point, training, last=last)
+                    track.add(point)
+                    if progress is not None:
+                        progress(point, student.epochs)
     return record
 
 
@@ -125,6 +133,7 @@ def _prepare(
     """
     objective = config.student.objective
     check_student(config.student.model)
+    check_tracker(config.tracker)
     find_objective(objective)
     if on_targets(objective) != (dataset is not None):
         needs = "needs" if dataset is None else "knows no targets, so it takes no"

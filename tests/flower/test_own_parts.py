@@ -60,6 +60,7 @@ CHOSEN = {
     "audit": "wary",
     "objective": "smooth",
     "student": "perceptron:32",
+    "tracker": "lines",
 }
 
 
@@ -78,7 +79,8 @@ def test_a_run_of_nothing_but_the_examples(plugin: Path, tmp_path: Path) -> None
     assert done["student"]["probe_accuracy"] > 0.6, "stripes are four classes, and easy"
     used = read_provenance(out / "dataset").plugins
     made = {f"{kind} {name.partition(':')[0]}" for kind, name in CHOSEN.items()}
-    assert used.keys() == made - {"objective smooth", "student perceptron"}
+    assert used.keys() == made - {"objective smooth", "student perceptron", "tracker lines"}
+    assert len((out / "student" / "tracking" / "lines.txt").read_text().splitlines()) == 2
     assert all(re.fullmatch(r"mine\.py sha256:[0-9a-f]{64}", origin) for origin in used.values())
 
 

@@ -26,7 +26,7 @@ runtime.threads runtime.precision runtime.deterministic student.precision
 simulation.actors simulation.address simulation.cpus simulation.gpus
 student.model student.epochs student.objective student.loss student.head student.whiten
 student.batch_size student.lr student.weight_decay student.image_size student.augment probe.limit
-deadline.join deadline.reply deadline.rejoin
+deadline.join deadline.reply deadline.rejoin tracker
 """
 
 
