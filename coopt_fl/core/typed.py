@@ -64,9 +64,13 @@ PLAIN = Rule(
 MOST_LICENCE = 100
 """Letters of a licence as somebody states it: a name, or the URL of its text."""
 
+_PATH = re.compile(r"[/~.\\]|[A-Za-z]:[/\\]|file:")
+
 LICENCE = Rule(
-    lambda told: 0 < len(told) <= MOST_LICENCE and plain_words(told) == told,
-    f"1 to {MOST_LICENCE} printable letters without {MARKUP}",
+    lambda told: (
+        0 < len(told) <= MOST_LICENCE and plain_words(told) == told and not _PATH.match(told)
+    ),
+    f"1 to {MOST_LICENCE} printable letters without {MARKUP}, and no path: it is published",
 )
 
 

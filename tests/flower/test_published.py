@@ -51,7 +51,7 @@ def assert_nothing_planted(dataset: Path, *more: str) -> None:
     contents = {path: path.read_bytes() for path in dataset.rglob("*") if path.is_file()}
     contents |= {part / "schema": str(pq.read_schema(part)).encode() for part in parts}
     contents |= {part / "about": repr(pq.read_metadata(part).metadata).encode() for part in parts}
-    assert len(parts) > 0 and len(contents) == 2 + 3 * len(parts)
+    assert len(parts) > 0 and len(contents) == 3 + 3 * len(parts)
     for words in (*PLANTED, str(Path.home()), socket.gethostname(), *more):
         assert [path for path, content in contents.items() if words.encode() in content] == []
 

@@ -202,3 +202,12 @@ def test_a_cluster_is_named_by_host_and_port(address: str) -> None:
 def test_the_actors_on_a_cluster_cannot_be_chosen() -> None:
     with pytest.raises(ConfigError, match=r"simulation\.actors cannot be chosen"):
         load_config("digits", ["simulation.address=host:6379", "simulation.actors=2"])
+
+
+@pytest.mark.parametrize("key", ["data.license", "participants.0.license"])
+def test_a_licence_is_a_name_that_can_be_published(key: str) -> None:
+    for words in ("cc-by-4.0", "https://example.org/terms?v=1", "of our own"):
+        load_config("digits", [f"{key}={words}"])
+    for words in ("/home/ann/LICENSE", "~/x", r"C:\\x", "file:///x", "a|b", "x" * 101, "''"):
+        with pytest.raises(ConfigError, match=f"{key}: .* is not 1 to 100 printable letters"):
+            load_config("digits", [f"{key}={words}"])

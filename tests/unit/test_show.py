@@ -43,8 +43,14 @@ def inspected() -> dict[str, Any]:
             "config": {"targets": {"projection": ODD, "solver": ODD}},
             "plugins": {ODD: ODD},
         },
+        "license": ODD,
         "problems": [ODD],
     }
+
+
+def transferred() -> dict[str, Any]:
+    counts = {"files": 2, "written": 1, "bytes": 9, "student": True}
+    return {"url": ODD, "out": ODD, "digest": ODD, "license": ODD} | counts
 
 
 SHOWN = {
@@ -57,7 +63,7 @@ SHOWN = {
         4,
     ),
     "probed": (show.probed({"checkpoint": ODD, "accuracy": {ODD: 0.5}, "kept": ODD}), 3),
-    "inspected": (show.inspected(inspected()), 1 + 5 + 4 + 2 + 1),
+    "inspected": (show.inspected(inspected()), 1 + 6 + 4 + 2 + 1),
     "published": (
         show.published(
             {"source": ODD, "rows": 3, "files": 2, "written": 0, "bytes": 9}
@@ -65,6 +71,8 @@ SHOWN = {
         ),
         2,
     ),
+    "pushed": (show.pushed(transferred()), 4),
+    "pulled": (show.pulled(transferred()), 4),
     "configuration": (show.configuration({"data": {"root": ODD}}), 1),
     "examined": (
         show.examined(
