@@ -38,8 +38,8 @@ OPEN = ("source", "prior", "student")
 """Kinds whose names may have a part after a colon, as in ``python:MODULE:FUNCTION``."""
 
 
-STATING = ("timm", "timm@bundled", "torchvision", "open_clip", "random", "trivial")
-"""Kinds of priors whose library may state the licence of the weights, or that have none."""
+STATING = ("timm", "timm@bundled", "torchvision", "open_clip", "checkpoint", "random", "trivial")
+"""Kinds of priors that may state the licence of their weights."""
 
 
 @dataclass(frozen=True)

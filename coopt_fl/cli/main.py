@@ -298,7 +298,7 @@ def push(
     """Push a dataset with card, Croissant description and student to a URL, to be pulled there.
 
     The same command continues where it was stopped. To the Hugging Face hub goes one commit, by
-    huggingface_hub, to a repository that is private if it is new.
+    huggingface_hub, to a repository that is private if it is new; our tests do not ask the hub.
     """
     from coopt_fl import api
 

@@ -62,7 +62,7 @@ def croissant(provenance: Provenance, published: date) -> Node:
         "creator": [
             {"@type": "sc:Organization", "name": one.name} for one in provenance.contributors
         ],
-        "license": licence.name or licence.id,
+        "license": licence.short,
         "usageInfo": [{"@type": "sc:CreativeWork", "name": label} for label in licence.labels],
         "citeAs": PAPER,
         "prov:wasDerivedFrom": list(_origins(provenance)),

@@ -69,9 +69,14 @@ class Licence:
     labels: list[str]
 
     @property
+    def short(self) -> str:
+        """The licence in one word."""
+        return self.name or self.id
+
+    @property
     def shown(self) -> str:
         """The licence and its labels on one line."""
-        return "; ".join([self.name or self.id, *self.labels])
+        return "; ".join([self.short, *self.labels])
 
 
 def stated(library: str, owner: str) -> dict[str, str]:

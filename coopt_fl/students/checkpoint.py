@@ -33,7 +33,7 @@ class LoadedStudent:
         preprocess: What an image goes through before the model, normalised as in training.
         meta: ``data`` and ``student`` (configuration), ``dataset_digest``, ``dim``, ``seed``,
             ``epochs``, ``curve`` (see :class:`coopt_fl.students.curve.Point`), ``hardware``,
-            ``versions``.
+            ``versions``, ``license`` (what followed for that of the dataset).
     """
 
     model: Student
@@ -169,3 +169,9 @@ def load(spec: PriorSpec) -> tuple[nn.Module, Preprocess]:
     student = load_student(Path(spec.name))
     size = spec.size or student.model.image_size
     return student.model, replace(student.preprocess, size=size, resize=size)
+
+
+def license(spec: PriorSpec) -> str | None:
+    """Return the licence that followed for what the student was trained on, where it was kept."""
+    stated: str | None = read_checkpoint(Path(spec.name))["meta"].get("license")
+    return stated

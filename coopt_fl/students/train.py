@@ -15,6 +15,7 @@ from coopt_fl.core.errors import ConfigError
 from coopt_fl.core.files import locked
 from coopt_fl.core.runtime import devices, is_first_process
 from coopt_fl.data import Source, open_source
+from coopt_fl.optimized.licences import licence_of, of_source, statements
 from coopt_fl.optimized.provenance import versions
 from coopt_fl.optimized.read import OptimizedDataset
 from coopt_fl.students.checkpoint import read_checkpoint
@@ -96,6 +97,7 @@ def train_student(
         enough_memory("train the student", SMALLER),
     ):
         record.begin(config.data, student.epochs, fabric.world_size)
+        record.meta["license"] = _license(dataset, config.data)
         if ready is not None:
             ready(record.meta["hardware"])
         with record.timed():
@@ -153,6 +155,12 @@ def _prepare(
         "precision": str(training_dtype(config)).removeprefix("torch."),
         "probe_limit": watch.limit if watch else None,
     }
+
+
+def _license(dataset: OptimizedDataset | None, data: DataConfig) -> str:
+    """Return the licence that follows for a student from what it is trained on."""
+    stated = statements(dataset.provenance) if dataset else {"the images": of_source(data)}
+    return licence_of(stated).short
 
 
 class Record:

@@ -116,3 +116,14 @@ def test_a_hub_that_cannot_be_reached_is_one_sentence(
 def test_to_train_on_a_url_one_pulls_it_first(coopt: Coopt) -> None:
     code, _, err = coopt("train", "s3://bucket/tiny")
     assert (code, "coopt pull URL" in err) == (2, True)
+
+
+def test_a_student_of_a_non_commercial_prior_makes_a_non_commercial_dataset(coopt: Coopt) -> None:
+    """Though the next run says of its checkpoint that it is free."""
+    coopt.centralized("participants.0.license=cc-by-nc-4.0")
+    prior = f"participants.0.prior=checkpoint:{coopt.folder}/run/student/checkpoint.pt"
+    free = ["participants.0.license=apache-2.0", "data.license=apache-2.0"]
+    asked = ("centralized", coopt.tiny, prior, "--prior", "alpha", "--out", "next", *free)
+    assert coopt(*asked)[0] == 0
+    card = Path("next/dataset/README.md").read_text()
+    assert "license: other\nlicense_name: non-commercial\n" in card
