@@ -144,7 +144,7 @@ def load(path: str | Path, *, mmap: bool = False) -> OptimizedDataset:
 
 def dataset_folder(path: Path) -> Path:
     """Return the dataset folder that ``path`` is or holds; ConfigError if there is no ``path``."""
-    if ":/" in str(path):  # a URL, of which Path took a slash
+    if not path.is_dir() and ":/" in str(path):  # a URL, of which Path took a slash
         raise ConfigError(f"{path} is not on this host: `coopt pull URL` fetches it, train on that")
     if not path.is_dir():
         raise ConfigError(f"no directory {path}; give what `coopt run --out` wrote")
