@@ -24,7 +24,7 @@ from coopt_fl.config.schema import Config, DataConfig
 from coopt_fl.core import typed
 from coopt_fl.core.errors import ConfigError, OutputError
 from coopt_fl.core.extras import install_hint
-from coopt_fl.core.files import understood
+from coopt_fl.core.files import expanded, is_folder, require_utf8, understood
 from coopt_fl.core.log import logged
 from coopt_fl.core.progress import Level, Progress, console_progress
 from coopt_fl.core.remote import shown
@@ -44,7 +44,7 @@ from coopt_fl.report import console as show
 from coopt_fl.students.checkpoint import LoadedStudent, load_student, read_checkpoint
 from coopt_fl.students.judgements import keep_judgement
 from coopt_fl.students.pretrain import pretrain as pretrain_student
-from coopt_fl.students.probe import Judge, probing
+from coopt_fl.students.probe import Judge, probing, tell_doubts
 from coopt_fl.students.train import CHECKPOINT
 
 REPORT_NEEDS = ("jinja2", "matplotlib", "openTSNE")
@@ -322,7 +322,7 @@ def probe(
         ConfigError: ``checkpoint`` is not one, or a change is of something else.
     """
     path, changes = Path(checkpoint), _changes(settings)
-    if path.is_dir():  # of a run, or of a training
+    if is_folder(path, ConfigError):  # of a run, or of a training
         path = next((one for one in path.glob(f"student/{CHECKPOINT}")), path / CHECKPOINT)
     model = changed(changes, "student.model")
     changes = [one for one in changes if not one.startswith("student.model=")]
@@ -335,6 +335,7 @@ def probe(
     _refuse_import("data.source", data.source, changes, path)
     student = load_student(path, model)
     with _shown(progress) as told, told.phase("probe"):
+        tell_doubts(data, told)
         accuracy = Judge(data, told=probing(told, "the student")).accuracies(student)
     kept = keep_judgement(path, data, accuracy)
     return {"checkpoint": str(path), "accuracy": accuracy, "kept": kept and str(kept)}
@@ -390,7 +391,7 @@ def publish_shards(
     loaded = from_tree(tree_of(config), _changes(settings), _name(config))
     source = open_source(loaded.data)
     layout = layout_of(loaded, source)
-    place = url if "://" in url else str(Path(url).expanduser().resolve())
+    place = url if "://" in url else str(expanded(url).resolve())
     with _shown(progress) as told, told.phase("shards"):
         published = publish(
             place,
@@ -458,9 +459,10 @@ def _job(
             raise ConfigError(f"source= gives the images: leave out data.{', data.'.join(twice)}")
         tree["data"] = (tree.get("data") or {}) | {"source": "arrays", "root": ".", "shards": None}
     config = from_tree(tree, changes, _name(chosen))
-    place = Path(out).expanduser() if out else _default_out(chosen, config, source, kind(config))
+    place = expanded(out) if out else _default_out(chosen, config, source, kind(config))
     if source is not None:
         config.data.root = str((place / SOURCE).resolve())
+    require_utf8(place, "--out", OutputError)
     progress.say(f"output directory: {place}")
     with given({id.partition(":")[2]: prior for id, prior in objects.items()}):
         yield Job(config, place, source)

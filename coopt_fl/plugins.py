@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from coopt_fl.core.errors import ConfigError
+from coopt_fl.core.files import expanded
 from coopt_fl.registry import PARTS, code_of
 
 OUTSIDE = "python:"
@@ -33,14 +34,14 @@ def load_plugins(plugins: Sequence[str]) -> None:
     """
     for plugin in plugins:
         if plugin.endswith(".py"):
-            _import_file(Path(plugin).expanduser())
+            _import_file(expanded(plugin))
         else:
             _import(plugin, f"the plug-in {plugin!r}")
 
 
 def resolved(plugin: str, folder: Path) -> str:
     """Return the absolute path of a plug-in given as a file below ``folder``; a module as it is."""
-    return str((folder / Path(plugin).expanduser()).resolve()) if plugin.endswith(".py") else plugin
+    return str((folder / expanded(plugin)).resolve()) if plugin.endswith(".py") else plugin
 
 
 def function(name: str) -> Callable[..., Any]:

@@ -1,5 +1,6 @@
 """The ``coopt`` command: parse, call one function, print. No logic."""
 
+import io
 import json
 import os
 import sys
@@ -403,8 +404,13 @@ def main() -> None:
     """Run the command line."""
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # before torch is imported
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a letter that a terminal lacks ends no command
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
+    except Exception as error:  # outside of any command
+        sys.exit(_told(error))
     except SystemExit as ended:
         if ended.code != INTERRUPTED:  # which is what typer makes of Ctrl-C
             raise
@@ -456,4 +462,5 @@ def _print(value: dict[str, Any], render: Callable[[dict[str, Any]], Any], as_js
         console.width = show.PIPE_WIDTH
     console.print(render(value))
     if as_json:
-        print(json.dumps(value, ensure_ascii=False), flush=True)
+        utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+        print(json.dumps(value, ensure_ascii=not utf8), flush=True)

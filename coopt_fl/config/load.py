@@ -8,6 +8,7 @@ import itertools
 import json
 import math
 import operator
+import os
 import re
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +26,8 @@ from coopt_fl.config.schema import (
     ParticipantConfig,
     SimulationConfig,
 )
-from coopt_fl.core.errors import ConfigError
+from coopt_fl.core.errors import ConfigError, DataError
+from coopt_fl.core.files import expanded, is_file, require_utf8
 from coopt_fl.core.remote import shown
 from coopt_fl.plugins import load_plugins, outside_parts, resolved
 from coopt_fl.registry import OPEN, PARTS
@@ -130,7 +132,8 @@ def from_tree(
         lines = "".join(f"\n  - {problem}" for problem in problems)
         raise ConfigError(f"configuration {name!r} cannot be used:{lines}")
     if loaded.data.root is not None:
-        loaded.data.root = str(Path(loaded.data.root).expanduser().resolve())
+        loaded.data.root = os.path.realpath(expanded(loaded.data.root))
+        require_utf8(loaded.data.root, "data.root", DataError)
     return loaded
 
 
@@ -181,13 +184,13 @@ def keyed(config: Config) -> dict[str, Any]:
     """Return the settings that the dataset key is made of.
 
     Where the files lie, how they are transported and what is trained on the result is not among
-    them; nor is ``data.on_error``, which changes nothing about blocks that were finished. Parts
-    from plug-ins come with what they were imported from.
+    them; nor are ``data.on_error`` and ``data.max_pixels``, which change nothing about blocks that
+    were finished. Parts from plug-ins come with what they were imported from.
     """
     part = dataclasses.asdict(config)
     for elsewhere in NOT_IN_KEY:
         del part[elsewhere]
-    for elsewhere in ("root", "on_error", "shards"):
+    for elsewhere in ("root", "on_error", "max_pixels", "shards"):
         del part["data"][elsewhere]
     del part["optimize"]["chunk_mb"]
     if part["data"]["decode"] == DataConfig().decode:  # for keys of before there was a choice
@@ -236,7 +239,7 @@ def _find(config: str) -> Path:
         )
         if config in all_keys():
             problem = f"{config!r} is a setting: write {config}=VALUE"
-    if not path.is_file():
+    if not is_file(path, ConfigError):
         raise ConfigError(problem)
     return path
 
@@ -274,14 +277,13 @@ def _override(tree: dict[str, Any], override: str, problems: list[str]) -> None:
     if not equals or not key:
         problems.append(f"{override!r} is not KEY=VALUE")
         return
+    node: Any = tree
+    words = key.split(".")
     try:
-        value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=True)
-        parsed = typing.cast(dict[str, Any], value)["value"]
+        parsed = _parsed(text, _field_of(words))
     except (YAMLError, OmegaConfBaseException) as error:
         problems.append(f"{key}: {text!r} is not a YAML value ({' '.join(str(error).split())})")
         return
-    node: Any = tree
-    words = key.split(".")
     for word, following in itertools.zip_longest(words, words[1:]):
         place = _place(node, word, append=following is not None)
         if place is None:
@@ -293,6 +295,39 @@ def _override(tree: dict[str, Any], override: str, problems: list[str]) -> None:
         elif node[place] is None:
             node[place] = [] if following.isdigit() else {}
         node = node[place]
+
+
+def _parsed(text: str, field: dataclasses.Field[Any] | None) -> Any:
+    """Return the value that ``text`` means for a key.
+
+    Text is itself, without a rule of YAML (2024, ~ and "a #b" are paths), unless it is in quotes;
+    "null" and nothing mean null where a key can be that. All else is YAML without comments.
+    """
+    kinds = [] if field is None else [*typing.get_args(field.type)] or [field.type]
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    is_list = field is not None and field.type == list[str] and text.startswith("[")
+    if str in kinds and not is_list and not quoted:
+        return None if text in ("", "null") and type(None) in kinds else text
+    if kinds and not is_list and not quoted and "#" in text:
+        return text  # which is refused, where YAML would leave out the rest
+    value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=True)
+    return typing.cast(dict[str, Any], value)["value"]
+
+
+def _field_of(words: Sequence[str]) -> dataclasses.Field[Any] | None:
+    """Return the field that a key sets; None of a whole section, and where there is none."""
+    kind: Any = Config
+    for word in words:
+        if dataclasses.is_dataclass(kind):
+            field = {one.name: one for one in dataclasses.fields(kind)}.get(word)
+            if field is None:
+                return None
+            kind = field.type
+        elif kind == list[ParticipantConfig] and word.isdigit():
+            field, kind = None, ParticipantConfig
+        else:
+            return None
+    return None if field is None or dataclasses.is_dataclass(kind) else field
 
 
 def _place(node: Any, word: str, append: bool) -> Any:

@@ -9,6 +9,7 @@ from typing import Any, TypedDict, Unpack
 
 DECODINGS = ("exact", "reduced", "device")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+MOST_PIXELS = 178_956_970  # from which on Pillow takes an image for an attack on memory
 
 
 class Rules(TypedDict, total=False):
@@ -42,6 +43,7 @@ class DataConfig:
     on_error: str = _key("raise", "what a corrupt image does", choices=("raise", "skip"))
     shards: str | None = _key(None, "URL of published shards; null: participants hold the images")
     decode: str = _key("exact", "how JPEG files become pixels", choices=DECODINGS)
+    max_pixels: int = _key(MOST_PIXELS, "most pixels of an image, against attacks", minimum=1)
 
 
 @dataclass

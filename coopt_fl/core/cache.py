@@ -24,9 +24,19 @@ T = TypeVar("T")
 
 
 def cache_dir() -> Path:
-    """Return ``$COOPT_CACHE`` where it is set, else ``~/.cache/coopt-fl``; it may not exist yet."""
-    chosen = os.environ.get("COOPT_CACHE")
-    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "coopt-fl"
+    """Return ``$COOPT_CACHE`` where it is set, else ``~/.cache/coopt-fl``; it may not exist yet.
+
+    Raises:
+        OutputError: there is no home directory.
+    """
+    chosen = os.environ.get("COOPT_CACHE", "~/.cache/coopt-fl") or "~/.cache/coopt-fl"
+    try:
+        return Path(chosen).expanduser()
+    except RuntimeError:
+        raise OutputError(
+            "there is no home directory for the cache: set COOPT_CACHE, or HOME, to a folder that "
+            "can be written"
+        ) from None
 
 
 @contextmanager

@@ -5,14 +5,62 @@ import hashlib
 import json
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from coopt_fl.core.errors import ConfigError, OutputError
+from coopt_fl.core.errors import ConfigError, CooptError, OutputError
 
 AGAIN = "run the command that wrote it again"
+
+
+def expanded(path: str | Path) -> Path:
+    """Return ``path`` with ``~`` and ``~user`` replaced by a home directory.
+
+    Raises:
+        ConfigError: there is none, as in a container without HOME.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{path}: {error} Set HOME, or write the whole path") from None
+
+
+def is_folder(path: Path, kind: type[CooptError]) -> bool:
+    """Tell whether ``path`` is a folder; raise ``kind`` where that cannot be found out."""
+    return stat.S_ISDIR(_mode(path, kind))
+
+
+def is_file(path: Path, kind: type[CooptError]) -> bool:
+    """Tell whether ``path`` is a regular file; raise ``kind`` where that cannot be found out."""
+    return stat.S_ISREG(_mode(path, kind))
+
+
+def _mode(path: Path, kind: type[CooptError]) -> int:
+    """Return the mode of a file, 0 of none. ``Path.is_dir`` raises below a locked folder."""
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise kind(
+            f"{path} cannot be looked at ({reason}): name another, or see who may enter the "
+            "folders above it"
+        ) from error
+
+
+def require_utf8(path: Path | str, name: str, kind: type[CooptError]) -> None:
+    """Raise ``kind`` where the bytes of a path are no UTF-8, in which all that names it is kept."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(str(path)).decode("utf-8", "backslashreplace")
+        raise kind(
+            f"{name}={shown} is no UTF-8 text; rename it, or give a link to it (ln -s)"
+        ) from None
 
 
 @contextmanager
@@ -97,7 +145,8 @@ def remove_leftovers(folder: Path) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON, atomically."""
     with atomic(path) as file:
-        file.write(json.dumps(value, indent=1, ensure_ascii=False).encode() + b"\n")
+        text = json.dumps(value, indent=1, ensure_ascii=False)
+        file.write(text.encode(errors="backslashreplace") + b"\n")  # names that are no UTF-8
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 from coopt_fl.core.cache import cache_dir
+from coopt_fl.core.errors import OutputError
 from coopt_fl.core.progress import Progress
 
 LOG = "log.txt"
@@ -68,8 +69,10 @@ def log_of(error: Exception) -> Path | None:
     for note in getattr(error, "__notes__", ()):
         if note.startswith(_KEPT):
             return Path(note.removeprefix(_KEPT))
-    path = cache_dir() / LOG
-    return path if keep(path, error) else None
+    with suppress(OutputError):  # there is no cache
+        path = cache_dir() / LOG
+        return path if keep(path, error) else None
+    return None
 
 
 def _version() -> str:

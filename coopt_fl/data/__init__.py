@@ -1,13 +1,13 @@
 """Unlabeled images: sources with stable sample ids, batches, blocks, and device-side preprocessing.
 
-Labels are read by ``open_labels`` and ``split_labels`` alone, which only the probe and the report
-may use.
+Labels are read by ``open_labels``, ``split_labels`` and ``unlabeled`` alone, which only the probe
+and the report may use.
 """
 
 from coopt_fl.data.batches import batches
 from coopt_fl.data.blocks import shared_set
 from coopt_fl.data.image import Preprocess, decode
-from coopt_fl.data.labels import open_labels, split_labels
+from coopt_fl.data.labels import open_labels, split_labels, unlabeled
 from coopt_fl.data.own import OwnSource, from_arrays, from_dataset
 from coopt_fl.data.source import Source, open_source
 
@@ -23,4 +23,5 @@ __all__ = [
     "open_source",
     "shared_set",
     "split_labels",
+    "unlabeled",
 ]

@@ -20,7 +20,11 @@ SETTLED_S = 2.0
 """A file that changed within these seconds may change again without its times showing it."""
 
 
-def content_digest(folder: Path, names: Sequence[bytes]) -> str:
+UNREADABLE = b"unreadable"
+"""Stands for the digest of a file that cannot be read, where that is allowed."""
+
+
+def content_digest(folder: Path, names: Sequence[bytes], *, skip: bool = False) -> str:
     """Return the sha256 (hex) over the names and bytes of files, in the order given.
 
     Reading 100 GB takes minutes, so the digest is remembered in the per-user cache for as long as
@@ -29,21 +33,22 @@ def content_digest(folder: Path, names: Sequence[bytes]) -> str:
     Args:
         folder: where the files are; its own name and place do not count.
         names: path of each file below ``folder``.
+        skip: whether files that cannot be read are allowed.
 
     Raises:
         DataError: naming the file that cannot be read.
     """
     try:
-        state, newest = _state(folder, names)
+        state, newest = _state(folder, names, skip)
         known = cache_dir() / "fingerprints" / state
         stored = known.read_text() if known.is_file() else ""
         if len(stored) == hashlib.sha256().digest_size * 2:  # else it is missing or damaged
             return stored
-        digest = _digest(folder, names)
+        digest = _digest(folder, names, skip)
     except OSError as error:
         raise DataError(
-            f"{error.filename or folder} cannot be read ({error.strerror}); "
-            "see that the files stay as they are during a run"
+            f"{error.filename or folder} cannot be read ({error.strerror}); repair or remove it, "
+            "or set data.on_error=skip, and see that the files stay as they are during a run"
         ) from error
     if time.time() - newest > SETTLED_S:
         with suppress(OutputError):  # where it cannot be stored, it is computed again next time
@@ -53,12 +58,17 @@ def content_digest(folder: Path, names: Sequence[bytes]) -> str:
     return digest
 
 
-def _digest(folder: Path, names: Sequence[bytes]) -> str:
+def _digest(folder: Path, names: Sequence[bytes], skip: bool) -> str:
     """Return the digest over the name and the digest of each file."""
 
     def one(name: bytes) -> bytes:
-        with (folder / os.fsdecode(name)).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
+        try:
+            with (folder / os.fsdecode(name)).open("rb") as file:
+                return hashlib.file_digest(file, "sha256").digest()
+        except OSError:
+            if not skip:
+                raise
+            return UNREADABLE
 
     total = hashlib.sha256()
     with ThreadPoolExecutor(THREADS) as threads:
@@ -69,11 +79,17 @@ def _digest(folder: Path, names: Sequence[bytes]) -> str:
     return total.hexdigest()
 
 
-def _state(folder: Path, names: Sequence[bytes]) -> tuple[str, float]:
+def _state(folder: Path, names: Sequence[bytes], skip: bool) -> tuple[str, float]:
     """Return a digest of the files' paths, sizes and times, and the newest of these times."""
     total, newest = hashlib.sha256(os.fsencode(folder.resolve())), 0.0
     for name in names:
-        at = (folder / os.fsdecode(name)).stat()
+        try:
+            at = (folder / os.fsdecode(name)).stat()
+        except OSError:
+            if not skip:
+                raise
+            total.update(b"\0%s\0" % name + UNREADABLE)
+            continue
         newest = max(newest, at.st_ctime, at.st_mtime)
         total.update(b"\0%s\0%d %d %d" % (name, at.st_size, at.st_mtime_ns, at.st_ctime_ns))
     return total.hexdigest(), newest

@@ -1,37 +1,48 @@
 """From the bytes of an image file to uint8 RGB, and on to a model's input on its own device."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import PIL
 import torch
-from PIL import Image, UnidentifiedImageError, features
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
 from torch import Tensor
 from torch.nn import functional
 
+from coopt_fl.config.schema import MOST_PIXELS
 from coopt_fl.core.errors import ConfigError
+from coopt_fl.data.opening import opened
 
 INTERPOLATIONS = ("bilinear", "bicubic")
+
+ORIENTATION = ExifTags.Base.Orientation
+BITS_PER_SAMPLE = ExifTags.Base.BitsPerSample
 
 LONGEST = 16
 """Strips are cut to this many times their shorter edge: enlarged whole, they take gigabytes."""
 
 
 class UndecodableError(Exception):
-    """These bytes are no image that Pillow can decode; the message says why."""
+    """These bytes are no image that Pillow can decode; the message says why.
+
+    ``advice`` says what to do about a sound image that is not read.
+    """
+
+    def __init__(self, reason: str, advice: str = "") -> None:
+        super().__init__(reason)
+        self.advice = advice
 
 
 def decoder() -> str:
-    """Return what decodes image files here; others may give other pixels."""
+    """Return what decodes image files here, and how; others may give other pixels."""
     lossy = {name: features.version(name) for name in ("libjpeg_turbo", "jpg", "webp")}
     found = [f"{name} {version}" for name, version in lossy.items() if version]
-    return ", ".join([f"Pillow {PIL.__version__}", *found])
+    return ", ".join([f"Pillow {PIL.__version__}", *found, "turned as EXIF says"])
 
 
-def decode(encoded: bytes, edge: int | None = None) -> Tensor:
-    """Decode an image file to uint8 RGB (3, H, W).
+def decode(encoded: bytes, edge: int | None = None, most_pixels: int = MOST_PIXELS) -> Tensor:
+    """Decode an image file to uint8 RGB (3, H, W), turned as people see it.
 
     With ``edge``, a JPEG file is decoded at the smallest of 1, 1/2, 1/4 and 1/8 of its size whose
     shorter edge has at least so many pixels.
@@ -40,28 +51,57 @@ def decode(encoded: bytes, edge: int | None = None) -> Tensor:
     channels of a pixel lie side by side, as in most files and as resizing on a CPU is fastest.
 
     Raises:
-        UndecodableError: whatever is wrong with the bytes.
+        UndecodableError: whatever is wrong with the bytes, or it has more than ``most_pixels``.
     """
     if not encoded:
         raise UndecodableError("it holds no bytes")
     try:
-        with Image.open(io.BytesIO(encoded)) as image:
+        with opened(encoded, most_pixels) as image:
             if edge is not None:
                 image.draft(None, (edge, edge))
-            pixels = _rgb(image)
+            pixels = rgb(image)
+    except UndecodableError:
+        raise
     except UnidentifiedImageError as error:
         raise UndecodableError("it is no known image format") from error
+    except Image.DecompressionBombError as error:
+        raise UndecodableError(
+            f"it has more pixels than data.max_pixels={most_pixels}",
+            "set data.max_pixels to as many if it is no attack",
+        ) from error
     except Exception as error:  # damaged files make Pillow's decoders raise nearly anything
         raise UndecodableError(str(error) or type(error).__name__) from error
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
-def _rgb(image: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """Return (H, W, 3)."""
-    if image.mode.startswith("I"):  # Pillow would clip 16 bits to 255 instead of scaling them
+def rgb(image: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """Return the pixels (H, W, 3), turned as its EXIF data say.
+
+    Raises:
+        UndecodableError: nobody knows which of its values is white.
+    """
+    bits = _bits(image)
+    if bits > 16:
+        kind = "floating-point" if image.mode == "F" else "whole"
+        raise UndecodableError(
+            f"its pixels are {bits}-bit {kind} numbers, and which of them is white is not known",
+            "convert it to 8 or 16 bits",
+        )
+    if image.getexif().get(ORIENTATION) is not None:  # as Hugging Face's datasets do
+        image = ImageOps.exif_transpose(image)
+    if bits == 16:  # Pillow would clip 16 bits to 255 instead of scaling them
         grey = (np.asarray(image, dtype=np.int64) >> 8).clip(0, 255).astype(np.uint8)
         return grey[..., None].repeat(3, axis=2)
     return np.array(image.convert("RGB"))
+
+
+def _bits(image: Image.Image) -> int:
+    """Return how many bits a grey value has, 8 of any other image."""
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        return 16  # which Pillow keeps in 32 of these formats
+    if image.mode == "I":
+        return int(max(getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (32,))))
+    return 32 if image.mode == "F" else 8
 
 
 @dataclass(frozen=True)

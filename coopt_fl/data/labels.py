@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coopt_fl.config.schema import DataConfig
-from coopt_fl.data.source import NoSplitError, open_source
+from coopt_fl.data.source import SPLITS, NoSplitError, open_source
 from coopt_fl.registry import PARTS
 
 
@@ -14,15 +14,15 @@ def open_labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
     """Return the labels of ``split``, or None where its images have none.
 
     Returns:
-        int64 (N,), aligned with ``open_source(data, split).ids``; classes count from 0.
+        int64 (N,), aligned with ``open_source(data, split).ids``; classes count from 0, and -1 is
+        an image without a label, or with one that the train split lacks.
 
     Raises:
         NoSplitError: the source has no such split.
         DataError: the source is missing, or its images or labels cannot be read.
     """
-    read: Callable[..., NDArray[np.int64] | None] | None
-    read = PARTS.find("source", data.source).fact("labels")
-    return read(data, split) if read is not None else open_source(data, split).given_labels
+    found = _read(data, split)
+    return found if found is not None and (not len(found) or (found >= 0).any()) else None
 
 
 def split_labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
@@ -35,3 +35,33 @@ def split_labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
         return open_labels(data, split)
     except NoSplitError:
         return None
+
+
+def unlabeled(data: DataConfig) -> list[str]:
+    """Return sentences about what cannot be judged, or not all of it: nothing, if all can.
+
+    Raises:
+        DataError: see :func:`split_labels`.
+    """
+    said = []
+    for split in SPLITS:
+        try:
+            found = _read(data, split)
+        except NoSplitError as error:
+            said.append(f"nothing is judged by labels: {error}")
+            continue
+        missing = 0 if found is None else int((found < 0).sum())
+        if found is None or (missing and missing == len(found)):
+            said.append(f"nothing is judged by labels: the {split} images have none")
+        elif missing:
+            said.append(
+                f"{missing:,} of {len(found):,} {split} images have no label, or one that no "
+                "train image has: the probe leaves them out"
+            )
+    return said
+
+
+def _read(data: DataConfig, split: str) -> NDArray[np.int64] | None:
+    read: Callable[..., NDArray[np.int64] | None] | None
+    read = PARTS.find("source", data.source).fact("labels")
+    return read(data, split) if read is not None else open_source(data, split).given_labels

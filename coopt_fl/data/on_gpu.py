@@ -1,6 +1,7 @@
 """JPEG files decoded on the GPU, by nvJPEG through torchvision; its pixels are not quite Pillow's.
 
-Everything else, and what nvJPEG refuses, is decoded by Pillow, whatever else is in a batch.
+Everything else, what is to be turned, and what nvJPEG refuses, is decoded by Pillow, whatever else
+is in a batch.
 """
 
 import warnings
@@ -10,8 +11,10 @@ import torch
 import torchvision
 from torch import Tensor
 
+from coopt_fl.config.schema import MOST_PIXELS
 from coopt_fl.core.errors import ConfigError
-from coopt_fl.data.image import decode
+from coopt_fl.data.image import ORIENTATION, decode
+from coopt_fl.data.opening import opened
 
 JPEG = b"\xff\xd8\xff"
 DEVICE = "cuda"
@@ -32,13 +35,13 @@ def gpu_decoder() -> str:
     return f"nvJPEG of CUDA {torch.version.cuda}, torchvision {torchvision.__version__}"
 
 
-def decode_on_gpu(encoded: Sequence[bytes]) -> list[Tensor]:
-    """Decode image files to uint8 RGB (3, H, W) on the GPU.
+def decode_on_gpu(encoded: Sequence[bytes], most_pixels: int = MOST_PIXELS) -> list[Tensor]:
+    """Decode image files of at most so many pixels to uint8 RGB (3, H, W) on the GPU.
 
     Raises:
         UndecodableError: Pillow cannot decode one of them either.
     """
-    places = [place for place, file in enumerate(encoded) if file.startswith(JPEG)]
+    places = [place for place, file in enumerate(encoded) if _is_plain(file, most_pixels)]
     jpegs = [torch.frombuffer(bytearray(encoded[place]), dtype=torch.uint8) for place in places]
     try:
         found = dict(zip(places, _decoded(jpegs), strict=True))
@@ -46,12 +49,23 @@ def decode_on_gpu(encoded: Sequence[bytes]) -> list[Tensor]:
         if isinstance(error, torch.OutOfMemoryError):
             raise
         if len(encoded) > 1:
-            return [image for one in encoded for image in decode_on_gpu([one])]
+            return [image for one in encoded for image in decode_on_gpu([one], most_pixels)]
         found = {}
     return [
-        found[place] if place in found else decode(file).to(DEVICE)
+        found[place] if place in found else decode(file, None, most_pixels).to(DEVICE)
         for place, file in enumerate(encoded)
     ]
+
+
+def _is_plain(file: bytes, most_pixels: int) -> bool:
+    """Tell whether a file is a JPEG that is as people see it, and not too large."""
+    if not file.startswith(JPEG):
+        return False
+    try:
+        with opened(file, most_pixels) as image:
+            return bool(image.getexif().get(ORIENTATION, 1) == 1)
+    except Exception:  # Pillow's, which decodes it, says what is wrong with it
+        return False
 
 
 def _decoded(jpegs: list[Tensor]) -> list[Tensor]:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.errors import ConfigError
-from coopt_fl.core.files import make_folder
+from coopt_fl.core.files import expanded, make_folder
+from coopt_fl.data.image import UndecodableError, rgb
 from coopt_fl.data.source import SPLITS, Source
 from coopt_fl.data.sources.arrays import NAME, Arrays, remove
 
@@ -42,7 +43,7 @@ class OwnSource(Source):
         Raises:
             OutputError: the disk refuses.
         """
-        root = Path(folder).expanduser().resolve()
+        root = expanded(folder).resolve()
         make_folder(root)
         for split in SPLITS:
             if split in self._splits:
@@ -151,7 +152,10 @@ def _read(dataset: Any) -> Arrays:
 def _pixels(image: Any, row: int) -> NDArray[np.uint8]:
     """Return an image as uint8 (H, W, 3)."""
     if isinstance(image, Image.Image):
-        image = np.asarray(image.convert("RGB"))
+        try:
+            image = rgb(image)
+        except UndecodableError as error:
+            raise ConfigError(f"image {row} of the dataset: {error}; {error.advice}") from error
     elif isinstance(image, Tensor) and image.ndim == 3:
         if image.is_floating_point() and image.min() >= 0 and image.max() <= 1:
             image = (image * 255).round().to(torch.uint8)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from coopt_fl.config.schema import DataConfig
+from coopt_fl.config.schema import MOST_PIXELS, DataConfig
 from coopt_fl.core.errors import DataError
 from coopt_fl.data.image import UndecodableError, decode, decoder
 from coopt_fl.data.on_gpu import decode_on_gpu, gpu_decoder, require_gpu
@@ -38,7 +38,7 @@ def open_source(data: DataConfig, split: str = "train") -> "Source":
             f"coopt_fl.data.from_arrays(images, labels), not {type(source).__name__}"
         )
     if isinstance(source, EncodedSource):
-        source.decoding = data.decode
+        source.decoding, source.max_pixels = data.decode, data.max_pixels
     return source
 
 
@@ -49,14 +49,17 @@ class NoSplitError(DataError):
 class CorruptImage(DataError):  # noqa: N818 - a kind of DataError, named for what it is about
     """One image cannot be read or decoded; ``id`` and ``where`` name it."""
 
-    def __init__(self, id: int, where: str, reason: str = "it cannot be decoded") -> None:
-        super().__init__(id, where, reason)  # the arguments, so that it survives pickling
-        self.id, self.where, self.reason = id, where, reason
+    def __init__(
+        self, id: int, where: str, reason: str = "it cannot be decoded", advice: str = ""
+    ) -> None:
+        super().__init__(id, where, reason, advice)  # the arguments, so that it survives pickling
+        self.id, self.where, self.reason, self.advice = id, where, reason, advice
 
     def __str__(self) -> str:
+        what = "is not read" if self.advice else "is corrupt"
         return (
-            f"image {self.where} (id {self.id}) is corrupt: {self.reason}; "
-            "repair or remove it, or set data.on_error=skip"
+            f"image {self.where} (id {self.id}) {what}: {self.reason}; "
+            f"{self.advice or 'repair or remove it'}, or set data.on_error=skip"
         )
 
 
@@ -70,9 +73,11 @@ class Source(ABC):
         encoded: whether images must be decoded (JPEG, PNG), so that worker processes pay off.
         image_size: (height, width) where all images have the same size by nature, else None.
         given_labels: int64 (N,), where a program gave them, too; for ``open_labels`` alone.
+        notes: sentences about what was found beside the images and left out.
     """
 
     encoded = False
+    notes: tuple[str, ...] = ()
     given_labels: NDArray[np.int64] | None = None
 
     def __init__(self, name: str, rows: int, image_size: tuple[int, int] | None = None) -> None:
@@ -153,10 +158,12 @@ class EncodedSource(Source):
 
     Attributes:
         decoding: see ``data.decode``.
+        max_pixels: see ``data.max_pixels``.
     """
 
     encoded = True
     decoding = "exact"
+    max_pixels = MOST_PIXELS
     _edge: int | None = None
 
     @property
@@ -198,19 +205,19 @@ class EncodedSource(Source):
         images = []
         for id in ids.tolist():
             try:
-                images.append(decode(self.file_bytes(id), self._edge))
+                images.append(decode(self.file_bytes(id), self._edge, self.max_pixels))
             except UndecodableError as error:
-                raise CorruptImage(id, self.where(id), str(error)) from error
+                raise CorruptImage(id, self.where(id), str(error), error.advice) from error
         return images
 
     def _read_on_gpu(self, ids: NDArray[np.int64]) -> list[Tensor]:
         try:
-            return decode_on_gpu([self.file_bytes(id) for id in ids.tolist()])
+            return decode_on_gpu([self.file_bytes(id) for id in ids.tolist()], self.max_pixels)
         except UndecodableError as error:
             if len(ids) > 1:  # find out which
                 return [image for id in ids for image in self._read_on_gpu(id[None])]
             id = int(ids[0])
-            raise CorruptImage(id, self.where(id), str(error)) from error
+            raise CorruptImage(id, self.where(id), str(error), error.advice) from error
 
     @abstractmethod
     def _bytes(self, id: int) -> bytes:

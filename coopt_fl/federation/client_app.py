@@ -101,9 +101,11 @@ class Participant:
         """
         task = self.task
         if task.shards is None:
-            return _source(task.source, self.root, task.limit, task.on_error, task.decode)
+            return _source(
+                task.source, self.root, task.limit, task.on_error, task.decode, task.max_pixels
+            )
         source = _shards(task.shards, task.shards_sha256).source(blocks, shared)
-        source.decoding = task.decode
+        source.decoding, source.max_pixels = task.decode, task.max_pixels
         return source
 
     def describe(self, request: protocol.Describe) -> protocol.Description:
@@ -243,9 +245,11 @@ def _prior(spec: str, device: str) -> Prior:
 
 
 @lru_cache(maxsize=2)
-def _source(source: str, root: str | None, limit: int | None, on_error: str, decode: str) -> Source:
-    data = DataConfig(source=source, root=root, limit=limit, on_error=on_error, decode=decode)
-    return open_source(data)
+def _source(
+    source: str, root: str | None, limit: int | None, on_error: str, decode: str, max_pixels: int
+) -> Source:
+    shards = None
+    return open_source(DataConfig(source, root, limit, on_error, shards, decode, max_pixels))
 
 
 @lru_cache(maxsize=2)

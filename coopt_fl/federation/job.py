@@ -29,7 +29,13 @@ from coopt_fl.registry import PARTS
 from coopt_fl.students.checkpoint import load_student
 from coopt_fl.students.models import check_student
 from coopt_fl.students.objectives import find_objective, on_targets
-from coopt_fl.students.probe import probe_prior, probe_student, probing, random_student
+from coopt_fl.students.probe import (
+    probe_prior,
+    probe_student,
+    probing,
+    random_student,
+    tell_doubts,
+)
 from coopt_fl.students.session import training_dtype
 from coopt_fl.students.train import train_student
 
@@ -88,6 +94,7 @@ def _prepare(config: Config, out: Path, progress: Progress, own_priors: bool) ->
                     "`coopt pretrain`"
                 )
             find_objective(config.student.objective)
+            tell_doubts(config.data, progress)
             for participant in config.participants if own_priors else ():
                 if problem := check_prior(participant.prior):
                     raise PriorError(f"participant {participant.name}: {problem}")

@@ -61,6 +61,7 @@ class Task:
     shards: str | None
     shards_sha256: str
     decode: str
+    max_pixels: int
     roster: list[list[str]]
     batch_size: int
     threads: int
@@ -81,6 +82,7 @@ def task_of(config: Config, shards_sha256: str, simulated: bool = False) -> Task
         shards=config.data.shards,
         shards_sha256=shards_sha256,
         decode=config.data.decode,
+        max_pixels=config.data.max_pixels,
         roster=[[participant.name, participant.prior] for participant in config.participants],
         batch_size=config.optimize.batch_size,
         threads=config.runtime.threads,

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from coopt_fl.config.load import load_config
 from coopt_fl.core.errors import ConfigError
+from coopt_fl.core.files import expanded
 from coopt_fl.core.progress import console_progress
 from coopt_fl.federation.job import whole_job
 from coopt_fl.report import console as show
@@ -32,7 +33,7 @@ def main(grid: Grid, context: Context) -> None:
     except ValueError as error:
         raise ConfigError(f"overrides={text!r}: {error}; quote it as in a shell") from None
     config = load_config(name, overrides)
-    out = Path(str(settings["out"]) or Path.home() / "coopt-runs" / Path(name).stem).expanduser()
+    out = expanded(str(settings["out"]) or f"~/coopt-runs/{Path(name).stem}")
     with console_progress() as progress:
         summary = whole_job(
             config,

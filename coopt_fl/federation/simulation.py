@@ -19,12 +19,26 @@ from typing import Any
 from coopt_fl.config.load import from_tree
 from coopt_fl.config.schema import Config
 from coopt_fl.core.apart import run_apart
+from coopt_fl.core.cache import cache_dir
 from coopt_fl.core.errors import ConfigError, ParticipantError
 from coopt_fl.core.host import shared_by
 from coopt_fl.core.progress import Level, Progress, console_progress
 from coopt_fl.given import take_parts
 
 TRIES = 3  # of starting Ray
+ADVICE = {
+    "AF_UNIX": "set RAY_TMPDIR to a folder with a shorter path, such as /tmp",
+    "No space left": "free some space there, or set RAY_TMPDIR to a folder on another disk",
+    "Permission": "set RAY_TMPDIR to a folder that you can write to",
+    "Read-only": "set RAY_TMPDIR to a folder that can be written",
+    "Too many open files": "raise the limit of open files (ulimit -n)",
+    "memory": "free some memory, or lower simulation.actors",
+    "imed out": "this host is very busy: run it again when it is less so",
+    "Timeout": "this host is very busy: run it again when it is less so",
+}
+"""What to do about a failure of Ray, by words in what it says."""
+
+LONGEST_FOLDER = 36  # bytes: a socket's path has at most 107, of which Ray takes up to 70
 SECONDS_TO_ANSWER = 5  # of a cluster that is to be joined
 QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -125,7 +139,7 @@ def _quiet(verbose: bool = False) -> Iterator[None]:
     before = dict(os.environ)
     imports = {"PYTHONPATH": os.pathsep.join(sys.path)}
     os.environ.update(
-        {name: os.environ.get(name, value) for name, value in QUIET.items()} | imports
+        {name: os.environ.get(name, value) for name, value in QUIET.items()} | imports | _home()
     )
     import flwr.supercore.logger  # noqa: F401
 
@@ -169,6 +183,15 @@ def _actors(settings: Any) -> int:
     return int(settings["init_args"]["num_cpus"] // settings["client_resources"]["num_cpus"])
 
 
+def _home() -> dict[str, str]:
+    """Return where Flower keeps its files if there is no home directory."""
+    try:
+        Path.home()
+    except RuntimeError:
+        return {"HOME": str(cache_dir())}
+    return {}
+
+
 def _start_ray(settings: dict[str, Any]) -> None:
     """Start Ray, which Flower then finds running.
 
@@ -185,9 +208,18 @@ def _start_ray(settings: dict[str, Any]) -> None:
             ray.shutdown()
             if attempt == TRIES:
                 raise ParticipantError(
-                    f"Ray did not start in {TRIES} attempts: {error} Its log is in "
-                    "/tmp/ray/session_latest/logs; is this host very busy, or out of memory?"
+                    f"Ray did not start in {TRIES} attempts: {' '.join(str(error).split())}; "
+                    f"{_advice(error)}"
                 ) from error
+
+
+def _advice(error: Exception) -> str:
+    """Return what to do where Ray cannot start, by what it says."""
+    said = f"{type(error).__name__} {error}"
+    for words, advice in ADVICE.items():
+        if words in said:
+            return advice
+    return "its log is in session_latest/logs below /tmp/ray, or below the folder of RAY_TMPDIR"
 
 
 def _join_ray(settings: dict[str, Any]) -> None:
@@ -273,7 +305,14 @@ def backend(config: Config) -> Any:
         "num_gpus": gpus if share else 0,
         "include_dashboard": False,
     }
-    return {"init_args": quiet | own, "client_resources": one}
+    return {"init_args": quiet | own | _short_folder(), "client_resources": one}
+
+
+def _short_folder() -> dict[str, str]:
+    """Return where Ray keeps its sockets, if TMPDIR is too long for the paths of these."""
+    folder = os.environ.get("TMPDIR", "")
+    fits = len(os.fsencode(folder)) <= LONGEST_FOLDER or "RAY_TMPDIR" in os.environ
+    return {} if fits else {"_temp_dir": "/tmp/ray"}
 
 
 def _reserved(config: Config, gpus: int) -> dict[str, float]:

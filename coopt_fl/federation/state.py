@@ -14,7 +14,15 @@ from coopt_fl.config.load import dataset_key, keyed
 from coopt_fl.config.schema import Config
 from coopt_fl.core import typed
 from coopt_fl.core.errors import DataError, OutputError
-from coopt_fl.core.files import adopt, atomic, locked, make_folder, remove_leftovers, write_json
+from coopt_fl.core.files import (
+    adopt,
+    atomic,
+    is_folder,
+    locked,
+    make_folder,
+    remove_leftovers,
+    write_json,
+)
 from coopt_fl.core.log import LOG, logged
 from coopt_fl.core.progress import Progress
 from coopt_fl.data import Source, open_source
@@ -368,7 +376,15 @@ def open_state(
 def _require_run(state: RunState) -> None:
     """Refuse a directory that holds something else."""
     out = state.out
-    if out.is_dir() and any(out.iterdir()) and not state.folder.is_dir():
+    if not is_folder(out, OutputError):
+        return
+    try:
+        empty = not any(out.iterdir())
+    except OSError as error:
+        raise OutputError(
+            f"{out} cannot be listed ({error.strerror}); give another --out"
+        ) from error
+    if not empty and not is_folder(state.folder, OutputError):
         raise OutputError(f"{out} is not empty and holds no run; give another --out")
 
 

@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ from coopt_fl.config.commented import commented
 from coopt_fl.config.load import from_tree, read_tree
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.errors import ConfigError, DataError
-from coopt_fl.core.files import atomic, make_folder
+from coopt_fl.core.files import atomic, is_folder, make_folder
 from coopt_fl.core.runtime import pick_device
 from coopt_fl.data import open_source
 from coopt_fl.data.source import NoSplitError
+from coopt_fl.data.sources.parquet import has_train
 from coopt_fl.ops.sizes import Images, choose, doubts
 from coopt_fl.students.images import shorter_edges, spread_ids
 
@@ -109,22 +111,31 @@ def _where(folder: Path) -> dict[str, str]:
         DataError: It holds nothing that a source takes; it says what is missing.
     """
     for source, found in (
-        ("imagefolder", (folder / "train").is_dir()),
-        ("parquet", any(folder.glob("*train*.parquet"))),
+        ("imagefolder", is_folder(folder / "train", DataError)),
+        ("parquet", is_folder(folder, DataError) and has_train(folder)),
     ):
         if found:
             return {"source": source, "root": str(folder.resolve())}
-    if not folder.is_dir():
+    if not is_folder(folder, DataError):
         raise DataError(f"{folder} is not a folder; give the one that holds the images")
     if folder.resolve().name == "train":
         raise DataError(f"{folder} is the train split: give the folder that holds it")
     for below in sorted(folder.iterdir()):
-        if (below / "train").is_dir() or any(below.glob("*train*.parquet")):
+        if _holds_train(below):
             raise DataError(f"{folder} has no images of its own; try --fit {below}")
     raise DataError(
         f"{folder} has neither train/ nor *train*.parquet: put the images into {folder / 'train'}, "
         f"in folders of their classes if these are known, and others into {folder / 'val'}"
     )
+
+
+def _holds_train(folder: Path) -> bool:
+    """Tell whether a folder, which perhaps cannot be entered, holds images to train on."""
+    with suppress(DataError):
+        return is_folder(folder / "train", DataError) or (
+            is_folder(folder, DataError) and has_train(folder)
+        )
+    return False
 
 
 def _set(tree: dict[str, Any], key: str, value: Any) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from coopt_fl.core.cache import cache_dir, cached
 from coopt_fl.core.errors import ConfigError, DataError, VerificationError
+from coopt_fl.core.files import is_folder
 from coopt_fl.optimized.block import Rows, all_rows, block_digest, dataset_digest
 from coopt_fl.optimized.provenance import Provenance, read_provenance
 
@@ -144,7 +145,7 @@ def load(path: str | Path, *, mmap: bool = False) -> OptimizedDataset:
 
 def dataset_folder(path: Path) -> Path:
     """Return the dataset folder that ``path`` is or holds; ConfigError if there is no ``path``."""
-    if not path.is_dir():
+    if not is_folder(path, ConfigError):
         raise ConfigError(f"no directory {path}; give what `coopt run --out` wrote")
     inside = path / "dataset"
     return inside if (inside / "provenance.json").exists() else path

@@ -9,7 +9,7 @@ from typing import Any
 
 from coopt_fl.core import typed
 from coopt_fl.core.errors import ConfigError
-from coopt_fl.core.files import understood
+from coopt_fl.core.files import expanded, is_folder, understood
 from coopt_fl.optimized.preparation import Preparation, preparation
 from coopt_fl.optimized.provenance import Provenance, read_provenance
 from coopt_fl.optimized.read import dataset_folder
@@ -126,14 +126,14 @@ def collect(paths: Sequence[Path]) -> list[Run]:
             file.
         VerificationError: a provenance is damaged.
     """
-    places = [path.expanduser().resolve() for path in paths]
+    places = [expanded(path).resolve() for path in paths]
     if len(set(places)) < len(places):
         raise ConfigError("a run directory is given twice; give each once")
     return [_read(place, name) for place, name in zip(places, _names(places), strict=True)]
 
 
 def _read(path: Path, name: str) -> Run:
-    if not path.is_dir():
+    if not is_folder(path, ConfigError):
         raise ConfigError(f"no directory {path}; give what `coopt run --out` wrote")
     folder = dataset_folder(path)
     results = [*path.glob(RESULT), *path.glob(f"seed-*/{RESULT}")]

@@ -82,7 +82,7 @@ def neighbours(
                 "id": int(id),
                 "image": _thumbnail(next(images)),
                 "participant": int(dataset.participants[row]),
-                "label": None if labels is None else int(labels[id]),
+                "label": None if labels is None or labels[id] < 0 else int(labels[id]),
                 "similarity": float(similarity),
             }
             for id, row, similarity in zip(*line, strict=True)
@@ -117,6 +117,7 @@ def agreement(dataset: OptimizedDataset, labels: Ids, seed: int) -> tuple[float,
         LeftOut: one participant alone made the targets.
     """
     rows = choose(len(dataset), MOST, seed)
+    rows = rows[labels[dataset.ids[rows]] >= 0]  # the others have no class
     classes, who = labels[dataset.ids[rows]], dataset.participants[rows]
     if len(np.unique(who)) < 2:
         raise LeftOut("one participant alone made the targets")

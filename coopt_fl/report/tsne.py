@@ -93,12 +93,15 @@ def _fused(dataset: OptimizedDataset, seed: int) -> Cloud:
 
 
 def _ten(classes: list[Ids]) -> tuple[list[Ids], dict[int, str]]:
-    """Return groups and legend of the ten most frequent classes; the others are -1."""
-    found, counts = np.unique(np.concatenate(classes), return_counts=True)
+    """Return groups and legend of the ten most frequent classes; the others, and none, are -1."""
+    known = np.concatenate(classes)
+    found, counts = np.unique(known[known >= 0], return_counts=True)
     kept = np.sort(found[np.argsort(-counts, kind="stable")[:SERIES]])
     legend = {index: str(label) for index, label in enumerate(kept)}
     if len(found) > SERIES:
         legend[-1] = f"{len(found) - SERIES} other classes"
+    elif (known < 0).any():
+        legend[-1] = "no class"
     places = {label: index for index, label in enumerate(kept)}
     return [np.array([places.get(label, -1) for label in one]) for one in classes], legend
 

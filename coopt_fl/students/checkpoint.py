@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from coopt_fl.core.errors import ConfigError, PriorError
-from coopt_fl.core.files import atomic, make_folder
+from coopt_fl.core.files import atomic, is_file, make_folder
 from coopt_fl.data import Preprocess
 from coopt_fl.plugins import OUTSIDE
 from coopt_fl.priors.spec import PriorSpec
@@ -126,7 +126,7 @@ def read_checkpoint(path: Path, advice: str = ANOTHER) -> dict[str, Any]:
     Raises:
         ConfigError: There is no file, or it is not a checkpoint.
     """
-    if not path.is_file():
+    if not is_file(path, ConfigError):
         raise ConfigError(f"there is no checkpoint {path}; train a student with `coopt train`")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -139,7 +139,7 @@ def read_checkpoint(path: Path, advice: str = ANOTHER) -> dict[str, Any]:
 
 def check(spec: PriorSpec) -> None:
     """Require the file of a prior ``checkpoint:PATH``."""
-    if not Path(spec.name).is_file():
+    if not is_file(Path(spec.name), PriorError):
         raise PriorError(f"there is no file {spec.name}; name one that `coopt train` wrote")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
@@ -24,7 +25,8 @@ from coopt_fl.core.errors import DataError
 from coopt_fl.core.progress import Progress
 from coopt_fl.core.runtime import pick_device
 from coopt_fl.core.seeding import derive_seed
-from coopt_fl.data import Source, open_source, split_labels
+from coopt_fl.data import Source, open_source, split_labels, unlabeled
+from coopt_fl.data.source import SPLITS, NoSplitError
 from coopt_fl.students.checkpoint import LoadedStudent
 from coopt_fl.students.images import Squares, measure, measured_ids, own_size
 from coopt_fl.students.loop import initial_student, set_rate
@@ -157,6 +159,20 @@ def random_student(student: StudentConfig, data: DataConfig, seed: int) -> Loade
     return LoadedStudent(model, measure(squares, squares.rows), {})
 
 
+def tell_doubts(data: DataConfig, progress: Progress) -> None:
+    """Say, before any work, what of the data cannot be judged, and what was found beside them.
+
+    Raises:
+        DataError: Labels cannot be read.
+    """
+    for split in SPLITS:
+        with suppress(NoSplitError):  # which is among what cannot be judged
+            for note in open_source(data, split).notes:
+                progress.warn(note)
+    for sentence in unlabeled(data):
+        progress.warn(sentence)
+
+
 @dataclass(frozen=True)
 class Judged:
     """What a student's features are worth: accuracy in [0, 1] or None, and :func:`spread`."""
@@ -259,7 +275,7 @@ class Split:
 def _open_splits(data: DataConfig, limit: int | None) -> list[Split]:
     """Return the train and the test split, or the train split alone where one has no labels.
 
-    Of each at most ``limit`` rows, always the same seeded choice.
+    Of each at most ``limit`` rows that have a label, always the same seeded choice.
     """
     train = split_labels(data, "train")
     test = None if train is None else split_labels(data, "test")
@@ -267,7 +283,11 @@ def _open_splits(data: DataConfig, limit: int | None) -> list[Split]:
     splits = []
     for name, labels in known.items():
         source = open_source(data, name)
-        rows = np.arange(len(source))
+        if labels is not None and len(labels) != len(source):
+            raise DataError(
+                f"{source.name} has {len(source)} {name} images, but {len(labels)} labels"
+            )
+        rows = np.arange(len(source)) if labels is None else np.flatnonzero(labels >= 0)
         if limit is not None and limit < len(rows):
             draws = np.random.default_rng(derive_seed(0, "probe"))
             rows = np.sort(draws.choice(rows, limit, replace=False))

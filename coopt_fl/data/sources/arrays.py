@@ -18,7 +18,7 @@ from torch import Tensor
 
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.errors import DataError, OutputError
-from coopt_fl.core.files import atomic
+from coopt_fl.core.files import atomic, expanded, is_file
 from coopt_fl.data.source import ArraySource, NoSplitError, Source
 
 NAME = "arrays"
@@ -125,13 +125,13 @@ def _load(data: DataConfig, split: str) -> Arrays:
         NoSplitError: there are none.
         DataError: they are damaged.
     """
-    folder = Path(data.root or "").expanduser()
-    if not _file(folder, split, "images").is_file():
+    folder = expanded(data.root or "")
+    if not is_file(_file(folder, split, "images"), DataError):
         raise NoSplitError(f"there is no {_file(folder, split, 'images')}; see data.root")
     held: dict[str, NDArray[Any]] = {}
     for part in PARTS:
         file = _file(folder, split, part)
-        if file.exists():
+        if is_file(file, DataError):
             try:
                 held[part] = np.load(file, mmap_mode="r", allow_pickle=False)
             except (OSError, ValueError, EOFError) as error:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.cache import cache_dir, exclusive
 from coopt_fl.core.errors import DataError
+from coopt_fl.core.files import expanded
 from coopt_fl.data.source import ArraySource, Source
 
 _UNUSABLE = (OSError, RuntimeError, ValueError, EOFError, AssertionError)
@@ -81,4 +82,4 @@ def _class(source: str) -> Any:
 
 
 def _root(data: DataConfig) -> Path:
-    return Path(data.root).expanduser() if data.root else cache_dir()
+    return expanded(data.root) if data.root else cache_dir()

@@ -1,7 +1,7 @@
 """Image files in a tree of folders: ``ROOT/train/CLASS/...``, and ``ROOT/val`` or ``ROOT/test``."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cached_property
 from hashlib import blake2b, sha256
 from pathlib import Path
@@ -11,11 +11,20 @@ from numpy.typing import NDArray
 
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.errors import DataError
+from coopt_fl.core.files import expanded, is_folder
 from coopt_fl.data.fingerprint import content_digest
+from coopt_fl.data.listing import head, listed
+from coopt_fl.data.opening import HEAD, looks_like_image
 from coopt_fl.data.source import EncodedSource, NoSplitError, Source
 
 SUFFIXES = (b".jpg", b".jpeg", b".png", b".webp", b".bmp", b".gif", b".tif", b".tiff", b".ppm")
+SIDECARS = (b".txt", b".json", b".xml", b".csv")
+"""What lies beside images by the million, and is not opened to see what it is."""
+
+NO_IMAGE = "no image by its suffix or its first bytes"
 TEST_FOLDERS = ("val", "validation", "test")
+
+Paths = NDArray[np.bytes_]
 
 
 def images(data: DataConfig, split: str) -> Source:
@@ -26,11 +35,15 @@ def images(data: DataConfig, split: str) -> Source:
 def labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
     """Return int64 (N,): the place of each image's first folder among those of train.
 
-    None where images lie outside of class folders, as in an unlabeled test split.
+    -1 where an image lies in none of these, and None where train has none.
     """
-    trained = image_paths(_folder(data, "train"))
-    paths = trained if split == "train" else image_paths(_folder(data, split))
-    return class_numbers(paths[: data.limit], {path.split(b"/")[0] for path in trained.tolist()})
+    skip = data.on_error == "skip"
+    trained, _ = images_below(_folder(data, "train"), skip=skip)
+    classes = {path.split(b"/")[0] for path in trained.tolist() if b"/" in path}
+    if not classes:
+        return None
+    paths = trained if split == "train" else images_below(_folder(data, split), skip=skip)[0]
+    return class_numbers(paths[: data.limit], classes)
 
 
 class FolderSource(EncodedSource):
@@ -39,14 +52,16 @@ class FolderSource(EncodedSource):
     def __init__(
         self, data: DataConfig, folder: Path, image_size: tuple[int, int] | None = None
     ) -> None:
-        self._folder = folder
-        self._paths = image_paths(folder)[: data.limit]
+        self._folder, self._skip = folder, data.on_error == "skip"
+        paths, self.notes = images_below(folder, skip=self._skip)
+        self._paths = paths[: data.limit]
         super().__init__(data.source, len(self._paths), image_size)
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of every file's path below the folder and its bytes."""
-        content = content_digest(self._folder, np.sort(self._paths).tolist())
+        names = np.sort(self._paths).tolist()
+        content = content_digest(self._folder, names, skip=self._skip)
         return sha256(f"folder {content}".encode()).hexdigest()
 
     def where(self, id: int) -> str:
@@ -57,66 +72,71 @@ class FolderSource(EncodedSource):
         return (self._folder / self.where(id)).read_bytes()
 
 
-def image_paths(folder: Path) -> NDArray[np.bytes_]:
+def images_below(folder: Path, *, skip: bool = False) -> tuple[Paths, tuple[str, ...]]:
     """Return the paths of all images below ``folder``, as (N,) bytes; an id is a row of them.
 
     They are ordered by a hash of the path, so that the first rows, which ``data.limit`` keeps,
-    are a fair sample of all classes, and the same on every host.
+    are a fair sample of all classes, and the same on every host. Sentences about what was left out
+    come with them.
 
     Raises:
         DataError: the folder is missing, unreadable, or without images.
     """
-    if not folder.is_dir():
+    if not is_folder(folder, DataError):
         raise DataError(f"{folder} is not a folder; point data.root at the folder that holds it")
-    try:
-        found = _walk(os.fsencode(folder))
-        paths = sorted(found, key=lambda path: (blake2b(path, digest_size=8).digest(), path))
-    except OSError as error:
-        raise DataError(f"{error.filename!r} cannot be listed: {error.strerror}") from error
-    if not paths:
-        raise DataError(f"{folder} holds no images; point data.root at a folder tree with images")
-    return np.array(paths)
+    found = listed(folder, _no_image, skip=skip)
+    if not found.paths:
+        raise DataError(
+            "; ".join(
+                [
+                    f"{folder} holds no images",
+                    *found.notes,
+                    "point data.root at a folder tree with images",
+                ]
+            )
+        )
+    paths = sorted(found.paths, key=lambda path: (blake2b(path, digest_size=8).digest(), path))
+    return np.array(paths), found.notes
 
 
-def class_numbers(paths: NDArray[np.bytes_], classes: Iterable[bytes]) -> NDArray[np.int64] | None:
-    """Return the place of each path's first folder among the sorted ``classes``.
-
-    None where an image is in none of them.
-    """
+def class_numbers(paths: Paths, classes: Iterable[bytes]) -> NDArray[np.int64]:
+    """Return the place of each path's first folder among the sorted ``classes``; -1 in none."""
     number = {name: place for place, name in enumerate(sorted(classes))}
-    firsts = [path.partition(b"/") for path in paths.tolist()]
-    if any(not rest or first not in number for first, _, rest in firsts):
-        return None
-    return np.array([number[first] for first, _, _ in firsts], dtype=np.int64)
+    firsts = (path.partition(b"/") for path in paths.tolist())
+    return np.array([number.get(first, -1) if rest else -1 for first, _, rest in firsts], np.int64)
 
 
-def _walk(top: bytes) -> Iterator[bytes]:
-    """Yield the paths below ``top`` of image files that are not hidden, nor in hidden folders."""
-
-    def fail(error: OSError) -> None:
-        raise error
-
-    for folder, folders, files in os.walk(top, onerror=fail, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(b".")]
-        below = folder[len(top) + 1 :]
-        for name in files:
-            if name.lower().endswith(SUFFIXES) and not name.startswith(b"."):
-                yield b"%s/%s" % (below, name) if below else name
+def _no_image(path: bytes) -> str:
+    """Return why a file is no image: neither its name says that it is one nor its first bytes."""
+    name = path.lower()
+    if name.endswith(SUFFIXES):
+        return ""
+    if name.endswith(SIDECARS):
+        return NO_IMAGE
+    return "" if looks_like_image(head(path, HEAD)) else NO_IMAGE
 
 
 def _folder(data: DataConfig, split: str) -> Path:
     """Return the folder of a split; that of train may be missing."""
     if data.root is None:
         raise DataError(f"data.source={data.source} needs data.root=DIR, the folder of the images")
-    root = Path(data.root).expanduser()
-    if not root.is_dir():
+    root = expanded(data.root)
+    if not is_folder(root, DataError):
         raise DataError(f"{root} is not a folder; set data.root to the folder that holds train/")
     if split == "train":
         return root / "train"
     folders = [root / name for name in TEST_FOLDERS]
-    for folder in folders:
-        if folder.is_dir():
-            return folder
+    there = [folder for folder in folders if is_folder(folder, DataError)]
+    if there:
+        return next((folder for folder in there if _has_class(folder, root / "train")), there[0])
     raise NoSplitError(
         f"{root} has no test split; put its images in one of {', '.join(map(str, folders))}"
     )
+
+
+def _has_class(folder: Path, train: Path) -> bool:
+    """Tell whether a folder holds one that train has, too: the images of others are unlabeled."""
+    try:
+        return any((train / below.name).is_dir() for below in folder.iterdir() if below.is_dir())
+    except OSError:  # who lists them says so
+        return False

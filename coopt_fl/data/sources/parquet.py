@@ -7,8 +7,7 @@ So the images are first copied into one file, from which any of them is read dir
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,17 @@ from numpy.typing import NDArray
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.cache import cache_dir, cached
 from coopt_fl.core.errors import DataError
+from coopt_fl.core.files import expanded, is_folder
 from coopt_fl.data.fingerprint import content_digest
+from coopt_fl.data.listing import head, listed
 from coopt_fl.data.source import EncodedSource, NoSplitError, Source
+from coopt_fl.data.sources.classes import numbers, readable, require_one
+from coopt_fl.data.splits import split_of
+
+MAGIC = b"PAR1"
+"""How a Parquet file begins."""
+
+NO_PARQUET = "no Parquet by its suffix or its first bytes"
 
 ROWS_AT_ONCE = 256
 """Rows in memory while the files are copied."""
@@ -30,40 +38,33 @@ ROWS_AT_ONCE = 256
 
 def images(data: DataConfig, split: str) -> Source:
     """Open the files of ``split`` below ``data.root``."""
-    files, rows = _files(data, split), []
+    files, notes = _files(data, split)
+    rows = []
     for file in files:
-        with _readable(file):
+        with readable(file):
             schema, count = pq.read_schema(file), pq.read_metadata(file).num_rows
-        _leaf(file, schema)
+        if count:
+            _leaf(file, schema)
         rows.append(count)
     if not sum(rows):
         raise DataError(f"{', '.join(file.name for file in files)} in {data.root} have no rows")
-    return ParquetSource(data, files, np.cumsum(rows).tolist())
+    source = ParquetSource(data, files, np.cumsum(rows).tolist())
+    source.notes = notes
+    return source
 
 
 def labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
-    """Return the column ``label``, int64 (N,).
+    """Return the column ``label``, int64 (N,), as :func:`classes.numbers` does."""
+    files, _ = _files(data, split)
+    train = files if split == "train" else _files(data, "train")[0]
+    found = numbers(train, files)
+    return None if found is None else found[: data.limit]
 
-    None where it is missing, or holds null or -1, with which test splits hide their labels.
-    """
-    columns = []
-    for file in _files(data, split):
-        with _readable(file):
-            if "label" not in pq.read_schema(file).names:
-                return None
-            column = pq.read_table(file, columns=["label"]).column("label")
-        if pa.types.is_null(column.type):
-            return None
-        if not pa.types.is_integer(column.type):
-            raise DataError(
-                f"column label of {file} holds {column.type}; "
-                "number the classes from 0 and store the numbers"
-            )
-        columns.append(column)
-    if any(column.null_count for column in columns):
-        return None
-    classes = np.concatenate([column.to_numpy() for column in columns])
-    return None if (classes < 0).any() else classes[: data.limit].astype(np.int64)
+
+def has_train(folder: Path) -> bool:
+    """Tell whether a folder holds files of the train split."""
+    found = listed(folder, _no_parquet, deep=False)
+    return any(split_of(os.fsdecode(path)) == "train" for path in found.paths)
 
 
 class ParquetSource(EncodedSource):
@@ -140,26 +141,53 @@ def flat_copy(path: Path, rows: int, images: Iterable[bytes]) -> FlatCopy:
     return cached(path, lambda: FlatCopy(path, rows), make)
 
 
-def _files(data: DataConfig, split: str) -> list[Path]:
-    """Return the split's files by name."""
-    root = Path(data.root).expanduser() if data.root else None
-    if root is None or not root.is_dir():
+def _files(data: DataConfig, split: str) -> tuple[list[Path], tuple[str, ...]]:
+    """Return the split's files by name, and sentences about those that belong to no split.
+
+    Files named for validation are the test split where none is named for test, or where those hide
+    their labels.
+    """
+    root = expanded(data.root) if data.root else None
+    if root is None or not is_folder(root, DataError):
         raise DataError(
             f"data.root={data.root} is not a folder; set it to the one that holds *train*.parquet"
         )
-    train = sorted(root.glob("*train*.parquet"))
-    rest = [file for file in sorted(root.glob("*.parquet")) if file not in train]
-    test = [file for file in rest if "test" in file.name]
-    found = train if split == "train" else test or [file for file in rest if "val" in file.name]
-    if not found:
-        kind = NoSplitError if split == "test" and train else DataError
-        raise kind(f"{root} has no *{split}*.parquet; name the files of that split so")
-    return found
+    found = listed(root, partial(_left_out, data.on_error == "skip"), deep=False)
+    files: dict[str, list[Path]] = {"train": [], "test": [], "validation": []}
+    for path in sorted(found.paths):
+        files[split_of(os.fsdecode(path)) or ""].append(root / os.fsdecode(path))
+    chosen = files[split]
+    hidden = split == "test" and (not chosen or numbers(files["train"], chosen) is None)
+    if hidden and files["validation"]:
+        chosen = files["validation"]
+    if not chosen:
+        kind = NoSplitError if split == "test" and files["train"] else DataError
+        problem = f"{root} has no *{split}*.parquet; name the files of that split so"
+        raise kind("; ".join([problem, *found.notes]))
+    return chosen, found.notes
+
+
+def _left_out(skip: bool, path: bytes) -> str:
+    """Return why a file is none of any split, or cannot be read and need not."""
+    if reason := _no_parquet(path):
+        return reason
+    if split_of(os.fsdecode(path.rpartition(b"/")[2])) is None:
+        return "Parquet, but no word of its name is train, test or validation"
+    return "" if not skip or os.access(path, os.R_OK) else "unreadable"
+
+
+def _no_parquet(path: bytes) -> str:
+    """Return why a file is none of Parquet: neither by its name nor by its first bytes."""
+    if path.lower().endswith(b".parquet"):
+        return ""
+    return "" if head(path, len(MAGIC)) == MAGIC else NO_PARQUET
 
 
 def _images(file: Path) -> Iterator[bytes]:
     """Yield the images of ``file``; a null is an empty image."""
-    with _readable(file), pq.ParquetFile(file, memory_map=True) as parquet:
+    with readable(file), pq.ParquetFile(file, memory_map=True) as parquet:
+        if not parquet.metadata.num_rows:  # as pandas writes it, its columns have no type
+            return
         leaf = _leaf(file, parquet.schema_arrow)
         for batch in parquet.iter_batches(ROWS_AT_ONCE, columns=[leaf], use_threads=False):
             column = batch.column(0)
@@ -174,6 +202,7 @@ def _leaf(file: Path, schema: Any) -> str:
     Raises:
         DataError: there is none.
     """
+    require_one(file, schema, "image")
     kind = schema.field("image").type if "image" in schema.names else None
     if kind is None:
         raise DataError(
@@ -188,15 +217,3 @@ def _leaf(file: Path, schema: Any) -> str:
             "or a struct {bytes, path}"
         )
     return path
-
-
-@contextmanager
-def _readable(file: Path) -> Iterator[None]:
-    """Turn what a missing or damaged file raises into one sentence."""
-    try:
-        yield
-    except (OSError, pa.ArrowException) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise DataError(
-            f"{file} cannot be read as Parquet ({reason}); fetch or write it again"
-        ) from error

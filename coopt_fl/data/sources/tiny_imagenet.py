@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.errors import DataError
+from coopt_fl.core.files import expanded, is_folder
 from coopt_fl.data.source import NoSplitError, Source
-from coopt_fl.data.sources.folders import FolderSource, class_numbers, image_paths
+from coopt_fl.data.sources.folders import FolderSource, class_numbers, images_below
 
 SIZE = (64, 64)
 URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
@@ -16,13 +17,15 @@ URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 
 def images(data: DataConfig, split: str) -> Source:
     """Open ``train/WNID/images/*.JPEG`` or ``val/images/*.JPEG`` below ``data.root``."""
-    return FolderSource(data, _folder(data, split), SIZE)
+    source = FolderSource(data, _folder(data, split), SIZE)
+    source.notes = ()  # what else there is belongs to it
+    return source
 
 
-def labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
+def labels(data: DataConfig, split: str) -> NDArray[np.int64]:
     """Return int64 (N,): the place of each image's WNID among the sorted WNIDs of train."""
     folder, train = _folder(data, split), _folder(data, "train")
-    paths = image_paths(folder)[: data.limit]
+    paths = images_below(folder)[0][: data.limit]
     classes = sorted(entry.name.encode() for entry in train.iterdir() if entry.is_dir())
     if split == "train":
         return class_numbers(paths, classes)
@@ -40,10 +43,10 @@ def labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
 
 
 def _folder(data: DataConfig, split: str) -> Path:
-    root = Path(data.root or "").expanduser()
+    root = expanded(data.root or "")
     train, test = root / "train", root / "val" / "images"
     folder = train if split == "train" else test
-    if data.root and folder.is_dir():
+    if data.root and is_folder(folder, DataError):
         return folder
     kind = NoSplitError if data.root and split == "test" and train.is_dir() else DataError
     raise kind(

@@ -6,6 +6,7 @@ import open_clip
 from torch import Tensor, nn
 
 from coopt_fl.core.errors import PriorError
+from coopt_fl.core.files import expanded
 from coopt_fl.data.image import Preprocess
 from coopt_fl.priors import hub
 from coopt_fl.priors.spec import PriorSpec, nearest
@@ -46,7 +47,7 @@ def check(spec: PriorSpec) -> None:
             )
             hub.require_in_repository(repository, *files)
         else:
-            hub.require_at(config["url"], Path.home() / ".cache" / "clip")
+            hub.require_at(config["url"], expanded("~/.cache/clip"))
 
 
 def load(spec: PriorSpec) -> tuple[nn.Module, Preprocess]:
