@@ -8,7 +8,7 @@ import pytest
 BUDGETS = {"fast": 90, "whole": 180, "e2e": 420}
 """Seconds of each tier on two idle cores, as ``make test`` runs it; see docs/testing.md."""
 
-FOLDERS = {"unit": "fast", "flower": "whole", "e2e": "e2e"}
+FOLDERS = {"unit": "fast", "cases": "fast", "flower": "whole", "e2e": "e2e"}
 BEGUN = pytest.StashKey[float]()
 
 

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from coopt_fl.config.schema import (
     AuditConfig,
@@ -247,7 +247,7 @@ def _find(config: str) -> Path:
 def _read(path: Path) -> dict[str, Any]:
     try:
         tree = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    except (YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} must hold keys and values, not {type(tree).__name__}")
@@ -281,7 +281,7 @@ def _override(tree: dict[str, Any], override: str, problems: list[str]) -> None:
     words = key.split(".")
     try:
         parsed = _parsed(text, _field_of(words))
-    except (YAMLError, OmegaConfBaseException) as error:
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
         problems.append(f"{key}: {text!r} is not a YAML value ({' '.join(str(error).split())})")
         return
     for word, following in itertools.zip_longest(words, words[1:]):
@@ -300,14 +300,14 @@ def _override(tree: dict[str, Any], override: str, problems: list[str]) -> None:
 def _parsed(text: str, field: dataclasses.Field[Any] | None) -> Any:
     """Return the value that ``text`` means for a key.
 
-    Text is itself, without a rule of YAML (2024, ~ and "a #b" are paths), unless it is in quotes;
-    "null" and nothing mean null where a key can be that. All else is YAML without comments.
+    Where a key is text, so is the value (2024, ~ and "a #b" are paths), but for null and nothing,
+    and what is in quotes. All else is YAML without comments.
     """
     kinds = [] if field is None else [*typing.get_args(field.type)] or [field.type]
     quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
     is_list = field is not None and field.type == list[str] and text.startswith("[")
-    if str in kinds and not is_list and not quoted:
-        return None if text in ("", "null") and type(None) in kinds else text
+    if str in kinds and not is_list:
+        return yaml.safe_load(text) if quoted or text in ("", "null") else text
     if kinds and not is_list and not quoted and "#" in text:
         return text  # which is refused, where YAML would leave out the rest
     value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=True)

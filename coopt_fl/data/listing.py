@@ -37,8 +37,7 @@ class Listing:
     def notes(self) -> tuple[str, ...]:
         """Sentences that count and name what was left out."""
         return tuple(
-            f"left out below {self.folder}: {len(paths):,} of the kind: {reason} "
-            f"({_named(sorted(paths))})"
+            f"below {self.folder}, {len(paths):,} left out: {reason} ({_named(sorted(paths))})"
             for reason, paths in sorted(self.left_out.items())
         )
 

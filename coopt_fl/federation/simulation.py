@@ -27,14 +27,14 @@ from coopt_fl.given import take_parts
 
 TRIES = 3  # of starting Ray
 ADVICE = {
-    "AF_UNIX": "set RAY_TMPDIR to a folder with a shorter path, such as /tmp",
-    "No space left": "free some space there, or set RAY_TMPDIR to a folder on another disk",
-    "Permission": "set RAY_TMPDIR to a folder that you can write to",
-    "Read-only": "set RAY_TMPDIR to a folder that can be written",
-    "Too many open files": "raise the limit of open files (ulimit -n)",
-    "memory": "free some memory, or lower simulation.actors",
-    "imed out": "this host is very busy: run it again when it is less so",
-    "Timeout": "this host is very busy: run it again when it is less so",
+    "AF_UNIX": "Set RAY_TMPDIR to a folder with a shorter path, such as /tmp",
+    "No space left": "Free some space there, or set RAY_TMPDIR to a folder on another disk",
+    "Permission": "Set RAY_TMPDIR to a folder that you can write to",
+    "Read-only": "Set RAY_TMPDIR to a folder that can be written",
+    "Too many open files": "Raise the limit of open files (ulimit -n)",
+    "memory": "Free some memory, or lower simulation.actors",
+    "imed out": "This host is very busy: run it again when it is less so",
+    "Timeout": "This host is very busy: run it again when it is less so",
 }
 """What to do about a failure of Ray, by words in what it says."""
 
@@ -208,7 +208,7 @@ def _start_ray(settings: dict[str, Any]) -> None:
             ray.shutdown()
             if attempt == TRIES:
                 raise ParticipantError(
-                    f"Ray did not start in {TRIES} attempts: {' '.join(str(error).split())}; "
+                    f"Ray did not start in {TRIES} attempts: {' '.join(str(error).split())} "
                     f"{_advice(error)}"
                 ) from error
 
@@ -216,10 +216,10 @@ def _start_ray(settings: dict[str, Any]) -> None:
 def _advice(error: Exception) -> str:
     """Return what to do where Ray cannot start, by what it says."""
     said = f"{type(error).__name__} {error}"
-    for words, advice in ADVICE.items():
-        if words in said:
-            return advice
-    return "its log is in session_latest/logs below /tmp/ray, or below the folder of RAY_TMPDIR"
+    found = [f"{advice}. " for words, advice in ADVICE.items() if words in said][:1]
+    default = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    place = _short_folder().get("_temp_dir", f"{default}/ray")
+    return f"{''.join(found)}Its log is in {place}/session_latest/logs"
 
 
 def _join_ray(settings: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from coopt_fl.core.errors import ConfigError
 
 KEYS = """
 seed plugins data.source data.root data.limit data.on_error data.shards data.decode
+data.max_pixels
 participants.0.name participants.0.prior participants.0.weight min_participants
 shared.size targets.dim targets.projection targets.solver reference
 optimize.block_rows optimize.batch_size optimize.chunk_mb assignment.by

@@ -7,7 +7,7 @@ import pytest
 
 from coopt_fl.cli import main as cli
 from coopt_fl.config.explain import explain
-from coopt_fl.config.load import all_keys, load_config
+from coopt_fl.config.load import all_keys, from_tree, tree_of
 from coopt_fl.core.errors import ConfigError
 
 ALL = explain()["keys"]
@@ -15,8 +15,13 @@ ALL = explain()["keys"]
 
 def refused(key: str, value: Any) -> bool:
     """Return whether loading refuses this value of the key by itself."""
+    *sections, last = key.split(".")
+    tree = part = tree_of("digits")
+    for section in sections:
+        part = part[int(section)] if section.isdigit() else part.setdefault(section, {})
+    part[last] = value
     try:
-        load_config("digits", [f"{key}={json.dumps(value)}"])
+        from_tree(tree, [], "digits")
     except ConfigError as error:
         return f"{key}: {value!r} is not allowed" in str(error)
     return False

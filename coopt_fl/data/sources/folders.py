@@ -37,12 +37,12 @@ def labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
 
     -1 where an image lies in none of these, and None where train has none.
     """
-    skip = data.on_error == "skip"
+    skip, folder = data.on_error == "skip", _folder(data, split)
     trained, _ = images_below(_folder(data, "train"), skip=skip)
     classes = {path.split(b"/")[0] for path in trained.tolist() if b"/" in path}
     if not classes:
         return None
-    paths = trained if split == "train" else images_below(_folder(data, split), skip=skip)[0]
+    paths = trained if split == "train" else images_below(folder, skip=skip)[0]
     return class_numbers(paths[: data.limit], classes)
 
 

@@ -144,8 +144,8 @@ def flat_copy(path: Path, rows: int, images: Iterable[bytes]) -> FlatCopy:
 def _files(data: DataConfig, split: str) -> tuple[list[Path], tuple[str, ...]]:
     """Return the split's files by name, and sentences about those that belong to no split.
 
-    Files named for validation are the test split where none is named for test, or where those hide
-    their labels.
+    Files named for validation are the test split where none is named for test, or where they alone
+    have labels.
     """
     root = expanded(data.root) if data.root else None
     if root is None or not is_folder(root, DataError):
@@ -157,14 +157,19 @@ def _files(data: DataConfig, split: str) -> tuple[list[Path], tuple[str, ...]]:
     for path in sorted(found.paths):
         files[split_of(os.fsdecode(path)) or ""].append(root / os.fsdecode(path))
     chosen = files[split]
-    hidden = split == "test" and (not chosen or numbers(files["train"], chosen) is None)
-    if hidden and files["validation"]:
-        chosen = files["validation"]
+    other = files["validation"] if split == "test" else []
+    if other and (not chosen or _labeled_alone(files["train"], other, chosen)):
+        chosen = other
     if not chosen:
         kind = NoSplitError if split == "test" and files["train"] else DataError
         problem = f"{root} has no *{split}*.parquet; name the files of that split so"
         raise kind("; ".join([problem, *found.notes]))
     return chosen, found.notes
+
+
+def _labeled_alone(train: list[Path], files: list[Path], others: list[Path]) -> bool:
+    """Tell whether ``files`` have labels, and ``others`` have none, or hide them."""
+    return numbers(train, others) is None and numbers(train, files) is not None
 
 
 def _left_out(skip: bool, path: bytes) -> str:

@@ -104,7 +104,9 @@ def test_missing_things_are_said_with_what_to_do(tmp_path: Path) -> None:
         r"nowhere is not a folder; set data\.root": config(tmp_path / "nowhere"),
         r"train is not a folder; point data\.root": config(tmp_path),
         "empty/train holds no images; point": config(tmp_path / "empty"),
-        "other/train holds no images; point": config(tmp_path / "other"),
+        r"other/train holds no images; below .*, 1 left out: .*readme\.txt.*; point": config(
+            tmp_path / "other"
+        ),
     }
     for message, data in wrong.items():
         with pytest.raises(DataError, match=message):

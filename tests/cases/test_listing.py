@@ -1,0 +1,149 @@
+"""Folders as people have them: every image once, nothing that hangs, and what is left out named."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from coopt_fl.config.schema import DataConfig
+from coopt_fl.core.errors import DataError
+from coopt_fl.data import batches, open_labels, open_source
+from coopt_fl.data.listing import listed
+from coopt_fl.data.source import CorruptImage
+from tests.unit.data.make import encode, parquet, pixels, tree, write
+
+NAMES = ["a/0.png", "a/1.png", "b/2.png"]
+
+
+def folder(root: Path, **more: object) -> DataConfig:
+    return DataConfig(source="imagefolder", root=str(root), **more)
+
+
+def names(data: DataConfig) -> list[str]:
+    source = open_source(data)
+    return sorted(source.where(id) for id in source.ids.tolist())
+
+
+@pytest.mark.parametrize("links", [["a/again"], ["a/again", "b/again"]])
+def test_a_link_to_the_folder_above_adds_nothing(links: list[str], tmp_path: Path) -> None:
+    tree(tmp_path / "train", NAMES)
+    for link in links:
+        (tmp_path / "train" / link).symlink_to("..")
+    assert names(folder(tmp_path)) == NAMES
+    (note,) = open_source(folder(tmp_path)).notes
+    assert f"{len(links)} left out: a link to a folder" in note and "a/again" in note
+
+
+def test_a_link_out_of_the_split_and_back_does_not_bring_the_test_images(tmp_path: Path) -> None:
+    tree(tmp_path, ["train/a/0.png", "val/a/1.png"])
+    (tmp_path / "train/a/up").symlink_to(tmp_path)
+    assert names(folder(tmp_path)) == ["a/0.png"]
+
+
+def test_a_folder_linked_twice_is_listed_once_by_its_own_path_or_the_first(tmp_path: Path) -> None:
+    tree(tmp_path / "far", ["x/0.png"])
+    tree(tmp_path / "train", ["b/1.png"])
+    (tmp_path / "train/a").symlink_to("b")
+    for link in ("d", "c"):
+        (tmp_path / "train" / link).symlink_to(tmp_path / "far")
+    (tmp_path / "train/aa").symlink_to(tmp_path / "far/x")
+    assert names(folder(tmp_path)) == ["aa/0.png", "b/1.png"]
+
+
+def test_pipes_are_left_out_and_named(tmp_path: Path) -> None:
+    tree(tmp_path / "train", NAMES)
+    os.mkfifo(tmp_path / "train/a/pipe.png")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "train/b/linked.png").symlink_to(tmp_path / "pipe")
+    assert names(folder(tmp_path)) == NAMES
+    assert open_source(folder(tmp_path)).notes == (
+        f"below {tmp_path}/train, 2 left out: neither a file nor a folder "
+        "(a/pipe.png, b/linked.png)",
+    )
+
+
+def test_a_link_that_leads_nowhere_is_skipped_if_that_is_asked_for(tmp_path: Path) -> None:
+    tree(tmp_path / "train", NAMES)
+    (tmp_path / "train/a/x.png").symlink_to("/nonexistent/blob.png")
+    (tmp_path / "train/a/self.png").symlink_to("self.png")
+    with pytest.raises(DataError, match=r"a/.*\.png cannot be read .*data\.on_error=skip"):
+        _ = open_source(folder(tmp_path)).fingerprint
+    source = open_source(folder(tmp_path, on_error="skip"))
+    before = source.fingerprint
+    (batch,) = batches(source, [source.ids], 9, "skip")
+    assert sorted(map(source.where, batch.skipped)) == ["a/self.png", "a/x.png"]
+    with pytest.raises(CorruptImage, match="No such file"):
+        source.read(np.array([id for id in batch.skipped if source.where(id) == "a/x.png"]))
+    (tmp_path / "train/a/x.png").unlink()
+    write(tmp_path / "train/a/x.png", encode(pixels(9)))
+    assert open_source(folder(tmp_path, on_error="skip")).fingerprint != before
+
+
+def test_an_image_is_known_by_its_content_whatever_its_suffix(tmp_path: Path) -> None:
+    for kind in ("JPEG", "PNG", "GIF", "TIFF", "WEBP", "JPEG2000"):
+        write(tmp_path / f"train/a/{kind}", encode(pixels(0, 16, 16), kind))
+    write(tmp_path / "train/a/photo.jfif", encode(pixels(1), "JPEG"))
+    tree(tmp_path / "train", ["a/._0.png"])
+    write(tmp_path / "train/a/readme.md", b"# words")
+    write(tmp_path / "train/a/JPEG.txt", encode(pixels(1), "JPEG"))
+    for k in range(4):
+        write(tmp_path / f"train/b/{k}.heic", b"\0\0\0\x18ftypheic")
+    source = open_source(folder(tmp_path))
+    assert len(source.read(source.ids)) == len(source) == 7
+    (note,) = source.notes
+    assert "6 left out: no image by its suffix or its first bytes (a/JPEG.txt, a/readme.md" in note
+
+
+def test_a_folder_that_cannot_be_entered_is_named_or_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for anybody but root, who runs these tests in containers."""
+    tree(tmp_path / "train", NAMES)
+    scandir = os.scandir
+
+    def locked(path: bytes) -> object:
+        if path.endswith(b"/b"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", locked)
+    with pytest.raises(DataError, match="train/b cannot be listed: Permission denied"):
+        names(folder(tmp_path))
+    assert names(folder(tmp_path, on_error="skip")) == ["a/0.png", "a/1.png"]
+    (note,) = open_source(folder(tmp_path, on_error="skip")).notes
+    assert "1 left out: a folder that cannot be entered (b)" in note
+
+
+def test_all_of_a_large_deep_tree_is_listed(tmp_path: Path) -> None:
+    below = "/".join(["d"] * 200)
+    for k in range(5):
+        write(tmp_path / below / f"{k}.png", b"")
+    assert len(listed(tmp_path, lambda path: "").paths) == 5
+
+
+def shards(root: Path, **more: object) -> DataConfig:
+    return DataConfig(source="parquet", root=str(root), **more)
+
+
+def test_what_lies_beside_parquet_files_is_left_out(tmp_path: Path) -> None:
+    images = [encode(pixels(k)) for k in range(3)]
+    parquet(tmp_path / "train-0.pq", images, label=[0, 1, 2])
+    write(tmp_path / "._train-0.parquet", b"\0\5\x16\7" + bytes(4092))
+    write(tmp_path / "train.md", b"words")
+    os.mkfifo(tmp_path / "train-1.parquet")
+    source = open_source(shards(tmp_path))
+    assert len(source) == 3 and open_labels(shards(tmp_path), "train").tolist() == [0, 1, 2]
+    assert [note.partition("left out: ")[2] for note in source.notes] == [
+        "neither a file nor a folder (train-1.parquet)",
+        "no Parquet by its suffix or its first bytes (train.md)",
+    ]
+
+
+def test_a_parquet_file_that_cannot_be_read_is_skipped_if_that_is_asked_for(tmp_path: Path) -> None:
+    parquet(tmp_path / "train-0.parquet", [encode(pixels(0))])
+    (tmp_path / "train-1.parquet").symlink_to("/nonexistent/blob")
+    with pytest.raises(DataError, match=r"train-1\.parquet cannot be read as Parquet"):
+        open_source(shards(tmp_path))
+    source = open_source(shards(tmp_path, on_error="skip"))
+    assert len(source) == 1 and "1 left out: unreadable (train-1.parquet)" in source.notes[0]

@@ -1,0 +1,120 @@
+"""Images as cameras, scanners and microscopes write them: right, or refused with what to do."""
+
+import io
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image, PngImagePlugin
+
+from coopt_fl.config.schema import DataConfig
+from coopt_fl.core.errors import ConfigError
+from coopt_fl.data import from_dataset, open_source
+from coopt_fl.data.image import UndecodableError, decode
+from coopt_fl.data.opening import PNG
+from coopt_fl.data.source import CorruptImage
+from tests.unit.data.make import as_tensor, encode, pixels, write
+
+Turn = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+SEEN: dict[int, Turn] = {
+    1: lambda a: a,
+    2: np.fliplr,
+    3: lambda a: np.rot90(a, 2),
+    4: np.flipud,
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
+    8: np.rot90,
+}
+"""What people see of an image by the orientation in its EXIF data (CIPA DC-008, 4.6.4 A)."""
+
+
+def saved(image: Image.Image, kind: str, **more: object) -> bytes:
+    out = io.BytesIO()
+    image.save(out, kind, **more)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("orientation", SEEN)
+def test_an_image_is_turned_as_people_see_it(orientation: int) -> None:
+    image, tag = pixels(0, 4, 7), Image.Exif()
+    tag[0x112] = orientation
+    wanted = as_tensor(np.ascontiguousarray(SEEN[orientation](image)))
+    for kind in ("PNG", "TIFF", "WEBP"):
+        more = {"lossless": True} if kind == "WEBP" else {}
+        assert torch.equal(decode(saved(Image.fromarray(image), kind, exif=tag, **more)), wanted)
+
+
+def test_what_a_program_gives_is_turned_too() -> None:
+    tag = Image.Exif()
+    tag[0x112] = 6
+    photo = Image.open(io.BytesIO(saved(Image.fromarray(pixels(0, 4, 7)), "PNG", exif=tag)))
+    (image,) = from_dataset([(photo, 0)]).read(np.array([0]))
+    assert torch.equal(image, as_tensor(np.rot90(pixels(0, 4, 7), -1).copy()))
+
+
+def test_16_bits_are_turned_too() -> None:
+    deep, tag = np.arange(6, dtype=np.uint16).reshape(2, 3) << 8, Image.Exif()
+    tag[0x112] = 6
+    image = decode(saved(Image.fromarray(deep), "PNG", exif=tag))
+    assert image[0].tolist() == np.rot90(deep >> 8, -1).tolist()
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_grey_without_a_known_white_is_refused_by_name(
+    kind: type[np.generic], tmp_path: Path
+) -> None:
+    ramp = (np.linspace(0, 1, 64).reshape(8, 8) * 255).astype(kind)
+    write(tmp_path / "train/x.tiff", saved(Image.fromarray(ramp), "TIFF"))
+    source = open_source(DataConfig(source="imagefolder", root=str(tmp_path)))
+    with pytest.raises(CorruptImage, match=r"x\.tiff .* is not read: .*32-bit .*; convert it to 8"):
+        source.read(source.ids)
+    with pytest.raises(ConfigError, match=r"image 0 of the dataset: .*32-bit"):
+        from_dataset([(Image.fromarray(ramp), 0)])
+
+
+def test_a_png_with_much_text_is_read() -> None:
+    image, text = pixels(0, 6, 5), PngImagePlugin.PngInfo()
+    text.add_text("story", "once upon a time " * 100_000, zip=True)
+    text.add_itxt("story", "once upon a time " * 100_000, zip=True)
+    encoded = saved(Image.fromarray(image), "PNG", pnginfo=text)
+    with pytest.raises(ValueError, match="MAX_TEXT"):
+        Image.open(io.BytesIO(encoded)).load()
+    assert torch.equal(decode(encoded), as_tensor(image))
+
+
+def test_a_key_allows_larger_images(tmp_path: Path) -> None:
+    write(tmp_path / "train/scan.png", encode(pixels(0, 10, 10)))
+    data = DataConfig(source="imagefolder", root=str(tmp_path), max_pixels=99)
+    source, before = open_source(data), Image.MAX_IMAGE_PIXELS
+    with pytest.raises(CorruptImage, match=r"not read: .*data\.max_pixels=99; set data\.max_pixel"):
+        source.read(source.ids)
+    data.max_pixels = 100
+    assert len(open_source(data).read(source.ids)) == 1
+    assert before == Image.MAX_IMAGE_PIXELS
+
+
+def huge(width: int, height: int) -> bytes:
+    """A grey PNG of one bit a pixel, all black, of 24 kB for 196 megapixels."""
+    rows = zlib.compressobj()
+    row = bytes(1 + -(-width // 8))
+    data = b"".join(rows.compress(row) for _ in range(height)) + rows.flush()
+    head = width.to_bytes(4) + height.to_bytes(4) + bytes([1, 0, 0, 0, 0])
+    return PNG + b"".join(_chunk(*part) for part in ((b"IHDR", head), (b"IDAT", data), (b"IEND",)))
+
+
+def _chunk(kind: bytes, data: bytes = b"") -> bytes:
+    return len(data).to_bytes(4) + kind + data + zlib.crc32(kind + data).to_bytes(4)
+
+
+def test_beyond_what_pillow_opens_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow's own limit is lowered, so that nothing large is decoded here."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(UndecodableError, match=r"more pixels than data\.max_pixels=300"):
+        decode(huge(20, 16), None, 300)
+    assert decode(huge(20, 16), None, 320).shape == (3, 16, 20)
+    assert Image.MAX_IMAGE_PIXELS == 100

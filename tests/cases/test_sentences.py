@@ -1,0 +1,140 @@
+"""Every failure is a sentence and an exit code, at once: never a traceback, nor hours of work."""
+
+import io
+import json
+import os
+import pwd
+import sys
+from pathlib import Path
+
+import pytest
+
+from coopt_fl.cli import main as cli
+from coopt_fl.core.files import write_json
+from coopt_fl.core.log import LOG
+from tests.unit.command import Coopt
+
+STRANGE = os.fsdecode(b"caf\xe9")
+LOCKED = "x" * 300
+"""Not even root can find out whether a file of this name is there."""
+
+
+@pytest.fixture
+def coopt(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Coopt:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COOPT_CACHE", str(tmp_path / "cache"))
+    return Coopt(monkeypatch, capsys, tmp_path)
+
+
+def said(found: tuple[int, str, str]) -> tuple[int, str]:
+    """Return exit code and the error, which is one sentence."""
+    code, _, err = found
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("error: ") and "Traceback" not in err and "not foreseen" not in err
+    return code, last
+
+
+def test_what_cannot_be_looked_at_is_said_with_the_code_of_its_kind(coopt: Coopt) -> None:
+    run = ("centralized", coopt.tiny, "--prior", "alpha", "--out")
+    folders = ("data.source=imagefolder", "data.source=parquet", "data.source=tiny_imagenet")
+    commands = {
+        (*run, f"{LOCKED}/run"): 6,
+        **{(*run, "out", source, f"data.root={LOCKED}/in"): 3 for source in folders},
+        (*run, "out", "data.source=arrays", f"data.root={LOCKED}/in"): 3,
+        ("config", f"{LOCKED}/a.yaml"): 2,
+        ("config", "--fit", f"{LOCKED}/in"): 3,
+        ("train", f"{LOCKED}/run"): 2,
+        ("probe", f"{LOCKED}/run"): 2,
+        ("inspect", f"{LOCKED}/run"): 2,
+        ("report", f"{LOCKED}/run"): 2,
+    }
+    for command, wanted in commands.items():
+        code, sentence = said(coopt(*command))
+        assert (code, "cannot be looked at (File name too long)" in sentence) == (wanted, True)
+    assert not Path("out/dataset").exists()
+
+
+def test_names_that_are_no_utf8_are_refused_before_the_work(coopt: Coopt) -> None:
+    run = ("centralized", coopt.tiny, "--prior", "alpha", "--out")
+    assert said(coopt(*run, STRANGE)) == (
+        6,
+        "error: --out=caf\\xe9 is no UTF-8 text; rename it, or give a link to it (ln -s)",
+    )
+    code, sentence = said(coopt(*run, "out", "data.source=imagefolder", f"data.root={STRANGE}"))
+    assert code == 3 and "caf\\xe9 is no UTF-8 text" in sentence
+    assert not Path("out").exists()
+
+
+def test_without_a_home_the_variable_to_set_is_named(
+    coopt: Coopt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody(*_: object) -> None:
+        raise KeyError("uid not found")
+
+    for name in ("HOME", "COOPT_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    monkeypatch.setattr(pwd, "getpwnam", nobody)
+    code, sentence = said(coopt.centralized("data.source=digits"))
+    assert code == 6 and "set COOPT_CACHE, or HOME" in sentence
+    code, sentence = said(coopt.centralized("data.root=~/photos"))
+    assert code == 2 and "Set HOME" in sentence
+
+
+class Ascii(io.TextIOWrapper):
+    """A terminal that knows no other letters."""
+
+    def __init__(self) -> None:
+        super().__init__(io.BytesIO(), encoding="ascii", errors="strict")
+
+    def text(self) -> str:
+        self.flush()
+        buffer = self.buffer
+        assert isinstance(buffer, io.BytesIO)
+        return buffer.getvalue().decode("ascii")
+
+
+def test_a_terminal_without_utf8_gets_what_it_can_show(
+    coopt: Coopt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, err = Ascii(), Ascii()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    monkeypatch.setattr(
+        sys, "argv", ["coopt", "config", coopt.tiny, "data.root=/x/caf\u00e9", "--json"]
+    )
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code
+    shown = json.loads(out.text().splitlines()[-1])
+    assert shown["data"]["root"] == os.path.realpath("/x/caf\u00e9")
+    monkeypatch.setattr(sys, "argv", ["coopt", "config", "caf\u00e9.yaml"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2 and "no configuration file caf\\xe9.yaml" in err.text()
+
+
+def test_what_nobody_foresaw_is_a_sentence_that_names_the_log(
+    coopt: Coopt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also outside of any command."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("halves of nothing")
+
+    monkeypatch.setattr(cli, "app", fail)
+    code, _, err = coopt("doctor")
+    log = coopt.folder / "cache" / LOG
+    assert (code, err) == (
+        1,
+        "error: this was not foreseen: ZeroDivisionError: halves of nothing; its traceback is in "
+        f"{log}\n",
+    )
+    assert "in fail" in log.read_text()
+
+
+def test_a_name_that_is_no_utf8_comes_back_from_json(tmp_path: Path) -> None:
+    write_json(tmp_path / "x.json", {"name": STRANGE, "other": "caf\u00e9"})
+    assert json.loads((tmp_path / "x.json").read_bytes()) == {"name": STRANGE, "other": "caf\u00e9"}
