@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from coopt_fl.core.errors import ConfigError
-from coopt_fl.core.files import expanded
+from coopt_fl.core.files import expanded, is_file
 from coopt_fl.registry import PARTS, code_of
 
 OUTSIDE = "python:"
@@ -137,7 +137,7 @@ def _import_file(path: Path) -> None:
     if name in sys.modules:
         return
     spec = spec_from_file_location(name, path)
-    if not path.is_file() or spec is None or spec.loader is None:
+    if not is_file(path, ConfigError) or spec is None or spec.loader is None:
         raise ConfigError(f"plugins: there is no file {path}")
     module = sys.modules[name] = module_from_spec(spec)
     try:

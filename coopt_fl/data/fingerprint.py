@@ -41,7 +41,7 @@ def content_digest(folder: Path, names: Sequence[bytes], *, skip: bool = False) 
     try:
         state, newest = _state(folder, names, skip)
         known = cache_dir() / "fingerprints" / state
-        stored = known.read_text() if known.is_file() else ""
+        stored = _kept(known)
         if len(stored) == hashlib.sha256().digest_size * 2:  # else it is missing or damaged
             return stored
         digest = _digest(folder, names, skip)
@@ -56,6 +56,13 @@ def content_digest(folder: Path, names: Sequence[bytes], *, skip: bool = False) 
             with atomic(known) as file:
                 file.write(digest.encode())
     return digest
+
+
+def _kept(known: Path) -> str:
+    """Return what is remembered; nothing where that cannot be read."""
+    with suppress(OSError):
+        return known.read_text()
+    return ""
 
 
 def _digest(folder: Path, names: Sequence[bytes], skip: bool) -> str:

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from coopt_fl.config.schema import MOST_PIXELS
 from coopt_fl.core.errors import ConfigError
-from coopt_fl.data.opening import opened
+from coopt_fl.data.opening import opened, without_texts
 
 INTERPOLATIONS = ("bilinear", "bicubic")
 
@@ -56,10 +56,7 @@ def decode(encoded: bytes, edge: int | None = None, most_pixels: int = MOST_PIXE
     if not encoded:
         raise UndecodableError("it holds no bytes")
     try:
-        with opened(encoded, most_pixels) as image:
-            if edge is not None:
-                image.draft(None, (edge, edge))
-            pixels = rgb(image)
+        pixels = _decoded(encoded, edge, most_pixels)
     except UndecodableError:
         raise
     except UnidentifiedImageError as error:
@@ -72,6 +69,21 @@ def decode(encoded: bytes, edge: int | None = None, most_pixels: int = MOST_PIXE
     except Exception as error:  # damaged files make Pillow's decoders raise nearly anything
         raise UndecodableError(str(error) or type(error).__name__) from error
     return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def _decoded(
+    encoded: bytes, edge: int | None, most_pixels: int
+) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """Return (H, W, 3)."""
+    try:
+        with opened(encoded, most_pixels) as image:
+            if edge is not None:
+                image.draft(None, (edge, edge))
+            return rgb(image)
+    except ValueError as error:
+        if "MAX_TEXT" not in str(error):
+            raise
+        return _decoded(without_texts(encoded), edge, most_pixels)
 
 
 def rgb(image: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

@@ -13,6 +13,7 @@ NAMED = 3
 
 SPECIAL = "neither a file nor a folder"
 AGAIN = "a link to a folder that is listed already, or that holds this one"
+FOLDER = "a folder"
 LOCKED = "a folder that cannot be entered"
 
 Wanted = Callable[[bytes], str]
@@ -124,15 +125,20 @@ class _Walk:
             if linked and (mode := _mode(entry)) is not None and not stat.S_ISREG(mode):
                 if not stat.S_ISDIR(mode):
                     self._leave_out(SPECIAL, path)
-                elif self.deep:
+                elif self._may_enter(path):
                     self.links.append(path)
             elif linked or entry.is_file(follow_symlinks=False):
                 self._file(path)
             elif not entry.is_dir(follow_symlinks=False):
                 self._leave_out(SPECIAL, path)
-            elif self.deep:
+            elif self._may_enter(path):
                 folders.append(path)
         return folders
+
+    def _may_enter(self, path: bytes) -> bool:
+        if not self.deep and not self.wanted(self._full(path)):  # named as the files are
+            self._leave_out(FOLDER, path)
+        return self.deep
 
     def _file(self, path: bytes) -> None:
         reason = self.wanted(self._full(path))

@@ -41,15 +41,25 @@ def opened(encoded: bytes, most_pixels: int) -> Image.Image:
         Image.DecompressionBombError: it has more than ``most_pixels``.
         Exception: whatever Pillow raises.
     """
-    try:
-        image = _open(encoded, most_pixels)
-    except ValueError as error:
-        if "MAX_TEXT" not in str(error):  # Pillow's guard against texts that expand in memory
-            raise
-        image = _open(_without_texts(encoded), most_pixels)
+    image = _open(encoded, most_pixels)
     if image.width * image.height > most_pixels:
         raise Image.DecompressionBombError
     return image
+
+
+def without_texts(encoded: bytes) -> bytes:
+    """Return a PNG file without its texts, of which Pillow takes so many only.
+
+    A file is a signature and then chunks: a length of 4 bytes, a type of 4, the data, and a
+    checksum of 4 (https://www.w3.org/TR/png-3/#5Chunk-layout).
+    """
+    kept, start = [encoded[: len(PNG)]], len(PNG)
+    while start < len(encoded):
+        end = start + 12 + int.from_bytes(encoded[start : start + 4])
+        if encoded[start + 4 : start + 8] not in TEXTS:
+            kept.append(encoded[start:end])
+        start = end
+    return b"".join(kept)
 
 
 def _open(encoded: bytes, most_pixels: int) -> Image.Image:
@@ -69,18 +79,3 @@ def _raised(most_pixels: int) -> Iterator[None]:
             yield
         finally:
             Image.MAX_IMAGE_PIXELS = before
-
-
-def _without_texts(encoded: bytes) -> bytes:
-    """Return a PNG file without its texts.
-
-    A file is a signature and then chunks: a length of 4 bytes, a type of 4, the data, and a
-    checksum of 4 (https://www.w3.org/TR/png-3/#5Chunk-layout).
-    """
-    kept, start = [encoded[: len(PNG)]], len(PNG)
-    while start < len(encoded):
-        end = start + 12 + int.from_bytes(encoded[start : start + 4])
-        if encoded[start + 4 : start + 8] not in TEXTS:
-            kept.append(encoded[start:end])
-        start = end
-    return b"".join(kept)

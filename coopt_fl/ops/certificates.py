@@ -95,9 +95,9 @@ def make_key_pair(path: Path) -> dict[str, Any]:
         OutputError: they cannot be written.
     """
     public = path.with_name(f"{path.name}.pub")
+    make_folder(path.parent)
     if public.exists():
         raise _taken(public)
-    make_folder(path.parent)
     key = ec.generate_private_key(ec.SECP384R1())
     _write_secret(path, key, PrivateFormat.OpenSSH)
     line = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)

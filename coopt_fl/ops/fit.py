@@ -12,8 +12,8 @@ import numpy as np
 from coopt_fl.config.commented import commented
 from coopt_fl.config.load import from_tree, read_tree
 from coopt_fl.config.schema import DataConfig
-from coopt_fl.core.errors import ConfigError, DataError
-from coopt_fl.core.files import atomic, is_folder, make_folder
+from coopt_fl.core.errors import ConfigError, DataError, OutputError
+from coopt_fl.core.files import atomic, is_file, is_folder, make_folder
 from coopt_fl.core.runtime import pick_device
 from coopt_fl.data import open_source
 from coopt_fl.data.source import NoSplitError
@@ -94,7 +94,7 @@ def _free(out: Path) -> Path:
     """Return ``out`` if a configuration can be written there that no command misunderstands."""
     if out.suffix not in (".yaml", ".yml") or "=" in str(out):
         raise ConfigError(f"--out {out} must end with .yaml, and have no '=' in it")
-    if out.exists():
+    if is_file(out, OutputError) or is_folder(out, OutputError):
         raise ConfigError(f"{out} is there already: name another file by --out, or delete it")
     return out
 

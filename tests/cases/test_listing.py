@@ -131,10 +131,13 @@ def test_what_lies_beside_parquet_files_is_left_out(tmp_path: Path) -> None:
     parquet(tmp_path / "train-0.pq", images, label=[0, 1, 2])
     write(tmp_path / "._train-0.parquet", b"\0\5\x16\7" + bytes(4092))
     write(tmp_path / "train.md", b"words")
+    (tmp_path / "train-2.parquet").mkdir()
+    (tmp_path / "more").mkdir()
     os.mkfifo(tmp_path / "train-1.parquet")
     source = open_source(shards(tmp_path))
     assert len(source) == 3 and open_labels(shards(tmp_path), "train").tolist() == [0, 1, 2]
     assert [note.partition("left out: ")[2] for note in source.notes] == [
+        "a folder (train-2.parquet)",
         "neither a file nor a folder (train-1.parquet)",
         "no Parquet by its suffix or its first bytes (train.md)",
     ]

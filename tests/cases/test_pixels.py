@@ -77,10 +77,12 @@ def test_grey_without_a_known_white_is_refused_by_name(
         from_dataset([(Image.fromarray(ramp), 0)])
 
 
-def test_a_png_with_much_text_is_read() -> None:
+@pytest.mark.parametrize("after", [False, True])
+def test_a_png_with_much_text_is_read(after: bool) -> None:
+    """Before its pixels, where opening it fails, or after them, where decoding it does."""
     image, text = pixels(0, 6, 5), PngImagePlugin.PngInfo()
-    text.add_text("story", "once upon a time " * 100_000, zip=True)
-    text.add_itxt("story", "once upon a time " * 100_000, zip=True)
+    for key in ("one", "other"):
+        text.add(b"zTXt", key.encode() + b"\0\0" + zlib.compress(bytes(2_000_000)), after)
     encoded = saved(Image.fromarray(image), "PNG", pnginfo=text)
     with pytest.raises(ValueError, match="MAX_TEXT"):
         Image.open(io.BytesIO(encoded)).load()

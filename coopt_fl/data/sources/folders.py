@@ -66,10 +66,10 @@ class FolderSource(EncodedSource):
 
     def where(self, id: int) -> str:
         """Return the file's path below the folder, such as ``cat/7.jpg``."""
-        return os.fsdecode(self._paths[id])
+        return bytes(self._paths[id]).decode(errors="backslashreplace")
 
     def _bytes(self, id: int) -> bytes:
-        return (self._folder / self.where(id)).read_bytes()
+        return (self._folder / os.fsdecode(self._paths[id])).read_bytes()
 
 
 def images_below(folder: Path, *, skip: bool = False) -> tuple[Paths, tuple[str, ...]]:

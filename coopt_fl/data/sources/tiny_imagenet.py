@@ -25,7 +25,7 @@ def images(data: DataConfig, split: str) -> Source:
 def labels(data: DataConfig, split: str) -> NDArray[np.int64]:
     """Return int64 (N,): the place of each image's WNID among the sorted WNIDs of train."""
     folder, train = _folder(data, split), _folder(data, "train")
-    paths = images_below(folder)[0][: data.limit]
+    paths = images_below(folder, skip=data.on_error == "skip")[0][: data.limit]
     classes = sorted(entry.name.encode() for entry in train.iterdir() if entry.is_dir())
     if split == "train":
         return class_numbers(paths, classes)
