@@ -1,5 +1,7 @@
 """Ray: what it inherits does not stop it, and advice follows the cause."""
 
+import os
+import pwd
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,20 @@ def test_a_long_tmpdir_does_not_reach_rays_sockets(
         assert simulation.backend(config)["init_args"].get("_temp_dir") == chosen
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     assert "_temp_dir" not in simulation.backend(config)["init_args"]
+
+
+def test_without_a_home_flower_gets_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(_: int) -> None:
+        raise KeyError("uid not found")
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setenv("COOPT_CACHE", "/c")
+    with simulation._quiet():
+        assert "HOME" not in os.environ
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    with simulation._quiet():
+        assert os.environ["HOME"] == "/c"
+    assert "HOME" not in os.environ
 
 
 @pytest.mark.parametrize(
