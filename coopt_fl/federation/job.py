@@ -94,7 +94,7 @@ def _prepare(config: Config, out: Path, progress: Progress, own_priors: bool) ->
                     "`coopt pretrain`"
                 )
             find_objective(config.student.objective)
-            tell_doubts(config.data, progress)
+            tell_doubts(config.data, progress, source)
             for participant in config.participants if own_priors else ():
                 if problem := check_prior(participant.prior):
                     raise PriorError(f"participant {participant.name}: {problem}")

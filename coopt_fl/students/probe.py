@@ -26,7 +26,7 @@ from coopt_fl.core.progress import Progress
 from coopt_fl.core.runtime import pick_device
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.data import Source, open_source, split_labels, unlabeled
-from coopt_fl.data.source import SPLITS, NoSplitError
+from coopt_fl.data.source import NoSplitError
 from coopt_fl.students.checkpoint import LoadedStudent
 from coopt_fl.students.images import Squares, measure, measured_ids, own_size
 from coopt_fl.students.loop import initial_student, set_rate
@@ -159,17 +159,21 @@ def random_student(student: StudentConfig, data: DataConfig, seed: int) -> Loade
     return LoadedStudent(model, measure(squares, squares.rows), {})
 
 
-def tell_doubts(data: DataConfig, progress: Progress) -> None:
+def tell_doubts(data: DataConfig, progress: Progress, train: Source | None = None) -> None:
     """Say, before any work, what of the data cannot be judged, and what was found beside them.
+
+    Args:
+        data: Where the images and labels are.
+        progress: Told of it.
+        train: The images to train on, where they are open: a large folder takes seconds.
 
     Raises:
         DataError: Labels cannot be read.
     """
-    for split in SPLITS:
-        with suppress(NoSplitError):  # which is among what cannot be judged
-            for note in open_source(data, split).notes:
-                progress.warn(note)
-    for sentence in unlabeled(data):
+    notes = list((train or open_source(data)).notes)
+    with suppress(NoSplitError):  # which is among what cannot be judged
+        notes += open_source(data, "test").notes
+    for sentence in [*dict.fromkeys(notes), *unlabeled(data)]:
         progress.warn(sentence)
 
 
