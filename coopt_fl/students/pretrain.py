@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from coopt_fl.config.schema import Config
+from coopt_fl.config.schema import Config, DataConfig
 from coopt_fl.core import typed
 from coopt_fl.core.errors import ConfigError
 from coopt_fl.core.files import make_folder, understood, write_json
@@ -209,9 +209,10 @@ def _require_alike(baseline: Sequence[Result], one: Result, hardware: dict[str, 
 def _conditions(result: Result, hardware: dict[str, str]) -> dict[str, Any]:
     """Return what the seconds of a training depend on, other than its objective."""
     config = result["config"]
+    data = asdict(DataConfig()) | config["data"]  # an older result lacks the newest keys
     return {
         **{f"hardware ({name})": value for name, value in hardware.items()},
-        "data": {key: value for key, value in config["data"].items() if key != "license"},
+        "data": {key: data[key] for key in data if key not in ("license", "max_pixels")},
         "probe": config["probe"],
         "student.model": result["model"],
         "student.batch_size": config["student"]["batch_size"],
