@@ -405,7 +405,7 @@ def embed(
         model = f"checkpoint:{checkpoint_file(model).resolve()}"
     with _shown(progress) as told, told.phase("embed"):
         prior = load_prior(str(model), pick_device())
-        return embed_source(prior, data, split, Path(out).expanduser(), told)
+        return embed_source(prior, data, split, expanded(out), told)
 
 
 def export(
@@ -434,7 +434,7 @@ def export(
     from_tree({}, changes, str(path), whole=False)  # imports the plug-ins
     student = load_student(path, changed(changes, "student.model"))
     with _shown(progress) as told, told.phase("export"):
-        return exports.export_student(student, path, to, Path(out).expanduser())
+        return exports.export_student(student, path, to, expanded(out))
 
 
 def inspect(dataset: str | Path) -> dict[str, Any]:

@@ -19,15 +19,6 @@ LOCKED = "x" * 300
 """Not even root can find out whether a file of this name is there."""
 
 
-@pytest.fixture
-def coopt(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Coopt:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COOPT_CACHE", str(tmp_path / "cache"))
-    return Coopt(monkeypatch, capsys, tmp_path)
-
-
 def said(found: tuple[int, str, str]) -> tuple[int, str]:
     """Return exit code and the error, which is one sentence."""
     code, _, err = found
