@@ -58,7 +58,7 @@ def handwritten() -> Iterator[Row]:
         if reason := missing(setting):
             yield case.skipped(reason)
             continue
-        prior = load_prior(setting.prior, setting.device)
+        prior = load_prior(setting.prior, setting.device, setting.precision)
         with (
             pictures(kind, ROWS) as (source, _),
             children([partial(_measuring, kind, other)]) as theirs,

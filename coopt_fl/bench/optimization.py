@@ -125,7 +125,7 @@ def _row(kind: str, source: Source, name: str) -> Row:
     )
     if reason := missing(setting):
         return case.skipped(reason)
-    prior = load_prior(setting.prior, setting.device)
+    prior = load_prior(setting.prior, setting.device, setting.precision)
     with compute(1):
         ours, bare = in_turn(path(prior, source, setting), roofline(prior, setting), REPEATS)
     return case.measured(
@@ -160,7 +160,7 @@ def sharing() -> Iterator[Row]:
 @contextmanager
 def _participant(setting: Setting) -> Iterator[Seconds]:
     """Yield the optimization of one participant on the images in memory."""
-    prior = load_prior(setting.prior, setting.device)
+    prior = load_prior(setting.prior, setting.device, setting.precision)
     with pictures("array", 1024) as (source, _), compute(1):
         yield path(prior, source, setting)
 

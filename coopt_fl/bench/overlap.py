@@ -28,7 +28,7 @@ REACH = Reach(1.1, at_least=False)
 LEAST_SECONDS = 0.02
 """For a batch: a student of 64 images of 32 px on a GPU takes about as long."""
 
-ROWS = {"array": 1024, "jpeg-folder": 512, "parquet": 1024}
+ROWS = 1024
 BATCH = 16
 SETTING = Setting("simulated", "cpu", BATCH, 64, 3, 12, "float32", 256)
 STUDENT = StudentConfig(
@@ -44,12 +44,12 @@ STUDENT = StudentConfig(
 
 def overlap() -> Iterator[Row]:
     """Yield two rows for each kind of source."""
-    for kind, rows in ROWS.items():
+    for kind in KINDS:
         optimize, train = _case("optimize", kind), _case("train", kind)
         if reason := not_here("cpu"):
             yield from (optimize.skipped(reason), train.skipped(reason))
             continue
-        with pictures(kind, rows) as (source, _), compute(1):
+        with pictures(kind, ROWS) as (source, _), compute(1):
             yield _optimizing(optimize, source)
             with devices_for(Config(student=STUDENT), 1) as fabric:
                 yield _training(train, source, fabric)

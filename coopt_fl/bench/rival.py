@@ -91,8 +91,8 @@ def _lightly_train(images: Path, out: Path, precision: str) -> Seconds:
     from torchvision.models import resnet18
 
     def seconds() -> float:
-        model, began = resnet18(), list[float]()
-        model.register_forward_pre_hook(lambda *_: began.append(time.perf_counter()))
+        model, passes = resnet18(), _Passes()
+        model.conv1.register_forward_pre_hook(passes)  # they call the layers, not the model
         lightly_train.pretrain(
             out=out,
             data=images,
@@ -107,7 +107,23 @@ def _lightly_train(images: Path, out: Path, precision: str) -> Seconds:
             transform_args={"image_size": (SIDE, SIDE)},
             overwrite=True,
         )
-        each = len(began) // STEPS  # forward passes of a step
-        return (began[-each] - began[0]) * STEPS / (STEPS - 1)
+        each = len(passes.began) // STEPS  # forward passes of a step
+        return (passes.began[-each] - passes.began[0]) * STEPS / (STEPS - 1)
 
     return seconds
+
+
+class _Passes:
+    """Notes when each forward pass begins, also of copies of the model.
+
+    They copy the model, and pickle it with its hooks, so that a function would not do.
+    """
+
+    def __init__(self) -> None:
+        self.began: list[float] = []
+
+    def __deepcopy__(self, memo: object) -> "_Passes":
+        return self
+
+    def __call__(self, *_: object) -> None:
+        self.began.append(time.perf_counter())

@@ -72,7 +72,7 @@ def _optimize(config: Config, source: Source, state: RunState, progress: Progres
         "on_error": config.data.on_error,
     }
     with progress.phase("describe"):
-        prior = load_prior(config.participants[0].prior, pick_device())
+        prior = load_prior(config.participants[0].prior, pick_device(), config.runtime.precision)
         told = {"prior": prior.id, "width": prior.width, "device": str(prior.device)}
         told |= {"licenses": stated(prior.license, "")}
         records.remember(name, told | {"weights_sha256": prior.sha256}, first=True)

@@ -68,7 +68,7 @@ class Participant:
     @property
     def prior(self) -> Prior:
         """The prior, loaded once per process; with privacy, its features have one norm."""
-        prior = _prior(self.prior_name, self.device)
+        prior = _prior(self.prior_name, self.device, self.task.precision)
         if self.task.clip is None:
             return prior
         return replace(prior, model=nn.Sequential(prior.model, Normalise()))
@@ -244,8 +244,8 @@ class Normalise(nn.Module):
 
 
 @lru_cache(maxsize=4)
-def _prior(spec: str, device: str) -> Prior:
-    return load_prior(spec, device)
+def _prior(spec: str, device: str, precision: str) -> Prior:
+    return load_prior(spec, device, precision)
 
 
 @lru_cache(maxsize=2)

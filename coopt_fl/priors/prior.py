@@ -13,6 +13,7 @@ from coopt_fl.config.load import NAME, NAMES
 from coopt_fl.core.errors import ConfigError, CooptError, PriorError
 from coopt_fl.core.runtime import arithmetic, tensor_cores
 from coopt_fl.data.image import Preprocess
+from coopt_fl.priors.folding import fold_norms
 from coopt_fl.priors.spec import PriorSpec, parse_prior
 from coopt_fl.registry import PARTS, Part
 
@@ -107,14 +108,21 @@ class Prior:
         return torch.clone(features).float()
 
 
-def load_prior(spec: str, device: torch.device | str = "cpu") -> Prior:
+def load_prior(spec: str, device: torch.device | str = "cpu", precision: str = "float32") -> Prior:
     """Load the prior named by ``spec`` onto ``device``; torch's random state stays as it was.
 
+    Args:
+        spec: SCHEME:NAME.
+        device: where it will compute.
+        precision: in which; where that is not float32, batch norms are folded.
+
     Raises:
+        ConfigError: see :func:`coopt_fl.core.runtime.arithmetic`.
         PriorError: The name is unknown, or the weights are not here and cannot be fetched;
             the message says what to do. Weights are never random unless the spec says so.
     """
     parsed = parse_prior(spec)
+    reduced = arithmetic(precision, torch.device(device)) != torch.float32
     with _named(spec), torch.random.fork_rng(devices=[]):
         part = _scheme(parsed)
         _check(part, parsed)
@@ -122,6 +130,8 @@ def load_prior(spec: str, device: torch.device | str = "cpu") -> Prior:
         model.eval().requires_grad_(False)
         width = _measure_width(model, preprocess.size)
         sha256 = weights_sha256(model)
+        if reduced:
+            model = fold_norms(model, preprocess.size)
         model.to(device).to(memory_format=torch.channels_last)
         stated = part.fact("license")
         license = (stated(parsed) or "") if stated else ""

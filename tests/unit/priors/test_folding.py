@@ -1,0 +1,94 @@
+"""Folded batch norms: the features stay, the norms go, and what cannot be folded is left alone."""
+
+import pytest
+import torch
+from timm import create_model
+from torch import Tensor, nn
+from torchvision.models import resnet18
+
+from coopt_fl.priors.folding import fold_norms
+
+SIZE = 32
+
+
+def norms(model: nn.Module) -> int:
+    return sum(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+
+
+@torch.no_grad()
+def trained(model: nn.Module) -> nn.Module:
+    """Give norms statistics, scales and shifts as training leaves them: none is neutral."""
+    random = torch.Generator().manual_seed(1)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None and module.running_var is not None
+            module.running_mean.normal_(0, 0.1, generator=random)
+            module.running_var.uniform_(0.5, 2, generator=random)
+            module.weight.uniform_(0.5, 1.5, generator=random)
+            module.bias.normal_(0, 0.1, generator=random)
+    return model.eval().requires_grad_(False)
+
+
+def images() -> Tensor:
+    return torch.randn(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "tf_efficientnet_lite0"])
+def test_the_features_stay_and_the_norms_go(name: str) -> None:
+    """Of a model whose norms are layers of their own, and of one whose norms hold activations."""
+    torch.manual_seed(0)
+    model = trained(
+        resnet18(weights=None) if name == "resnet18" else create_model(name, num_classes=0)
+    )
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    folded = fold_norms(model, SIZE)
+    assert norms(model) > 10
+    assert norms(folded) == 0
+    exact, found = model.double()(images().double()), folded(images())
+    assert torch.linalg.vector_norm(found - exact) < 1e-5 * torch.linalg.vector_norm(exact)
+    model.float()
+    assert all(torch.equal(model.state_dict()[key], value) for key, value in before.items())
+
+
+class Misleading(nn.Module):
+    """Registers a norm after a convolution that it does not follow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+        self.last = nn.Conv2d(4, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.last(self.first(x))).flatten(1)
+
+
+def test_what_follows_is_seen_and_not_guessed_from_the_order() -> None:
+    model = trained(Misleading())
+    folded = fold_norms(model, SIZE)
+    assert norms(folded) == 0
+    assert torch.equal(folded.first.weight, model.first.weight)  # type: ignore[union-attr,arg-type]
+    torch.testing.assert_close(folded(images()), model(images()))
+
+
+class Shared(nn.Module):
+    """Uses one convolution twice, or its output beside the norm, too."""
+
+    def __init__(self, twice: bool) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
+        self.twice = twice
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = self.conv(x)
+        return (self.norm(inner) + (self.conv(inner) if self.twice else inner)).flatten(1)
+
+
+@pytest.mark.parametrize("twice", [True, False])
+def test_what_would_change_the_features_is_left_alone(twice: bool) -> None:
+    model = trained(Shared(twice))
+    assert fold_norms(model, SIZE) is model
+
+
+def test_a_model_without_norms_is_left_alone() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()).eval()
+    assert fold_norms(model, SIZE) is model
