@@ -19,7 +19,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(BIN)/pytest -m fast -n 2
 	$(BIN)/pytest -m whole -n 2
-	$(BIN)/pytest -m e2e -n 5 --dist loadgroup
+	$(BIN)/pytest -m e2e -n 3 --dist loadgroup
 
 quick: $(VENV)/.installed-dev
 	$(BIN)/pytest -m fast -n 2

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import ndtri
 from torch import Tensor
 
 from coopt_fl.config.schema import PrivacyConfig
@@ -123,6 +122,8 @@ def _gaussian(key: bytes, rows: Rows, ids: Ids) -> NDArray[np.float64]:
 
 def normal_numbers(stream: bytes) -> NDArray[np.float64]:
     """Return one standard normal number for every 8 uniformly random bytes, at most 8.2 from 0."""
+    from scipy.special import ndtri  # which takes a quarter of a second to import
+
     # 52 bits: the halves between them are exact, so that neither 0 nor 1 can come
     uniform = ((np.frombuffer(stream, "<u8") >> 12) + 0.5) * 2.0**-52
     normal: NDArray[np.float64] = ndtri(uniform)

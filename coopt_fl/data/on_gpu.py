@@ -6,9 +6,9 @@ is in a batch.
 
 import warnings
 from collections.abc import Sequence
+from importlib.metadata import version
 
 import torch
-import torchvision
 from torch import Tensor
 
 from coopt_fl.config.schema import MOST_PIXELS
@@ -32,7 +32,7 @@ def require_gpu() -> None:
 
 def gpu_decoder() -> str:
     """Return what decodes there."""
-    return f"nvJPEG of CUDA {torch.version.cuda}, torchvision {torchvision.__version__}"
+    return f"nvJPEG of CUDA {torch.version.cuda}, torchvision {version('torchvision')}"
 
 
 def decode_on_gpu(encoded: Sequence[bytes], most_pixels: int = MOST_PIXELS) -> list[Tensor]:
@@ -69,7 +69,7 @@ def _is_plain(file: bytes, most_pixels: int) -> bool:
 
 
 def _decoded(jpegs: list[Tensor]) -> list[Tensor]:
-    from torchvision.io import ImageReadMode, decode_jpeg
+    from torchvision.io import ImageReadMode, decode_jpeg  # which takes as long as torch to import
 
     if not jpegs:
         return []
