@@ -37,6 +37,9 @@ from .payloads import Optimize
 from .phases import Align, Project, Represent
 from .routes import route_of
 
+LISTED = 20
+"""Participants that the log names."""
+
 LEAST_SECRET = 2**40
 """Smaller seeds are found by trying."""
 
@@ -123,8 +126,10 @@ class OpenDataPlatform(Strategy):
         """Log what will run."""
         config = self.config
         log(INFO, "\t├──> Data: %s, %d samples", self.source.name, len(self.source.ids))
-        for participant in config.participants:
+        for participant in config.participants[:LISTED]:
             log(INFO, "\t├──> Participant %s: %s", participant.name, participant.prior)
+        if len(config.participants) > LISTED:
+            log(INFO, "\t├──> ... %d participants in all", len(config.participants))
         log(INFO, "\t├──> Shared set: %d, reference: %s", config.shared.size, config.reference)
         log(INFO, "\t└──> Targets: %d wide, by %s", config.targets.dim, config.targets.solver)
 
