@@ -6,6 +6,8 @@ itself. Reduced precision alone does so, as it changes the last bits of the feat
 
 import copy
 from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -16,62 +18,71 @@ TOLERANCE = 1e-4
 """How far features may move, relative to their norm; float32 moves them by some 1e-6."""
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def fold_norms(model: nn.Module, size: int) -> nn.Module:
     """Return a copy of ``model`` (eval mode) whose convolutions do the work of their batch norms.
 
     Which norm follows which convolution is seen in a forward pass, for the order in which a model
-    registers its layers says nothing. Where the copy's features are not those of the model, or
-    nothing can be folded, the model itself is returned.
+    registers its layers says nothing. Where nothing can be folded, the copy cannot be made, or its
+    features are not those of the model, the model itself is returned.
 
     Args:
         model: maps (B, 3, size, size) to features (B, m), in float32.
         size: side of its input in pixels.
     """
-    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-    pairs, features = _followed(model, images)
-    if not pairs:
+    if all(_rest(module) is None for module in model.modules()):
         return model
-    folded = copy.deepcopy(model)
-    for convolution, norm in pairs.items():
-        _fold(folded, convolution, norm)
-    moved = torch.linalg.vector_norm(folded(images) - features)
-    return folded if moved <= TOLERANCE * torch.linalg.vector_norm(features) else model
+    noise = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    images = torch.cat([noise, torch.full((1, 3, size, size), 2.5)])  # what is bright saturates
+    pairs, features = _followed(model, images)
+    with suppress(Exception):  # whatever a model may have that cannot be copied or replaced
+        folded = copy.deepcopy(model)
+        for convolution, norm in pairs.items():
+            _fold(folded, convolution, norm)
+        moved = torch.linalg.vector_norm(folded(images) - features, dim=1)
+        if (moved <= TOLERANCE * torch.linalg.vector_norm(features, dim=1)).all():
+            return folded
+    return model
 
 
 def _followed(model: nn.Module, images: Tensor) -> tuple[dict[str, str], Tensor]:
     """Return which norm takes the output of which convolution, by name, and the features.
 
-    Without those that are used more than once in a forward pass.
+    Without those that are used more than once in a forward pass, and those with something in
+    between that changes the output in place.
     """
-    made: list[tuple[Tensor, str]] = []  # which keeps the outputs, so that no other takes their id
+    made: list[tuple[Tensor, int, str]] = []  # the outputs are kept, so that they stay different
     pairs: dict[str, str] = {}
     uses: Counter[str] = Counter()
 
-    def after(name: str) -> Any:
-        def note(module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
+    def made_by(name: str) -> Callable[..., None]:
+        def note(module: nn.Module, given: Any, output: Tensor) -> None:
             uses[name] += 1
-            if isinstance(module, nn.Conv2d):
-                made.append((output, name))
-                return
-            for known, convolution in made:
-                if known is given[0]:
+            made.append((output, output._version, name))
+
+        return note
+
+    def taken_by(name: str) -> Callable[..., None]:
+        def note(module: nn.Module, given: Any) -> None:
+            uses[name] += 1
+            for output, version, convolution in made:
+                if given and output is given[0] and output._version == version:
                     pairs[convolution] = name
 
         return note
 
-    hooks = [
-        module.register_forward_hook(after(name))
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Conv2d) or _rest(module) is not None
-    ]
+    hooks = []
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d):
+            hooks.append(module.register_forward_hook(made_by(name)))
+        elif _rest(module) is not None:
+            hooks.append(module.register_forward_pre_hook(taken_by(name)))
     try:
         features: Tensor = model(images)
     finally:
         for hook in hooks:
             hook.remove()
-    once = {one: two for one, two in pairs.items() if uses[one] == 1 and uses[two] == 1}
-    return once, features
+    return {one: two for one, two in pairs.items() if uses[one] == uses[two] == 1}, features
 
 
 def _fold(model: nn.Module, convolution: str, norm: str) -> None:

@@ -1,11 +1,15 @@
 """Folded batch norms: the features stay, the norms go, and what cannot be folded is left alone."""
 
+import threading
+
 import pytest
 import torch
 from timm import create_model
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
+from coopt_fl.core.runtime import has_bfloat16
+from coopt_fl.priors import load_prior
 from coopt_fl.priors.folding import fold_norms
 
 SIZE = 32
@@ -70,25 +74,59 @@ def test_what_follows_is_seen_and_not_guessed_from_the_order() -> None:
     torch.testing.assert_close(folded(images()), model(images()))
 
 
-class Shared(nn.Module):
-    """Uses one convolution twice, or its output beside the norm, too."""
+class Odd(nn.Module):
+    """A convolution and a norm between which there is more than meets the eye."""
 
-    def __init__(self, twice: bool) -> None:
+    def __init__(self, how: str) -> None:
         super().__init__()
         self.conv, self.norm = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
-        self.twice = twice
+        self.how = how
+        if how == "weight norm":
+            self.conv = nn.utils.parametrizations.weight_norm(self.conv)
+        if how == "lock":
+            self.lock = threading.Lock()
 
     def forward(self, x: Tensor) -> Tensor:
         inner = self.conv(x)
-        return (self.norm(inner) + (self.conv(inner) if self.twice else inner)).flatten(1)
+        if self.how == "by keyword":
+            return self.norm(input=inner).flatten(1)
+        if self.how == "used twice":
+            return (self.norm(inner) + self.conv(inner)).flatten(1)
+        if self.how == "used beside":
+            return (self.norm(inner) + inner).flatten(1)
+        if self.how == "clamped in place":  # at what noise does not reach
+            nn.functional.hardtanh_(inner, -30, 30)
+        if self.how == "reads the norm":
+            inner = inner * (1 + self.norm.eps)
+        return self.norm(inner).flatten(1)
 
 
-@pytest.mark.parametrize("twice", [True, False])
-def test_what_would_change_the_features_is_left_alone(twice: bool) -> None:
-    model = trained(Shared(twice))
-    assert fold_norms(model, SIZE) is model
+@pytest.mark.parametrize(
+    "how",
+    ["by keyword", "used twice", "used beside", "clamped in place", "reads the norm", "weight norm",
+     "lock"],
+)  # fmt: skip
+def test_what_cannot_be_folded_is_left_alone(how: str) -> None:
+    model = trained(Odd(how))
+    before = model(images())
+    found = fold_norms(model, SIZE)
+    assert norms(found) == 1
+    assert torch.equal(found(images()), before)
 
 
-def test_a_model_without_norms_is_left_alone() -> None:
+def test_a_model_without_norms_is_not_even_run() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()).eval()
+    model.register_forward_pre_hook(lambda *_: pytest.fail("it was run"))
     assert fold_norms(model, SIZE) is model
+
+
+@pytest.mark.skipif(not has_bfloat16(), reason="this CPU does not multiply bfloat16")
+def test_priors_are_folded_in_reduced_precision_alone() -> None:
+    name = "random:resnet18?size=32"
+    exact, reduced = load_prior(name), load_prior(name, precision="bfloat16")
+    assert norms(exact.model) == 20
+    assert norms(reduced.model) == 0
+    assert exact.sha256 == reduced.sha256, "which is of the weights as they were published"
+    batch = torch.randint(0, 256, (8, 3, SIZE, SIZE), dtype=torch.uint8)
+    one, two = exact.features(batch), reduced.features(batch, "bfloat16")
+    assert torch.linalg.vector_norm(one - two) < 0.05 * torch.linalg.vector_norm(one)
