@@ -40,7 +40,7 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is n
 
 def features(rows: Sequence[int], precision: str = "float32") -> NDArray[np.float32]:
     """Return features of the chosen images, on this process's device."""
-    source, prior = open_source(DATA), load_prior(PRIOR, pick_device())
+    source, prior = open_source(DATA), load_prior(PRIOR, pick_device(), precision)
     ids = source.ids[np.asarray(rows)]
     with compute(1, deterministic=True):
         return represent(

@@ -32,7 +32,7 @@ np.save(sys.argv[1], [targets(precision) for precision in sys.argv[2:]])
 def targets(precision: str) -> NDArray[np.float64]:
     """Return targets (ROWS, 32) by a real prior in this arithmetic, under one fixed map."""
     source = open_source(DataConfig(source="digits"))
-    prior = load_prior("timm:tf_efficientnet_lite0@bundled?size=40", "cpu")
+    prior = load_prior("timm:tf_efficientnet_lite0@bundled?size=40", "cpu", precision)
     with compute(1):
         found = represent(
             prior, source, source.ids[:ROWS], batch_size=4, precision=precision, on_error="raise"
