@@ -85,7 +85,7 @@ class Recipe:
             projection: the reference's; None for a consensus, which has none.
         """
         if projection is None:
-            return consensus_targets([on_s[name] for name in accepted if name in on_s], self.dim)
+            return consensus_targets((on_s[name] for name in accepted if name in on_s), self.dim)
         return apply(projection, on_s[reference])
 
 

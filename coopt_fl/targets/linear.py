@@ -58,7 +58,12 @@ def principal_scores(x: Tensor, dim: int) -> Tensor:
     """Return centred ``x`` (R, m) in its first ``dim`` <= min(R, m) principal axes: (R, dim)."""
     if len(x) > x.shape[1]:
         return x @ principal_axes(x, dim)
-    values, vectors = _top_eigh(x @ x.T, dim)
+    return scores_of_gram(x @ x.T, dim)
+
+
+def scores_of_gram(gram: Tensor, dim: int) -> Tensor:
+    """Return the principal scores (R, dim) of rows whose inner products (R, R) are ``gram``."""
+    values, vectors = _top_eigh(gram, dim)
     return vectors * values.clamp_min(0).sqrt()
 
 

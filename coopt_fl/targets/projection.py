@@ -1,7 +1,7 @@
 """The reference's targets: a projection W of one prior's features, or a consensus of all."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from coopt_fl.targets.linear import (
     principal_scores,
     random_orthonormal,
     root_mean_square,
+    scores_of_gram,
 )
 
 
@@ -93,17 +94,18 @@ def none(features: Tensor, dim: int, seed: int) -> Tensor:
     return torch.eye(width, dtype=features.dtype, device=features.device)
 
 
-def consensus_targets(features: Sequence[Features], dim: int) -> NDArray[np.float32]:
+def consensus_targets(features: Iterable[Features], dim: int) -> NDArray[np.float32]:
     """Return targets (S, dim) of the shared set that all priors have a part in.
 
     Each prior's features (S, m_k) are centred and divided by their RMS norm, so that each prior
     has one vote, and concatenated; the first ``dim`` principal components are scaled to unit RMS.
+    Memory holds the features of one prior at a time, and numbers (S, S).
 
     Raises:
         ConfigError: S < 2 dim, or all widths together are less than ``dim``.
         PriorError: features that are not finite, all the same, or of different samples.
     """
-    votes = list[Tensor]()
+    votes, gram, rows, width = list[Tensor](), None, 0, 0
     for one in features:
         x = as_matrix(one, "features")
         centred = x - x.mean(dim=0)
@@ -111,13 +113,18 @@ def consensus_targets(features: Sequence[Features], dim: int) -> NDArray[np.floa
             raise PriorError(
                 "a prior's features are the same for every sample: leave it out of the consensus"
             )
+        rows = rows or len(x)
+        if len(x) != rows:
+            raise PriorError(
+                "a consensus needs all priors' features of the same samples, "
+                f"not {rows} rows of one and {len(x)} of another"
+            )
         votes.append(centred / (root_mean_square(centred) * x.shape[1] ** 0.5))
-    if len({len(vote) for vote in votes}) != 1:
-        counts = [len(vote) for vote in votes]
-        raise PriorError(
-            f"a consensus needs all priors' features of the same samples, not {counts} rows"
-        )
-    rows, width = len(votes[0]), sum(vote.shape[1] for vote in votes)
+        width += x.shape[1]
+        if width >= rows:
+            wide = torch.cat(votes, dim=1)
+            gram = wide @ wide.T if gram is None else gram + wide @ wide.T
+            votes.clear()
     if rows < 2 * dim:
         raise ConfigError(
             "reference=consensus needs shared.size of at least 2 x targets.dim = "
@@ -127,6 +134,9 @@ def consensus_targets(features: Sequence[Features], dim: int) -> NDArray[np.floa
         raise ConfigError(
             f"targets.dim={dim} is more than all priors' widths together, {width}: lower it"
         )
-    scores = principal_scores(torch.cat(votes, dim=1), dim)
+    if gram is None:
+        scores = principal_scores(torch.cat(votes, dim=1), dim)
+    else:
+        scores = scores_of_gram(gram, dim)
     targets: NDArray[np.float32] = (scores / root_mean_square(scores)).float().cpu().numpy()
     return targets

@@ -1,8 +1,11 @@
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
 from coopt_fl.core.errors import ConfigError, PriorError
@@ -67,3 +70,18 @@ def test_refuses_what_has_no_consensus(latent: Callable) -> None:
     two[5, 1] = np.inf
     with pytest.raises(PriorError, match="row 5"):
         consensus_targets([one, two], 2)
+
+
+def test_memory_holds_the_features_of_one_prior_at_a_time() -> None:
+    rng, known = np.random.default_rng(0), list[weakref.ref[Any]]()
+
+    def features() -> Iterator[NDArray[np.float64]]:
+        for _ in range(5):
+            one = rng.normal(size=(12, 40))
+            known.append(weakref.ref(one))
+            yield one
+            del one
+            assert sum(ref() is not None for ref in known) <= 1
+
+    assert consensus_targets(features(), 3).shape == (12, 3)
+    assert len(known) == 5
