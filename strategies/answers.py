@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -106,18 +106,19 @@ def _file(folder: Path, shape: tuple[int, ...]) -> Iterator[Targets]:
     They are written first: a full disk is an error then, and would end the process later.
     """
     size = math.prod(shape) * np.dtype(np.float16).itemsize
-    try:
-        with TemporaryFile(dir=folder) as file:
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(TemporaryFile(dir=folder))
             for start in range(0, size, _AT_ONCE):
                 file.write(bytes(min(_AT_ONCE, size - start)))
             file.flush()
             mapped = np.memmap(file, np.float16, shape=shape) if size else np.empty(shape)
-            yield np.asarray(mapped, np.float16)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write in {folder}: {error.strerror}; free some space, then run the same "
-            "command again"
-        ) from error
+        except OSError as error:
+            raise OutputError(
+                f"cannot write in {folder}: {error.strerror}; free some space, then run the same "
+                "command again"
+            ) from error
+        yield np.asarray(mapped, np.float16)
 
 
 def _homes(plan: Plan, audited: Ids) -> Ids:

@@ -7,7 +7,7 @@ computes itself, there is no way to go: nothing is done ahead, and no thread is 
 from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -42,6 +42,10 @@ class Link:
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
+    def reading(self) -> AbstractContextManager[object]:
+        """Return what the thread that reads does so in."""
+        return nullcontext()
+
     def send(self, batch: Sent) -> Any:
         """Start to send tensors, in the thread that reads; return what :meth:`receive` takes."""
         return tuple(one.to(self.device) for one in batch)
@@ -72,6 +76,10 @@ class CudaLink(Link):
     def __init__(self, device: torch.device) -> None:
         super().__init__(device)
         self._copies = torch.cuda.Stream(device)
+
+    def reading(self) -> AbstractContextManager[object]:
+        """Make this GPU the current one, which each thread has for itself."""
+        return torch.cuda.device(self.device)
 
     def send(self, batch: Sent) -> tuple[Sent, torch.cuda.Event]:
         """Copy to page-locked memory, and start to copy from there; what is there stays."""
@@ -111,15 +119,21 @@ def feed(batches: Iterable[tuple[Sent, T]], link: Link) -> Generator[tuple[Sent,
     A batch is taken to be in the hands of the device when the next one is asked for. It is given at
     most ``IN_FLIGHT``, so that what waits for it does not fill its memory.
     """
-    sent = ((link.send(tensors), rest) for tensors, rest in batches)
     given = deque[Work]()
-    with closing(ahead(sent, link.ahead)) as coming:
+    with closing(ahead(_sent(batches, link), link.ahead)) as coming:
         for one, rest in coming:
             yield link.receive(one), rest
             if (work := link.work()) is not None:
                 given.append(work)
             if len(given) > IN_FLIGHT:
                 given.popleft().synchronize()
+
+
+def _sent(batches: Iterable[tuple[Sent, T]], link: Link) -> Generator[tuple[Any, T], None, None]:
+    """Yield batches that are on their way; what reads them may decode on the device, too."""
+    with link.reading():
+        for tensors, rest in batches:
+            yield link.send(tensors), rest
 
 
 def ahead(items: Generator[T, None, None], most: int) -> Generator[T, None, None]:
@@ -141,4 +155,4 @@ def ahead(items: Generator[T, None, None], most: int) -> Generator[T, None, None
         finally:
             for one in coming:
                 one.cancel()
-            thread.submit(items.close)
+            thread.submit(items.close).result()
