@@ -27,7 +27,7 @@ MODULES = {
     "alignment": "stages",
     "student": "student",
     "rival": "rival",
-    "probe": "classifier",
+    "probe": "probing",
     "overlap": "overlap",
     "sharing": "optimization",
     "fusion": "stages",
