@@ -15,27 +15,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from coopt_fl.bench import MODULES
 from coopt_fl.bench.measure import SKIPPED, Row, Spread
 from coopt_fl.core.errors import ConfigError, OutputError
 from coopt_fl.core.files import make_folder, write_json
 from coopt_fl.optimized.provenance import versions
 from coopt_fl.report import console
-
-MODULES = {
-    "optimize": "optimization",
-    "handwritten": "handwritten",
-    "alignment": "stages",
-    "student": "student",
-    "rival": "rival",
-    "probe": "probing",
-    "overlap": "overlap",
-    "sharing": "optimization",
-    "fusion": "stages",
-    "startup": "startup",
-    "imports": "startup",
-    "transport": "transport",
-}
-"""Benchmarks in the order of the table: name of the function, and its module."""
 
 FORMAT = 2
 

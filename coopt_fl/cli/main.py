@@ -16,6 +16,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from coopt_fl import __version__
+from coopt_fl.bench import MODULES
 from coopt_fl.core.errors import INTERRUPTED, ConfigError, CooptError
 from coopt_fl.core.log import log_of
 from coopt_fl.core.progress import Level
@@ -442,8 +443,7 @@ def bench(
         list[str] | None,
         typer.Argument(
             metavar="[NAME]...",
-            help="optimize, handwritten, alignment, student, sharing, fusion, startup, imports, "
-            "transport (default: all).",
+            help=f"{', '.join(MODULES)} (default: all).",
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Keep the results here, as JSON.")] = None,
