@@ -12,16 +12,9 @@ from typing import Any, Literal, get_args
 from rich.console import Console
 from torch import nn
 
-from coopt_fl.config.load import (
-    changed,
-    data_from,
-    dataset_key,
-    from_tree,
-    keyed,
-    load_config,
-    settings_of,
-    tree_of,
-)
+from coopt_fl.config.key import dataset_key, keyed
+from coopt_fl.config.load import data_from, from_tree, load_config, tree_of
+from coopt_fl.config.overrides import changed, settings_of
 from coopt_fl.config.schema import Config, DataConfig
 from coopt_fl.core import typed
 from coopt_fl.core.errors import ConfigError, OutputError

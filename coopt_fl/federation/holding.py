@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from coopt_fl.config.load import dataset_key, keyed
+from coopt_fl.config.key import dataset_key, keyed
 from coopt_fl.config.schema import Config
 from coopt_fl.core import typed
 from coopt_fl.core.errors import OutputError

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from coopt_fl.config.load import from_tree, student_code
+from coopt_fl.config.key import student_code
+from coopt_fl.config.load import from_tree
 from coopt_fl.config.schema import Config
 from coopt_fl.core.apart import run_apart
 from coopt_fl.core.errors import ConfigError, PriorError
