@@ -41,6 +41,7 @@ from coopt_fl.optimized.verify import verify
 from coopt_fl.plugins import OUTSIDE
 from coopt_fl.priors import Prior, load_prior
 from coopt_fl.report import console as show
+from coopt_fl.report.terminal import PIPE_WIDTH
 from coopt_fl.students import export as exports
 from coopt_fl.students.checkpoint import (
     CHECKPOINT,
@@ -100,9 +101,7 @@ class Result:
 
     def _repr_html_(self) -> str:
         """Show the summary as tables in a notebook."""
-        console = Console(
-            record=True, file=io.StringIO(), width=show.PIPE_WIDTH, force_jupyter=False
-        )
+        console = Console(record=True, file=io.StringIO(), width=PIPE_WIDTH, force_jupyter=False)
         console.print(show.summary(self.summary))
         return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
 

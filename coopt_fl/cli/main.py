@@ -21,6 +21,7 @@ from coopt_fl.core.errors import INTERRUPTED, ConfigError, CooptError
 from coopt_fl.core.log import log_of
 from coopt_fl.core.progress import Level
 from coopt_fl.report import console as show
+from coopt_fl.report.terminal import PIPE_WIDTH
 
 SPINS = "1000"
 """How often a thread looks whether others are done before it sleeps: on a busy host a small
@@ -558,7 +559,7 @@ def _print(value: dict[str, Any], render: Callable[[dict[str, Any]], Any], as_js
     """Print for people, or as one line for machines (then people read stderr)."""
     console = Console(stderr=as_json)
     if not console.file.isatty():
-        console.width = show.PIPE_WIDTH
+        console.width = PIPE_WIDTH
     console.print(render(value), crop=False)  # or what is to be copied would lose its end
     if as_json:
         utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
