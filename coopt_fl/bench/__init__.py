@@ -10,6 +10,7 @@ MODULES = {
     "alignment": "stages",
     "student": "student",
     "rival": "rival",
+    "precision": "precision",
     "probe": "probing",
     "overlap": "overlap",
     "sharing": "optimization",
