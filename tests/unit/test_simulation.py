@@ -53,6 +53,8 @@ def test_the_first_of_chained_errors_is_told() -> None:
 def test_the_callers_environment_and_logging_are_left_as_they_were(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    import flwr.supercore.logger  # noqa: F401, or it sets its level later
+
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "mine")
     monkeypatch.delenv("PYTHONPATH", raising=False)
     logger = logging.getLogger("flwr")
