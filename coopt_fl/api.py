@@ -1,43 +1,32 @@
 """What the commands do, one function each; the command line and programs call these."""
 
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from rich.console import Console
-from torch import nn
 
-from coopt_fl.config.load import (
-    changed,
-    data_from,
-    dataset_key,
-    from_tree,
-    keyed,
-    load_config,
-    settings_of,
-    tree_of,
-)
-from coopt_fl.config.schema import Config, DataConfig
+from coopt_fl.calls import Chosen, Settings, Shown, changes_of, job_of, name_of, telling
+from coopt_fl.config.load import data_from, from_tree, tree_of
+from coopt_fl.config.overrides import changed
+from coopt_fl.config.schema import DataConfig
 from coopt_fl.core import typed
-from coopt_fl.core.errors import ConfigError, OutputError
+from coopt_fl.core.errors import ConfigError
 from coopt_fl.core.extras import install_hint
-from coopt_fl.core.files import expanded, require_utf8, understood
+from coopt_fl.core.files import expanded, understood
 from coopt_fl.core.log import logged
-from coopt_fl.core.progress import Level, Progress, console_progress
+from coopt_fl.core.progress import Progress
 from coopt_fl.core.remote import shown
 from coopt_fl.core.runtime import pick_device
 from coopt_fl.data import OwnSource, open_source
 from coopt_fl.data.shards import publish
-from coopt_fl.data.source import NoSplitError
 from coopt_fl.federation.centralized import optimize_centrally, single
 from coopt_fl.federation.decisions import layout_of
 from coopt_fl.federation.job import Summary, train_on, whole_job
-from coopt_fl.given import given
 from coopt_fl.optimized import transfer
 from coopt_fl.optimized.huggingface import download, repository, upload
 from coopt_fl.optimized.licences import licence_of, statements
@@ -48,6 +37,7 @@ from coopt_fl.optimized.verify import verify
 from coopt_fl.plugins import OUTSIDE
 from coopt_fl.priors import Prior, load_prior
 from coopt_fl.report import console as show
+from coopt_fl.report.terminal import PIPE_WIDTH
 from coopt_fl.students import export as exports
 from coopt_fl.students.checkpoint import (
     CHECKPOINT,
@@ -65,18 +55,6 @@ from coopt_fl.students.probe import Judge, probing, tell_doubts
 
 REPORT_NEEDS = ("jinja2", "matplotlib", "openTSNE")
 """What the extra ``report`` brings, as it is imported."""
-
-SOURCE = "source"
-"""The folder in a run's directory that keeps images which a program gave."""
-
-Chosen = str | Path | Mapping[str, Any] | Config
-"""A configuration: a name in ``conf/``, a YAML file, nested values as in one, or a Config."""
-
-Settings = Mapping[str, Any] | Sequence[str]
-"""Changes: {"student.epochs": 2}, or ["student.epochs=2"]."""
-
-Shown = Progress | Level | None
-"""How progress is shown: "normal" or "verbose" on standard error, "quiet" or None not at all."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -107,44 +85,9 @@ class Result:
 
     def _repr_html_(self) -> str:
         """Show the summary as tables in a notebook."""
-        console = Console(
-            record=True, file=io.StringIO(), width=show.PIPE_WIDTH, force_jupyter=False
-        )
+        console = Console(record=True, file=io.StringIO(), width=PIPE_WIDTH, force_jupyter=False)
         console.print(show.summary(self.summary))
         return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is to be done.
-
-    Attributes:
-        config: the run.
-        out: its directory.
-        source: the images, where a program gave them.
-    """
-
-    config: Config
-    out: Path
-    source: OwnSource | None
-
-    def keep_source(self) -> None:
-        """Save the images that a program gave in ``out``, where every command finds them.
-
-        Raises:
-            OutputError: there are others.
-        """
-        if self.source is None:
-            return
-        place = self.out / SOURCE
-        with suppress(NoSplitError):  # which it is until all of it is saved
-            known = open_source(DataConfig(source="arrays", root=str(place)))
-            if known.fingerprint != self.source.fingerprint:
-                raise OutputError(
-                    f"{self.out} belongs to a run on other images; give another out, or delete "
-                    "that directory to start anew"
-                )
-        self.source.save(place)
 
 
 def run(
@@ -174,7 +117,10 @@ def run(
     """
     from coopt_fl.federation.simulation import simulate
 
-    with _shown(progress) as told, _job(config, settings, out, participants, source, told) as job:
+    with (
+        telling(progress) as told,
+        job_of(config, settings, out, participants, source, told) as job,
+    ):
         done = whole_job(
             job.config,
             job.out,
@@ -213,8 +159,8 @@ def centralized(
     else:
         people, chosen, suffix = None, prior, f"centralized-{_plain(prior)}"
     with (
-        _shown(progress) as told,
-        _job(config, settings, out, people, source, told, lambda _: suffix) as job,
+        telling(progress) as told,
+        job_of(config, settings, out, people, source, told, lambda _: suffix) as job,
     ):
         alone = single(job.config, chosen)
         done = whole_job(
@@ -259,10 +205,10 @@ def pretrain(
     Returns:
         What :func:`coopt_fl.students.pretrain.pretrain` does.
     """
-    changes = _changes(settings) + ([f"student.objective={objective}"] if objective else [])
+    changes = changes_of(settings) + ([f"student.objective={objective}"] if objective else [])
     with (
-        _shown(progress) as told,
-        _job(config, changes, out, None, source, told, lambda one: one.student.objective) as job,
+        telling(progress) as told,
+        job_of(config, changes, out, None, source, told, lambda one: one.student.objective) as job,
     ):
         job.keep_source()
         return pretrain_student(
@@ -298,7 +244,7 @@ def train(
         ``checkpoint``, ``model``, ``epochs``, ``seconds``, of these ``earlier_seconds`` before this
         call, ``loss_per_epoch``, and the ``run`` whose report shows it, or None.
     """
-    folder, changes = dataset_folder(Path(dataset)), _changes(settings)
+    folder, changes = dataset_folder(Path(dataset)), changes_of(settings)
     sections = ("data", "student", "runtime", "seed", "plugins", "tracker")
     if others := [one for one in changes if one.partition("=")[0].split(".")[0] not in sections]:
         raise ConfigError(
@@ -317,7 +263,7 @@ def train(
     _refuse_import("student.model", config.student.model, changes, folder)
     students = folder.parent / "students"
     place = Path(out) if out else students / config.student.model.replace(":", "-")
-    with _shown(progress) as told, logged(place, told), told.phase("student"):
+    with telling(progress) as told, logged(place, told), told.phase("student"):
         trained = train_on(folder, config, place, told, devices)
     of_run = place.parent == students and folder.name == "dataset"
     return trained | {"run": str(folder.parent) if of_run else None}
@@ -339,7 +285,7 @@ def probe(
     """
     path = checkpoint_file(checkpoint)
     student, data = _to_judge(path, settings, "a probe")
-    with _shown(progress) as told, told.phase("probe"):
+    with telling(progress) as told, told.phase("probe"):
         tell_doubts(data, told)
         accuracy = Judge(data, told=probing(told, "the student")).accuracies(student)
     kept = keep_judgement(path, data, accuracy)
@@ -367,7 +313,7 @@ def evaluate(
     """
     path = checkpoint_file(checkpoint)
     student, data = _to_judge(path, settings, "an evaluation")
-    with _shown(progress) as told:
+    with telling(progress) as told:
         return evaluate_student(student, data, fine_tune, told)
 
 
@@ -397,13 +343,13 @@ def embed(
         OutputError: there is another file already, or it cannot be written.
         PriorError: there is no such model.
     """
-    changes = _changes(settings)
+    changes = changes_of(settings)
     if others := [one for one in changes if not one.startswith(("data.", "plugins="))]:
         raise ConfigError(f"embeddings depend on data.KEY alone: leave out {', '.join(others)}")
     data = data_from({"source": source}, changes, "embed")
     if Path(model).exists():
         model = f"checkpoint:{checkpoint_file(model).resolve()}"
-    with _shown(progress) as told, told.phase("embed"):
+    with telling(progress) as told, told.phase("embed"):
         prior = load_prior(str(model), pick_device())
         return embed_source(prior, data, split, expanded(out), told)
 
@@ -428,12 +374,12 @@ def export(
     Raises:
         ConfigError: it cannot be exported there; the message says where it can.
     """
-    path, changes = checkpoint_file(checkpoint), _changes(settings)
+    path, changes = checkpoint_file(checkpoint), changes_of(settings)
     if others := [one for one in changes if not one.startswith(("plugins=", "student.model="))]:
         raise ConfigError(f"an export depends on no settings, so {', '.join(others)} is too much")
     from_tree({}, changes, str(path), whole=False)  # imports the plug-ins
     student = load_student(path, changed(changes, "student.model"))
-    with _shown(progress) as told, told.phase("export"):
+    with telling(progress) as told, told.phase("export"):
         return exports.export_student(student, path, to, expanded(out))
 
 
@@ -470,7 +416,7 @@ def write_report(
         raise ConfigError(
             f"a report needs {error.name}, which is not installed: {install_hint('report')}"
         ) from None
-    with _shown(progress) as told:
+    with telling(progress) as told:
         return write([Path(one) for one in runs], Path(out), told)
 
 
@@ -489,11 +435,11 @@ def publish_shards(
         url: a path, ``file://``, or ``s3://`` and the like.
         progress: see :data:`Shown`.
     """
-    loaded = from_tree(tree_of(config), _changes(settings), _name(config))
+    loaded = from_tree(tree_of(config), changes_of(settings), name_of(config))
     source = open_source(loaded.data)
     layout = layout_of(loaded, source)
     place = _absolute(url)
-    with _shown(progress) as told, told.phase("shards"):
+    with telling(progress) as told, told.phase("shards"):
         published = publish(
             place,
             source,
@@ -532,7 +478,7 @@ def push(run: str | Path, url: str, *, progress: Shown = "normal") -> dict[str, 
     student = folder.parent / "student" / CHECKPOINT
     content = shareable(student) if folder.name == "dataset" and student.is_file() else None
     extra = {STUDENT: content} if content else {}
-    with _shown(progress) as told, told.phase("push"), TemporaryDirectory() as staging:
+    with telling(progress) as told, told.phase("push"), TemporaryDirectory() as staging:
         place = staging if hub else _absolute(url)
         done = transfer.push(folder, place, extra, partial(_files, told, "push"))
         if hub:
@@ -558,7 +504,7 @@ def pull(url: str, *, out: str | Path | None = None, progress: Shown = "normal")
     """
     hub = repository(url)
     out = Path(out or Path("runs", url.rstrip("/").rpartition("/")[2]))
-    with _shown(progress) as told, told.phase("pull"):
+    with telling(progress) as told, told.phase("pull"):
         place = download(hub) if hub else _absolute(url)
         done = transfer.pull(place, out, partial(_files, told, "pull"))
     licence = licence_of(statements(done.provenance))
@@ -586,92 +532,9 @@ def _absolute(url: str) -> str:
     return url if "://" in url else str(expanded(url).resolve())
 
 
-@contextmanager
-def _shown(progress: Shown) -> Iterator[Progress]:
-    """Yield what is told of a call's progress."""
-    if isinstance(progress, str):
-        if progress not in get_args(Level):
-            raise ConfigError(
-                f"progress={progress!r} is not allowed; allowed: {', '.join(get_args(Level))}, None"
-            )
-        with console_progress(progress) as told:
-            yield told
-    else:
-        yield progress or Progress()
-
-
-@contextmanager
-def _job(
-    chosen: Chosen,
-    settings: Settings,
-    out: str | Path | None,
-    participants: Sequence[Mapping[str, Any]] | None,
-    source: OwnSource | None,
-    progress: Progress,
-    kind: Callable[[Config], str] = lambda config: "",
-) -> Iterator[Job]:
-    """Yield what is to be done, and let all processes find the program's objects meanwhile.
-
-    Args:
-        chosen: the configuration.
-        settings: changes to it.
-        out: the output directory, or None.
-        participants: instead of those of the configuration.
-        source: instead of the configuration's.
-        progress: told the output directory.
-        kind: what the name of the default output directory ends with.
-    """
-    tree, objects = tree_of(chosen), dict[str, Prior]()
-    if participants is not None:
-        tree["participants"] = [_participant(one, objects) for one in participants]
-    changes = _changes(settings)
-    if source is not None:
-        if twice := [
-            key for key in ("source", "root", "shards") if changed(changes, f"data.{key}")
-        ]:
-            raise ConfigError(f"source= gives the images: leave out data.{', data.'.join(twice)}")
-        tree["data"] = (tree.get("data") or {}) | {"source": "arrays", "root": ".", "shards": None}
-    config = from_tree(tree, changes, _name(chosen))
-    place = expanded(out) if out else _default_out(chosen, config, source, kind(config))
-    if source is not None:
-        config.data.root = str((place / SOURCE).resolve())
-    require_utf8(place, "--out", OutputError)
-    progress.say(f"output directory: {place}")
-    with given({id.partition(":")[2]: prior for id, prior in objects.items()}):
-        yield Job(config, place, source)
-
-
-def _participant(one: Mapping[str, Any], objects: dict[str, Prior]) -> dict[str, Any]:
-    """Return a participant as in a YAML file; its prior, where it is an object, goes to them."""
-    prior = one.get("prior")
-    if isinstance(prior, nn.Module):
-        raise ConfigError(
-            f"the prior of {one.get('name')} is a module, and what an image goes through before "
-            "it is not known: give coopt_fl.Prior.from_module(module, name=..., size=..., "
-            "mean=..., std=...)"
-        )
-    if not isinstance(prior, Prior):
-        return dict(one)
-    if prior.id.startswith("module:"):  # any other can be loaded by its specification
-        objects[prior.id] = prior
-    return {**one, "prior": prior.id}
-
-
-def _default_out(chosen: Chosen, config: Config, source: OwnSource | None, kind: str) -> Path:
-    """Return ``runs/NAME``, with a part of the dataset key where its settings are changed."""
-    plain = "-".join(filter(None, ("runs/" + _name(chosen), kind)))
-    if isinstance(chosen, str | Path) and source is None:
-        with suppress(ConfigError):  # some configurations need a setting to be complete
-            usual = load_config(str(chosen))
-            if keyed(usual) == keyed(config) and usual.data.root == config.data.root:
-                return Path(plain)
-    fingerprint = (source or open_source(config.data)).fingerprint
-    return Path(f"{plain}-{dataset_key(config, fingerprint)[:8]}")
-
-
 def _to_judge(path: Path, settings: Settings, what: str) -> tuple[LoadedStudent, DataConfig]:
     """Return a student, and the images that it was trained on, or those that ``settings`` name."""
-    changes = _changes(settings)
+    changes = changes_of(settings)
     model = changed(changes, "student.model")
     changes = [one for one in changes if not one.startswith("student.model=")]
     if others := [one for one in changes if not one.startswith(("data.", "plugins="))]:
@@ -684,17 +547,8 @@ def _to_judge(path: Path, settings: Settings, what: str) -> tuple[LoadedStudent,
     return load_student(path, model), data
 
 
-def _name(chosen: Chosen) -> str:
-    """Return what a configuration is called in file names."""
-    return Path(chosen).stem if isinstance(chosen, str | Path) else "run"
-
-
 def _plain(name: str) -> str:
     return "".join(letter if letter.isalnum() else "-" for letter in name)
-
-
-def _changes(settings: Settings) -> list[str]:
-    return settings_of(settings) if isinstance(settings, Mapping) else list(settings)
 
 
 def _refuse_import(key: str, name: str, changes: Sequence[str], path: Path) -> None:

@@ -18,8 +18,9 @@ from coopt_fl.core.seeding import derive_seed
 from coopt_fl.policies.reference import elect
 from coopt_fl.registry import PARTS
 from coopt_fl.students.checkpoint import CHECKPOINT, LoadedStudent
+from coopt_fl.students.classifier import fit_probe
 from coopt_fl.students.images import Squares
-from coopt_fl.students.probe import fit_probe, random_student
+from coopt_fl.students.probe import random_student
 from coopt_fl.students.train import train_student
 from coopt_fl.targets import uniformity
 from coopt_fl.targets.linear import principal_axes

@@ -20,8 +20,8 @@ from coopt_fl.data import Source
 from coopt_fl.data.blocks import advised
 from coopt_fl.federation import protocol
 from coopt_fl.federation.decisions import Decisions, shards_sum
+from coopt_fl.federation.holding import open_run
 from coopt_fl.federation.records import Records
-from coopt_fl.federation.state import open_run
 from coopt_fl.optimized.provenance import read_provenance
 from coopt_fl.policies.assignment import AssignmentPolicy
 from coopt_fl.policies.audit import AuditPolicy

@@ -51,7 +51,7 @@ ALONE = f"""
 import os, time
 import torch
 from coopt_fl.config.load import load_config
-from coopt_fl.federation.simulation import QUIET, backend
+from coopt_fl.federation.backend import QUIET, backend
 os.environ.update(QUIET)
 from flwr.server.superlink.fleet.vce.backend.raybackend import RayBackend
 pool = RayBackend(backend(load_config("digits")))

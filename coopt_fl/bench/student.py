@@ -58,7 +58,7 @@ def _cases(kind: str) -> tuple[Case, Case]:
 
 
 def _against_resident(fabric: Fabric, source: Source, kind: str, case: Case) -> Row:
-    epoch = _epochs(fabric, source, STUDENTS[kind])
+    epoch = epochs_of(fabric, source, STUDENTS[kind])
     whole, bare = in_turn(timed(epoch), timed(_resident(fabric, source, kind)), REPEATS)
     return case.measured(
         spread(bare / whole),
@@ -70,8 +70,8 @@ def _against_resident(fabric: Fabric, source: Source, kind: str, case: Case) -> 
 def _against_byol(fabric: Fabric, source: Source, kind: str, case: Case) -> Row:
     if importlib.util.find_spec("lightly") is None:
         return case.skipped("no-lightly")
-    ours = _epochs(fabric, source, STUDENTS[kind])
-    theirs = _epochs(fabric, source, replace(STUDENTS[kind], objective="byol"))
+    ours = epochs_of(fabric, source, STUDENTS[kind])
+    theirs = epochs_of(fabric, source, replace(STUDENTS[kind], objective="byol"))
     byol, coopt = in_turn(timed(theirs), timed(ours), REPEATS)
     return case.measured(
         spread(byol / coopt),
@@ -81,7 +81,7 @@ def _against_byol(fabric: Fabric, source: Source, kind: str, case: Case) -> Row:
     )
 
 
-def _epochs(fabric: Fabric, source: Source, student: StudentConfig) -> Callable[[], object]:
+def epochs_of(fabric: Fabric, source: Source, student: StudentConfig) -> Callable[[], object]:
     """Return what trains one more epoch whenever it is called; on random targets, if on any."""
     dataset = None
     if student.objective == "regression":

@@ -15,27 +15,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from coopt_fl.bench import MODULES
 from coopt_fl.bench.measure import SKIPPED, Row, Spread
 from coopt_fl.core.errors import ConfigError, OutputError
 from coopt_fl.core.files import make_folder, write_json
 from coopt_fl.optimized.provenance import versions
-from coopt_fl.report import console
-
-MODULES = {
-    "optimize": "optimization",
-    "handwritten": "handwritten",
-    "alignment": "stages",
-    "student": "student",
-    "rival": "rival",
-    "probe": "classifier",
-    "overlap": "overlap",
-    "sharing": "optimization",
-    "fusion": "stages",
-    "startup": "startup",
-    "imports": "startup",
-    "transport": "transport",
-}
-"""Benchmarks in the order of the table: name of the function, and its module."""
+from coopt_fl.report import terminal
 
 FORMAT = 2
 
@@ -190,22 +175,22 @@ def line(row: Row) -> str:
 
 
 def _results(rows: list[Row]) -> Table:
-    shown = console.table("Speed", "path", "roofline", "ratio", "reach", "reached")
+    shown = terminal.table("Speed", "path", "roofline", "ratio", "reach", "reached")
     for row in rows:
         reach, reached = row["reach"], {True: "yes", False: "NO", None: ""}[row["reached"]]
         bound = f"{'>=' if reach['at_least'] else '<='} {reach['bound']:g}" if reach else ""
-        console.row(shown, row["path"], row["roofline"], _outcome(row), bound, reached)
+        terminal.row(shown, row["path"], row["roofline"], _outcome(row), bound, reached)
     return shown
 
 
 def _changes(comparison: dict[str, Any]) -> Table:
-    shown = console.table(
+    shown = terminal.table(
         "Since the earlier run", "what", "before", "after", "difference", "verdict"
     )
     for row in comparison["rows"]:
         known = [_median(one) if one else "" for one in (row["before"], row["after"])]
         difference = "" if row["difference"] is None else f"{row['difference']:+.4g}"
-        console.row(shown, row["name"], *known, difference, row["verdict"])
+        terminal.row(shown, row["name"], *known, difference, row["verdict"])
     return shown
 
 

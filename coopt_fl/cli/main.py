@@ -1,32 +1,40 @@
 """The ``coopt`` command: parse, call one function, print. No logic."""
 
 import io
-import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import click
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
 from coopt_fl import __version__
-from coopt_fl.core.errors import INTERRUPTED, ConfigError, CooptError
-from coopt_fl.core.log import log_of
-from coopt_fl.core.progress import Level
+from coopt_fl.cli.around import bench, certificate, config, doctor, key
+from coopt_fl.cli.options import (
+    AsJson,
+    Changes,
+    Checkpoint,
+    CodeOfStudent,
+    Dataset,
+    Devices,
+    Elsewhere,
+    Out,
+    Settings,
+    checked,
+    level,
+)
+from coopt_fl.cli.sharing import publish_shards, pull, push
+from coopt_fl.cli.show import print_result, tell_error
+from coopt_fl.core.errors import INTERRUPTED
 from coopt_fl.report import console as show
 
 SPINS = "1000"
 """How often a thread looks whether others are done before it sleeps: on a busy host a small
 student's threads would otherwise spin most of its time away (docs/performance.md)."""
-
-WORDS = 300
-"""Letters of an unforeseen error that are shown."""
 
 OF_ALL = ("--quiet", "--verbose")
 """Options of every command, which may stand anywhere before a ``--``."""
@@ -51,7 +59,7 @@ class Commands(TyperGroup):
         except Exception as error:
             if ctx.params["verbose"]:
                 traceback.print_exception(error)
-            sys.exit(_told(error))
+            sys.exit(tell_error(error))
 
 
 app = typer.Typer(
@@ -61,46 +69,6 @@ app = typer.Typer(
     suggest_commands=False,  # which click does, too
     pretty_exceptions_enable=False,
 )
-
-Settings = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[CONFIG] [KEY=VALUE]...",
-        help="A name in conf/ or a YAML file (default: digits), then settings to change, such as "
-        "participants.1.prior=timm:resnet18.a1_in1k or seed=1.",
-    ),
-]
-Changes = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, such as student.epochs=5."),
-]
-Out = Annotated[
-    Path | None,
-    typer.Option(
-        "--out",
-        help="Output directory (default: runs/CONFIG, with a suffix for changed data settings).",
-    ),
-]
-AsJson = Annotated[
-    bool, typer.Option("--json", help="Make the last line of stdout the result as JSON.")
-]
-Dataset = Annotated[Path, typer.Argument(help="A run directory, or the dataset folder in it.")]
-Checkpoint = Annotated[
-    Path, typer.Argument(help="A student's checkpoint (.pt), or the directory of its run.")
-]
-Elsewhere = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[data.KEY=VALUE]...", help="To judge it elsewhere, such as data.root=DIR."
-    ),
-]
-CodeOfStudent = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[KEY=VALUE]...", help="plugins and student.model, for a student of your own code."
-    ),
-]
-Devices = Annotated[int | None, typer.Option(min=1, help="How many devices (default: all).")]
 
 
 def _show_version(asked: bool) -> None:
@@ -139,10 +107,10 @@ def run(settings: Settings = None, out: Out = None, as_json: AsJson = False) -> 
 
     The same command on the same directory continues where it was stopped.
     """
-    name, changes = _checked(settings)
+    name, changes = checked(settings)
     from coopt_fl import api
 
-    _print(api.run(name, changes, out=out, progress=_level()).summary, show.summary, as_json)
+    print_result(api.run(name, changes, out=out, progress=level()).summary, show.summary, as_json)
 
 
 @app.command()
@@ -155,11 +123,11 @@ def centralized(
     as_json: AsJson = False,
 ) -> None:
     """Let one prior label everything, without Flower: the baseline, in the same format."""
-    name, changes = _checked(settings)
+    name, changes = checked(settings)
     from coopt_fl import api
 
-    done = api.centralized(name, changes, prior=prior, out=out, progress=_level())
-    _print(done.summary, show.summary, as_json)
+    done = api.centralized(name, changes, prior=prior, out=out, progress=level())
+    print_result(done.summary, show.summary, as_json)
 
 
 @app.command()
@@ -180,9 +148,9 @@ def train(
     from coopt_fl.core.runtime import is_first_process
 
     settings = [*(changes or []), *([f"student.model={model}"] if model else [])]
-    trained = api.train(dataset, settings, out=out, devices=devices or "auto", progress=_level())
+    trained = api.train(dataset, settings, out=out, devices=devices or "auto", progress=level())
     if is_first_process():
-        _print(trained, show.trained, as_json)
+        print_result(trained, show.trained, as_json)
 
 
 @app.command()
@@ -220,7 +188,7 @@ def pretrain(
     command continues where it was stopped.
     """
     chosen = [f"student.objective={objective}"] if objective else []
-    name, changes = _checked(settings, chosen)
+    name, changes = checked(settings, chosen)
     from coopt_fl import api
     from coopt_fl.core.runtime import is_first_process
 
@@ -233,10 +201,10 @@ def pretrain(
         probe_every=probe_every,
         devices=devices or "auto",
         against=against,
-        progress=_level(),
+        progress=level(),
     )
     if is_first_process():
-        _print(found, show.pretrained, as_json)
+        print_result(found, show.pretrained, as_json)
 
 
 @app.command()
@@ -248,7 +216,7 @@ def probe(
     """Judge a student by a linear classifier on its frozen features, on the data it came from."""
     from coopt_fl import api
 
-    _print(api.probe(checkpoint, changes or [], progress=_level()), show.probed, as_json)
+    print_result(api.probe(checkpoint, changes or [], progress=level()), show.probed, as_json)
 
 
 @app.command()
@@ -263,8 +231,8 @@ def evaluate(
     """Judge a student as a classifier: linear, kNN, by class, with few labels, and fine-tuned."""
     from coopt_fl import api
 
-    found = api.evaluate(checkpoint, changes or [], fine_tune=fine_tune, progress=_level())
-    _print(asdict(found), show.evaluated, as_json)
+    found = api.evaluate(checkpoint, changes or [], fine_tune=fine_tune, progress=level())
+    print_result(asdict(found), show.evaluated, as_json)
 
 
 @app.command()
@@ -287,8 +255,8 @@ def embed(
     """
     from coopt_fl import api
 
-    made = api.embed(model, source, changes or [], out=out, split=split, progress=_level())
-    _print(asdict(made), show.embedded, as_json)
+    made = api.embed(model, source, changes or [], out=out, split=split, progress=level())
+    print_result(asdict(made), show.embedded, as_json)
 
 
 @app.command()
@@ -302,8 +270,8 @@ def export(
     """Write a student as other tools read it, verify its features, and print how to load it."""
     from coopt_fl import api
 
-    exported = api.export(checkpoint, changes or [], to=to, out=out, progress=_level())
-    _print(asdict(exported), show.exported, as_json)
+    exported = api.export(checkpoint, changes or [], to=to, out=out, progress=level())
+    print_result(asdict(exported), show.exported, as_json)
 
 
 @app.command()
@@ -312,7 +280,7 @@ def inspect(dataset: Dataset, as_json: AsJson = False) -> None:
     from coopt_fl import api
 
     found = api.inspect(dataset)
-    _print(found, show.inspected, as_json)
+    print_result(found, show.inspected, as_json)
     if found["problems"]:
         raise typer.Exit(1)
 
@@ -329,174 +297,12 @@ def report(
     """Show one or several runs on one HTML page, which is readable offline."""
     from coopt_fl import api
 
-    found = api.write_report(runs, out=out, progress=_level())
-    _print(found, show.reported, as_json)
+    found = api.write_report(runs, out=out, progress=level())
+    print_result(found, show.reported, as_json)
 
 
-@app.command()
-def publish_shards(
-    out: Annotated[str, typer.Option(help="Where to: a directory, file:// or s3:// URL.")],
-    settings: Settings = None,
-    as_json: AsJson = False,
-) -> None:
-    """Publish the images for participants that do not hold them: a file for each block.
-
-    The same command continues where it was stopped.
-    """
-    name, changes = _checked(settings)
-    from coopt_fl import api
-
-    published = api.publish_shards(name, changes, url=out, progress=_level())
-    _print(published, show.published, as_json)
-
-
-@app.command()
-def push(
-    run: Dataset,
-    url: Annotated[
-        str,
-        typer.Argument(help="Where to: a directory, file:// or s3:// URL, or hf://USER/NAME."),
-    ],
-    as_json: AsJson = False,
-) -> None:
-    """Push a dataset with card, Croissant description and student to a URL, to be pulled there.
-
-    The same command continues where it was stopped. To the Hugging Face hub goes one commit, by
-    huggingface_hub, to a repository that is private if it is new; our tests do not ask the hub.
-    """
-    from coopt_fl import api
-
-    _print(api.push(run, url, progress=_level()), show.pushed, as_json)
-
-
-@app.command()
-def pull(
-    url: Annotated[str, typer.Argument(help="What `coopt push` was given.")],
-    out: Annotated[
-        Path | None, typer.Option(help="Output directory (default: runs/NAME, after the URL).")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Pull a dataset that was pushed, verify every digest, and train on it as on one of yours.
-
-    The same command continues where it was stopped.
-    """
-    from coopt_fl import api
-
-    _print(api.pull(url, out=out, progress=_level()), show.pulled, as_json)
-
-
-@app.command()
-def config(
-    settings: Settings = None,
-    fit: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Write a configuration that suits the images in this folder, which holds train/ "
-            "and val/, or Parquet files (CONFIG gives the participants; default: parquet).",
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="The YAML file that --fit writes (default: DIR's name).")
-    ] = None,
-    explain: Annotated[
-        bool,
-        typer.Option("--explain", help="Explain keys or sections, such as student.lr; none: all."),
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Print the resolved configuration: every key with its value; or fit one, or explain keys."""
-    if (fit is not None) + explain > 1 or (out and not fit):
-        raise ConfigError("give one of --fit and --explain; --out goes with --fit alone")
-    if explain:
-        from coopt_fl.config.explain import explain as explained
-
-        _print(explained(settings or []), show.explained, as_json)
-    elif fit:
-        from coopt_fl.ops.fit import fit as fitted
-
-        _print(fitted(fit, out, *_named(settings, "parquet")), show.fitted, as_json)
-    else:
-        from coopt_fl.config.load import load_config
-
-        _print(asdict(load_config(*_named(settings))), show.configuration, as_json)
-
-
-@app.command()
-def doctor(settings: Settings = None, as_json: AsJson = False) -> None:
-    """Show devices, versions, parts, and which priors and sources can be used here, or why not.
-
-    Settings matter where they name plug-ins: coopt doctor plugins=mine.py
-    """
-    if settings:
-        _checked(settings)
-    from coopt_fl.ops import doctor
-
-    _print(doctor.examine(), show.examined, as_json)
-
-
-@app.command()
-def bench(
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[NAME]...",
-            help="optimize, handwritten, alignment, student, sharing, fusion, startup, imports, "
-            "transport (default: all).",
-        ),
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Keep the results here, as JSON.")] = None,
-    compare: Annotated[
-        Path | None, typer.Option(help="Show what changed since the run that wrote this file.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Measure how near to the hardware this host comes: ratios to rooflines of the same run."""
-    from coopt_fl.bench import suite
-
-    def told(row: dict[str, Any]) -> None:
-        if _level() != "quiet":
-            print(suite.line(row), file=sys.stderr)
-
-    found = suite.bench(names or [], out, compare, told)
-    _print(found, suite.rendered, as_json)
-
-
-@app.command()
-def certificate(
-    hosts: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="HOST...", help="Names and IP addresses by which the platform is reached."
-        ),
-    ],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the files.")] = Path("certificates"),
-    as_json: AsJson = False,
-) -> None:
-    """Make a private CA and the platform's TLS certificate, for a deployment.
-
-    Participants need ca.crt, the SuperLink and nginx server.pem and server.key. The CA is valid
-    for 10 years, the certificate for 397 days: the same command renews it and keeps the keys.
-    """
-    from coopt_fl.ops import certificates
-
-    _print(certificates.make_certificate(hosts, out), show.certified, as_json)
-
-
-@app.command()
-def key(
-    file: Annotated[Path, typer.Argument(help="Gets the private key; FILE.pub gets the public.")],
-    as_json: AsJson = False,
-) -> None:
-    """Make the key pair by which the SuperLink knows a participant's SuperNode.
-
-    The platform registers FILE.pub; FILE never leaves the participant's host. A key does not
-    expire: it is valid until the platform unregisters it.
-    """
-    from coopt_fl.ops import certificates
-
-    _print(certificates.make_key_pair(file), show.key_pair, as_json)
+for command in (publish_shards, push, pull, config, doctor, bench, certificate, key):
+    app.command()(command)
 
 
 def main() -> None:
@@ -509,57 +315,9 @@ def main() -> None:
     try:
         app()
     except Exception as error:  # outside of any command
-        sys.exit(_told(error))
+        sys.exit(tell_error(error))
     except SystemExit as ended:
         if ended.code != INTERRUPTED:  # which is what typer makes of Ctrl-C
             raise
         print("interrupted; the same command continues", file=sys.stderr, flush=True)
         os._exit(INTERRUPTED)  # without waiting for Ray's threads
-
-
-def _told(error: Exception) -> int:
-    """Say in one sentence what went wrong, and return the exit code."""
-    if isinstance(error, CooptError):
-        sentence, code = f"error: {error}", error.exit_code
-    else:
-        from coopt_fl.core.typed import plain_words  # which imports numpy
-
-        place, what = log_of(error), plain_words(str(error))[:WORDS]
-        known = f"{type(error).__name__}: {what}" if what else type(error).__name__
-        where = f"its traceback is in {place}" if place else "--verbose shows its traceback"
-        sentence, code = f"error: this was not foreseen: {known}; {where}", 1
-    Console(stderr=True).print(sentence, markup=False, highlight=False, soft_wrap=True)
-    return code
-
-
-def _level() -> Level:
-    """Return how much the options ask for."""
-    asked = click.get_current_context().find_root().params
-    return "quiet" if asked["quiet"] else "verbose" if asked["verbose"] else "normal"
-
-
-def _named(settings: list[str] | None, default: str = "digits") -> tuple[str, list[str]]:
-    """Return the configuration's name, which comes first and has no '=', and the changes."""
-    name, *changes = settings or [default]
-    return (default, [name, *changes]) if "=" in name else (name, changes)
-
-
-def _checked(settings: list[str] | None, more: Sequence[str] = ()) -> tuple[str, list[str]]:
-    """Return the same once it is valid: commands import what takes seconds only then."""
-    from coopt_fl.config.load import load_config
-
-    name, changes = _named(settings)
-    changes += more
-    load_config(name, changes)
-    return name, changes
-
-
-def _print(value: dict[str, Any], render: Callable[[dict[str, Any]], Any], as_json: bool) -> None:
-    """Print for people, or as one line for machines (then people read stderr)."""
-    console = Console(stderr=as_json)
-    if not console.file.isatty():
-        console.width = show.PIPE_WIDTH
-    console.print(render(value), crop=False)  # or what is to be copied would lose its end
-    if as_json:
-        utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-        print(json.dumps(value, ensure_ascii=not utf8), flush=True)

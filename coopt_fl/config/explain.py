@@ -5,7 +5,8 @@ import typing
 from collections.abc import Sequence
 from typing import Any
 
-from coopt_fl.config.load import BOUNDS, TYPES, all_keys, choices_of, config_names, nearest
+from coopt_fl.config.load import config_names
+from coopt_fl.config.rules import BOUNDS, TYPES, all_keys, choices_of, nearest
 from coopt_fl.config.schema import Config, ParticipantConfig
 from coopt_fl.core.errors import ConfigError
 

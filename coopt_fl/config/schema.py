@@ -1,6 +1,6 @@
 """Every configuration key, its type, its default, its help text, and what it may be.
 
-The rules in the metadata are what :mod:`coopt_fl.config.load` checks. The names here are the
+The rules in the metadata are what :mod:`coopt_fl.config.rules` checks. The names here are the
 public surface.
 """
 

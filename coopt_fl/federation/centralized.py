@@ -14,8 +14,9 @@ from coopt_fl.core.progress import Progress
 from coopt_fl.core.runtime import compute, keep_freed_memory, pick_device
 from coopt_fl.data import Source
 from coopt_fl.federation.decisions import Decisions
+from coopt_fl.federation.holding import open_run
 from coopt_fl.federation.records import Records
-from coopt_fl.federation.state import RunState, open_run
+from coopt_fl.federation.state import RunState
 from coopt_fl.optimized.block import Block
 from coopt_fl.optimized.licences import stated
 from coopt_fl.priors import load_prior

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from coopt_fl.config.load import from_tree, student_code
+from coopt_fl.config.key import student_code
+from coopt_fl.config.load import from_tree
 from coopt_fl.config.schema import Config
 from coopt_fl.core.apart import run_apart
 from coopt_fl.core.errors import ConfigError, PriorError
@@ -17,8 +18,9 @@ from coopt_fl.core.progress import Level, Progress, console_progress
 from coopt_fl.core.runtime import arithmetic, pick_device
 from coopt_fl.data import shared_set
 from coopt_fl.data.on_gpu import require_gpu
+from coopt_fl.federation.holding import open_run, whole_run
 from coopt_fl.federation.records import Records
-from coopt_fl.federation.state import RunState, open_run, whole_run
+from coopt_fl.federation.state import RunState
 from coopt_fl.federation.summary import summary
 from coopt_fl.given import take_parts
 from coopt_fl.optimized.provenance import read_provenance

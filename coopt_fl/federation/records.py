@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from coopt_fl.core.errors import ParticipantError
 from coopt_fl.core.lazy import Lazy
+from coopt_fl.federation.holding import Run
 from coopt_fl.federation.plan import Change, Plan, read_plan, save_changes, save_plan
-from coopt_fl.federation.state import Run, RunState
+from coopt_fl.federation.state import RunState
 from coopt_fl.policies.reference import Election
 from coopt_fl.targets import Alignment
 
@@ -23,7 +24,7 @@ PERMANENT = ("prior", "weights_sha256", "width", "device", "decoder")
 """What must stay as it was when a run is continued; another kind of device changes the bits.
 
 The decoder is not known of a run of before it was told; see also
-:func:`coopt_fl.federation.state.open_state`.
+:func:`coopt_fl.federation.holding.open_state`.
 """
 
 

@@ -13,7 +13,7 @@ from coopt_fl.core.files import expanded
 from coopt_fl.core.progress import console_progress
 from coopt_fl.federation.job import whole_job
 from coopt_fl.report import console as show
-from coopt_fl.report.console import PIPE_WIDTH
+from coopt_fl.report.terminal import PIPE_WIDTH
 from coopt_fl.strategies.platform import OpenDataPlatform
 
 app = ServerApp()

@@ -1,10 +1,8 @@
 """The one place that starts a Flower simulation in-process."""
 
 import logging
-import math
 import os
 import signal
-import socket
 import sys
 import threading
 import warnings
@@ -20,39 +18,16 @@ from coopt_fl.config.load import from_tree
 from coopt_fl.config.schema import Config
 from coopt_fl.core.apart import run_apart
 from coopt_fl.core.cache import cache_dir
-from coopt_fl.core.errors import ConfigError, ParticipantError
-from coopt_fl.core.host import shared_by
+from coopt_fl.core.errors import ParticipantError
 from coopt_fl.core.progress import Level, Progress, console_progress
+from coopt_fl.federation.backend import QUIET, backend, begin_ray
 from coopt_fl.given import take_parts
 
-TRIES = 3  # of starting Ray
-ADVICE = {
-    "AF_UNIX": "Set RAY_TMPDIR to a folder with a shorter path, such as /tmp",
-    "No space left": "Free some space there, or set RAY_TMPDIR to a folder on another disk",
-    "Permission": "Set RAY_TMPDIR to a folder that you can write to",
-    "Read-only": "Set RAY_TMPDIR to a folder that can be written",
-    "Too many open files": "Raise the limit of open files (ulimit -n)",
-    "memory": "Free some memory, or lower simulation.actors",
-    "imed out": "This host is very busy: run it again when it is less so",
-    "Timeout": "This host is very busy: run it again when it is less so",
-}
-"""What to do about a failure of Ray, by words in what it says."""
-
-LONGEST_FOLDER = 36  # bytes: a socket's path has at most 107, of which Ray takes up to 70
-SECONDS_TO_ANSWER = 5  # of a cluster that is to be joined
-QUIET = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # simulation.gpus=0 hides the GPUs from an actor
-}
 IMPORTED = (
     "flwr.simulation",
     "coopt_fl.federation.client_app",
     "coopt_fl.strategies.platform",
 )
-PASSED = ("PYTHONPATH", "COOPT_CACHE")
-"""Also passed to participants on a cluster, which was started in another environment."""
 
 
 def simulate(config: Config, out: Path, progress: Progress) -> None:
@@ -168,19 +143,9 @@ def _begin(config: Config, verbose: bool) -> Any:
         settings["init_args"] |= {"logging_level": "INFO", "log_to_driver": True}
     with ThreadPoolExecutor(1) as beside:
         imported = beside.submit(lambda: [import_module(name) for name in IMPORTED])
-        if config.simulation.address is None:
-            with shared_by(_actors(settings)):
-                _start_ray(settings["init_args"])
-        else:
-            _join_ray(settings["init_args"])
-            settings["client_resources"] = _of_cluster(config)
+        begin_ray(config, settings)
         imported.result()
     return settings
-
-
-def _actors(settings: Any) -> int:
-    """Return how many actors these settings of Ray make room for."""
-    return int(settings["init_args"]["num_cpus"] // settings["client_resources"]["num_cpus"])
 
 
 def _home() -> dict[str, str]:
@@ -190,66 +155,6 @@ def _home() -> dict[str, str]:
     except RuntimeError:
         return {"HOME": str(cache_dir())}
     return {}
-
-
-def _start_ray(settings: dict[str, Any]) -> None:
-    """Start Ray, which Flower then finds running.
-
-    Ray gives its agents 15 seconds to start and its node 30, whatever the host is doing, and
-    neither can be set (ray-project/ray#65983): on a busy host it is tried again.
-    """
-    import ray
-
-    for attempt in range(1, TRIES + 1):
-        try:
-            ray.init(**settings)
-            return
-        except Exception as error:
-            ray.shutdown()
-            if attempt == TRIES:
-                raise ParticipantError(
-                    f"Ray did not start in {TRIES} attempts: {' '.join(str(error).split())} "
-                    f"{_advice(error)}"
-                ) from error
-
-
-def _advice(error: Exception) -> str:
-    """Return what to do where Ray cannot start, by what it says."""
-    said = f"{type(error).__name__} {error}"
-    found = [f"{advice}. " for words, advice in ADVICE.items() if words in said][:1]
-    default = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
-    place = _short_folder().get("_temp_dir", f"{default}/ray")
-    return f"{''.join(found)}Its log is in {place}/session_latest/logs"
-
-
-def _join_ray(settings: dict[str, Any]) -> None:
-    """Join a running cluster, which Flower then finds joined.
-
-    Raises:
-        ConfigError: there is none, it is of another version, or this host is no part of it.
-    """
-    import ray
-
-    address = settings["address"]
-    try:
-        host, _, port = address.rpartition(":")
-        socket.create_connection((host, int(port)), SECONDS_TO_ANSWER).close()  # Ray takes minutes
-        ray.init(**settings)
-    except Exception as error:
-        ray.shutdown()
-        raise ConfigError(
-            f"simulation.address={address} cannot be joined ({' '.join(str(error).split())}); "
-            f"start Ray {ray.__version__} there and on this host with `ray start`, or leave the "
-            "key out for a Ray of its own"
-        ) from error
-
-
-def _of_cluster(config: Config) -> dict[str, float]:
-    """Return what one actor reserves of the cluster that was joined; Flower starts all that fit."""
-    import ray
-
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return _reserved(config, int(resources.get("GPU", 0)))
 
 
 def _origin(error: BaseException) -> BaseException:
@@ -275,59 +180,3 @@ def _interruptible(stopped: threading.Event) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def backend(config: Config) -> Any:
-    """Return Ray's settings: as many actors as fit, never more than participants.
-
-    Of a cluster only Flower knows how many that are, and what one reserves is found out once it is
-    joined.
-
-    Raises:
-        ConfigError: the GPUs asked for are not there, or what a cluster cannot be asked for.
-    """
-    simulation, people = config.simulation, len(config.participants)
-    quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
-    if simulation.address is not None:
-        passed = {name: value for name, value in os.environ.items() if name in {*QUIET, *PASSED}}
-        quiet |= {"address": simulation.address, "runtime_env": {"env_vars": passed}}
-        return {"init_args": quiet}
-    import torch
-
-    cpus, gpus = os.cpu_count() or 1, torch.cuda.device_count()
-    one = _reserved(config, gpus)
-    each, share = one["num_cpus"], one["num_gpus"]
-    fit = math.floor((gpus / share if share else cpus / each) + 1e-9)  # 1 // 0.1 is 9
-    actors = simulation.actors or max(1, min(fit, people))
-    own = {
-        "address": "local",  # whatever cluster RAY_ADDRESS names
-        "num_cpus": math.ceil(actors * each),
-        "num_gpus": gpus if share else 0,
-        "include_dashboard": False,
-    }
-    return {"init_args": quiet | own | _short_folder(), "client_resources": one}
-
-
-def _short_folder() -> dict[str, str]:
-    """Return where Ray keeps its sockets, if TMPDIR is too long for the paths of these."""
-    folder = os.environ.get("TMPDIR", "")
-    fits = len(os.fsencode(folder)) <= LONGEST_FOLDER or "RAY_TMPDIR" in os.environ
-    return {} if fits else {"_temp_dir": "/tmp/ray"}
-
-
-def _reserved(config: Config, gpus: int) -> dict[str, float]:
-    """Return what one actor reserves where there are so many GPUs.
-
-    Raises:
-        ConfigError: it is asked for more of them.
-    """
-    simulation, people = config.simulation, len(config.participants)
-    share = min(1.0, gpus / people) if simulation.gpus is None else simulation.gpus
-    if share > gpus:
-        where = "this host" if simulation.address is None else f"the Ray at {simulation.address}"
-        raise ConfigError(
-            f"simulation.gpus={share:g} is more than the {gpus} GPUs of {where}; allowed: 0 "
-            "(compute on the CPU) up to that"
-        )
-    each = max(1.0, simulation.cpus)  # else more actors than asked for would fit
-    return {"num_cpus": each, "num_gpus": share}

@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
-from coopt_fl.config.load import plugins_used
+from coopt_fl.config.key import plugins_used
 from coopt_fl.config.schema import Config
 from coopt_fl.core import typed
 from coopt_fl.core.errors import VerificationError

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from coopt_fl.config.load import NAME, NAMES
+from coopt_fl.config.combinations import NAME, NAMES
 from coopt_fl.core.errors import ConfigError, CooptError, PriorError
 from coopt_fl.core.runtime import arithmetic, tensor_cores
 from coopt_fl.data.image import Preprocess

@@ -1,30 +1,24 @@
-"""What the commands print for people: the values that ``--json`` gives, as tables.
+"""What the commands print for people: the values that ``--json`` gives, as tables."""
 
-Names, paths and messages come from outside, and rich would read "[b]" and ":x:" in a string as
-markup; so every cell and every title is a Text, which is printed as it is.
-"""
-
-import json
-import re
-from collections.abc import Mapping, Sequence
 from shlex import quote
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from coopt_fl.core.words import plural
+from coopt_fl.report.terminal import (
+    as_yaml,
+    cells,
+    facts_table,
+    percent,
+    row,
+    short,
+    table,
+    to_copy,
+)
 
 Values = dict[str, Any]
-
-PIPE_WIDTH = 124
-"""Columns of a table that is not printed on a terminal."""
-
-
-def short(prior: str) -> str:
-    """Return a prior's specification, of a program's object with the begin of its sha256."""
-    return re.sub(r"(?<=@[0-9a-f]{12})[0-9a-f]{52}$", "", prior)
 
 
 def summary(found: Values) -> RenderableType:
@@ -37,20 +31,20 @@ def summary(found: Values) -> RenderableType:
         numbers=("uniformity", "R2", "samples", "seconds", "samples/s", "MB"),
     )
     for one in found["participants"]:
-        quality = _cells(
+        quality = cells(
             one | {"prior": short(one["prior"])},
             name="",
             prior="",
             uniformity=".3f",
             r2_heldout=".3f",
         )
-        rates = _cells(one, samples=",", seconds=".1f", samples_per_s=".1f", mb=".2f")
+        rates = cells(one, samples=",", seconds=".1f", samples_per_s=".1f", mb=".2f")
         row(people, *quality, *rates)
     title = "Linear probe (accuracy on held-out images)"
     judged = table(title, "features of", numbers=("accuracy",))
-    row(judged, f"student {student['model']}", _percent(student["probe_accuracy"]), style="bold")
-    row(judged, "the same, randomly initialised", _percent(comparison["random_init"]))
-    row(judged, "the reference prior itself", _percent(comparison["reference_prior"]))
+    row(judged, f"student {student['model']}", percent(student["probe_accuracy"]), style="bold")
+    row(judged, "the same, randomly initialised", percent(comparison["random_init"]))
+    row(judged, "the reference prior itself", percent(comparison["reference_prior"]))
     spent, earlier = found["seconds"], found.get("earlier_seconds", {})
     heading = "Seconds (of these in earlier attempts)" if earlier else "Seconds"
     phases = [
@@ -76,15 +70,7 @@ def trained(found: Values) -> RenderableType:
     ]
     if found.get("run"):
         lines.append(f"To see it beside its run: coopt report {quote(found['run'])}")
-    return _to_copy("\n".join(lines))
-
-
-def _to_copy(text: str) -> Group:
-    """Return text that is not wrapped: the paths and commands in it are copied.
-
-    It is in a group, for rich forgets that of a text that it is to print by itself.
-    """
-    return Group(Text(text, no_wrap=True, overflow="ignore"))
+    return to_copy("\n".join(lines))
 
 
 def pretrained(found: Values) -> RenderableType:
@@ -92,9 +78,9 @@ def pretrained(found: Values) -> RenderableType:
     headings = ("seed", "epochs", "seconds", "loss", "spread", "random", "probe")
     each = table(f"{found['objective']}, {found['model']}", numbers=headings)
     for one in found["seeds"]:
-        cost = _cells(one, seed="", epochs="", seconds=".1f")
-        end = _cells(one["curve"][-1], loss=".4f", spread=".2f")
-        row(each, *cost, *end, _percent(one["random_accuracy"]), _percent(one["accuracy"]))
+        cost = cells(one, seed="", epochs="", seconds=".1f")
+        end = cells(one["curve"][-1], loss=".4f", spread=".2f")
+        row(each, *cost, *end, percent(one["random_accuracy"]), percent(one["accuracy"]))
     return Group(each, Text(_over_seeds(found)))
 
 
@@ -144,10 +130,10 @@ def probed(found: Values) -> RenderableType:
     """Render a student's accuracies."""
     judged = table(f"Linear probe of {found['checkpoint']}", "fitted by", numbers=("accuracy",))
     for method, accuracy in found["accuracy"].items():
-        row(judged, method, _percent(accuracy))
+        row(judged, method, percent(accuracy))
     if not found.get("kept"):
         return judged
-    return Group(judged, _to_copy(f"Kept for `coopt report` in {found['kept']}"))
+    return Group(judged, to_copy(f"Kept for `coopt report` in {found['kept']}"))
 
 
 MOST_CLASSES = 20
@@ -158,20 +144,20 @@ def evaluated(found: Values) -> RenderableType:
     """Render accuracies, by class, too, and for few classes what is taken for what."""
     title = f"Accuracy on {plural(found['test'], 'image')} ({found['train']:,} to learn from)"
     ways = table(title, "classifier", numbers=("accuracy",))
-    row(ways, "linear, on frozen features", _percent(found["linear"]), style="bold")
-    row(ways, "20 nearest neighbours", _percent(found["knn"]))
+    row(ways, "linear, on frozen features", percent(found["linear"]), style="bold")
+    row(ways, "20 nearest neighbours", percent(found["knn"]))
     for few in found["few"]:
-        accuracy = _percent(few["accuracy"]) + (f" ± {100 * few['std']:.1f}" * (few["draws"] > 1))
+        accuracy = percent(few["accuracy"]) + (f" ± {100 * few['std']:.1f}" * (few["draws"] > 1))
         row(ways, f"linear, {plural(few['per_class'], 'label')} a class", accuracy)
     if found["epochs"]:
         tuned = f"fine-tuned, {plural(found['epochs'], 'epoch')}"
-        row(ways, tuned, _percent(found["fine_tuned"]))
+        row(ways, tuned, percent(found["fine_tuned"]))
     names = [str(one["label"]) for one in found["classes"]]
     shown = names if len(names) <= MOST_CLASSES else []
     heading = "Each class by the linear probe" + (", and what it is taken for" if shown else "")
     by_class = table(heading, "class", numbers=("images", "right", *shown))
     for one, counts in zip(found["classes"], found["confusion"], strict=True):
-        right = "no images" if one["accuracy"] is None else _percent(one["accuracy"])
+        right = "no images" if one["accuracy"] is None else percent(one["accuracy"])
         taken = [str(count or "") for count in counts] if shown else []
         row(by_class, str(one["label"]), str(one["test"]), right, *taken)
     return Group(ways, by_class)
@@ -181,7 +167,7 @@ def embedded(found: Values) -> RenderableType:
     """Render what was embedded."""
     skipped = f", {plural(found['skipped'], 'image')} left out" if found["skipped"] else ""
     columns = "id, embedding, label" if found["labeled"] else "id, embedding"
-    return _to_copy(
+    return to_copy(
         f"{plural(found['rows'], 'embedding')} of {plural(found['width'], 'number')} by "
         f"{short(found['model'])}, {found['source']}, {found['split']} split{skipped}\n"
         f"{found['file']}: {columns}"
@@ -191,7 +177,7 @@ def embedded(found: Values) -> RenderableType:
 def exported(found: Values) -> RenderableType:
     """Render what was exported, and the code that loads it."""
     files = ", ".join(found["files"])
-    return _to_copy(
+    return to_copy(
         f"Exported to {found['target']}: {files} in {found['folder']}; its features differ from "
         f"the checkpoint's by at most {found['difference']:.0e}\n\n{found['example']}"
     )
@@ -201,7 +187,7 @@ def inspected(found: Values) -> RenderableType:
     """Render the provenance and what is wrong."""
     known = found["provenance"]
     keys = ("digest", "reference", "normalisation", "seed")
-    facts = _facts(
+    facts = facts_table(
         f"Optimized dataset in {found['path']}",
         {
             "targets": f"{known['rows']:,} of {plural(known['dim'], 'number')}",
@@ -219,8 +205,8 @@ def inspected(found: Values) -> RenderableType:
     headings = ("name", "prior", "sha256 of its weights", "uniformity", "R2")
     people = table("Contributors", *headings)
     for one in known["contributors"]:
-        who = _cells(one | {"prior": short(one["prior"])}, name="", prior="", weights_sha256=".16")
-        row(people, *who, *_cells(one, uniformity=".3f", r2_heldout=".3f"))
+        who = cells(one | {"prior": short(one["prior"])}, name="", prior="", weights_sha256=".16")
+        row(people, *who, *cells(one, uniformity=".3f", r2_heldout=".3f"))
     problems = found["problems"]
     verdict = "Every checksum is right and every id is there once."
     if problems:
@@ -253,14 +239,14 @@ def published(found: Values) -> RenderableType:
 
 def pushed(found: Values) -> RenderableType:
     """Render what was pushed, and how others get it."""
-    to_copy = _to_copy(f"coopt pull {quote(found['url'])}")
-    return Group(Text(f"{_transferred(found)} to {found['url']}"), to_copy)
+    command = to_copy(f"coopt pull {quote(found['url'])}")
+    return Group(Text(f"{_transferred(found)} to {found['url']}"), command)
 
 
 def pulled(found: Values) -> RenderableType:
     """Render what was pulled, and what can be done with it."""
-    to_copy = _to_copy(f"coopt train {quote(found['out'])}")
-    return Group(Text(f"{_transferred(found)} from {found['url']}"), to_copy)
+    command = to_copy(f"coopt train {quote(found['out'])}")
+    return Group(Text(f"{_transferred(found)} from {found['url']}"), command)
 
 
 def _transferred(found: Values) -> str:
@@ -299,26 +285,26 @@ def explained(found: Values) -> RenderableType:
             if known["section"] == section:
                 allowed = [", ".join(known["choices"]) or known["type"], *known["bounds"]]
                 allowed += ["or null"] * known["nullable"]
-                row(listed, key, known["meaning"], ", ".join(allowed), _plain(known["default"]))
+                row(listed, key, known["meaning"], ", ".join(allowed), as_yaml(known["default"]))
         parts += [Text(about, style="italic"), listed]
     return Group(*parts)
 
 
 def examined(found: Values) -> RenderableType:
     """Render what can be used here."""
-    tables = [_facts("This host", {**found["devices"], **found["versions"]})]
+    tables = [facts_table("This host", {**found["devices"], **found["versions"]})]
     for kind in ("priors", "sources"):
         usable = table(kind.capitalize(), kind[:-1], "usable here, or why not")
         for name, problem in found[kind].items():
             row(usable, name, Text(problem or "yes", style="" if problem else "green"))
         tables.append(usable)
-    tables.append(_facts("Where students can go (coopt export)", found["exports"]))
+    tables.append(facts_table("Where students can go (coopt export)", found["exports"]))
     parts = table("Exchangeable parts", "kind", "names")
     for kind, names in found["parts"].items():
         row(parts, kind, ", ".join(names))
     tables.append(parts)
     if found["plug-ins"]:
-        tables.append(_facts("Plug-ins", found["plug-ins"]))
+        tables.append(facts_table("Plug-ins", found["plug-ins"]))
     return Group(*tables)
 
 
@@ -336,45 +322,3 @@ def certified(found: Values) -> RenderableType:
 def key_pair(found: Values) -> RenderableType:
     """Render where a participant's keys are."""
     return Text(f"Private key, to keep: {found['private']}\nPublic key: {found['public']}")
-
-
-def table(title: str, *texts: str, numbers: Sequence[str] = ()) -> Table:
-    """Return an empty table, at least as wide as its title, with headings of its columns.
-
-    What does not fit goes on in the next line: nothing is cut.
-    """
-    plain = Text(title, style="table.title")
-    empty = Table(title=plain, title_justify="left", min_width=plain.cell_len)
-    for heading in texts:
-        empty.add_column(heading, overflow="fold")
-    for heading in numbers:
-        empty.add_column(heading, justify="right", overflow="fold")
-    return empty
-
-
-def row(to: Table, *cells: str | Text, style: str | None = None) -> None:
-    """Add a row of cells that are printed as they are."""
-    to.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in cells), style=style)
-
-
-def _facts(title: str, known: Mapping[str, Any]) -> Table:
-    """Return a table of names and values, without headings."""
-    facts = table(title, "name", "value")
-    facts.show_header = False
-    for key, value in known.items():
-        row(facts, key, str(value))
-    return facts
-
-
-def _plain(value: Any) -> str:
-    """Return a value as YAML has it."""
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _percent(accuracy: float | None) -> str:
-    return "no labels" if accuracy is None else f"{100 * accuracy:.1f}%"
-
-
-def _cells(known: Values, **formats: str) -> list[str]:
-    """Return values as text; one who was lost before the alignment lacks some."""
-    return ["" if known[key] is None else format(known[key], how) for key, how in formats.items()]

@@ -16,8 +16,9 @@ from coopt_fl.core.errors import DataError
 from coopt_fl.core.progress import Progress
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.students.checkpoint import LoadedStudent
+from coopt_fl.students.classifier import fit_linear, fit_probe
 from coopt_fl.students.finetune import fine_tuned
-from coopt_fl.students.probe import FEWER, Judge, fit_linear, fit_probe
+from coopt_fl.students.probe import FEWER, Judge
 from coopt_fl.students.session import enough_memory
 
 NEIGHBOURS, TEMPERATURE = 20, 0.07

@@ -15,10 +15,11 @@ from coopt_fl.core.runtime import pick_device, tensor_cores
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.students.augment.view import View
 from coopt_fl.students.checkpoint import LoadedStudent
+from coopt_fl.students.classifier import LinearClassifier
 from coopt_fl.students.images import Squares, normalise
 from coopt_fl.students.loop import augmented, make_optimizer, set_rate
 from coopt_fl.students.objectives.objective import AUGMENTATIONS
-from coopt_fl.students.probe import BATCH, FEWER, LinearClassifier
+from coopt_fl.students.probe import BATCH, FEWER
 from coopt_fl.students.session import enough_memory
 
 Marked = tuple[Squares, Tensor]

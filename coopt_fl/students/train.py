@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from coopt_fl.config.load import student_code
+from coopt_fl.config.key import student_code
 from coopt_fl.config.schema import Config, DataConfig
 from coopt_fl.core.errors import ConfigError
 from coopt_fl.core.files import locked

@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -28,6 +28,19 @@ Images = Tensor | list[Tensor]
 
 Read = tuple[Tensor, Images, tuple[int, ...]]
 """Ids int64 (B,), on any device, their images, and ids whose images cannot be read."""
+
+
+class How(TypedDict):
+    """How images are read and computed with.
+
+    ``batch_size`` is the rows of a forward pass, ``precision`` the arithmetic of the prior,
+    ``on_error`` what a corrupt image does: "raise" or "skip".
+    """
+
+    batch_size: int
+    precision: str
+    on_error: str
+
 
 Release = Callable[[Ids, NDArray[np.float32]], NDArray[np.float16]]
 
@@ -49,37 +62,25 @@ class Encoded:
     skipped: tuple[int, ...]
 
 
-def represent(
-    prior: Prior, source: Source, ids: Ids, *, batch_size: int, precision: str, on_error: str
-) -> Encoded:
+def represent(prior: Prior, source: Source, ids: Ids, **how: Unpack[How]) -> Encoded:
     """Return the prior's features of the samples ``ids``, in their order.
 
     Raises:
         DataError: an image cannot be read and ``on_error`` is "raise".
         PriorError: a feature is not finite; the sample is named.
     """
-    blocks = represent_blocks(
-        prior, source, [ids], batch_size=batch_size, precision=precision, on_error=on_error
-    )
-    return next(blocks)
+    return next(represent_blocks(prior, source, [ids], **how))
 
 
 def represent_blocks(
-    prior: Prior,
-    source: Source,
-    blocks: Sequence[Ids],
-    *,
-    batch_size: int,
-    precision: str,
-    on_error: str,
+    prior: Prior, source: Source, blocks: Sequence[Ids], **how: Unpack[How]
 ) -> Iterator[Encoded]:
     """Return the prior's features of blocks of samples, one after another.
 
     See :func:`represent`.
     """
-    outputs = (prior.width, torch.float32, Tensor.float)
-    how = (batch_size, precision, on_error, link_to(prior.device))
-    return _encode_blocks(prior, source, blocks, *how, *outputs)
+    features = _Outputs(prior.width, torch.float32, Tensor.float)
+    return _encode_blocks(prior, source, blocks, features, link_to(prior.device), **how)
 
 
 def optimize(
@@ -88,11 +89,9 @@ def optimize(
     blocks: Sequence[Ids],
     alignment: Alignment,
     *,
-    batch_size: int,
-    precision: str,
-    on_error: str,
     release: Release | None = None,
     link: Link | None = None,
+    **how: Unpack[How],
 ) -> Iterator[Encoded]:
     """Return the targets of the blocks, one after another; memory is O(block).
 
@@ -104,11 +103,9 @@ def optimize(
         source: where the images are.
         blocks: ids (R,) of each block.
         alignment: from features to targets.
-        batch_size: rows of a forward pass.
-        precision: arithmetic on a GPU.
-        on_error: what a corrupt image does.
         release: what becomes of ids and targets before they are handed out; None: rounding.
         link: the way to the prior's device; None: as that device needs.
+        how: see :class:`How`.
 
     Raises:
         DataError: an image cannot be read and ``on_error`` is "raise".
@@ -121,10 +118,9 @@ def optimize(
             f"prior {prior.id} gives features of width {prior.width}, but its alignment takes "
             f"{width}: it was fitted for another prior, start with a new --out"
         )
-    link = link or link_to(prior.device)
-    outputs = (dim, torch.float32 if release else torch.float16, alignment.on(prior.device))
-    how = (batch_size, precision, on_error, link)
-    made = _encode_blocks(prior, source, blocks, *how, *outputs)
+    dtype = torch.float32 if release else torch.float16
+    targets = _Outputs(dim, dtype, alignment.on(prior.device))
+    made = _encode_blocks(prior, source, blocks, targets, link or link_to(prior.device), **how)
     if release is None:
         return made
     return (replace(block, values=release(block.ids, block.values)) for block in made)
@@ -193,19 +189,27 @@ def _launch(
     return _Launched(fetched, tuple(skipped), link.work())
 
 
+@dataclass(frozen=True)
+class _Outputs:
+    """What becomes of features (B, m): rows of ``dim`` numbers, by ``finish``."""
+
+    dim: int
+    dtype: torch.dtype
+    finish: Callable[[Tensor], Tensor]
+
+
 def _encode_blocks(
     prior: Prior,
     source: Source,
     blocks: Sequence[Ids],
+    outputs: _Outputs,
+    link: Link,
+    *,
     batch_size: int,
     precision: str,
     on_error: str,
-    link: Link,
-    dim: int,
-    dtype: torch.dtype,
-    finish: Callable[[Tensor], Tensor],
 ) -> Iterator[Encoded]:
-    """Encode the blocks, one after another, to rows of ``dim`` numbers that ``finish`` makes.
+    """Encode the blocks, one after another.
 
     A device that computes on its own has begun the next block when one is yielded.
 
@@ -228,8 +232,10 @@ def _encode_blocks(
         launched = deque[_Launched]()
         for ids in blocks:  # which batches never cross
             of_this_block = islice(stream, -(-len(ids) // batch_size))
-            values = torch.empty(len(ids), dim, dtype=dtype, device=prior.device)
-            launched.append(_launch(features, of_this_block, batch_size, values, finish, link))
+            values = torch.empty(len(ids), outputs.dim, dtype=outputs.dtype, device=prior.device)
+            launched.append(
+                _launch(features, of_this_block, batch_size, values, outputs.finish, link)
+            )
             if len(launched) > min(link.ahead, 1):
                 yield _checked(launched.popleft().result(), prior, source)
         for last in launched:

@@ -9,7 +9,7 @@ import ray
 
 from coopt_fl.config.load import load_config
 from coopt_fl.core.errors import ParticipantError
-from coopt_fl.federation import simulation
+from coopt_fl.federation import backend, simulation
 
 
 def test_a_long_tmpdir_does_not_reach_rays_sockets(
@@ -19,9 +19,9 @@ def test_a_long_tmpdir_does_not_reach_rays_sockets(
     config = load_config("digits")
     for folder, chosen in {"/tmp": None, "/tmp/" + "x" * 32: "/tmp/ray"}.items():
         monkeypatch.setenv("TMPDIR", folder)
-        assert simulation.backend(config)["init_args"].get("_temp_dir") == chosen
+        assert backend.backend(config)["init_args"].get("_temp_dir") == chosen
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-    assert "_temp_dir" not in simulation.backend(config)["init_args"]
+    assert "_temp_dir" not in backend.backend(config)["init_args"]
 
 
 def test_without_a_home_flower_gets_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +60,7 @@ def test_the_advice_follows_the_cause(
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     monkeypatch.setenv("RAY_TMPDIR", "/x")
     with pytest.raises(ParticipantError) as caught:
-        simulation._start_ray({})
+        backend._start_ray({})
     assert advice in str(caught.value).replace("/x/ray/", "/x/")
     busy = "busy" in str(caught.value)
     assert busy == ("busy" in advice)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from coopt_fl.config.load import load_config, settings_of
+from coopt_fl.config.load import load_config
+from coopt_fl.config.overrides import settings_of
 from coopt_fl.core.errors import ConfigError
 
 

@@ -23,7 +23,8 @@ import coopt_fl
 def where(spec):
     \"\"\"Pools, and writes down where it does.\"\"\"
     if Path(sys.argv[0]).name == "default_worker.py":
-        seen = {"gpu": os.environ.get("CUDA_VISIBLE_DEVICES"), "temporary": tempfile.gettempdir()}
+        seen = {"gpu": os.environ.get("CUDA_VISIBLE_DEVICES"), "temporary": tempfile.gettempdir(),
+                "cores": os.environ.get("LOKY_MAX_CPU_COUNT")}
         (Path(__file__).parent / f"{os.getpid()}.json").write_text(json.dumps(seen))
     model = nn.Sequential(nn.AdaptiveAvgPool2d(int(spec.name)), nn.Flatten())
     return model, coopt_fl.Preprocess(8, 8, "bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
@@ -65,8 +66,9 @@ def test_a_cluster_is_joined_where_it_is_named_and_only_there(
     assert joined["log"].count("payloads come by InReplies") == 1
     assert {path.suffix for path in joined["blocks"]} == {".npz"}
     assert joined["digest"] == alone["digest"]
-    there = [one["gpu"] for one in _seen(shell.folder) if one["temporary"] == elsewhere]
-    assert sorted(there) == ["0", "1"]
+    there = [one for one in _seen(shell.folder) if one["temporary"] == elsewhere]
+    assert sorted(one["gpu"] for one in there) == ["0", "1"]
+    assert {one["cores"] for one in there} == {"1"}
 
 
 def test_an_address_where_nothing_answers_is_refused_at_once(shell: Shell, tiny: str) -> None:

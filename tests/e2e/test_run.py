@@ -4,8 +4,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from pathlib import Path
 
@@ -20,6 +20,9 @@ from tests.flower.conftest import identity as identity
 from tests.flower.grid import run_platform
 
 pytestmark = pytest.mark.xdist_group("ray")
+
+BLOCKS = 300
+"""Of a run that is ended in between: a block a message, so that it takes a while."""
 
 DEFAULT_DIGEST = "cd4ed73c6f89375a888eaefdcae6704d649ef36322029a1fc1a5e95ef0456074"
 """Of ``coopt run`` as it comes, on a CPU, with the versions of ``constraints.txt``."""
@@ -134,7 +137,7 @@ def test_whatever_ends_it_the_same_command_goes_on_to_the_same_digest(
 
     To the digest of a run that nothing ended, in this process.
     """
-    many = ["data.limit=60000", "optimize.block_rows=200", "student.batch_size=2000"]
+    many = [f"data.limit={200 * BLOCKS}", "optimize.block_rows=200", "student.batch_size=2000"]
     run_platform(from_tree(deepcopy(TINY), many, "tiny"), shell.folder / "whole")
     command = ("run", tiny, *many, "--out")
     out = shell.folder / "cut"
@@ -154,7 +157,9 @@ def test_whatever_ends_it_the_same_command_goes_on_to_the_same_digest(
     before = times(blocks)
     running = shell.start("coopt", *command, str(out), log="orphaned")
     _wait_for_more(blocks, len(before), running)
-    _actor_of(running.pid).kill()
+    with _held(running):  # or it may end, and its actors with it, before one is found
+        assert len(list(blocks.glob("*.npz"))) < BLOCKS, "no block is left to be made"
+        _actor_of(running.pid).kill()
     assert running.wait(SECONDS) == 5
     assert "run the same command again" in _said(shell, "orphaned")
 
@@ -195,10 +200,25 @@ def _wait(until: Callable[[], bool], running: subprocess.Popen[str]) -> None:
         time.sleep(0.02)
 
 
+@contextmanager
+def _held(process: subprocess.Popen[str]) -> Iterator[None]:
+    """Stop a process, but none that it started, until the block ends."""
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
+
+
 def _actor_of(pid: int) -> psutil.Process:
-    """Return a Ray actor that works for process ``pid``."""
+    """Return a Ray actor that works for process ``pid``.
+
+    Its title is ``ray::ClientAppActor``, and followed by ``.run`` while it is at work.
+    """
+    titles = list[str]()
     for process in psutil.Process(pid).children(recursive=True):
         with suppress(psutil.Error):
-            if "ray::ClientAppActor" in " ".join(process.cmdline()):
+            titles.append(f"{process.status()} {' '.join(process.cmdline())[:80]}")
+            if "ray::ClientAppActor" in titles[-1]:
                 return process
-    raise LookupError("no actor is running")
+    raise LookupError(f"no actor is running: {titles}")

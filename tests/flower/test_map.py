@@ -64,6 +64,7 @@ coopt_fl/students/augment/view.py
 coopt_fl/students/objectives/objective.py
 coopt_fl/students/models.py
 coopt_fl/students/probe.py
+coopt_fl/students/classifier.py
 """
 MOST_FILES = 27
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 from flwr.app import Context, Message, RecordDict
 
-from coopt_fl.config.load import dataset_key, load_config
+from coopt_fl.config.key import dataset_key
+from coopt_fl.config.load import load_config
 from coopt_fl.core.errors import CooptError
 from coopt_fl.core.progress import Progress
 from coopt_fl.data import open_labels, open_source

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from flwr.app import ConfigRecord, Message
 
-from coopt_fl.config.load import dataset_key
+from coopt_fl.config.key import dataset_key
 from coopt_fl.core.errors import CooptError
 from coopt_fl.federation import protocol
 from coopt_fl.optimized.provenance import read_provenance

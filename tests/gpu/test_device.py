@@ -95,7 +95,7 @@ def no_waiting() -> Iterator[None]:
 
 
 @needs_gpu
-@pytest.mark.parametrize("objective", ["regression", "simclr", "dcl", "byol"])
+@pytest.mark.parametrize("objective", ["regression", "simclr", "dcl", "moco", "byol"])
 def test_no_step_waits_for_the_gpu(objective: str) -> None:
     """The means of an epoch are read once, at its end."""
     config = replace(CONFIG, student=replace(CONFIG.student, objective=objective))

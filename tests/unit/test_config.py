@@ -7,13 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from coopt_fl.config.load import (
-    all_keys,
-    config_names,
-    dataset_key,
-    from_tree,
-    load_config,
-)
+from coopt_fl.config.key import dataset_key
+from coopt_fl.config.load import config_names, from_tree, load_config
+from coopt_fl.config.rules import all_keys
 from coopt_fl.core.errors import ConfigError
 
 KEYS = """

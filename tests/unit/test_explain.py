@@ -7,7 +7,8 @@ import pytest
 
 from coopt_fl.cli import main as cli
 from coopt_fl.config.explain import explain
-from coopt_fl.config.load import all_keys, from_tree, tree_of
+from coopt_fl.config.load import from_tree, tree_of
+from coopt_fl.config.rules import all_keys
 from coopt_fl.core.errors import ConfigError
 
 ALL = explain()["keys"]

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import nn
 
 import coopt_fl
-from coopt_fl.config.load import settings_of
+from coopt_fl.config.overrides import settings_of
 from coopt_fl.core.errors import ConfigError, OutputError, PriorError
 from coopt_fl.core.progress import Progress
 from coopt_fl.data import open_labels, open_source

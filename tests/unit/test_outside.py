@@ -9,7 +9,8 @@ import pytest
 
 import coopt_fl
 from coopt_fl import registry
-from coopt_fl.config.load import keyed, load_config
+from coopt_fl.config.key import keyed
+from coopt_fl.config.load import load_config
 from coopt_fl.core.errors import ConfigError, CooptError
 from coopt_fl.data import open_labels, open_source
 from coopt_fl.given import given, take_parts

@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from coopt_fl.report import console as show
+from coopt_fl.report.terminal import PIPE_WIDTH
 
 ODD = "[b]a[/b] [old] [/i] :x: b"
 
@@ -126,7 +127,7 @@ def test_styles_are_kept() -> None:
 LONG = "/home/ann/" + 60 * "zq" + "/end"
 
 
-@pytest.mark.parametrize("width", [40, 80, show.PIPE_WIDTH])
+@pytest.mark.parametrize("width", [40, 80, PIPE_WIDTH])
 def test_nothing_is_cut_off(width: int) -> None:
     facts = {"devices": {LONG: LONG}, "versions": {}, "priors": {LONG: LONG}, "sources": {}}
     facts |= {"parts": {LONG: [LONG]}, "plug-ins": {LONG: LONG}, "exports": {}}
@@ -147,7 +148,7 @@ def test_nothing_is_cut_off(width: int) -> None:
 def test_numbers_stay_whole_where_there_is_room_for_them() -> None:
     people = summary()
     people["participants"][0] |= {"name": LONG, "prior": LONG, "samples": 123_456_789}
-    console = Console(width=show.PIPE_WIDTH)
+    console = Console(width=PIPE_WIDTH)
     with console.capture() as capture:
         console.print(show.summary(people))
     for number in ("-1.000", "0.500", "123,456,789", "3.0", "0.10"):

@@ -13,10 +13,15 @@ import pytest
 import ray
 import torch
 
+from coopt_fl import register
 from coopt_fl.config.load import from_tree, load_config
-from coopt_fl.core.errors import CooptError, ParticipantError
+from coopt_fl.core.errors import ConfigError, CooptError, ParticipantError
+from coopt_fl.core.host import SHARE
 from coopt_fl.core.progress import Progress
-from coopt_fl.federation import simulation
+from coopt_fl.federation import backend, simulation
+from coopt_fl.policies.assignment import BY_WEIGHT
+from coopt_fl.registry import PARTS
+from coopt_fl.targets.solvers import ridge
 
 LATE = "The current node timed out during startup."
 
@@ -26,14 +31,14 @@ def test_ray_that_starts_too_slowly_is_started_again(
     failures: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     starts = _slow(monkeypatch, failures)
-    simulation._start_ray({"num_cpus": 2})
+    backend._start_ray({"num_cpus": 2})
     assert starts == [{"num_cpus": 2}] * (failures + 1)
 
 
 def test_ray_that_never_starts_is_an_error_with_its_cause(monkeypatch: pytest.MonkeyPatch) -> None:
     starts = _slow(monkeypatch, failures=100)
     with pytest.raises(ParticipantError, match=f"in 3 attempts: {LATE}.*session_latest/logs"):
-        simulation._start_ray({})
+        backend._start_ray({})
     assert len(starts) == 3
 
 
@@ -48,6 +53,8 @@ def test_the_first_of_chained_errors_is_told() -> None:
 def test_the_callers_environment_and_logging_are_left_as_they_were(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    import flwr.supercore.logger  # noqa: F401, or it sets its level later
+
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "mine")
     monkeypatch.delenv("PYTHONPATH", raising=False)
     logger = logging.getLogger("flwr")
@@ -110,5 +117,33 @@ def test_as_many_actors_as_a_gpu_has_shares(
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     people = [f"participants.{index}.name=p{index}" for index in range(12)]
     people += [f"participants.{index}.prior=trivial:8" for index in range(12)]
-    settings = simulation.backend(load_config("digits", [*people, f"simulation.gpus={share}"]))
+    settings = backend.backend(load_config("digits", [*people, f"simulation.gpus={share}"]))
     assert settings["init_args"]["num_cpus"] == fit
+
+
+JOINED = "simulation.address=host:6379"
+
+
+@pytest.mark.parametrize(("reserved", "used"), [("1", "1"), ("2.5", "2")])
+def test_an_actor_of_a_cluster_uses_the_cores_that_it_reserves(reserved: str, used: str) -> None:
+    settings = backend.backend(load_config("digits", [JOINED, f"simulation.cpus={reserved}"]))
+    assert settings["init_args"]["runtime_env"]["env_vars"][SHARE] == used
+
+
+def test_objects_of_the_program_do_not_go_to_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PARTS, "_parts", dict(PARTS._parts))
+    register.solver("mine")(ridge)
+    register.assignment("mine")(BY_WEIGHT)
+    with PARTS.importing():
+        register.projection("of_a_plugin")(ridge)
+    backend.backend(load_config("digits", [JOINED, "targets.projection=of_a_plugin"]))
+    backend.backend(load_config("digits", [JOINED, "assignment.by=mine"]))  # by the platform
+    for key, made in {
+        "targets.solver": "mine",
+        "participants.0.prior": f"module:m@{'0' * 64}",
+    }.items():
+        config = load_config("digits", [f"{key}={made}"])
+        assert backend.backend(config)["client_resources"]
+        config.simulation.address = "host:6379"
+        with pytest.raises(ConfigError, match=f"={made} is an object of this program, .* plugins"):
+            backend.backend(config)

@@ -74,6 +74,10 @@ class MoCo(Objective):
         temperature = 0.1 if self.small else 0.2
         self.criterion = NTXentLoss(temperature, (size, 128), gather_distributed=self.devices > 1)
         self.momentum = 0.99 if self.small else 0.999
+        memory = self.criterion.memory_bank
+        place = memory.bank_ptr
+        del memory.bank_ptr  # a buffer goes to the GPU, and lightly reads this one in every step
+        memory.bank_ptr = place
 
     def forward(self, views: list[Tensor], rows: Tensor, progress: float) -> Tensor:
         """Return the loss of finding the teacher's output of the other view, in both directions.
@@ -102,14 +106,12 @@ class MoCo(Objective):
     def get_extra_state(self) -> dict[str, Tensor]:
         """Return the queue, which lightly does not count as state."""
         memory = self.criterion.memory_bank
-        return {"bank": memory.bank.cpu(), "place": memory.bank_ptr.cpu()}
+        return {"bank": memory.bank.cpu(), "place": memory.bank_ptr}
 
     def set_extra_state(self, state: Any) -> None:
         """Put the queue back."""
         memory = self.criterion.memory_bank
-        memory.bank, memory.bank_ptr = (
-            state[key].to(memory.bank.device) for key in ("bank", "place")
-        )
+        memory.bank, memory.bank_ptr = state["bank"].to(memory.bank.device), state["place"].cpu()
 
 
 class InstanceDiscrimination(Objective):

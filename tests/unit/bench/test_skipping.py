@@ -6,7 +6,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from coopt_fl.bench import handwritten, optimization, overlap, student
+from coopt_fl.bench import handwritten, optimization, overlap, precision, student
 from coopt_fl.bench.measure import Case, not_here
 
 ONE = {"min": 1.0, "median": 1.0, "max": 1.0}
@@ -68,6 +68,16 @@ def test_a_student_is_measured_on_the_best_device_alone(
     rows = {row["name"]: row["skipped"] for row in student.student()}
     assert rows[f"student/{here}"] is rows[f"byol/{here}"] is None
     assert rows[f"student/{other}"] == rows[f"byol/{other}"] == ("gpu-here" if gpus else "no-gpu")
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_bfloat16_is_measured_on_a_cpu_that_has_it(
+    has: bool, gpus: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "has_bfloat16", lambda: has)
+    monkeypatch.setattr(precision, "_row", lambda case, *_: case.measured(ONE))
+    reasons = {row["skipped"] for row in precision.precision()}
+    assert reasons == {"gpu-here" if gpus else None if has else "no-bfloat16"}
 
 
 def test_without_lightly_there_is_no_baseline(monkeypatch: pytest.MonkeyPatch) -> None:

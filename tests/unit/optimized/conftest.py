@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from coopt_fl.federation.state import RunState, open_state
+from coopt_fl.federation.holding import open_state
+from coopt_fl.federation.state import RunState
 from coopt_fl.optimized import write as publish
 from tests.unit.optimized import make
 from tests.unit.optimized.make import BLOCK_ROWS, DIM, finish

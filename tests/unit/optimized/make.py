@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from coopt_fl.config.schema import Config, DataConfig, TargetsConfig
 from coopt_fl.data import open_source
 from coopt_fl.data.blocks import make_blocks
+from coopt_fl.federation.holding import open_state
 from coopt_fl.federation.plan import Plan, save_plan
-from coopt_fl.federation.state import RunState, open_state
+from coopt_fl.federation.state import RunState
 from coopt_fl.optimized.block import Block
 from coopt_fl.optimized.provenance import Contributor, Provenance, draft
 from coopt_fl.optimized.write import publish

@@ -9,7 +9,8 @@ import pytest
 from coopt_fl.config.schema import Config
 from coopt_fl.core.errors import OutputError
 from coopt_fl.core.progress import Progress
-from coopt_fl.federation.state import Run, RunState, open_run, open_state, whole_run
+from coopt_fl.federation.holding import Run, open_run, open_state, whole_run
+from coopt_fl.federation.state import RunState
 
 CONFIG = {"seed": 0, "data": {"source": "digits"}, "participants": [{"name": "ann"}]}
 

@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from coopt_fl.federation.holding import open_state
 from coopt_fl.federation.plan import Plan, save_plan
-from coopt_fl.federation.state import RunState, open_state
+from coopt_fl.federation.state import RunState
 from coopt_fl.optimized import write as publish_module
 from coopt_fl.optimized.block import Block
 from coopt_fl.optimized.verify import verify

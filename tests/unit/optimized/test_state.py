@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from coopt_fl.core.errors import OutputError
+from coopt_fl.federation.holding import open_state
 from coopt_fl.federation.plan import Change, read_plan, save_changes, save_plan
-from coopt_fl.federation.state import RunState, open_state
+from coopt_fl.federation.state import RunState
 from coopt_fl.optimized.block import Block
 from tests.unit.optimized.make import make_block, make_plan
 

@@ -51,7 +51,8 @@ def pretended() -> Iterator[None]:
 class Guessed(TorchFunctionMode):
     """Answers lightly's losses where they ask for numbers.
 
-    How many entries a mask of the diagonal, or of all else, picks; and where a queue is: at 0.
+    How many entries a mask of the diagonal, or of all else, picks; and where a queue is: at 0,
+    which must be known on the CPU, or every step would wait for the GPU.
     """
 
     def __torch_function__(
@@ -59,6 +60,7 @@ class Guessed(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if func.__name__ == "__int__":
+            assert args[0].device == CPU, "this waits for the GPU"
             return 0
         if func is Tensor.__getitem__ and hasattr(args[1], "picked"):
             values, mask = args
@@ -87,7 +89,7 @@ def moved(module: nn.Module, but: str | None = None) -> nn.Module:
     """Move parameters and buffers to the pretended GPU, as ``.to(GPU)`` would.
 
     Args:
-        module: changed in place; what it holds otherwise stays behind.
+        module: changed in place; what it holds otherwise stays behind, as fake ones on the CPU.
         but: the name of a parameter or buffer that is left on the CPU, as a fake one.
     """
     for path, part in module.named_modules():
@@ -96,6 +98,8 @@ def moved(module: nn.Module, but: str | None = None) -> nn.Module:
                 if value is not None:
                     stays = f"{path}.{name}".lstrip(".") == but
                     kept[name] = _like(value, CPU if stays else GPU)
+        held = {name: value for name, value in vars(part).items() if isinstance(value, Tensor)}
+        vars(part).update({name: _like(value, CPU) for name, value in held.items()})
     return module
 
 

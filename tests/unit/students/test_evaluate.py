@@ -87,7 +87,8 @@ def test_fine_tuning_learns_what_features_at_random_do_not_have(checkpoint: Path
 def test_without_an_epoch_fine_tuning_is_the_probe(checkpoint: Path) -> None:
     """Its layer begins as the probe: a step of no size leaves the accuracy."""
     from coopt_fl.students import finetune
-    from coopt_fl.students.probe import Judge, fit_linear
+    from coopt_fl.students.classifier import fit_linear
+    from coopt_fl.students.probe import Judge
 
     student, judge = load_student(checkpoint), Judge(DATA)
     features, labels = judge.encode(student)[0]

@@ -10,9 +10,10 @@ from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.errors import ConfigError
 from coopt_fl.data.labels import open_labels
 from coopt_fl.students.checkpoint import LoadedStudent, load_student, save_student
+from coopt_fl.students.classifier import fit_probe
 from coopt_fl.students.images import resizing
 from coopt_fl.students.models import build_student
-from coopt_fl.students.probe import fit_probe, probe_student
+from coopt_fl.students.probe import probe_student
 
 DATA = DataConfig(source="synthetic", limit=100)
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from coopt_fl.bench.measure import Case, Reach, Row, Seconds, in_turn, not_here, spread
-from coopt_fl.students.probe import fit_linear
+from coopt_fl.students.classifier import LinearClassifier, fit_linear
 
-REPEATS = 3
+REPEATS = 5
 ROWS = (1437, 10_000)
 """Images of the digits' train split; of CIFAR-10 as the README probes it."""
 
@@ -35,29 +36,29 @@ def _row(case: Case, rows: int) -> Row:
     if reason := not_here("cpu"):
         return case.skipped(reason)
     features, labels = planted(rows + TEST_ROWS)
-    train, test = (features[:rows], labels[:rows]), (features[rows:], labels[rows:])
-    found: dict[str, Predict] = {}
+    train_x, test_x = torch.from_numpy(features).split([rows, TEST_ROWS])
+    train_y, test_y = torch.from_numpy(labels).split([rows, TEST_ROWS])
+    fitted: dict[str, Any] = {}
     ours, theirs = in_turn(
-        _cpu_seconds(lambda: found.update(ours=_ours(*train))),
-        _cpu_seconds(lambda: found.update(theirs=_theirs(*train))),
+        _cpu_seconds(lambda: fitted.update(ours=fit_linear(train_x, train_y))),
+        _cpu_seconds(lambda: fitted.update(theirs=_theirs(train_x, train_y))),
         REPEATS,
     )
+    found = fitted["ours"].predict(test_x)
+    known = torch.from_numpy(fitted["theirs"].predict(test_x.numpy()))
     return case.measured(
         spread(ours / theirs),
         cpu_s=spread(ours),
         scikit_learn_cpu_s=spread(theirs),
-        accuracy=_accuracy(found["ours"], *test),
-        scikit_learn_accuracy=_accuracy(found["theirs"], *test),
-        same_answers=float(np.mean(found["ours"](test[0]) == found["theirs"](test[0]))),
+        accuracy=_share(found == test_y),
+        scikit_learn_accuracy=_share(known == test_y),
+        same_answers=_share(found == known),
+        gradient=fitted["ours"].steepness(train_x, train_y),
+        scikit_learn_gradient=_as_ours(fitted["theirs"]).steepness(train_x, train_y),
     )
 
 
-Features = NDArray[np.float32]
-Labels = NDArray[np.int64]
-Predict = Callable[[Features], Labels]
-
-
-def planted(rows: int) -> tuple[Features, Labels]:
+def planted(rows: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Return features (R, 1280) like a network's after its last ReLU, and labels (R,) of ten.
 
     They fill some directions and have noise in all; most labels follow from them.
@@ -71,28 +72,25 @@ def planted(rows: int) -> tuple[Features, Labels]:
     return np.maximum(noisy, 0).astype(np.float32), scores.argmax(1)
 
 
-def _ours(features: Features, labels: Labels) -> Predict:
-    fitted = fit_linear(torch.from_numpy(features), torch.from_numpy(labels))
-
-    def predict(some: Features) -> Labels:
-        answer: Tensor = fitted.predict(torch.from_numpy(some))
-        return answer.numpy()
-
-    return predict
-
-
-def _theirs(features: Features, labels: Labels) -> Predict:
+def _theirs(features: Tensor, labels: Tensor) -> Any:
+    """Return scikit-learn's pipeline, fitted."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    known = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    predict: Predict = known.fit(features, labels).predict
-    return predict
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    return pipeline.fit(features.numpy(), labels.numpy())
 
 
-def _accuracy(predict: Predict, features: Features, labels: Labels) -> float:
-    return round(float(np.mean(predict(features) == labels)), 4)
+def _as_ours(pipeline: Any) -> LinearClassifier:
+    """Return scikit-learn's classifier as one of ours."""
+    scaler, known = pipeline[0], pipeline[1]
+    parts = known.coef_, known.intercept_, scaler.mean_, scaler.scale_, known.classes_
+    return LinearClassifier(*map(torch.from_numpy, parts))
+
+
+def _share(right: Tensor) -> float:
+    return round(float(right.double().mean()), 4)
 
 
 def _cpu_seconds(work: Callable[[], object]) -> Seconds:

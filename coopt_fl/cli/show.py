@@ -1,0 +1,43 @@
+"""What a command prints at its end: a result, for people or for machines, or an error."""
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+
+from coopt_fl.core.errors import CooptError
+from coopt_fl.core.log import log_of
+from coopt_fl.report.terminal import PIPE_WIDTH
+
+WORDS = 300
+"""Letters of an unforeseen error that are shown."""
+
+
+def tell_error(error: Exception) -> int:
+    """Say in one sentence what went wrong, and return the exit code."""
+    if isinstance(error, CooptError):
+        sentence, code = f"error: {error}", error.exit_code
+    else:
+        from coopt_fl.core.typed import plain_words  # which imports numpy
+
+        place, what = log_of(error), plain_words(str(error))[:WORDS]
+        known = f"{type(error).__name__}: {what}" if what else type(error).__name__
+        where = f"its traceback is in {place}" if place else "--verbose shows its traceback"
+        sentence, code = f"error: this was not foreseen: {known}; {where}", 1
+    Console(stderr=True).print(sentence, markup=False, highlight=False, soft_wrap=True)
+    return code
+
+
+def print_result(
+    value: dict[str, Any], render: Callable[[dict[str, Any]], Any], as_json: bool
+) -> None:
+    """Print for people, or as one line for machines (then people read stderr)."""
+    console = Console(stderr=as_json)
+    if not console.file.isatty():
+        console.width = PIPE_WIDTH
+    console.print(render(value), crop=False)  # or what is to be copied would lose its end
+    if as_json:
+        utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+        print(json.dumps(value, ensure_ascii=not utf8), flush=True)

@@ -1,0 +1,88 @@
+"""What keys that are each right on their own may be together."""
+
+import re
+from collections.abc import Iterator
+
+from coopt_fl.config.schema import Config, DataConfig, SimulationConfig
+from coopt_fl.core.remote import shown
+from coopt_fl.core.typed import LICENCE
+from coopt_fl.registry import PARTS
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""A participant's name: it names files, too."""
+
+NAMES = "letters, digits, '-', '_' and '.', at most 64"
+"""The same in words."""
+
+RESERVED = "consensus"
+"""What the summary calls a reference that is nobody's."""
+
+
+def combinations(config: Config) -> list[str]:
+    """Return what is wrong with keys that are each right on their own."""
+    names = [participant.name for participant in config.participants]
+    problems = [
+        f"participants.{i}.name: {name!r} is not allowed; allowed: {NAMES}, and not {RESERVED!r}"
+        for i, name in enumerate(names)
+        if not NAME.fullmatch(name) or name == RESERVED
+    ]
+    problems += [
+        f"participants.{i}.prior: missing" for i, p in enumerate(config.participants) if not p.prior
+    ]
+    problems += [
+        f"participants: the name {name!r} is given {names.count(name)} times"
+        for name in sorted(set(names))
+        if name and names.count(name) > 1
+    ]
+    if not names:
+        problems.append("participants: at least one is needed")
+    if config.min_participants is not None and config.min_participants > len(names):
+        problems.append(
+            f"min_participants: {config.min_participants} is more than the {len(names)} "
+            "participants listed"
+        )
+    problems += _of_url("payload.route", config.payload.route) + data_combinations(config.data)
+    problems += [
+        f"participants.{i}.license: {participant.license!r} is not {LICENCE.words}"
+        for i, participant in enumerate(config.participants)
+        if participant.license is not None and not LICENCE.holds(participant.license)
+    ]
+    problems += _of_simulation(config.simulation)
+    if config.data.limit is not None and config.shared.size > config.data.limit:
+        problems.append(
+            f"shared.size: {config.shared.size} is more than data.limit={config.data.limit}"
+        )
+    return problems
+
+
+def _of_simulation(simulation: SimulationConfig) -> Iterator[str]:
+    address = simulation.address
+    if address is not None and not re.fullmatch(r"[^\s/]+:\d{1,5}", address):
+        yield f"simulation.address={address} must be HOST:PORT of a running Ray cluster"
+    if address is not None and simulation.actors is not None:
+        yield (
+            "simulation.actors cannot be chosen with simulation.address: as many start as fit; "
+            "raise simulation.cpus for fewer"
+        )
+
+
+def data_combinations(data: DataConfig) -> list[str]:
+    """Return what is wrong with the data settings among themselves."""
+    problems = _of_url("data.shards", data.shards)
+    if data.license is not None and not LICENCE.holds(data.license):
+        problems.append(f"data.license: {data.license!r} is not {LICENCE.words}")
+    needs_root = PARTS.has("source", data.source) and PARTS.find("source", data.source)
+    if needs_root and needs_root.fact("needs_root") and data.root is None:
+        given = " (images from Python: source.save(DIR) writes it)" * (data.source == "arrays")
+        problems.append(f"data.root: missing; {data.source} needs the folder of its files{given}")
+    return problems
+
+
+def _of_url(key: str, url: str | None) -> list[str]:
+    """Return what is wrong with a URL that every participant is told."""
+    if not url or "://" not in url or shown(url) == url:
+        return []
+    return [
+        f"{key}: {shown(url)!r} must have no user, password or query, for every participant "
+        "is told it; give credentials in the environment, as docs/deployment.md says"
+    ]

@@ -1,0 +1,172 @@
+"""The linear classifier that judges features: logistic regression, fitted in one of two ways."""
+
+import warnings
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from coopt_fl.core.seeding import derive_seed
+from coopt_fl.students.loop import set_rate
+
+METHODS = ("lbfgs", "adamw")
+"""The classifiers, see :func:`fit_linear`."""
+
+INVERSE_STRENGTH = 1.0
+"""scikit-learn's C: weight of the summed loss against half the squared norm of the weights."""
+
+TOLERANCE, MOST_STEPS = 1e-4, 1000
+"""Where the solver ends: largest entry of the gradient of the mean loss, as in scikit-learn."""
+
+DOUBLE_ENTRIES = 1 << 27
+"""Most entries of features that are fitted in float64 (1 GB), where that is needed."""
+
+ADAMW_EPOCHS, ADAMW_BATCH, ADAMW_LR, ADAMW_DECAY = 50, 128, 1e-3, 0.01
+"""Of the ``adamw`` variant. The paper names the optimizer and the batch, but nothing else."""
+
+
+def fit_probe(
+    train_x: Tensor, train_y: Tensor, test_x: Tensor, test_y: Tensor, method: str = "lbfgs"
+) -> float:
+    """Return the accuracy in [0, 1], on the test rows, of a classifier fitted on the train rows.
+
+    Args:
+        train_x: (N, m); standardised inside.
+        train_y: int64 (N,).
+        test_x: (T, m).
+        test_y: int64 (T,); a class that ``train_y`` lacks counts as wrong.
+        method: See :func:`fit_linear`.
+    """
+    predicted = fit_linear(train_x, train_y, method).predict(test_x)
+    return float((predicted == test_y.to(predicted.device)).double().mean())
+
+
+@dataclass(frozen=True)
+class LinearClassifier:
+    """Scores ``(x - mean) / std @ weight.T + bias`` of C classes for features x (B, m)."""
+
+    weight: Tensor
+    bias: Tensor
+    mean: Tensor
+    std: Tensor
+    classes: Tensor
+
+    def predict(self, features: Tensor) -> Tensor:
+        """Return the class, as it was labeled, of each row of features (B, m)."""
+        x = (features.to(self.weight) - self.mean) / self.std
+        return self.classes[F.linear(x, self.weight, self.bias).argmax(1)]
+
+    def steepness(self, features: Tensor, labels: Tensor) -> float:
+        """Return how far this is from the optimum for features (N, m) with labels (N,).
+
+        That is the largest entry of the gradient that ``lbfgs`` ends by, computed in float64.
+        """
+        mean, std, weight, bias = (
+            one.double() for one in (self.mean, self.std, self.weight, self.bias)
+        )
+        y = torch.searchsorted(self.classes, labels.to(self.classes))
+        return _steepness((features.to(weight) - mean) / std, y, weight, bias)
+
+
+def fit_linear(features: Tensor, labels: Tensor, method: str = "lbfgs") -> LinearClassifier:
+    """Fit a classifier on standardised features.
+
+    Args:
+        features: (N, m), any float type.
+        labels: int64 (N,), any values.
+        method: ``lbfgs``, deterministic: multinomial logistic regression with an L2 penalty, as
+            scikit-learn's ``LogisticRegression`` by default, which fits it on a CPU; or ``adamw``,
+            a linear layer trained by AdamW in batches of 128, as in the paper.
+    """
+    double = features.is_cuda and method == "lbfgs" and features.numel() <= DOUBLE_ENTRIES
+    x = features.detach().to(torch.float64 if double else torch.float32)
+    mean, std = x.mean(0), x.std(0, correction=0)
+    constant = std <= 1e-6 * x.abs().amax(0)  # up to rounding, at any scale of the features
+    std = torch.where(constant, 1.0, std)  # a constant feature becomes 0
+    classes, y = torch.unique(labels.to(x.device), return_inverse=True)
+    fit = _adamw if method == "adamw" else _lbfgs_on_gpu if x.is_cuda else _lbfgs
+    with torch.enable_grad():
+        weight, bias = fit((x - mean) / std, y, len(classes))
+    return LinearClassifier(weight, bias, mean, std, classes)
+
+
+def _lbfgs(x: Tensor, y: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Return weight (C, m) and bias (C,) at the optimum of float32 features, by scikit-learn.
+
+    In float32 two losses can be too near to each other to tell which is lower before the gradient
+    is small enough. Then it goes on in float64 from there.
+
+    Of two classes it fits one row. Twice its ``C`` gives the optimum of two rows, which are half
+    of that row and its opposite.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression  # takes a second
+
+    if classes == 1:
+        return x.new_zeros(1, x.shape[1]), x.new_zeros(1)
+    strength = INVERSE_STRENGTH * (2 if classes == 2 else 1)
+    solver = LogisticRegression(C=strength, tol=TOLERANCE, max_iter=MOST_STEPS, warm_start=True)
+
+    def fitted(x: Tensor) -> tuple[Tensor, Tensor]:
+        solver.fit(x.numpy(), y.numpy())
+        weight, bias = torch.from_numpy(solver.coef_).to(x), torch.from_numpy(solver.intercept_)
+        if classes == 2:
+            weight, bias = torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2
+        return weight, bias.to(x)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        weight, bias = fitted(x)
+    if x.numel() <= DOUBLE_ENTRIES and _steepness(x, y, weight, bias) > TOLERANCE:
+        weight, bias = fitted(x.double())
+    return weight, bias
+
+
+def _steepness(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor) -> float:
+    """Return the largest entry of the gradient of the mean loss, its penalty included."""
+    error = torch.softmax(F.linear(x, weight, bias), 1)
+    error[torch.arange(len(y)), y] -= 1
+    slopes = (error.T @ x + weight / INVERSE_STRENGTH) / len(x)
+    return float(torch.maximum(slopes.abs().max(), error.mean(0).abs().max()))
+
+
+def _lbfgs_on_gpu(x: Tensor, y: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Return weight (C, m) and bias (C,) at the optimum, by torch, as far as scikit-learn goes."""
+    weight = x.new_zeros(classes, x.shape[1], requires_grad=True)
+    bias = x.new_zeros(classes, requires_grad=True)
+    decay = 0.5 / (INVERSE_STRENGTH * len(x))
+    solver = torch.optim.LBFGS(
+        [weight, bias],
+        max_iter=MOST_STEPS,
+        tolerance_grad=TOLERANCE,
+        tolerance_change=1e-12,
+        history_size=10,
+        line_search_fn="strong_wolfe",
+    )
+
+    def objective() -> Tensor:
+        solver.zero_grad()
+        loss = F.cross_entropy(F.linear(x, weight, bias), y) + decay * weight.square().sum()
+        torch.autograd.backward(loss)
+        return loss
+
+    solver.step(objective)
+    return weight.detach(), bias.detach()
+
+
+def _adamw(x: Tensor, y: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Return weight (C, m) and bias (C,) after training by AdamW with a cosine schedule."""
+    weight = x.new_zeros(classes, x.shape[1], requires_grad=True)
+    bias = x.new_zeros(classes, requires_grad=True)
+    solver = torch.optim.AdamW([weight, bias], lr=ADAMW_LR, weight_decay=ADAMW_DECAY)
+    steps = -(-len(x) // ADAMW_BATCH)
+    for epoch in range(ADAMW_EPOCHS):
+        generator = torch.Generator().manual_seed(derive_seed(0, "probe", epoch))
+        order = torch.randperm(len(x), generator=generator).to(x.device)
+        for step, rows in enumerate(torch.split(order, ADAMW_BATCH), start=epoch * steps):
+            set_rate(solver, step, ADAMW_EPOCHS * steps, ADAMW_LR)
+            solver.zero_grad()
+            torch.autograd.backward(F.cross_entropy(F.linear(x[rows], weight, bias), y[rows]))
+            solver.step()
+    return weight.detach(), bias.detach()
