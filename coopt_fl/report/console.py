@@ -180,7 +180,7 @@ def evaluated(found: Values) -> RenderableType:
 def embedded(found: Values) -> RenderableType:
     """Render what was embedded."""
     skipped = f", {plural(found['skipped'], 'image')} left out" if found["skipped"] else ""
-    columns = "id, embedding, label" if found["labeled"] else "id, embedding"
+    columns = "id, image, embedding, label" if found["labeled"] else "id, image, embedding"
     return _to_copy(
         f"{plural(found['rows'], 'embedding')} of {plural(found['width'], 'number')} by "
         f"{short(found['model'])}, {found['source']}, {found['split']} split{skipped}\n"

@@ -224,7 +224,7 @@ def test_nothing_is_written_where_it_is_refused(
     [
         (".", "try --fit .*photos"),
         ("my photos=1/train", "is the train split"),
-        ("my photos=1/val", "neither train/ nor"),
+        ("my photos=1/val", "is the validation split"),
         ("nowhere", "is not a folder"),
     ],
 )
