@@ -564,8 +564,15 @@ def pull(url: str, *, out: str | Path | None = None, progress: Shown = "normal")
     with _shown(progress) as told, told.phase("pull"):
         place = download(hub) if hub else _absolute(url)
         done = transfer.pull(place, out, partial(_files, told, "pull"))
-    licence = licence_of(statements(done.provenance))
-    return _transferred(url, done) | {"license": licence.shown, "out": str(out)}
+    with understood(out / "dataset" / "provenance.json"):
+        source = done.provenance.config["data"]["source"]
+    known = {"license": licence_of(statements(done.provenance)).shown, "out": str(out)}
+    return _transferred(url, done) | known | {"needs_root": _needs_root(source)}
+
+
+def _needs_root(source: str) -> bool:
+    """Tell whether who trains on a dataset must say where the files of its images are."""
+    return PARTS.has("source", source) and bool(PARTS.find("source", source).fact("needs_root"))
 
 
 def _pulled(dataset: str, progress: Shown) -> Path:

@@ -19,7 +19,6 @@ from coopt_fl.data import open_source
 from coopt_fl.data.source import NoSplitError
 from coopt_fl.data.sources.folders import is_whole
 from coopt_fl.data.sources.parquet import has_train
-from coopt_fl.data.splits import split_of
 from coopt_fl.ops.sizes import Images, choose, doubts
 from coopt_fl.students.images import shorter_edges, spread_ids
 
@@ -118,8 +117,8 @@ def _where(folder: Path) -> dict[str, str]:
     if not is_folder(folder / "train", DataError):
         if has_train(folder):
             source = "parquet"
-        elif split := split_of(folder.resolve().name):
-            raise DataError(f"{folder} is the {split} split: give the folder that holds it")
+        elif is_folder(folder.resolve().parent / "train", DataError):
+            raise DataError(f"{folder} is one split: give the folder that holds it")
         else:
             for below in sorted(folder.iterdir()):
                 if _holds_train(below):

@@ -259,7 +259,8 @@ def pushed(found: Values) -> RenderableType:
 
 def pulled(found: Values) -> RenderableType:
     """Render what was pulled, and what can be done with it."""
-    to_copy = _to_copy(f"coopt train {quote(found['out'])}")
+    root = " data.root=DIR" if found["needs_root"] else ""  # of the images, which were not pushed
+    to_copy = _to_copy(f"coopt train {quote(found['out'])}{root}")
     return Group(Text(f"{_transferred(found)} from {found['url']}"), to_copy)
 
 
