@@ -1,7 +1,8 @@
 """Which students can be exported where: ``python -m benchmarks.exports --out FILE``.
 
-One student of each family of timm's, the smallest, and of each of torchvision's models, at random;
-an export counts if its features are the checkpoint's. The same command continues.
+The students that are named, or the smallest of each family of timm's and each of torchvision's
+models, with random weights; an export counts if its features are the checkpoint's. The same command
+continues.
 """
 
 import json
@@ -24,17 +25,16 @@ from coopt_fl.students.models import UNUSABLE, build_student
 SIDE = 224
 
 
-def families() -> Iterator[tuple[str, str]]:
-    """Yield each family with the name of its student."""
+def smallest() -> Iterator[str]:
+    """Yield the student of each family."""
     import timm
     from torchvision import models
 
     for module in sorted(timm.list_modules()):
         names = timm.list_models(module=module, exclude_filters="test_*")
         if names:
-            yield f"timm {module}", f"timm:{min(names, key=parameters)}"
-    for name in models.list_models(module=models, exclude=UNUSABLE):
-        yield "torchvision", name
+            yield f"timm:{min(names, key=parameters)}"
+    yield from models.list_models(module=models, exclude=UNUSABLE)
 
 
 def parameters(name: str) -> float:
@@ -74,16 +74,19 @@ def tried(name: str, targets: tuple[str, ...]) -> dict[str, Any]:
     return found
 
 
-def main(out: Annotated[Path, typer.Option()]) -> None:
+def main(
+    out: Annotated[Path, typer.Option()],
+    names: Annotated[list[str] | None, typer.Argument()] = None,
+) -> None:
     """Try all that ``out``, a file of JSON lines, does not have."""
     warnings.filterwarnings("ignore")
     lines = out.read_text().splitlines() if out.exists() else []
     known = {json.loads(line)["student"] for line in lines}
-    for family, name in families():
+    for name in names or smallest():
         if name in known:
             continue
-        targets = tuple(one for one in TARGETS if one != "torchvision" or family == "torchvision")
-        row = {"family": family, "student": name, **tried(name, targets)}
+        targets = TARGETS[:1] + TARGETS[2:] if name.startswith("timm:") else TARGETS
+        row = {"student": name, **tried(name, targets)}
         with out.open("a") as file:
             file.write(json.dumps(row) + "\n")
         print(row, flush=True)
