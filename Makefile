@@ -1,3 +1,4 @@
+# make install  the environment alone
 # make demo   the default run, from nothing: environment, optimized dataset, student
 # make test   every test, in three tiers with a budget each: docs/testing.md
 # make quick  the first tier, for every change
@@ -11,7 +12,9 @@ BIN = $(VENV)/bin
 # and Ray take twice as long then, and every message to a SuperNode starts a process.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test quick gpu check format clean
+.PHONY: install demo test quick gpu check format clean
+
+install: $(VENV)/.installed
 
 demo: $(VENV)/.installed
 	$(BIN)/coopt run

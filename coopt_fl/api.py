@@ -15,15 +15,16 @@ from coopt_fl.config.load import data_from, from_tree, tree_of
 from coopt_fl.config.overrides import changed
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core import typed
-from coopt_fl.core.errors import ConfigError
+from coopt_fl.core.errors import ConfigError, DataError
 from coopt_fl.core.extras import install_hint
-from coopt_fl.core.files import expanded, understood
+from coopt_fl.core.files import expanded, is_folder, understood
 from coopt_fl.core.log import logged
 from coopt_fl.core.progress import Progress
 from coopt_fl.core.remote import shown
-from coopt_fl.core.runtime import pick_device
+from coopt_fl.core.runtime import is_first_process, pick_device
 from coopt_fl.data import OwnSource, open_source
 from coopt_fl.data.shards import publish
+from coopt_fl.data.sources.parquet import has_train
 from coopt_fl.federation.centralized import optimize_centrally, single
 from coopt_fl.federation.decisions import layout_of
 from coopt_fl.federation.job import Summary, train_on, whole_job
@@ -36,6 +37,7 @@ from coopt_fl.optimized.transfer import STUDENT
 from coopt_fl.optimized.verify import verify
 from coopt_fl.plugins import OUTSIDE
 from coopt_fl.priors import Prior, load_prior
+from coopt_fl.registry import PARTS
 from coopt_fl.report import console as show
 from coopt_fl.report.terminal import PIPE_WIDTH
 from coopt_fl.students import export as exports
@@ -234,7 +236,8 @@ def train(
     """Train a student on an optimized dataset; the same call continues a stopped training.
 
     Args:
-        dataset: a run directory or the dataset folder in it.
+        dataset: a run directory, the dataset folder in it, or the URL that one was pushed to: what
+            is there is pulled as by :func:`pull`, and trained on.
         settings: changes to its configuration, such as where the images are now.
         out: where the checkpoint goes; None: ``students/MODEL`` beside the dataset.
         devices: how many, or "auto". Each but the first starts the running program again.
@@ -244,13 +247,14 @@ def train(
         ``checkpoint``, ``model``, ``epochs``, ``seconds``, of these ``earlier_seconds`` before this
         call, ``loss_per_epoch``, and the ``run`` whose report shows it, or None.
     """
-    folder, changes = dataset_folder(Path(dataset)), changes_of(settings)
+    changes = changes_of(settings)
     sections = ("data", "student", "runtime", "seed", "plugins", "tracker")
     if others := [one for one in changes if one.partition("=")[0].split(".")[0] not in sections]:
         raise ConfigError(
             f"a training on targets that are there depends on {', '.join(sections)} alone, so "
             f"{', '.join(others)} would change nothing"
         )
+    folder = dataset_folder(_pulled(str(dataset), progress))
     known, here = read_provenance(folder).config, folder.parent / "summary.json"
     with understood(folder / "provenance.json"):
         tree = {key: known[key] for key in ("seed", "data", "runtime", "student", "probe")}
@@ -330,10 +334,10 @@ def embed(
 
     Args:
         model: a student's checkpoint, see :func:`probe`, or the specification of a prior.
-        source: as in ``data.source``.
+        source: as in ``data.source``, or a folder of image or Parquet files.
         settings: others of ``data``, such as ``data.root``; ``plugins``.
-        out: the file: columns ``id``, ``embedding`` (float32, of one length), and ``label`` where
-            the images have labels.
+        out: the file: columns ``id``, ``image`` (its file, or the row of one), ``embedding``
+            (float32, of one length), and ``label`` where the images have labels.
         split: "train" or "test".
         progress: see :data:`Shown`.
 
@@ -346,7 +350,7 @@ def embed(
     changes = changes_of(settings)
     if others := [one for one in changes if not one.startswith(("data.", "plugins="))]:
         raise ConfigError(f"embeddings depend on data.KEY alone: leave out {', '.join(others)}")
-    data = data_from({"source": source}, changes, "embed")
+    data = data_from(_images(source), changes, "embed")
     if Path(model).exists():
         model = f"checkpoint:{checkpoint_file(model).resolve()}"
     with telling(progress) as told, told.phase("embed"):
@@ -502,13 +506,33 @@ def pull(url: str, *, out: str | Path | None = None, progress: Shown = "normal")
         VerificationError: what came is not what was pushed.
         OutputError: ``out`` holds another dataset, or cannot be written.
     """
-    hub = repository(url)
-    out = Path(out or Path("runs", url.rstrip("/").rpartition("/")[2]))
+    hub, out = repository(url), Path(out) if out else _place_of(url)
     with telling(progress) as told, told.phase("pull"):
         place = download(hub) if hub else _absolute(url)
         done = transfer.pull(place, out, partial(_files, told, "pull"))
-    licence = licence_of(statements(done.provenance))
-    return _transferred(url, done) | {"license": licence.shown, "out": str(out)}
+    with understood(out / "dataset" / "provenance.json"):
+        source = done.provenance.config["data"]["source"]
+    known = {"license": licence_of(statements(done.provenance)).shown, "out": str(out)}
+    return _transferred(url, done) | known | {"needs_root": _needs_root(source)}
+
+
+def _needs_root(source: str) -> bool:
+    """Tell whether who trains on a dataset must say where the files of its images are."""
+    return PARTS.has("source", source) and bool(PARTS.find("source", source).fact("needs_root"))
+
+
+def _pulled(dataset: str, progress: Shown) -> Path:
+    """Return the directory of a dataset; what a URL names is pulled, by the first process alone."""
+    if "://" not in dataset:
+        return Path(dataset)
+    if is_first_process():  # the others start when it trains
+        pull(dataset, progress=progress)
+    return _place_of(dataset)
+
+
+def _place_of(url: str) -> Path:
+    """Return the output directory of what is pulled from ``url``."""
+    return Path("runs", url.rstrip("/").rpartition("/")[2])
 
 
 def _files(told: Progress, name: str, done: int, total: int) -> None:
@@ -545,6 +569,15 @@ def _to_judge(path: Path, settings: Settings, what: str) -> tuple[LoadedStudent,
     data = data_from(read_checkpoint(path)["meta"]["data"], changes, str(path))
     _refuse_import("data.source", data.source, changes, path)
     return load_student(path, model), data
+
+
+def _images(source: str) -> dict[str, str]:
+    """Return ``data`` for the name of a source, or for a folder of images."""
+    folder = expanded(source)
+    if not is_folder(folder, DataError) or PARTS.has("source", source):
+        return {"source": source}
+    kind = "parquet" if has_train(folder) else "imagefolder"
+    return {"source": kind, "root": str(folder.resolve())}
 
 
 def _plain(name: str) -> str:

@@ -132,7 +132,12 @@ def centralized(
 
 @app.command()
 def train(
-    dataset: Dataset,
+    dataset: Annotated[
+        str,
+        typer.Argument(
+            help="A run directory, the dataset folder in it, or the URL that one was pushed to."
+        ),
+    ],
     changes: Changes = None,
     model: Annotated[
         str | None, typer.Option(help="convnet:WIDTH, a torchvision name, or timm:NAME.")
@@ -143,7 +148,10 @@ def train(
     devices: Devices = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train a student on an optimized dataset; the same command continues a stopped training."""
+    """Train a student on an optimized dataset; the same command continues a stopped training.
+
+    What a URL names is pulled first, as by `coopt pull`.
+    """
     from coopt_fl import api
     from coopt_fl.core.runtime import is_first_process
 
@@ -240,7 +248,9 @@ def embed(
     model: Annotated[
         str, typer.Argument(help="A student's checkpoint or run, or SCHEME:NAME of a prior.")
     ],
-    source: Annotated[str, typer.Argument(help="As in data.source, see `coopt doctor`.")],
+    source: Annotated[
+        str, typer.Argument(help="A folder of images, or as data.source (`coopt doctor`).")
+    ],
     out: Annotated[Path, typer.Option(help="The Parquet file.")],
     changes: Annotated[
         list[str] | None,
@@ -249,7 +259,7 @@ def embed(
     split: Annotated[str, typer.Option(help="train or test.")] = "train",
     as_json: AsJson = False,
 ) -> None:
-    """Write the embeddings of images as a Parquet file: id, embedding, and label where known.
+    """Write the embeddings of images as a Parquet file: id, image, embedding, label where known.
 
     The same command continues where it was stopped.
     """

@@ -14,7 +14,7 @@ from coopt_fl.students.export import destinations, onnx
 
 TREES = {
     "tiny_imagenet": "train/WNID/images/*.JPEG and val/images/*.JPEG",
-    "imagefolder": "train/CLASS/* and val/CLASS/*",
+    "imagefolder": "train/CLASS/* and val/CLASS/*, or images to train on alone",
     "parquet": "*train*.parquet and *test*.parquet",
     "arrays": "train-images.npy, as source.save(DIR) writes it",
 }

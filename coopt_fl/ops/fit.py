@@ -17,6 +17,7 @@ from coopt_fl.core.files import atomic, is_file, is_folder, make_folder
 from coopt_fl.core.runtime import pick_device
 from coopt_fl.data import open_source
 from coopt_fl.data.source import NoSplitError
+from coopt_fl.data.sources.folders import is_whole
 from coopt_fl.data.sources.parquet import has_train
 from coopt_fl.ops.sizes import Images, choose, doubts
 from coopt_fl.students.images import shorter_edges, spread_ids
@@ -29,7 +30,7 @@ def fit(folder: Path, out: Path | None, name: str, overrides: Sequence[str]) -> 
     """Write a configuration for the images in ``folder``; return what was chosen and why.
 
     Args:
-        folder: A tree with ``train/``, or Parquet files.
+        folder: A tree of image files, with ``train/`` or all to train on, or Parquet files.
         out: The YAML file; None for one in the current directory that is named for the folder.
         name: The configuration that the participants and all keys that are not fitted come from.
         overrides: ``KEY=VALUE``: these values are kept, and others are fitted to them.
@@ -108,25 +109,22 @@ def _where(folder: Path) -> dict[str, str]:
     """Return ``source`` and ``root`` of the images in ``folder``.
 
     Raises:
-        DataError: It holds nothing that a source takes; it says what is missing.
+        DataError: It is a split, or holds splits under other names or deeper.
     """
-    for source, found in (
-        ("imagefolder", is_folder(folder / "train", DataError)),
-        ("parquet", is_folder(folder, DataError) and has_train(folder)),
-    ):
-        if found:
-            return {"source": source, "root": str(folder.resolve())}
+    source = "imagefolder"
     if not is_folder(folder, DataError):
         raise DataError(f"{folder} is not a folder; give the one that holds the images")
-    if folder.resolve().name == "train":
-        raise DataError(f"{folder} is the train split: give the folder that holds it")
-    for below in sorted(folder.iterdir()):
-        if _holds_train(below):
-            raise DataError(f"{folder} has no images of its own; try --fit {below}")
-    raise DataError(
-        f"{folder} has neither train/ nor *train*.parquet: put the images into {folder / 'train'}, "
-        f"in folders of their classes if these are known, and others into {folder / 'val'}"
-    )
+    if not is_folder(folder / "train", DataError):
+        if has_train(folder):
+            source = "parquet"
+        elif is_folder(folder.resolve().parent / "train", DataError):
+            raise DataError(f"{folder} is one split: give the folder that holds it")
+        else:
+            for below in sorted(folder.iterdir()):
+                if _holds_train(below):
+                    raise DataError(f"{folder} has no images of its own; try --fit {below}")
+            is_whole(folder)  # or it raises
+    return {"source": source, "root": str(folder.resolve())}
 
 
 def _holds_train(folder: Path) -> bool:

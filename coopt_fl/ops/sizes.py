@@ -125,7 +125,10 @@ def doubts(images: Images, config: Config) -> Iterator[str]:
     if -(-images.count // config.optimize.block_rows) < shares(config):
         yield f"optimize.block_rows={config.optimize.block_rows} leaves someone without work."
     if not images.tested:
-        yield "No test split: put labeled images into val/ (or *test*.parquet) to judge students."
+        yield (
+            "No test split: to judge students, put labeled images into val/ and all others into "
+            "train/ (or into *test*.parquet and *train*.parquet)."
+        )
 
 
 def shares(config: Config) -> int:

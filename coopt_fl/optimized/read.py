@@ -146,7 +146,7 @@ def load(path: str | Path, *, mmap: bool = False) -> OptimizedDataset:
 def dataset_folder(path: Path) -> Path:
     """Return the dataset folder that ``path`` is or holds; ConfigError if there is no ``path``."""
     if ":/" in str(path) and not is_folder(path, ConfigError):  # a URL, of which Path took a slash
-        raise ConfigError(f"{path} is not on this host: `coopt pull URL` fetches it, train on that")
+        raise ConfigError(f"{path} is not on this host: `coopt pull URL` fetches it")
     if not is_folder(path, ConfigError):
         raise ConfigError(f"no directory {path}; give what `coopt run --out` wrote")
     inside = path / "dataset"

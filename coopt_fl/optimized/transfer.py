@@ -231,7 +231,9 @@ def _require_same(out: Path, digest: str) -> None:
     if not (out / "dataset" / PROVENANCE).exists():
         return
     if read_provenance(out / "dataset").digest != digest:
-        raise OutputError(f"{out} holds another dataset; give another --out, or delete it")
+        raise OutputError(
+            f"{out} holds another dataset; delete it, or give `coopt pull` another --out"
+        )
 
 
 def _fetched(url: str, file: SentFile, place: Path) -> bool:

@@ -166,7 +166,7 @@ def evaluated(found: Values) -> RenderableType:
 def embedded(found: Values) -> RenderableType:
     """Render what was embedded."""
     skipped = f", {plural(found['skipped'], 'image')} left out" if found["skipped"] else ""
-    columns = "id, embedding, label" if found["labeled"] else "id, embedding"
+    columns = "id, image, embedding, label" if found["labeled"] else "id, image, embedding"
     return to_copy(
         f"{plural(found['rows'], 'embedding')} of {plural(found['width'], 'number')} by "
         f"{short(found['model'])}, {found['source']}, {found['split']} split{skipped}\n"
@@ -245,7 +245,8 @@ def pushed(found: Values) -> RenderableType:
 
 def pulled(found: Values) -> RenderableType:
     """Render what was pulled, and what can be done with it."""
-    command = to_copy(f"coopt train {quote(found['out'])}")
+    root = " data.root=DIR" if found["needs_root"] else ""  # of the images, which were not pushed
+    command = to_copy(f"coopt train {quote(found['out'])}{root}")
     return Group(Text(f"{_transferred(found)} from {found['url']}"), command)
 
 

@@ -127,22 +127,28 @@ def _parts(
     left = range(len(missing) - 1, -1, -1)
     for number, block, after in zip(missing, made, left, strict=True):
         here = None if labels is None else labels[np.searchsorted(source.ids, block.ids)]
-        _write(parts[number], schema, [_table(schema, block, here)])
+        names = [source.where(id) for id in block.ids.tolist()]
+        _write(parts[number], schema, [_table(schema, block, names, here)])
         progress.show("embed", len(parts) - after, len(parts), "block")
     return parts
 
 
 def _schema(width: int, labeled: bool, key: str) -> pa.Schema:
     """Return the columns, and what the embeddings are of."""
-    columns = {"id": pa.int64(), "embedding": pa.list_(pa.float32(), width)}
+    columns = {
+        "id": pa.int64(),
+        "image": pa.string(),
+        "embedding": pa.list_(pa.float32(), width),
+    }
     both = columns | ({"label": pa.int64()} if labeled else {})
     return pa.schema(both).with_metadata({KEY: key.encode()})
 
 
-def _table(schema: pa.Schema, block: Encoded, labels: Ids | None) -> pa.Table:
+def _table(schema: pa.Schema, block: Encoded, names: list[str], labels: Ids | None) -> pa.Table:
     """Return the rows of a block."""
     flat = pa.array(np.ascontiguousarray(block.values).reshape(-1))
-    columns = [pa.array(block.ids), pa.FixedSizeListArray.from_arrays(flat, block.values.shape[1])]
+    values = pa.FixedSizeListArray.from_arrays(flat, block.values.shape[1])
+    columns = [pa.array(block.ids), pa.array(names), values]
     if labels is not None:
         columns.append(pa.array(labels))
     return pa.Table.from_arrays(columns, schema=schema)

@@ -35,11 +35,14 @@ def test_a_fresh_environment_trains_from_the_url_alone(
     expected = last(coopt("train", str(run), "--out", "mine", "student.epochs=2", "--json")[1])
     shutil.rmtree(run)
     monkeypatch.setenv("COOPT_CACHE", str(coopt.folder / "another cache"))
-    code, out, _ = coopt("pull", url, "--json")
-    found = last(out)
-    assert (code, found["out"], found["written"]) == (0, "runs/tiny", found["files"])
-    code, out, _ = coopt("train", "runs/tiny", "student.epochs=2", "--json")
+    if kind == "path":  # a path is a folder on this host
+        code, out, _ = coopt("pull", url, "--json")
+        found = last(out)
+        assert (code, found["out"], found["written"]) == (0, "runs/tiny", found["files"])
+    dataset = url if kind == "s3" else "runs/tiny"
+    code, out, _ = coopt("train", dataset, "student.epochs=2", "--json")
     assert (code, last(out)["loss_per_epoch"]) == (0, expected["loss_per_epoch"])
+    assert last(out)["checkpoint"] == "runs/tiny/students/convnet-2/checkpoint.pt"
     assert coopt("inspect", "runs/tiny")[0] == 0
     assert coopt("probe", "runs/tiny")[0] == 0
 
@@ -113,9 +116,16 @@ def test_a_hub_that_cannot_be_reached_is_one_sentence(
     assert "(connection refused)" in err and "Traceback" not in err
 
 
-def test_to_train_on_a_url_one_pulls_it_first(coopt: Coopt) -> None:
-    code, _, err = coopt("train", "s3://bucket/tiny")
+def test_the_runs_of_other_commands_are_on_this_host(coopt: Coopt) -> None:
+    code, _, err = coopt("inspect", "s3://bucket/tiny")
     assert (code, "coopt pull URL" in err) == (2, True)
+
+
+def test_a_training_does_not_pull_over_another_dataset(coopt: Coopt, run: Path) -> None:
+    coopt("push", str(run), "there")
+    assert coopt("centralized", coopt.tiny, "--prior", "beta", "--out", "runs/there")[0] == 0
+    code, _, err = coopt("train", f"file://{coopt.folder}/there")
+    assert (code, "runs/there holds another dataset; delete it, or give" in err) == (6, True)
 
 
 def test_a_student_of_a_non_commercial_prior_makes_a_non_commercial_dataset(coopt: Coopt) -> None:

@@ -51,7 +51,8 @@ def inspected() -> dict[str, Any]:
 
 def transferred() -> dict[str, Any]:
     counts = {"files": 2, "written": 1, "bytes": 9, "student": True}
-    return {"url": ODD, "out": ODD, "digest": ODD, "license": ODD} | counts
+    texts = {"url": ODD, "out": ODD, "digest": ODD, "license": ODD}
+    return texts | {"needs_root": True} | counts
 
 
 SHOWN = {

@@ -1,4 +1,7 @@
-"""Image files in a tree of folders: ``ROOT/train/CLASS/...``, and ``ROOT/val`` or ``ROOT/test``."""
+"""Image files in a tree of folders: ``ROOT/train/CLASS/...``, and ``ROOT/val`` or ``ROOT/test``.
+
+A folder that names no split at all, ``ROOT/CLASS/...`` or ``ROOT/...``, is all to train on.
+"""
 
 import os
 from collections.abc import Iterable
@@ -16,6 +19,7 @@ from coopt_fl.data.fingerprint import content_digest
 from coopt_fl.data.listing import head, listed
 from coopt_fl.data.opening import HEAD, looks_like_image
 from coopt_fl.data.source import EncodedSource, NoSplitError, Source
+from coopt_fl.data.splits import split_of
 
 SUFFIXES = (b".jpg", b".jpeg", b".png", b".webp", b".bmp", b".gif", b".tif", b".tiff", b".ppm")
 SIDECARS = (b".txt", b".json", b".xml", b".csv")
@@ -124,14 +128,32 @@ def _folder(data: DataConfig, split: str) -> Path:
     if not is_folder(root, DataError):
         raise DataError(f"{root} is not a folder; set data.root to the folder that holds train/")
     if split == "train":
-        return root / "train"
+        return root if is_whole(root) else root / "train"
     folders = [root / name for name in TEST_FOLDERS]
     there = [folder for folder in folders if is_folder(folder, DataError)]
     if there:
         return next((folder for folder in there if _has_class(folder, root / "train")), there[0])
+    others = f", and all others in {root / 'train'}" if is_whole(root) else ""
     raise NoSplitError(
-        f"{root} has no test split; put its images in one of {', '.join(map(str, folders))}"
+        f"{root} has no test split; put its images in one of {', '.join(map(str, folders))}{others}"
     )
+
+
+def is_whole(root: Path) -> bool:
+    """Tell whether a folder is one split: none in it, or in those in it, is named as a split is.
+
+    Raises:
+        DataError: it has no ``train/``, but others that are named so.
+    """
+    if is_folder(root / "train", DataError):
+        return False
+    named = [path for below in ("*/", "*/*/") for path in root.glob(below) if split_of(path.name)]
+    if named:
+        raise DataError(
+            f"{root} has no train/, but {min(named)}, whose name is that of a split: name the "
+            f"folder that holds train/, or put the images to train on into {root / 'train'}"
+        )
+    return True
 
 
 def _has_class(folder: Path, train: Path) -> bool:

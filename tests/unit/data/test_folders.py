@@ -11,6 +11,7 @@ from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.errors import DataError
 from coopt_fl.data import open_source
 from coopt_fl.data.labels import open_labels
+from coopt_fl.data.source import NoSplitError
 from coopt_fl.data.sources.folders import FolderSource
 from tests.unit.data.make import as_tensor, encode, pixels, tree, write
 
@@ -68,6 +69,25 @@ def test_test_split_by_its_usual_names(folder: str, tmp_path: Path) -> None:
     assert len(open_source(config(tmp_path), "test")) == 2
 
 
+@pytest.mark.parametrize("names", [["cat/0.png", "dog/1.png"], ["0.png", "1.png"]])
+def test_a_folder_that_names_no_split_is_all_to_train_on(names: list[str], tmp_path: Path) -> None:
+    tree(tmp_path / "whole", names)
+    tree(tmp_path / "split" / "train", names)
+    whole, split = (open_source(config(tmp_path / name)) for name in ("whole", "split"))
+    assert whole.fingerprint == split.fingerprint
+    labels = open_labels(config(tmp_path / "whole"), "train")
+    assert (labels is None) == ("0.png" in names)
+    with pytest.raises(NoSplitError, match=r"in one of .*, and all others in .*/train"):
+        open_source(config(tmp_path / "whole"), "test")
+
+
+@pytest.mark.parametrize("name", ["val", "Testing", "photos/test", "training", "a/test-set"])
+def test_no_split_is_trained_on_by_guessing(name: str, tmp_path: Path) -> None:
+    tree(tmp_path, ["a/0.png", f"{name}/b/1.png"])
+    with pytest.raises(DataError, match=f"{name}, whose name is that of a split"):
+        open_source(config(tmp_path))
+
+
 def test_flat_folder_has_images_and_no_labels(tmp_path: Path) -> None:
     tree(tmp_path, ["train/0.png", "train/1.png", "test/2.png"])
     assert len(open_source(config(tmp_path))) == 2
@@ -102,7 +122,7 @@ def test_missing_things_are_said_with_what_to_do(tmp_path: Path) -> None:
     wrong = {
         r"needs data\.root=DIR": DataConfig(source="imagefolder"),
         r"nowhere is not a folder; set data\.root": config(tmp_path / "nowhere"),
-        r"train is not a folder; point data\.root": config(tmp_path),
+        r"has no train/, but .*empty/train, whose name is that of a split": config(tmp_path),
         "empty/train holds no images; point": config(tmp_path / "empty"),
         r"other/train holds no images; below .*, 1 left out: .*readme\.txt.*; point": config(
             tmp_path / "other"

@@ -1,5 +1,6 @@
 """Several devices: as many processes, each started from the same command line."""
 
+import csv
 import json
 import math
 import os
@@ -46,13 +47,17 @@ def test_two_processes_train_the_student_that_one_trains(tmp_path):
     """Each takes half of every batch. Without batch norm, of a half, only rounding differs."""
     coopt("centralized", "--prior", "trivial:16", "digits", *TINY.split(), "--out", tmp_path)
     exact = ["student.model=timm:test_vit", "student.head=linear", "student.precision=float32"]
-    settings, out = [*exact, "student.epochs=3"], tmp_path / "two"
+    settings, out = [*exact, "student.epochs=3", "tracker=csv"], tmp_path / "two"
     trained = coopt("train", tmp_path, *settings, "--devices", "2", "--out", out)
     with runtime.compute(1):
         alone = train(tmp_path, settings, out=tmp_path / "one", devices=1, progress=None)
     assert trained["loss_per_epoch"] == pytest.approx(alone["loss_per_epoch"], rel=CURVE)
     assert len(set(alone["loss_per_epoch"])) == 3
-    assert sorted(path.name for path in out.iterdir()) == [".lock", "checkpoint.pt", "log.txt"]
+    files = [".lock", "checkpoint.pt", "log.txt", "tracking"]
+    assert sorted(path.name for path in out.iterdir()) == files
+    with (out / "tracking" / "csv" / "metrics.csv").open() as file:  # the first process alone
+        rows = [(int(row["step"]), float(row["loss"])) for row in csv.DictReader(file)]
+    assert rows == [*enumerate(trained["loss_per_epoch"], 1)]
     student = load_student(out / "checkpoint.pt")
     assert student.meta["epochs"] == 3 and student.meta["curve"][-1]["loss"] < 1
     again = coopt("train", tmp_path, *settings, "--devices", "2", "--out", out)

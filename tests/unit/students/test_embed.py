@@ -20,7 +20,7 @@ from coopt_fl.students.checkpoint import LoadedStudent, load_student, save_stude
 from coopt_fl.students.images import resizing
 from coopt_fl.students.models import build_student
 from tests.unit.command import Coopt
-from tests.unit.data.make import tree
+from tests.unit.data.make import encode, parquet, pixels, tree
 
 
 @pytest.fixture
@@ -45,6 +45,7 @@ def test_rows_are_ids_features_and_labels(checkpoint: Path, tmp_path: Path, spli
     assert pa.types.is_fixed_size_list(table.schema.field("embedding").type)
     assert table.schema.field("embedding").type.value_type == pa.float32()
     assert table["id"].to_pylist() == source.ids.tolist()
+    assert table["image"].to_pylist() == [f"digits row {id}" for id in range(70)]
     assert table["label"].to_pylist() == open_labels(data, split).tolist()
     wanted = load_student(checkpoint).features(torch.stack(source.read(source.ids)))
     np.testing.assert_allclose(embeddings(table), wanted.numpy(), atol=1e-6)
@@ -60,8 +61,33 @@ def test_what_cannot_be_read_is_left_out_and_images_may_have_no_labels(tmp_path:
     table = pq.read_table(out)
     source = open_source(DataConfig(source="imagefolder", root=str(tmp_path)))
     readable = [id for id in range(5) if not source.where(id).endswith("2.png")]
-    assert (table["id"].to_pylist(), table.column_names) == (readable, ["id", "embedding"])
+    assert (table["id"].to_pylist(), table.column_names) == (readable, ["id", "image", "embedding"])
+    assert table["image"].to_pylist() == [source.where(id) for id in readable]
     assert (made.skipped, made.labeled) == (1, False)
+
+
+@pytest.mark.parametrize("layout", ["whole", "splits", "parquet"])
+def test_a_folder_is_a_source(tmp_path: Path, layout: str) -> None:
+    """As are its files in it, or those of its train split."""
+    folder = tmp_path / "digits.photos"
+    if layout == "parquet":
+        parquet(folder / "train.parquet", [encode(pixels(0)), encode(pixels(1))])
+        names = ["train.parquet row 0", "train.parquet row 1"]
+    else:
+        below = "train/" if layout == "splits" else ""
+        tree(folder, [f"{below}cat/0.png", f"{below}dog/1.png"])
+        names = ["cat/0.png", "dog/1.png"]
+    out = tmp_path / "e.parquet"
+    made = api.embed("trivial:6", str(folder), out=out, progress=None)
+    assert sorted(pq.read_table(out)["image"].to_pylist()) == names
+    assert (made.rows, made.labeled) == (2, layout != "parquet")
+
+
+def test_the_name_of_a_source_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree(tmp_path, ["digits/cat/0.png"])
+    monkeypatch.chdir(tmp_path)
+    made = api.embed("trivial:6", "digits", ["data.limit=3"], out="e.parquet", progress=None)
+    assert (made.source, made.rows) == ("digits", 3)
 
 
 def test_a_stopped_call_goes_on_after_the_last_block(
