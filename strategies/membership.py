@@ -225,6 +225,8 @@ class Handover:
     def __init__(self, decisions: Decisions, members: Membership) -> None:
         self.decisions, self.members = decisions, members
         self.records, self.progress = decisions.records, decisions.progress
+        partition = decisions.config.assignment.partition
+        self.alone = f"with assignment.partition={partition} nobody else does its samples"
 
     def possible(self, name: str) -> bool:
         """Whether enough others are here to go on without ``name``."""
@@ -238,10 +240,13 @@ class Handover:
         """
         heirs = self._heirs(name)
         if not self.possible(name):
-            raise type(reason)(
-                f"participant {name}: {reason}. Start it again, or set min_participants to "
-                f"{max(len(heirs), 1)} or less to have others take over its blocks"
+            instead = (
+                f": {self.alone}"
+                if self.decisions.partitioned
+                else f", or set min_participants to {max(len(heirs), 1)} or less to have others "
+                "take over its blocks"
             )
+            raise type(reason)(f"participant {name}: {reason}. Start it again{instead}")
         stored = self.records.state.has_unit
         blocks = [index for index in self.records.plan.blocks_of(name) if not stored(index)]
         self._move(Change(name, blocks, [], reason.public or str(reason), {}), heirs)
@@ -253,9 +258,12 @@ class Handover:
             CooptError: the ``reason``, if nobody else is here.
         """
         if not self._heirs(name):
-            raise type(reason)(
-                f"participant {name}: {reason}; nobody else is here to take over; {AGAIN}"
+            instead = (
+                f"{self.alone}: mend it and run the same command again, or give another --out"
+                if self.decisions.partitioned
+                else f"nobody else is here to take over; {AGAIN}"
             )
+            raise type(reason)(f"participant {name}: {reason}; {instead}")
         if reason.public:
             self.progress.warn(f"participant {name}: {reason}")
         self.records.reject(name, reason.public or str(reason), evidence)
@@ -274,6 +282,9 @@ class Handover:
                 self._move(change, self._heirs(name))
 
     def _heirs(self, name: str) -> list[str]:
+        """Return who can take over from ``name``: nobody, where its samples are its own."""
+        if self.decisions.partitioned:
+            return []
         return [other for other in self.members.fit() if other != name]
 
     def _move(self, change: Change, heirs: list[str]) -> None:

@@ -20,6 +20,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from coopt_fl.config.schema import (
+    AssignmentConfig,
     AuditConfig,
     Config,
     DataConfig,
@@ -55,6 +56,12 @@ BOUNDS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
     "above": ("above", operator.gt),
 }
 """The rules of :class:`coopt_fl.config.schema.Rules` that numbers are compared by."""
+
+PARTITION = re.compile(r"iid|dirichlet:(?P<alpha>\d*\.?\d+(e[-+]?\d+)?)|column:\S.*")
+"""What ``assignment.partition`` may be."""
+
+MOST_ALPHA = 1e6
+"""Of a Dirichlet distribution: shares are equal long before."""
 
 NOT_IN_KEY = (
     "student",
@@ -204,6 +211,8 @@ def keyed(config: Config) -> dict[str, Any]:
         del part["data"]["decode"]
     if part["audit"]["policy"] == AuditConfig().policy:  # for keys of before there was a choice
         del part["audit"]["policy"]
+    if part["assignment"]["partition"] == AssignmentConfig().partition:  # likewise
+        del part["assignment"]["partition"]
     if outside := plugins_used(config):
         part["plugins"] = outside
     return part
@@ -455,11 +464,35 @@ def _combinations(config: Config) -> list[str]:
         if participant.license is not None and not LICENCE.holds(participant.license)
     ]
     problems += _of_simulation(config.simulation)
+    problems += _of_partition(config)
     if config.data.limit is not None and config.shared.size > config.data.limit:
         problems.append(
             f"shared.size: {config.shared.size} is more than data.limit={config.data.limit}"
         )
     return problems
+
+
+def _of_partition(config: Config) -> Iterator[str]:
+    """Yield what has no meaning where a partition says whose samples are whose."""
+    assignment, count = config.assignment, len(config.participants)
+    said = f"assignment.partition={assignment.partition}"
+    form = PARTITION.fullmatch(assignment.partition)
+    if form is None or not 0 < float(form["alpha"] or 1) <= MOST_ALPHA:
+        yield (
+            f"assignment.partition: {assignment.partition!r} is not allowed; allowed: iid, "
+            f"dirichlet:ALPHA with ALPHA above 0 and at most {MOST_ALPHA:g}, column:NAME"
+        )
+    elif assignment.partition != AssignmentConfig().partition:
+        if assignment.by != AssignmentConfig().by:
+            yield (
+                f"assignment.by: {assignment.by} has no meaning with {said}, which decides who "
+                "gets which samples; leave it out"
+            )
+        if config.min_participants is not None and config.min_participants < count:
+            yield (
+                f"min_participants: {config.min_participants} of {count} cannot go on alone with "
+                f"{said}, where nobody does another's samples; leave it out"
+            )
 
 
 def _of_data(data: DataConfig) -> list[str]:
