@@ -238,15 +238,14 @@ class Handover:
         Raises:
             CooptError: the ``reason``, if too few are here.
         """
+        if self.decisions.partitioned:
+            raise type(reason)(f"participant {name}: {reason}. Start it again: {self.alone}")
         heirs = self._heirs(name)
         if not self.possible(name):
-            instead = (
-                f": {self.alone}"
-                if self.decisions.partitioned
-                else f", or set min_participants to {max(len(heirs), 1)} or less to have others "
-                "take over its blocks"
+            raise type(reason)(
+                f"participant {name}: {reason}. Start it again, or set min_participants to "
+                f"{max(len(heirs), 1)} or less to have others take over its blocks"
             )
-            raise type(reason)(f"participant {name}: {reason}. Start it again{instead}")
         stored = self.records.state.has_unit
         blocks = [index for index in self.records.plan.blocks_of(name) if not stored(index)]
         self._move(Change(name, blocks, [], reason.public or str(reason), {}), heirs)
@@ -257,13 +256,15 @@ class Handover:
         Raises:
             CooptError: the ``reason``, if nobody else is here.
         """
-        if not self._heirs(name):
-            instead = (
-                f"{self.alone}: mend it and run the same command again, or give another --out"
-                if self.decisions.partitioned
-                else f"nobody else is here to take over; {AGAIN}"
+        if self.decisions.partitioned:
+            raise type(reason)(
+                f"participant {name}: {reason}; {self.alone}: mend it and run the same command "
+                "again, or give another --out"
             )
-            raise type(reason)(f"participant {name}: {reason}; {instead}")
+        if not self._heirs(name):
+            raise type(reason)(
+                f"participant {name}: {reason}; nobody else is here to take over; {AGAIN}"
+            )
         if reason.public:
             self.progress.warn(f"participant {name}: {reason}")
         self.records.reject(name, reason.public or str(reason), evidence)

@@ -234,8 +234,8 @@ def shards_sum(config: Config, source: Source) -> str:
     if url is None:
         return ""
     shards, layout = open_shards(url), layout_of(config, source)
-    same_ids = shards.manifest.ids_sha256 == layout.digest()
-    same_ids = same_ids and shards.manifest.blocks == len(layout.units)
+    there = (shards.manifest.ids_sha256, shards.manifest.blocks)
+    same_ids = there == (layout.digest(), len(layout.units))
     if shards.fingerprint != source.fingerprint or not same_ids:
         what = "blocks, partition, shared set or seed" if not same_ids else "data"
         raise DataError(
@@ -248,5 +248,5 @@ def shards_sum(config: Config, source: Source) -> str:
 def layout_of(config: Config, source: Source) -> Layout:
     """Return which ids stand in which file of the shards that a run can be given."""
     size, parts = Size.of(config), partition(config, source)
-    _, units, shared = size.cut([source.ids] if parts is None else [*parts.values()], config.seed)
+    _, units, shared = size.cut(source.ids, config.seed, parts)
     return Layout(units, shared, size.block_rows, size.audit, size.owners(parts or {}))

@@ -38,23 +38,26 @@ class Size:
         """Return what a configuration says."""
         return cls(config.optimize.block_rows, config.audit.fraction, config.shared.size)
 
-    def cut(self, parts: Sequence[Ids], seed: int) -> tuple[list[Ids], list[Ids], Ids]:
+    def cut(
+        self, ids: Ids, seed: int, parts: Mapping[str, Ids] | None = None
+    ) -> tuple[list[Ids], list[Ids], Ids]:
         """Return the blocks, the units and the shared set of a run.
 
         Args:
-            parts: ids, ascending, of which no block or unit has any of two parts.
+            ids: of all samples, ascending.
             seed: of the run.
+            parts: the ids of each participant; no block or unit then has some of two.
 
         Raises:
             DataError: the shared set is larger than the source.
         """
-        blocks = [make_blocks(part, self.block_rows, seed) for part in parts]
+        each = [ids] if parts is None else [*parts.values()]
+        blocks = [make_blocks(some, self.block_rows, seed) for some in each]
         units = [make_units(some, self.audit, seed) for some in blocks]
-        shared = shared_set(np.sort(np.concatenate(parts)), self.shared, seed)
-        return [*chain(*blocks)], [*chain(*units)], shared
+        return [*chain(*blocks)], [*chain(*units)], shared_set(ids, self.shared, seed)
 
     def owners(self, parts: Mapping[str, Ids]) -> list[str]:
-        """Return whose each block of :meth:`cut` is, where its parts are the participants'."""
+        """Return whose each block of :meth:`cut` is."""
         return [
             name for name, part in parts.items() for _ in range(-(-len(part) // self.block_rows))
         ]
@@ -119,7 +122,7 @@ class Plan:
             DataError: the shared set is larger than the source.
             ConfigError: see :func:`coopt_fl.policies.assignment.assigned`.
         """
-        blocks, units, shared = size.cut([ids] if parts is None else [*parts.values()], seed)
+        blocks, units, shared = size.cut(ids, seed, parts)
         names = [member.name for member in members]
         owners = size.owners(parts) if parts else assigned(assign, range(len(blocks)), members)
         return cls(names, blocks, units, [names.index(owner) for owner in owners], shared)
