@@ -68,12 +68,12 @@ def drawn(classes: Ids, alpha: float, weights: NDArray[np.float64], seed: int) -
     """
     rng = np.random.default_rng(seed)
     owners = np.empty(len(classes), np.intp)
-    for one in np.unique(classes):
-        rows = rng.permutation(np.flatnonzero(classes == one))
+    sizes = np.unique(classes, return_counts=True)[1]
+    for one in np.split(np.argsort(classes, kind="stable"), np.cumsum(sizes)[:-1]):
         shares = rng.dirichlet(alpha * weights / weights.mean())
-        ends = np.rint(np.cumsum(shares) * len(rows)).astype(int)[:-1]
-        for place, part in enumerate(np.split(rows, ends)):
-            owners[part] = place
+        ends = np.rint(np.cumsum(shares) * len(one)).astype(int)[:-1]
+        for place, rows in enumerate(np.split(rng.permutation(one), ends)):
+            owners[rows] = place
     return owners
 
 

@@ -31,6 +31,7 @@ from tests.flower.test_lies import Lying, noise
 
 NAMES = ("alpha", "beta", "gamma")
 SKEWED = {"assignment.partition": "dirichlet:0.3", "reference": "consensus"}
+HOW: dict[str, Any] = {"batch_size": 8, "precision": "float32", "on_error": "raise"}
 ULP = 2.0**-10
 """Of float16, relative."""
 
@@ -81,7 +82,7 @@ def test_a_dataset_has_the_targets_that_any_partition_gives(tmp_path: Path) -> N
     for place, one in enumerate(config.participants):  # the others, too: by formula
         stored = np.load(tmp_path / "iid" / "state" / "alignments" / f"{one.name}.npz")
         prior = load_prior(one.prior, "cpu")
-        features = represent(prior, source, source.ids, 8, "float32", "raise").values
+        features = represent(prior, source, source.ids, **HOW).values
         wanted = features @ stored["weight"] + stored["bias"]
         here = found["skewed"][1] == place
         assert np.abs(found["skewed"][0][here] - wanted[here]).max() < 0.01

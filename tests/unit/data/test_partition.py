@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from coopt_fl.config.load import from_tree
-from coopt_fl.config.schema import Config
+from coopt_fl.config.schema import Config, DataConfig
 from coopt_fl.core.errors import ConfigError, CooptError, DataError
 from coopt_fl.data import from_arrays, open_source
 from coopt_fl.data.partition import drawn, explained, given, partition
@@ -28,6 +28,7 @@ def config(how: str, **changes: Any) -> Config:
     trees: dict[str, Any] = {
         "data": {"source": "synthetic", "limit": 1000},
         "participants": [{"name": name, "prior": "trivial:8"} for name in NAMES],
+        "shared": {"size": 8},
         "assignment": {"partition": how},
     }
     return from_tree(trees, [f"{key}={value}" for key, value in changes.items()], "a test")
@@ -173,15 +174,14 @@ def test_a_column_of_parquet_files_is_text_row_by_row(
     for number, rows in enumerate((slice(0, 3), slice(3, 5))):
         some = {name: values[rows] for name, values in COLUMNS.items()}
         parquet(tmp_path / f"train-{number}.parquet", images[rows], **some)
-    where = {"data.source": "parquet", "data.root": tmp_path}
     for limit in (5, 4):
-        source = open_source(config("iid", **where, **{"data.limit": limit, "shared.size": 8}).data)
+        source = open_source(DataConfig("parquet", str(tmp_path), limit))
         assert source.column(column).tolist() == wanted[:limit]
     assert source.column("nothing") is None
     with pytest.raises(DataError, match=r"image of .*train-0\.parquet holds binary; choose"):
         source.column("image")
     parquet(tmp_path / "train-2.parquet", images[:1], more=[1])
-    source = open_source(config("iid", **where).data)
+    source = open_source(DataConfig("parquet", str(tmp_path)))
     with pytest.raises(DataError, match=r"train-0\.parquet has no column more, which others have"):
         source.column("more")
 
