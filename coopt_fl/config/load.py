@@ -479,8 +479,8 @@ def _of_partition(config: Config) -> Iterator[str]:
     form = PARTITION.fullmatch(assignment.partition)
     if form is None or not 0 < float(form["alpha"] or 1) <= MOST_ALPHA:
         yield (
-            f"assignment.partition: {assignment.partition!r} is not allowed; allowed: iid, "
-            f"dirichlet:ALPHA with ALPHA above 0 and at most {MOST_ALPHA:g}, column:NAME"
+            f"{said} must be iid, dirichlet:ALPHA with ALPHA above 0 and at most {MOST_ALPHA:g}, "
+            "or column:NAME"
         )
     elif assignment.partition != AssignmentConfig().partition:
         if assignment.by != AssignmentConfig().by:

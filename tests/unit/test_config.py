@@ -63,12 +63,12 @@ def test_overrides_reach_scalars_list_items_and_new_items() -> None:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        (["dirichlet"], "allowed: iid, dirichlet:ALPHA"),
-        (["dirichlet:0"], "allowed: iid, dirichlet:ALPHA with ALPHA above 0"),
-        (["dirichlet:2e6"], "at most 1e+06, column:NAME"),
-        (["dirichlet:-1"], "allowed: iid"),
-        (["column:"], "allowed: iid"),
-        (["IID"], "allowed: iid"),
+        (["dirichlet"], "must be iid, dirichlet:ALPHA"),
+        (["dirichlet:0"], "must be iid, dirichlet:ALPHA with ALPHA above 0"),
+        (["dirichlet:2e6"], "at most 1e+06, or column:NAME"),
+        (["dirichlet:-1"], "must be iid"),
+        (["column:"], "must be iid"),
+        (["IID"], "must be iid"),
         (["dirichlet:1", "assignment.by=speed"], "assignment.by: speed has no meaning with"),
         (["column:x", "min_participants=2"], "min_participants: 2 of 3 cannot go on alone"),
     ],
