@@ -2,17 +2,19 @@
 # make demo   the default run, from nothing: environment, optimized dataset, student
 # make test   every test, in three tiers with a budget each: docs/testing.md
 # make quick  the first tier, for every change
+# make test-newest  what depends on Flower, with the newest flwr that there is
 # make gpu ROOT=DIR  what only a GPU shows, in eleven minutes; DIR has CIFAR-10 as Parquet files
 # make check  ruff, mypy, import-linter
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+NEWEST = .venv-newest
 
 # Where this is set, as in many containers, every process compiles all that it imports: torch, Flower
 # and Ray take twice as long then, and every message to a SuperNode starts a process.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test quick gpu check format clean
+.PHONY: install demo test test-newest quick gpu check format clean
 
 install: $(VENV)/.installed
 
@@ -26,6 +28,17 @@ test: $(VENV)/.installed-dev
 
 quick: $(VENV)/.installed-dev
 	$(BIN)/pytest -m fast -n 2
+
+# Everything else as in constraints.txt, but uv, of which each flwr needs another; looked up anew each time.
+test-newest:
+	test -d $(NEWEST) || $(PYTHON) -m venv $(NEWEST)
+	grep -vE '^(flwr|uv)==' constraints.txt > $(NEWEST)/constraints.txt
+	echo 'flwr[simulation]>=1.41' > $(NEWEST)/overrides.txt
+	$(NEWEST)/bin/python -m pip install --quiet --upgrade uv
+	$(NEWEST)/bin/uv pip install --python $(NEWEST)/bin/python -c $(NEWEST)/constraints.txt --override $(NEWEST)/overrides.txt --upgrade-package flwr -e ".[dev]"
+	$(NEWEST)/bin/python -c 'from importlib.metadata import version; print("flwr", version("flwr"))'
+	$(NEWEST)/bin/pytest tests/flower -n 2
+	$(NEWEST)/bin/pytest tests/e2e/test_run.py tests/e2e/test_flower.py tests/e2e/test_faults.py::test_a_supernode_killed_and_started_again -n 2 --dist loadgroup
 
 gpu: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.gpu --root $(ROOT)
@@ -41,7 +54,7 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(NEWEST)
 
 $(BIN)/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'

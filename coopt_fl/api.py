@@ -461,6 +461,7 @@ def publish_shards(
         "files": len(files),
         "written": published.written,
         "bytes": sum(file.bytes for file in files.values()),
+        "owners": layout.by_owner(),
     }
 
 

@@ -81,7 +81,12 @@ class Inspection:
 
     @cached_property
     def projected(self) -> set[int]:
-        """The blocks on which a projection was fitted, whoever optimizes them now."""
+        """The blocks whose spread tells nothing, whoever optimizes them now.
+
+        A projection was fitted on them, or samples were given out by class or by a column.
+        """
+        if self.decisions.partitioned:
+            return set(range(len(self.records.plan.blocks)))
         rows = self.decisions.recipe.rows_to_project
         return {index for blocks in self.records.projections(rows) for index in blocks}
 

@@ -225,6 +225,8 @@ class Handover:
     def __init__(self, decisions: Decisions, members: Membership) -> None:
         self.decisions, self.members = decisions, members
         self.records, self.progress = decisions.records, decisions.progress
+        partition = decisions.config.assignment.partition
+        self.alone = f"with assignment.partition={partition} nobody else does its samples"
 
     def possible(self, name: str) -> bool:
         """Whether enough others are here to go on without ``name``."""
@@ -236,6 +238,8 @@ class Handover:
         Raises:
             CooptError: the ``reason``, if too few are here.
         """
+        if self.decisions.partitioned:
+            raise type(reason)(f"participant {name}: {reason}. Start it again: {self.alone}")
         heirs = self._heirs(name)
         if not self.possible(name):
             raise type(reason)(
@@ -252,6 +256,11 @@ class Handover:
         Raises:
             CooptError: the ``reason``, if nobody else is here.
         """
+        if self.decisions.partitioned:
+            raise type(reason)(
+                f"participant {name}: {reason}; {self.alone}: mend it and run the same command "
+                "again, or give another --out"
+            )
         if not self._heirs(name):
             raise type(reason)(
                 f"participant {name}: {reason}; nobody else is here to take over; {AGAIN}"
@@ -274,6 +283,9 @@ class Handover:
                 self._move(change, self._heirs(name))
 
     def _heirs(self, name: str) -> list[str]:
+        """Return who can take over from ``name``: nobody, where its samples are its own."""
+        if self.decisions.partitioned:
+            return []
         return [other for other in self.members.fit() if other != name]
 
     def _move(self, change: Change, heirs: list[str]) -> None:

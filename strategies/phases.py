@@ -24,6 +24,7 @@ class OneAnswer(Phase):
     def __init__(self, task: protocol.Task, decisions: Decisions) -> None:
         self.task, self.records = task, decisions.records
         self.recipe, self.progress = decisions.recipe, decisions.progress
+        self.partitioned = decisions.partitioned
         self._stored = set[str]()
 
     def missing(self, name: str) -> bool:
@@ -79,9 +80,9 @@ class Project(OneAnswer):
         return name == self.reference and super().missing(name)
 
     def ask(self, name: str) -> protocol.Project:
-        """Ask with the first ids of its shard."""
+        """Ask with the first ids of its shard, or with S if its shard is no fair sample."""
         recipe, plan = self.recipe, self.records.plan
-        blocks = plan.projected(name, recipe.rows_to_project)
+        blocks = [] if self.partitioned else plan.projected(name, recipe.rows_to_project)
         self.records.add_projection(name, blocks)
         ids = plan.projected_ids(blocks, recipe.rows_to_project)
         return protocol.Project(
@@ -107,8 +108,9 @@ class Project(OneAnswer):
             )
         self.records.save("alignments", name, **vars(fitted))
         if fitted.solver != f"projection:{self.recipe.projection}":
+            where = "the shared set" if self.partitioned else f"the shard of {name}"
             self.progress.warn(
-                f"the shard of {name} has too few samples for a PCA to "
+                f"{where} has too few samples for a PCA to "
                 f"{self.recipe.dim}: a random projection is used; lower targets.dim"
             )
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from coopt_fl.config.schema import Config, DataConfig, SimulationConfig
+from coopt_fl.config.schema import AssignmentConfig, Config, DataConfig, SimulationConfig
 from coopt_fl.core.remote import shown
 from coopt_fl.core.typed import LICENCE
 from coopt_fl.registry import PARTS
@@ -16,6 +16,12 @@ NAMES = "letters, digits, '-', '_' and '.', at most 64"
 
 RESERVED = "consensus"
 """What the summary calls a reference that is nobody's."""
+
+PARTITION = re.compile(r"iid|dirichlet:(?P<alpha>\d*\.?\d+(e[-+]?\d+)?)|column:\S.*")
+"""What ``assignment.partition`` may be."""
+
+MOST_ALPHA = 1e6
+"""Of a Dirichlet distribution: shares are equal long before."""
 
 
 def combinations(config: Config) -> list[str]:
@@ -48,6 +54,7 @@ def combinations(config: Config) -> list[str]:
         if participant.license is not None and not LICENCE.holds(participant.license)
     ]
     problems += _of_simulation(config.simulation)
+    problems += _of_partition(config)
     if config.data.limit is not None and config.shared.size > config.data.limit:
         problems.append(
             f"shared.size: {config.shared.size} is more than data.limit={config.data.limit}"
@@ -64,6 +71,29 @@ def _of_simulation(simulation: SimulationConfig) -> Iterator[str]:
             "simulation.actors cannot be chosen with simulation.address: as many start as fit; "
             "raise simulation.cpus for fewer"
         )
+
+
+def _of_partition(config: Config) -> Iterator[str]:
+    """Yield what has no meaning where a partition says whose samples are whose."""
+    assignment, count = config.assignment, len(config.participants)
+    said = f"assignment.partition={assignment.partition}"
+    form = PARTITION.fullmatch(assignment.partition)
+    if form is None or not 0 < float(form["alpha"] or 1) <= MOST_ALPHA:
+        yield (
+            f"{said} must be iid, dirichlet:ALPHA with ALPHA above 0 and at most {MOST_ALPHA:g}, "
+            "or column:NAME"
+        )
+    elif assignment.partition != AssignmentConfig().partition:
+        if assignment.by != AssignmentConfig().by:
+            yield (
+                f"assignment.by: {assignment.by} has no meaning with {said}, which decides who "
+                "gets which samples; leave it out"
+            )
+        if config.min_participants is not None and config.min_participants < count:
+            yield (
+                f"min_participants: {config.min_participants} of {count} cannot go on alone with "
+                f"{said}, where nobody does another's samples; leave it out"
+            )
 
 
 def data_combinations(data: DataConfig) -> list[str]:

@@ -5,7 +5,7 @@ import hashlib
 import json
 from typing import Any
 
-from coopt_fl.config.schema import AuditConfig, Config, DataConfig
+from coopt_fl.config.schema import AssignmentConfig, AuditConfig, Config, DataConfig
 from coopt_fl.plugins import outside_parts
 
 NOT_IN_KEY = (
@@ -50,6 +50,8 @@ def keyed(config: Config) -> dict[str, Any]:
         del part["data"]["decode"]
     if part["audit"]["policy"] == AuditConfig().policy:  # for keys of before there was a choice
         del part["audit"]["policy"]
+    if part["assignment"]["partition"] == AssignmentConfig().partition:  # likewise
+        del part["assignment"]["partition"]
     if outside := plugins_used(config):
         part["plugins"] = outside
     return part

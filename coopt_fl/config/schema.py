@@ -114,8 +114,14 @@ class PrivacyConfig:
 
 @dataclass
 class AssignmentConfig:
-    """Who optimizes how much."""
+    """Who optimizes how much, and which samples.
 
+    The partition is iid, dirichlet:ALPHA (each class shared out unevenly) or column:NAME (by the
+    values of a column, or of "label"); other than iid it says whose images they are, and only
+    their participant is asked about them.
+    """
+
+    partition: str = _key("iid", "who gets which samples: iid, dirichlet:ALPHA or column:NAME")
     by: str = _key("weight", "what shares are proportional to", part="assignment")
 
 

@@ -1,4 +1,7 @@
-"""The only access to labels. Only what judges or shows a finished result may import it."""
+"""The only access to labels, for what judges or shows a finished result.
+
+Nothing else may import it, but :mod:`coopt_fl.data.partition`, which gives samples to participants.
+"""
 
 from collections.abc import Callable
 

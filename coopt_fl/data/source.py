@@ -18,6 +18,9 @@ from coopt_fl.registry import PARTS
 
 SPLITS = ("train", "test")
 
+LABEL = "label"
+"""What :meth:`Source.column` calls an image's class."""
+
 
 def open_source(data: DataConfig, split: str = "train") -> "Source":
     """Open the images of ``split`` ("train" or "test") as ``data`` says.
@@ -122,6 +125,17 @@ class Source(ABC):
         Only ``data.decode`` makes a difference; then larger images may come smaller than they are.
         """
         return self
+
+    def column(self, name: str) -> NDArray[np.str_] | None:
+        """Return what is known of every image as ``name``, (N,), "" where it is not; or None.
+
+        For ``assignment.partition=column:NAME``. A source that has more than images overrides this;
+        a class is known as "label" of every source with labels, whether it does or not.
+
+        Raises:
+            DataError: the column cannot be read, or holds neither text nor numbers.
+        """
+        return None
 
     def where(self, id: int) -> str:
         """Return the name by which a person finds the image ``id``."""

@@ -9,12 +9,13 @@ from dataclasses import asdict
 from typing import Any
 
 from coopt_fl.config.schema import Config
-from coopt_fl.core.errors import DataError, OutputError, ParticipantError
+from coopt_fl.core.errors import ConfigError, DataError, OutputError, ParticipantError
 from coopt_fl.core.progress import Progress
 from coopt_fl.core.remote import shown
 from coopt_fl.core.runtime import compute
 from coopt_fl.data import Source
 from coopt_fl.data.blocks import advised
+from coopt_fl.data.partition import is_partitioned, partition
 from coopt_fl.data.shards import Layout, open_shards
 from coopt_fl.federation.plan import Plan, Size
 from coopt_fl.federation.records import Records
@@ -40,6 +41,9 @@ class Decisions:
         progress: told what the user should know.
         reference: chooses what everyone aligns to; None: as ``reference`` says.
         assignment: chooses who does what; None: as ``assignment.by`` says.
+
+    Raises:
+        ConfigError: there is an assignment, and a partition, which leaves it nothing to choose.
     """
 
     def __init__(
@@ -53,7 +57,12 @@ class Decisions:
     ) -> None:
         self.config, self.source, self.records = config, source, records
         self.progress = progress
-        self.elect = reference
+        self.elect, self.partitioned = reference, is_partitioned(config)
+        if assignment is not None and self.partitioned:
+            raise ConfigError(
+                f"assignment.partition={config.assignment.partition} leaves nothing to another "
+                "assignment policy; leave one of the two out"
+            )
         self.assign: AssignmentPolicy
         self.assign = assignment or PARTS.find("assignment", config.assignment.by).call
         targets = config.targets
@@ -62,8 +71,10 @@ class Decisions:
     def plan(self, present: list[str]) -> Plan:
         """Return the run's plan, made now for those ``present`` if there is none yet."""
         if not self.records.planned:
-            size, members = Size.of(self.config), self.members(present)
-            plan = Plan.make(self.source.ids, size, self.config.seed, members, self.assign)
+            config, ids = self.config, self.source.ids
+            size, members = Size.of(config), self.members(present)
+            parts = partition(config, self.source)
+            plan = Plan.make(ids, size, config.seed, members, self.assign, parts)
             self.records.make(plan)
         return self.records.plan
 
@@ -223,9 +234,10 @@ def shards_sum(config: Config, source: Source) -> str:
     if url is None:
         return ""
     shards, layout = open_shards(url), layout_of(config, source)
-    same_ids = shards.manifest.ids_sha256 == layout.digest()
+    there = (shards.manifest.ids_sha256, shards.manifest.blocks)
+    same_ids = there == (layout.digest(), len(layout.units))
     if shards.fingerprint != source.fingerprint or not same_ids:
-        what = "blocks, shared set or seed" if not same_ids else "data"
+        what = "blocks, partition, shared set or seed" if not same_ids else "data"
         raise DataError(
             f"the shards at {shown(url)} are of other {what} than this run: run `coopt "
             "publish-shards` with the same configuration and another --out"
@@ -235,6 +247,6 @@ def shards_sum(config: Config, source: Source) -> str:
 
 def layout_of(config: Config, source: Source) -> Layout:
     """Return which ids stand in which file of the shards that a run can be given."""
-    size = Size.of(config)
-    _, units, shared = size.cut(source.ids, config.seed)
-    return Layout(units, shared, size.block_rows, size.audit)
+    size, parts = Size.of(config), partition(config, source)
+    _, units, shared = size.cut(source.ids, config.seed, parts)
+    return Layout(units, shared, size.block_rows, size.audit, size.owners(parts or {}))

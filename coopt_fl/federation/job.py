@@ -18,6 +18,7 @@ from coopt_fl.core.progress import Level, Progress, console_progress
 from coopt_fl.core.runtime import arithmetic, pick_device
 from coopt_fl.data import shared_set
 from coopt_fl.data.on_gpu import require_gpu
+from coopt_fl.data.partition import explained, partition
 from coopt_fl.federation.holding import open_run, whole_run
 from coopt_fl.federation.records import Records
 from coopt_fl.federation.state import RunState
@@ -81,6 +82,8 @@ def _prepare(config: Config, out: Path, progress: Progress, own_priors: bool) ->
     with open_run(config, out, progress) as (source, state):
         if not state.published:
             shared_set(source.ids, config.shared.size, config.seed, config.data)
+            if parts := partition(config, source):
+                progress.warn(explained(config, parts))
             check_privacy(config.privacy, config.targets.dim)
             for participant in config.participants:
                 parse_prior(participant.prior)

@@ -1,8 +1,8 @@
 """The plan: who optimizes which block, made before any work and never changed but for a fault."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any
 
 import numpy as np
@@ -38,15 +38,29 @@ class Size:
         """Return what a configuration says."""
         return cls(config.optimize.block_rows, config.audit.fraction, config.shared.size)
 
-    def cut(self, ids: Ids, seed: int) -> tuple[list[Ids], list[Ids], Ids]:
+    def cut(
+        self, ids: Ids, seed: int, parts: Mapping[str, Ids] | None = None
+    ) -> tuple[list[Ids], list[Ids], Ids]:
         """Return the blocks, the units and the shared set of a run.
+
+        Args:
+            ids: of all samples, ascending.
+            seed: of the run.
+            parts: the ids of each participant; no block or unit then has some of two.
 
         Raises:
             DataError: the shared set is larger than the source.
-            ConfigError: see :func:`coopt_fl.policies.assignment.assigned`.
         """
-        blocks = make_blocks(ids, self.block_rows, seed)
-        return blocks, make_units(blocks, self.audit, seed), shared_set(ids, self.shared, seed)
+        each = [ids] if parts is None else [*parts.values()]
+        blocks = [make_blocks(some, self.block_rows, seed) for some in each]
+        units = [make_units(some, self.audit, seed) for some in blocks]
+        return [*chain(*blocks)], [*chain(*units)], shared_set(ids, self.shared, seed)
+
+    def owners(self, parts: Mapping[str, Ids]) -> list[str]:
+        """Return whose each block of :meth:`cut` is."""
+        return [
+            name for name, part in parts.items() for _ in range(-(-len(part) // self.block_rows))
+        ]
 
 
 @dataclass(frozen=True)
@@ -91,16 +105,26 @@ class Plan:
     changes: list[Change] = field(default_factory=list)
 
     @classmethod
-    def make(cls, ids: Ids, size: "Size", seed: int, members: Sequence[Member],
-             assign: AssignmentPolicy) -> "Plan":  # fmt: skip
+    def make(
+        cls,
+        ids: Ids,
+        size: "Size",
+        seed: int,
+        members: Sequence[Member],
+        assign: AssignmentPolicy,
+        parts: Mapping[str, Ids] | None = None,
+    ) -> "Plan":
         """Return the plan of a new run, which everyone who has its seed can make again.
+
+        Where ``parts`` say whose ids are whose, nothing is left to ``assign``.
 
         Raises:
             DataError: the shared set is larger than the source.
+            ConfigError: see :func:`coopt_fl.policies.assignment.assigned`.
         """
-        blocks, units, shared = size.cut(ids, seed)
+        blocks, units, shared = size.cut(ids, seed, parts)
         names = [member.name for member in members]
-        owners = assigned(assign, range(len(blocks)), members)
+        owners = size.owners(parts) if parts else assigned(assign, range(len(blocks)), members)
         return cls(names, blocks, units, [names.index(owner) for owner in owners], shared)
 
     def blocks_of(self, name: str) -> list[int]:

@@ -101,7 +101,8 @@ class AuditPolicy(Protocol):
             unit: the targets of one block, with its audit samples.
             known: what the participant has said of the shared set.
             expected: what its targets have to be like.
-            projected: whether the reference's projection was fitted on this block.
+            projected: whether the spread of this block tells nothing: the reference's projection
+                was fitted on it, or its samples were given out by class or by a column.
         """
 
     def judge(self, expected: Mapping[str, Expected], answers: Sequence[Answer]) -> Judgement:

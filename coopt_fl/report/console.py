@@ -228,12 +228,15 @@ def reported(found: Values) -> RenderableType:
 def published(found: Values) -> RenderableType:
     """Render what was published as shards."""
     written = f"{found['written']} of them now" if found["written"] else "all there already"
+    alone = "".join(
+        f"\nOnly {name} needs {first} to {last}" for name, (first, last) in found["owners"].items()
+    )
     return Text(
         f"Shards of {found['source']}: {plural(found['rows'], 'image')} in "
         f"{plural(found['files'], 'file')} "
         f"({written}), {found['bytes'] / 1e6:.1f} MB\n"
         f"Manifest: {found['manifest_sha256']}\n"
-        f"Participants read them with data.shards={found['url']}"
+        f"Participants read them with data.shards={found['url']}{alone}"
     )
 
 

@@ -16,7 +16,7 @@ KEYS = """
 seed plugins data.source data.root data.limit data.on_error data.shards data.decode data.max_pixels
 data.license participants.0.license participants.0.name participants.0.prior participants.0.weight
 min_participants shared.size targets.dim targets.projection targets.solver reference
-optimize.block_rows optimize.batch_size optimize.chunk_mb assignment.by
+optimize.block_rows optimize.batch_size optimize.chunk_mb assignment.by assignment.partition
 payload.route audit.fraction audit.policy privacy.clip privacy.noise_multiplier
 runtime.threads runtime.precision runtime.deterministic student.precision
 simulation.actors simulation.address simulation.cpus simulation.gpus
@@ -54,6 +54,29 @@ def test_overrides_reach_scalars_list_items_and_new_items() -> None:
     assert config.participants[1].prior == "timm:resnet18"
     assert config.participants[3].name == "delta"
     assert config.runtime.deterministic is True
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (["dirichlet"], "must be iid, dirichlet:ALPHA"),
+        (["dirichlet:0"], "must be iid, dirichlet:ALPHA with ALPHA above 0"),
+        (["dirichlet:2e6"], "at most 1e+06, or column:NAME"),
+        (["dirichlet:-1"], "must be iid"),
+        (["column:"], "must be iid"),
+        (["IID"], "must be iid"),
+        (["dirichlet:1", "assignment.by=speed"], "assignment.by: speed has no meaning with"),
+        (["column:x", "min_participants=2"], "min_participants: 2 of 3 cannot go on alone"),
+    ],
+)
+def test_a_partition_that_means_nothing_is_refused(settings: list[str], says: str) -> None:
+    first, *others = settings
+    with pytest.raises(ConfigError) as caught:
+        load_config("digits", [f"assignment.partition={first}", *others])
+    assert says in str(caught.value)
+    load_config("digits", others)
+    for fine in ("dirichlet:.5", "dirichlet:1e-3", "column:a b", "dirichlet:10"):
+        load_config("digits", [f"assignment.partition={fine}", "min_participants=3"])
 
 
 def test_a_tree_that_is_loaded_stays_as_it_was() -> None:
@@ -163,6 +186,8 @@ def test_relative_root_is_made_absolute(tmp_path: Path, monkeypatch: pytest.Monk
         ("targets.solver=procrustes", False),
         ("participants.0.weight=2", False),
         ("runtime.threads=2", False),
+        ("assignment.partition=iid", True),
+        ("assignment.partition=dirichlet:1", False),
     ],
 )
 def test_the_dataset_key_holds_what_the_dataset_depends_on(change: str, same: bool) -> None:

@@ -69,9 +69,9 @@ SHOWN = {
     "published": (
         show.published(
             {"source": ODD, "rows": 3, "files": 2, "written": 0, "bytes": 9}
-            | {"manifest_sha256": "d", "url": ODD}
+            | {"manifest_sha256": "d", "url": ODD, "owners": {ODD: ["a", "b"]}}
         ),
-        2,
+        3,
     ),
     "pushed": (show.pushed(transferred()), 4),
     "pulled": (show.pulled(transferred()), 4),

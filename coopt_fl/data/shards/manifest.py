@@ -6,7 +6,7 @@ The seed is not in it: whoever knows the seed can tell audit rows from work.
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any
 
 import numpy as np
@@ -27,18 +27,27 @@ class Layout:
         shared: ids (S,) of the shared set.
         block_rows: ids of a block.
         audit_fraction: audit ids per id of a block.
+        owners: the only participant that is given each unit; empty if any may be given any.
     """
 
     units: list[NDArray[np.int64]]
     shared: NDArray[np.int64]
     block_rows: int
     audit_fraction: float
+    owners: list[str] = field(default_factory=list)
 
     def files(self) -> Iterator[tuple[str, NDArray[np.int64]]]:
         """Yield the path below the URL of every file, and the ids in it."""
         for number, unit in enumerate(self.units):
             yield block_path(number), unit
         yield SHARED, self.shared
+
+    def by_owner(self) -> dict[str, list[str]]:
+        """Return, where units have owners, the first and the last file of each owner's units."""
+        found: dict[str, list[str]] = {}
+        for number, name in enumerate(self.owners):
+            found[name] = [found.get(name, [block_path(number)])[0], block_path(number)]
+        return found
 
     def digest(self) -> str:
         """Return the sha256 (hex) of all files' ids."""
@@ -102,8 +111,8 @@ class Manifest:
 
     @property
     def blocks(self) -> int:
-        """How many blocks there are."""
-        return -(-self.rows // self.block_rows)
+        """How many blocks there are: a file each, beside that of the shared set."""
+        return len(self.files) - 1
 
     def encode(self) -> bytes:
         """Return the file's content."""
@@ -130,7 +139,8 @@ def parse(content: bytes) -> Manifest:
 
 def _check_files(read: Manifest) -> None:
     """Raise ValueError unless there is a file for every block, and one for the shared set."""
-    _need(len(read.files) == read.blocks + 1, f"{read.blocks} blocks and the shared set need files")
+    least = -(-read.rows // read.block_rows)  # more, where each participant has its own
+    _need(read.blocks >= least, f"{least} blocks and the shared set need files")
     paths = {block_path(number) for number in range(read.blocks)}
     _need(set(read.files) == paths | {SHARED}, "its files are not the blocks and the shared set")
     _need(all(file.rows <= read.rows for file in read.files.values()), "a file has too many rows")

@@ -18,7 +18,7 @@ from coopt_fl.core.files import expanded, is_folder
 from coopt_fl.data.fingerprint import content_digest
 from coopt_fl.data.listing import head, listed
 from coopt_fl.data.opening import HEAD, looks_like_image
-from coopt_fl.data.source import EncodedSource, NoSplitError, Source
+from coopt_fl.data.source import LABEL, EncodedSource, NoSplitError, Source
 from coopt_fl.data.splits import split_of
 
 SUFFIXES = (b".jpg", b".jpeg", b".png", b".webp", b".bmp", b".gif", b".tif", b".tiff", b".ppm")
@@ -67,6 +67,13 @@ class FolderSource(EncodedSource):
         names = np.sort(self._paths).tolist()
         content = content_digest(self._folder, names, skip=self._skip)
         return sha256(f"folder {content}".encode()).hexdigest()
+
+    def column(self, name: str) -> NDArray[np.str_] | None:
+        """Return each image's first folder as its "label"."""
+        if name != LABEL:
+            return None
+        firsts = (path.rpartition(b"/")[0].partition(b"/")[0] for path in self._paths.tolist())
+        return np.array([first.decode(errors="backslashreplace") for first in firsts], np.str_)
 
     def where(self, id: int) -> str:
         """Return the file's path below the folder, such as ``cat/7.jpg``."""

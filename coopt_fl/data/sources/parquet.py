@@ -25,6 +25,7 @@ from coopt_fl.data.fingerprint import content_digest
 from coopt_fl.data.listing import head, listed
 from coopt_fl.data.source import EncodedSource, NoSplitError, Source
 from coopt_fl.data.sources.classes import numbers, readable, require_one
+from coopt_fl.data.sources.columns import texts
 from coopt_fl.data.splits import split_of
 
 MAGIC = b"PAR1"
@@ -87,6 +88,11 @@ class ParquetSource(EncodedSource):
         names = [os.fsencode(file.name) for file in self._files]
         content = content_digest(self._files[0].parent, names)
         return hashlib.sha256(f"parquet {len(self)} {content}".encode()).hexdigest()
+
+    def column(self, name: str) -> NDArray[np.str_] | None:
+        """Return the values of a column of all files."""
+        found = texts(self._files, name)
+        return None if found is None else found[: len(self)]
 
     def where(self, id: int) -> str:
         """Return the file and the row in it, such as ``train-00.parquet row 17``."""

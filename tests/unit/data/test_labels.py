@@ -18,8 +18,9 @@ LOOKERS = {
     PACKAGE / "students" / "probe.py",
     PACKAGE / "students" / "embed.py",
     PACKAGE / "report" / "neighbours.py",
+    PACKAGE / "data" / "partition.py",
 }
-"""They judge, or show, what is finished; nothing that they find out goes back."""
+"""They judge, or show, what is finished, or say who gets a sample; no target depends on it."""
 
 DOOR = {PACKAGE / "data" / name for name in ("__init__.py", "labels.py", "own.py")}
 """They hand out ``open_labels`` and ``split_labels``, and take labels that a program gives."""

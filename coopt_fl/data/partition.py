@@ -1,0 +1,157 @@
+"""Which samples each participant gets, where that is not left to the assignment.
+
+Labels may decide who makes the target of a sample, for studies of skew; never what it is.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coopt_fl.config.schema import AssignmentConfig, Config
+from coopt_fl.core.errors import ConfigError, DataError
+from coopt_fl.core.seeding import derive_seed
+from coopt_fl.data.labels import open_labels
+from coopt_fl.data.source import LABEL, Source
+
+Ids = NDArray[np.int64]
+Places = NDArray[np.intp]
+"""The place of each sample's participant in the roster, (N,)."""
+
+SHOWN = 5
+
+
+def is_partitioned(config: Config) -> bool:
+    """Tell whether it is settled whose samples are whose, so that nobody else is asked of them."""
+    return config.assignment.partition != AssignmentConfig().partition
+
+
+def partition(config: Config, source: Source) -> dict[str, Ids] | None:
+    """Return the ids of each participant, ascending, in the order of the roster.
+
+    None: any participant may get any sample.
+
+    Raises:
+        DataError: there are no labels, or no such column, or it cannot be read.
+        ConfigError: its values cannot be given to the participants.
+    """
+    if not is_partitioned(config):
+        return None
+    kind, _, what = config.assignment.partition.partition(":")
+    names = [participant.name for participant in config.participants]
+    weights = np.array([participant.weight for participant in config.participants])
+    if kind == "dirichlet":
+        seed = derive_seed(config.seed, "partition")
+        owners = drawn(_classes(config), float(what), weights, seed)
+    else:
+        values = source.column(what)
+        if values is None and what == LABEL:
+            values = _classes(config).astype(np.str_)
+        if values is None:
+            raise DataError(
+                f"data.source={config.data.source} has no column {what!r}; choose one that it has"
+            )
+        owners = given(values, names, weights, f"assignment.partition=column:{what}")
+    return {name: source.ids[owners == place] for place, name in enumerate(names)}
+
+
+def drawn(classes: Ids, alpha: float, weights: NDArray[np.float64], seed: int) -> Places:
+    """Share out each class at random, by shares that follow a Dirichlet distribution.
+
+    As Yurochkin et al. (2019, arXiv 1905.12022) do. The concentration is ``alpha`` for each
+    participant, times its weight over the mean one, so that expected shares follow the weights.
+    Images without a label are a class of their own.
+
+    Args:
+        classes: (N,), -1 where there is no label.
+        alpha: small for few participants in each class, large for equal shares.
+        weights: of the participants, above 0.
+        seed: of the draw.
+    """
+    rng = np.random.default_rng(seed)
+    owners = np.empty(len(classes), np.intp)
+    sizes = np.unique(classes, return_counts=True)[1]
+    for one in np.split(np.argsort(classes, kind="stable"), np.cumsum(sizes)[:-1]):
+        shares = rng.dirichlet(alpha * weights / weights.mean())
+        ends = np.rint(np.cumsum(shares) * len(one)).astype(int)[:-1]
+        for place, rows in enumerate(np.split(rng.permutation(one), ends)):
+            owners[rows] = place
+    return owners
+
+
+def given(
+    values: NDArray[np.str_], names: list[str], weights: NDArray[np.float64], said: str
+) -> Places:
+    """Give whole groups of equal values to participants.
+
+    A group goes to the participant whose name its value is. If no value is a name, the largest
+    group comes first, and each goes to whoever then has the least for its weight.
+
+    Args:
+        values: (N,).
+        names: of the participants.
+        weights: of the participants, above 0.
+        said: the setting, for errors.
+
+    Raises:
+        ConfigError: only some values are names, or names values; there are fewer groups than
+            participants; or weights are given where they have no meaning.
+    """
+    groups, group_of, sizes = np.unique(values, return_inverse=True, return_counts=True)
+    if not {*groups.tolist()}.isdisjoint(names):
+        owner_of = _by_name(groups.tolist(), names, said)
+        if len(np.unique(weights)) > 1:
+            raise ConfigError(
+                f"{said}: weights have no meaning where the values are the participants' names; "
+                "leave them out"
+            )
+        return owner_of[group_of]
+    if len(groups) < len(names):
+        raise ConfigError(
+            f"{said}: {len(names)} participants cannot share {len(groups)} groups of equal values; "
+            f"list at most {len(groups)} participants, or choose another column"
+        )
+    load, owner_of = np.zeros(len(names)), np.empty(len(groups), np.intp)
+    for group in np.argsort(-sizes, kind="stable"):
+        owner_of[group] = place = int(np.argmin((load + sizes[group]) / weights))
+        load[place] += sizes[group]
+    return owner_of[group_of]
+
+
+def explained(config: Config, parts: dict[str, Ids]) -> str:
+    """Return a sentence on who gets how much, and what that means."""
+    shares = ", ".join(f"{name} {len(ids):,}" for name, ids in parts.items())
+    return (
+        f"assignment.partition={config.assignment.partition} (samples: {shares}): outside the "
+        "shared set nobody is asked about another's samples, so the audit compares each "
+        "participant only with itself, and nobody takes over from another (docs/partitions.md)"
+    )
+
+
+def _classes(config: Config) -> Ids:
+    """Return the class of each sample, (N,), -1 where it has none."""
+    classes = open_labels(config.data, "train")
+    if classes is None:
+        raise DataError(
+            f"assignment.partition={config.assignment.partition} needs labels, and the train "
+            "images have none; choose iid, or column:NAME with a column that they have"
+        )
+    return classes
+
+
+def _by_name(groups: list[str], names: list[str], said: str) -> Places:
+    """Return the place in ``names`` of each group's value."""
+    strange = [repr(value) for value in groups if value not in names]
+    absent = [name for name in names if name not in groups]
+    if strange or absent:
+        problems = [f"no participant is called {_some(strange)}"] if strange else []
+        problems += [f"no sample has the value {_some(absent)}"] if absent else []
+        raise ConfigError(
+            f"{said}: if one value is a participant's name, all must be, and each name a value; "
+            + ", and ".join(problems)
+        )
+    return np.array([names.index(value) for value in groups])
+
+
+def _some(names: list[str]) -> str:
+    """Return the first of some names, in words."""
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
