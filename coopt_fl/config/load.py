@@ -19,6 +19,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from coopt_fl.config.places import placed
 from coopt_fl.config.schema import (
     AuditConfig,
     Config,
@@ -31,7 +32,7 @@ from coopt_fl.core.files import expanded, is_file, require_utf8
 from coopt_fl.core.remote import shown
 from coopt_fl.core.typed import LICENCE
 from coopt_fl.plugins import load_plugins, outside_parts, resolved
-from coopt_fl.registry import OPEN, PARTS
+from coopt_fl.registry import COLUMNS, OPEN, PARTS
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """A participant's name: it names files, too."""
@@ -134,7 +135,7 @@ def from_tree(
         lines = "".join(f"\n  - {problem}" for problem in problems)
         raise ConfigError(f"configuration {name!r} cannot be used:{lines}")
     if loaded.data.root is not None:
-        loaded.data.root = os.path.realpath(expanded(loaded.data.root))
+        loaded.data.root = placed(loaded.data)
         require_utf8(loaded.data.root, "data.root", DataError)
     if loaded.student.init is not None and ":" not in loaded.student.init:
         loaded.student.init = os.path.realpath(expanded(loaded.student.init))
@@ -189,13 +190,14 @@ def keyed(config: Config) -> dict[str, Any]:
 
     Where the files lie, how they are transported, which licences they have, and what is trained on
     the result is not among them; nor are ``data.on_error`` and ``data.max_pixels``, which change
-    nothing about blocks that were finished. Parts from plug-ins come with what they were imported
+    nothing about blocks that were finished. The fingerprint of the data tells which column and
+    which files of the train split were read. Parts from plug-ins come with what they were imported
     from.
     """
     part = dataclasses.asdict(config)
     for elsewhere in NOT_IN_KEY:
         del part[elsewhere]
-    for elsewhere in ("root", "on_error", "max_pixels", "shards", "license"):
+    for elsewhere in ("root", "on_error", "max_pixels", "shards", "license", *COLUMNS):
         del part["data"][elsewhere]
     for participant in part["participants"]:
         del participant["license"]
@@ -464,13 +466,29 @@ def _combinations(config: Config) -> list[str]:
 
 def _of_data(data: DataConfig) -> list[str]:
     """Return what is wrong with the data settings among themselves."""
-    problems = _of_url("data.shards", data.shards)
+    problems = _of_url("data.shards", data.shards) + _of_url("data.root", data.root)
+    problems += _of_columns(data)
     if data.license is not None and not LICENCE.holds(data.license):
         problems.append(f"data.license: {data.license!r} is not {LICENCE.words}")
     needs_root = PARTS.has("source", data.source) and PARTS.find("source", data.source)
     if needs_root and needs_root.fact("needs_root") and data.root is None:
         given = " (images from Python: source.save(DIR) writes it)" * (data.source == "arrays")
         problems.append(f"data.root: missing; {data.source} needs the folder of its files{given}")
+    return problems
+
+
+def _of_columns(data: DataConfig) -> list[str]:
+    """Return what is wrong with the keys that say which column and split is read."""
+    problems = []
+    if data.split.train is not None and data.split.train == data.split.test:
+        problems.append(f"data.split: both are {data.split.train}; judge on another split")
+    part = PARTS.has("source", data.source) and PARTS.find("source", data.source)
+    if part and part.shipped and data.source != "python":
+        problems += [
+            f"data.{key}: data.source={data.source} has none to choose; leave it out"
+            for key in COLUMNS
+            if getattr(data, key) != getattr(DataConfig(), key) and key not in part.fact("reads")
+        ]
     return problems
 
 
