@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,7 +38,7 @@ class Listing:
     def notes(self) -> tuple[str, ...]:
         """Sentences that count and name what was left out."""
         return tuple(
-            f"below {self.folder}, {len(paths):,} left out: {reason} ({_named(sorted(paths))})"
+            f"below {self.folder}, {len(paths):,} left out: {reason} ({named(sorted(paths))})"
             for reason, paths in sorted(self.left_out.items())
         )
 
@@ -168,7 +168,7 @@ def _mode(entry: "os.DirEntry[bytes]") -> int | None:
         return None
 
 
-def _named(paths: list[bytes]) -> str:
+def named(paths: Sequence[bytes]) -> str:
     """Return the first paths, for people."""
     shown = [path.decode("utf-8", "backslashreplace") for path in paths[:NAMED]]
     return ", ".join([*shown, *["..."] * (len(paths) > NAMED)])

@@ -1,0 +1,47 @@
+"""Images copied one after another into one file, from which any of them is read directly."""
+
+import os
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from coopt_fl.core.cache import cached
+
+
+class FlatCopy:
+    """A file with ``rows`` images, followed by int64 (rows + 1,), where they begin and end.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is damaged.
+    """
+
+    def __init__(self, path: Path, rows: int) -> None:
+        self._file = path.open("rb")
+        end = os.fstat(self._file.fileno()).st_size - 8 * (rows + 1)
+        self._offsets = np.fromfile(self._file, np.int64, offset=end)
+        if (self._offsets[0], self._offsets[-1]) != (0, end):
+            raise ValueError(f"{path} is damaged")
+
+    def __getitem__(self, row: int) -> bytes:
+        start, end = self._offsets[row : row + 2].tolist()
+        return os.pread(self._file.fileno(), end - start, start)
+
+
+def flat_copy(path: Path, rows: int, images: Iterable[bytes]) -> FlatCopy:
+    """Open the copy at ``path`` in the cache; the first time, make it of ``rows`` of ``images``.
+
+    Raises:
+        OutputError: there is no room, or the cache cannot be written.
+    """
+
+    def make(path: Path) -> None:
+        offsets = np.zeros(rows + 1, np.int64)
+        with path.open("wb") as file:
+            for row, image in enumerate(islice(images, rows)):
+                offsets[row + 1] = offsets[row] + file.write(image)
+            file.write(offsets.data)
+
+    return cached(path, lambda: FlatCopy(path, rows), make)
