@@ -33,7 +33,7 @@ from coopt_fl.core.remote import shown
 from coopt_fl.core.runtime import pick_device
 from coopt_fl.data import OwnSource, open_source
 from coopt_fl.data.shards import publish
-from coopt_fl.data.source import NoSplitError
+from coopt_fl.data.source import NoSplitError, copy_streams
 from coopt_fl.federation.centralized import optimize_centrally, single
 from coopt_fl.federation.decisions import layout_of
 from coopt_fl.federation.job import Summary, train_on, whole_job
@@ -483,6 +483,8 @@ def publish_shards(
 ) -> dict[str, Any]:
     """Publish the images of a run as shards for participants that do not hold them.
 
+    Images that can only be read from their beginning on are first copied into the cache.
+
     Args:
         config: of the run that they are for.
         settings: changes to it.
@@ -490,10 +492,15 @@ def publish_shards(
         progress: see :data:`Shown`.
     """
     loaded = from_tree(tree_of(config), _changes(settings), _name(config))
-    source = open_source(loaded.data)
-    layout = layout_of(loaded, source)
     place = _absolute(url)
     with _shown(progress) as told, told.phase("shards"):
+        limit = loaded.data.limit or 0
+        copy_streams(
+            loaded.data,
+            lambda split, done: told.show(f"copy {split}", done, limit, "image", f"{done:,} read"),
+        )
+        source = open_source(loaded.data)
+        layout = layout_of(loaded, source)
         published = publish(
             place,
             source,

@@ -21,19 +21,19 @@ class Files:
     """Files of one split, or of all.
 
     Attributes:
-        root: the folder that all of them are below.
+        root: the folder, or the URL, that all of them are below.
         names: of each, below the folder, in order.
         notes: sentences about what was left out.
     """
 
-    root: Path
+    root: str
     names: list[str]
     notes: tuple[str, ...] = ()
 
     @property
     def paths(self) -> list[Path]:
-        """Where they are."""
-        return [self.root / name for name in self.names]
+        """Where they are in a folder."""
+        return [Path(self.root, name) for name in self.names]
 
 
 def below(data: DataConfig, unwanted: Wanted, kind: str) -> Files:
@@ -54,9 +54,9 @@ def below(data: DataConfig, unwanted: Wanted, kind: str) -> Files:
         )
     skip = data.on_error == "skip"
     found = listed(root, unwanted, deep=False, skip=skip)
-    if not any(_is_named(os.fsdecode(path), data.split) for path in found.paths):
+    if not any(is_named(os.fsdecode(path), data.split) for path in found.paths):
         found = listed(root, unwanted, skip=skip)
-    return Files(root, [os.fsdecode(path) for path in sorted(found.paths)], found.notes)
+    return Files(str(root), [os.fsdecode(path) for path in sorted(found.paths)], found.notes)
 
 
 def choose(found: Files, data: DataConfig, split: str, kind: str, has_labels: HasLabels) -> Files:
@@ -78,7 +78,7 @@ def choose(found: Files, data: DataConfig, split: str, kind: str, has_labels: Ha
     """
     every, notes = found.names, found.notes
     wanted = data.split
-    unnamed = [name for name in every if not _is_named(name, wanted)]
+    unnamed = [name for name in every if not is_named(name, wanted)]
     silent = bool(every) and len(unnamed) == len(every) and wanted == SplitConfig()
     if silent:
         notes += (
@@ -106,7 +106,7 @@ def choose(found: Files, data: DataConfig, split: str, kind: str, has_labels: Ha
     return Files(found.root, mine, notes)
 
 
-def _is_named(name: str, wanted: SplitConfig) -> bool:
+def is_named(name: str, wanted: SplitConfig) -> bool:
     """Tell whether a path says of which split it is."""
     called = [one for one in (wanted.train, wanted.test) if one is not None]
     return any(names(name, one) for one in called) or split_of_path(name) is not None
@@ -116,7 +116,7 @@ def _first(names: Sequence[str]) -> str:
     return named([os.fsencode(name) for name in names])
 
 
-def _require_one_folder(root: Path, mine: Sequence[str]) -> None:
+def _require_one_folder(root: str, mine: Sequence[str]) -> None:
     """Raise DataError where files are of several configurations of a repository.
 
     Each has a folder, which is above what names the split.
@@ -125,7 +125,7 @@ def _require_one_folder(root: Path, mine: Sequence[str]) -> None:
     if len(folders) > 1:
         raise DataError(
             f"{root} holds several configurations, {', '.join(one or '.' for one in folders)}: "
-            f"set data.root to one of them, such as {root / folders[-1]}"
+            f"set data.root to one of them, such as {root}/{folders[-1]}"
         )
 
 

@@ -56,8 +56,9 @@ class Task:
 
     ``roster`` lists [name, prior] of the participants in order. ``shards`` is the URL of the
     published shards, whose manifest has the sum ``shards_sha256``; None: participants hold the
-    images. ``clip`` and ``noise_multiplier`` are those of the configuration's privacy. ``plugins``
-    are for simulated participants alone, see :func:`coopt_fl.federation.client_app.identify`.
+    images, of which ``image_column`` and ``train`` say which are read. ``clip`` and
+    ``noise_multiplier`` are those of the configuration's privacy. ``plugins`` are for simulated
+    participants alone, see :func:`coopt_fl.federation.client_app.identify`.
     """
 
     source: str
@@ -76,6 +77,8 @@ class Task:
     clip: float | None
     noise_multiplier: float
     plugins: list[str]
+    image_column: str | None = field(default=None, metadata={typed.LATER: True})
+    train: str | None = field(default=None, metadata={typed.LATER: True})
 
 
 def task_of(config: Config, shards_sha256: str, simulated: bool = False) -> Task:
@@ -97,6 +100,8 @@ def task_of(config: Config, shards_sha256: str, simulated: bool = False) -> Task
         clip=config.privacy.clip,
         noise_multiplier=config.privacy.noise_multiplier,
         plugins=config.plugins if simulated else [],
+        image_column=config.data.image_column,
+        train=config.data.split.train,
     )
 
 

@@ -1,5 +1,6 @@
 """``coopt config --fit``: a configuration for the images at hand, with a reason for each value."""
 
+import os
 import re
 import shlex
 from collections.abc import Sequence
@@ -17,7 +18,12 @@ from coopt_fl.core.files import atomic, is_file, is_folder, make_folder
 from coopt_fl.core.runtime import pick_device
 from coopt_fl.data import open_source
 from coopt_fl.data.source import NoSplitError
-from coopt_fl.data.sources.parquet import has_train
+from coopt_fl.data.listing import listed
+from coopt_fl.data.sources.hf import is_saved
+from coopt_fl.data.sources.manifests import SUFFIXES as LISTS
+from coopt_fl.data.sources.manifests import is_manifest
+from coopt_fl.data.sources.parquet import has_parquet
+from coopt_fl.data.sources.webdataset import has_tar
 from coopt_fl.ops.sizes import Images, choose, doubts
 from coopt_fl.students.images import shorter_edges, spread_ids
 
@@ -29,7 +35,8 @@ def fit(folder: Path, out: Path | None, name: str, overrides: Sequence[str]) -> 
     """Write a configuration for the images in ``folder``; return what was chosen and why.
 
     Args:
-        folder: A tree with ``train/``, or Parquet files.
+        folder: Images in any form that a source takes: a tree with ``train/``, Parquet files, tar
+            shards, a list of files, what ``save_to_disk`` wrote, a repository of the hub.
         out: The YAML file; None for one in the current directory that is named for the folder.
         name: The configuration that the participants and all keys that are not fitted come from.
         overrides: ``KEY=VALUE``: these values are kept, and others are fitted to them.
@@ -105,23 +112,20 @@ def _plain(name: str) -> str:
 
 
 def _where(folder: Path) -> dict[str, str]:
-    """Return ``source`` and ``root`` of the images in ``folder``.
+    """Return ``source`` and ``root`` of the images in ``folder``, which may be a file of them.
 
     Raises:
         DataError: It holds nothing that a source takes; it says what is missing.
     """
-    for source, found in (
-        ("imagefolder", is_folder(folder / "train", DataError)),
-        ("parquet", is_folder(folder, DataError) and has_train(folder)),
-    ):
-        if found:
-            return {"source": source, "root": str(folder.resolve())}
+    if source := _source_of(folder):
+        whole = folder.parent.resolve() / folder.name if folder.is_file() else folder.resolve()
+        return {"source": source, "root": str(whole)}
     if not is_folder(folder, DataError):
         raise DataError(f"{folder} is not a folder; give the one that holds the images")
     if folder.resolve().name == "train":
         raise DataError(f"{folder} is the train split: give the folder that holds it")
     for below in sorted(folder.iterdir()):
-        if _holds_train(below):
+        if _takes(below):
             raise DataError(f"{folder} has no images of its own; try --fit {below}")
     raise DataError(
         f"{folder} has neither train/ nor *train*.parquet: put the images into {folder / 'train'}, "
@@ -129,13 +133,39 @@ def _where(folder: Path) -> dict[str, str]:
     )
 
 
-def _holds_train(folder: Path) -> bool:
-    """Tell whether a folder, which perhaps cannot be entered, holds images to train on."""
+def _source_of(place: Path) -> str:
+    """Return the source that takes a folder or a file; "" if none does."""
+    if is_file(place, DataError):
+        return "manifest" if is_manifest(place) else "webdataset" if has_tar(place) else ""
+    if not is_folder(place, DataError):
+        return ""
+    if is_saved(place):
+        return "hf"
+    train = place / "train"
+    beside = [where / f"metadata{suffix}" for where in (train, place) for suffix in LISTS]
+    if any(is_file(one, DataError) and is_manifest(one) for one in beside):
+        return "manifest"
+    found = listed(train if is_folder(train, DataError) else place, _no_pack, skip=True)
+    packs = [found.folder / os.fsdecode(path) for path in sorted(found.paths)]
+    for source, holds in (("parquet", has_parquet), ("webdataset", has_tar)):
+        if any(map(holds, packs)):
+            return source
+    if is_folder(train, DataError):
+        return "imagefolder"
+    return "manifest" if any(one.parent == place and is_manifest(one) for one in packs) else ""
+
+
+def _takes(place: Path) -> bool:
+    """Tell whether a source takes a folder or file, which perhaps cannot be entered."""
     with suppress(DataError):
-        return is_folder(folder / "train", DataError) or (
-            is_folder(folder, DataError) and has_train(folder)
-        )
+        return bool(_source_of(place))
     return False
+
+
+def _no_pack(path: bytes) -> str:
+    name = Path(os.fsdecode(path))
+    fine = has_parquet(name) or has_tar(name) or name.suffix.lower() in LISTS
+    return "" if fine else "neither Parquet, a tar file nor a list"
 
 
 def _set(tree: dict[str, Any], key: str, value: Any) -> None:

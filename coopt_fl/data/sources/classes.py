@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from coopt_fl.core.errors import DataError
+from coopt_fl.data.stream import Copied
 
 UNKNOWN = -1
 """Of an image whose class is not known: test splits hide theirs so."""
@@ -60,6 +61,15 @@ def numbers_of_texts(
         every = read
         break
     return numbers(*({where: every[where] for where in some} for some in (train, columns)), name)
+
+
+def numbers_of_copies(train: Copied, copied: Copied) -> NDArray[np.int64] | None:
+    """Return the classes of a copied stream, see :func:`numbers_of_texts`."""
+    return numbers_of_texts({"train": _decoded(train.texts)}, {"stream": _decoded(copied.texts)})
+
+
+def _decoded(texts: NDArray[np.bytes_]) -> Any:
+    return pa.array(texts.tolist(), pa.string())
 
 
 def _filled(column: Any) -> Any:

@@ -51,7 +51,7 @@ ROWS_AT_ONCE = 256
 def images(data: DataConfig, split: str) -> Source:
     """Open the files of ``split`` below ``data.root``."""
     every = _every(data)
-    found = choose(every, data, split, SUFFIX, _Labels(data, every.root).known)
+    found = choose(every, data, split, SUFFIX, _Labels(data, Path(every.root)).known)
     rows, columns, notes = [], set[str](), found.notes
     for file in found.paths:
         with readable(file):
@@ -75,11 +75,16 @@ def images(data: DataConfig, split: str) -> Source:
 def labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
     """Return the column of labels, int64 (N,), as :func:`classes.numbers` does."""
     every = _every(data)
-    read = _Labels(data, every.root)
+    read = _Labels(data, Path(every.root))
     mine, train = (choose(every, data, one, SUFFIX, read.known).names for one in (split, "train"))
     found = read.numbers(train, mine)
-    require_label(str(every.root), read.columns, data.label_column)
+    require_label(every.root, read.columns, data.label_column)
     return None if found is None else found[: data.limit]
+
+
+def has_parquet(path: Path) -> bool:
+    """Tell whether a path is that of a Parquet file, by its suffix."""
+    return path.suffix.lower() == SUFFIX
 
 
 class ParquetSource(EncodedSource):
@@ -102,7 +107,7 @@ class ParquetSource(EncodedSource):
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the files' names and contents, and of the rows and column used."""
         names = [os.fsencode(name) for name in self._found.names]
-        content = content_digest(self._found.root, names)
+        content = content_digest(Path(self._found.root), names)
         column = "" if self._column == IMAGE else f" {self._column}"  # as before there was a choice
         return hashlib.sha256(f"parquet {len(self)} {content}{column}".encode()).hexdigest()
 
