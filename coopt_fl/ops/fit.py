@@ -17,8 +17,8 @@ from coopt_fl.core.errors import ConfigError, DataError, OutputError
 from coopt_fl.core.files import atomic, is_file, is_folder, make_folder
 from coopt_fl.core.runtime import pick_device
 from coopt_fl.data import open_source
-from coopt_fl.data.source import NoSplitError
 from coopt_fl.data.listing import listed
+from coopt_fl.data.source import NoSplitError
 from coopt_fl.data.sources.hf import is_saved
 from coopt_fl.data.sources.manifests import SUFFIXES as LISTS
 from coopt_fl.data.sources.manifests import is_manifest
