@@ -2,7 +2,9 @@
 
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +20,11 @@ LOCKED = "a folder that cannot be entered"
 
 Wanted = Callable[[bytes], str]
 """Why a file is left out, given its path; "" if it is not."""
+
+_KNOWN: ContextVar[dict[tuple[Path, Wanted, bool, bool], "Listing"] | None] = ContextVar(
+    "known", default=None
+)
+"""What was listed in a block of :func:`listed_once`."""
 
 
 @dataclass
@@ -58,6 +65,9 @@ def listed(folder: Path, wanted: Wanted, *, deep: bool = True, skip: bool = Fals
     Raises:
         DataError: a folder cannot be entered.
     """
+    known, key = _KNOWN.get(), (folder, wanted, deep, skip)
+    if known is not None and key in known:
+        return known[key]
     walk = _Walk(Listing(folder), wanted, deep, skip)
     try:
         walk.all()
@@ -65,7 +75,19 @@ def listed(folder: Path, wanted: Wanted, *, deep: bool = True, skip: bool = Fals
         where = error.filename
         shown = os.fsdecode(where) if isinstance(where, bytes) else where or folder
         raise DataError(f"{shown} cannot be listed: {error.strerror}") from error
+    if known is not None:
+        known[key] = walk.found
     return walk.found
+
+
+@contextmanager
+def listed_once() -> Iterator[None]:
+    """Until the block ends, list no folder twice for the same reason: a large one takes seconds."""
+    token = _KNOWN.set({})
+    try:
+        yield
+    finally:
+        _KNOWN.reset(token)
 
 
 def head(path: bytes, size: int) -> bytes:

@@ -161,9 +161,12 @@ def _of_split(data: DataConfig, splits: dict[str, Any], split: str) -> Any:
     if len(found) == 1:
         return splits[found[0]]
     problem = f"{data.root} has the splits {', '.join(splits)}"
+    called = getattr(data.split, split) or split
     if not found and split == "test":
-        raise NoSplitError(f"{problem}, and none to judge on: choose one by data.split.test")
-    which = f"of these, {' and '.join(found)} may be meant" if found else "and none called train"
+        raise NoSplitError(f"{problem}, and none called {called}: choose one by data.split.test")
+    which = (
+        f"of these, {' and '.join(found)} may be meant" if found else f"and none called {called}"
+    )
     raise DataError(f"{problem}, {which}: choose one by data.split.{split}")
 
 
