@@ -14,6 +14,9 @@ NAMED = 3
 """Files that a note names of each kind that is left out."""
 
 SPECIAL = "neither a file nor a folder"
+BESIDE = "beside it"
+"""Of files that belong there, so that nothing is said of them."""
+
 AGAIN = "a link to a folder that is listed already, or that holds this one"
 FOLDER = "a folder"
 LOCKED = "a folder that cannot be entered"
@@ -165,7 +168,8 @@ class _Walk:
     def _file(self, path: bytes) -> None:
         reason = self.wanted(self._full(path))
         if reason:
-            self._leave_out(reason, path)
+            if reason != BESIDE:
+                self._leave_out(reason, path)
         else:
             self.found.paths.append(path)
 

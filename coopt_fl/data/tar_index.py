@@ -30,6 +30,7 @@ MOST_FIELDS = 20
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 """How gzip, bzip2, xz and Zstandard begin."""
 
+BLOCK = tarfile.BLOCKSIZE
 BUFFER = 1 << 20
 
 
@@ -146,7 +147,7 @@ class Hashed:
     """A file that is read from its beginning on, and its sha256."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        self._file, self._sha256 = file, hashlib.sha256()
+        self._file, self._sha256, self._last = file, hashlib.sha256(), b""
         self._ahead = file.read(len(COMPRESSED[-1]))
         self.compressed = self._ahead.startswith(COMPRESSED)
 
@@ -155,13 +156,14 @@ class Hashed:
         ahead, self._ahead = self._ahead, b""
         found = ahead + self._file.read(max(0, size - len(ahead)))
         self._sha256.update(found)
+        self._last = (self._last + found)[-BLOCK:]
         return found
 
-    def rest(self) -> str:
-        """Read to the end, and return the sha256 (hex) of all."""
+    def rest(self) -> tuple[str, bool]:
+        """Read to the end; return the sha256 (hex) of all, and whether it ends as a tar file."""
         while self.read(BUFFER):
             pass
-        return self._sha256.hexdigest()
+        return self._sha256.hexdigest(), self._last == bytes(BLOCK)
 
 
 def index_of(file: IO[bytes], where: str, fields: Fields) -> Index:
@@ -196,6 +198,7 @@ def index_of(file: IO[bytes], where: str, fields: Fields) -> Index:
             texts.append(fields.label_of(sample.contents.get(fields.text, b"")).encode())
     except tarfile.TarError as error:
         torn = str(error) or type(error).__name__
+    sha256, ended = hashed.rest()
     return Index(
         np.array(names, np.bytes_),
         np.array(places, np.int64).reshape(-1, 2),
@@ -204,8 +207,8 @@ def index_of(file: IO[bytes], where: str, fields: Fields) -> Index:
         list(seen),
         len(without),
         next(iter(without), ""),
-        hashed.rest(),
-        torn,
+        sha256,
+        torn or ("" if ended else "its end is missing"),
     )
 
 

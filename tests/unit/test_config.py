@@ -18,7 +18,8 @@ from coopt_fl.core.errors import ConfigError
 
 KEYS = """
 seed plugins data.source data.root data.limit data.on_error data.shards data.decode data.max_pixels
-data.image_column data.label_column data.split.train data.split.test data.license participants.0.license participants.0.name participants.0.prior participants.0.weight
+data.image_column data.label_column data.split.train data.split.test
+data.license participants.0.license participants.0.name participants.0.prior participants.0.weight
 min_participants shared.size targets.dim targets.projection targets.solver reference
 optimize.block_rows optimize.batch_size optimize.chunk_mb assignment.by
 payload.route audit.fraction audit.policy privacy.clip privacy.noise_multiplier

@@ -60,7 +60,8 @@ def numbers_of_texts(
             continue
         every = read
         break
-    return numbers(*({where: every[where] for where in some} for some in (train, columns)), name)
+    of_train, mine = ({where: every[where] for where in some} for some in (train, columns))
+    return numbers(of_train, mine, name)
 
 
 def numbers_of_copies(train: Copied, copied: Copied) -> NDArray[np.int64] | None:

@@ -87,7 +87,7 @@ class HFSource(EncodedSource):
         """SHA-256 (hex) of the images used, however they are packed."""
         if not self._files:  # it is in memory
             return self._digest()
-        files = [os.fsencode(file) for file in (*self._files, *self._outside())]
+        files = [*map(os.fsencode, self._files), *map(os.fsencode, self._outside())]
         of = f"hf {self._rows.column_names[0]} {len(self)}"
         return remembered(Path("/"), files, self._digest, skip=self._skip, of=of)
 

@@ -8,7 +8,6 @@ Hugging Face's ``datasets`` have it.
 import os
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.errors import DataError
 from coopt_fl.core.files import expanded, is_file
 from coopt_fl.data.columns import LABEL, require_label
-from coopt_fl.data.listing import named
+from coopt_fl.data.listing import BESIDE, named
 from coopt_fl.data.source import NoSplitError, Source
 from coopt_fl.data.sources.classes import numbers_of_texts
 from coopt_fl.data.sources.folders import FilesSource
@@ -37,7 +36,6 @@ SPLIT = "split"
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (*SEPARATORS, ".jsonl")
-NO_LIST = "no list of images by its suffix"
 NO_FILE = "a folder, a pipe or the like, where a file is expected"
 
 
@@ -97,9 +95,7 @@ def _rows(data: DataConfig, split: str) -> tuple[Path, Any, tuple[str, ...]]:
         of_train, mine = ({name: table(name) for name in names} for names in (train, some))
         return _numbers(data, of_train, mine) is not None
 
-    every = below(data, _left_out, ".csv")
-    notes = tuple(note for note in every.notes if NO_LIST not in note)
-    chosen = choose(replace(every, notes=notes), data, split, ".csv", known)
+    chosen = choose(below(data, _left_out, ".csv"), data, split, ".csv", known)
     together = pa.concat_tables(map(table, chosen.names), promote_options="permissive")
     return root, together, chosen.notes
 
@@ -168,7 +164,7 @@ def _read(path: Path, chosen: str | None) -> Any:
     separator = SEPARATORS.get(path.suffix.lower())
     if separator is None:
         return json.read_json(path)
-    parsing = csv.ParseOptions(separator, newlines_in_values=True)
+    parsing = csv.ParseOptions(delimiter=separator, newlines_in_values=True)
     with csv.open_csv(path, parse_options=parsing) as reader:
         names = reader.schema.names
     kinds = dict.fromkeys(names, pa.string()) | {_path_column(path, names, chosen): pa.binary()}
@@ -212,4 +208,4 @@ def _may_be_file(folder: Path, name: bytes) -> bool:
 
 
 def _left_out(path: bytes) -> str:
-    return "" if path.lower().endswith(tuple(map(str.encode, SUFFIXES))) else NO_LIST
+    return "" if path.lower().endswith(tuple(map(str.encode, SUFFIXES))) else BESIDE

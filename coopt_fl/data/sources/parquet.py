@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from coopt_fl.data.columns import (
 )
 from coopt_fl.data.fingerprint import content_digest
 from coopt_fl.data.flat import FlatCopy, flat_copy
-from coopt_fl.data.listing import head
+from coopt_fl.data.listing import BESIDE, head
 from coopt_fl.data.source import EncodedSource, Source
 from coopt_fl.data.sources.classes import numbers
 from coopt_fl.data.split_files import Files, below, choose
@@ -120,21 +121,9 @@ class ParquetSource(EncodedSource):
         if self._copy is None:
             # Named for the content, so that changed files never meet an old copy.
             path = cache_dir() / "parquet" / f"{self.fingerprint[:32]}.images"
-            self._copy = flat_copy(path, len(self), self._all())
+            every = (_images(file, self._column, self._skip) for file in self._found.paths)
+            self._copy = flat_copy(path, len(self), chain.from_iterable(every))
         return self._copy[id]
-
-    def _all(self) -> Iterator[bytes]:
-        """Yield the images of all rows; where torn files are skipped, empty ones for the rest."""
-        for file, rows in zip(self._found.paths, np.diff(self._ends, prepend=0), strict=True):
-            missing = int(rows)
-            try:
-                for image in _images(file, self._column) if missing else ():
-                    yield image
-                    missing -= 1
-            except DataError:
-                if not self._skip:
-                    raise
-                yield from [b""] * missing
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_copy": None}  # an open file stays in its process
@@ -204,7 +193,7 @@ def _every(data: DataConfig) -> Files:
 def _left_out(skip: bool, path: bytes) -> str:
     """Return why a file is no Parquet, or cannot be read and need not."""
     if not path.lower().endswith(SUFFIX.encode()) and head(path, len(MAGIC)) != MAGIC:
-        return NO_PARQUET
+        return BESIDE if path.endswith(b"/README.md") else NO_PARQUET
     if skip:
         try:
             pq.read_schema(os.fsdecode(path))
@@ -213,12 +202,27 @@ def _left_out(skip: bool, path: bytes) -> str:
     return ""
 
 
-def _images(file: Path, column: str) -> Iterator[bytes]:
-    """Yield the images of ``file``; a null is an empty image."""
+def _images(file: Path, column: str, skip: bool) -> Iterator[bytes]:
+    """Yield the images of ``file``; empty ones for nulls, and for torn row groups to be skipped."""
     with readable(file), pq.ParquetFile(file, memory_map=True) as parquet:
+        if not parquet.metadata.num_rows:  # as pandas writes it, its columns have no type
+            return
         leaf = leaf_of(parquet.schema_arrow, column)
-        for batch in parquet.iter_batches(ROWS_AT_ONCE, columns=[leaf], use_threads=False):
-            found = batch.column(0)
-            values = found.field("bytes") if pa.types.is_struct(found.type) else found
-            for value in values:
-                yield value.as_py() or b""
+        for group in range(parquet.num_row_groups):
+            missing = parquet.metadata.row_group(group).num_rows
+            try:
+                for image in _of_group(parquet, group, leaf):
+                    yield image
+                    missing -= 1
+            except (OSError, pa.ArrowException):
+                if not skip:
+                    raise
+                yield from [b""] * missing
+
+
+def _of_group(parquet: Any, group: int, leaf: str) -> Iterator[bytes]:
+    for batch in parquet.iter_batches(ROWS_AT_ONCE, [group], [leaf], use_threads=False):
+        found = batch.column(0)
+        values = found.field("bytes") if pa.types.is_struct(found.type) else found
+        for value in values:
+            yield value.as_py() or b""

@@ -26,6 +26,7 @@ from coopt_fl.core import remote
 from coopt_fl.core.cache import cache_dir, cached
 from coopt_fl.core.errors import DataError
 from coopt_fl.core.files import expanded, is_file
+from coopt_fl.data.listing import BESIDE
 from coopt_fl.data.source import EncodedSource, Source
 from coopt_fl.data.sources.classes import numbers_of_copies, numbers_of_texts
 from coopt_fl.data.split_files import Files, below, choose, is_named
@@ -283,5 +284,5 @@ def _joined(found: Files, name: str) -> str:
 def _left_out(skip: bool, path: bytes) -> str:
     """Return why a file is no shard, or cannot be read and need not."""
     if not path.lower().endswith(tuple(map(str.encode, TARS))):
-        return NO_TAR
+        return BESIDE if path.endswith(b"/README.md") else NO_TAR
     return "" if not skip or os.access(path, os.R_OK) else "unreadable"

@@ -99,7 +99,7 @@ def shards(root: Path, splits: Splits) -> DataConfig:
 
 def remote(root: Path, splits: Splits) -> DataConfig:
     """Shards in what fsspec calls memory, which a process has for itself."""
-    url = f"memory://{root.name}/shards"
+    url = f"memory://{root.parent.name}/{root.name}"
     for name, split in splits.items():
         fsspec.filesystem("memory").pipe_file(f"{url}/x-{name}-000.tar", shard(split))
     return DataConfig("webdataset", url)

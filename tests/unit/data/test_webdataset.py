@@ -53,10 +53,11 @@ def test_only_the_bytes_of_an_image_are_read_once_the_index_is_there(
         asked.append((start, stop))
         return real(url, start, stop)
 
-    monkeypatch.setattr(remote, "part", part)
-    monkeypatch.setattr(remote, "stream", None)  # nothing is read from its beginning on
-    source = open_source(data)
-    (image,) = source.read(np.array([63]))
+    with monkeypatch.context() as patch:
+        patch.setattr(remote, "part", part)
+        patch.setattr(remote, "stream", None)  # nothing is read from its beginning on
+        source = open_source(data)
+        (image,) = source.read(np.array([63]))
     assert torch.equal(image, as_tensor(pixels(3)))
     assert [stop - start for start, stop in asked] == [len(IMAGES[3])]
     assert source.where(63) == "x-train-010.tar sample 0003"
@@ -103,7 +104,7 @@ def test_fields_of_a_sample(tmp_path: Path) -> None:
             DataError, match=r"no train sample .* has data\.label_column=.*json\.KEY"
         ):
             open_labels(data, "train")
-    with pytest.raises(DataError, match="has an image called jpg, but left.png, right.png"):
+    with pytest.raises(DataError, match=r"image called jpg, but left\.png, right\.png"):
         open_source(config(tmp_path, image_column="jpg"))
 
 
@@ -135,7 +136,7 @@ def test_long_names_and_links(tmp_path: Path) -> None:
     assert open_source(config(tmp_path)).where(0).endswith(long)
 
 
-@pytest.mark.parametrize("left", [1700, 3000, 6000])
+@pytest.mark.parametrize("left", [2048, 2500, 3000, 6000])
 def test_a_torn_shard_is_an_error_or_used_as_far_as_it_goes(left: int, tmp_path: Path) -> None:
     whole = shard(SPLIT)
     write(tmp_path / "train-0.tar", whole[:left])
@@ -194,7 +195,7 @@ def test_a_web_server_without_ranges_is_a_stream(server: str, tmp_path: Path) ->
 
 def test_a_url_has_no_password() -> None:
     tree = {"data": {"source": "webdataset", "root": "https://ann:secret@host/x-train-0.tar"}}
-    with pytest.raises(ConfigError, match="data.root: 'https://host.* must have no user, passw"):
+    with pytest.raises(ConfigError, match=r"data\.root: 'https://host.* must have no user, passw"):
         from_tree(tree, [], "it", whole=False)
 
 
