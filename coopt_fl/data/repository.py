@@ -8,6 +8,8 @@ import yaml
 
 from coopt_fl.config.places import HUB, is_url, placed
 from coopt_fl.config.schema import DataConfig
+from coopt_fl.core.errors import DataError
+from coopt_fl.core.files import is_file
 from coopt_fl.core.typed import LICENCE
 from coopt_fl.registry import PARTS
 
@@ -28,7 +30,7 @@ def stated_license(data: DataConfig) -> str:
         return _license(_front_matter(_kept_card(root)))
     if is_url(root):
         return ""
-    folder = Path(root) if Path(root).is_dir() else Path(root).parent
+    folder = Path(root).parent if is_file(Path(root), DataError) else Path(root)
     said = _license(_front_matter(folder / CARD))
     if not said and not (folder / CARD).exists():
         for above in list(folder.parents)[:ABOVE]:

@@ -155,8 +155,11 @@ def test_a_parquet_file_that_cannot_be_read_is_skipped_if_that_is_asked_for(tmp_
     )
 
 
-def test_a_torn_parquet_file_is_skipped_if_that_is_asked_for(tmp_path: Path) -> None:
-    """One of which not even the schema can be read, and one whose images end early."""
+def test_a_torn_parquet_file_is_skipped_if_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of which not even the schema can be read, and one of which a row group cannot."""
+    monkeypatch.setenv("COOPT_CACHE", str(tmp_path / "cache"))
     images = [encode(pixels(k)) for k in range(4)]
     parquet(tmp_path / "train-0.parquet", images[:2], label=[0, 1])
     write(tmp_path / "train-1.parquet", (tmp_path / "train-0.parquet").read_bytes()[:-9])
