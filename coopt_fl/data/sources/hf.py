@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from importlib import import_module
 from importlib.util import find_spec
@@ -186,10 +187,13 @@ def _splits(data: DataConfig) -> dict[str, Any]:
                 f"data.root={data.root} is not a folder; set it to one of save_to_disk, or to "
                 "hf://USER/NAME for a dataset on the Hugging Face hub"
             )
-        elif is_saved(folder):
-            found = datasets.load_from_disk(root)
         else:
-            found = datasets.load_dataset(root, cache_dir=str(cache_dir() / "datasets"))
+            with _silent(datasets):
+                found = (
+                    datasets.load_from_disk(root)
+                    if is_saved(folder)
+                    else datasets.load_dataset(root, cache_dir=str(cache_dir() / "datasets"))
+                )
     except DataError:
         raise
     except Exception as error:  # whatever the library raises, and those that it uses
@@ -204,6 +208,18 @@ def _from_hub(datasets: Any, url: str) -> Any:
     """Load ``hf://NAME``, ``hf://USER/NAME`` or ``hf://USER/NAME/CONFIGURATION``."""
     user, name, configuration, *_ = [*url.removeprefix(HUB).split("/"), "", ""]
     return datasets.load_dataset("/".join(filter(None, (user, name))), configuration or None)
+
+
+@contextmanager
+def _silent(datasets: Any) -> Iterator[None]:
+    """Leave out the library's own progress bars until the block ends; a download has them."""
+    shown = not datasets.utils.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
 
 
 def _library() -> Any:
