@@ -110,7 +110,7 @@ def images_below(folder: Path, *, skip: bool = False) -> tuple[Paths, tuple[str,
     """
     if not is_folder(folder, DataError):
         raise DataError(f"{folder} is not a folder; point data.root at the folder that holds it")
-    found = listed(folder, _no_image, skip=skip)
+    found = listed(folder, no_image, skip=skip)
     if not found.paths:
         raise DataError(
             "; ".join(
@@ -132,7 +132,7 @@ def class_numbers(paths: Paths, classes: Iterable[bytes]) -> NDArray[np.int64]:
     return np.array([number.get(first, -1) if rest else -1 for first, _, rest in firsts], np.int64)
 
 
-def _no_image(path: bytes) -> str:
+def no_image(path: bytes) -> str:
     """Return why a file is no image: neither its name says that it is one nor its first bytes."""
     name = path.lower()
     if name.endswith(SUFFIXES):

@@ -24,7 +24,7 @@ from coopt_fl.data.columns import LABEL, require_label
 from coopt_fl.data.listing import BESIDE, named
 from coopt_fl.data.source import NoSplitError, Source
 from coopt_fl.data.sources.classes import numbers_of_texts
-from coopt_fl.data.sources.folders import FilesSource
+from coopt_fl.data.sources.folders import FilesSource, no_image
 from coopt_fl.data.split_files import below, choose
 from coopt_fl.data.splits import of_split, split_of
 
@@ -42,13 +42,15 @@ NO_FILE = "a folder, a pipe or the like, where a file is expected"
 def images(data: DataConfig, split: str) -> Source:
     """Open the images that are listed for ``split`` in ``data.root``."""
     folder, table, notes = _rows(data, split)
-    names, others = list[bytes](), list[bytes]()
+    by_reason: dict[str, list[bytes]] = {"": []}
     for name in _paths(table):
-        (names if _may_be_file(folder, name) else others).append(name)
-    if others:
-        notes += (f"in {data.root}, {len(others):,} left out: {NO_FILE} ({named(others)})",)
+        by_reason.setdefault(_unfit(folder, name), []).append(name)
+    names = by_reason.pop("")
+    for reason, others in by_reason.items():
+        notes += (f"in {data.root}, {len(others):,} left out: {reason} ({named(others)})",)
     if not names:
-        raise DataError(f"{data.root} lists no {split} images; write a line for each")
+        problem = f"{data.root} lists no {split} images"
+        raise DataError("; ".join([problem, *notes, "write a line for each"]))
     source = FilesSource(data, folder, np.array(names))
     source.notes = notes
     return source
@@ -60,8 +62,8 @@ def labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
     train = mine if split == "train" else _rows(data, "train")[1]
     found = _numbers(data, {"train": train}, {split: mine})
     if found is not None:
-        there = [_may_be_file(folder, name) for name in _paths(mine)]
-        found = found[there][: data.limit]
+        fit = [not _unfit(folder, name) for name in _paths(mine)]
+        found = found[fit][: data.limit]
     return found
 
 
@@ -197,14 +199,16 @@ def _paths(table: Any) -> list[bytes]:
     return found
 
 
-def _may_be_file(folder: Path, name: bytes) -> bool:
-    """Tell whether a path may be that of a file, which perhaps cannot be read."""
+def _unfit(folder: Path, name: bytes) -> str:
+    """Return why a path is not that of an image; "" of one that is missing or unreadable, too."""
     try:
-        return stat.S_ISREG((folder / os.fsdecode(name)).stat().st_mode)
-    except OSError:
-        return True
+        if not stat.S_ISREG((folder / os.fsdecode(name)).stat().st_mode):
+            return NO_FILE
+    except OSError:  # who reads it says so
+        return ""
     except ValueError:  # it holds a zero
-        return False
+        return NO_FILE
+    return no_image(os.path.join(os.fsencode(folder), name))  # noqa: PTH118 - of bytes
 
 
 def _left_out(path: bytes) -> str:

@@ -106,6 +106,11 @@ def test_a_missing_file_is_named_or_skipped_and_a_pipe_is_left_out(photos: Path)
     assert (batch.ids.tolist(), batch.skipped, len(source.fingerprint)) == ([0, 2], (1,), 64)
     assert open_labels(data, "train").tolist() == [0, 1, 5]
     assert "3 left out: a folder, a pipe or the like" in source.notes[0]
+    secret = write(photos / "elsewhere/id_rsa", b"-----BEGIN KEY-----")
+    write(photos / "elsewhere/photo", encode(pixels(2)))
+    data = listed(photos / "c.csv", f"path\n{secret}\nelsewhere/photo\n")
+    assert_rows(data, [2], None)
+    assert "1 left out: no image by its suffix or its first bytes" in open_source(data).notes[0]
     with pytest.raises(DataError, match="lists no train images"):
         open_source(listed(photos / "b.csv", "path\nphotos\n"))
 

@@ -19,8 +19,6 @@ from coopt_fl.data.source import CorruptImage, NoSplitError, Source, copy_stream
 from tests.unit.data.make import as_tensor, encode, layout, pixels
 from tests.unit.data.pack import PACKED, Split, Splits
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-
 COUNT = 7
 IMAGES = [pixels(seed, 4 + seed % 3, 5 + seed % 2) for seed in range(COUNT + 4)]
 BYTES = [encode(image) for image in IMAGES]

@@ -74,7 +74,7 @@ def files(kind: str, folder: Path) -> DataConfig:
     return DataConfig(kind, root=str(folder))
 
 
-SOURCES = ("synthetic", "imagefolder", "parquet", "saved", "shards", "one_list")
+SOURCES = ("synthetic", "imagefolder", "parquet", "saved", "shards")
 
 
 def opened(kind: str, folder: Path) -> Source:
