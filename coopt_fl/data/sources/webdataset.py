@@ -11,6 +11,7 @@ import re
 import tarfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
@@ -50,6 +51,7 @@ def images(data: DataConfig, split: str) -> Source | Stream:
     if shards.streamed(found.names):
         return shards.stream(found, split)
     indexes, notes = shards.indexes(found.names), found.notes
+    found = replace(found, names=found.names[: len(indexes)])
     fields = dict.fromkeys(name for index in indexes for name in index.fields)
     if not sum(len(index.names) for index in indexes):
         wanted = f" called {data.image_column}" if data.image_column else ""
@@ -88,7 +90,7 @@ def labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
             f"no train sample in {data.root} has data.label_column={data.label_column}; write the "
             "field as it is in the shards, such as cls, or json.KEY for an entry of json"
         )
-    return None if found is None else found[: data.limit]
+    return found
 
 
 def has_tar(path: Path) -> bool:
@@ -167,18 +169,30 @@ class Shards:
         return compressed or (is_url(first) and not remote.in_parts(first))
 
     def indexes(self, names: list[str]) -> list[Index]:
-        """Return the index of each shard; several are made at once."""
+        """Return the index of each shard, up to the last one that ``data.limit`` leaves.
+
+        Several are made at once.
+        """
+        found, rows = list[Index](), 0
         with ThreadPoolExecutor(THREADS) as threads:
-            return list(threads.map(self._index, names))
+            for start in range(0, len(names), THREADS):
+                for index in threads.map(self._index, names[start : start + THREADS]):
+                    if self._data.limit is None or rows < self._data.limit:
+                        found.append(index)
+                        rows += len(index.names)
+                if self._data.limit is not None and rows >= self._data.limit:
+                    break
+        return found
 
     def numbers(self, train: list[str], names: list[str]) -> NDArray[np.int64] | None:
         """Return the classes in shards, int64 (N,)."""
 
-        def texts(some: list[str]) -> dict[str, Any]:
-            read = zip(some, self.indexes(some), strict=True)
-            return {name: pa.array(index.texts.tolist(), pa.string()) for name, index in read}
+        def texts(some: list[str]) -> Any:
+            rows = [text for index in self.indexes(some) for text in index.texts.tolist()]
+            return pa.array(rows[: self._data.limit], pa.string())
 
-        return numbers_of_texts(texts(train), texts(names), self._fields.text)
+        of_train, mine = {"the train shards": texts(train)}, {"the shards": texts(names)}
+        return numbers_of_texts(of_train, mine, self._fields.text)
 
     def stream(self, found: Files, split: str) -> Stream:
         """Return shards that can only be read from their beginning on."""

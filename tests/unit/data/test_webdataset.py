@@ -70,6 +70,20 @@ def test_only_the_bytes_of_an_image_are_read_once_the_index_is_there(
         open_source(config("memory://nowhere"))
 
 
+def test_a_limit_leaves_later_shards_unread(tmp_path: Path, cache: Path) -> None:
+    for number in range(20):
+        write(tmp_path / f"train-{number:02}.tar", shard(SPLIT))
+    data = config(tmp_path, limit=13)
+    assert_seeds(data, *range(6), *range(6), 0)
+    assert open_labels(data, "train").tolist() == [0, 1, 0, 2, 1, 0] * 2 + [0]
+    assert len([*cache.glob("webdataset/*/index.npz")]) == 8, "as many as are read at once"
+    before = open_source(data).fingerprint
+    write(tmp_path / "train-03.tar", shard(SPLIT, 1))
+    assert open_source(data).fingerprint == before
+    write(tmp_path / "train-02.tar", shard(SPLIT, 1))
+    assert open_source(data).fingerprint != before
+
+
 def test_the_index_is_made_anew_when_a_shard_changes(tmp_path: Path) -> None:
     file = write(tmp_path / "train.tar", shard(SPLIT))
     assert_seeds(config(file), 0, 1, 2, 3, 4, 5)
