@@ -128,8 +128,9 @@ def _where(folder: Path) -> dict[str, str]:
         if _takes(below):
             raise DataError(f"{folder} has no images of its own; try --fit {below}")
     raise DataError(
-        f"{folder} has neither train/ nor *train*.parquet: put the images into {folder / 'train'}, "
-        f"in folders of their classes if these are known, and others into {folder / 'val'}"
+        f"{folder} has neither train/ nor Parquet files, tar shards or a list of files: put the "
+        f"images into {folder / 'train'}, in folders of their classes if these are known, and "
+        f"others into {folder / 'val'}"
     )
 
 
