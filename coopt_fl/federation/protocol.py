@@ -63,6 +63,8 @@ class Task:
 
     source: str
     root: str | None
+    image_column: str | None
+    train: str | None
     limit: int | None
     on_error: str
     shards: str | None
@@ -77,8 +79,6 @@ class Task:
     clip: float | None
     noise_multiplier: float
     plugins: list[str]
-    image_column: str | None = field(default=None, metadata={typed.LATER: True})
-    train: str | None = field(default=None, metadata={typed.LATER: True})
 
 
 def task_of(config: Config, shards_sha256: str, simulated: bool = False) -> Task:
@@ -86,6 +86,8 @@ def task_of(config: Config, shards_sha256: str, simulated: bool = False) -> Task
     return Task(
         source=config.data.source,
         root=config.data.root,
+        image_column=config.data.image_column,
+        train=config.data.split.train,
         limit=config.data.limit,
         on_error=config.data.on_error,
         shards=config.data.shards,
@@ -100,8 +102,6 @@ def task_of(config: Config, shards_sha256: str, simulated: bool = False) -> Task
         clip=config.privacy.clip,
         noise_multiplier=config.privacy.noise_multiplier,
         plugins=config.plugins if simulated else [],
-        image_column=config.data.image_column,
-        train=config.data.split.train,
     )
 
 

@@ -148,7 +148,7 @@ def _source_of(place: Path) -> str:
         return "manifest"
     found = listed(train if is_folder(train, DataError) else place, _no_pack, skip=True)
     packs = [found.folder / os.fsdecode(path) for path in sorted(found.paths)]
-    for source, holds in (("parquet", has_parquet), ("webdataset", has_tar)):
+    for source, holds in (("webdataset", has_tar), ("parquet", has_parquet)):  # of its samples
         if any(map(holds, packs)):
             return source
     if is_folder(train, DataError):

@@ -2,9 +2,11 @@
 
 import gzip
 import io
+import re
 import tarfile
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -13,12 +15,13 @@ import fsspec
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader, Dataset
 
 from coopt_fl.config.load import from_tree
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core import remote
 from coopt_fl.core.errors import ConfigError, DataError
-from coopt_fl.data import open_labels, open_source
+from coopt_fl.data import Source, open_labels, open_source
 from coopt_fl.data.source import copy_streams
 from coopt_fl.data.tar_index import Fields
 from tests.unit.data.make import as_tensor, encode, pixels, write
@@ -176,21 +179,74 @@ def test_a_compressed_shard_is_a_stream_whatever_its_name(tmp_path: Path) -> Non
         open_source(config(tmp_path))
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
+class Plain(SimpleHTTPRequestHandler):
     """A web server that knows no ranges, as Python's own does not."""
 
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            pass
+    def log_message(self, *_: object) -> None:
+        pass
 
-    serve = partial(Quiet, directory=tmp_path / "web")
-    with ThreadingHTTPServer(("127.0.0.1", 0), serve) as running:
+
+class Ranged(Plain):
+    """One that does."""
+
+    def do_GET(self) -> None:
+        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        if asked is None:
+            return super().do_GET()
+        content = Path(self.translate_path(self.path)).read_bytes()
+        start, stop = int(asked[1]), int(asked[2]) + 1
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{len(content)}")
+        self.send_header("Content-Length", str(len(content[start:stop])))
+        self.end_headers()
+        self.wfile.write(content[start:stop])
+        return None
+
+
+@contextmanager
+def serving(folder: Path, kind: type[Plain]) -> Iterator[str]:
+    """Yield the URL of a folder."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(kind, directory=folder)) as running:
         thread = threading.Thread(target=running.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{running.server_port}"
         running.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    with serving(tmp_path / "web", Plain) as url:
+        yield url
+
+
+def test_a_web_server_with_ranges_is_read_at_any_place(tmp_path: Path) -> None:
+    write(tmp_path / "web/x-train-0.tar", shard(SPLIT))
+    with serving(tmp_path / "web", Ranged) as url:
+        assert_seeds(config(f"{url}/x-train-{{0..0}}.tar"), 0, 1, 2, 3, 4, 5)
+
+
+class Rows(Dataset[torch.Tensor]):
+    """Images for a loader."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, row: int) -> torch.Tensor:
+        return self.source.read(np.array([row]))[0]
+
+
+def test_a_bucket_is_read_in_processes_that_were_forked(bucket: str) -> None:
+    """After this one has used it: connections and threads do not survive a fork."""
+    remote.store(f"{bucket}/deep/train/0.tar", shard(SPLIT))
+    data = config(bucket)
+    assert_seeds(data, 0, 1, 2, 3, 4, 5)
+    loader = DataLoader(Rows(open_source(data)), num_workers=1, multiprocessing_context="fork")
+    for seed, (image,) in enumerate(loader):
+        assert torch.equal(image, as_tensor(pixels(seed)))
 
 
 def test_a_web_server_without_ranges_is_a_stream(server: str, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from coopt_fl.ops.sizes import FEW, Choice, Images, choose, doubts
 from coopt_fl.policies.assignment import Member, Proportional
 from coopt_fl.students.models import build_student
 from tests.unit.data.make import encode, parquet, pixels, tree, write
-from tests.unit.data.pack import PACKED
+from tests.unit.data.pack import PACKED, shard
 
 PARQUET = load_config("parquet")
 DATA = DataConfig("imagefolder", "images")
@@ -216,6 +216,17 @@ def test_a_file_of_something_else_is_named(tmp_path: Path) -> None:
     for there in (tmp_path, tmp_path / "notes.csv"):
         with pytest.raises(DataError, match=r"neither train/ nor|is not a folder"):
             fit(there, None, "parquet", [])
+
+
+def test_what_img2dataset_writes_is_shards(tmp_path: Path) -> None:
+    """Shards without a split in their names, and beside each a table of its samples."""
+    many = [encode(pixels(k)) for k in range(10)], ["a", "b"] * 5
+    write(tmp_path / "in/00000.tar", shard(many))
+    parquet(tmp_path / "in/00000.parquet", ["key"] * 10)
+    write(tmp_path / "in/00000_stats.json", b"{}")
+    found = fit(tmp_path / "in", tmp_path / "it.yaml", "parquet", [])
+    assert load_config(found["path"]).data.source == "webdataset"
+    assert found["images"]["count"] == 10
 
 
 def test_a_parquet_file_beside_a_tree_of_images_is_no_source(photos: Path) -> None:
