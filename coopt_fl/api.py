@@ -23,8 +23,9 @@ from coopt_fl.core.progress import Progress
 from coopt_fl.core.remote import shown
 from coopt_fl.core.runtime import is_first_process, pick_device
 from coopt_fl.data import OwnSource, open_source
+from coopt_fl.data.recognise import source_of
 from coopt_fl.data.shards import publish
-from coopt_fl.data.sources.parquet import has_train
+from coopt_fl.data.source import copy_streams
 from coopt_fl.federation.centralized import optimize_centrally, single
 from coopt_fl.federation.decisions import layout_of
 from coopt_fl.federation.job import Summary, train_on, whole_job
@@ -440,10 +441,15 @@ def publish_shards(
         progress: see :data:`Shown`.
     """
     loaded = from_tree(tree_of(config), changes_of(settings), name_of(config))
-    source = open_source(loaded.data)
-    layout = layout_of(loaded, source)
     place = _absolute(url)
     with telling(progress) as told, told.phase("shards"):
+        limit = loaded.data.limit or 0
+        copy_streams(
+            loaded.data,
+            lambda split, done: told.show(f"copy {split}", done, limit, "image", f"{done:,} read"),
+        )
+        source = open_source(loaded.data)
+        layout = layout_of(loaded, source)
         published = publish(
             place,
             source,
@@ -577,8 +583,7 @@ def _images(source: str) -> dict[str, str]:
     folder = expanded(source)
     if not is_folder(folder, DataError) or PARTS.has("source", source):
         return {"source": source}
-    kind = "parquet" if has_train(folder) else "imagefolder"
-    return {"source": kind, "root": str(folder.resolve())}
+    return {"source": source_of(folder) or "imagefolder", "root": str(folder.resolve())}
 
 
 def _plain(name: str) -> str:

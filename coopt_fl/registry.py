@@ -38,6 +38,9 @@ OPEN = ("source", "prior", "student")
 """Kinds whose names may have a part after a colon, as in ``python:MODULE:FUNCTION``."""
 
 
+COLUMNS = ("image_column", "label_column", "split")
+"""Keys of ``data`` that say which column and split of a table is read."""
+
 STATING = ("timm", "timm@bundled", "torchvision", "open_clip", "checkpoint", "random", "trivial")
 """Kinds of priors that may state the licence of their weights."""
 
@@ -239,11 +242,14 @@ def _defined(made: Any) -> str:
 
 def _shipped() -> Iterator[Part]:
     """Yield what this package has; its modules are not imported."""
-    for name in ("digits", "tiny_imagenet", "parquet", "arrays", "synthetic"):
+    for name in ("digits", "tiny_imagenet", "arrays", "synthetic"):
         yield _source(name, name)
     for name in ("cifar10", "cifar100", "fashion_mnist"):
         yield _source(name, "downloads")
-    yield _source("imagefolder", "folders")
+    yield _source("imagefolder", "folders", reads=("split",))
+    for name in ("parquet", "hf", "webdataset"):
+        yield _source(name, name, reads=COLUMNS)
+    yield _source("manifest", "manifests", reads=COLUMNS)
     yield Part("source", "python", Later("data.sources.outside:images"), shipped=True)
     yield _prior("timm", form="timm:NAME (or timm:NAME@bundled)")
     yield _prior("timm@bundled", "priors.schemes.bundled")
@@ -287,10 +293,11 @@ def _shipped() -> Iterator[Part]:
         yield Part("tracker", name, Later(f"students.trackers:{made}"), needs, shipped=True)
 
 
-def _source(name: str, module: str) -> Part:
+def _source(name: str, module: str, reads: tuple[str, ...] = ()) -> Part:
+    """Return a source; ``reads`` names the keys of ``data`` that say what of it is read."""
     where = f"data.sources.{module}"
-    needs_root = name in ("tiny_imagenet", "imagefolder", "parquet", "arrays")
-    facts = {"labels": Later(f"{where}:labels"), "needs_root": needs_root}
+    needs_root = bool(reads) or name in ("tiny_imagenet", "arrays")
+    facts = {"labels": Later(f"{where}:labels"), "needs_root": needs_root, "reads": reads}
     return Part("source", name, Later(f"{where}:images"), facts, shipped=True)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from coopt_fl.config.schema import AssignmentConfig, Config, DataConfig, SimulationConfig
 from coopt_fl.core.remote import shown
 from coopt_fl.core.typed import LICENCE
-from coopt_fl.registry import PARTS
+from coopt_fl.registry import COLUMNS, PARTS
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """A participant's name: it names files, too."""
@@ -98,13 +98,29 @@ def _of_partition(config: Config) -> Iterator[str]:
 
 def data_combinations(data: DataConfig) -> list[str]:
     """Return what is wrong with the data settings among themselves."""
-    problems = _of_url("data.shards", data.shards)
+    problems = _of_url("data.shards", data.shards) + _of_url("data.root", data.root)
+    problems += _of_columns(data)
     if data.license is not None and not LICENCE.holds(data.license):
         problems.append(f"data.license: {data.license!r} is not {LICENCE.words}")
     needs_root = PARTS.has("source", data.source) and PARTS.find("source", data.source)
     if needs_root and needs_root.fact("needs_root") and data.root is None:
         given = " (images from Python: source.save(DIR) writes it)" * (data.source == "arrays")
         problems.append(f"data.root: missing; {data.source} needs the folder of its files{given}")
+    return problems
+
+
+def _of_columns(data: DataConfig) -> list[str]:
+    """Return what is wrong with the keys that say which column and split is read."""
+    problems = []
+    if data.split.train is not None and data.split.train == data.split.test:
+        problems.append(f"data.split: both are {data.split.train}; judge on another split")
+    part = PARTS.has("source", data.source) and PARTS.find("source", data.source)
+    if part and part.shipped and data.source != "python":
+        problems += [
+            f"data.{key}: data.source={data.source} has none to choose; leave it out"
+            for key in COLUMNS
+            if getattr(data, key) != getattr(DataConfig(), key) and key not in part.fact("reads")
+        ]
     return problems
 
 

@@ -82,8 +82,10 @@ def _about(section: str) -> str:
 
 def _kind(section: str) -> Any:
     """Return the dataclass of a section."""
-    if not section:
-        return Config
-    name = section.split(".")[0]
-    kinds = {field.name: field.type for field in dataclasses.fields(Config)}
-    return ParticipantConfig if name == "participants" else kinds[name]
+    kind: Any = Config
+    for name in section.split(".") if section else []:
+        kinds = {field.name: field.type for field in dataclasses.fields(kind)}
+        if name == "participants":
+            return ParticipantConfig
+        kind = kinds[name]
+    return kind

@@ -7,6 +7,7 @@ from typing import Any
 
 from coopt_fl.config.schema import AssignmentConfig, AuditConfig, Config, DataConfig
 from coopt_fl.plugins import outside_parts
+from coopt_fl.registry import COLUMNS
 
 NOT_IN_KEY = (
     "student",
@@ -35,13 +36,14 @@ def keyed(config: Config) -> dict[str, Any]:
 
     Where the files lie, how they are transported, which licences they have, and what is trained on
     the result is not among them; nor are ``data.on_error`` and ``data.max_pixels``, which change
-    nothing about blocks that were finished. Parts from plug-ins come with what they were imported
+    nothing about blocks that were finished. The fingerprint of the data tells which column and
+    which files of the train split were read. Parts from plug-ins come with what they were imported
     from.
     """
     part = dataclasses.asdict(config)
     for elsewhere in NOT_IN_KEY:
         del part[elsewhere]
-    for elsewhere in ("root", "on_error", "max_pixels", "shards", "license"):
+    for elsewhere in ("root", "on_error", "max_pixels", "shards", "license", *COLUMNS):
         del part["data"][elsewhere]
     for participant in part["participants"]:
         del participant["license"]

@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from coopt_fl.config.combinations import combinations, data_combinations
 from coopt_fl.config.overrides import set_key
+from coopt_fl.config.places import placed
 from coopt_fl.config.rules import all_keys, nearest, typed_values
 from coopt_fl.config.schema import Config, DataConfig
 from coopt_fl.core.errors import ConfigError, DataError
@@ -85,7 +86,7 @@ def from_tree(
         lines = "".join(f"\n  - {problem}" for problem in problems)
         raise ConfigError(f"configuration {name!r} cannot be used:{lines}")
     if loaded.data.root is not None:
-        loaded.data.root = os.path.realpath(expanded(loaded.data.root))
+        loaded.data.root = placed(loaded.data)
         require_utf8(loaded.data.root, "data.root", DataError)
     if loaded.student.init is not None and ":" not in loaded.student.init:
         loaded.student.init = os.path.realpath(expanded(loaded.student.init))

@@ -30,6 +30,18 @@ def _key(default: Any, help: str, **rules: Unpack[Rules]) -> Any:
 
 
 @dataclass
+class SplitConfig:
+    """What the splits of the images are called, if not train and test or validation.
+
+    Of files it is a whole word of the name or of a folder's, of folders, of rows and of Hugging
+    Face's splits the name itself.
+    """
+
+    train: str | None = _key(None, "the split to train on; null: train")
+    test: str | None = _key(None, "the split to judge on; null: test, or else validation")
+
+
+@dataclass
 class DataConfig:
     """Where the unlabeled images come from.
 
@@ -38,13 +50,16 @@ class DataConfig:
     """
 
     source: str = _key("digits", "which source", part="source")
-    root: str | None = _key(None, "folder of the files; null: the per-user cache")
+    root: str | None = _key(None, "folder, file or URL of the images; null: the per-user cache")
     limit: int | None = _key(None, "use only the first rows of each split", minimum=1)
     on_error: str = _key("raise", "what a corrupt image does", choices=("raise", "skip"))
     shards: str | None = _key(None, "URL of published shards; null: participants hold the images")
     decode: str = _key("exact", "how JPEG files become pixels", choices=DECODINGS)
     max_pixels: int = _key(MOST_PIXELS, "most pixels of an image, against attacks", minimum=1)
     license: str | None = _key(None, "of the images, such as cc-by-4.0; null: nobody said")
+    image_column: str | None = _key(None, "column of the images; null: image, or the only one")
+    label_column: str | None = _key(None, "column of the labels; null: label, or a class label")
+    split: SplitConfig = field(default_factory=SplitConfig)
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Objects under a URL, written and read whole: a path, ``file://``, ``s3://`` and the like.
+"""Objects under a URL, written whole, and read: a path, ``file://``, ``s3://`` and the like.
 
 The only place that uses fsspec. Credentials and endpoints come from the environment, as the tools
 of each kind of storage have it (``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``,
@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from coopt_fl.core.errors import CooptError, DataError, OutputError
 from coopt_fl.core.extras import install_hint
@@ -17,6 +17,10 @@ from coopt_fl.core.files import atomic, make_folder
 
 _SECRET = re.compile(r"(?<=://)[^/\s@]*@|\?[^\s\"']*")
 """User and password in a URL, and its query, which may hold a signature."""
+
+
+TAGS = ("size", "mtime", "created", "ETag", "LastModified", "Last-Modified", "etag", "updated")
+"""What fsspec's file systems tell of an object that another one would not have."""
 
 
 class MissingObject(DataError):  # noqa: N818 - a kind of DataError, named for what it is about
@@ -68,6 +72,75 @@ def fetch(url: str, most_bytes: int) -> bytes:
         return bytes(system.cat_file(key, start=0, end=found)) if found else b""
 
 
+def part(url: str, start: int, stop: int) -> bytes:
+    """Read the bytes from ``start`` up to, not including, ``stop``.
+
+    Raises:
+        DataError: they are not there or cannot be read.
+    """
+    with _opened(url, DataError, "read") as (system, key):
+        found = bytes(system.cat_file(key, start=start, end=stop))
+    if len(found) != stop - start:
+        raise DataError(
+            f"{shown(url)} gives {len(found)} bytes where {stop - start} were asked for; see that "
+            "it stays as it is during a run"
+        )
+    return found
+
+
+def in_parts(url: str) -> bool:
+    """Tell whether an object of two bytes or more can be read from any place in it on.
+
+    Raises:
+        DataError: it is not there or cannot be read.
+    """
+    with _opened(url, DataError, "read") as (system, key):
+        if not _is_web(system):
+            return True
+        with system.open(key, "rb") as file:
+            try:
+                file.seek(1)
+                return len(file.read(1)) == 1
+            except ValueError:  # a web server without ranges
+                return False
+
+
+@contextmanager
+def stream(url: str) -> Iterator[IO[bytes]]:
+    """Yield an object as a file that is read from its beginning on.
+
+    Raises:
+        DataError: it is not there or cannot be read.
+    """
+    with _opened(url, DataError, "read") as (system, key):
+        file = system.open(key, "rb", **({"block_size": 0} if _is_web(system) else {}))
+        with file:
+            yield file
+
+
+def version(url: str) -> list[str]:
+    """Return what changes when the object does: its size, and its times or tags.
+
+    Raises:
+        DataError: it is not there or cannot be read.
+    """
+    with _opened(url, DataError, "read") as (system, key):
+        about = system.info(key)
+        return [f"{tag}={about[tag]}" for tag in TAGS if about.get(tag) is not None]
+
+
+def below(url: str) -> list[str]:
+    """Return the paths of all objects below ``url``, without it, in order.
+
+    Raises:
+        DataError: they cannot be listed.
+    """
+    with _opened(url, DataError, "listed") as (system, key):
+        start = key.rstrip("/") + "/"
+        found = [path for path in system.find(key) if path.startswith(start)]
+    return sorted(path.removeprefix(start) for path in found)
+
+
 def size(url: str) -> int | None:
     """Return how many bytes the object has; None where there is none.
 
@@ -94,6 +167,11 @@ def _size(system: Any, key: str) -> int | None:
     except FileNotFoundError:
         return None
     return int(about["size"]) if about["type"] == "file" else None
+
+
+def _is_web(system: Any) -> bool:
+    """Tell whether a file system is a web server, which may have no ranges."""
+    return "http" in system.protocol
 
 
 @contextmanager

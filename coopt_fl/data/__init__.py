@@ -10,11 +10,13 @@ from coopt_fl.data.image import Preprocess, decode
 from coopt_fl.data.labels import open_labels, split_labels, unlabeled
 from coopt_fl.data.own import OwnSource, from_arrays, from_dataset
 from coopt_fl.data.source import Source, open_source
+from coopt_fl.data.stream import Stream
 
 __all__ = [
     "OwnSource",
     "Preprocess",
     "Source",
+    "Stream",
     "batches",
     "decode",
     "from_arrays",

@@ -6,13 +6,14 @@ import shlex
 import numpy as np
 from numpy.typing import NDArray
 
+from coopt_fl.config.places import is_url
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.errors import DataError
 from coopt_fl.core.seeding import derive_seed
 
 FEWEST_SHARED = 4
 
-FITTED = ("imagefolder", "parquet")
+FITTED = ("imagefolder", "parquet", "webdataset", "manifest", "hf")
 """Sources that `coopt config --fit` takes."""
 
 
@@ -88,7 +89,7 @@ def advised(sentence: str, data: DataConfig) -> str:
     do all where the source is not one of files.
     """
     about_sizes = "shared.size" in sentence or "optimize.block_rows" in sentence
-    if data.source not in FITTED or data.root is None or not about_sizes:
+    if data.source not in FITTED or not data.root or is_url(data.root) or not about_sizes:
         return sentence
     return (
         f"{sentence}; `coopt config --fit {shlex.quote(data.root)}` suits all sizes to the images"

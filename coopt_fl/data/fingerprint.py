@@ -3,7 +3,7 @@
 import hashlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -27,9 +27,6 @@ UNREADABLE = b"unreadable"
 def content_digest(folder: Path, names: Sequence[bytes], *, skip: bool = False) -> str:
     """Return the sha256 (hex) over the names and bytes of files, in the order given.
 
-    Reading 100 GB takes minutes, so the digest is remembered in the per-user cache for as long as
-    every file keeps its size and its times of change.
-
     Args:
         folder: where the files are; its own name and place do not count.
         names: path of each file below ``folder``.
@@ -38,13 +35,41 @@ def content_digest(folder: Path, names: Sequence[bytes], *, skip: bool = False) 
     Raises:
         DataError: naming the file that cannot be read.
     """
+    return remembered(folder, names, lambda: _digest(folder, names, skip), skip=skip)
+
+
+def remembered(
+    folder: Path,
+    names: Sequence[bytes],
+    compute: Callable[[], str],
+    *,
+    skip: bool = False,
+    of: str = "",
+) -> str:
+    """Return a digest of what is in files.
+
+    Reading 100 GB takes minutes, so the digest is remembered in the per-user cache for as long as
+    every file keeps its size and its times of change.
+
+    Args:
+        folder: see :func:`content_digest`.
+        names: likewise.
+        compute: returns the sha256 (hex).
+        skip: see :func:`content_digest`.
+        of: which digest it is, where there are several of the same files.
+
+    Raises:
+        DataError: naming the file that cannot be read.
+    """
     try:
         state, newest = _state(folder, names, skip)
+        if of:
+            state = hashlib.sha256(f"{state} {of}".encode()).hexdigest()
         known = cache_dir() / "fingerprints" / state
         stored = _kept(known)
         if len(stored) == hashlib.sha256().digest_size * 2:  # else it is missing or damaged
             return stored
-        digest = _digest(folder, names, skip)
+        digest = compute()
     except OSError as error:
         raise DataError(
             f"{error.filename or folder} cannot be read ({error.strerror}); repair or remove it, "

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coopt_fl.config.schema import DataConfig
-from coopt_fl.data.source import SPLITS, NoSplitError, open_source
+from coopt_fl.data.source import SPLITS, CopiedSource, NoSplitError, open_source
+from coopt_fl.data.sources.classes import numbers_of_copies
 from coopt_fl.registry import PARTS
 
 
@@ -67,4 +68,11 @@ def unlabeled(data: DataConfig) -> list[str]:
 def _read(data: DataConfig, split: str) -> NDArray[np.int64] | None:
     read: Callable[..., NDArray[np.int64] | None] | None
     read = PARTS.find("source", data.source).fact("labels")
-    return read(data, split) if read is not None else open_source(data, split).given_labels
+    if read is not None:
+        return read(data, split)
+    source = open_source(data, split)
+    if isinstance(source, CopiedSource):
+        train = source if split == "train" else open_source(data)
+        assert isinstance(train, CopiedSource)  # for one function made both
+        return numbers_of_copies(train.copied, source.copied)
+    return source.given_labels

@@ -2,7 +2,9 @@
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,12 +14,20 @@ NAMED = 3
 """Files that a note names of each kind that is left out."""
 
 SPECIAL = "neither a file nor a folder"
+BESIDE = "beside it"
+"""Of files that belong there, so that nothing is said of them."""
+
 AGAIN = "a link to a folder that is listed already, or that holds this one"
 FOLDER = "a folder"
 LOCKED = "a folder that cannot be entered"
 
 Wanted = Callable[[bytes], str]
 """Why a file is left out, given its path; "" if it is not."""
+
+_KNOWN: ContextVar[dict[tuple[Path, Wanted, bool, bool], "Listing"] | None] = ContextVar(
+    "known", default=None
+)
+"""What was listed in a block of :func:`listed_once`."""
 
 
 @dataclass
@@ -38,7 +48,7 @@ class Listing:
     def notes(self) -> tuple[str, ...]:
         """Sentences that count and name what was left out."""
         return tuple(
-            f"below {self.folder}, {len(paths):,} left out: {reason} ({_named(sorted(paths))})"
+            f"below {self.folder}, {len(paths):,} left out: {reason} ({named(sorted(paths))})"
             for reason, paths in sorted(self.left_out.items())
         )
 
@@ -58,6 +68,9 @@ def listed(folder: Path, wanted: Wanted, *, deep: bool = True, skip: bool = Fals
     Raises:
         DataError: a folder cannot be entered.
     """
+    known, key = _KNOWN.get(), (folder, wanted, deep, skip)
+    if known is not None and key in known:
+        return known[key]
     walk = _Walk(Listing(folder), wanted, deep, skip)
     try:
         walk.all()
@@ -65,7 +78,19 @@ def listed(folder: Path, wanted: Wanted, *, deep: bool = True, skip: bool = Fals
         where = error.filename
         shown = os.fsdecode(where) if isinstance(where, bytes) else where or folder
         raise DataError(f"{shown} cannot be listed: {error.strerror}") from error
+    if known is not None:
+        known[key] = walk.found
     return walk.found
+
+
+@contextmanager
+def listed_once() -> Iterator[None]:
+    """Until the block ends, list no folder twice for the same reason: a large one takes seconds."""
+    token = _KNOWN.set({})
+    try:
+        yield
+    finally:
+        _KNOWN.reset(token)
 
 
 def head(path: bytes, size: int) -> bytes:
@@ -143,7 +168,8 @@ class _Walk:
     def _file(self, path: bytes) -> None:
         reason = self.wanted(self._full(path))
         if reason:
-            self._leave_out(reason, path)
+            if reason != BESIDE:
+                self._leave_out(reason, path)
         else:
             self.found.paths.append(path)
 
@@ -168,7 +194,7 @@ def _mode(entry: "os.DirEntry[bytes]") -> int | None:
         return None
 
 
-def _named(paths: list[bytes]) -> str:
+def named(paths: Sequence[bytes]) -> str:
     """Return the first paths, for people."""
     shown = [path.decode("utf-8", "backslashreplace") for path in paths[:NAMED]]
     return ", ".join([*shown, *["..."] * (len(paths) > NAMED)])

@@ -25,7 +25,8 @@ PNG = FAMOUS[1]
 TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 """Parts of a PNG file that do not change its pixels as they are read here."""
 
-_RAISED = threading.Lock()
+_UNLIMITED = threading.Lock()
+"""Held while Pillow's own limit, which all threads share, is off."""
 
 
 def looks_like_image(head: bytes) -> bool:
@@ -41,7 +42,8 @@ def opened(encoded: bytes, most_pixels: int) -> Image.Image:
         Image.DecompressionBombError: it has more than ``most_pixels``.
         Exception: whatever Pillow raises.
     """
-    image = _open(encoded, most_pixels)
+    with _UNLIMITED, _unlimited():
+        image = Image.open(io.BytesIO(encoded))
     if image.width * image.height > most_pixels:
         raise Image.DecompressionBombError
     return image
@@ -62,20 +64,11 @@ def without_texts(encoded: bytes) -> bytes:
     return b"".join(kept)
 
 
-def _open(encoded: bytes, most_pixels: int) -> Image.Image:
-    try:
-        return Image.open(io.BytesIO(encoded))
-    except Image.DecompressionBombError:
-        with _raised(most_pixels):
-            return Image.open(io.BytesIO(encoded))
-
-
 @contextmanager
-def _raised(most_pixels: int) -> Iterator[None]:
-    """Let Pillow open larger images than it does by default, until the block ends."""
-    with _RAISED:
-        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, most_pixels
-        try:
-            yield
-        finally:
-            Image.MAX_IMAGE_PIXELS = before
+def _unlimited() -> Iterator[None]:
+    """Let Pillow open images of any size until the block ends, without a warning of its own."""
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before

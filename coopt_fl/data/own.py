@@ -132,6 +132,12 @@ def _numbers(labels: ArrayLike, rows: int) -> NDArray[np.int64]:
 def _read(dataset: Any) -> Arrays:
     """Read all of a dataset; images of one size become one array."""
     images, labels = list[NDArray[np.uint8]](), list[Any]()
+    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+        raise ConfigError(
+            f"{type(dataset).__name__} can only be read from its beginning on: register a source "
+            "that returns coopt_fl.data.Stream(rows, name), and copy it by `coopt publish-shards`, "
+            "as docs/data.md shows"
+        )
     for row in range(len(dataset)):
         item = dataset[row]
         if not isinstance(item, Sequence) or len(item) != 2:

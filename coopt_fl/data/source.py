@@ -2,8 +2,10 @@
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import suppress
 from copy import copy
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from coopt_fl.config.schema import MOST_PIXELS, DataConfig
 from coopt_fl.core.errors import DataError
 from coopt_fl.data.image import UndecodableError, decode, decoder
 from coopt_fl.data.on_gpu import decode_on_gpu, gpu_decoder, require_gpu
+from coopt_fl.data.stream import Copied, Stream, copy_stream, find_copy
 from coopt_fl.registry import PARTS
 
 SPLITS = ("train", "test")
@@ -35,6 +38,8 @@ def open_source(data: DataConfig, split: str = "train") -> "Source":
     source = part.call(data, split)
     if source is None:
         raise NoSplitError(f"data.source={data.source} has no {split} split")
+    if isinstance(source, Stream):
+        source = CopiedSource(data, source.name, find_copy(source, data, split))
     if not isinstance(source, Source):
         raise DataError(
             f"data.source={data.source} must give a Source, such as "
@@ -43,6 +48,25 @@ def open_source(data: DataConfig, split: str = "train") -> "Source":
     if isinstance(source, EncodedSource):
         source.decoding, source.max_pixels = data.decode, data.max_pixels
     return source
+
+
+def copy_streams(data: DataConfig, tell: Callable[[str, int], None]) -> None:
+    """Copy what can only be read from its beginning on, so that :func:`open_source` opens it.
+
+    Args:
+        data: says what; other sources stay as they are.
+        tell: called with the split and the number of images that are copied.
+
+    Raises:
+        DataError: it cannot be read.
+        OutputError: there is no room in the cache.
+    """
+    part = PARTS.find("source", data.source)
+    for split in SPLITS:
+        with suppress(NoSplitError):
+            found = part.call(data, split)
+            if isinstance(found, Stream):
+                copy_stream(found, data, split, partial(tell, split))
 
 
 class NoSplitError(DataError):
@@ -236,3 +260,29 @@ class EncodedSource(Source):
     @abstractmethod
     def _bytes(self, id: int) -> bytes:
         """Return the file's bytes; an OSError says that this one image cannot be read."""
+
+
+class CopiedSource(EncodedSource):
+    """A stream, read from its copy.
+
+    Args:
+        data: names the source.
+        stream: what the stream is called.
+        copied: its copy.
+    """
+
+    def __init__(self, data: DataConfig, stream: str, copied: Copied) -> None:
+        super().__init__(data.source, len(copied.texts))
+        self.copied, self._stream = copied, stream
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of all images."""
+        return self.copied.sha256
+
+    def where(self, id: int) -> str:
+        """Return the stream and the row in it."""
+        return f"{self._stream} row {id}"
+
+    def _bytes(self, id: int) -> bytes:
+        return self.copied.images[id]

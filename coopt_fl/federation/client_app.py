@@ -18,7 +18,7 @@ from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from coopt_fl.config.schema import DataConfig
+from coopt_fl.config.schema import DataConfig, SplitConfig
 from coopt_fl.core import remote
 from coopt_fl.core.errors import ConfigError, CooptError, DataError, ParticipantError, PriorError
 from coopt_fl.core.runtime import compute, keep_freed_memory, pick_device
@@ -105,7 +105,14 @@ class Participant:
         task = self.task
         if task.shards is None:
             return _source(
-                task.source, self.root, task.limit, task.on_error, task.decode, task.max_pixels
+                task.source,
+                self.root,
+                task.limit,
+                task.on_error,
+                task.decode,
+                task.max_pixels,
+                task.image_column,
+                task.train,
             )
         source = _shards(task.shards, task.shards_sha256).source(blocks, shared)
         source.decoding, source.max_pixels = task.decode, task.max_pixels
@@ -250,10 +257,17 @@ def _prior(spec: str, device: str, precision: str) -> Prior:
 
 @lru_cache(maxsize=2)
 def _source(
-    source: str, root: str | None, limit: int | None, on_error: str, decode: str, max_pixels: int
+    source: str,
+    root: str | None,
+    limit: int | None,
+    on_error: str,
+    decode: str,
+    max_pixels: int,
+    image_column: str | None,
+    train: str | None,
 ) -> Source:
-    shards = None
-    return open_source(DataConfig(source, root, limit, on_error, shards, decode, max_pixels))
+    data = DataConfig(source, root, limit, on_error, None, decode, max_pixels)
+    return open_source(replace(data, image_column=image_column, split=SplitConfig(train=train)))
 
 
 @lru_cache(maxsize=2)

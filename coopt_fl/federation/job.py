@@ -232,6 +232,12 @@ def _student(config: Config) -> dict[str, Any]:
     return known | reduced | student_code(config)
 
 
+def _judged_by(config: Config) -> list[str | None]:
+    """Return which labels and test images judge, where the configuration chooses them."""
+    chosen = [config.data.label_column, config.data.split.test]
+    return chosen if any(chosen) else []
+
+
 def _remembered(
     state: RunState, name: str, key: Any, compute: Callable[[], float | None]
 ) -> float | None:

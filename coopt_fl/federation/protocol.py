@@ -56,12 +56,15 @@ class Task:
 
     ``roster`` lists [name, prior] of the participants in order. ``shards`` is the URL of the
     published shards, whose manifest has the sum ``shards_sha256``; None: participants hold the
-    images. ``clip`` and ``noise_multiplier`` are those of the configuration's privacy. ``plugins``
-    are for simulated participants alone, see :func:`coopt_fl.federation.client_app.identify`.
+    images, of which ``image_column`` and ``train`` say which are read. ``clip`` and
+    ``noise_multiplier`` are those of the configuration's privacy. ``plugins`` are for simulated
+    participants alone, see :func:`coopt_fl.federation.client_app.identify`.
     """
 
     source: str
     root: str | None
+    image_column: str | None
+    train: str | None
     limit: int | None
     on_error: str
     shards: str | None
@@ -83,6 +86,8 @@ def task_of(config: Config, shards_sha256: str, simulated: bool = False) -> Task
     return Task(
         source=config.data.source,
         root=config.data.root,
+        image_column=config.data.image_column,
+        train=config.data.split.train,
         limit=config.data.limit,
         on_error=config.data.on_error,
         shards=config.data.shards,

@@ -5,6 +5,7 @@ from typing import Any
 from coopt_fl.config.load import config_names, load_config
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.runtime import devices
+from coopt_fl.data.sources import hf
 from coopt_fl.data.sources.downloads import DOWNLOADS, address, present, to_fetch
 from coopt_fl.optimized.provenance import versions
 from coopt_fl.priors import check_prior
@@ -15,7 +16,10 @@ from coopt_fl.students.export import destinations, onnx
 TREES = {
     "tiny_imagenet": "train/WNID/images/*.JPEG and val/images/*.JPEG",
     "imagefolder": "train/CLASS/* and val/CLASS/*, or images to train on alone",
-    "parquet": "*train*.parquet and *test*.parquet",
+    "parquet": "*train*.parquet and *test*.parquet, or a repository of the Hugging Face hub",
+    "hf": "what save_to_disk wrote, or give data.root=hf://USER/NAME",
+    "webdataset": "*train*.tar and *test*.tar, or give a URL such as s3://DIR/x-{000..099}.tar",
+    "manifest": "train.csv and test.csv (or .tsv, .jsonl), or give one such file",
     "arrays": "train-images.npy, as source.save(DIR) writes it",
 }
 """Files that sources look for in ``data.root``."""
@@ -46,6 +50,8 @@ def _prior_problem(spec: str) -> str | None:
 
 
 def _source_problem(name: str) -> str | None:
+    if name == "hf" and (missing := hf.problem()):
+        return missing
     if name in DOWNLOADS:
         return _download_problem(name)
     if PARTS.find("source", name).fact("needs_root"):

@@ -3,7 +3,6 @@
 import re
 import shlex
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,9 @@ from coopt_fl.core.errors import ConfigError, DataError, OutputError
 from coopt_fl.core.files import atomic, is_file, is_folder, make_folder
 from coopt_fl.core.runtime import pick_device
 from coopt_fl.data import open_source
+from coopt_fl.data.recognise import is_taken, source_of
 from coopt_fl.data.source import NoSplitError
 from coopt_fl.data.sources.folders import is_whole
-from coopt_fl.data.sources.parquet import has_train
 from coopt_fl.ops.sizes import Images, choose, doubts
 from coopt_fl.students.images import shorter_edges, spread_ids
 
@@ -30,7 +29,9 @@ def fit(folder: Path, out: Path | None, name: str, overrides: Sequence[str]) -> 
     """Write a configuration for the images in ``folder``; return what was chosen and why.
 
     Args:
-        folder: A tree of image files, with ``train/`` or all to train on, or Parquet files.
+        folder: Images in any form that a source takes: a tree with ``train/`` or all to train on,
+            Parquet files, tar shards, a list of files, what ``save_to_disk`` wrote, a repository of
+            the hub.
         out: The YAML file; None for one in the current directory that is named for the folder.
         name: The configuration that the participants and all keys that are not fitted come from.
         overrides: ``KEY=VALUE``: these values are kept, and others are fitted to them.
@@ -106,34 +107,23 @@ def _plain(name: str) -> str:
 
 
 def _where(folder: Path) -> dict[str, str]:
-    """Return ``source`` and ``root`` of the images in ``folder``.
+    """Return ``source`` and ``root`` of the images in ``folder``, which may be a file of them.
 
     Raises:
         DataError: It is a split, or holds splits under other names or deeper.
     """
-    source = "imagefolder"
+    if source := source_of(folder):
+        whole = folder.parent.resolve() / folder.name if folder.is_file() else folder.resolve()
+        return {"source": source, "root": str(whole)}
     if not is_folder(folder, DataError):
         raise DataError(f"{folder} is not a folder; give the one that holds the images")
-    if not is_folder(folder / "train", DataError):
-        if has_train(folder):
-            source = "parquet"
-        elif is_folder(folder.resolve().parent / "train", DataError):
-            raise DataError(f"{folder} is one split: give the folder that holds it")
-        else:
-            for below in sorted(folder.iterdir()):
-                if _holds_train(below):
-                    raise DataError(f"{folder} has no images of its own; try --fit {below}")
-            is_whole(folder)  # or it raises
-    return {"source": source, "root": str(folder.resolve())}
-
-
-def _holds_train(folder: Path) -> bool:
-    """Tell whether a folder, which perhaps cannot be entered, holds images to train on."""
-    with suppress(DataError):
-        return is_folder(folder / "train", DataError) or (
-            is_folder(folder, DataError) and has_train(folder)
-        )
-    return False
+    if is_folder(folder.resolve().parent / "train", DataError):
+        raise DataError(f"{folder} is one split: give the folder that holds it")
+    for below in sorted(folder.iterdir()):
+        if is_taken(below):
+            raise DataError(f"{folder} has no images of its own; try --fit {below}")
+    is_whole(folder)  # or it raises
+    return {"source": "imagefolder", "root": str(folder.resolve())}
 
 
 def _set(tree: dict[str, Any], key: str, value: Any) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from coopt_fl.config.schema import DataConfig
+from coopt_fl.data.repository import stated_license
 from coopt_fl.optimized.provenance import Provenance
 from coopt_fl.priors.spec import NOTHING
 
@@ -51,7 +52,7 @@ PUBLISHED = {
     "tiny_imagenet": "imagenet",
     "synthetic": NOTHING,
 }
-"""What those say who published the images of a source; of the others nobody says anything."""
+"""What those say who published the images of a source; others say it in their repository's card."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def stated(library: str, owner: str) -> dict[str, str]:
 
 def of_source(data: DataConfig) -> dict[str, str]:
     """Return what is stated of the images, by who states it."""
-    published = PUBLISHED.get(data.source, "")
+    published = PUBLISHED.get(data.source) or stated_license(data)
     return {who: words for who, words in ((PUBLISHER, published), (RUN, data.license)) if words}
 
 

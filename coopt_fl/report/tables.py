@@ -150,4 +150,5 @@ def images(run: Run) -> str:
 def _named(data: Values) -> str:
     place = f" in {data['root']}" if data["root"] else ""
     first = f", the first {data['limit']:,}" if data["limit"] else ""
-    return f"{data['source']}{place}{first}"
+    splits = [one for one in data.get("split", {}).values() if one]  # files of before have none
+    return f"{data['source']}{place}{first}{''.join(f', {one}' for one in splits)}"

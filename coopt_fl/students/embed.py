@@ -81,7 +81,7 @@ def embed_source(
         "decode": data.decode,
         "on_error": data.on_error,
         "labeled": labels is not None,
-    }
+    } | ({"label_column": data.label_column} if data.label_column else {})
     schema = _schema(prior.width, labels is not None, json.dumps(key, sort_keys=True))
     if not _is_there(out, schema):
         folder = out.with_name(f".{out.name}.parts")

@@ -26,6 +26,7 @@ from coopt_fl.core.progress import Progress
 from coopt_fl.core.runtime import pick_device
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.data import Source, open_source, split_labels, unlabeled
+from coopt_fl.data.listing import listed_once
 from coopt_fl.data.source import NoSplitError
 from coopt_fl.students.checkpoint import LoadedStudent
 from coopt_fl.students.classifier import METHODS, fit_probe
@@ -156,10 +157,12 @@ def tell_doubts(data: DataConfig, progress: Progress, train: Source | None = Non
     Raises:
         DataError: Labels cannot be read.
     """
-    notes = list((train or open_source(data)).notes)
-    with suppress(NoSplitError):  # which is among what cannot be judged
-        notes += open_source(data, "test").notes
-    for sentence in [*dict.fromkeys(notes), *unlabeled(data)]:
+    with listed_once():
+        notes = list((train or open_source(data)).notes)
+        with suppress(NoSplitError):  # which is among what cannot be judged
+            notes += open_source(data, "test").notes
+        said = unlabeled(data)
+    for sentence in [*dict.fromkeys(notes), *said]:
         progress.warn(sentence)
 
 

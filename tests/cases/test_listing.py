@@ -149,4 +149,32 @@ def test_a_parquet_file_that_cannot_be_read_is_skipped_if_that_is_asked_for(tmp_
     with pytest.raises(DataError, match=r"train-1\.parquet cannot be read as Parquet"):
         open_source(shards(tmp_path))
     source = open_source(shards(tmp_path, on_error="skip"))
-    assert len(source) == 1 and "1 left out: unreadable (train-1.parquet)" in source.notes[0]
+    assert (
+        len(source) == 1
+        and "1 left out: Parquet that cannot be read (train-1.parquet)" in source.notes[0]
+    )
+
+
+def test_a_torn_parquet_file_is_skipped_if_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of which not even the schema can be read, and one of which a row group cannot."""
+    monkeypatch.setenv("COOPT_CACHE", str(tmp_path / "cache"))
+    images = [encode(pixels(k)) for k in range(4)]
+    parquet(tmp_path / "train-0.parquet", images[:2], label=[0, 1])
+    write(tmp_path / "train-1.parquet", (tmp_path / "train-0.parquet").read_bytes()[:-9])
+    with pytest.raises(DataError, match=r"train-1\.parquet cannot be read .*data\.on_error=skip"):
+        open_source(shards(tmp_path))
+    data = shards(tmp_path, on_error="skip")
+    assert len(open_source(data)) == 2 and open_labels(data, "train").tolist() == [0, 1]
+    assert "1 left out: Parquet that cannot be read (train-1.parquet)" in open_source(data).notes[0]
+    third = parquet(tmp_path / "train-2.parquet", images[2:], row_group=1, label=[1, 0])
+    content = bytearray(third.read_bytes())
+    at = content.index(images[3])
+    content[at - 40 : at] = bytes(40)  # the head of the page
+    third.write_bytes(content)
+    source = open_source(data)
+    (batch,) = batches(source, [source.ids], 9, "skip")
+    assert (batch.ids.tolist(), batch.skipped) == ([0, 1, 2], (3,))
+    with pytest.raises(CorruptImage, match=r"train-2\.parquet row 1"):
+        source.read(np.array([3]))

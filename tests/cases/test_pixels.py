@@ -1,6 +1,7 @@
 """Images as cameras, scanners and microscopes write them: right, or refused with what to do."""
 
 import io
+import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -118,5 +119,9 @@ def test_beyond_what_pillow_opens_by_default(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(UndecodableError, match=r"more pixels than data\.max_pixels=300"):
         decode(huge(20, 16), None, 300)
-    assert decode(huge(20, 16), None, 320).shape == (3, 16, 20)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # Pillow's, which begins at 100 pixels, beside our limit
+        assert decode(huge(20, 16), None, 320).shape == (3, 16, 20)
+        with pytest.raises(UndecodableError, match=r"more pixels than data\.max_pixels=120"):
+            decode(huge(16, 10), None, 120)
     assert Image.MAX_IMAGE_PIXELS == 100

@@ -1,5 +1,6 @@
 """Splits by whole words, and labels of which a part is missing, broken or text."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from coopt_fl.data.splits import split_of
 from coopt_fl.students.probe import Judge, tell_doubts
 from tests.unit.data.make import encode, parquet, pixels, tree, write
 
+SPLIT_FOLDERS = ["train", "train/a", "train/b", "val", "val/a"]
 IMAGES = [encode(pixels(k)) for k in range(6)]
 
 
@@ -170,6 +172,23 @@ class Told(Progress):
 
     def warn(self, message: str) -> None:
         self.warnings.append(message)
+
+
+def test_each_folder_is_listed_once_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree(tmp_path, ["train/a/0.png", "train/b/1.png", "val/a/2.png"])
+    real, seen = os.scandir, list[str]()
+
+    def scandir(path: bytes) -> object:
+        seen.append(os.fsdecode(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    tell_doubts(folder(tmp_path), Told())
+    assert sorted(seen) == [f"{tmp_path}/{below}" for below in SPLIT_FOLDERS]
+    tell_doubts(folder(tmp_path), Told())
+    assert len(seen) == 2 * len(SPLIT_FOLDERS), "and again the next time"
 
 
 def test_what_is_missing_is_said_before_the_work(tmp_path: Path) -> None:

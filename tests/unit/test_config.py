@@ -14,6 +14,7 @@ from coopt_fl.core.errors import ConfigError
 
 KEYS = """
 seed plugins data.source data.root data.limit data.on_error data.shards data.decode data.max_pixels
+data.image_column data.label_column data.split.train data.split.test
 data.license participants.0.license participants.0.name participants.0.prior participants.0.weight
 min_participants shared.size targets.dim targets.projection targets.solver reference
 optimize.block_rows optimize.batch_size optimize.chunk_mb assignment.by assignment.partition
@@ -194,6 +195,50 @@ def test_the_dataset_key_holds_what_the_dataset_depends_on(change: str, same: bo
     """A run may go on with what changes no finished block."""
     before = dataset_key(load_config("digits"), "f")
     assert (dataset_key(load_config("digits", [change]), "f") == before) is same
+
+
+def test_the_dataset_key_is_that_of_before_there_were_columns_and_splits() -> None:
+    """Of commit 7469569; which column and split are read is in the data's fingerprint."""
+    known = "868d163df8be4ddcc3f9ee6ba643450a9cec2054b3e225349d1957845c66099d"
+    assert dataset_key(load_config("digits"), "f") == known
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (["data.image_column=x"], r"data\.image_column: data\.source=digits has none to choose"),
+        (["data.split.train=x"], r"data\.split: data\.source=digits has none to choose"),
+        (
+            ["data.source=imagefolder", "data.root=x", "data.label_column=y"],
+            r"data\.label_column: ",
+        ),
+        (
+            ["data.source=hf", "data.root=x", "data.split={train: y, test: y}"],
+            r"data\.split: both are y; judge on another",
+        ),
+        (["data.split.tarin=x"], r"did you mean data\.split\.train"),
+    ],
+)
+def test_columns_and_splits_are_those_of_sources_that_have_some(
+    changes: list[str], says: str
+) -> None:
+    with pytest.raises(ConfigError, match=says):
+        load_config("digits", changes)
+
+
+def test_a_root_may_be_a_url_or_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is a link keeps the folder that it is in."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "blob").write_bytes(b"path")
+    (tmp_path / "lists/a.csv").symlink_to(tmp_path / "blob")
+    for root, wanted in {
+        "s3://x/y-{000..009}.tar": "s3://x/y-{000..009}.tar",
+        "lists/a.csv": str(tmp_path / "lists/a.csv"),
+        "lists": str(tmp_path / "lists"),
+    }.items():
+        config = load_config("parquet", ["data.source=webdataset", f"data.root={root}"])
+        assert config.data.root == wanted
 
 
 def test_the_dataset_key_follows_the_data() -> None:

@@ -1,6 +1,9 @@
 """`coopt publish-shards`: what it prints, where it writes, and how it ends."""
 
+import gzip
 import json
+import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +11,12 @@ import pytest
 
 from coopt_fl.config.load import load_config
 from coopt_fl.core.errors import OutputError
-from coopt_fl.data import open_source
+from coopt_fl.data import open_labels, open_source
 from coopt_fl.data.blocks import make_blocks, make_units, shared_set
 from coopt_fl.data.shards import open_shards
 from tests.unit.command import Coopt
+from tests.unit.data.make import encode, pixels, write
+from tests.unit.data.pack import shard
 
 
 def test_the_shards_are_those_of_the_run(coopt: Coopt) -> None:
@@ -64,6 +69,26 @@ def test_it_continues_and_says_when_all_is_there(
     code, _, err = coopt(*asked, "shared.size=41")
     assert code == 6
     assert "holds shards of another" in err
+
+
+def test_what_can_only_be_streamed_is_copied_by_the_command_that_the_error_names(
+    coopt: Coopt,
+) -> None:
+    """And then a run finds the copy, and participants the shards."""
+    many = [encode(pixels(seed)) for seed in range(50)], ["a", "b"] * 25
+    write(coopt.folder / "in/x-train-0.tar.gz", gzip.compress(shard(many)))
+    where = ("data.source=webdataset", "data.root=in")
+    code, _, err = coopt("run", coopt.tiny, *where)
+    assert code == 3
+    (command,) = re.findall("`coopt (publish-shards .*) --out DIR`", " ".join(err.split()))
+    assert "data.root=" in command and "data.limit=120" in command
+    words = [word for word in shlex.split(command) if word != "parquet"]
+    code, _, err = coopt(words[0], coopt.tiny, *words[1:], "--out", "shards")
+    assert (code, err) == (0, err)
+    config = load_config(coopt.tiny, [*where])
+    source = open_source(config.data)
+    assert (len(source), open_shards("shards").fingerprint) == (50, source.fingerprint)
+    assert open_labels(config.data, "train").tolist() == [0, 1] * 25
 
 
 @pytest.mark.parametrize(

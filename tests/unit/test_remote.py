@@ -47,6 +47,26 @@ def test_what_is_stored_is_fetched_until_it_is_removed(place: str) -> None:
     remote.remove(url)
 
 
+def test_parts_and_what_lies_below(place: str) -> None:
+    url = remote.join(place, "deep", "x.bin")
+    remote.store(url, bytes(range(100)))
+    remote.store(remote.join(place, "y.bin"), b"y")
+    assert remote.part(url, 7, 11) == bytes(range(7, 11))
+    assert remote.in_parts(url)
+    with remote.stream(url) as file:
+        assert (file.read(3), file.read()) == (b"\0\1\2", bytes(range(3, 100)))
+    assert remote.below(place) == ["deep/x.bin", "y.bin"]
+    assert remote.below(f"{place}/deep/") == ["x.bin"]
+    before = remote.version(url)
+    assert remote.version(url) == before
+    remote.store(url, bytes(101))
+    assert remote.version(url) != before
+    with pytest.raises(DataError, match=r"x\.bin gives 1 bytes where 5 were asked for"):
+        remote.part(url, 100, 105)
+    with pytest.raises(DataError, match=r"absent cannot be read"):
+        remote.version(remote.join(place, "absent"))
+
+
 def test_join_takes_a_slash_at_the_end() -> None:
     assert remote.join("s3://b/", "x", "y") == remote.join("s3://b", "x", "y") == "s3://b/x/y"
     assert remote.join("/", "x") == "/x"

@@ -1,56 +1,89 @@
-"""The column ``label`` of Parquet files as numbers of classes."""
+"""Columns of labels as numbers of classes."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from coopt_fl.core.errors import DataError
+from coopt_fl.data.stream import Copied
 
-LABEL = "label"
 UNKNOWN = -1
 """Of an image whose class is not known: test splits hide theirs so."""
 
+Columns = Mapping[str, Any]
+"""Arrow arrays of labels by where they are from: a file, a split. Nulls where they have none."""
 
-def numbers(train: Sequence[Path], files: Sequence[Path]) -> NDArray[np.int64] | None:
-    """Return the class of each row of ``files``, int64 (N,), -1 where it is not known.
 
-    Texts are numbered by their place among the sorted ones of ``train``. None: no row of ``files``
-    has a class.
+def numbers(train: Columns, columns: Columns, name: str = "label") -> NDArray[np.int64] | None:
+    """Return the class of each row of ``columns``, int64 (N,), -1 where it is not known.
+
+    Texts are numbered by their place among the sorted ones of ``train``. None: no row of
+    ``columns`` has a class.
+
+    Args:
+        train: the labels of the train split.
+        columns: those that are numbered.
+        name: what their column is called, for errors.
 
     Raises:
-        DataError: a file cannot be read, or its labels are neither whole numbers nor text.
+        DataError: they are neither whole numbers nor text, or some are this and some that.
     """
-    columns = {file: _column(file) for file in dict.fromkeys([*train, *files])}
-    texts = {file: column for file, column in columns.items() if _is_text(column)}
-    others = [file for file in columns if file not in texts and columns[file].null_count == 0]
-    if texts and any(len(columns[file]) for file in others):
+    plain = {where: _plain(column) for where, column in {**train, **columns}.items()}
+    texts = {where: column for where, column in plain.items() if _is_text(column)}
+    others = [where for where, one in plain.items() if where not in texts and not one.null_count]
+    if texts and any(len(plain[where]) for where in others):
         raise DataError(
-            f"column {LABEL} is text in {next(iter(texts))}, but not in {others[0]}; write the "
+            f"column {name} is text in {next(iter(texts))}, but not in {others[0]}; write the "
             "same kind into all files"
         )
-    names = sorted({name for file in train for name in _words(columns[file])}) if texts else []
-    for file, column in texts.items():
-        columns[file] = pc.index_in(column, value_set=pa.array(names, column.type))
-    classes = [_whole(columns[file], file) for file in files]
+    known = sorted({word for where in train for word in _words(plain[where])}) if texts else []
+    for where, column in texts.items():
+        plain[where] = pc.index_in(column, value_set=pa.array(known, column.type))
+    classes = [_whole(plain[where], where, name) for where in columns]
     found = np.concatenate([np.empty(0, np.int64), *classes])
     return None if len(found) and (found < 0).all() else found.clip(UNKNOWN)
 
 
-def _column(file: Path) -> Any:
-    """Return the labels of a file, nulls where it has none."""
-    with readable(file):
-        schema = pq.read_schema(file)
-        require_one(file, schema, LABEL)
-        if LABEL not in schema.names:
-            return pa.nulls(pq.read_metadata(file).num_rows)
-        column = pq.read_table(file, columns=[LABEL]).column(LABEL).combine_chunks()
+def numbers_of_texts(
+    train: Columns, columns: Columns, name: str = "label"
+) -> NDArray[np.int64] | None:
+    """Like :func:`numbers`, of texts which are read as numbers where all of them are whole ones."""
+    every = {where: _plain(column) for where, column in {**train, **columns}.items()}
+    for kind in (pa.int64(), pa.float64()):
+        try:
+            read = {where: _filled(column).cast(kind) for where, column in every.items()}
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            continue
+        every = read
+        break
+    of_train, mine = ({where: every[where] for where in some} for some in (train, columns))
+    return numbers(of_train, mine, name)
+
+
+def numbers_of_copies(train: Copied, copied: Copied) -> NDArray[np.int64] | None:
+    """Return the classes of a copied stream, see :func:`numbers_of_texts`."""
+    return numbers_of_texts({"train": _decoded(train.texts)}, {"stream": _decoded(copied.texts)})
+
+
+def _decoded(texts: NDArray[np.bytes_]) -> Any:
+    return pa.array(texts.tolist(), pa.string())
+
+
+def _filled(column: Any) -> Any:
+    """Return a column in which empty texts are nulls."""
+    if not _is_text(column):
+        return column
+    return pc.if_else(pc.equal(column, ""), pa.scalar(None, column.type), column)
+
+
+def _plain(column: Any) -> Any:
+    """Return a column as one array, booleans as numbers, and categories as what they stand for."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     return column.cast(pa.int8()) if pa.types.is_boolean(column.type) else column
@@ -63,10 +96,10 @@ def _is_text(column: Any) -> bool:
 
 def _words(column: Any) -> list[str]:
     """Return the texts in a column, each once, but for empty ones and nulls."""
-    return [name for name in column.unique().to_pylist() if name]
+    return [word for word in column.unique().to_pylist() if word]
 
 
-def _whole(column: Any, file: Path) -> NDArray[np.int64]:
+def _whole(column: Any, where: str, name: str) -> NDArray[np.int64]:
     """Return whole numbers as int64, -1 for nulls."""
     kind = column.type
     try:
@@ -79,27 +112,7 @@ def _whole(column: Any, file: Path) -> NDArray[np.int64]:
         found: NDArray[np.int64] = column.cast(pa.int64()).fill_null(UNKNOWN).to_numpy()
     except pa.ArrowInvalid:
         raise DataError(
-            f"column {LABEL} of {file} holds {kind}; store the classes as text, or as whole "
+            f"column {name} of {where} holds {kind}; store the classes as text, or as whole "
             "numbers from 0 on"
         ) from None
     return found
-
-
-def require_one(file: Path, schema: Any, name: str) -> None:
-    """Raise DataError where a file has two columns of one name."""
-    if schema.names.count(name) > 1:
-        raise DataError(
-            f"{file} has {schema.names.count(name)} columns {name}; rename all but one of them"
-        )
-
-
-@contextmanager
-def readable(file: Path) -> Iterator[None]:
-    """Turn what a missing or damaged file raises into one sentence."""
-    try:
-        yield
-    except (OSError, pa.ArrowException) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise DataError(
-            f"{file} cannot be read as Parquet ({reason}); fetch or write it again"
-        ) from error

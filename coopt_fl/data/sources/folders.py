@@ -50,20 +50,53 @@ def labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
     return class_numbers(paths[: data.limit], classes)
 
 
-class FolderSource(EncodedSource):
-    """The image files below one folder, at any depth."""
+class FilesSource(EncodedSource):
+    """Image files.
+
+    Args:
+        data: names the source, limits it, and says whether unreadable files are skipped.
+        folder: which their paths are below.
+        paths: (N,) bytes; an id is a row of them.
+        image_size: see :class:`coopt_fl.data.source.Source`.
+    """
 
     def __init__(
-        self, data: DataConfig, folder: Path, image_size: tuple[int, int] | None = None
+        self,
+        data: DataConfig,
+        folder: Path,
+        paths: Paths,
+        image_size: tuple[int, int] | None = None,
     ) -> None:
         self._folder, self._skip = folder, data.on_error == "skip"
-        paths, self.notes = images_below(folder, skip=self._skip)
         self._paths = paths[: data.limit]
         super().__init__(data.source, len(self._paths), image_size)
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of every file's path below the folder and its bytes."""
+        """SHA-256 (hex) of every file's path below the folder and its bytes, in order."""
+        content = content_digest(self._folder, self._paths.tolist(), skip=self._skip)
+        return sha256(f"files {content}".encode()).hexdigest()
+
+    def where(self, id: int) -> str:
+        """Return the file's path below the folder, such as ``cat/7.jpg``."""
+        return bytes(self._paths[id]).decode(errors="backslashreplace")
+
+    def _bytes(self, id: int) -> bytes:
+        return (self._folder / os.fsdecode(self._paths[id])).read_bytes()
+
+
+class FolderSource(FilesSource):
+    """The image files below one folder, at any depth."""
+
+    def __init__(
+        self, data: DataConfig, folder: Path, image_size: tuple[int, int] | None = None
+    ) -> None:
+        paths, self.notes = images_below(folder, skip=data.on_error == "skip")
+        super().__init__(data, folder, paths, image_size)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of every file's path below the folder and its bytes, by path."""
         names = np.sort(self._paths).tolist()
         content = content_digest(self._folder, names, skip=self._skip)
         return sha256(f"folder {content}".encode()).hexdigest()
@@ -74,13 +107,6 @@ class FolderSource(EncodedSource):
             return None
         firsts = (path.rpartition(b"/")[0].partition(b"/")[0] for path in self._paths.tolist())
         return np.array([first.decode(errors="backslashreplace") for first in firsts], np.str_)
-
-    def where(self, id: int) -> str:
-        """Return the file's path below the folder, such as ``cat/7.jpg``."""
-        return bytes(self._paths[id]).decode(errors="backslashreplace")
-
-    def _bytes(self, id: int) -> bytes:
-        return (self._folder / os.fsdecode(self._paths[id])).read_bytes()
 
 
 def images_below(folder: Path, *, skip: bool = False) -> tuple[Paths, tuple[str, ...]]:
@@ -95,7 +121,7 @@ def images_below(folder: Path, *, skip: bool = False) -> tuple[Paths, tuple[str,
     """
     if not is_folder(folder, DataError):
         raise DataError(f"{folder} is not a folder; point data.root at the folder that holds it")
-    found = listed(folder, _no_image, skip=skip)
+    found = listed(folder, no_image, skip=skip)
     if not found.paths:
         raise DataError(
             "; ".join(
@@ -117,7 +143,7 @@ def class_numbers(paths: Paths, classes: Iterable[bytes]) -> NDArray[np.int64]:
     return np.array([number.get(first, -1) if rest else -1 for first, _, rest in firsts], np.int64)
 
 
-def _no_image(path: bytes) -> str:
+def no_image(path: bytes) -> str:
     """Return why a file is no image: neither its name says that it is one nor its first bytes."""
     name = path.lower()
     if name.endswith(SUFFIXES):
@@ -134,13 +160,16 @@ def _folder(data: DataConfig, split: str) -> Path:
     root = expanded(data.root)
     if not is_folder(root, DataError):
         raise DataError(f"{root} is not a folder; set data.root to the folder that holds train/")
+    train = root / (data.split.train or "train")
+    whole = data.split.train is None and is_whole(root)
     if split == "train":
-        return root if is_whole(root) else root / "train"
-    folders = [root / name for name in TEST_FOLDERS]
+        return root if whole else train
+    names = [data.split.test] if data.split.test else TEST_FOLDERS
+    folders = [root / name for name in names if root / name != train]
     there = [folder for folder in folders if is_folder(folder, DataError)]
     if there:
-        return next((folder for folder in there if _has_class(folder, root / "train")), there[0])
-    others = f", and all others in {root / 'train'}" if is_whole(root) else ""
+        return next((folder for folder in there if _has_class(folder, train)), there[0])
+    others = f", and all others in {train}" if whole else ""
     raise NoSplitError(
         f"{root} has no test split; put its images in one of {', '.join(map(str, folders))}{others}"
     )

@@ -1,14 +1,16 @@
-"""Parquet files with a column ``image`` (bytes, or Hugging Face's ``{bytes, path}``).
+"""Parquet files with a column of images (bytes, or Hugging Face's ``{bytes, path}``).
 
-A block's ids lie anywhere in the source, and Parquet must decode a whole row group for one image.
-So the images are first copied into one file, from which any of them is read directly.
+They lie in one folder, or below it as in a repository of the Hugging Face hub. A block's ids lie
+anywhere in the source, and Parquet must decode a whole row group for one image. So the images are
+first copied into one file, from which any of them is read directly.
 """
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property, partial
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +20,32 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from coopt_fl.config.schema import DataConfig
-from coopt_fl.core.cache import cache_dir, cached
+from coopt_fl.core.cache import cache_dir
 from coopt_fl.core.errors import DataError
-from coopt_fl.core.files import expanded, is_folder
+from coopt_fl.data.columns import (
+    IMAGE,
+    LABEL,
+    as_texts,
+    doubts,
+    image_column,
+    label_column,
+    leaf_of,
+    require_label,
+    require_one,
+)
 from coopt_fl.data.fingerprint import content_digest
-from coopt_fl.data.listing import head, listed
-from coopt_fl.data.source import EncodedSource, NoSplitError, Source
-from coopt_fl.data.sources.classes import numbers, readable, require_one
-from coopt_fl.data.sources.columns import texts
-from coopt_fl.data.splits import split_of
+from coopt_fl.data.flat import FlatCopy, flat_copy
+from coopt_fl.data.listing import BESIDE, head
+from coopt_fl.data.source import EncodedSource, Source
+from coopt_fl.data.sources.classes import numbers
+from coopt_fl.data.split_files import Files, below, choose
 
+SUFFIX = ".parquet"
 MAGIC = b"PAR1"
 """How a Parquet file begins."""
 
 NO_PARQUET = "no Parquet by its suffix or its first bytes"
+TORN = "Parquet that cannot be read"
 
 ROWS_AT_ONCE = 256
 """Rows in memory while the files are copied."""
@@ -39,33 +53,41 @@ ROWS_AT_ONCE = 256
 
 def images(data: DataConfig, split: str) -> Source:
     """Open the files of ``split`` below ``data.root``."""
-    files, notes = _files(data, split)
-    rows = []
-    for file in files:
+    every = _every(data)
+    found = choose(every, data, split, SUFFIX, _Labels(data, Path(every.root)).known)
+    rows, columns, notes = [], set[str](), found.notes
+    for file in found.paths:
         with readable(file):
             schema, count = pq.read_schema(file), pq.read_metadata(file).num_rows
         if count:
-            _leaf(file, schema)
+            columns.add(image_column(str(file), schema, data.image_column))
+            notes += doubts(schema, data.label_column)
         rows.append(count)
     if not sum(rows):
-        raise DataError(f"{', '.join(file.name for file in files)} in {data.root} have no rows")
-    source = ParquetSource(data, files, np.cumsum(rows).tolist())
-    source.notes = notes
+        raise DataError(f"{', '.join(found.names)} in {data.root} have no rows")
+    if len(columns) > 1:
+        raise DataError(
+            f"the {split} files in {data.root} have their images in several columns, "
+            f"{' and '.join(sorted(columns))}; rename all but one of them"
+        )
+    source = ParquetSource(data, found, columns.pop(), np.cumsum(rows).tolist())
+    source.notes = tuple(dict.fromkeys(notes))
     return source
 
 
 def labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
-    """Return the column ``label``, int64 (N,), as :func:`classes.numbers` does."""
-    files, _ = _files(data, split)
-    train = files if split == "train" else _files(data, "train")[0]
-    found = numbers(train, files)
+    """Return the column of labels, int64 (N,), as :func:`classes.numbers` does."""
+    every = _every(data)
+    read = _Labels(data, Path(every.root))
+    mine, train = (choose(every, data, one, SUFFIX, read.known).names for one in (split, "train"))
+    found = read.numbers(train, mine)
+    require_label(every.root, read.columns, data.label_column)
     return None if found is None else found[: data.limit]
 
 
-def has_train(folder: Path) -> bool:
-    """Tell whether a folder holds files of the train split."""
-    found = listed(folder, _no_parquet, deep=False)
-    return any(split_of(os.fsdecode(path)) == "train" for path in found.paths)
+def has_parquet(path: Path) -> bool:
+    """Tell whether a path is that of a Parquet file, by its suffix."""
+    return path.suffix.lower() == SUFFIX
 
 
 class ParquetSource(EncodedSource):
@@ -73,158 +95,153 @@ class ParquetSource(EncodedSource):
 
     Args:
         data: names the source, and limits its rows.
-        files: all in one folder.
+        found: the files.
+        column: which holds the images.
         ends: the number of rows up to the end of each file.
     """
 
-    def __init__(self, data: DataConfig, files: Sequence[Path], ends: Sequence[int]) -> None:
+    def __init__(self, data: DataConfig, found: Files, column: str, ends: Sequence[int]) -> None:
         super().__init__(data.source, min(ends[-1], data.limit or ends[-1]))
-        self._files, self._ends = files, ends
+        self._found, self._column, self._ends = found, column, ends
+        self._skip = data.on_error == "skip"
         self._copy: FlatCopy | None = None
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of the files' names and contents, and of the number of rows used."""
-        names = [os.fsencode(file.name) for file in self._files]
-        content = content_digest(self._files[0].parent, names)
-        return hashlib.sha256(f"parquet {len(self)} {content}".encode()).hexdigest()
+        """SHA-256 (hex) of the files' names and contents, and of the rows and column used."""
+        names = [os.fsencode(name) for name in self._found.names]
+        content = content_digest(Path(self._found.root), names)
+        column = "" if self._column == IMAGE else f" {self._column}"  # as before there was a choice
+        return hashlib.sha256(f"parquet {len(self)} {content}{column}".encode()).hexdigest()
 
     def column(self, name: str) -> NDArray[np.str_] | None:
-        """Return the values of a column of all files."""
-        found = texts(self._files, name)
-        return None if found is None else found[: len(self)]
+        """Return the values of a column, as text; None where no file has it."""
+        every = {file: _texts(file, name) for file in self._found.paths}
+        found = [one for one in every.values() if one is not None]
+        if found and len(found) < len(every):
+            without = next(file for file, one in every.items() if one is None)
+            raise DataError(f"{without} has no column {name}, which others have; write it there")
+        return np.concatenate(found)[: len(self)] if found else None
 
     def where(self, id: int) -> str:
         """Return the file and the row in it, such as ``train-00.parquet row 17``."""
         place = int(np.searchsorted(self._ends, id, side="right"))
-        return f"{self._files[place].name} row {id - ([0, *self._ends])[place]}"
+        return f"{self._found.names[place]} row {id - ([0, *self._ends])[place]}"
 
     def _bytes(self, id: int) -> bytes:
         if self._copy is None:
             # Named for the content, so that changed files never meet an old copy.
             path = cache_dir() / "parquet" / f"{self.fingerprint[:32]}.images"
-            self._copy = flat_copy(path, len(self), chain.from_iterable(map(_images, self._files)))
+            every = (_images(file, self._column, self._skip) for file in self._found.paths)
+            self._copy = flat_copy(path, len(self), chain.from_iterable(every))
         return self._copy[id]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_copy": None}  # an open file stays in its process
 
 
-class FlatCopy:
-    """A file with ``rows`` images, followed by int64 (rows + 1,), where they begin and end.
+class _Labels:
+    """The labels in files below ``root``, each of which is read once.
 
-    Raises:
-        OSError: it cannot be read.
-        ValueError: it is damaged.
+    ``columns`` are those of all files that were read.
     """
 
-    def __init__(self, path: Path, rows: int) -> None:
-        self._file = path.open("rb")
-        end = os.fstat(self._file.fileno()).st_size - 8 * (rows + 1)
-        self._offsets = np.fromfile(self._file, np.int64, offset=end)
-        if (self._offsets[0], self._offsets[-1]) != (0, end):
-            raise ValueError(f"{path} is damaged")
+    def __init__(self, data: DataConfig, root: Path) -> None:
+        self._chosen, self._skip, self._root = data.label_column, data.on_error == "skip", root
+        self._read: dict[str, Any] = {}
+        self.columns: dict[str, None] = {}
 
-    def __getitem__(self, row: int) -> bytes:
-        start, end = self._offsets[row : row + 2].tolist()
-        return os.pread(self._file.fileno(), end - start, start)
+    def known(self, train: list[str], names: list[str]) -> bool:
+        """Tell whether files have labels, given those of train."""
+        return self.numbers(train, names) is not None
 
-
-def flat_copy(path: Path, rows: int, images: Iterable[bytes]) -> FlatCopy:
-    """Open the copy at ``path`` in the cache; the first time, make it of ``rows`` of ``images``.
-
-    Raises:
-        OutputError: there is no room, or the cache cannot be written.
-    """
-
-    def make(path: Path) -> None:
-        offsets = np.zeros(rows + 1, np.int64)
-        with path.open("wb") as file:
-            for row, image in enumerate(islice(images, rows)):
-                offsets[row + 1] = offsets[row] + file.write(image)
-            file.write(offsets.data)
-
-    return cached(path, lambda: FlatCopy(path, rows), make)
-
-
-def _files(data: DataConfig, split: str) -> tuple[list[Path], tuple[str, ...]]:
-    """Return the split's files by name, and sentences about those that belong to no split.
-
-    Files named for validation are the test split where none is named for test, or where they alone
-    have labels.
-    """
-    root = expanded(data.root) if data.root else None
-    if root is None or not is_folder(root, DataError):
-        raise DataError(
-            f"data.root={data.root} is not a folder; set it to the one that holds *train*.parquet"
+    def numbers(self, train: list[str], names: list[str]) -> NDArray[np.int64] | None:
+        """Return the classes in files, see :func:`classes.numbers`."""
+        of_train, mine = (
+            {str(self._root / one): self._column(one) for one in some} for some in (train, names)
         )
-    found = listed(root, partial(_left_out, data.on_error == "skip"), deep=False)
-    files: dict[str, list[Path]] = {"train": [], "test": [], "validation": []}
-    for path in sorted(found.paths):
-        files[split_of(os.fsdecode(path)) or ""].append(root / os.fsdecode(path))
-    chosen = files[split]
-    other = files["validation"] if split == "test" else []
-    if other and (not chosen or _labeled_alone(files["train"], other, chosen)):
-        chosen = other
-    if not chosen:
-        kind = NoSplitError if split == "test" and files["train"] else DataError
-        problem = f"{root} has no *{split}*.parquet; name the files of that split so"
-        raise kind("; ".join([problem, *found.notes]))
-    return chosen, found.notes
+        return numbers(of_train, mine, self._chosen or LABEL)
+
+    def _column(self, name: str) -> Any:
+        """Return the labels of a file, nulls where it has none."""
+        if name not in self._read:
+            file = self._root / name
+            with readable(file):
+                schema, rows = pq.read_schema(file), pq.read_metadata(file).num_rows
+            self.columns |= dict.fromkeys(schema.names)
+            column = label_column(str(file), schema, self._chosen)
+            self._read[name] = self._rows(file, column) if column else pa.nulls(rows)
+        return self._read[name]
+
+    def _rows(self, file: Path, column: str) -> Any:
+        try:
+            with readable(file):
+                return pq.read_table(file, columns=[column]).column(column)
+        except DataError:
+            if not self._skip:
+                raise
+            return pa.nulls(pq.read_metadata(file).num_rows)
 
 
-def _labeled_alone(train: list[Path], files: list[Path], others: list[Path]) -> bool:
-    """Tell whether ``files`` have labels, and ``others`` have none, or hide them."""
-    return numbers(train, others) is None and numbers(train, files) is not None
+@contextmanager
+def readable(file: Path) -> Iterator[None]:
+    """Turn what a missing or damaged file raises into one sentence."""
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise DataError(
+            f"{file} cannot be read as Parquet ({reason}); fetch or write it again, or set "
+            "data.on_error=skip"
+        ) from error
+
+
+def _texts(file: Path, name: str) -> NDArray[np.str_] | None:
+    with readable(file):
+        if name not in pq.read_schema(file).names:
+            return None
+        require_one(str(file), pq.read_schema(file), name)
+        return as_texts(str(file), name, pq.read_table(file, columns=[name]).column(name))
+
+
+def _every(data: DataConfig) -> Files:
+    """Return all Parquet files of a source."""
+    return below(data, partial(_left_out, data.on_error == "skip"), SUFFIX)
 
 
 def _left_out(skip: bool, path: bytes) -> str:
-    """Return why a file is none of any split, or cannot be read and need not."""
-    if reason := _no_parquet(path):
-        return reason
-    if split_of(os.fsdecode(path.rpartition(b"/")[2])) is None:
-        return "Parquet, but no word of its name is train, test or validation"
-    return "" if not skip or os.access(path, os.R_OK) else "unreadable"
+    """Return why a file is no Parquet, or cannot be read and need not."""
+    if not path.lower().endswith(SUFFIX.encode()) and head(path, len(MAGIC)) != MAGIC:
+        return BESIDE if path.endswith(b"/README.md") else NO_PARQUET
+    if skip:
+        try:
+            pq.read_schema(os.fsdecode(path))
+        except (OSError, pa.ArrowException):
+            return TORN
+    return ""
 
 
-def _no_parquet(path: bytes) -> str:
-    """Return why a file is none of Parquet: neither by its name nor by its first bytes."""
-    if path.lower().endswith(b".parquet"):
-        return ""
-    return "" if head(path, len(MAGIC)) == MAGIC else NO_PARQUET
-
-
-def _images(file: Path) -> Iterator[bytes]:
-    """Yield the images of ``file``; a null is an empty image."""
+def _images(file: Path, column: str, skip: bool) -> Iterator[bytes]:
+    """Yield the images of ``file``; empty ones for nulls, and for torn row groups to be skipped."""
     with readable(file), pq.ParquetFile(file, memory_map=True) as parquet:
         if not parquet.metadata.num_rows:  # as pandas writes it, its columns have no type
             return
-        leaf = _leaf(file, parquet.schema_arrow)
-        for batch in parquet.iter_batches(ROWS_AT_ONCE, columns=[leaf], use_threads=False):
-            column = batch.column(0)
-            values = column.field("bytes") if pa.types.is_struct(column.type) else column
-            for value in values:
-                yield value.as_py() or b""
+        leaf = leaf_of(parquet.schema_arrow, column)
+        for group in range(parquet.num_row_groups):
+            missing = parquet.metadata.row_group(group).num_rows
+            try:
+                for image in _of_group(parquet, group, leaf):
+                    yield image
+                    missing -= 1
+            except (OSError, pa.ArrowException):
+                if not skip:
+                    raise
+                yield from [b""] * missing
 
 
-def _leaf(file: Path, schema: Any) -> str:
-    """Return the path of the column that holds the bytes.
-
-    Raises:
-        DataError: there is none.
-    """
-    require_one(file, schema, "image")
-    kind = schema.field("image").type if "image" in schema.names else None
-    if kind is None:
-        raise DataError(
-            f"{file} has no column image, but {', '.join(schema.names)}; rename the one with images"
-        )
-    leaf, path = kind, "image"
-    if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
-        leaf, path = kind.field("bytes").type, "image.bytes"
-    if not (pa.types.is_binary(leaf) or pa.types.is_large_binary(leaf)):
-        raise DataError(
-            f"column image of {file} holds {kind}; store the bytes of the image files, "
-            "or a struct {bytes, path}"
-        )
-    return path
+def _of_group(parquet: Any, group: int, leaf: str) -> Iterator[bytes]:
+    for batch in parquet.iter_batches(ROWS_AT_ONCE, [group], [leaf], use_threads=False):
+        found = batch.column(0)
+        values = found.field("bytes") if pa.types.is_struct(found.type) else found
+        for value in values:
+            yield value.as_py() or b""

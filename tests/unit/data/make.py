@@ -24,9 +24,9 @@ def pixels(seed: int, height: int = 6, width: int = 5) -> Pixels:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def encode(image: Pixels, kind: str = "PNG") -> bytes:
+def encode(image: Pixels, kind: str = "PNG", **more: Any) -> bytes:
     out = io.BytesIO()
-    Image.fromarray(image).save(out, kind)
+    Image.fromarray(image).save(out, kind, **more)
     return out.getvalue()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from coopt_fl.core.errors import OutputError
-from coopt_fl.data.sources.parquet import flat_copy
+from coopt_fl.data.flat import flat_copy
 
 IMAGES = [b"first", b"", b"third image", b"x" * 100_000]
 

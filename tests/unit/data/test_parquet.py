@@ -1,5 +1,6 @@
 """Parquet files with a column of images, in the ways that people write them."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,52 @@ def test_what_hugging_face_writes_is_read(tmp_path: Path) -> None:
     assert open_labels(config(tmp_path), "train").tolist() == rows["label"]
 
 
+def test_official_cifar_is_read(tmp_path: Path) -> None:
+    """CIFAR-10 and CIFAR-100 as the hub has them; neither has a column "image"."""
+    datasets = pytest.importorskip("datasets")
+    classes = datasets.ClassLabel(names=["a", "b"])
+    for name, kinds in (("plain_text", ["label"]), ("cifar100", ["fine_label", "coarse_label"])):
+        features = datasets.Features({"img": datasets.Image(), **dict.fromkeys(kinds, classes)})
+        rows = {"img": STRUCTS, **{kind: [k % 2 for k in range(10)] for kind in kinds}}
+        for split in ("train", "test"):
+            file = tmp_path / f"{name}/{split}-00000-of-00001.parquet"
+            file.parent.mkdir(exist_ok=True)
+            datasets.Dataset.from_dict(rows, features=features).to_parquet(str(file))
+        data = config(tmp_path / name)
+        assert_planted(open_source(data), range(10))
+        if kinds == ["label"]:
+            assert open_labels(data, "test").tolist() == rows["label"]
+            continue
+        assert open_labels(data, "train") is None
+        assert "fine_label or coarse_label" in open_source(data).notes[0]
+        data.label_column = "coarse_label"
+        assert open_labels(data, "train").tolist() == rows["coarse_label"]
+        assert open_source(data).notes == ()
+        data.label_column = "absent"
+        with pytest.raises(DataError, match=r"no column absent, but img, fine_label, coarse_labe"):
+            open_labels(data, "train")
+
+
+def test_the_fingerprint_tells_the_column_unless_it_is_the_usual_one(tmp_path: Path) -> None:
+    """Of a column "image" it is that of before there was a choice."""
+    pq.write_table(pa.table({"image": BYTES, "other": BYTES}), tmp_path / "train.parquet")
+    usual, other = config(tmp_path), config(tmp_path, image_column="other")
+    (sha256,) = {hashlib.sha256((tmp_path / "train.parquet").read_bytes()).digest()}
+    content = hashlib.sha256(b"train.parquet\0" + sha256).hexdigest()
+    of_before = hashlib.sha256(f"parquet 10 {content}".encode()).hexdigest()
+    assert open_source(usual).fingerprint == of_before
+    assert open_source(config(tmp_path, image_column="image")).fingerprint == of_before
+    assert open_source(other).fingerprint != of_before
+    assert_planted(open_source(other), range(10))
+
+
+def test_files_whose_images_are_in_several_columns_are_refused(tmp_path: Path) -> None:
+    make.parquet(tmp_path / "train-0.parquet", BYTES)
+    pq.write_table(pa.table({"img": BYTES}), tmp_path / "train-1.parquet")
+    with pytest.raises(DataError, match="in several columns, image and img; rename all but one"):
+        open_source(config(tmp_path))
+
+
 def test_test_split(tmp_path: Path) -> None:
     make.parquet(tmp_path / "train.parquet", BYTES[:5])
     with pytest.raises(DataError, match=r"has no \*test\*\.parquet; name the files"):
@@ -152,8 +199,8 @@ def test_every_unusable_file_is_one_clear_error(tmp_path: Path) -> None:
             open_source(config(tmp_path), split)
 
     refused(r"has no \*train\*\.parquet")
-    pq.write_table(pa.table({"img": BYTES, "label": range(10)}), tmp_path / "train.parquet")
-    refused("has no column image, but img, label; rename")
+    pq.write_table(pa.table({"img": range(10), "label": range(10)}), tmp_path / "train.parquet")
+    refused(r"has no column of images, but img \(int64\), label \(int64\); choose")
     for strange in (["a.png"], [1], [{"path": "a.png"}], [{"bytes": "text"}]):
         make.parquet(tmp_path / "train.parquet", strange)
         refused("column image of .* store the bytes")

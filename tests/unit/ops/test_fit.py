@@ -20,6 +20,7 @@ from coopt_fl.ops.sizes import FEW, Choice, Images, choose, doubts
 from coopt_fl.policies.assignment import Member, Proportional
 from coopt_fl.students.models import build_student
 from tests.unit.data.make import encode, parquet, pixels, tree, write
+from tests.unit.data.pack import PACKED, shard
 
 PARQUET = load_config("parquet")
 DATA = DataConfig("imagefolder", "images")
@@ -190,6 +191,47 @@ def test_parquet_files_and_a_missing_test_split(tmp_path: Path) -> None:
     assert (config.data.source, config.student.augment) == ("parquet", "crop")
     assert found["images"]["edge"] == 70
     assert len(found["warnings"]) == 1 and "No test split" in found["warnings"][0]
+
+
+@pytest.mark.parametrize("kind", [*PACKED])
+def test_all_that_a_source_takes_is_recognised(kind: str, tmp_path: Path) -> None:
+    many = [encode(pixels(k)) for k in range(10)], ["a", "b"] * 5
+    (tmp_path / "in").mkdir()
+    data = PACKED[kind](tmp_path / "in", {"train": many, "test": many})
+    where = Path(data.root)
+    if kind == "remote":
+        pytest.skip("a URL is no folder")
+    if kind == "compressed":
+        with pytest.raises(DataError, match=r"copy them first by `coopt publish-shards"):
+            fit(where, tmp_path / "it.yaml", "parquet", [])
+        return
+    found = fit(where, tmp_path / "it.yaml", "parquet", [])
+    config = load_config(found["path"])
+    assert (config.data.source, config.data.root) == (data.source, data.root)
+    assert found["images"] == {"count": 10, "tested": 10, "edge": 5, "unreadable": 0}
+
+
+def test_a_file_of_something_else_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "notes.csv", b"a,b\n1,2\n")
+    for there in (tmp_path, tmp_path / "notes.csv"):
+        with pytest.raises(DataError, match=r"neither train/ nor|is not a folder"):
+            fit(there, None, "parquet", [])
+
+
+def test_what_img2dataset_writes_is_shards(tmp_path: Path) -> None:
+    """Shards without a split in their names, and beside each a table of its samples."""
+    many = [encode(pixels(k)) for k in range(10)], ["a", "b"] * 5
+    write(tmp_path / "in/00000.tar", shard(many))
+    parquet(tmp_path / "in/00000.parquet", ["key"] * 10)
+    write(tmp_path / "in/00000_stats.json", b"{}")
+    found = fit(tmp_path / "in", tmp_path / "it.yaml", "parquet", [])
+    assert load_config(found["path"]).data.source == "webdataset"
+    assert found["images"]["count"] == 10
+
+
+def test_a_parquet_file_beside_a_tree_of_images_is_no_source(photos: Path) -> None:
+    write(photos / "embeddings.parquet", b"PAR1")
+    assert load_config(fit(photos, None, "parquet", [])["path"]).data.source == "imagefolder"
 
 
 def test_unreadable_images_are_left_out(photos: Path) -> None:

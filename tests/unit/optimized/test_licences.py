@@ -73,6 +73,54 @@ def test_what_is_known_of_the_images() -> None:
     assert licence_of({"the images": both}).name == "non-commercial"
 
 
+CARD = "---\nlicense: {}\nconfigs:\n- config_name: default\n---\n# A data set\n"
+
+
+@pytest.mark.parametrize(
+    ("license", "said"),
+    [
+        ("cc-by-nc-4.0", "cc-by-nc-4.0"),
+        ("[mit, cc-by-nc-4.0]", "mit, cc-by-nc-4.0"),
+        ("other\nlicense_name: research-only", "research-only"),
+        ("other", "other"),
+        ("'`<b>`'", None),
+        ("/home/ann", None),
+        ("[", None),
+        ("null", None),
+        ("x" * 101, None),
+    ],
+)
+def test_a_repository_states_it_in_its_card(license: str, said: str | None, tmp_path: Path) -> None:
+    """Also above the folder of a configuration; what may not be published is left out."""
+    (tmp_path / "README.md").write_text(CARD.format(license))
+    (tmp_path / "default/train").mkdir(parents=True)
+    wanted = {"publisher": said} if said else {}
+    for source in ("parquet", "hf", "webdataset", "manifest"):
+        for root in (tmp_path, tmp_path / "default"):
+            assert of_source(DataConfig(source=source, root=str(root))) == wanted
+    assert of_source(DataConfig(source="arrays", root=str(tmp_path))) == {}
+    found = licence_of({"the images": wanted, "the prior of ann": {"library": "mit"}})
+    if said and ("nc" in said or "research" in said):
+        assert found.name == "non-commercial"
+
+
+def test_cards_of_other_things_state_nothing(tmp_path: Path) -> None:
+    """Neither one without front matter, nor one above that is not of a dataset."""
+    (tmp_path / "x").mkdir()
+    (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n")
+    assert of_source(DataConfig(source="parquet", root=str(tmp_path / "x"))) == {}
+    (tmp_path / "x/README.md").write_text("# license: mit\n")
+    assert of_source(DataConfig(source="parquet", root=str(tmp_path / "x"))) == {}
+    assert of_source(DataConfig(source="parquet", root=str(tmp_path / "nowhere"))) == {}
+    assert of_source(DataConfig(source="webdataset", root="s3://x/y.tar")) == {}
+
+
+def test_what_save_to_disk_wrote_may_state_it(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train/dataset_info.json").write_text('{"license": "mit"}')
+    assert of_source(DataConfig(source="hf", root=str(tmp_path))) == {"publisher": "mit"}
+
+
 def test_the_card_tells_who_stated_what_and_what_is_forbidden(tmp_path: Path) -> None:
     finish(tmp_path)
     dataset = tmp_path / "dataset"

@@ -25,6 +25,7 @@ from coopt_fl.optimized.provenance import draft
 from coopt_fl.optimized.read import OptimizedDataset, PairedDataset
 from coopt_fl.optimized.write import publish
 from tests.unit.data import make as images
+from tests.unit.data.pack import PACKED
 from tests.unit.optimized import make
 
 pytestmark = pytest.mark.timeout(600)
@@ -68,10 +69,12 @@ def files(kind: str, folder: Path) -> DataConfig:
         images.write(folder / f"train/c/{k}.png", image)
     if kind == "parquet":
         images.parquet(folder / "train.parquet", encoded)
+    if kind in PACKED:
+        return PACKED[kind](folder, {"train": (encoded, ["a"] * COUNT)})
     return DataConfig(kind, root=str(folder))
 
 
-SOURCES = ("synthetic", "imagefolder", "parquet")
+SOURCES = ("synthetic", "imagefolder", "parquet", "saved", "shards")
 
 
 def opened(kind: str, folder: Path) -> Source:

@@ -1,0 +1,135 @@
+"""Which column of a table holds the images, and which the labels."""
+
+import json
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from coopt_fl.core.errors import DataError
+
+IMAGE, LABEL = "image", "label"
+"""What columns are called where nothing else is said."""
+
+
+def image_column(where: str, schema: Any, chosen: str | None) -> str:
+    """Return the name of the column of images.
+
+    That is ``chosen``, or ``image``, or the only column that can hold any.
+
+    Args:
+        where: the file or folder, for errors.
+        schema: of Arrow, perhaps with Hugging Face's features in its metadata.
+        chosen: ``data.image_column``.
+
+    Raises:
+        DataError: there is none, several can be meant, or it holds something else.
+    """
+    require_one(where, schema, chosen or IMAGE)
+    able = [name for name in schema.names if _leaf(schema, name)]
+    if chosen is not None:
+        found = [chosen] if chosen in schema.names else []
+    elif IMAGE in able:
+        return IMAGE
+    else:
+        marked = [name for name in able if _features(schema).get(name) == "Image"]
+        found = marked or able or [IMAGE] * (IMAGE in schema.names)
+    kinds = dict(zip(schema.names, schema.types, strict=True))
+    columns = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
+    if not found:
+        raise DataError(
+            f"{where} has no column {chosen or 'of images'}, but {columns or 'none at all'}; "
+            "choose the one of images by data.image_column"
+        )
+    if len(found) > 1:
+        raise DataError(
+            f"{where} has several columns that may hold the images, {' and '.join(found)}; "
+            "choose one by data.image_column"
+        )
+    if not _leaf(schema, found[0]):
+        raise DataError(
+            f"column {found[0]} of {where} holds {kinds[found[0]]}; store the bytes of the "
+            "image files, or a struct {bytes, path}, or choose another by data.image_column"
+        )
+    return found[0]
+
+
+def leaf_of(schema: Any, column: str) -> str:
+    """Return the path of the bytes in a column that :func:`image_column` found."""
+    return _leaf(schema, column)
+
+
+def label_column(where: str, schema: Any, chosen: str | None) -> str | None:
+    """Return the name of the column of labels; None where there is none.
+
+    That is ``chosen``, or ``label``, or the only one that Hugging Face's features call one.
+
+    Raises:
+        DataError: there are two of that name.
+    """
+    require_one(where, schema, chosen or LABEL)
+    if (chosen or LABEL) in schema.names:
+        return chosen or LABEL
+    classes = _classes(schema)
+    return classes[0] if chosen is None and len(classes) == 1 else None
+
+
+def require_label(where: str, names: Collection[str], chosen: str | None) -> None:
+    """Raise DataError where ``data.label_column``, if it is ``chosen``, is none of ``names``."""
+    if chosen is not None and chosen not in names:
+        raise DataError(
+            f"{where} has no column {chosen}, but {', '.join(names)}; choose the one of labels by "
+            "data.label_column"
+        )
+
+
+def require_one(where: str, schema: Any, name: str) -> None:
+    """Raise DataError where there are two columns of one name."""
+    if schema.names.count(name) > 1:
+        raise DataError(
+            f"{where} has {schema.names.count(name)} columns {name}; rename all but one of them"
+        )
+
+
+def as_texts(where: str, name: str, column: Any) -> NDArray[np.str_]:
+    """Return the values (N,) of a column of Arrow as text, "" for nulls.
+
+    Raises:
+        DataError: it holds neither text nor numbers nor dates.
+    """
+    kind = column.type
+    if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        raise DataError(f"column {name} of {where} holds {kind}; choose one of text or numbers")
+    return np.array(column.cast(pa.string()).fill_null("").to_pylist(), np.str_)
+
+
+def doubts(schema: Any, chosen: str | None) -> tuple[str, ...]:
+    """Return a sentence where the labels may be in one of several columns."""
+    classes = _classes(schema)
+    if chosen is not None or LABEL in schema.names or len(classes) < 2:
+        return ()
+    return (f"labels may be in {' or '.join(classes)}: choose one by data.label_column",)
+
+
+def _classes(schema: Any) -> list[str]:
+    features = _features(schema)
+    return [name for name in schema.names if features.get(name) == "ClassLabel"]
+
+
+def _features(schema: Any) -> dict[str, str]:
+    """Return what Hugging Face's ``datasets`` wrote of each column: "Image", "ClassLabel"."""
+    try:
+        told = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return {name: feature.get("_type", "") for name, feature in told.items()}
+    except (KeyError, TypeError, AttributeError, ValueError):  # anybody may write metadata
+        return {}
+
+
+def _leaf(schema: Any, name: str) -> str:
+    """Return the path of the bytes in a column; "" where it holds none."""
+    kind, path = schema.field(schema.names.index(name)).type, name
+    if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+        kind, path = kind.field("bytes").type, f"{name}.bytes"
+    return path if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) else ""

@@ -1,0 +1,137 @@
+"""Files of a kind in a folder, or below it, and which of them belong to a split."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from coopt_fl.config.schema import DataConfig, SplitConfig
+from coopt_fl.core.errors import DataError
+from coopt_fl.core.files import expanded, is_folder
+from coopt_fl.data.listing import Wanted, listed, named
+from coopt_fl.data.source import NoSplitError
+from coopt_fl.data.splits import names, of_split, split_of_path
+
+HasLabels = Callable[[list[str], list[str]], bool]
+"""Whether some files have labels, given those of train."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """Files of one split, or of all.
+
+    Attributes:
+        root: the folder, or the URL, that all of them are below.
+        names: of each, below the folder, in order.
+        notes: sentences about what was left out.
+    """
+
+    root: str
+    names: list[str]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def paths(self) -> list[Path]:
+        """Where they are in a folder."""
+        return [Path(self.root, name) for name in self.names]
+
+
+def below(data: DataConfig, unwanted: Wanted, kind: str) -> Files:
+    """Return all files of a kind in ``data.root``, or, if none there names a split, below it.
+
+    Args:
+        data: says where they are.
+        unwanted: says why a file is left out.
+        kind: the files' suffix, for errors.
+
+    Raises:
+        DataError: ``data.root`` is no folder, or one in it cannot be entered.
+    """
+    root = expanded(data.root) if data.root else None
+    if root is None or not is_folder(root, DataError):
+        raise DataError(
+            f"data.root={data.root} is not a folder; set it to the one that holds *train*{kind}"
+        )
+    skip = data.on_error == "skip"
+    found = listed(root, unwanted, deep=False, skip=skip)
+    if not any(is_named(os.fsdecode(path), data.split) for path in found.paths):
+        found = listed(root, unwanted, skip=skip)
+    return Files(str(root), [os.fsdecode(path) for path in sorted(found.paths)], found.notes)
+
+
+def choose(found: Files, data: DataConfig, split: str, kind: str, has_labels: HasLabels) -> Files:
+    """Return the files of a split.
+
+    Where no name says of which split a file is, all are for training.
+
+    Args:
+        found: all files.
+        data: says what splits are called.
+        split: "train" or "test".
+        kind: the files' suffix, for errors.
+        has_labels: see :func:`coopt_fl.data.splits.of_split`; it is given names.
+
+    Raises:
+        NoSplitError: there are none of the test split.
+        DataError: there are none to train on, a name says several splits, or they are of several
+            configurations.
+    """
+    every, notes = found.names, found.notes
+    wanted = data.split
+    unnamed = [name for name in every if not is_named(name, wanted)]
+    silent = bool(every) and len(unnamed) == len(every) and wanted == SplitConfig()
+    if silent:
+        notes += (
+            f"below {found.root}, no name says train or test, so all are to train on: "
+            f"{len(every):,} ({_first(every)})",
+        )
+    elif unnamed:
+        notes += (
+            f"below {found.root}, {len(unnamed):,} left out: no word of the name is train, test or "
+            f"validation ({_first(unnamed)})",
+        )
+
+    def chosen(split: str) -> list[str]:
+        rule = (lambda name: "train") if silent else split_of_path
+        return of_split(every, wanted, split, rule, names, has_labels)
+
+    mine = chosen(split)
+    if not mine:
+        called = getattr(wanted, split)
+        problem = f"{found.root} has no *{called or split}*{kind}; name the files of that split so"
+        has_train = split == "test" and chosen("train")
+        raise (NoSplitError if has_train else DataError)("; ".join([problem, *notes]))
+    if not silent:
+        _require_one_folder(found.root, mine)
+    return Files(found.root, mine, notes)
+
+
+def is_named(name: str, wanted: SplitConfig) -> bool:
+    """Tell whether a path says of which split it is."""
+    called = [one for one in (wanted.train, wanted.test) if one is not None]
+    return any(names(name, one) for one in called) or split_of_path(name) is not None
+
+
+def _first(names: Sequence[str]) -> str:
+    return named([os.fsencode(name) for name in names])
+
+
+def _require_one_folder(root: str, mine: Sequence[str]) -> None:
+    """Raise DataError where files are of several configurations of a repository.
+
+    Each has a folder, which is above what names the split.
+    """
+    folders = sorted({_configuration(name) for name in mine})
+    if len(folders) > 1:
+        raise DataError(
+            f"{root} holds several configurations, {', '.join(one or '.' for one in folders)}: "
+            f"set data.root to one of them, such as {root}/{folders[-1]}"
+        )
+
+
+def _configuration(name: str) -> str:
+    """Return the folder above the part of a path that names its split."""
+    parts = name.split("/")
+    while len(parts) > 1 and split_of_path(parts[-1]) is None:
+        parts.pop()
+    return "/".join(parts[:-1])
