@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -80,7 +80,7 @@ def batches(
     workers: int | None = None,
     fit: Fit | None = None,
     busy: int = 1,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Read the blocks in order; a batch never crosses the border of a block.
 
     Args:

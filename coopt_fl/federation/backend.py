@@ -177,7 +177,8 @@ def _join_ray(settings: dict[str, Any]) -> None:
     address = settings["address"]
     try:
         host, _, port = address.rpartition(":")
-        socket.create_connection((host, int(port)), SECONDS_TO_ANSWER).close()  # Ray takes minutes
+        place = host.strip("[]"), int(port)
+        socket.create_connection(place, SECONDS_TO_ANSWER).close()  # Ray takes minutes
         ray.init(**settings)
     except Exception as error:
         ray.shutdown()

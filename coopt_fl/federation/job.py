@@ -92,8 +92,9 @@ def _prepare(config: Config, out: Path, progress: Progress, own_priors: bool) ->
             training_dtype(config)
             if config.data.decode == "device":
                 require_gpu()
-            if own_priors:
-                arithmetic(config.runtime.precision, pick_device())
+            if own_priors and config.simulation.address is None:
+                device = pick_device() if config.simulation.gpus != 0 else torch.device("cpu")
+                arithmetic(config.runtime.precision, device)
             if not on_targets(config.student.objective):
                 known = filter(on_targets, PARTS.names("objective"))
                 raise ConfigError(

@@ -143,8 +143,12 @@ def _begin(config: Config, verbose: bool) -> Any:
         settings["init_args"] |= {"logging_level": "INFO", "log_to_driver": True}
     with ThreadPoolExecutor(1) as beside:
         imported = beside.submit(lambda: [import_module(name) for name in IMPORTED])
-        begin_ray(config, settings)
-        imported.result()
+        try:
+            begin_ray(config, settings)
+            imported.result()
+        except BaseException:
+            import_module("ray").shutdown()  # or the next run took it for its caller's
+            raise
     return settings
 
 

@@ -1,7 +1,6 @@
 """``DIR/state``: what the platform knows, kept so that any death of the process loses nothing."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -96,6 +95,7 @@ class RunState:
         try:
             path.unlink(missing_ok=True)
             self._rows(index).unlink(missing_ok=True)
+            self._npz(_audit_name(index)).unlink(missing_ok=True)
         except OSError as error:
             raise OutputError(f"cannot remove {path}: {error.strerror}; {RETRY}") from error
 
@@ -159,8 +159,9 @@ class RunState:
         Raises:
             OutputError: they are missing.
         """
-        kept = self.arrays(_audit_name(index))
-        if kept is None and self._rows(index).exists():
+        if not self._rows(index).exists():
+            kept = self.arrays(_audit_name(index))
+        else:
             about = _load(self._npz(_block_name(index)), ADOPTED_ARRAYS)
             rows = self._adopted(index, about)[about["compared"]]
             kept = {"ids": rows["id"], "targets": rows["target"]}
@@ -174,8 +175,11 @@ class RunState:
 
     def save_block(self, index: int, block: Block) -> None:
         """Store a block with its digest."""
-        with suppress(OSError):  # what is left of a death between the two steps of adopting it
-            self._rows(index).unlink(missing_ok=True)
+        rows = self._rows(index)
+        try:  # what is left of a death between the two steps of adopting it
+            rows.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot remove {rows}: {error.strerror}; {RETRY}") from error
         self.save_arrays(
             _block_name(index),
             ids=block.ids,

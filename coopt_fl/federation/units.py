@@ -50,9 +50,9 @@ def read_unit(path: Path, width: int, count: int) -> Rows:
             about = os.fstat(file.fileno())
             if not stat.S_ISREG(about.st_mode) or about.st_size != expected:
                 raise DataError(f"{path} has {about.st_size} bytes, expected a file of {expected}")
-            rows = np.fromfile(file, kind)
+            rows, more = np.fromfile(file, kind, count), file.read(1)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    if len(rows) != count:
+    if len(rows) != count or more:
         raise DataError(f"{path} has changed while it was read")
     return rows

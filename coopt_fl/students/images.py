@@ -91,7 +91,7 @@ class Squares:
         read = batches(self._source, [ids], batch_size, self._on_error, fit=square, busy=busy)
         pairs = ((batch, self._rows(batch.ids)) for batch in read if len(batch.ids))
         sent = (((batch.pixels, places), (batch, places)) for batch, places in pairs)
-        with closing(feed(sent, self._link)) as arrived:
+        with closing(read), closing(feed(sent, self._link)) as arrived:
             for (pixels, some), (batch, places) in arrived:
                 images = cast(Tensor, replace(batch, pixels=pixels).images)  # all of one size
                 yield images, some, places

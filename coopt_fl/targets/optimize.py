@@ -224,7 +224,7 @@ def _encode_blocks(
     read = batches(seen, blocks, batch_size, on_error, fit=fit)
     pairs = (((torch.from_numpy(batch.ids), batch.pixels), batch) for batch in read)
     features = partial(prior.features, precision=precision)
-    with closing(feed(pairs, link)) as arrived:
+    with closing(read), closing(feed(pairs, link)) as arrived:
         stream = (
             (some, replace(batch, pixels=pixels).images, batch.skipped)
             for (some, pixels), batch in arrived
