@@ -21,10 +21,11 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test with its tier: its folder's, unless it says another."""
     for item in items:
-        if not tiers_of({mark.name for mark in item.iter_markers()}):
-            folder = item.path.relative_to(Path(__file__).parent).parts[0]
-            if folder in FOLDERS:
-                item.add_marker(FOLDERS[folder])
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        own = [mark.name for mark in item.iter_markers() if mark.name in BUDGETS]
+        if tier := own[0] if own else FOLDERS.get(folder):
+            item.add_marker(tier)
+            item.user_properties.append(("tier", tier))  # which a report has, of any process
 
 
 def pytest_terminal_summary(
@@ -33,8 +34,9 @@ def pytest_terminal_summary(
     """Say what the tests took, and what their tiers may take."""
     reports = [one for kind in terminalreporter.stats.values() for one in kind]
     ran = [one for one in reports if isinstance(one, pytest.TestReport) and one.when == "call"]
-    tiers = set[str]().union(*(tiers_of(set(one.keywords)) for one in ran))
-    if not tiers:
+    if not (
+        tiers := {str(told) for one in ran for name, told in one.user_properties if name == "tier"}
+    ):
         return
     seconds, budget = time.monotonic() - config.stash[BEGUN], sum(BUDGETS[tier] for tier in tiers)
     over = "OVER BUDGET: " if seconds > budget else ""
@@ -43,8 +45,3 @@ def pytest_terminal_summary(
         f"{seconds:.0f} s of at most {budget} s on two idle cores",
         yellow=bool(over),
     )
-
-
-def tiers_of(words: set[str]) -> set[str]:
-    """Return the tiers among marks or keywords."""
-    return words & set(BUDGETS)
