@@ -52,7 +52,8 @@ def tried(name: str, targets: tuple[str, ...]) -> dict[str, Any]:
     """Return the side of the images, and for each target the seconds, or why it failed."""
     import timm
 
-    config = timm.get_pretrained_cfg(name.removeprefix("timm:"), allow_unregistered=False)
+    library, _, architecture = name.rpartition(":")
+    config = timm.get_pretrained_cfg(architecture) if library else None
     for side in dict.fromkeys([SIDE, config.input_size[-1] if config else SIDE]):
         try:
             model = build_student(name, side, 0)

@@ -25,7 +25,7 @@ SMALLER = {
 def test_from_photos_to_a_student_elsewhere(shell: Shell, tmp_path: Path) -> None:
     shell = replace(shell, extra={"COOPT_CACHE": str(tmp_path / "cache")})
     said = [execute(shell, *block) for block in BLOCKS]
-    assert len(said) == 9
+    assert len(said) == 10
     assert any("of 16 photos right" in one for one in said)
     neighbours = next(one for one in said if one.startswith("1.000 ")).splitlines()
     assert len(neighbours) == 5 and all(line.endswith(".jpg") for line in neighbours)
