@@ -137,7 +137,7 @@ def destinations() -> dict[str, str]:
         "convnet:WIDTH": "onnx",
         "torchvision NAME": "torchvision, onnx; timm, too, if it has the same model by this name "
         "(resnet*, resnext*, wide_resnet*, densenet*)",
-        "timm:NAME": "timm, onnx",
+        "timm:NAME": "timm, onnx (a few families not: docs/export.md)",
         "python:..., plug-ins": "onnx",
         "up to 64 px": "onnx; timm for timm's vision transformers, and for the few with a stem of "
         "stride 1 (vgg*, dla*) their library; others get a stem that no library has: to export "
