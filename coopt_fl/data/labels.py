@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.data.source import SPLITS, CopiedSource, NoSplitError, open_source
-from coopt_fl.data.sources.classes import numbers_of_copies
+from coopt_fl.data.sources.classes import UNKNOWN, numbers_of_copies
 from coopt_fl.registry import PARTS
 
 
@@ -56,7 +56,8 @@ def unlabeled(data: DataConfig) -> list[str]:
             continue
         missing = 0 if found is None else int((found < 0).sum())
         if found is None or (missing and missing == len(found)):
-            said.append(f"nothing is judged by labels: the {split} images have none")
+            of_train = "" if split == "train" else " that a train image has, too"
+            said.append(f"nothing is judged by labels: the {split} images have none{of_train}")
         elif missing:
             said.append(
                 f"{missing:,} of {len(found):,} {split} images have no label, or one that no "
@@ -66,6 +67,15 @@ def unlabeled(data: DataConfig) -> list[str]:
 
 
 def _read(data: DataConfig, split: str) -> NDArray[np.int64] | None:
+    """Return the classes of a split; -1 of each that the train images lack, whatever the source."""
+    found = _of_source(data, split)
+    if found is None or split == "train":
+        return found
+    train = _of_source(data, "train")
+    return None if train is None else np.where(np.isin(found, train), found, UNKNOWN)
+
+
+def _of_source(data: DataConfig, split: str) -> NDArray[np.int64] | None:
     read: Callable[..., NDArray[np.int64] | None] | None
     read = PARTS.find("source", data.source).fact("labels")
     if read is not None:
