@@ -63,6 +63,13 @@ def unlabeled(data: DataConfig) -> list[str]:
                 f"{missing:,} of {len(found):,} {split} images have no label, or one that no "
                 "train image has: the probe leaves them out"
             )
+        classes = np.unique(found[found >= 0]) if found is not None and split == "train" else []
+        if len(classes) == 1:
+            said.append(
+                f"all labeled train images, {len(found) - missing:,}, are of one class, so that "
+                "any student is right: see that the class is the first folder below the split, or "
+                "choose another data.label_column"
+            )
     return said
 
 

@@ -180,6 +180,16 @@ def test_numbers_that_train_lacks_are_left_out_of_every_source(tmp_path: Path) -
     )
 
 
+def test_a_single_class_is_told(tmp_path: Path) -> None:
+    """Of classes that are one folder too deep, each of which any student would know."""
+    names = [f"{split}/images/{one}/0.png" for split in ("train", "val") for one in "ab"]
+    tree(tmp_path, names)
+    (said,) = unlabeled(folder(tmp_path))
+    assert said.startswith("all labeled train images, 2, are of one class")
+    tree(tmp_path, ["train/a/0.png"])
+    assert unlabeled(folder(tmp_path)) == []
+
+
 def test_an_empty_file_as_pandas_writes_it_counts_for_nothing(tmp_path: Path) -> None:
     parquet(tmp_path / "train-0.parquet", IMAGES, label=["a", "b"] * 3)
     empty = {"image": pa.nulls(0), "label": pa.nulls(0)}
