@@ -14,7 +14,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from coopt_fl.config.schema import Config, ParticipantConfig
 
-
 PLAIN = re.compile(r"[-+]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 """A number as people write it; YAML 1.1 reads 010 as 8, 1:00 as 60 and 1_0 as 10."""
 
