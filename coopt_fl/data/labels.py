@@ -26,7 +26,7 @@ def open_labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
         DataError: the source is missing, or its images or labels cannot be read.
     """
     found = _read(data, split)
-    return found if found is not None and (not len(found) or (found >= 0).any()) else None
+    return found if found is not None and (found >= 0).any() else None
 
 
 def split_labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:

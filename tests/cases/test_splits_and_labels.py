@@ -13,6 +13,7 @@ from coopt_fl.core.errors import DataError
 from coopt_fl.core.progress import Progress
 from coopt_fl.data import open_labels, open_source, split_labels
 from coopt_fl.data.labels import unlabeled
+from coopt_fl.data.source import NoSplitError
 from coopt_fl.data.splits import split_of
 from coopt_fl.students.probe import Judge, tell_doubts
 from tests.unit.data.make import encode, parquet, pixels, tree, write
@@ -199,6 +200,19 @@ def test_an_empty_file_as_pandas_writes_it_counts_for_nothing(tmp_path: Path) ->
     source = open_source(shards(tmp_path))
     assert len(source.read(source.ids)) == 7
     assert open_labels(shards(tmp_path), "train").tolist() == [0, 1] * 3 + [-1]
+
+
+def test_a_test_file_without_rows_counts_as_none(tmp_path: Path) -> None:
+    parquet(tmp_path / "train.parquet", IMAGES, label=[0, 1] * 3)
+    parquet(tmp_path / "test.parquet", pa.array([], pa.binary()), label=pa.array([], pa.int64()))
+    with pytest.raises(NoSplitError, match=r"test\.parquet in .* have no rows"):
+        open_source(shards(tmp_path), "test")
+    assert split_labels(shards(tmp_path), "test") is None
+    tell_doubts(shards(tmp_path), Told())
+    assert len(Judge(shards(tmp_path))._splits) == 1
+    parquet(tmp_path / "validation.parquet", IMAGES[:5], label=[1, 0, 1, 0, 1])
+    assert len(open_source(shards(tmp_path), "test")) == 5
+    assert split_labels(shards(tmp_path), "test").tolist() == [1, 0, 1, 0, 1]
 
 
 @pytest.mark.parametrize("name", ["image", "label"])

@@ -47,7 +47,7 @@ def numbers(train: Columns, columns: Columns, name: str = "label") -> NDArray[np
         plain[where] = pc.index_in(column, value_set=pa.array(known, column.type))
     classes = [_whole(plain[where], where, name) for where in columns]
     found = np.concatenate([np.empty(0, np.int64), *classes])
-    return None if len(found) and (found < 0).all() else found.clip(UNKNOWN)
+    return None if (found < 0).all() else found.clip(UNKNOWN)
 
 
 def numbers_of_texts(

@@ -41,7 +41,8 @@ def images(data: DataConfig, split: str) -> Source:
     schema = rows.features.arrow_schema
     column = image_column(str(data.root), schema, data.image_column)
     if not len(rows):
-        raise DataError(f"the {split} split of {data.root} has no rows")
+        kind = NoSplitError if split == "test" else DataError
+        raise kind(f"the {split} split of {data.root} has no rows")
     source = HFSource(data, rows, column)
     source.notes = doubts(schema, data.label_column)
     return source

@@ -50,7 +50,8 @@ def images(data: DataConfig, split: str) -> Source:
         notes += (f"in {data.root}, {len(others):,} left out: {reason} ({named(others)})",)
     if not names:
         problem = f"{data.root} lists no {split} images"
-        raise DataError("; ".join([problem, *notes, "write a line for each"]))
+        kind = DataError if split == "train" or len(table) else NoSplitError
+        raise kind("; ".join([problem, *notes, "write a line for each"]))
     source = FilesSource(data, folder, np.array(names))
     source.notes = notes
     return source
