@@ -103,7 +103,7 @@ def rgb(image: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     Raises:
         UndecodableError: nobody knows which of its values is white.
     """
-    tags = image.tag_v2 if image.format == "TIFF" else {}
+    tags: Mapping[int, Any] = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
     bits = _bits(image, tags)
     kind = KINDS.get(max(tags.get(SAMPLE_FORMAT, (1,))), "floating-point" * (image.mode == "F"))
     if bits > 16 or kind:

@@ -63,12 +63,12 @@ def unlabeled(data: DataConfig) -> list[str]:
                 f"{missing:,} of {len(found):,} {split} images have no label, or one that no "
                 "train image has: the probe leaves them out"
             )
-        classes = np.unique(found[found >= 0]) if found is not None and split == "train" else []
-        if len(classes) == 1:
+        known = np.empty(0) if found is None else found[found >= 0]
+        if split == "train" and len(known) and (known == known[0]).all():
             said.append(
-                f"all labeled train images, {len(found) - missing:,}, are of one class, so that "
-                "any student is right: see that the class is the first folder below the split, or "
-                "choose another data.label_column"
+                f"all {len(known):,} labeled train images are of one class, so that any student "
+                "is right: see that the class is the first folder below the split, or choose "
+                "another data.label_column"
             )
     return said
 

@@ -186,7 +186,7 @@ def test_a_single_class_is_told(tmp_path: Path) -> None:
     names = [f"{split}/images/{one}/0.png" for split in ("train", "val") for one in "ab"]
     tree(tmp_path, names)
     (said,) = unlabeled(folder(tmp_path))
-    assert said.startswith("all labeled train images, 2, are of one class")
+    assert said.startswith("all 2 labeled train images are of one class")
     tree(tmp_path, ["train/a/0.png"])
     assert unlabeled(folder(tmp_path)) == []
 

@@ -138,8 +138,8 @@ class ParquetSource(EncodedSource):
             every = (_images(file, self._column, self._skip) for file in self._found.paths)
             self._copy = flat_copy(path, len(self), chain.from_iterable(every))
         image = self._copy[id]
-        if not image and (path := self._paths[id]):
-            raise FileNotFoundError(ENOENT, f"its bytes are missing, and {path} is not looked for")
+        if not image and (where := self._paths[id]):
+            raise FileNotFoundError(ENOENT, f"its bytes are missing, and {where} is not looked for")
         return image
 
     @cached_property
