@@ -66,6 +66,16 @@ def test_any_column_is_known_of_the_images_that_are_taken(photos: Path) -> None:
     assert open_source(more).column("site").tolist() == ["7", ""]
 
 
+def test_a_test_list_without_rows_counts_as_none(photos: Path) -> None:
+    write(photos / "train.csv", b"path,label\nphotos/0.png,a\n")
+    write(photos / "test.csv", b"path,label\n")
+    data = DataConfig("manifest", str(photos))
+    with pytest.raises(NoSplitError, match="lists no test images"):
+        open_source(data, "test")
+    write(photos / "val.csv", b"path,label\nphotos/1.png,a\n")
+    assert open_source(data, "test").where(0) == "photos/1.png"
+
+
 def test_absolute_paths_names_that_are_no_text_and_those_of_other_folders(photos: Path) -> None:
     odd = os.fsencode(photos / "lists") + b"/\xff.png"
     (photos / "lists").mkdir()
