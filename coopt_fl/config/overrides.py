@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import re
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,6 +13,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from coopt_fl.config.schema import Config, ParticipantConfig
+
+PLAIN = re.compile(r"[-+]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][-+]?\d+)?", re.ASCII)
+"""A number as people write it; YAML 1.1 reads 010 as 8, 1:00 as 60 and 1_0 as 10."""
 
 
 def settings_of(changes: Mapping[str, Any]) -> list[str]:
@@ -67,7 +71,8 @@ def _parsed(text: str, field: dataclasses.Field[Any] | None) -> Any:
     """Return the value that ``text`` means for a key.
 
     Where a key is text, so is the value (2024, ~ and "a #b" are paths), but for null and nothing,
-    and what is in quotes. All else is YAML without comments.
+    and what is in quotes. Where it is a number, so is what looks like one. All else is YAML without
+    comments.
     """
     kinds = [] if field is None else [*typing.get_args(field.type)] or [field.type]
     quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
@@ -76,6 +81,9 @@ def _parsed(text: str, field: dataclasses.Field[Any] | None) -> Any:
         return yaml.safe_load(text) if quoted or text in ("", "null") else text
     if kinds and not is_list and not quoted and "#" in text:
         return text  # which is refused, where YAML would leave out the rest
+    number = text.strip()
+    if {int, float} & {*kinds} and re.match(r"[-+]?\.?\d", number) and not PLAIN.fullmatch(number):
+        return text  # likewise
     value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=True)
     return typing.cast(dict[str, Any], value)["value"]
 

@@ -1,7 +1,8 @@
 """From the bytes of an image file to uint8 RGB, and on to a model's input on its own device."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import PIL
@@ -12,12 +13,20 @@ from torch.nn import functional
 
 from coopt_fl.config.schema import MOST_PIXELS
 from coopt_fl.core.errors import ConfigError
-from coopt_fl.data.opening import opened, without_texts
+from coopt_fl.data.opening import TIFF, opened, without_texts
 
 INTERPOLATIONS = ("bilinear", "bicubic")
 
 ORIENTATION = ExifTags.Base.Orientation
-BITS_PER_SAMPLE = ExifTags.Base.BitsPerSample
+
+BITS_PER_SAMPLE, SAMPLE_FORMAT = ExifTags.Base.BitsPerSample, ExifTags.Base.SampleFormat
+WHITE_IS_ZERO = ExifTags.Base.PhotometricInterpretation
+"""Of these TIFF tags, Pillow minds the last one in images of 8 bits only."""
+
+KINDS = {2: "signed", 3: "floating-point"}
+"""Of numbers, by their ``SAMPLE_FORMAT``; all else is as good as unsigned."""
+
+TO_8_BITS = "convert it to 8 or 16 bits"
 
 LONGEST = 16
 """Strips are cut to this many times their shorter edge: enlarged whole, they take gigabytes."""
@@ -47,8 +56,8 @@ def decode(encoded: bytes, edge: int | None = None, most_pixels: int = MOST_PIXE
     With ``edge``, a JPEG file is decoded at the smallest of 1, 1/2, 1/4 and 1/8 of its size whose
     shorter edge has at least so many pixels.
 
-    Grey is repeated in all channels, and of 16-bit grey the upper 8 bits are kept. In memory, the
-    channels of a pixel lie side by side, as in most files and as resizing on a CPU is fastest.
+    Grey is repeated in all channels; of grey with 12 or 16 bits the upper 8 are kept. In memory,
+    the channels of a pixel lie side by side, as in most files and as resizing on a CPU is fastest.
 
     Raises:
         UndecodableError: whatever is wrong with the bytes, or it has more than ``most_pixels``.
@@ -60,6 +69,8 @@ def decode(encoded: bytes, edge: int | None = None, most_pixels: int = MOST_PIXE
     except UndecodableError:
         raise
     except UnidentifiedImageError as error:
+        if encoded.startswith(TIFF):
+            raise UndecodableError("it is a TIFF file of an unknown kind", TO_8_BITS) from error
         raise UndecodableError("it is no known image format") from error
     except Image.DecompressionBombError as error:
         raise UndecodableError(
@@ -92,28 +103,34 @@ def rgb(image: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     Raises:
         UndecodableError: nobody knows which of its values is white.
     """
-    bits = _bits(image)
-    if bits > 16:
-        kind = "floating-point" if image.mode == "F" else "whole"
+    tags: Mapping[int, Any] = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
+    bits = _bits(image, tags)
+    kind = KINDS.get(max(tags.get(SAMPLE_FORMAT, (1,))), "floating-point" * (image.mode == "F"))
+    if bits > 16 or kind:
         raise UndecodableError(
-            f"its pixels are {bits}-bit {kind} numbers, and which of them is white is not known",
-            "convert it to 8 or 16 bits",
+            f"its pixels are {bits}-bit {kind or 'whole'} numbers, and which of them is white is "
+            "not known",
+            TO_8_BITS,
         )
     if image.getexif().get(ORIENTATION) is not None:  # as Hugging Face's datasets do
         image = ImageOps.exif_transpose(image)
-    if bits == 16:  # Pillow would clip 16 bits to 255 instead of scaling them
-        grey = (np.asarray(image, dtype=np.int64) >> 8).clip(0, 255).astype(np.uint8)
+    if bits > 8:  # Pillow would clip them to 255 instead of scaling them
+        grey = (np.asarray(image, dtype=np.int64) >> (bits - 8)).clip(0, 255).astype(np.uint8)
+        if tags.get(WHITE_IS_ZERO) == 0:
+            grey = 255 - grey
         return grey[..., None].repeat(3, axis=2)
     return np.array(image.convert("RGB"))
 
 
-def _bits(image: Image.Image) -> int:
-    """Return how many bits a grey value has, 8 of any other image."""
+def _bits(image: Image.Image, tags: Mapping[int, Any]) -> int:
+    """Return how many bits a grey value has, 8 of any other image; ``tags`` are those of TIFF."""
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
-        return 16  # which Pillow keeps in 32 of these formats
-    if image.mode == "I":
-        return int(max(getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (32,))))
-    return 32 if image.mode == "F" else 8
+        bits = 16  # which Pillow keeps in 32 of these formats
+    elif image.mode in "IF":
+        bits = 32
+    else:
+        return 8
+    return int(max(tags.get(BITS_PER_SAMPLE, (bits,))))
 
 
 @dataclass(frozen=True)

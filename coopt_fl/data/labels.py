@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.data.source import SPLITS, CopiedSource, NoSplitError, open_source
-from coopt_fl.data.sources.classes import numbers_of_copies
+from coopt_fl.data.sources.classes import UNKNOWN, numbers_of_copies
 from coopt_fl.registry import PARTS
 
 
@@ -26,7 +26,7 @@ def open_labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
         DataError: the source is missing, or its images or labels cannot be read.
     """
     found = _read(data, split)
-    return found if found is not None and (not len(found) or (found >= 0).any()) else None
+    return found if found is not None and (found >= 0).any() else None
 
 
 def split_labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
@@ -56,16 +56,33 @@ def unlabeled(data: DataConfig) -> list[str]:
             continue
         missing = 0 if found is None else int((found < 0).sum())
         if found is None or (missing and missing == len(found)):
-            said.append(f"nothing is judged by labels: the {split} images have none")
+            of_train = "" if split == "train" else " that a train image has, too"
+            said.append(f"nothing is judged by labels: the {split} images have none{of_train}")
         elif missing:
             said.append(
                 f"{missing:,} of {len(found):,} {split} images have no label, or one that no "
                 "train image has: the probe leaves them out"
             )
+        known = np.empty(0) if found is None else found[found >= 0]
+        if split == "train" and len(known) and (known == known[0]).all():
+            said.append(
+                f"all {len(known):,} labeled train images are of one class, so that any student "
+                "is right: see that the class is the first folder below the split, or choose "
+                "another data.label_column"
+            )
     return said
 
 
 def _read(data: DataConfig, split: str) -> NDArray[np.int64] | None:
+    """Return the classes of a split; -1 of each that the train images lack, whatever the source."""
+    found = _of_source(data, split)
+    if found is None or split == "train":
+        return found
+    train = _of_source(data, "train")
+    return None if train is None else np.where(np.isin(found, train), found, UNKNOWN)
+
+
+def _of_source(data: DataConfig, split: str) -> NDArray[np.int64] | None:
     read: Callable[..., NDArray[np.int64] | None] | None
     read = PARTS.find("source", data.source).fact("labels")
     if read is not None:

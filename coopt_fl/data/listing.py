@@ -20,12 +20,14 @@ BESIDE = "beside it"
 AGAIN = "a link to a folder that is listed already, or that holds this one"
 FOLDER = "a folder"
 LOCKED = "a folder that cannot be entered"
+SAME = "a link to a file that is listed already"
+OTHERS = "of another split, or a link there"
 
 Wanted = Callable[[bytes], str]
 """Why a file is left out, given its path; "" if it is not."""
 
-_KNOWN: ContextVar[dict[tuple[Path, Wanted, bool, bool], "Listing"] | None] = ContextVar(
-    "known", default=None
+_KNOWN: ContextVar[dict[tuple[Path, Wanted, bool, bool, tuple[Path, ...]], "Listing"] | None] = (
+    ContextVar("known", default=None)
 )
 """What was listed in a block of :func:`listed_once`."""
 
@@ -53,25 +55,33 @@ class Listing:
         )
 
 
-def listed(folder: Path, wanted: Wanted, *, deep: bool = True, skip: bool = False) -> Listing:
+def listed(
+    folder: Path,
+    wanted: Wanted,
+    *,
+    deep: bool = True,
+    skip: bool = False,
+    others: tuple[Path, ...] = (),
+) -> Listing:
     """List the files below ``folder`` that are wanted, but for hidden ones.
 
     A link to a file counts as a file, also where it leads nowhere: who reads it finds out. A folder
-    is listed once, however many links lead to it, by its own path if it has one.
+    is listed once, however many links lead to it, by its own path if it has one; likewise a file.
 
     Args:
         folder: where to look.
         wanted: told the full path of each file.
         deep: whether to look into folders.
         skip: whether a folder that cannot be entered is left out.
+        others: folders of other splits: what is there, or a link there, is left out.
 
     Raises:
         DataError: a folder cannot be entered.
     """
-    known, key = _KNOWN.get(), (folder, wanted, deep, skip)
+    known, key = _KNOWN.get(), (folder, wanted, deep, skip, others)
     if known is not None and key in known:
         return known[key]
-    walk = _Walk(Listing(folder), wanted, deep, skip)
+    walk = _Walk(Listing(folder), wanted, deep, skip, [os.path.realpath(one) for one in others])
     try:
         walk.all()
     except OSError as error:
@@ -110,17 +120,20 @@ class _Walk:
     wanted: Wanted
     deep: bool
     skip: bool
+    others: list[str]
     seen: set[tuple[int, int]] = field(default_factory=set)
     links: list[bytes] = field(default_factory=list)
+    linked: list[bytes] = field(default_factory=list)
 
     def all(self) -> None:
-        """Walk through real folders, and then through those that links lead to."""
+        """Walk through real folders, then through those that links lead to, then look at files."""
         self.seen = {_key(parent) for parent in Path(os.path.realpath(self.found.folder)).parents}
         self._folders(b"")
         while self.links:
             links, self.links = sorted(self.links), []
             for link in links:
                 self._folders(link)
+        self._linked_files()
 
     def _folders(self, first: bytes) -> None:
         waiting = [first]
@@ -129,6 +142,9 @@ class _Walk:
             top = self._full(below)
             try:
                 with os.scandir(top) as entries:
+                    if self._of_others(below):
+                        self._leave_out(OTHERS, below)
+                        continue
                     if (key := _key(top)) in self.seen:
                         self._leave_out(AGAIN, below)
                         continue
@@ -152,13 +168,31 @@ class _Walk:
                     self._leave_out(SPECIAL, path)
                 elif self._may_enter(path):
                     self.links.append(path)
-            elif linked or entry.is_file(follow_symlinks=False):
+            elif linked:
+                self.linked.append(path)
+            elif entry.is_file(follow_symlinks=False):
                 self._file(path)
             elif not entry.is_dir(follow_symlinks=False):
                 self._leave_out(SPECIAL, path)
             elif self._may_enter(path):
                 folders.append(path)
         return folders
+
+    def _linked_files(self) -> None:
+        """Sort the links to files: one beside what it leads to would give that twice."""
+        real = {_known_key(self._full(path)) for path in self.found.paths} if self.linked else set()
+        for path in sorted(self.linked):
+            if self._of_others(path):
+                self._leave_out(OTHERS, path)
+            elif (key := _known_key(self._full(path))) is not None and key in real:
+                self._leave_out(SAME, path)
+            else:
+                self._file(path)
+
+    def _of_others(self, path: bytes) -> bool:
+        """Tell whether a path leads into the folder of another split."""
+        real = os.path.realpath(os.fsdecode(self._full(path))) if self.others else ""
+        return any(f"{real}/".startswith(f"{other}/") for other in self.others)
 
     def _may_enter(self, path: bytes) -> bool:
         if not self.deep and not self.wanted(self._full(path)):  # named as the files are
@@ -184,6 +218,14 @@ class _Walk:
 def _key(path: Path | bytes) -> tuple[int, int]:
     found = Path(os.fsdecode(path)).stat()
     return found.st_dev, found.st_ino
+
+
+def _known_key(path: bytes) -> tuple[int, int] | None:
+    """Return what tells a file from others; None of a link that leads nowhere."""
+    try:
+        return _key(path)
+    except OSError:
+        return None
 
 
 def _mode(entry: "os.DirEntry[bytes]") -> int | None:

@@ -10,13 +10,13 @@ from PIL import Image
 HEAD = 16
 """Bytes of a file that tell whether it is an image."""
 
+TIFF = (b"II*\0", b"MM\0*")
 FAMOUS = (
     b"\xff\xd8\xff",  # JPEG
     b"\x89PNG\r\n\x1a\n",
     b"GIF87a",
     b"GIF89a",
-    b"II*\0",  # TIFF
-    b"MM\0*",
+    *TIFF,
     b"\0\0\0\x0cjP  \r\n\x87\n",  # JPEG 2000
 )
 """How image files begin whose first bytes nothing else has."""
@@ -24,6 +24,9 @@ FAMOUS = (
 PNG = FAMOUS[1]
 TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 """Parts of a PNG file that do not change its pixels as they are read here."""
+
+PROGRAMS = ("EPS",)
+"""Formats whose files are programs, which Pillow has others run, such as Ghostscript."""
 
 _UNLIMITED = threading.Lock()
 """Held while Pillow's own limit, which all threads share, is off."""
@@ -43,7 +46,9 @@ def opened(encoded: bytes, most_pixels: int) -> Image.Image:
         Exception: whatever Pillow raises.
     """
     with _UNLIMITED, _unlimited():
-        image = Image.open(io.BytesIO(encoded))
+        Image.init()  # so that all formats are known
+        formats = [name for name in Image.ID if name not in PROGRAMS]
+        image = Image.open(io.BytesIO(encoded), formats=formats)
     if image.width * image.height > most_pixels:
         raise Image.DecompressionBombError
     return image

@@ -1,7 +1,8 @@
 """A run from its configuration to its summary, whoever optimizes the data."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from coopt_fl.config.key import student_code
 from coopt_fl.config.load import from_tree
 from coopt_fl.config.schema import Config
 from coopt_fl.core.apart import run_apart
-from coopt_fl.core.errors import ConfigError, PriorError
+from coopt_fl.core.errors import ConfigError, DataError, PriorError
 from coopt_fl.core.files import write_json
 from coopt_fl.core.progress import Level, Progress, console_progress
 from coopt_fl.core.runtime import arithmetic, pick_device
@@ -119,7 +120,7 @@ def _finish(config: Config, out: Path, progress: Progress) -> Summary:
     provenance, limit = read_provenance(state.dataset), config.probe.limit
     with progress.phase("student"):
         trained = _train(config, state, progress)
-    with progress.phase("probe"):
+    with progress.phase("probe"), _after_training(Path(trained["checkpoint"])):
         accuracy = _remembered(
             state,
             "student",
@@ -141,6 +142,18 @@ def _finish(config: Config, out: Path, progress: Progress) -> Summary:
     found = summary(config, state, provenance, trained, accuracy, comparison)
     write_json(out / "summary.json", found)
     return found
+
+
+@contextmanager
+def _after_training(student: Path) -> Iterator[None]:
+    """Say where the finished student is if images or labels cannot be read until the block ends."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(
+            f"the student {student} is finished, but cannot be judged: {error}; run the same again "
+            "after that, which trains nothing anew"
+        ) from error
 
 
 def train_on(

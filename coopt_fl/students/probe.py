@@ -280,6 +280,7 @@ class Split:
         return features, torch.from_numpy(self.labels[rows]).to(features.device)
 
 
+@listed_once()
 def _open_splits(data: DataConfig, limit: int | None) -> list[Split]:
     """Return the train and the test split, or the train split alone where one has no labels.
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from coopt_fl.config.schema import DataConfig
+from coopt_fl.config.schema import DataConfig, SplitConfig
 from coopt_fl.core.errors import DataError
 from coopt_fl.data import batches, open_labels, open_source
 from coopt_fl.data.listing import listed
-from coopt_fl.data.source import CorruptImage
+from coopt_fl.data.source import CorruptImage, NoSplitError
 from tests.unit.data.make import encode, parquet, pixels, tree, write
 
 NAMES = ["a/0.png", "a/1.png", "b/2.png"]
@@ -49,6 +49,57 @@ def test_a_folder_linked_twice_is_listed_once_by_its_own_path_or_the_first(tmp_p
         (tmp_path / "train" / link).symlink_to(tmp_path / "far")
     (tmp_path / "train/aa").symlink_to(tmp_path / "far/x")
     assert names(folder(tmp_path)) == ["aa/0.png", "b/1.png"]
+
+
+@pytest.mark.parametrize("link", ["train/more", "train/a/more", "train/a/1.png", "train/a/deep"])
+def test_links_to_the_test_images_are_not_trained_on(link: str, tmp_path: Path) -> None:
+    tree(tmp_path, ["train/a/0.png", "val/a/1.png", "val/deep/2.png"])
+    target = {"1.png": "val/a/1.png", "deep": "val/deep"}.get(Path(link).name, "val")
+    (tmp_path / link).symlink_to(tmp_path / target)
+    assert names(folder(tmp_path)) == ["a/0.png"]
+    assert open_labels(folder(tmp_path), "train").tolist() == [0]
+    (note,) = open_source(folder(tmp_path)).notes
+    assert f"1 left out: of another split, or a link there ({link.removeprefix('train/')})" in note
+    assert len(open_source(folder(tmp_path), "test")) == 2
+
+
+def test_a_link_to_what_is_trained_on_is_no_test_split(tmp_path: Path) -> None:
+    tree(tmp_path, ["train/a/0.png", "train/b/1.png"])
+    (tmp_path / "val").symlink_to("train")
+    assert len(open_source(folder(tmp_path))) == 2
+    with pytest.raises(NoSplitError, match="has no test split"):
+        open_source(folder(tmp_path), "test")
+    (tmp_path / "val").unlink()
+    (tmp_path / "val").mkdir()
+    (tmp_path / "val/a").symlink_to("../train/a")
+    with pytest.raises(DataError, match=r"val holds no images; .* of another split"):
+        open_source(folder(tmp_path), "test")
+
+
+def test_a_chosen_test_folder_is_not_trained_on(tmp_path: Path) -> None:
+    tree(tmp_path, ["a/0.png", "b/1.png", "kept/a/2.png"])
+    data = folder(tmp_path, split=SplitConfig(test="kept"))
+    assert names(data) == ["a/0.png", "b/1.png"]
+    assert open_labels(data, "train").max() == 1 and open_labels(data, "test").tolist() == [0]
+
+
+def test_a_link_to_a_file_beside_it_adds_nothing(tmp_path: Path) -> None:
+    tree(tmp_path, ["train/a/0.png", "far/1.png"])
+    (tmp_path / "train/a/again.png").symlink_to("0.png")
+    for link in ("b", "c"):  # as in a store of equal files, where each stands for a copy
+        (tmp_path / f"train/a/{link}.png").symlink_to(tmp_path / "far/1.png")
+    assert names(folder(tmp_path)) == ["a/0.png", "a/b.png", "a/c.png"]
+    (note,) = open_source(folder(tmp_path)).notes
+    assert "1 left out: a link to a file that is listed already (a/again.png)" in note
+
+
+def test_hidden_folders_are_neither_splits_nor_classes(tmp_path: Path) -> None:
+    tree(tmp_path, ["a/0.png", ".cache/train/0.png"])
+    assert names(folder(tmp_path)) == ["a/0.png"]
+    for split in ("train", "val"):
+        (tmp_path / split / ".ipynb_checkpoints").mkdir(parents=True)
+    tree(tmp_path, ["train/a/0.png", "val/1.png", "test/a/2.png", "test/a/3.png"])
+    assert open_labels(folder(tmp_path), "test").tolist() == [0, 0]
 
 
 def test_pipes_are_left_out_and_named(tmp_path: Path) -> None:
@@ -141,6 +192,15 @@ def test_what_lies_beside_parquet_files_is_left_out(tmp_path: Path) -> None:
         "neither a file nor a folder (train-1.parquet)",
         "no Parquet by its suffix or its first bytes (train.md)",
     ]
+
+
+def test_a_link_to_the_test_file_is_not_trained_on(tmp_path: Path) -> None:
+    for count, split in enumerate(("train", "test"), 1):
+        parquet(tmp_path / f"{split}.parquet", [encode(pixels(0))] * count)
+    (tmp_path / "train-b.parquet").symlink_to("test.parquet")
+    train, test = (open_source(shards(tmp_path), split) for split in ("train", "test"))
+    assert (len(train), len(test)) == (1, 2)
+    assert "a link to a file that is listed already (train-b.parquet)" in train.notes[0]
 
 
 def test_a_parquet_file_that_cannot_be_read_is_skipped_if_that_is_asked_for(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Images as cameras, scanners and microscopes write them: right, or refused with what to do."""
 
 import io
+import struct
 import warnings
 import zlib
 from collections.abc import Callable
@@ -76,6 +77,54 @@ def test_grey_without_a_known_white_is_refused_by_name(
         source.read(source.ids)
     with pytest.raises(ConfigError, match=r"image 0 of the dataset: .*32-bit"):
         from_dataset([(Image.fromarray(ramp), 0)])
+
+
+def tiff(grey: NDArray[np.generic], bits: int, kind: int = 1, white_is_zero: bool = False) -> bytes:
+    """A little-endian TIFF of one strip, as TIFF 6.0 has it; two values of 12 bits are 3 bytes."""
+    height, width = grey.shape
+    content = grey.tobytes()
+    if bits == 12:
+        pairs = grey.reshape(-1, 2).astype(int).tolist()
+        content = b"".join((high << 12 | low).to_bytes(3) for high, low in pairs)
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: 1 - white_is_zero, 273: 8}
+    tags |= {277: 1, 278: height, 279: len(content), 339: kind}
+    fields = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    head = struct.pack("<2sHI", b"II", 42, 8 + len(content))
+    return head + content + struct.pack("<H", len(tags)) + fields + bytes(4)
+
+
+RAMP = np.arange(0, 256, 4, np.uint16).reshape(8, 8)
+
+
+@pytest.mark.parametrize(
+    ("encoded", "wanted"),
+    [
+        (tiff(RAMP << 8 | 200, 16), RAMP),
+        (tiff(RAMP << 8 | 200, 16, white_is_zero=True), 255 - RAMP),
+        (tiff(RAMP.astype(np.uint8), 8, white_is_zero=True), 255 - RAMP),
+        (tiff(RAMP << 4 | 9, 12), RAMP),
+    ],
+    ids=["16 bits", "16 bits, white is 0", "8 bits, white is 0", "12 bits"],
+)
+def test_a_tiff_is_as_bright_as_its_tags_say(encoded: bytes, wanted: NDArray[np.uint16]) -> None:
+    assert decode(encoded)[1].tolist() == wanted.tolist()
+
+
+@pytest.mark.parametrize(
+    ("encoded", "said"),
+    [
+        (tiff(RAMP.astype(np.int16), 16, 2), "16-bit signed numbers"),
+        (tiff(RAMP.astype(np.int8), 8, 2), "8-bit signed numbers"),
+        (tiff(RAMP.astype(np.float16), 16, 3), "a TIFF file of an unknown kind"),
+        (tiff(RAMP.astype(np.float64), 64, 3), "a TIFF file of an unknown kind"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "no known image"),
+    ],
+    ids=["16 bits, signed", "8 bits, signed", "float16", "float64", "a program for Ghostscript"],
+)
+def test_what_is_no_grey_is_refused_by_name(encoded: bytes, said: str) -> None:
+    with pytest.raises(UndecodableError, match=said) as error:
+        decode(encoded)
+    assert not encoded.startswith(b"II") or error.value.advice == "convert it to 8 or 16 bits"
 
 
 @pytest.mark.parametrize("after", [False, True])

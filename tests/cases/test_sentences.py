@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pwd
+import re
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from coopt_fl.cli import main as cli
 from coopt_fl.core.files import write_json
 from coopt_fl.core.log import LOG
 from tests.unit.command import Coopt
+from tests.unit.data.make import tree, write
 
 STRANGE = os.fsdecode(b"caf\xe9")
 LOCKED = "x" * 300
@@ -81,6 +83,20 @@ def test_without_a_home_the_variable_to_set_is_named(
     assert code == 6 and "set COOPT_CACHE, or HOME" in sentence
     code, sentence = said(coopt.centralized("data.root=~/photos"))
     assert code == 2 and "Set HOME" in sentence
+
+
+def test_a_torn_test_image_leaves_the_student(coopt: Coopt) -> None:
+    for split, count in (("train", 24), ("val", 2)):
+        tree(Path("in") / split, [f"{'ab'[k % 2]}/{k}.png" for k in range(count)])
+    write(Path("in/val/a/torn.png"), b"x")
+    settings = ("data.source=imagefolder", "data.root=in", "data.limit=null", "shared.size=8")
+    code, sentence = said(coopt.centralized(*settings))
+    student = re.search(r"error: the student (\S+) is finished, but cannot be judged: ", sentence)
+    assert code == 3 and student is not None and "a/torn.png" in sentence
+    before = Path(student[1]).stat().st_mtime_ns
+    Path("in/val/a/torn.png").unlink()
+    assert coopt.centralized(*settings)[0] == 0
+    assert Path(student[1]).stat().st_mtime_ns == before
 
 
 class Ascii(io.TextIOWrapper):

@@ -13,6 +13,7 @@ from coopt_fl.core.errors import DataError
 from coopt_fl.core.progress import Progress
 from coopt_fl.data import open_labels, open_source, split_labels
 from coopt_fl.data.labels import unlabeled
+from coopt_fl.data.source import NoSplitError
 from coopt_fl.data.splits import split_of
 from coopt_fl.students.probe import Judge, tell_doubts
 from tests.unit.data.make import encode, parquet, pixels, tree, write
@@ -73,7 +74,7 @@ def test_test_images_that_hide_their_labels_give_way_to_validation(tmp_path: Pat
     parquet(tmp_path / "test.parquet", IMAGES[:4], label=[-1] * 4)
     assert (len(open_source(shards(tmp_path), "test")), unlabeled(shards(tmp_path))) == (
         4,
-        ["nothing is judged by labels: the test images have none"],
+        ["nothing is judged by labels: the test images have none that a train image has, too"],
     )
     parquet(tmp_path / "validation.parquet", IMAGES[:5], label=[1, 0, 1, 0, 1])
     assert open_labels(shards(tmp_path), "test").tolist() == [1, 0, 1, 0, 1]
@@ -107,11 +108,16 @@ def test_what_has_no_label_is_not_judged(tmp_path: Path) -> None:
     parquet(tmp_path / "test.parquet", IMAGES, label=[7, 0, None, 1, 0, -1])
     train, test = Judge(shards(tmp_path))._splits
     assert (train.ids.tolist(), train.labels.tolist()) == ([0, 2, 4, 5], [0, 1, 0, 1])
-    assert test.ids.tolist() == [0, 1, 3, 4]
+    assert test.ids.tolist() == [1, 3, 4]
 
 
 def test_texts_are_numbered_by_those_of_train(tmp_path: Path) -> None:
-    kinds = [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())]
+    kinds = [
+        pa.string(),
+        pa.large_string(),
+        pa.string_view(),
+        pa.dictionary(pa.int32(), pa.string()),
+    ]
     for kind in kinds:
         parquet(tmp_path / "train.parquet", IMAGES, label=pa.array(["dog", "cat", "eel"] * 2, kind))
         test = pa.array(["eel", "zebra", None, "", "cat", "dog"], kind)
@@ -124,6 +130,7 @@ def test_numbers_of_any_type_that_are_whole(tmp_path: Path) -> None:
     wanted = [1, 0, -1, 1, 0, 1]
     for label in (
         [1.0, 0.0, float("nan"), 1.0, 0.0, 1.0],
+        np.array([1, 0, np.nan, 1, 0, 1], np.float16),
         [True, False, None, True, False, True],
         [1, 0, -5, 1, 0, 1],
     ):
@@ -143,6 +150,47 @@ def test_texts_in_one_split_and_numbers_in_the_other_are_refused(tmp_path: Path)
         split_labels(shards(tmp_path), "test")
 
 
+@pytest.mark.parametrize("texts", ["train", "test"])
+def test_a_missing_number_among_them_makes_no_difference(texts: str, tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        label = list("abc") * 2 if split == texts else [0, 1, None, 2, 0, 1]
+        parquet(tmp_path / f"{split}.parquet", IMAGES, label=label)
+    with pytest.raises(DataError, match=rf"text in .*{texts}\.parquet, but not in .*\.parquet"):
+        open_labels(shards(tmp_path), "test")
+    parquet(tmp_path / "test.parquet", IMAGES, label=pa.nulls(6, pa.int64()))
+    assert split_labels(shards(tmp_path), "test") is None
+
+
+def test_numbers_that_train_lacks_are_left_out_of_every_source(tmp_path: Path) -> None:
+    """A classifier of train's classes cannot be right about them."""
+    train, test = [0, 1, 7, -1, 0, 1], [7, 8, 0, -1, 1, 9]
+    parquet(tmp_path / "train.parquet", IMAGES, label=train)
+    parquet(tmp_path / "test.parquet", IMAGES, label=test)
+    noise = np.zeros((6, 4, 4), np.uint8)
+    for split, labels in (("train", train), ("test", test)):
+        np.save(tmp_path / f"{split}-images.npy", noise)
+        np.save(tmp_path / f"{split}-labels.npy", np.array(labels))
+    for source in ("parquet", "arrays"):
+        data = DataConfig(source=source, root=str(tmp_path))
+        assert open_labels(data, "test").tolist() == [7, -1, 0, -1, 1, -1]
+        assert unlabeled(data)[1].startswith("3 of 6 test images have no label, or one that no tr")
+    parquet(tmp_path / "test.parquet", IMAGES, label=[8, 9] * 3)
+    assert split_labels(shards(tmp_path), "test") is None
+    assert unlabeled(shards(tmp_path))[1] == (
+        "nothing is judged by labels: the test images have none that a train image has, too"
+    )
+
+
+def test_a_single_class_is_told(tmp_path: Path) -> None:
+    """Of classes that are one folder too deep, each of which any student would know."""
+    names = [f"{split}/images/{one}/0.png" for split in ("train", "val") for one in "ab"]
+    tree(tmp_path, names)
+    (said,) = unlabeled(folder(tmp_path))
+    assert said.startswith("all 2 labeled train images are of one class")
+    tree(tmp_path, ["train/a/0.png"])
+    assert unlabeled(folder(tmp_path)) == []
+
+
 def test_an_empty_file_as_pandas_writes_it_counts_for_nothing(tmp_path: Path) -> None:
     parquet(tmp_path / "train-0.parquet", IMAGES, label=["a", "b"] * 3)
     empty = {"image": pa.nulls(0), "label": pa.nulls(0)}
@@ -152,6 +200,19 @@ def test_an_empty_file_as_pandas_writes_it_counts_for_nothing(tmp_path: Path) ->
     source = open_source(shards(tmp_path))
     assert len(source.read(source.ids)) == 7
     assert open_labels(shards(tmp_path), "train").tolist() == [0, 1] * 3 + [-1]
+
+
+def test_a_test_file_without_rows_counts_as_none(tmp_path: Path) -> None:
+    parquet(tmp_path / "train.parquet", IMAGES, label=[0, 1] * 3)
+    parquet(tmp_path / "test.parquet", pa.array([], pa.binary()), label=pa.array([], pa.int64()))
+    with pytest.raises(NoSplitError, match=r"test\.parquet in .* have no rows"):
+        open_source(shards(tmp_path), "test")
+    assert split_labels(shards(tmp_path), "test") is None
+    tell_doubts(shards(tmp_path), Told())
+    assert len(Judge(shards(tmp_path))._splits) == 1
+    parquet(tmp_path / "validation.parquet", IMAGES[:5], label=[1, 0, 1, 0, 1])
+    assert len(open_source(shards(tmp_path), "test")) == 5
+    assert split_labels(shards(tmp_path), "test").tolist() == [1, 0, 1, 0, 1]
 
 
 @pytest.mark.parametrize("name", ["image", "label"])

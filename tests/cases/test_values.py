@@ -48,6 +48,21 @@ def test_numbers_have_no_comments(setting: str) -> None:
         load_config("digits", [setting])
 
 
+@pytest.mark.parametrize("text", ["010", "0777", "1:00", "1_0", " 0b11", "-0x1F", "1_0.5", "01e3"])
+def test_a_number_is_read_as_people_read_it_or_not_at_all(text: str) -> None:
+    """YAML 1.1 has octal, binary and sexagesimal ones."""
+    for key in ("student.epochs", "data.limit", "student.lr", "participants.0.weight"):
+        with pytest.raises(ConfigError, match=rf"{key}: {text!r} is not allowed"):
+            load_config("digits", [f"{key}={text}"])
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("1", 1), ("1e-3", 1e-3), (".5", 0.5), ("+2.", 2), ("0.5E+1", 5), ("0", 0)]
+)
+def test_plain_numbers(text: str, value: float) -> None:
+    assert load_config("digits", [f"student.weight_decay={text}"]).student.weight_decay == value
+
+
 def test_a_plugin_with_a_strange_path(tmp_path: Path) -> None:
     plugin = tmp_path / "mine #1.py"
     plugin.write_text("")

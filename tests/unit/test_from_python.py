@@ -267,7 +267,9 @@ def test_a_save_that_was_stopped_is_done_again(tmp_path: Path) -> None:
     (out / "source" / "train-images.npy").unlink()
     assert central(out).dataset.digest == digest
     np.save(out / "source" / "train-images.npy", np.zeros(3))
-    with pytest.raises(coopt_fl.DataError, match="do not fit together; save them again"):
+    with pytest.raises(
+        coopt_fl.DataError, match=r"train-images are float64 \(3,\), not uint8 .*; save them"
+    ):
         central(out)
 
 

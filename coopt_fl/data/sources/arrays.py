@@ -137,20 +137,40 @@ def _load(data: DataConfig, split: str) -> Arrays:
             except (OSError, ValueError, EOFError) as error:
                 raise DataError(f"{file} cannot be read as an array ({error})") from error
     found = Arrays(**held)
-    kinds = {"images": (3, 4) if found.sizes is None else (1,), "sizes": (2,), "labels": (1,)}
-    sound = all(
-        array.ndim in kinds[part] and array.dtype == (np.uint8 if part == "images" else np.int64)
-        for part, array in held.items()
-    )
-    if not sound or len({len(array) for array in _by_row(found)}) != 1:
-        raise DataError(f"the {split} arrays in {folder} do not fit together; save them again")
+    if problem := _problem(found):
+        raise DataError(f"{folder}: {split}-{problem}; save them again")
     return found
 
 
-def _by_row(arrays: Arrays) -> list[NDArray[Any]]:
-    """Return those arrays that have a row for each image."""
-    first: NDArray[Any] = arrays.images if arrays.sizes is None else arrays.sizes
-    return [first] if arrays.labels is None else [first, arrays.labels]
+def _problem(arrays: Arrays) -> str:
+    """Return what is wrong with the arrays of a split; "" if nothing is."""
+    images, sizes, labels = arrays.images, arrays.sizes, arrays.labels
+    told = f"are {images.dtype} {images.shape}"
+    if sizes is None:
+        if (
+            images.dtype != np.uint8
+            or images.ndim not in (3, 4)
+            or images.shape[3:] not in ((), (3,))
+        ):
+            return f"images {told}, not uint8 (N, H, W) or (N, H, W, 3)"
+        if not images.size:
+            return f"images {told}, so that there are none"
+        rows = len(images)
+    else:
+        if images.dtype != np.uint8 or images.ndim != 1:
+            return f"images {told}, not uint8 (bytes,), as beside sizes"
+        if sizes.dtype != np.int64 or sizes.ndim != 2 or sizes.shape[1] != 2:
+            return f"sizes are {sizes.dtype} {sizes.shape}, not int64 (N, 2)"
+        if not len(sizes):
+            return "sizes have no rows, so that there are no images"
+        if sizes.min() < 1:
+            return f"sizes hold {sizes.min()}, and not only heights and widths of 1 or more"
+        if (needed := 3 * int(sizes.prod(axis=1).sum())) > len(images):
+            return f"images have {len(images):,} bytes, but by their sizes {needed:,}"
+        rows = len(sizes)
+    if labels is not None and (labels.dtype != np.int64 or labels.shape != (rows,)):
+        return f"labels are {labels.dtype} {labels.shape}, not int64 ({rows},), one for each image"
+    return ""
 
 
 def _file(folder: Path, split: str, part: str) -> Path:

@@ -34,8 +34,10 @@ def numbers(train: Columns, columns: Columns, name: str = "label") -> NDArray[np
     """
     plain = {where: _plain(column) for where, column in {**train, **columns}.items()}
     texts = {where: column for where, column in plain.items() if _is_text(column)}
-    others = [where for where, one in plain.items() if where not in texts and not one.null_count]
-    if texts and any(len(plain[where]) for where in others):
+    others = [
+        where for where, one in plain.items() if where not in texts and one.null_count < len(one)
+    ]
+    if texts and others:
         raise DataError(
             f"column {name} is text in {next(iter(texts))}, but not in {others[0]}; write the "
             "same kind into all files"
@@ -45,7 +47,7 @@ def numbers(train: Columns, columns: Columns, name: str = "label") -> NDArray[np
         plain[where] = pc.index_in(column, value_set=pa.array(known, column.type))
     classes = [_whole(plain[where], where, name) for where in columns]
     found = np.concatenate([np.empty(0, np.int64), *classes])
-    return None if len(found) and (found < 0).all() else found.clip(UNKNOWN)
+    return None if (found < 0).all() else found.clip(UNKNOWN)
 
 
 def numbers_of_texts(
@@ -81,12 +83,17 @@ def _filled(column: Any) -> Any:
 
 
 def _plain(column: Any) -> Any:
-    """Return a column as one array, booleans as numbers, and categories as what they stand for."""
+    """Return a column as one array of a kind that Arrow computes with.
+
+    Categories become what they stand for, booleans numbers.
+    """
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    return column.cast(pa.int8()) if pa.types.is_boolean(column.type) else column
+    if pa.types.is_boolean(column.type):
+        return column.cast(pa.int8())
+    return column.cast(pa.string()) if pa.types.is_string_view(column.type) else column
 
 
 def _is_text(column: Any) -> bool:
@@ -106,11 +113,12 @@ def _whole(column: Any, where: str, name: str) -> NDArray[np.int64]:
         if pa.types.is_null(kind):
             column = column.cast(pa.int64())
         elif pa.types.is_floating(kind):  # as pandas writes a column where some are missing
+            column = column.cast(pa.float64())  # nothing is computed with those of 16 bits
             column = pc.if_else(pc.is_nan(column), UNKNOWN, column)
         elif not pa.types.is_integer(kind):
             raise pa.ArrowInvalid
         found: NDArray[np.int64] = column.cast(pa.int64()).fill_null(UNKNOWN).to_numpy()
-    except pa.ArrowInvalid:
+    except pa.ArrowException:
         raise DataError(
             f"column {name} of {where} holds {kind}; store the classes as text, or as whole "
             "numbers from 0 on"

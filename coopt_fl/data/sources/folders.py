@@ -4,7 +4,7 @@ A folder that names no split at all, ``ROOT/CLASS/...`` or ``ROOT/...``, is all 
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from hashlib import blake2b, sha256
 from pathlib import Path
@@ -33,7 +33,8 @@ Paths = NDArray[np.bytes_]
 
 def images(data: DataConfig, split: str) -> Source:
     """Open the tree at ``data.root``."""
-    return FolderSource(data, _folder(data, split))
+    folder = _folder(data, split)
+    return FolderSource(data, folder, others=_others(data, folder))
 
 
 def labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
@@ -42,11 +43,14 @@ def labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
     -1 where an image lies in none of these, and None where train has none.
     """
     skip, folder = data.on_error == "skip", _folder(data, split)
-    trained, _ = images_below(_folder(data, "train"), skip=skip)
+    train = _folder(data, "train")
+    trained, _ = images_below(train, skip=skip, others=_others(data, train))
     classes = {path.split(b"/")[0] for path in trained.tolist() if b"/" in path}
     if not classes:
         return None
-    paths = trained if split == "train" else images_below(folder, skip=skip)[0]
+    paths = trained
+    if split != "train":
+        paths, _ = images_below(folder, skip=skip, others=_others(data, folder))
     return class_numbers(paths[: data.limit], classes)
 
 
@@ -86,12 +90,16 @@ class FilesSource(EncodedSource):
 
 
 class FolderSource(FilesSource):
-    """The image files below one folder, at any depth."""
+    """The image files below one folder, at any depth, but for those of ``others``."""
 
     def __init__(
-        self, data: DataConfig, folder: Path, image_size: tuple[int, int] | None = None
+        self,
+        data: DataConfig,
+        folder: Path,
+        image_size: tuple[int, int] | None = None,
+        others: tuple[Path, ...] = (),
     ) -> None:
-        paths, self.notes = images_below(folder, skip=data.on_error == "skip")
+        paths, self.notes = images_below(folder, skip=data.on_error == "skip", others=others)
         super().__init__(data, folder, paths, image_size)
 
     @cached_property
@@ -109,19 +117,21 @@ class FolderSource(FilesSource):
         return np.array([first.decode(errors="backslashreplace") for first in firsts], np.str_)
 
 
-def images_below(folder: Path, *, skip: bool = False) -> tuple[Paths, tuple[str, ...]]:
+def images_below(
+    folder: Path, *, skip: bool = False, others: tuple[Path, ...] = ()
+) -> tuple[Paths, tuple[str, ...]]:
     """Return the paths of all images below ``folder``, as (N,) bytes; an id is a row of them.
 
     They are ordered by a hash of the path, so that the first rows, which ``data.limit`` keeps,
     are a fair sample of all classes, and the same on every host. Sentences about what was left out
-    come with them.
+    come with them; ``others`` are folders of other splits.
 
     Raises:
         DataError: the folder is missing, unreadable, or without images.
     """
     if not is_folder(folder, DataError):
         raise DataError(f"{folder} is not a folder; point data.root at the folder that holds it")
-    found = listed(folder, no_image, skip=skip)
+    found = listed(folder, no_image, skip=skip, others=others)
     if not found.paths:
         raise DataError(
             "; ".join(
@@ -155,24 +165,47 @@ def no_image(path: bytes) -> str:
 
 def _folder(data: DataConfig, split: str) -> Path:
     """Return the folder of a split; that of train may be missing."""
+    root, train = _root(data), _train(data)
+    if split == "train":
+        return train
+    if there := _tests(data):
+        return next((folder for folder in there if _has_class(folder, train)), there[0])
+    folders = ", ".join(str(root / name) for name in _test_names(data) if root / name != train)
+    others = f", and all others in {root / 'train'}" if train == root else ""
+    raise NoSplitError(f"{root} has no test split; put its images in one of {folders}{others}")
+
+
+def _root(data: DataConfig) -> Path:
     if data.root is None:
         raise DataError(f"data.source={data.source} needs data.root=DIR, the folder of the images")
     root = expanded(data.root)
     if not is_folder(root, DataError):
         raise DataError(f"{root} is not a folder; set data.root to the folder that holds train/")
-    train = root / (data.split.train or "train")
+    return root
+
+
+def _train(data: DataConfig) -> Path:
+    root = _root(data)
     whole = data.split.train is None and is_whole(root)
-    if split == "train":
-        return root if whole else train
-    names = [data.split.test] if data.split.test else TEST_FOLDERS
-    folders = [root / name for name in names if root / name != train]
-    there = [folder for folder in folders if is_folder(folder, DataError)]
-    if there:
-        return next((folder for folder in there if _has_class(folder, train)), there[0])
-    others = f", and all others in {train}" if whole else ""
-    raise NoSplitError(
-        f"{root} has no test split; put its images in one of {', '.join(map(str, folders))}{others}"
-    )
+    return root if whole else root / (data.split.train or "train")
+
+
+def _test_names(data: DataConfig) -> Sequence[str]:
+    return [data.split.test] if data.split.test else TEST_FOLDERS
+
+
+def _tests(data: DataConfig) -> list[Path]:
+    """Return the folders that may be the test split, but for a link to that of train."""
+    root, train = _root(data), os.path.realpath(_train(data))
+    found = [root / name for name in _test_names(data)]
+    return [one for one in found if is_folder(one, DataError) and os.path.realpath(one) != train]
+
+
+def _others(data: DataConfig, folder: Path) -> tuple[Path, ...]:
+    """Return the folders of other splits than ``folder`` is, but for those that hold it."""
+    real = Path(os.path.realpath(folder))
+    every = [_train(data), *_tests(data)] if folder != _train(data) else _tests(data)
+    return tuple(one for one in every if not real.is_relative_to(os.path.realpath(one)))
 
 
 def is_whole(root: Path) -> bool:
@@ -183,7 +216,10 @@ def is_whole(root: Path) -> bool:
     """
     if is_folder(root / "train", DataError):
         return False
-    named = [path for below in ("*/", "*/*/") for path in root.glob(below) if split_of(path.name)]
+    below = (path for pattern in ("*/", "*/*/") for path in root.glob(pattern))
+    named = [
+        path for path in below if split_of(path.name) and "/." not in f"/{path.relative_to(root)}"
+    ]
     if named:
         raise DataError(
             f"{root} has no train/, but {min(named)}, whose name is that of a split: name the "
@@ -195,6 +231,10 @@ def is_whole(root: Path) -> bool:
 def _has_class(folder: Path, train: Path) -> bool:
     """Tell whether a folder holds one that train has, too: the images of others are unlabeled."""
     try:
-        return any((train / below.name).is_dir() for below in folder.iterdir() if below.is_dir())
+        return any(
+            (train / below.name).is_dir() and below.is_dir()
+            for below in folder.iterdir()
+            if not below.name.startswith(".")
+        )
     except OSError:  # who lists them says so
         return False

@@ -22,7 +22,7 @@ from coopt_fl.core.cache import cache_dir
 from coopt_fl.core.errors import ConfigError, DataError
 from coopt_fl.core.extras import install_hint
 from coopt_fl.core.files import is_file, is_folder
-from coopt_fl.data.columns import LABEL, doubts, image_column, label_column, require_label
+from coopt_fl.data.columns import LABEL, as_texts, doubts, image_column, label_column, require_label
 from coopt_fl.data.fingerprint import UNREADABLE, remembered
 from coopt_fl.data.source import EncodedSource, NoSplitError, Source
 from coopt_fl.data.sources.classes import numbers
@@ -41,7 +41,8 @@ def images(data: DataConfig, split: str) -> Source:
     schema = rows.features.arrow_schema
     column = image_column(str(data.root), schema, data.image_column)
     if not len(rows):
-        raise DataError(f"the {split} split of {data.root} has no rows")
+        kind = NoSplitError if split == "test" else DataError
+        raise kind(f"the {split} split of {data.root} has no rows")
     source = HFSource(data, rows, column)
     source.notes = doubts(schema, data.label_column)
     return source
@@ -80,7 +81,7 @@ class HFSource(EncodedSource):
     def __init__(self, data: DataConfig, rows: Any, column: str) -> None:
         super().__init__(data.source, min(len(rows), data.limit or len(rows)))
         self._files = [Path(file["filename"]) for file in rows.cache_files]
-        self._rows = rows.select_columns([column]).with_format("arrow")
+        self._every, self._rows = rows, rows.select_columns([column]).with_format("arrow")
         self._root, self._skip = data.root, data.on_error == "skip"
 
     @cached_property
@@ -91,6 +92,13 @@ class HFSource(EncodedSource):
         files = [*map(os.fsencode, self._files), *map(os.fsencode, self._outside())]
         of = f"hf {self._rows.column_names[0]} {len(self)}"
         return remembered(Path("/"), files, self._digest, skip=self._skip, of=of)
+
+    def column(self, name: str) -> NDArray[np.str_] | None:
+        """Return the values of a column, as text; None where there is none."""
+        if name not in self._every.column_names:
+            return None
+        table = self._every.select_columns([name]).with_format("arrow")[: len(self)]
+        return as_texts(str(self._root), name, table.column(0))
 
     def where(self, id: int) -> str:
         """Return the dataset and the row in it."""

@@ -20,11 +20,11 @@ from pyarrow import csv, json
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.errors import DataError
 from coopt_fl.core.files import expanded, is_file
-from coopt_fl.data.columns import LABEL, require_label
+from coopt_fl.data.columns import LABEL, as_texts, require_label
 from coopt_fl.data.listing import BESIDE, named
 from coopt_fl.data.source import NoSplitError, Source
 from coopt_fl.data.sources.classes import numbers_of_texts
-from coopt_fl.data.sources.folders import FilesSource, no_image
+from coopt_fl.data.sources.folders import FilesSource, Paths, no_image
 from coopt_fl.data.split_files import below, choose
 from coopt_fl.data.splits import of_split, split_of
 
@@ -33,6 +33,9 @@ PATHS = ("path", "file_name", "filename", "file", "filepath", "image_path", "ima
 
 SPLIT = "split"
 """What the column of splits is called."""
+
+ASKED = "asked"
+"""What the column that is asked for is called here."""
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (*SEPARATORS, ".jsonl")
@@ -50,8 +53,9 @@ def images(data: DataConfig, split: str) -> Source:
         notes += (f"in {data.root}, {len(others):,} left out: {reason} ({named(others)})",)
     if not names:
         problem = f"{data.root} lists no {split} images"
-        raise DataError("; ".join([problem, *notes, "write a line for each"]))
-    source = FilesSource(data, folder, np.array(names))
+        kind = DataError if split == "train" or len(table) else NoSplitError
+        raise kind("; ".join([problem, *notes, "write a line for each"]))
+    source = ListSource(data, folder, np.array(names), split)
     source.notes = notes
     return source
 
@@ -62,9 +66,24 @@ def labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
     train = mine if split == "train" else _rows(data, "train")[1]
     found = _numbers(data, {"train": train}, {split: mine})
     if found is not None:
-        fit = [not _unfit(folder, name) for name in _paths(mine)]
-        found = found[fit][: data.limit]
+        found = found[_fit(folder, mine)][: data.limit]
     return found
+
+
+class ListSource(FilesSource):
+    """The images of ``split`` in a list, whose other columns are read when they are asked for."""
+
+    def __init__(self, data: DataConfig, folder: Path, paths: Paths, split: str) -> None:
+        super().__init__(data, folder, paths)
+        self._data, self._split = data, split
+
+    def column(self, name: str) -> NDArray[np.str_] | None:
+        """Return the values of a column, as text; None where no list has it."""
+        folder, table, _ = _rows(self._data, self._split, name)
+        if ASKED not in table.column_names:
+            return None
+        values = as_texts(str(folder), name, table.column(ASKED))
+        return values[_fit(folder, table)][: len(self)]
 
 
 def is_manifest(path: Path) -> bool:
@@ -75,8 +94,12 @@ def is_manifest(path: Path) -> bool:
         return False
 
 
-def _rows(data: DataConfig, split: str) -> tuple[Path, Any, tuple[str, ...]]:
+def _rows(
+    data: DataConfig, split: str, asked: str | None = None
+) -> tuple[Path, Any, tuple[str, ...]]:
     """Return the folder that paths are below, a table of paths and labels, and what was left out.
+
+    The table also has the column ``asked``.
 
     Raises:
         NoSplitError: there is no such split.
@@ -84,13 +107,13 @@ def _rows(data: DataConfig, split: str) -> tuple[Path, Any, tuple[str, ...]]:
     """
     root = expanded(data.root or "")
     if is_file(root, DataError):
-        return root.parent, _of_split(data, _table(root, data, b""), split), ()
+        return root.parent, _of_split(data, _table(root, data, b"", asked), split), ()
     tables: dict[str, Any] = {}
 
     def table(name: str) -> Any:
         if name not in tables:
             folder = b"".join(os.fsencode(name).rpartition(b"/")[:2])
-            tables[name] = _table(root / name, data, folder)
+            tables[name] = _table(root / name, data, folder, asked)
         return tables[name]
 
     def known(train: list[str], some: list[str]) -> bool:
@@ -139,8 +162,8 @@ def _numbers(
     return numbers_of_texts(of_train, mine, data.label_column or LABEL)
 
 
-def _table(path: Path, data: DataConfig, folder: bytes) -> Any:
-    """Return the columns path, from ``folder`` on, label, and split where it is there.
+def _table(path: Path, data: DataConfig, folder: bytes, asked: str | None = None) -> Any:
+    """Return the columns path, from ``folder`` on, label, and split and ``asked`` where they are.
 
     Raises:
         DataError: the list cannot be read, or it is not clear which column is that of paths.
@@ -155,6 +178,8 @@ def _table(path: Path, data: DataConfig, folder: bytes) -> Any:
         columns[LABEL] = table.column(wanted) if wanted in names else pa.nulls(len(table))
         if SPLIT in names:
             columns[SPLIT] = table.column(SPLIT).cast(pa.string())
+        if asked is not None and asked in names:
+            columns[ASKED] = pa.array(as_texts(str(path), asked, table.column(asked)))
         return pa.table(columns)
     except (OSError, pa.ArrowException) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -197,6 +222,10 @@ def _path_column(path: Path, names: Sequence[str], chosen: str | None) -> str:
 def _paths(table: Any) -> list[bytes]:
     found: list[bytes] = table.column("path").to_pylist()
     return found
+
+
+def _fit(folder: Path, table: Any) -> list[bool]:
+    return [not _unfit(folder, name) for name in _paths(table)]
 
 
 def _unfit(folder: Path, name: bytes) -> str:

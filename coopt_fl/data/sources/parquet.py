@@ -8,7 +8,8 @@ first copied into one file, from which any of them is read directly.
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from errno import ENOENT
 from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
@@ -35,8 +36,8 @@ from coopt_fl.data.columns import (
 )
 from coopt_fl.data.fingerprint import content_digest
 from coopt_fl.data.flat import FlatCopy, flat_copy
-from coopt_fl.data.listing import BESIDE, head
-from coopt_fl.data.source import EncodedSource, Source
+from coopt_fl.data.listing import BESIDE, head, named
+from coopt_fl.data.source import EncodedSource, NoSplitError, Source
 from coopt_fl.data.sources.classes import numbers
 from coopt_fl.data.split_files import Files, below, choose
 
@@ -57,14 +58,15 @@ def images(data: DataConfig, split: str) -> Source:
     found = choose(every, data, split, SUFFIX, _Labels(data, Path(every.root)).known)
     rows, columns, notes = [], set[str](), found.notes
     for file in found.paths:
-        with readable(file):
-            schema, count = pq.read_schema(file), pq.read_metadata(file).num_rows
+        with opened(file) as parquet:
+            schema, count = parquet.schema_arrow, parquet.metadata.num_rows
         if count:
             columns.add(image_column(str(file), schema, data.image_column))
             notes += doubts(schema, data.label_column)
         rows.append(count)
     if not sum(rows):
-        raise DataError(f"{', '.join(found.names)} in {data.root} have no rows")
+        kind = NoSplitError if split == "test" else DataError
+        raise kind(f"{', '.join(found.names)} in {data.root} have no rows")
     if len(columns) > 1:
         raise DataError(
             f"the {split} files in {data.root} have their images in several columns, "
@@ -126,7 +128,8 @@ class ParquetSource(EncodedSource):
     def where(self, id: int) -> str:
         """Return the file and the row in it, such as ``train-00.parquet row 17``."""
         place = int(np.searchsorted(self._ends, id, side="right"))
-        return f"{self._found.names[place]} row {id - ([0, *self._ends])[place]}"
+        name = named([os.fsencode(self._found.names[place])])
+        return f"{name} row {id - ([0, *self._ends])[place]}"
 
     def _bytes(self, id: int) -> bytes:
         if self._copy is None:
@@ -134,7 +137,15 @@ class ParquetSource(EncodedSource):
             path = cache_dir() / "parquet" / f"{self.fingerprint[:32]}.images"
             every = (_images(file, self._column, self._skip) for file in self._found.paths)
             self._copy = flat_copy(path, len(self), chain.from_iterable(every))
-        return self._copy[id]
+        image = self._copy[id]
+        if not image and (where := self._paths[id]):
+            raise FileNotFoundError(ENOENT, f"its bytes are missing, and {where} is not looked for")
+        return image
+
+    @cached_property
+    def _paths(self) -> list[str | None]:
+        """Where each image once was, as Hugging Face's ``datasets`` have it beside the bytes."""
+        return list(chain.from_iterable(_paths(file, self._column) for file in self._found.paths))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_copy": None}  # an open file stays in its process
@@ -166,8 +177,8 @@ class _Labels:
         """Return the labels of a file, nulls where it has none."""
         if name not in self._read:
             file = self._root / name
-            with readable(file):
-                schema, rows = pq.read_schema(file), pq.read_metadata(file).num_rows
+            with opened(file) as parquet:
+                schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
             self.columns |= dict.fromkeys(schema.names)
             column = label_column(str(file), schema, self._chosen)
             self._read[name] = self._rows(file, column) if column else pa.nulls(rows)
@@ -175,19 +186,21 @@ class _Labels:
 
     def _rows(self, file: Path, column: str) -> Any:
         try:
-            with readable(file):
-                return pq.read_table(file, columns=[column]).column(column)
+            with opened(file) as parquet:
+                return parquet.read([column]).column(column)
         except DataError:
             if not self._skip:
                 raise
-            return pa.nulls(pq.read_metadata(file).num_rows)
+            with opened(file) as parquet:
+                return pa.nulls(parquet.metadata.num_rows)
 
 
 @contextmanager
-def readable(file: Path) -> Iterator[None]:
-    """Turn what a missing or damaged file raises into one sentence."""
+def opened(file: Path) -> Iterator[Any]:
+    """Open a file, whatever its name; turn what a damaged one raises into one sentence."""
     try:
-        yield
+        with pa.memory_map(os.fsencode(file)) as mapped, pq.ParquetFile(mapped) as parquet:
+            yield parquet
     except (OSError, pa.ArrowException) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DataError(
@@ -197,11 +210,22 @@ def readable(file: Path) -> Iterator[None]:
 
 
 def _texts(file: Path, name: str) -> NDArray[np.str_] | None:
-    with readable(file):
-        if name not in pq.read_schema(file).names:
+    with opened(file) as parquet:
+        if name not in parquet.schema_arrow.names:
             return None
-        require_one(str(file), pq.read_schema(file), name)
-        return as_texts(str(file), name, pq.read_table(file, columns=[name]).column(name))
+        require_one(str(file), parquet.schema_arrow, name)
+        return as_texts(str(file), name, parquet.read([name]).column(name))
+
+
+def _paths(file: Path, column: str) -> list[str | None]:
+    """Return the path beside the bytes of each row; None where there is none to read."""
+    with opened(file) as parquet:
+        rows, kind = parquet.metadata.num_rows, parquet.schema_arrow.field(column).type
+        if rows and pa.types.is_struct(kind) and kind.get_field_index("path") >= 0:
+            with suppress(OSError, pa.ArrowException):  # it is torn
+                found = parquet.read([f"{column}.path"]).column(column)
+                return [value and value["path"] for value in found.to_pylist()]
+        return [None] * rows
 
 
 def _every(data: DataConfig) -> Files:
@@ -215,15 +239,16 @@ def _left_out(skip: bool, path: bytes) -> str:
         return BESIDE if path.endswith(b"/README.md") else NO_PARQUET
     if skip:
         try:
-            pq.read_schema(os.fsdecode(path))
-        except (OSError, pa.ArrowException):
+            with opened(Path(os.fsdecode(path))):
+                pass
+        except DataError:
             return TORN
     return ""
 
 
 def _images(file: Path, column: str, skip: bool) -> Iterator[bytes]:
     """Yield the images of ``file``; empty ones for nulls, and for torn row groups to be skipped."""
-    with readable(file), pq.ParquetFile(file, memory_map=True) as parquet:
+    with opened(file) as parquet:
         if not parquet.metadata.num_rows:  # as pandas writes it, its columns have no type
             return
         leaf = leaf_of(parquet.schema_arrow, column)

@@ -25,8 +25,10 @@ def images(data: DataConfig, split: str) -> Source:
 def labels(data: DataConfig, split: str) -> NDArray[np.int64]:
     """Return int64 (N,): the place of each image's WNID among the sorted WNIDs of train."""
     folder, train = _folder(data, split), _folder(data, "train")
-    paths = images_below(folder, skip=data.on_error == "skip")[0][: data.limit]
-    classes = sorted(entry.name.encode() for entry in train.iterdir() if entry.is_dir())
+    skip = data.on_error == "skip"
+    trained, paths = (images_below(one, skip=skip)[0] for one in (train, folder))
+    paths = paths[: data.limit]
+    classes = sorted({path.split(b"/")[0] for path in trained.tolist() if b"/" in path})
     if split == "train":
         return class_numbers(paths, classes)
     file = folder.parent / "val_annotations.txt"

@@ -28,11 +28,11 @@ from coopt_fl.core.cache import cache_dir, cached
 from coopt_fl.core.errors import DataError
 from coopt_fl.core.files import expanded, is_file
 from coopt_fl.data.listing import BESIDE
-from coopt_fl.data.source import EncodedSource, Source
+from coopt_fl.data.source import LABEL, EncodedSource, Source
 from coopt_fl.data.sources.classes import numbers_of_copies, numbers_of_texts
 from coopt_fl.data.split_files import Files, below, choose, is_named
 from coopt_fl.data.stream import Stream, find_copy
-from coopt_fl.data.tar_index import SUFFIXES, Fields, Index, index_of, samples
+from coopt_fl.data.tar_index import CLASS, SUFFIXES, Fields, Index, index_of, samples
 
 TAR = ".tar"
 TARS = (TAR, ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
@@ -108,7 +108,7 @@ class TarSource(EncodedSource):
     """
 
     def __init__(self, data: DataConfig, found: Files, indexes: Sequence[Index]) -> None:
-        self._shards = found
+        self._data, self._shards = data, found
         self._ends = np.cumsum([len(index.names) for index in indexes])
         rows = int(self._ends[-1])
         super().__init__(data.source, min(rows, data.limit or rows))
@@ -123,6 +123,18 @@ class TarSource(EncodedSource):
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the shards' names and contents, and of the samples and fields used."""
         return self._fingerprint
+
+    def column(self, name: str) -> NDArray[np.str_] | None:
+        """Return a field as text, such as ``cls`` or ``json.site``; None where no sample has it.
+
+        The shards are read to their end for it, once.
+        """
+        if name == LABEL:  # whichever field that is
+            return None
+        chosen = None if name == CLASS else name
+        indexes = Shards(replace(self._data, label_column=chosen)).indexes(self._shards.names)
+        texts = [text.decode() for index in indexes for text in index.texts.tolist()][: len(self)]
+        return np.array(texts, np.str_) if any(texts) else None
 
     def where(self, id: int) -> str:
         """Return the shard and the sample in it, such as ``train-000.tar sample 0017``."""

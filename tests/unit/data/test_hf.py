@@ -156,3 +156,24 @@ def test_what_cannot_be_opened_is_one_sentence(
     monkeypatch.setattr(hf, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="needs datasets, which is not installed: pip install"):
         open_source(config(tmp_path))
+
+
+def test_any_column_is_known_of_the_images(tmp_path: Path) -> None:
+    whole = made({"img": BYTES, "site": ["a", None, "b"] * 2, "n": [*range(6)]}, {})
+    whole.save_to_disk(tmp_path)
+    source = open_source(config(tmp_path, image_column="img", limit=4))
+    assert source.column("site").tolist() == ["a", "", "b", "a"]
+    assert source.column("n").tolist() == ["0", "1", "2", "3"] and source.column("label") is None
+    with pytest.raises(DataError, match=r"column img of .* holds"):
+        source.column("img")
+
+
+def test_a_test_split_without_rows_counts_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the hub may have one; ``load_from_disk`` opens none."""
+    whole = made({"image": BYTES, "label": [0, 1] * 3}, {})
+    splits = {"train": whole, "test": whole.select([])}
+    monkeypatch.setattr(hf, "_splits", lambda data: splits)
+    with pytest.raises(NoSplitError, match=r"the test split of .* has no rows"):
+        open_source(config("hub"), "test")
+    splits["validation"] = whole
+    assert len(open_source(config("hub"), "test")) == 6

@@ -1,6 +1,7 @@
 """Lists of images and labels, as people and programs write them."""
 
 import os
+import pickle
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,29 @@ def assert_rows(data: DataConfig, rows: list[int], labels: list[int] | None) -> 
 )
 def test_rows_in_order(name: str, text: str, labels: list[int] | None, photos: Path) -> None:
     assert_rows(listed(photos / name, text), [2, 0], labels)
+
+
+def test_any_column_is_known_of_the_images_that_are_taken(photos: Path) -> None:
+    text = "path,site,split\nphotos/2.png,south,train\nphotos,east,train\nphotos/0.png,,train\n"
+    data = listed(photos / "a.csv", f"{text}photos/1.png,north,test\nphotos/3.png,west,train\n")
+    source = pickle.loads(pickle.dumps(open_source(data)))
+    assert source.column("site").tolist() == ["south", "", "west"]
+    assert source.column("split").tolist() == ["train"] * 3 and source.column("label") is None
+    assert open_source(data, "test").column("site").tolist() == ["north"]
+    write(photos / "two/train-1.jsonl", b'{"path": "/a.png", "site": 7}')
+    write(photos / "two/train-2.jsonl", b'{"path": "/b.png"}\n{"path": "/c.png", "site": 8}')
+    more = DataConfig("manifest", str(photos / "two"), limit=2)
+    assert open_source(more).column("site").tolist() == ["7", ""]
+
+
+def test_a_test_list_without_rows_counts_as_none(photos: Path) -> None:
+    write(photos / "train.csv", b"path,label\nphotos/0.png,a\n")
+    write(photos / "test.csv", b"path,label\n")
+    data = DataConfig("manifest", str(photos))
+    with pytest.raises(NoSplitError, match="lists no test images"):
+        open_source(data, "test")
+    write(photos / "val.csv", b"path,label\nphotos/1.png,a\n")
+    assert open_source(data, "test").where(0) == "photos/1.png"
 
 
 def test_absolute_paths_names_that_are_no_text_and_those_of_other_folders(photos: Path) -> None:

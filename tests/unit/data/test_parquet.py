@@ -1,6 +1,7 @@
 """Parquet files with a column of images, in the ways that people write them."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,27 @@ COLUMNS = {
 def test_images_of_any_size_in_row_order(column: str, tmp_path: Path) -> None:
     make.parquet(tmp_path / "x-train-00.parquet", COLUMNS[column])
     assert_planted(open_source(config(tmp_path)), range(10))
+
+
+def test_a_path_without_bytes_is_named(tmp_path: Path) -> None:
+    """As ``datasets`` writes a folder of images without embedding them."""
+    images = [STRUCTS[0], {"bytes": None, "path": "photos/1.png"}, {"bytes": None, "path": None}]
+    make.parquet(tmp_path / "train.parquet", images)
+    source = open_source(config(tmp_path))
+    with pytest.raises(CorruptImage, match=r"train\.parquet row 1 .*missing, and photos/1\.png is"):
+        source.read(np.array([0, 1]))
+    with pytest.raises(CorruptImage, match=r"train\.parquet row 2 .*it holds no bytes"):
+        source.read(np.array([2]))
+
+
+def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
+    make.parquet(tmp_path / "x", BYTES[:2], label=[1, 0])
+    (tmp_path / "x").rename(tmp_path / os.fsdecode(b"train-\xff.parquet"))
+    source = open_source(config(tmp_path, on_error="skip"))
+    assert_planted(source, range(2))
+    assert source.where(1) == "train-\\xff.parquet row 1"
+    assert open_labels(config(tmp_path), "train").tolist() == [1, 0]
+    assert source.column("label").tolist() == ["1", "0"]
 
 
 def test_files_follow_each_other_by_name(tmp_path: Path) -> None:
@@ -206,7 +228,7 @@ def test_every_unusable_file_is_one_clear_error(tmp_path: Path) -> None:
         refused("column image of .* store the bytes")
     make.parquet(tmp_path / "train.parquet", pa.array([], pa.binary()), label=pa.array([], "i8"))
     refused("have no rows")
-    assert open_labels(config(tmp_path), "train") is not None
+    assert open_labels(config(tmp_path), "train") is None
     make.write(tmp_path / "train.parquet", b"PAR1 torn")
     refused("cannot be read as Parquet")
     with pytest.raises(DataError, match="cannot be read as Parquet"):

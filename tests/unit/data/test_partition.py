@@ -201,6 +201,24 @@ def test_a_folder_says_whose_its_images_are(tmp_path: Path) -> None:
         partition(chosen, open_source(chosen.data))
 
 
+def test_a_list_says_whose_its_images_are(tmp_path: Path) -> None:
+    rows = [f"photos/{k}.png,{NAMES[k * k % 3]}" for k in range(12)]
+    tree(tmp_path, [row.split(",")[0] for row in rows])
+    (tmp_path / "list.csv").write_text("\n".join(["path,site", *rows]))
+    two = from_tree(
+        {
+            "data": {"source": "manifest", "root": str(tmp_path / "list.csv")},
+            "participants": [{"name": name, "prior": "trivial:8"} for name in NAMES[:2]],
+            "shared": {"size": 8},
+            "assignment": {"partition": "column:site"},
+        },
+        [],
+        "a test",
+    )
+    found = {name: ids.tolist() for name, ids in parts_of(two).items()}
+    assert found == {"alpha": [0, 3, 6, 9], "beta": [1, 2, 4, 5, 7, 8, 10, 11]}
+
+
 def test_arrays_are_grouped_by_their_labels(tmp_path: Path) -> None:
     labels = np.arange(60) % 4
     from_arrays(np.zeros((60, 4, 4), np.uint8), labels).save(tmp_path)

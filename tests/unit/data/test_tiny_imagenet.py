@@ -1,5 +1,6 @@
 """Tiny ImageNet as it is distributed, with its own layout of validation images."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,13 @@ def test_splits_and_labels(data: DataConfig) -> None:
     wanted = [["n01", "n02"].index(VAL[test.where(id)]) for id in test.ids.tolist()]
     assert open_labels(data, "test").tolist() == wanted
     assert torch.stack(test.read(test.ids)).shape == (3, 3, 64, 64)
+
+
+def test_what_lies_beside_the_classes_is_none(data: DataConfig) -> None:
+    wanted = open_labels(data, "train").tolist()
+    for name in (b".git", b"__MACOSX", b"n00\xff"):
+        (Path(data.root or "") / "train" / os.fsdecode(name)).mkdir()
+    assert open_labels(data, "train").tolist() == wanted
 
 
 def test_limited_labels_stay_aligned(data: DataConfig) -> None:

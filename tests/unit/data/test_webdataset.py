@@ -115,6 +115,9 @@ def test_fields_of_a_sample(tmp_path: Path) -> None:
     }.items():
         data.label_column = column
         assert open_labels(data, "train").tolist() == wanted
+    for name, texts in {"json.n": ["0", "1"], "breed": ["eel"] * 2, "cls": None}.items():
+        found = open_source(data).column(name)
+        assert (None if found is None else found.tolist()) == texts
     for column in ("json.none", "json.absent", "absent"):
         data.label_column = column
         with pytest.raises(
