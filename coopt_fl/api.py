@@ -1,6 +1,7 @@
 """What the commands do, one function each; the command line and programs call these."""
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -490,7 +491,7 @@ def push(run: str | Path, url: str, *, progress: Shown = "normal") -> dict[str, 
     content = shareable(student) if folder.name == "dataset" and student.is_file() else None
     extra = {STUDENT: content} if content else {}
     with telling(progress) as told, told.phase("push"), TemporaryDirectory() as staging:
-        place = staging if hub else _absolute(url)
+        place = staging if hub else _elsewhere(_absolute(url), Path(run), folder)
         done = transfer.push(folder, place, extra, partial(_files, told, "push"))
         if hub:
             upload(staging, hub)
@@ -559,8 +560,20 @@ def _transferred(url: str, done: transfer.Transferred) -> dict[str, Any]:
 
 
 def _absolute(url: str) -> str:
-    """Return a path as an absolute one, and a URL as it is."""
+    """Return a path as an absolute one, and a URL as it is; ConfigError where it is neither."""
+    if not url.strip() or re.match(r"\w{2,}:/(?!/)", url):
+        raise ConfigError(f"{url!r} is no place: give a path, or a URL such as s3://BUCKET/NAME")
     return url if "://" in url else str(expanded(url).resolve())
+
+
+def _elsewhere(place: str, run: Path, dataset: Path) -> str:
+    """Return ``place``; raise ConfigError where a push there would change the run itself."""
+    here = Path(place.removeprefix("file://"))
+    if here.is_absolute() and (
+        here.is_relative_to(run.resolve()) or here == dataset.resolve().parent
+    ):
+        raise ConfigError(f"{place} is in what is pushed; give a place outside of {run}")
+    return place
 
 
 def _to_judge(path: Path, settings: Settings, what: str) -> tuple[LoadedStudent, DataConfig]:

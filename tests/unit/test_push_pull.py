@@ -116,6 +116,14 @@ def test_a_hub_that_cannot_be_reached_is_one_sentence(
     assert "(connection refused)" in err and "Traceback" not in err
 
 
+@pytest.mark.parametrize("place", ["", "s3:/bucket/x", "run", "run/x", "file://HERE/run/dataset"])
+def test_a_push_goes_to_a_place_outside_of_the_run(place: str, coopt: Coopt, run: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    code, _, err = coopt("push", str(run), place.replace("HERE", str(coopt.folder)))
+    assert (code, "give a p" in err) == (2, True)
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
 def test_the_runs_of_other_commands_are_on_this_host(coopt: Coopt) -> None:
     code, _, err = coopt("inspect", "s3://bucket/tiny")
     assert (code, "coopt pull URL" in err) == (2, True)
