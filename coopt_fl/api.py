@@ -16,9 +16,9 @@ from coopt_fl.config.load import data_from, from_tree, tree_of
 from coopt_fl.config.overrides import changed
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core import typed
-from coopt_fl.core.errors import ConfigError, DataError
+from coopt_fl.core.errors import ConfigError, DataError, OutputError
 from coopt_fl.core.extras import install_hint
-from coopt_fl.core.files import expanded, is_folder, understood
+from coopt_fl.core.files import expanded, is_folder, require_utf8, understood
 from coopt_fl.core.log import logged
 from coopt_fl.core.progress import Progress
 from coopt_fl.core.remote import shown
@@ -515,6 +515,7 @@ def pull(url: str, *, out: str | Path | None = None, progress: Shown = "normal")
         OutputError: ``out`` holds another dataset, or cannot be written.
     """
     hub, out = repository(url), Path(out) if out else _place_of(url)
+    require_utf8(out, "--out", OutputError)
     with telling(progress) as told, told.phase("pull"):
         place = download(hub) if hub else _absolute(url)
         done = transfer.pull(place, out, partial(_files, told, "pull"))
@@ -561,6 +562,7 @@ def _transferred(url: str, done: transfer.Transferred) -> dict[str, Any]:
 
 def _absolute(url: str) -> str:
     """Return a path as an absolute one, and a URL as it is; ConfigError where it is neither."""
+    require_utf8(url, "the URL", ConfigError)
     if not url.strip() or re.match(r"\w{2,}:/(?!/)", url):
         raise ConfigError(f"{url!r} is no place: give a path, or a URL such as s3://BUCKET/NAME")
     return url if "://" in url else str(expanded(url).resolve())
