@@ -53,7 +53,7 @@ def devices_for(config: Config, devices: int | str, staged: bool = False) -> Ite
             notebook or at a prompt, where there is no command to start again.
     """
     from lightning.fabric import Fabric  # takes seconds, which only a training should cost
-    from lightning.fabric.plugins.environments import LightningEnvironment
+    from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
     gpu = pick_device().type == "cuda"
     count = _count(devices, gpu)
