@@ -15,7 +15,9 @@ import yaml
 from PIL import Image
 
 from coopt_fl import api
+from coopt_fl.config.schema import Config, DataConfig
 from coopt_fl.federation import job
+from coopt_fl.federation.holding import open_state
 from coopt_fl.report.collect import collect
 from coopt_fl.students.judgements import judgements
 from tests.unit.command import Coopt
@@ -240,6 +242,26 @@ def test_config_prints_what_run_would_use(coopt: Coopt) -> None:
     assert code == 0
     assert printed["participants"][1]["prior"] == "trivial:9"
     assert printed["seed"] == 4
+
+
+def test_a_score_is_of_the_probe_and_of_the_labels_that_gave_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_state(tmp_path, "key", {}) as state:
+        scores = iter([0.1, 0.2, 0.3])
+
+        def ask(data: DataConfig) -> float | None:
+            return job._remembered(Config(data=data), state, "student", ["x"], lambda: next(scores))
+
+        other = DataConfig(label_column="fine")
+        assert [ask(one) for one in (DataConfig(), DataConfig(), other, other)] == [
+            0.1,
+            0.1,
+            0.2,
+            0.2,
+        ]
+        monkeypatch.setattr(job, "VERSION", "another")
+        assert ask(other) == 0.3
 
 
 class Full(io.StringIO):
