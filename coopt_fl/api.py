@@ -498,6 +498,9 @@ def push(run: str | Path, url: str, *, progress: Shown = "normal") -> dict[str, 
         licence = licence_of(statements(done.provenance))
         for label in licence.labels:
             told.warn(label)
+        own = read_checkpoint(student)["meta"].get("license") if content else licence.short
+        if own != licence.short:
+            told.warn(f"The licence of the student beside the dataset is another: {own}")
     return _transferred(url if hub else place, done) | {"license": licence.shown}
 
 

@@ -56,6 +56,16 @@ def test_it_says_what_is_next_and_what_the_licences_forbid(coopt: Coopt) -> None
     assert (code, "coopt train 'got it'" in out) == (0, True)
 
 
+def test_a_student_of_another_licence_is_told(coopt: Coopt) -> None:
+    stricter = coopt.folder / "run/student/checkpoint.pt"
+    coopt.centralized("participants.0.license=cc-by-nc-4.0")
+    free = ["participants.0.license=mit", "data.license=mit", f"student.init={stricter}"]
+    asked = ("centralized", coopt.tiny, "--prior", "alpha", "--out", "next", *free)
+    assert coopt(*asked)[0] == 0
+    code, _, err = coopt("push", "next", "there")
+    assert (code, "student beside the dataset is another: non-commercial" in err) == (0, True)
+
+
 def test_a_pushed_student_does_not_say_where_its_images_were(coopt: Coopt, run: Path) -> None:
     student = run / "student" / "checkpoint.pt"
     assert "root" in read_checkpoint(student)["meta"]["data"]
