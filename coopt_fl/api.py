@@ -1,6 +1,7 @@
 """What the commands do, one function each; the command line and programs call these."""
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -15,9 +16,9 @@ from coopt_fl.config.load import data_from, from_tree, tree_of
 from coopt_fl.config.overrides import changed
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core import typed
-from coopt_fl.core.errors import ConfigError, DataError
+from coopt_fl.core.errors import ConfigError, DataError, OutputError
 from coopt_fl.core.extras import install_hint
-from coopt_fl.core.files import expanded, is_folder, understood
+from coopt_fl.core.files import expanded, is_folder, require_utf8, understood
 from coopt_fl.core.log import logged
 from coopt_fl.core.progress import Progress
 from coopt_fl.core.remote import shown
@@ -490,13 +491,16 @@ def push(run: str | Path, url: str, *, progress: Shown = "normal") -> dict[str, 
     content = shareable(student) if folder.name == "dataset" and student.is_file() else None
     extra = {STUDENT: content} if content else {}
     with telling(progress) as told, told.phase("push"), TemporaryDirectory() as staging:
-        place = staging if hub else _absolute(url)
+        place = staging if hub else _elsewhere(_absolute(url), Path(run), folder)
         done = transfer.push(folder, place, extra, partial(_files, told, "push"))
         if hub:
             upload(staging, hub)
         licence = licence_of(statements(done.provenance))
         for label in licence.labels:
             told.warn(label)
+        own = read_checkpoint(student)["meta"].get("license") if content else licence.short
+        if own != licence.short:
+            told.warn(f"The licence of the student beside the dataset is another: {own}")
     return _transferred(url if hub else place, done) | {"license": licence.shown}
 
 
@@ -514,6 +518,7 @@ def pull(url: str, *, out: str | Path | None = None, progress: Shown = "normal")
         OutputError: ``out`` holds another dataset, or cannot be written.
     """
     hub, out = repository(url), Path(out) if out else _place_of(url)
+    require_utf8(out, "--out", OutputError)
     with telling(progress) as told, told.phase("pull"):
         place = download(hub) if hub else _absolute(url)
         done = transfer.pull(place, out, partial(_files, told, "pull"))
@@ -559,8 +564,21 @@ def _transferred(url: str, done: transfer.Transferred) -> dict[str, Any]:
 
 
 def _absolute(url: str) -> str:
-    """Return a path as an absolute one, and a URL as it is."""
+    """Return a path as an absolute one, and a URL as it is; ConfigError where it is neither."""
+    require_utf8(url, "the URL", ConfigError)
+    if not url.strip() or re.match(r"\w{2,}:/(?!/)", url):
+        raise ConfigError(f"{url!r} is no place: give a path, or a URL such as s3://BUCKET/NAME")
     return url if "://" in url else str(expanded(url).resolve())
+
+
+def _elsewhere(place: str, run: Path, dataset: Path) -> str:
+    """Return ``place``; raise ConfigError where a push there would change the run itself."""
+    here = Path(place.removeprefix("file://"))
+    if here.is_absolute() and (
+        here.is_relative_to(run.resolve()) or here == dataset.resolve().parent
+    ):
+        raise ConfigError(f"{place} is in what is pushed; give a place outside of {run}")
+    return place
 
 
 def _to_judge(path: Path, settings: Settings, what: str) -> tuple[LoadedStudent, DataConfig]:

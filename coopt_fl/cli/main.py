@@ -29,7 +29,7 @@ from coopt_fl.cli.options import (
 )
 from coopt_fl.cli.sharing import publish_shards, pull, push
 from coopt_fl.cli.show import print_result, tell_error
-from coopt_fl.core.errors import INTERRUPTED
+from coopt_fl.core.errors import INTERRUPTED, ConfigError
 from coopt_fl.report import console as show
 
 SPINS = "1000"
@@ -315,6 +315,13 @@ for command in (publish_shards, push, pull, config, doctor, bench, certificate, 
     app.command()(command)
 
 
+def _require_working_folder() -> None:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise ConfigError("the working folder was removed: change to another one (cd)") from None
+
+
 def main() -> None:
     """Run the command line."""
     if "OMP_WAIT_POLICY" not in os.environ:
@@ -323,6 +330,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):  # a letter that a terminal lacks ends no command
             stream.reconfigure(errors="backslashreplace")
     try:
+        _require_working_folder()
         app()
     except Exception as error:  # outside of any command
         sys.exit(tell_error(error))

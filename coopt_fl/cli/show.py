@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from coopt_fl.core.errors import CooptError
+from coopt_fl.core.errors import CooptError, OutputError
 from coopt_fl.core.log import log_of
 from coopt_fl.report.terminal import PIPE_WIDTH
 
@@ -33,11 +33,26 @@ def tell_error(error: Exception) -> int:
 def print_result(
     value: dict[str, Any], render: Callable[[dict[str, Any]], Any], as_json: bool
 ) -> None:
-    """Print for people, or as one line for machines (then people read stderr)."""
+    """Print for people, or as one line for machines (then people read stderr).
+
+    Raises:
+        OutputError: What it is printed to takes no more.
+    """
+    try:
+        _print(value, render, as_json)
+    except BrokenPipeError:  # who reads it has read enough
+        raise
+    except OSError as error:
+        raise OutputError(
+            f"all is done, but the result cannot be printed ({error.strerror}): print it elsewhere"
+        ) from error
+
+
+def _print(value: dict[str, Any], render: Callable[[dict[str, Any]], Any], as_json: bool) -> None:
     console = Console(stderr=as_json)
     if not console.file.isatty():
         console.width = PIPE_WIDTH
     console.print(render(value), crop=False)  # or what is to be copied would lose its end
-    if as_json:
+    if as_json and sys.stdout is not None:  # which it is where it was closed
         utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
         print(json.dumps(value, ensure_ascii=not utf8), flush=True)

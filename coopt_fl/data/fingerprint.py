@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -67,7 +68,7 @@ def remembered(
             state = hashlib.sha256(f"{state} {of}".encode()).hexdigest()
         known = cache_dir() / "fingerprints" / state
         stored = _kept(known)
-        if len(stored) == hashlib.sha256().digest_size * 2:  # else it is missing or damaged
+        if re.fullmatch("[0-9a-f]{64}", stored):  # else it is missing or damaged
             return stored
         digest = compute()
     except OSError as error:
@@ -85,7 +86,7 @@ def remembered(
 
 def _kept(known: Path) -> str:
     """Return what is remembered; nothing where that cannot be read."""
-    with suppress(OSError):
+    with suppress(OSError, UnicodeDecodeError):
         return known.read_text()
     return ""
 

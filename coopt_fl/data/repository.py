@@ -51,12 +51,18 @@ def _license(told: dict[str, Any]) -> str:
 
 
 def _front_matter(card: Path | None) -> dict[str, Any]:
-    """Return what is between the first two lines of dashes."""
     try:
-        text = card.read_text(errors="replace") if card else ""
-        _, told, _ = text.split("---\n", 2) if text.startswith("---\n") else ("", "", "")
+        return front_matter(card.read_text(errors="replace")) if card else {}
+    except OSError:
+        return {}
+
+
+def front_matter(card: str) -> dict[str, Any]:
+    """Return what is between the first two lines of dashes; nothing where that is no YAML."""
+    try:
+        _, told, _ = card.split("---\n", 2) if card.startswith("---\n") else ("", "", "")
         found = yaml.safe_load(told)
-    except (OSError, ValueError, yaml.YAMLError):
+    except (ValueError, RecursionError, yaml.YAMLError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -35,6 +35,7 @@ from coopt_fl.students.initial import student_settings
 from coopt_fl.students.models import check_student
 from coopt_fl.students.objectives import find_objective, on_targets
 from coopt_fl.students.probe import (
+    VERSION,
     probe_prior,
     probe_student,
     probing,
@@ -46,6 +47,8 @@ from coopt_fl.students.trackers import check_tracker
 from coopt_fl.students.train import train_student
 
 Summary = dict[str, Any]
+
+Compute = Callable[[], float | None]
 
 
 def whole_job(
@@ -122,6 +125,7 @@ def _finish(config: Config, out: Path, progress: Progress) -> Summary:
         trained = _train(config, state, progress)
     with progress.phase("probe"), _after_training(Path(trained["checkpoint"])):
         accuracy = _remembered(
+            config,
             state,
             "student",
             [provenance.digest, _student(config), limit],
@@ -208,6 +212,7 @@ def _compare(config: Config, state: RunState, progress: Progress) -> dict[str, f
     prior = described.get("prior", "")  # with its path, which the provenance lacks
     found = {
         "random_init": _remembered(
+            config,
             state,
             "random_init",
             [_student(config), config.seed, limit],
@@ -223,6 +228,7 @@ def _compare(config: Config, state: RunState, progress: Progress) -> dict[str, f
     if prior in [participant.prior for participant in config.participants]:
         try:
             found["reference_prior"] = _remembered(
+                config,
                 state,
                 "reference_prior",
                 [prior, limit],
@@ -253,9 +259,10 @@ def _judged_by(config: Config) -> list[str | None]:
 
 
 def _remembered(
-    state: RunState, name: str, key: Any, compute: Callable[[], float | None]
+    config: Config, state: RunState, name: str, made_of: list[Any], compute: Compute
 ) -> float | None:
-    """Return the stored value of ``name`` if it was made with the same ``key``, else compute it."""
+    """Return the stored score of ``name``, if this probe gave it to the same; else compute it."""
+    key = [VERSION, *_judged_by(config), *made_of]
     known = state.record("probes", dict[str, dict[str, Any]]) or {}
     if known.get(name, {}).get("key") != key:
         started = time.perf_counter()

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
+from coopt_fl.core.errors import VerificationError
+from coopt_fl.data.repository import front_matter
 from coopt_fl.optimized.licences import UNKNOWN, licence_of, statements
 from coopt_fl.optimized.provenance import Provenance
 
@@ -77,6 +79,20 @@ def dataset_card(provenance: Provenance) -> str:
         "skipped": f" {left_out} unreadable images were left out." if left_out else "",
     }
     return CARD.format(**vars(provenance) | shown)
+
+
+def require_license(card: bytes, provenance: Provenance, place: str) -> None:
+    """Require that the card at ``place`` names the licence that follows from the provenance.
+
+    Raises:
+        VerificationError: it names another, or none.
+    """
+    told, licence = front_matter(card.decode(errors="replace")), licence_of(statements(provenance))
+    if (told.get("license"), told.get("license_name") or "") != (licence.id, licence.name):
+        raise VerificationError(
+            f"{place} names another licence than {licence.short!r}, which follows from what "
+            "provenance.json states: correct it, or delete it, and `coopt push` writes it anew"
+        )
 
 
 def _rows(stated: Mapping[str, Mapping[str, str]]) -> Iterator[str]:

@@ -4,10 +4,12 @@ Files with their sums, the columns with their types and shapes, and by the PROV 
 dataset was derived from. It is written without a library; mlcroissant reads it back in the tests.
 """
 
+import json
 from collections.abc import Iterator
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
+from coopt_fl.core import typed
 from coopt_fl.optimized.licences import licence_of, statements
 from coopt_fl.optimized.provenance import DataFile, Provenance
 
@@ -70,6 +72,21 @@ def croissant(provenance: Provenance, published: date) -> Node:
         "distribution": [*map(_file, provenance.files), _all_files()],
         "recordSet": [_records(provenance)],
     }
+
+
+def encoded(provenance: Provenance, published: date) -> bytes:
+    """Return the content of the file."""
+    text = json.dumps(croissant(provenance, published), indent=1, ensure_ascii=False)
+    return text.encode(errors="backslashreplace") + b"\n"
+
+
+def renewed(provenance: Provenance, before: bytes) -> bytes:
+    """Return the content of the file; the one ``before`` decides nothing but its date."""
+    try:
+        known = typed.parse(dict[str, Any], before).get("datePublished")
+        return encoded(provenance, date.fromisoformat(str(known)))
+    except ValueError:
+        return encoded(provenance, datetime.now(UTC).date())
 
 
 def _program(provenance: Provenance) -> str:

@@ -40,10 +40,11 @@ NAMED = re.compile(r"cc-by(-nc)?(-nd|-sa)?-[234]\.0|fair-noncommercial-research-
 """What Hugging Face has a name for although it is not free."""
 
 AGAINST_COMMERCE = re.compile(
-    r"\bnc\b|non.?commerc|no.commerc|not.for.commerc|research|academic|educat|personal|evaluation"
+    r"\bnc(?![a-z])|by-?nc|no[nt]?.?(for.)?commerc|commerc.*(\bnot?\b|prohibit|forbid|exclud)"
+    "|research|academic|educat|student|personal|private|evaluation"
 )
 AGAINST_REDISTRIBUTION = re.compile(
-    r"\bnd\b|no.?deriv|re.?distribut|do.not.share|all.rights.reserved|propriet|confident|internal"
+    r"\bnd(?![a-z])|no.?deriv|re.?distribut|do.not.share|all.rights.reserved|propriet|confident|internal"
 )
 
 PUBLISHED = {
@@ -104,9 +105,10 @@ def licence_of(stated: Mapping[str, Mapping[str, str]]) -> Licence:
         "Not to be redistributed": _things(named, AGAINST_REDISTRIBUTION.search),
         "Not for commercial use": _things(named, _forbids_commerce),
         "Nobody stated the licence of": _things(named, UNKNOWN.__eq__),
+        "Own terms hold": _things(named, _has_own_terms),
     }
     labels = [f"{label}: {', '.join(things)}" for label, things in because.items() if things]
-    closed, unsold, _ = because.values()
+    closed, unsold, *_ = because.values()
     return Licence(*_first_rule(set().union(*named.values()), closed, unsold), labels)
 
 
@@ -126,8 +128,8 @@ def _first_rule(names: set[str], closed: list[str], unsold: list[str]) -> tuple[
 
 def _names(said: Iterable[str]) -> set[str]:
     """Return what was stated of one thing, as Hugging Face writes it."""
-    words = {"-".join(one.lower().split()) for one in said}
-    named = words - {UNKNOWN, OTHER, "none", "null", "n/a"}
+    words = {"-".join(one.lower().replace("_", "-").split()) for one in said}
+    named = words - {UNKNOWN, OTHER, "none", "null", "n/a", ""}
     return named - {"-".join(NOTHING.split())} if named else {UNKNOWN}
 
 
@@ -143,3 +145,9 @@ def _things(named: Mapping[str, set[str]], holds: Callable[[str], object]) -> li
 
 def _forbids_commerce(words: str) -> bool:
     return words in NO_COMMERCE or bool(AGAINST_COMMERCE.search(words))
+
+
+def _has_own_terms(words: str) -> bool:
+    """Tell whether words name terms that are to be read, and forbid nothing that is found here."""
+    known = words in FREE or words == UNKNOWN or NAMED.fullmatch(words)
+    return not (known or _forbids_commerce(words) or AGAINST_REDISTRIBUTION.search(words))

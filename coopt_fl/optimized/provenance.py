@@ -163,13 +163,25 @@ def read_provenance(dataset: Path) -> Provenance:
             "last); give the dataset folder of a finished run"
         )
     try:
-        read = typed.parse(Provenance, path.read_bytes())
+        return parse_provenance(path.read_bytes(), str(path))
+    except OSError as error:
+        raise VerificationError(f"{path} cannot be read ({error.strerror})") from None
+
+
+def parse_provenance(content: bytes, place: str) -> Provenance:
+    """Check and return the provenance in the ``content`` of what is at ``place``.
+
+    Raises:
+        VerificationError: it is none.
+    """
+    try:
+        read = typed.parse(Provenance, content)
         typed.decode(_Source, read.source, "source")
         _check_files(read)
         return read
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise VerificationError(
-            f"{path} is not a provenance of format {FORMAT} ({error}); copy it again"
+            f"{place} is not a provenance of format {FORMAT} ({error}); copy it again"
         ) from None
 
 

@@ -21,13 +21,16 @@ def public_config(config: Config) -> dict[str, Any]:
     tree = asdict(config)
     tree["data"] |= {"root": None, "shards": None}
     tree["plugins"], tree["tracker"] = [], Config().tracker
-    init = config.student.init
-    if init is not None and (":" not in init or public_prior(init) != init):  # a file's
-        tree["student"]["init"] = None
+    tree["student"]["init"] = public_init(config.student.init)
     tree["payload"]["route"] = PayloadConfig().route
     for participant in tree["participants"]:
         participant["prior"] = public_prior(participant["prior"])
     return tree
+
+
+def public_init(init: str | None) -> str | None:
+    """Return ``student.init``; None where it names a file."""
+    return None if init is None or ":" not in init or public_prior(init) != init else init
 
 
 def public_prior(spec: str) -> str:

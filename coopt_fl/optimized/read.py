@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from coopt_fl.core.cache import cache_dir, cached
-from coopt_fl.core.errors import ConfigError, DataError, VerificationError
+from coopt_fl.core.errors import ConfigError, DataError, OutputError, VerificationError
 from coopt_fl.core.files import is_folder
+from coopt_fl.core.host import free_memory
 from coopt_fl.optimized.block import Rows, all_rows, block_digest, dataset_digest
 from coopt_fl.optimized.provenance import Provenance, read_provenance
 
@@ -130,16 +131,22 @@ def load(path: str | Path, *, mmap: bool = False) -> OptimizedDataset:
     Args:
         path: what ``coopt run --out DIR`` wrote: ``DIR`` or ``DIR/dataset``.
         mmap: map the targets from a ``.npy`` file in the per-user cache, which the first use
-            makes from verified files.
+            makes from verified files. Where there is no room for it, or no cache, the targets are
+            read into memory, if they need less than half of it.
 
     Raises:
         ConfigError: there is no such directory.
         VerificationError: there is no finished dataset, or a file is not what the provenance says.
-        OutputError: there is no room for the maps.
+        OutputError: there is room for the maps neither in the cache nor in memory.
     """
     folder = dataset_folder(Path(path))
     provenance = read_provenance(folder)
-    ids, targets, participants = (_mapped if mmap else _in_memory)(folder, provenance)
+    try:
+        ids, targets, participants = (_mapped if mmap else _in_memory)(folder, provenance)
+    except OutputError:
+        if 2 * provenance.rows * provenance.dim > free_memory() // 2:
+            raise
+        ids, targets, participants = _in_memory(folder, provenance)
     return OptimizedDataset(folder, ids, targets, participants, provenance)
 
 

@@ -9,7 +9,6 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,8 +17,10 @@ from coopt_fl.core import remote, typed
 from coopt_fl.core.errors import DataError, OutputError, VerificationError
 from coopt_fl.core.files import atomic, file_sha256, locked, make_folder
 from coopt_fl.core.typed import Sha256, within
-from coopt_fl.optimized.croissant import CROISSANT, croissant
-from coopt_fl.optimized.provenance import Provenance, read_provenance
+from coopt_fl.optimized.block import dataset_digest
+from coopt_fl.optimized.card import dataset_card, require_license
+from coopt_fl.optimized.croissant import CROISSANT, renewed
+from coopt_fl.optimized.provenance import Provenance, parse_provenance
 from coopt_fl.optimized.verify import verify
 
 FORMAT = 1
@@ -30,6 +31,8 @@ MANIFEST, PROVENANCE, CARD, STUDENT = (
     "student/checkpoint.pt",
 )
 LOCK = ".pull.lock"
+
+PUSHED_AGAIN = f"delete the {MANIFEST} there, and let it be pushed again"
 
 MOST_BYTES = 64 << 20
 """Of a manifest: some hundred thousand files."""
@@ -81,7 +84,7 @@ class Transferred:
 def push(folder: Path, url: str, extra: Mapping[str, bytes], tell: Tell) -> Transferred:
     """Write the dataset in ``folder`` below ``url``, and its manifest last.
 
-    Files that a manifest there already tells of are not written again.
+    Files that a manifest there already tells of, and that have their size, are not written again.
 
     Args:
         folder: a dataset folder.
@@ -90,7 +93,8 @@ def push(folder: Path, url: str, extra: Mapping[str, bytes], tell: Tell) -> Tran
         tell: see :data:`Tell`.
 
     Raises:
-        VerificationError: the dataset is damaged; nothing is written.
+        VerificationError: the dataset is damaged, or its card names another licence than follows
+            from its provenance; nothing is written.
         OutputError: ``url`` cannot be written, or holds another dataset.
     """
     provenance = _sound(folder)
@@ -99,10 +103,11 @@ def push(folder: Path, url: str, extra: Mapping[str, bytes], tell: Tell) -> Tran
     files: dict[str, SentFile] = {}
     written = 0
     for path, read in contents.items():
-        content = read()
+        content, place = read(), remote.join(url, path)
         files[path] = SentFile(len(content), hashlib.sha256(content).hexdigest())
-        if before is None or before.files.get(path) != files[path]:
-            remote.store(remote.join(url, path), content)
+        known = before is not None and before.files.get(path) == files[path]
+        if not known or remote.size(place) != len(content):
+            remote.store(place, content)
             written += 1
         tell(len(files), len(contents))
     manifest = Manifest(provenance.digest, files)
@@ -114,6 +119,9 @@ def push(folder: Path, url: str, extra: Mapping[str, bytes], tell: Tell) -> Tran
 def pull(url: str, out: Path, tell: Tell) -> Transferred:
     """Fetch what was pushed to ``url`` into ``out/dataset`` and ``out/student``; resumes.
 
+    Nothing is written before manifest, provenance and card are known to agree. Where the dataset
+    is there and sound, none of its files is replaced; nor ever is a student.
+
     Args:
         url: as for :func:`push`.
         out: an output directory; files in it that are as they should be are kept.
@@ -124,22 +132,26 @@ def pull(url: str, out: Path, tell: Tell) -> Transferred:
         VerificationError: what came is not what the manifest or the dataset's digest says.
         OutputError: ``out`` holds another dataset, or cannot be written.
     """
-    manifest = read_manifest(url)
+    manifest, dataset = read_manifest(url), out / "dataset"
     with locked(out / LOCK):
-        _require_same(out, manifest.digest)
+        described = {
+            path: _fetched(url, path, manifest)
+            for path in (PROVENANCE, CARD, CROISSANT)
+            if path in manifest.files
+        }
+        provenance = _agreeing(url, manifest, described)
+        is_here = _is_here(dataset, provenance)
         written = 0
-        for done, (path, file) in enumerate(_provenance_last(manifest.files), 1):
-            place = out / path if path == STUDENT else out / "dataset" / path
-            written += _fetched(remote.join(url, path), file, place)
+        for done, path in enumerate(_provenance_last(manifest.files), 1):
+            place = out / path if path == STUDENT else dataset / path
+            if not (place.exists() if path == STUDENT else is_here):
+                written += _put(place, url, path, manifest, described)
             tell(done, len(manifest.files))
         try:
-            provenance = _sound(out / "dataset")
-            if provenance.digest != manifest.digest:
-                raise VerificationError(f"{remote.shown(url)} tells of another digest than it has")
+            return Transferred(manifest, provenance if is_here else _sound(dataset), written)
         except VerificationError:
-            (out / "dataset" / PROVENANCE).unlink(missing_ok=True)  # it is not to be taken for one
+            (dataset / PROVENANCE).unlink(missing_ok=True)  # it is not to be taken for one
             raise
-    return Transferred(manifest, provenance, written)
 
 
 def read_manifest(url: str) -> Manifest:
@@ -205,48 +217,110 @@ def _contents(
     folder: Path, provenance: Provenance, extra: Mapping[str, bytes]
 ) -> Iterator[tuple[str, Content]]:
     """Yield each file's path below the URL with how it is read, the provenance last."""
+    card = _card(folder, provenance)  # before anything is sent
     for file in provenance.files:
         yield file.path, (folder / file.path).read_bytes
     for path, content in extra.items():
         yield path, partial(bytes, content)
-    if (folder / CARD).is_file():
-        yield CARD, (folder / CARD).read_bytes
-    yield CROISSANT, lambda: _croissant(folder, provenance)
+    yield CARD, partial(bytes, card)
+    yield CROISSANT, partial(renewed, provenance, _old(folder / CROISSANT))
     yield PROVENANCE, (folder / PROVENANCE).read_bytes
 
 
-def _croissant(folder: Path, provenance: Provenance) -> bytes:
-    """Return the description, which a dataset of before does not have."""
-    if (folder / CROISSANT).is_file():
-        return (folder / CROISSANT).read_bytes()
-    return json.dumps(croissant(provenance, datetime.now(UTC).date()), indent=1).encode()
+def _card(folder: Path, provenance: Provenance) -> bytes:
+    """Return the card, which somebody may have edited or deleted."""
+    content = _old(folder / CARD) or dataset_card(provenance).encode()
+    require_license(content, provenance, str(folder / CARD))
+    return content
 
 
-def _provenance_last(files: Mapping[str, SentFile]) -> list[tuple[str, SentFile]]:
-    return sorted(files.items(), key=lambda one: (one[0] == PROVENANCE, one[0]))
+def _old(path: Path) -> bytes:
+    """Return what is in a file; nothing where there is none."""
+    return path.read_bytes() if path.is_file() else b""
 
 
-def _require_same(out: Path, digest: str) -> None:
-    """Raise OutputError where ``out`` holds a finished dataset of another digest."""
-    if not (out / "dataset" / PROVENANCE).exists():
-        return
-    if read_provenance(out / "dataset").digest != digest:
-        raise OutputError(
-            f"{out} holds another dataset; delete it, or give `coopt pull` another --out"
-        )
+def _provenance_last(files: Mapping[str, SentFile]) -> list[str]:
+    return sorted(files, key=lambda path: (path == PROVENANCE, path))
 
 
-def _fetched(url: str, file: SentFile, place: Path) -> bool:
-    """Fetch a file unless it is there as it should be; tell whether it was fetched."""
-    if place.is_file() and file_sha256(place) == file.sha256:
-        return False
-    content = remote.fetch(url, file.bytes)
-    if hashlib.sha256(content).hexdigest() != file.sha256:
+def _agreeing(url: str, manifest: Manifest, described: dict[str, bytes]) -> Provenance:
+    """Return the provenance, which the manifest and the card at ``url`` must agree with.
+
+    Croissant in ``described`` is replaced by what follows from the provenance.
+
+    Raises:
+        VerificationError: they do not.
+    """
+    place = remote.shown(url)
+    provenance = parse_provenance(described[PROVENANCE], remote.join(place, PROVENANCE))
+    if not manifest.digest == provenance.digest == dataset_digest(provenance.block_digests):
+        raise VerificationError(f"{place} tells of another digest than it has; {PUSHED_AGAIN}")
+    sent = {path: file.sha256 for path, file in manifest.files.items() if path.startswith("data/")}
+    if sent != {file.path: file.sha256 for file in provenance.files}:
         raise VerificationError(
-            f"{remote.shown(url)} is not the file that its manifest tells of (its sha256 differs): "
-            "if it is just being pushed, wait; else let it be pushed again"
+            f"the {MANIFEST} at {place} tells of other data than the {PROVENANCE}; {PUSHED_AGAIN}"
         )
+    if CARD in described:
+        require_license(described[CARD], provenance, remote.join(place, CARD))
+    if CROISSANT in described:
+        described[CROISSANT] = renewed(provenance, described[CROISSANT])
+    return provenance
+
+
+def _is_here(folder: Path, wanted: Provenance) -> bool:
+    """Tell whether the dataset is in ``folder``, every sum of which is right.
+
+    Raises:
+        OutputError: what is there is another, or cannot be mended by the files of ``wanted``.
+    """
+    if (folder / PROVENANCE).exists():
+        try:
+            ours, problems = verify(folder)
+        except VerificationError as error:
+            raise OutputError(
+                f"{error}; or delete {folder / PROVENANCE}, and pull again"
+            ) from error
+        if ours.digest != wanted.digest:
+            raise OutputError(
+                f"{folder.parent} holds another dataset; delete it, or give `coopt pull` another "
+                "--out"
+            )
+        if not problems:
+            return True
+        if ours.files != wanted.files:
+            raise OutputError(
+                f"{folder} is damaged ({problems[0]}), and what was pushed is in other files: "
+                "delete it, and pull again"
+            )
+    listed = {file.path for file in wanted.files}
+    for path in sorted((folder / "data").glob("*.parquet")):
+        if f"data/{path.name}" not in listed:  # readers would take it for data
+            raise OutputError(f"{path} is no part of the dataset: remove it, and pull again")
+    return False
+
+
+def _put(
+    place: Path, url: str, path: str, manifest: Manifest, described: Mapping[str, bytes]
+) -> bool:
+    """Write a file unless it is there as it should be; tell whether it was written."""
+    wanted = described.get(path)
+    digest = manifest.files[path].sha256 if wanted is None else hashlib.sha256(wanted).hexdigest()
+    if place.is_file() and file_sha256(place) == digest:
+        return False
+    content = _fetched(url, path, manifest) if wanted is None else wanted
     make_folder(place.parent)
     with atomic(place) as out:
         out.write(content)
     return True
+
+
+def _fetched(url: str, path: str, manifest: Manifest) -> bytes:
+    """Fetch a file, and require the sum that the manifest tells."""
+    place, file = remote.join(url, path), manifest.files[path]
+    content = remote.fetch(place, file.bytes)
+    if hashlib.sha256(content).hexdigest() != file.sha256:
+        raise VerificationError(
+            f"{remote.shown(place)} is not the file that its manifest tells of (its sha256 "
+            "differs): if it is just being pushed, wait; else delete it, and let it be pushed again"
+        )
+    return content

@@ -18,7 +18,7 @@ from coopt_fl.core.errors import OutputError
 from coopt_fl.core.files import atomic, file_sha256, make_folder, remove_leftovers, write_json
 from coopt_fl.optimized.block import Block, dataset_digest, schema
 from coopt_fl.optimized.card import dataset_card
-from coopt_fl.optimized.croissant import CROISSANT, croissant
+from coopt_fl.optimized.croissant import CROISSANT, encoded
 from coopt_fl.optimized.provenance import DataFile, Provenance
 
 FILE_BYTES = 32 * 2**20
@@ -87,7 +87,8 @@ def publish(
     )
     with atomic(dataset / "README.md") as card:
         card.write(dataset_card(finished).encode())
-    write_json(dataset / CROISSANT, croissant(finished, datetime.now(UTC).date()))
+    with atomic(dataset / CROISSANT) as described:
+        described.write(encoded(finished, datetime.now(UTC).date()))
     write_json(dataset / "provenance.json", asdict(finished))
     return finished
 

@@ -133,9 +133,19 @@ def load_prior(spec: str, device: torch.device | str = "cpu", precision: str = "
         if reduced:
             model = fold_norms(model, preprocess.size)
         model.to(device).to(memory_format=torch.channels_last)
-        stated = part.fact("license")
-        license = (stated(parsed) or "") if stated else ""
+        license = _license(part, parsed)
     return Prior(spec, width, sha256, preprocess, model, torch.device(device), license)
+
+
+def license_of(spec: str) -> str:
+    """Return the licence of a prior's weights, as its library states it; "" where it does not.
+
+    Raises:
+        PriorError: see :func:`load_prior`; no weights are loaded.
+    """
+    parsed = parse_prior(spec)
+    with _named(spec):
+        return _license(_scheme(parsed), parsed)
 
 
 def check_prior(spec: str) -> str | None:
@@ -165,6 +175,11 @@ def weights_sha256(model: nn.Module) -> str:
 def _scheme(spec: PriorSpec) -> Part:
     bundled = spec.scheme == "timm" and spec.name.endswith("@bundled")
     return PARTS.find("prior", "timm@bundled" if bundled else spec.scheme)
+
+
+def _license(part: Part, spec: PriorSpec) -> str:
+    stated: Callable[[PriorSpec], str | None] | None = part.fact("license")
+    return (stated(spec) or "") if stated else ""
 
 
 def _check(part: Part, spec: PriorSpec) -> None:

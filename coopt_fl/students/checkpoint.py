@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from coopt_fl.core.errors import ConfigError, PriorError
 from coopt_fl.core.files import atomic, expanded, is_file, is_folder, make_folder
 from coopt_fl.data import Preprocess
+from coopt_fl.optimized.public import public_init
 from coopt_fl.plugins import OUTSIDE
 from coopt_fl.priors.spec import PriorSpec
 from coopt_fl.students.images import resizing
@@ -102,6 +103,9 @@ def shareable(path: Path) -> bytes | None:
     meta = content["meta"]
     buffer = io.BytesIO()
     content["meta"] = meta | {"data": meta["data"] | {"root": None, "shards": None}}
+    if "init" in meta.get("student", {}):  # a checkpoint of before has the path
+        init = public_init(meta["student"]["init"])
+        content["meta"]["student"] = meta["student"] | {"init": init}
     torch.save(content, buffer)
     return buffer.getvalue()
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from coopt_fl.core.errors import ConfigError
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.students.loop import set_rate
 
@@ -78,6 +79,9 @@ def fit_linear(features: Tensor, labels: Tensor, method: str = "lbfgs") -> Linea
         method: ``lbfgs``, deterministic: multinomial logistic regression with an L2 penalty, as
             scikit-learn's ``LogisticRegression`` by default, which fits it on a CPU; or ``adamw``,
             a linear layer trained by AdamW in batches of 128, as in the paper.
+
+    Raises:
+        ConfigError: Features are not finite.
     """
     double = features.is_cuda and method == "lbfgs" and features.numel() <= DOUBLE_ENTRIES
     x = features.detach().to(torch.float64 if double else torch.float32)
@@ -86,8 +90,14 @@ def fit_linear(features: Tensor, labels: Tensor, method: str = "lbfgs") -> Linea
     std = torch.where(constant, 1.0, std)  # a constant feature becomes 0
     classes, y = torch.unique(labels.to(x.device), return_inverse=True)
     fit = _adamw if method == "adamw" else _lbfgs_on_gpu if x.is_cuda else _lbfgs
+    x = (x - mean) / std
+    if not x.isfinite().all():
+        raise ConfigError(
+            "features that are to be judged are not finite: train the student again "
+            "with a lower student.lr, or choose another prior"
+        )
     with torch.enable_grad():
-        weight, bias = fit((x - mean) / std, y, len(classes))
+        weight, bias = fit(x, y, len(classes))
     return LinearClassifier(weight, bias, mean, std, classes)
 
 

@@ -4,6 +4,7 @@ A Parquet file cannot be continued, so each block is written as a file of its ow
 folder beside it; at the end they are put together, and the folder is deleted.
 """
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterable
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.errors import ConfigError, OutputError
-from coopt_fl.core.files import atomic, locked
+from coopt_fl.core.files import atomic, locked, require_utf8
 from coopt_fl.core.progress import Progress
 from coopt_fl.data import Source, open_source, split_labels
 from coopt_fl.priors.prior import Prior
@@ -67,6 +68,7 @@ def embed_source(
         DataError: The images cannot be read.
         OutputError: ``out`` holds something else, or cannot be written.
     """
+    require_utf8(out, "--out", OutputError)
     if out.suffix != ".parquet":
         raise ConfigError(f"--out {out} must end with .parquet")
     source, labels = open_source(data, split), split_labels(data, split)
@@ -80,8 +82,8 @@ def embed_source(
         "images": len(source),
         "decode": data.decode,
         "on_error": data.on_error,
-        "labeled": labels is not None,
-    } | ({"label_column": data.label_column} if data.label_column else {})
+        "labels": None if labels is None else hashlib.sha256(labels.tobytes()).hexdigest(),
+    } | ({"max_pixels": data.max_pixels} if data.on_error == "skip" else {})
     schema = _schema(prior.width, labels is not None, json.dumps(key, sort_keys=True))
     if not _is_there(out, schema):
         folder = out.with_name(f".{out.name}.parts")

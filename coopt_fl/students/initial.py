@@ -1,6 +1,7 @@
 """What a student is before its training: random, or with pretrained weights (``student.init``)."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -9,7 +10,8 @@ from coopt_fl.config.schema import StudentConfig
 from coopt_fl.core.errors import ConfigError
 from coopt_fl.core.files import file_sha256
 from coopt_fl.core.seeding import derive_seed
-from coopt_fl.priors.prior import load_prior
+from coopt_fl.optimized.public import public_init
+from coopt_fl.priors.prior import license_of, load_prior
 from coopt_fl.students.checkpoint import checkpoint_file, read_checkpoint
 from coopt_fl.students.models import SMALL_IMAGE, Student, build_student
 
@@ -42,21 +44,38 @@ def initial_student(config: StudentConfig, size: int, seed: int) -> Student:
 def student_settings(config: StudentConfig) -> dict[str, Any]:
     """Return what a student depends on, but for the precision, as plain values.
 
-    The weights that it begins with are known by the sha256 of their file. Students without such
-    lack that key, as those have that were trained before it existed.
+    The weights that it begins with are known by the sha256 of their file, wherever that lies.
+    Students without such lack that key, as those have that were trained before it existed.
     """
     known = {key: value for key, value in asdict(config).items() if key != "precision"}
     if config.init is None:
         del known["init"]
     elif (path := checkpoint_file(config.init)).is_file():
-        known["init_sha256"] = file_sha256(path)
+        known |= {"init": public_init(config.init), "init_sha256": file_sha256(path)}
     return known
+
+
+def initial_license(init: str) -> str:
+    """Return the licence of the weights that ``student.init`` names; "" where none is stated.
+
+    Raises:
+        ConfigError: There is no such checkpoint.
+        PriorError: There is no such prior.
+    """
+    path = checkpoint_file(init)
+    if _is_prior(init, path):
+        return license_of(init)
+    return str(read_checkpoint(path)["meta"].get("license", ""))
+
+
+def _is_prior(init: str, path: Path) -> bool:
+    return ":" in init and not path.exists()
 
 
 def _weights(init: str, size: int) -> dict[str, Tensor]:
     """Return the weights of a backbone: from a checkpoint, or of a prior for ``size`` pixels."""
     path = checkpoint_file(init)
-    if ":" in init and not path.exists():
+    if _is_prior(init, path):
         sized = init if "?" in init or not init.startswith("timm:") else f"{init}?size={size}"
         return load_prior(sized).model.state_dict()
     weights: dict[str, Tensor] = read_checkpoint(path)["weights"]

@@ -38,6 +38,9 @@ from coopt_fl.targets.optimize import Encoded, Read, encode, represent_blocks
 if TYPE_CHECKING:
     from coopt_fl.priors.prior import Prior
 
+VERSION = 2
+"""Of the probe: counted up when it gives another score to the same student."""
+
 BATCH = {"cuda": 256, "cpu": 32}
 """Images in one call of a model; a CPU is fastest while they fit into its cache."""
 

@@ -53,6 +53,7 @@ def devices_for(config: Config, devices: int | str, staged: bool = False) -> Ite
             notebook or at a prompt, where there is no command to start again.
     """
     from lightning.fabric import Fabric  # takes seconds, which only a training should cost
+    from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
     gpu = pick_device().type == "cuda"
     count = _count(devices, gpu)
@@ -62,6 +63,7 @@ def devices_for(config: Config, devices: int | str, staged: bool = False) -> Ite
         devices=count,
         strategy="ddp_find_unused_parameters_true" if staged and count > 1 else "auto",
         precision=PRECISIONS[training_dtype(config)],
+        plugins=[LightningEnvironment()],  # a scheduler, such as SLURM, starts no processes for us
     )
     outside = set(os.environ)
     fabric.launch()

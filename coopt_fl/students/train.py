@@ -15,12 +15,12 @@ from coopt_fl.core.errors import ConfigError
 from coopt_fl.core.files import locked
 from coopt_fl.core.runtime import devices, is_first_process
 from coopt_fl.data import Source, open_source
-from coopt_fl.optimized.licences import licence_of, of_source, statements
+from coopt_fl.optimized.licences import licence_of, of_source, stated, statements
 from coopt_fl.optimized.provenance import versions
 from coopt_fl.optimized.read import OptimizedDataset
 from coopt_fl.students.checkpoint import CHECKPOINT, read_checkpoint
 from coopt_fl.students.curve import Point
-from coopt_fl.students.initial import student_settings
+from coopt_fl.students.initial import initial_license, student_settings
 from coopt_fl.students.loop import Training
 from coopt_fl.students.models import check_student
 from coopt_fl.students.objectives import find_objective, on_targets
@@ -95,7 +95,7 @@ def train_student(
         enough_memory("train the student", SMALLER),
     ):
         record.begin(config.data, student.epochs, fabric.world_size)
-        record.meta["license"] = _license(dataset, config.data)
+        record.meta["license"] = _license(dataset, config)
         if ready is not None:
             ready(record.meta["hardware"])
         with record.timed():
@@ -155,10 +155,12 @@ def _prepare(
     }
 
 
-def _license(dataset: OptimizedDataset | None, data: DataConfig) -> str:
-    """Return the licence that follows for a student from what it is trained on."""
-    stated = statements(dataset.provenance) if dataset else {"the images": of_source(data)}
-    return licence_of(stated).short
+def _license(dataset: OptimizedDataset | None, config: Config) -> str:
+    """Return the licence that follows for a student from what it begins with and is trained on."""
+    parts = statements(dataset.provenance) if dataset else {"the images": of_source(config.data)}
+    if config.student.init is not None:
+        parts["the initial weights"] = stated(initial_license(config.student.init), owner="")
+    return licence_of(parts).short
 
 
 class Record:

@@ -1,6 +1,9 @@
 """The command line's surface: exit codes, one-sentence errors, JSON; none of this starts Ray."""
 
+import errno
+import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -12,7 +15,9 @@ import yaml
 from PIL import Image
 
 from coopt_fl import api
+from coopt_fl.config.schema import Config, DataConfig
 from coopt_fl.federation import job
+from coopt_fl.federation.holding import open_state
 from coopt_fl.report.collect import collect
 from coopt_fl.students.judgements import judgements
 from tests.unit.command import Coopt
@@ -237,3 +242,51 @@ def test_config_prints_what_run_would_use(coopt: Coopt) -> None:
     assert code == 0
     assert printed["participants"][1]["prior"] == "trivial:9"
     assert printed["seed"] == 4
+
+
+def test_a_score_is_of_the_probe_and_of_the_labels_that_gave_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_state(tmp_path, "key", {}) as state:
+        scores = iter([0.1, 0.2, 0.3])
+
+        def ask(data: DataConfig) -> float | None:
+            return job._remembered(Config(data=data), state, "student", ["x"], lambda: next(scores))
+
+        other = DataConfig(label_column="fine")
+        assert [ask(one) for one in (DataConfig(), DataConfig(), other, other)] == [
+            0.1,
+            0.1,
+            0.2,
+            0.2,
+        ]
+        monkeypatch.setattr(job, "VERSION", "another")
+        assert ask(other) == 0.3
+
+
+class Full(io.StringIO):
+    """As /dev/full."""
+
+    def write(self, _: str) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+def test_what_takes_no_result_is_one_sentence(
+    as_json: list[str], coopt: Coopt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout", Full())
+    code, _, err = coopt("config", "digits", *as_json)
+    assert (code, "cannot be printed (No space left on device)" in err) == (6, True)
+    monkeypatch.setattr("sys.stdout", None)  # as Python has it where it was closed
+    assert coopt("config", "digits", *as_json)[0] == 0
+
+
+def test_a_folder_that_was_removed_is_one_sentence(
+    coopt: Coopt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (coopt.folder / "gone").mkdir()
+    monkeypatch.chdir(coopt.folder / "gone")
+    (coopt.folder / "gone").rmdir()
+    code, _, err = coopt("config", "digits")
+    assert (code, err.startswith("error: the working folder was removed")) == (2, True)

@@ -56,6 +56,16 @@ def test_it_says_what_is_next_and_what_the_licences_forbid(coopt: Coopt) -> None
     assert (code, "coopt train 'got it'" in out) == (0, True)
 
 
+def test_a_student_of_another_licence_is_told(coopt: Coopt) -> None:
+    stricter = coopt.folder / "run/student/checkpoint.pt"
+    coopt.centralized("participants.0.license=cc-by-nc-4.0")
+    free = ["participants.0.license=mit", "data.license=mit", f"student.init={stricter}"]
+    asked = ("centralized", coopt.tiny, "--prior", "alpha", "--out", "next", *free)
+    assert coopt(*asked)[0] == 0
+    code, _, err = coopt("push", "next", "there")
+    assert (code, "student beside the dataset is another: non-commercial" in err) == (0, True)
+
+
 def test_a_pushed_student_does_not_say_where_its_images_were(coopt: Coopt, run: Path) -> None:
     student = run / "student" / "checkpoint.pt"
     assert "root" in read_checkpoint(student)["meta"]["data"]
@@ -114,6 +124,14 @@ def test_a_hub_that_cannot_be_reached_is_one_sentence(
     assert code in (3, 6)
     assert err.splitlines()[-1].startswith("error: hf://ann/tiny cannot be")
     assert "(connection refused)" in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize("place", ["", "s3:/bucket/x", "run", "run/x", "file://HERE/run/dataset"])
+def test_a_push_goes_to_a_place_outside_of_the_run(place: str, coopt: Coopt, run: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    code, _, err = coopt("push", str(run), place.replace("HERE", str(coopt.folder)))
+    assert (code, "give a p" in err) == (2, True)
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 
 def test_the_runs_of_other_commands_are_on_this_host(coopt: Coopt) -> None:

@@ -11,10 +11,12 @@ from importlib import import_module
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from coopt_fl.core.errors import ConfigError, OutputError
-from coopt_fl.core.files import adopt, make_folder
+from coopt_fl.core.files import adopt, make_folder, require_utf8
+from coopt_fl.optimized.licences import UNKNOWN
 from coopt_fl.students.checkpoint import LoadedStudent
 from coopt_fl.students.images import resizing
 
@@ -22,7 +24,7 @@ TARGETS = ("timm", "torchvision", "onnx")
 """Each a module here, with ``write(student, folder) -> Written`` and ``check()``."""
 
 TOLERANCE = 1e-4
-"""Largest difference of a feature, over the largest feature where that is above 1."""
+"""Largest difference of a feature, over the largest feature."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Exported:
         folder: Where the files are.
         files: Their names.
         difference: The largest difference of a feature on photographs from the checkpoint's, over
-            the largest feature where that is above 1.
+            the largest feature.
         example: Python that loads them and computes features.
     """
 
@@ -72,10 +74,11 @@ def export_student(student: LoadedStudent, checkpoint: Path, target: str, out: P
         out: Is made; files of the same names in it are replaced.
 
     Raises:
-        ConfigError: There is no such target, a package is not installed, or the library has no
-            such model.
+        ConfigError: There is no such target, a package is not installed, the library has no such
+            model, or the student's features are all 0, so that nothing would be verified.
         OutputError: The files cannot be written.
     """
+    require_utf8(out, "--out", OutputError)
     if target not in TARGETS:
         raise ConfigError(f"--to {target!r} is not known; give one of {', '.join(TARGETS)}")
     module = import_module(f"{__name__}.{target}")
@@ -90,8 +93,9 @@ def export_student(student: LoadedStudent, checkpoint: Path, target: str, out: P
             files = sorted(path.name for path in Path(folder).iterdir())
             for name in files:
                 adopt(Path(folder) / name, out / name)
-    except OSError as error:
-        raise OutputError(f"cannot write in {out}: {error.strerror or error}") from error
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"cannot write in {out}: {reason}; give an --out with room") from error
     example = written.example.replace("{folder}", str(out.resolve()))
     return Exported(str(checkpoint), target, str(out), files, difference, example)
 
@@ -113,15 +117,19 @@ def _difference(student: LoadedStudent, read: Callable[[Tensor], Tensor]) -> flo
     """Return the largest difference of features from the checkpoint's, see :data:`TOLERANCE`."""
     images = photographs(student.model.image_size)
     wanted = student.features(images)
+    scale = float(wanted.abs().max())
+    if scale == 0:
+        raise ConfigError("the student's features of photographs are all 0: train it anew")
     found = torch.cat([read(part) for part in images.split([1, 3, 4])])  # batches of three sizes
     largest = (found - wanted).abs().nan_to_num(torch.inf).max()
-    return float(largest) / max(1.0, float(wanted.abs().max()))
+    return float(largest) / scale
 
 
-def preprocessing(student: LoadedStudent) -> dict[str, object]:
-    """Return what an image goes through, under the names that timm has for it."""
+def description(student: LoadedStudent) -> dict[str, object]:
+    """Return the licence and what an image goes through, under the names that timm has for it."""
     size = student.model.image_size
     return {
+        "license": student.meta.get("license", UNKNOWN),
         "input_size": [3, size, size],
         "interpolation": student.preprocess.interpolation,
         "crop_pct": 1.0,

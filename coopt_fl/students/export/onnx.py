@@ -18,7 +18,7 @@ from coopt_fl.core.errors import ConfigError
 from coopt_fl.core.extras import install_hint
 from coopt_fl.data.image import per_channel
 from coopt_fl.students.checkpoint import LoadedStudent
-from coopt_fl.students.export import Written, photographs, preprocessing
+from coopt_fl.students.export import Written, description, photographs
 
 NEEDS = ("onnx", "onnxscript", "onnxruntime")
 FILE = "model.onnx"
@@ -85,7 +85,7 @@ def write(student: LoadedStudent, folder: Path) -> Written:
         reason = str(error.__cause__ or error).strip().partition("\n")[0]
         raise ConfigError(f"torch makes no ONNX graph of {own.name}: {reason}") from error
     program.model.metadata_props["coopt"] = json.dumps(
-        {"student": own.name, "features": own.width, **preprocessing(student)}
+        {"student": own.name, "features": own.width, **description(student)}
     )
     program.save(str(folder / FILE))
     example = EXAMPLE.format(size=own.image_size, width=own.width)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from coopt_fl.core.errors import ConfigError
 from coopt_fl.students.checkpoint import LoadedStudent
-from coopt_fl.students.export import Written, preprocessing
+from coopt_fl.students.export import Written, description
 from coopt_fl.students.export.fitting import another, fill
 from coopt_fl.students.models import timm_options
 
@@ -43,7 +43,7 @@ def write(student: LoadedStudent, folder: Path) -> Written:
     fill(model, student, "timm")
     kept = ("first_conv", "classifier", "fixed_input_size")  # not, for one, ImageNet's license
     known = {key: value for key, value in model.pretrained_cfg.items() if key in kept}
-    described = known | {"architecture": name, "num_classes": 0} | preprocessing(student)
+    described = known | {"architecture": name, "num_classes": 0} | description(student)
     model.pretrained_cfg = described
     timm.models.save_for_hf(
         model,

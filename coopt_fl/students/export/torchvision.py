@@ -4,6 +4,7 @@ The model is to be built without its classifier, as the example does: an ``Ident
 of its last linear layer. ``config.json`` beside it says what an image goes through before.
 """
 
+import io
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from coopt_fl.core.errors import ConfigError
 from coopt_fl.core.files import write_json
 from coopt_fl.students.checkpoint import LoadedStudent
-from coopt_fl.students.export import Written, preprocessing
+from coopt_fl.students.export import Written, description
 from coopt_fl.students.export.fitting import another, fill
 from coopt_fl.students.models import classifier_of
 
@@ -47,8 +48,10 @@ def write(student: LoadedStudent, folder: Path) -> Written:
     fill(model, student, "torchvision")
     file = f"{own.name}.pth"
     weights = {key: value.contiguous() for key, value in model.state_dict().items()}
-    torch.save(weights, folder / file)
-    described = {"architecture": own.name, "classifier": classifier, **preprocessing(student)}
+    buffer = io.BytesIO()  # torch would make its own kind of error of a full disk
+    torch.save(weights, buffer)
+    (folder / file).write_bytes(buffer.getbuffer())
+    described = {"architecture": own.name, "classifier": classifier, **description(student)}
     write_json(folder / "config.json", described)
     example = EXAMPLE.format(
         name=own.name,

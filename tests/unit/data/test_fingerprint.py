@@ -105,3 +105,16 @@ def test_vanished_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "train/a/0.png").unlink()
     with pytest.raises(DataError, match=r"0\.png cannot be read \(No such file"):
         _ = source.fingerprint
+
+
+@pytest.mark.parametrize("damage", [b"\xff" * 64, b"z" * 64, b""])
+def test_a_damaged_memory_is_forgotten(
+    damage: bytes, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fingerprint, "SETTLED_S", -1.0)
+    monkeypatch.setenv("COOPT_CACHE", str(tmp_path / "cache"))
+    before = sum_of(root)
+    kept = list((tmp_path / "cache/fingerprints").iterdir())
+    for file in kept:
+        file.write_bytes(damage)
+    assert kept and sum_of(root) == before

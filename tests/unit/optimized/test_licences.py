@@ -24,6 +24,11 @@ RULES = {
     ("apache-2.0", "cc-by-nc-nd-4.0"): ("other", "no-redistribution"),
     ("apache-2.0", "cc-by-nc-4.0"): ("other", "non-commercial"),
     ("apache-2.0", "FAIR-Noncommercial-Research-License"): ("other", "non-commercial"),
+    ("apache-2.0", "not commercial"): ("other", "non-commercial"),
+    ("apache-2.0", "commercial use prohibited"): ("other", "non-commercial"),
+    ("apache-2.0", "students only"): ("other", "non-commercial"),
+    ("apache-2.0", "https://creativecommons.org/licenses/by_nc"): ("other", "non-commercial"),
+    ("CC_BY_NC_4.0", "cc-by-nc-4.0"): ("cc-by-nc-4.0", ""),
     ("apache-2.0", "apple-amlr"): ("other", "non-commercial"),
     ("", "cc-by-nc-4.0"): ("other", "non-commercial"),
     ("apache-2.0", "for internal use"): ("other", "no-redistribution"),
@@ -44,6 +49,13 @@ def test_the_licence_follows_by_the_rules(words: tuple[str, str]) -> None:
     images, prior = ({"run": one} if one else {} for one in words)
     found = licence_of({"the images": images, "the prior of ann": prior})
     assert (found.id, found.name) == RULES[words]
+
+
+def test_own_terms_are_named() -> None:
+    """Nobody has read them here, so the card does not say that nothing is forbidden."""
+    found = licence_of({"the images": {"run": "mit"}, "the prior of ann": {"library": "gemma"}})
+    assert found.labels == ["Own terms hold: the prior of ann (gemma)"]
+    assert not licence_of({"the images": {"run": "mit"}}).labels
 
 
 @given(

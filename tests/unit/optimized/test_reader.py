@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 import coopt_fl
 from coopt_fl.config.schema import DataConfig
-from coopt_fl.core.errors import DataError, VerificationError
+from coopt_fl.core.errors import DataError, OutputError, VerificationError
 from coopt_fl.data import open_source
 from coopt_fl.optimized import read as reading
 from coopt_fl.optimized.block import dataset_digest
@@ -168,3 +168,13 @@ def test_wrong_source_is_refused(other: dict[str, object], run: Path) -> None:
     source = open_source(DataConfig(**{**vars(make.DATA), **other}))
     with pytest.raises(DataError, match=r"is not the source that .* was made from"):
         coopt_fl.load(run).pair(source)
+
+
+def test_without_a_cache_targets_are_read_into_memory_where_they_fit(
+    run: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache.write_text("no folder")
+    assert_planted(coopt_fl.load(run, mmap=True))
+    monkeypatch.setattr("coopt_fl.optimized.read.free_memory", lambda: 100)
+    with pytest.raises(OutputError, match="set COOPT_CACHE to a folder with room"):
+        coopt_fl.load(run, mmap=True)

@@ -11,7 +11,7 @@ from coopt_fl.core import remote
 from coopt_fl.core.errors import ConfigError, CooptError, DataError, OutputError, VerificationError
 from coopt_fl.optimized import huggingface
 from coopt_fl.optimized.transfer import MANIFEST, STUDENT, pull, push
-from tests.unit.optimized.make import SKIPPED, edit, finish
+from tests.unit.optimized.make import SKIPPED, edit, finish, sha256
 
 EXTRA = {STUDENT: b"a student"}
 FILES = 7
@@ -76,7 +76,7 @@ def test_a_push_that_was_stopped_leaves_nothing_to_pull(
 def test_a_pull_that_was_stopped_is_no_dataset_and_continues(
     number: int, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first call fetches the manifest."""
+    """The first four calls fetch what must agree before anything is written."""
     place, here = str(tmp_path / "there"), tmp_path / "here"
     push(dataset, place, EXTRA, nothing)
     with monkeypatch.context() as patch:
@@ -85,7 +85,7 @@ def test_a_pull_that_was_stopped_is_no_dataset_and_continues(
             pull(place, here, nothing)
     with pytest.raises(CooptError):
         coopt_fl.load(here)
-    assert pull(place, here, nothing).written == FILES - (number - 1)
+    assert pull(place, here, nothing).written == FILES - (number - 2 if number >= 4 else 0)
     assert pull(place, here, nothing).written == 0
     coopt_fl.load(here)
 
@@ -144,6 +144,77 @@ def test_a_manifest_of_other_targets_does_not_make_them_right(
         pull(str(there), here, nothing)
     with pytest.raises(CooptError):
         coopt_fl.load(here)
+
+
+def claim(there: Path, path: str, content: bytes) -> None:
+    """Replace a file, and the sum that the manifest tells of it."""
+    (there / path).write_bytes(content)
+    manifest = json.loads((there / MANIFEST).read_text())
+    manifest["files"][path] = {"bytes": len(content), "sha256": sha256(there / path)}
+    (there / MANIFEST).write_text(json.dumps(manifest))
+
+
+def test_no_pull_replaces_what_is_sound(dataset: Path, tmp_path: Path) -> None:
+    """Not from a URL of the same digest with other files; nor a student that was trained since."""
+    there, here = tmp_path / "there", tmp_path / "here"
+    push(dataset, str(there), EXTRA, nothing)
+    pull(str(there), here, nothing)
+    (here / STUDENT).write_bytes(b"mine")
+    before = {path: path.read_bytes() for path in here.rglob("*.*") if path.is_file()}
+    assert pull(str(there), here, nothing).written == 0
+    claim(there, "data/part-00001.parquet", b"something else")
+    with pytest.raises(VerificationError, match="tells of other data than"):
+        pull(str(there), here, nothing)
+    edit(there, lambda p: p["files"][1].update(sha256=sha256(there / "data/part-00001.parquet")))
+    claim(there, "provenance.json", (there / "provenance.json").read_bytes())
+    assert pull(str(there), here, nothing).written == 0
+    assert {path: path.read_bytes() for path in here.rglob("*.*") if path.is_file()} == before
+
+
+def test_a_pull_mends_what_is_damaged_or_says_what_to_delete(dataset: Path, tmp_path: Path) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    push(dataset, str(there), {}, nothing)
+    pull(str(there), here, nothing)
+    (here / "dataset/data/part-00001.parquet").write_bytes(b"torn")
+    assert pull(str(there), here, nothing).written == 1
+    for name in ("provenance.json", "data/part-00099.parquet"):
+        path = here / "dataset" / name
+        path.write_bytes(b"{torn")
+        with pytest.raises(OutputError, match=rf"{name}.*and pull again"):
+            pull(str(there), here, nothing)
+        path.unlink()
+        pull(str(there), here, nothing)
+    coopt_fl.load(here)
+
+
+def test_a_push_writes_again_what_is_gone_or_short(dataset: Path, place: str) -> None:
+    push(dataset, place, {}, nothing)
+    remote.remove(remote.join(place, "data/part-00000.parquet"))
+    remote.store(remote.join(place, "data/part-00001.parquet"), b"torn")
+    assert push(dataset, place, {}, nothing).written == 2
+
+
+def test_a_card_names_the_licence_that_follows(dataset: Path, tmp_path: Path) -> None:
+    """Neither sent nor taken where it does not; Croissant is written anew."""
+    there, here = tmp_path / "there", tmp_path / "here"
+    sound, described = ((dataset / name).read_bytes() for name in ("README.md", "croissant.json"))
+    (dataset / "croissant.json").write_bytes(described.replace(b"unknown", b"mit"))
+    free = sound.replace(b"license: unknown", b"license: mit")
+    (dataset / "README.md").write_bytes(free)
+    with pytest.raises(VerificationError, match="names another licence than 'unknown'"):
+        push(dataset, str(there), {}, nothing)
+    assert not there.exists()
+    (dataset / "README.md").unlink()
+    push(dataset, str(there), {}, nothing)
+    assert (there / "README.md").read_bytes() == sound
+    assert (there / "croissant.json").read_bytes() == described
+    claim(there, "croissant.json", described.replace(b"unknown", b"mit"))
+    pull(str(there), here, nothing)
+    assert (here / "dataset/croissant.json").read_bytes() == described
+    claim(there, "README.md", free)
+    with pytest.raises(VerificationError, match="names another licence"):
+        pull(str(there), tmp_path / "new", nothing)
+    assert not (tmp_path / "new/dataset").exists()
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from sklearn.datasets import load_iris, load_wine
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from coopt_fl.core.errors import ConfigError
 from coopt_fl.students import classifier
 from coopt_fl.students.classifier import TOLERANCE, LinearClassifier, fit_linear, fit_probe
 
@@ -139,3 +140,12 @@ def test_float32_is_left_only_where_it_stops_too_early(monkeypatch):
     assert torch.allclose(found.weight.double(), exact.weight, atol=0.02)
     monkeypatch.setattr(classifier, "DOUBLE_ENTRIES", 0)
     assert fit_linear(x, y).weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("method", ["lbfgs", "adamw"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_features_that_are_not_finite_are_one_sentence(method, value):
+    x, y = (torch.from_numpy(one) for one in blobs())
+    x[3, 4] = value
+    with pytest.raises(ConfigError, match=r"not finite: .*student\.lr"):
+        fit_linear(x, y, method)

@@ -121,6 +121,16 @@ def test_more_gpus_than_there_are_are_refused(monkeypatch):
         pass
 
 
+@pytest.mark.parametrize("tasks", [["NTASKS"], ["NTASKS", "NTASKS_PER_NODE"]])
+def test_what_slurm_sets_is_no_concern_of_a_training(tasks, monkeypatch):
+    for name in tasks:
+        monkeypatch.setenv(f"SLURM_{name}", "4")
+    for name in ("JOB_NAME", "JOB_ID", "PROCID", "LOCALID", "NODEID"):
+        monkeypatch.setenv(f"SLURM_{name}", "1")
+    with session.devices_for(Config(), 1) as fabric:
+        assert fabric.world_size == 1 and fabric.is_global_zero
+
+
 @pytest.fixture
 def notebook(monkeypatch):
     """What Fabric takes for a notebook: there it forks, which takes a function to run."""

@@ -25,6 +25,10 @@ from tests.unit.data.make import encode, parquet, pixels, tree
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
+    return checkpoint_of(tmp_path)
+
+
+def checkpoint_of(tmp_path: Path) -> Path:
     path = tmp_path / "run" / "student" / "checkpoint.pt"
     meta = {"data": asdict(DataConfig())}
     save_student(path, LoadedStudent(build_student("convnet:4", 8, 0), resizing(8), meta))
@@ -141,6 +145,32 @@ def test_other_files_are_not_replaced(tmp_path: Path) -> None:
         api.embed("trivial:6", "digits", out=tmp_path / "e.csv", progress=None)
     with pytest.raises(ConfigError, match=r"leave out student\.epochs=2"):
         api.embed("trivial:6", "digits", ["student.epochs=2"], out=out, progress=None)
+
+
+def test_what_changes_labels_or_what_is_skipped_is_something_else(tmp_path: Path) -> None:
+    tree(tmp_path / "in", ["train/b/0.png", "test/b/1.png"])
+    given, out = [f"data.root={tmp_path / 'in'}", "data.on_error=skip"], tmp_path / "e.parquet"
+    api.embed("trivial:6", "imagefolder", given, out=out, split="test", progress=None)
+    tree(tmp_path / "in", ["train/a/2.png"])  # so b is class 1
+    for more in ([], ["data.max_pixels=1000"]):
+        with pytest.raises(OutputError, match="holds something else"):
+            api.embed(
+                "trivial:6", "imagefolder", given + more, out=out, split="test", progress=None
+            )
+        out.unlink()
+        api.embed("trivial:6", "imagefolder", given, out=out, split="test", progress=None)
+    assert pq.read_table(out)["label"].to_pylist() == [1]
+
+
+def test_a_name_that_is_no_utf8_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "e\udcff.parquet"
+    for call in (
+        lambda: api.embed("trivial:6", "digits", out=out, progress=None),
+        lambda: api.pull(str(tmp_path), out=out, progress=None),
+        lambda: api.export(checkpoint_of(tmp_path), to="onnx", out=out, progress=None),
+    ):
+        with pytest.raises(OutputError, match=r"--out=.*e\\xff\.parquet is no UTF-8"):
+            call()
 
 
 def test_the_command_says_what_it_wrote(coopt: Coopt) -> None:

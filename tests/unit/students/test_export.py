@@ -1,6 +1,8 @@
 """Exported students: opened by the other tool, as the printed code does it, on real images."""
 
 import json
+import resource
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,9 @@ from sklearn.datasets import load_digits, load_sample_image
 from torch import Tensor, nn
 
 from coopt_fl import api
-from coopt_fl.core.errors import ConfigError
+from coopt_fl.core.errors import ConfigError, OutputError
 from coopt_fl.students.checkpoint import LoadedStudent, load_student, save_student
+from coopt_fl.students.export import _difference as difference
 from coopt_fl.students.export import destinations, onnx
 from coopt_fl.students.export import timm as timm_export
 from coopt_fl.students.images import resizing
@@ -33,7 +36,8 @@ def trained(folder: Path, name: str, size: int) -> Path:
             layer.running_mean.copy_(0.1 * torch.randn(layer.num_features, generator=generator))
             layer.running_var.copy_(torch.rand(layer.num_features, generator=generator) + 0.5)
     path = folder / "student" / "checkpoint.pt"
-    save_student(path, LoadedStudent(model, resizing(size, MEAN, STD), {}))
+    meta = {"license": "non-commercial"}
+    save_student(path, LoadedStudent(model, resizing(size, MEAN, STD), meta))
     return path
 
 
@@ -89,7 +93,7 @@ def test_the_printed_code_gives_the_features_of_the_checkpoint(
     for image in real_images(size):
         wanted = of_checkpoint(path, image)
         found = by_example(done.example, image)
-        assert float((found - wanted).abs().max()) <= 1e-4 * max(1.0, float(wanted.abs().max()))
+        assert float((found - wanted).abs().max()) <= 1e-4 * float(wanted.abs().max())
 
 
 def test_timms_model_says_how_images_are_prepared_and_can_be_fine_tuned(tmp_path: Path) -> None:
@@ -102,7 +106,8 @@ def test_timms_model_says_how_images_are_prepared_and_can_be_fine_tuned(tmp_path
     assert (known["mean"], known["std"], known["input_size"]) == ([*MEAN], [*STD], (3, 72, 72))
     assert (known["crop_pct"], known["interpolation"]) == (1.0, "bilinear")
     written = json.loads((tmp_path / "out" / "config.json").read_text())
-    assert not {"license", "hf_hub_id", "url", "tag"} & set(written["pretrained_cfg"])
+    assert not {"hf_hub_id", "url", "tag"} & set(written["pretrained_cfg"])
+    assert written["pretrained_cfg"]["license"] == "non-commercial"  # not ImageNet's
 
 
 def test_an_onnx_graph_takes_batches_of_any_size_and_names_its_preprocessing(
@@ -120,6 +125,7 @@ def test_an_onnx_graph_takes_batches_of_any_size_and_names_its_preprocessing(
         np.testing.assert_allclose(found, wanted[:rows].numpy(), atol=1e-4)
     known = json.loads(session.get_modelmeta().custom_metadata_map["coopt"])
     assert (known["mean"], known["std"], known["input_size"]) == ([*MEAN], [*STD], [3, 8, 8])
+    assert known["license"] == "non-commercial"
 
 
 @pytest.mark.parametrize(
@@ -157,6 +163,34 @@ def test_an_export_that_gives_other_features_is_not_kept(
     with pytest.raises(ConfigError, match="is another model than timm's"):
         api.export(path, to="timm", out=tmp_path / "out", progress=None)
     assert not [*tmp_path.glob("out/*")]
+
+
+def test_features_are_compared_at_their_own_scale(tmp_path: Path) -> None:
+    """Where they are small, too; where all are 0, nothing would be compared."""
+    student = load_student(trained(tmp_path, "convnet:4", 8))
+    last = [layer for layer in student.model.modules() if isinstance(layer, nn.BatchNorm2d)][-1]
+    last.weight.data.mul_(1e-6)
+    last.bias.data.mul_(1e-6)
+    assert difference(student, lambda images: student.features(images).clone()) < 1e-4
+    assert difference(student, lambda images: 1.01 * student.features(images)) > 1e-3
+    last.weight.data.zero_()
+    last.bias.data.zero_()
+    with pytest.raises(ConfigError, match="are all 0"):
+        difference(student, student.features)
+
+
+@pytest.mark.parametrize("target", ["timm", "torchvision"])
+def test_a_full_disk_is_one_sentence(tmp_path: Path, target: str) -> None:
+    trained(tmp_path, "resnet18", 72)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit[1]))
+    try:
+        with pytest.raises(OutputError, match=r"cannot write in .*out: .*File too large"):
+            api.export(tmp_path, to=target, out=tmp_path / "out", progress=None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, before)
 
 
 class Unsteady(nn.Module):

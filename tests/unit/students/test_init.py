@@ -11,10 +11,10 @@ from coopt_fl.config.schema import Config, DataConfig, StudentConfig
 from coopt_fl.core.errors import ConfigError, PriorError
 from coopt_fl.optimized.public import public_config
 from coopt_fl.priors import load_prior
-from coopt_fl.students.checkpoint import load_student, read_checkpoint, save_student
+from coopt_fl.students.checkpoint import load_student, read_checkpoint, save_student, shareable
 from coopt_fl.students.initial import initial_student, student_settings
 from coopt_fl.students.probe import random_student
-from coopt_fl.students.train import train_student
+from coopt_fl.students.train import _license, train_student
 
 DATA = DataConfig(source="synthetic", limit=64)
 STUDENT = StudentConfig(model="convnet:4", epochs=1, precision="float32")
@@ -90,9 +90,13 @@ def test_a_training_begins_there_and_records_it(pretrained: Path, tmp_path: Path
     first = load_student(pretrained).model.backbone
     torch.testing.assert_close(own.stages[0].conv.weight, first.stages[0].conv.weight)
     known = read_checkpoint(trained.checkpoint)["meta"]["student"]
-    assert known["init"] == str(pretrained) and len(known["init_sha256"]) == 64
+    assert known["init"] is None and len(known["init_sha256"]) == 64
     written = trained.checkpoint.read_bytes()
-    train_student(None, config, tmp_path / "out")
+    moved = pretrained.rename(tmp_path / "moved.pt")
+    train_student(
+        None, replace(config, student=replace(student, init=str(moved))), tmp_path / "out"
+    )
+    moved.rename(pretrained)
     assert trained.checkpoint.read_bytes() == written
     save_student(pretrained, random_student(STUDENT, DATA, seed=8))
     train_student(None, config, tmp_path / "out")
@@ -100,6 +104,39 @@ def test_a_training_begins_there_and_records_it(pretrained: Path, tmp_path: Path
         read_checkpoint(trained.checkpoint)["meta"]["student"]["init_sha256"]
         != (known["init_sha256"])
     )
+
+
+@pytest.mark.parametrize(
+    ("init", "stated", "follows"),
+    [
+        ("CHECKPOINT", {"license": "non-commercial"}, "non-commercial"),
+        ("checkpoint:CHECKPOINT", {"license": "non-commercial"}, "non-commercial"),
+        ("CHECKPOINT", {}, "unknown"),
+        ("random:resnet18", {}, "apache-2.0"),
+        (None, {}, "apache-2.0"),
+    ],
+)
+def test_its_licence_holds_for_the_student(
+    init: str | None, stated: dict[str, str], follows: str, pretrained: Path
+) -> None:
+    """Of images that are free: what one begins with is in what comes out."""
+    save_student(pretrained, replace(load_student(pretrained), meta=stated))
+    named = init and init.replace("CHECKPOINT", str(pretrained))
+    data = replace(DATA, license="apache-2.0")
+    assert _license(None, Config(data=data, student=replace(STUDENT, init=named))) == follows
+
+
+def test_what_is_shared_names_no_file(pretrained: Path) -> None:
+    """Nor does a checkpoint that an earlier version wrote with the path."""
+    meta = {"data": asdict(DATA), "student": {"init": str(pretrained), "init_sha256": "0" * 64}}
+    save_student(pretrained, replace(load_student(pretrained), meta=meta))
+    shared = shareable(pretrained)
+    assert shared is not None and str(pretrained.parent).encode() not in shared
+    pretrained.write_bytes(shared)
+    assert read_checkpoint(pretrained)["meta"]["student"] == {
+        "init": None,
+        "init_sha256": "0" * 64,
+    }
 
 
 def test_settings_without_it_are_those_of_before_it() -> None:
