@@ -21,7 +21,7 @@ from tests.flower.grid import run_platform
 
 pytestmark = pytest.mark.xdist_group("ray")
 
-BLOCKS = 300
+BLOCKS = 120
 """Of a run that is ended in between: a block a message, so that it takes a while."""
 
 DEFAULT_DIGEST = "cd4ed73c6f89375a888eaefdcae6704d649ef36322029a1fc1a5e95ef0456074"

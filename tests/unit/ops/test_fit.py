@@ -214,7 +214,7 @@ def test_all_that_a_source_takes_is_recognised(kind: str, tmp_path: Path) -> Non
 def test_a_file_of_something_else_is_named(tmp_path: Path) -> None:
     write(tmp_path / "notes.csv", b"a,b\n1,2\n")
     for there in (tmp_path, tmp_path / "notes.csv"):
-        with pytest.raises(DataError, match=r"neither train/ nor|is not a folder"):
+        with pytest.raises(DataError, match=r"holds no images|is not a folder"):
             fit(there, None, "parquet", [])
 
 
