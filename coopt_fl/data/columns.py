@@ -9,9 +9,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from coopt_fl.core.errors import DataError
+from coopt_fl.data.source import LABEL
 
-IMAGE, LABEL = "image", "label"
-"""What columns are called where nothing else is said."""
+IMAGE = "image"
+"""What the column of images is called where nothing else is said; that of labels: ``LABEL``."""
 
 
 def image_column(where: str, schema: Any, chosen: str | None) -> str:
@@ -28,7 +29,7 @@ def image_column(where: str, schema: Any, chosen: str | None) -> str:
         DataError: there is none, several can be meant, or it holds something else.
     """
     require_one(where, schema, chosen or IMAGE)
-    able = [name for name in schema.names if _leaf(schema, name)]
+    able = [name for name in schema.names if leaf_of(schema, name)]
     if chosen is not None:
         found = [chosen] if chosen in schema.names else []
     elif IMAGE in able:
@@ -48,17 +49,12 @@ def image_column(where: str, schema: Any, chosen: str | None) -> str:
             f"{where} has several columns that may hold the images, {' and '.join(found)}; "
             "choose one by data.image_column"
         )
-    if not _leaf(schema, found[0]):
+    if not leaf_of(schema, found[0]):
         raise DataError(
             f"column {found[0]} of {where} holds {kinds[found[0]]}; store the bytes of the "
             "image files, or a struct {bytes, path}, or choose another by data.image_column"
         )
     return found[0]
-
-
-def leaf_of(schema: Any, column: str) -> str:
-    """Return the path of the bytes in a column that :func:`image_column` found."""
-    return _leaf(schema, column)
 
 
 def label_column(where: str, schema: Any, chosen: str | None) -> str | None:
@@ -127,7 +123,7 @@ def _features(schema: Any) -> dict[str, str]:
         return {}
 
 
-def _leaf(schema: Any, name: str) -> str:
+def leaf_of(schema: Any, name: str) -> str:
     """Return the path of the bytes in a column; "" where it holds none."""
     kind, path = schema.field(schema.names.index(name)).type, name
     if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:

@@ -4,7 +4,7 @@ A folder that names no split at all, ``ROOT/CLASS/...`` or ``ROOT/...``, is all 
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import cached_property
 from hashlib import blake2b, sha256
 from pathlib import Path
@@ -33,8 +33,8 @@ Paths = NDArray[np.bytes_]
 
 def images(data: DataConfig, split: str) -> Source:
     """Open the tree at ``data.root``."""
-    folder = _folder(data, split)
-    return FolderSource(data, folder, others=_others(data, folder))
+    folder, others = _folders(data, split)
+    return FolderSource(data, folder, others=others)
 
 
 def labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
@@ -42,15 +42,15 @@ def labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
 
     -1 where an image lies in none of these, and None where train has none.
     """
-    skip, folder = data.on_error == "skip", _folder(data, split)
-    train = _folder(data, "train")
-    trained, _ = images_below(train, skip=skip, others=_others(data, train))
+    skip, (folder, others) = data.on_error == "skip", _folders(data, split)
+    train, rest = (folder, others) if split == "train" else _folders(data, "train")
+    trained, _ = images_below(train, skip=skip, others=rest)
     classes = {path.split(b"/")[0] for path in trained.tolist() if b"/" in path}
     if not classes:
         return None
     paths = trained
     if split != "train":
-        paths, _ = images_below(folder, skip=skip, others=_others(data, folder))
+        paths, _ = images_below(folder, skip=skip, others=others)
     return class_numbers(paths[: data.limit], classes)
 
 
@@ -163,49 +163,31 @@ def no_image(path: bytes) -> str:
     return "" if looks_like_image(head(path, HEAD)) else NO_IMAGE
 
 
-def _folder(data: DataConfig, split: str) -> Path:
-    """Return the folder of a split; that of train may be missing."""
-    root, train = _root(data), _train(data)
-    if split == "train":
-        return train
-    if there := _tests(data):
-        return next((folder for folder in there if _has_class(folder, train)), there[0])
-    folders = ", ".join(str(root / name) for name in _test_names(data) if root / name != train)
-    others = f", and all others in {root / 'train'}" if train == root else ""
-    raise NoSplitError(f"{root} has no test split; put its images in one of {folders}{others}")
+def _folders(data: DataConfig, split: str) -> tuple[Path, tuple[Path, ...]]:
+    """Return the folder of a split, and those of others, but for what holds it.
 
-
-def _root(data: DataConfig) -> Path:
+    That of train may be missing. A link to it is no test split.
+    """
     if data.root is None:
         raise DataError(f"data.source={data.source} needs data.root=DIR, the folder of the images")
     root = expanded(data.root)
     if not is_folder(root, DataError):
         raise DataError(f"{root} is not a folder; set data.root to the folder that holds train/")
-    return root
-
-
-def _train(data: DataConfig) -> Path:
-    root = _root(data)
     whole = data.split.train is None and is_whole(root)
-    return root if whole else root / (data.split.train or "train")
-
-
-def _test_names(data: DataConfig) -> Sequence[str]:
-    return [data.split.test] if data.split.test else TEST_FOLDERS
-
-
-def _tests(data: DataConfig) -> list[Path]:
-    """Return the folders that may be the test split, but for a link to that of train."""
-    root, train = _root(data), os.path.realpath(_train(data))
-    found = [root / name for name in _test_names(data)]
-    return [one for one in found if is_folder(one, DataError) and os.path.realpath(one) != train]
-
-
-def _others(data: DataConfig, folder: Path) -> tuple[Path, ...]:
-    """Return the folders of other splits than ``folder`` is, but for those that hold it."""
-    real = Path(os.path.realpath(folder))
-    every = [_train(data), *_tests(data)] if folder != _train(data) else _tests(data)
-    return tuple(one for one in every if not real.is_relative_to(os.path.realpath(one)))
+    train = root if whole else root / (data.split.train or "train")
+    named = [root / name for name in ([data.split.test] if data.split.test else TEST_FOLDERS)]
+    real = os.path.realpath(train)
+    tests = [one for one in named if is_folder(one, DataError) and os.path.realpath(one) != real]
+    folder, others = train, tests
+    if split != "train":
+        if not tests:
+            places = ", ".join(str(place) for place in named if place != train)
+            rest = f", and all others in {root / 'train'}" if whole else ""
+            raise NoSplitError(f"{root} has no test split; put its images in one of {places}{rest}")
+        folder = next((one for one in tests if _has_class(one, train)), tests[0])
+        others = [train, *tests]
+    here = Path(os.path.realpath(folder))
+    return folder, tuple(one for one in others if not here.is_relative_to(os.path.realpath(one)))
 
 
 def is_whole(root: Path) -> bool:

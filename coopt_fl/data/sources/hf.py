@@ -22,9 +22,9 @@ from coopt_fl.core.cache import cache_dir
 from coopt_fl.core.errors import ConfigError, DataError
 from coopt_fl.core.extras import install_hint
 from coopt_fl.core.files import is_file, is_folder
-from coopt_fl.data.columns import LABEL, as_texts, doubts, image_column, label_column, require_label
+from coopt_fl.data.columns import as_texts, doubts, image_column, label_column, require_label
 from coopt_fl.data.fingerprint import UNREADABLE, remembered
-from coopt_fl.data.source import EncodedSource, NoSplitError, Source
+from coopt_fl.data.source import LABEL, EncodedSource, NoSplitError, Source
 from coopt_fl.data.sources.classes import numbers
 from coopt_fl.data.splits import of_split, split_of
 

@@ -20,9 +20,9 @@ from pyarrow import csv, json
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.errors import DataError
 from coopt_fl.core.files import expanded, is_file
-from coopt_fl.data.columns import LABEL, as_texts, require_label
+from coopt_fl.data.columns import as_texts, require_label
 from coopt_fl.data.listing import BESIDE, named
-from coopt_fl.data.source import NoSplitError, Source
+from coopt_fl.data.source import LABEL, NoSplitError, Source
 from coopt_fl.data.sources.classes import numbers_of_texts
 from coopt_fl.data.sources.folders import FilesSource, Paths, no_image
 from coopt_fl.data.split_files import below, choose

@@ -25,7 +25,6 @@ from coopt_fl.core.cache import cache_dir
 from coopt_fl.core.errors import DataError
 from coopt_fl.data.columns import (
     IMAGE,
-    LABEL,
     as_texts,
     doubts,
     image_column,
@@ -37,7 +36,7 @@ from coopt_fl.data.columns import (
 from coopt_fl.data.fingerprint import content_digest
 from coopt_fl.data.flat import FlatCopy, flat_copy
 from coopt_fl.data.listing import BESIDE, head, named
-from coopt_fl.data.source import EncodedSource, NoSplitError, Source
+from coopt_fl.data.source import LABEL, EncodedSource, NoSplitError, Source
 from coopt_fl.data.sources.classes import numbers
 from coopt_fl.data.split_files import Files, below, choose
 
