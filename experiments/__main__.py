@@ -1,8 +1,10 @@
 """All tables and figures: ``python -m experiments [NAME...] --scale cpu --root DIR``.
 
 One is measured in this process, several one after another, or one on each GPU.
+``python -m experiments queue`` does what is worth most in a given time.
 """
 
+import json
 import os
 import queue
 import subprocess
@@ -16,7 +18,7 @@ import torch
 import typer
 
 from coopt_fl.core.errors import ConfigError, CooptError
-from experiments import audit, continual, crowds, ours, paper, privacy, solvers
+from experiments import audit, backlog, continual, crowds, ours, paper, privacy, solvers
 from experiments.command import Scale, check, run
 from experiments.scales import SCALES
 from experiments.table import FIGURES, RESULTS, Table
@@ -43,6 +45,10 @@ def main(
     results: Annotated[Path, typer.Option(help="Folder of the results.")] = RESULTS,
     figures: Annotated[Path, typer.Option(help="Folder of the figures.")] = FIGURES,
     gpus: Annotated[int, typer.Option(help="GPUs, each with a table at a time; 0: none.")] = 0,
+    part: Annotated[
+        str | None,
+        typer.Option(help="Only the cells of one table with these settings, as JSON; no figure."),
+    ] = None,
 ) -> None:
     """Measure what is missing of every table; the same command goes on where it was stopped."""
     check("table", names or [], TABLES)
@@ -50,8 +56,10 @@ def main(
     if gpus > (here := torch.cuda.device_count()):
         raise ConfigError(f"--gpus {gpus} is more than the {here} of this host")
     if names and len(names) == 1 and not gpus:
-        TABLES[names[0]].run(scale, root, only, results, figures)
+        TABLES[names[0]].run(scale, root, only, results, figures, part and json.loads(part))
         return
+    if part:
+        raise ConfigError("--part is of one table: name it, and leave out --gpus")
     options = ["--scale", scale, "--results", str(results), "--figures", str(figures)]
     for option, value in (("--root", root), ("--only", only)):
         options += [option, value] if value else []
@@ -82,4 +90,5 @@ def work(names: Sequence[str], options: list[str], gpus: int) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    words = sys.argv[1:]
+    sys.exit(run(backlog.main, words[1:]) if words[:1] == ["queue"] else run(main, words))

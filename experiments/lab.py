@@ -1,19 +1,21 @@
 """What every experiment does: targets as the platform would make them, and students on them."""
 
 import hashlib
-import tempfile
+import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import repeat
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from coopt_fl.config.schema import Config, DataConfig, RuntimeConfig
+from coopt_fl.config.schema import Config
 from coopt_fl.core.cache import cache_dir, cached
 from coopt_fl.core.runtime import devices, pick_device
 from coopt_fl.core.seeding import derive_seed
@@ -24,6 +26,7 @@ from coopt_fl.optimized.read import OptimizedDataset
 from coopt_fl.policies.assignment import Member, Proportional
 from coopt_fl.policies.reference import ReferencePolicy, elect
 from coopt_fl.priors import load_prior
+from coopt_fl.students.curve import Point
 from coopt_fl.students.probe import Judge, random_student
 from coopt_fl.students.train import train_student
 from coopt_fl.targets import CONSENSUS, Alignment, Recipe, represent
@@ -74,19 +77,23 @@ class Made:
 
 
 class Lab:
-    """A study's data, the features of its priors, and students trained on what is made of them."""
+    """A study's data, the features of its priors, and students trained on what is made of them.
+
+    Attributes:
+        cell: What is measured now: a training that was interrupted goes on in the same cell.
+    """
 
     def __init__(self, study: Study) -> None:
-        self.study = study
+        self.study, self.cell = study, ""
         self.source = open_source(study.data)
         self.all = self.source.ids
-        self.judge = Judge(study.data)
+        self.judge = Judge(study.data, study.probe)
         self._features: dict[tuple[str, str], tuple[Array, float]] = {}
 
     def features(self, spec: str, split: str = "train") -> tuple[Array, float]:
         """Return a prior's features (N, m) of all images of a split, and the seconds they took."""
         if (spec, split) not in self._features:
-            self._features[spec, split] = features_of(spec, self.study.data, split)
+            self._features[spec, split] = features_of(spec, self.study, split)
         return self._features[spec, split]
 
     def labels(self) -> list[NDArray[np.int64]]:
@@ -229,11 +236,12 @@ class Lab:
         """
         config = replace(self.study.student, **changes)
         dataset = None if made is None else self._dataset(made)
-        runtime = RuntimeConfig(precision="auto")
-        with tempfile.TemporaryDirectory() as folder:
+        clock = CpuClock()
+        with resumed(f"{self.cell} {seed} {config} {dataset and dataset.digest}") as folder:
             trained = train_student(
-                dataset, Config(seed, self.study.data, runtime=runtime, student=config),
-                Path(folder), devices=1, watch=self.judge, watch_every=every or config.epochs,
+                dataset, Config(seed, self.study.data, student=config), folder, devices=1,
+                begun=clock.begun, progress=clock.epoch,
+                watch=self.judge, watch_every=every or config.epochs,
             )  # fmt: skip
         end = trained.curve[-1]
         together, each = made.preparation if made else (0.0, 0.0)
@@ -243,6 +251,7 @@ class Lab:
             "training s": end.seconds,
             "preparation s, one device": together,
             "preparation s, one each": each,
+            **clock.found,
             "curve": [asdict(point) for point in trained.curve],
         }
 
@@ -267,15 +276,47 @@ def hardware() -> dict[str, str]:
     return found | {"GPUs": found["GPUs"].partition(", ")[0]}
 
 
-def features_of(spec: str, data: DataConfig, split: str) -> tuple[NDArray[np.float32], float]:
+class CpuClock:
+    """CPU seconds of a training's epochs, which other work on the host hardly changes."""
+
+    def __init__(self) -> None:
+        self._zero, self._epochs = 0.0, list[float]()
+
+    def begun(self, done: int, epochs: int) -> None:
+        """Start to count."""
+        self._zero = time.process_time()
+
+    def epoch(self, point: Point, epochs: int) -> None:
+        """Count an epoch, unless it was probed."""
+        now = time.process_time()
+        if point.accuracy is None:
+            self._epochs.append(now - self._zero)
+        self._zero = now
+
+    @property
+    def found(self) -> dict[str, float]:
+        """The median of the epochs without a probe in this session, if there are any."""
+        return {"epoch cpu s": median(self._epochs)} if self._epochs else {}
+
+
+@contextmanager
+def resumed(training: str) -> Iterator[Path]:
+    """Yield the folder of a training, as an interruption left it; it is removed at the end."""
+    folder = cache_dir() / "trainings" / hashlib.sha256(training.encode()).hexdigest()[:32]
+    yield folder
+    shutil.rmtree(folder)
+
+
+def features_of(spec: str, study: Study, split: str) -> tuple[NDArray[np.float32], float]:
     """Return a prior's features (N, m) of a split, and the seconds that they took here.
 
     They are computed once and kept in the cache. Experiments at work at once compute theirs one
     after another, because they would share the cores that decode images.
     """
-    prior, source = load_prior(spec, pick_device()), open_source(data, split)
+    prior = load_prior(spec, pick_device(), study.precision)
+    source = open_source(study.data, split)
     on = hardware() | {"device": pick_device().type, "threads": torch.get_num_threads()}
-    key = f"{spec} {prior.sha256} {source.fingerprint} {on}"
+    key = f"{spec} {prior.sha256} {source.fingerprint} {on} {study.precision}"
     file = cache_dir() / "features" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
 
     def load() -> tuple[NDArray[np.float32], float]:
@@ -286,7 +327,7 @@ def features_of(spec: str, data: DataConfig, split: str) -> tuple[NDArray[np.flo
         size = 32 if prior.device.type == "cpu" else 256
         started = time.perf_counter()
         made = represent(prior, source, source.ids, batch_size=size,
-                         precision="float32", on_error="raise").values  # fmt: skip
+                         precision=study.precision, on_error="raise").values  # fmt: skip
         seconds = time.perf_counter() - started
         with path.open("wb") as whole:  # of a name alone numpy would make another
             np.savez(whole, features=made, seconds=seconds)

@@ -124,6 +124,17 @@ def of_own(lab: Lab, seed: int) -> Made:
         return lab.centralize(f"checkpoint:{out / CHECKPOINT}", seed)
 
 
+@table(lambda study: [{"side": side} for side in study.sides])
+def prior_size(lab: Lab, cell: Cell) -> Cell:
+    """Which size of the images do priors pay for? The same priors, shown larger images."""
+    side = cell["side"]
+    priors = [
+        f"{spec.partition('?')[0]}?size={side}" if "size=" in spec else spec
+        for spec in lab.study.priors
+    ]
+    return lab.student(lab.collaborate(cell["seed"], priors=priors), cell["seed"])
+
+
 @table(lambda study: [{"replicas": r} for r in range(1, len(study.priors) + 1)])
 def redundancy(lab: Lab, cell: Cell) -> Cell:
     """Each sample optimized by r participants, averaged after alignment.

@@ -18,19 +18,36 @@ from coopt_fl.students.objectives import on_targets
 from experiments.agreement import Array, as_told, uniformity_alone
 from experiments.figures import curves, scatters
 from experiments.lab import Lab
+from experiments.online import online
 from experiments.scales import Study
 from experiments.table import Cell, table
 
+ONLINE = {"one teacher online": 1, "every teacher online": None}
+"""Distillation whose teachers look at each view of each step, and how many of the priors these are.
 
-@table(
-    lambda study: [{"objective": name} for name in ("random", *PARTS.shipped("objective"))], curves
-)
+A study says for how many epochs, because each takes several times as long as ours.
+"""
+
+
+def objectives(study: Study) -> list[Cell]:
+    """Return a row for each objective, and for those who distil online if the study has them."""
+    online = [name for name, epochs in zip(ONLINE, study.online, strict=False) if epochs]
+    return [{"objective": name} for name in ("random", *PARTS.shipped("objective"), *online)]
+
+
+@table(objectives, curves)
 def table1_baselines(lab: Lab, cell: Cell) -> Cell:
-    """CoOpt against self-supervised learning: train by the objective, probed after every epoch.
+    """CoOpt against self-supervised learning: train by the objective, probed again and again.
 
     All objectives have the same loop, images, optimizer, precision, clock and probe.
     """
-    return train(lab, cell, every=1)
+    study, name = lab.study, cell["objective"]
+    if name not in ONLINE:
+        return train(lab, cell, every=study.every)
+    specs, epochs = study.priors[: ONLINE[name]], study.online[list(ONLINE).index(name)]
+    objective = online(specs, study.precision)
+    every = max(1, epochs * study.every // study.student.epochs)
+    return lab.student(None, cell["seed"], every=every, objective=objective, epochs=epochs)
 
 
 def train(lab: Lab, cell: Cell, *, every: int, **changes: Any) -> Cell:

@@ -25,8 +25,13 @@ class Study:
         ladder: Ever better priors, for the cycles of ``continual``.
         sizes: Of the shared set, for ``shared_size``.
         models: Architectures, for ``table3_architectures``.
+        sides: Of the images that priors see, in pixels, for ``prior_size``.
         audit: Samples for the audit, as a share of a block's.
         seconds: Of each training of ``equal_seconds``, with what its targets cost on one device.
+        precision: In which priors compute; the student's is its own.
+        every: Epochs between two probes of a curve.
+        probe: Most rows that a probe is fitted to, and most that it is tested on; None: all.
+        online: Epochs of distillation by one teacher online, and by every one; 0: neither.
         seeds: Of the whole: plan, shared set, initialisation, augmentation.
     """
 
@@ -42,6 +47,11 @@ class Study:
     models: tuple[str, ...]
     audit: float = 0.01
     seconds: float = 60.0
+    precision: str = "float32"
+    every: int = 1
+    probe: int | None = None
+    online: tuple[int, ...] = ()
+    sides: tuple[int, ...] = ()
     seeds: tuple[int, ...] = (0, 1, 2)
 
 

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,16 +48,28 @@ class Table:
     draw: Draw
 
     def run(
-        self, scale: str, root: str | None, only: str | None, results: Path, figures: Path
+        self,
+        scale: str,
+        root: str | None,
+        only: str | None,
+        results: Path,
+        figures: Path,
+        part: Cell | None = None,
     ) -> None:
-        """Measure what is missing, write the results after every cell, draw the figure."""
+        """Measure what is missing, write the results after every cell, draw the figure.
+
+        Of a ``part``, the cells with these settings, no figure is drawn.
+        """
         file, figure = results / f"{self.name}-{scale}.json", figures / f"{self.name}-{scale}.png"
         chosen = studies(scale, root, only)
         labs = {one: Lab(study) for one, study in chosen.items()}  # fails before hours are spent
         for study_name, lab in labs.items():
-            fill(file, f"python -m experiments {self.name} --scale {scale}", study_name, lab, self)
+            command = f"python -m experiments {self.name} --scale {scale}"
+            fill(file, command, study_name, lab, self, part)
+        if part is not None:
+            return
         figures.mkdir(parents=True, exist_ok=True)
-        self.draw(_stored(file)).savefig(figure, metadata={"Software": None})
+        self.draw(stored(file)).savefig(figure, metadata={"Software": None})
         typer.echo(f"written: {file}, {figure}")
 
 
@@ -66,15 +78,20 @@ def table(rows: Rows, draw: Draw = dots) -> Callable[[Measure], Table]:
     return lambda measure: Table(measure.__name__, rows, measure, draw)
 
 
-def fill(file: Path, command: str, study_name: str, lab: Lab, table: Table) -> None:
-    """Measure every cell that ``file`` lacks, and store each at once.
+def fill(
+    file: Path, command: str, study_name: str, lab: Lab, table: Table, part: Cell | None = None
+) -> None:
+    """Measure every cell, or those of a ``part``, that ``file`` lacks, and store each at once.
 
     Other processes may fill the same table: a cell that both have measured is stored once.
+
+    Raises:
+        ConfigError: The table has no such part, or the file is of other settings.
     """
     about = {
         "command": command,
         "method": METHOD,
-        "study": asdict(replace(lab.study, data=replace(lab.study.data, root=None))),
+        "study": _told(replace(lab.study, data=replace(lab.study.data, root=None))),
         "samples": len(lab.all),
         "fingerprint": lab.source.fingerprint,
         "hardware": hardware() | {"threads": str(torch.get_num_threads())},
@@ -82,19 +99,29 @@ def fill(file: Path, command: str, study_name: str, lab: Lab, table: Table) -> N
     }
     about = json.loads(json.dumps(about))  # as it comes back from its file
     rows = table.rows(lab.study)
-    for cell in [row | {"seed": seed} for seed in lab.study.seeds for row in rows]:
-        if _holds(_known(file, study_name, about), cell):
+    cells = [row | {"seed": seed} for seed in lab.study.seeds for row in rows]
+    wanted = [cell for cell in cells if (part or {}).items() <= cell.items()]
+    if not wanted:
+        raise ConfigError(f"no cell of {table.name} has {part}; its rows are {rows}")
+    for cell in wanted:
+        if holds(_known(file, study_name, about), cell):
             continue
-        started = time.perf_counter()
+        started, lab.cell = time.perf_counter(), f"{file.stem} {study_name} {cell}"
         measured = table.measure(lab, cell)
         took = {"took": time.perf_counter() - started, "date": time.strftime("%Y-%m-%d")}
         with exclusive(file.parent):
             known = _known(file, study_name, about)
-            if not _holds(known, cell):
+            if not holds(known, cell):
                 known["cells"].append(cell | measured | took | _other_versions(known, about))
                 known["table"] = summary(known["cells"], rows)
-                write_json(file, _stored(file) | {study_name: known})
+                write_json(file, stored(file) | {study_name: known})
         typer.echo(f"{study_name} {cell}: {dict(list(measured.items())[:1])}")
+
+
+def _told(study: Study) -> Cell:
+    """Return the settings of a study that are not the default, so that it may gain new ones."""
+    plain = {one.name: one.default for one in fields(Study)}
+    return {key: value for key, value in asdict(study).items() if value != plain[key]}
 
 
 def _other_versions(known: Cell, about: Cell) -> Cell:
@@ -103,7 +130,8 @@ def _other_versions(known: Cell, about: Cell) -> Cell:
     return {"versions": dict(sorted(other))} if other else {}
 
 
-def _holds(known: Cell, cell: Cell) -> bool:
+def holds(known: Cell, cell: Cell) -> bool:
+    """Tell whether a cell of a study's table has been measured."""
     return any(cell.items() <= one.items() for one in known["cells"])
 
 
@@ -113,7 +141,7 @@ def _known(file: Path, study_name: str, about: Cell) -> Cell:
     Raises:
         ConfigError: its cells cannot be compared with what is measured now.
     """
-    known: Cell = _stored(file).get(study_name, {"about": about, "cells": []})
+    known: Cell = stored(file).get(study_name, {"about": about, "cells": []})
     before = _settled(known["about"])
     for part, now in _settled(about).items():
         if now != before[part]:
@@ -130,7 +158,7 @@ def _settled(about: Cell) -> Cell:
     return parts | {"hardware": about["hardware"] | {"system": "", "memory": ""}}
 
 
-def _stored(file: Path) -> dict[str, Cell]:
+def stored(file: Path) -> dict[str, Cell]:
     """Return the results of all studies so far."""
     return json.loads(file.read_text()) if file.exists() else {}
 

@@ -89,6 +89,7 @@ class Training:
             dim=dataset.dim if dataset else 0,
             parts=dataset.parts if dataset and not config.whiten else (),  # whitening mixes them
             targets=_lookup(dataset.targets, config.whiten, fabric.device) if dataset else None,
+            normalised=self._preprocess,
         )
         self._objective = make_objective(
             config.objective, student, setting, derive_seed(seed, "head")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from coopt_fl.config.schema import StudentConfig
+from coopt_fl.data import Preprocess
 from coopt_fl.students.augment.published import Published
 from coopt_fl.students.augment.view import View
 from coopt_fl.students.models import SMALL_IMAGE, Student
@@ -26,6 +27,7 @@ class Setting:
         dim: Width n of the targets; 0 where there are none.
         parts: Widths of the parts of a target, each with its own head; their sum is n.
         targets: Rows (B,) to float32 targets (B, n).
+        normalised: How views are normalised.
     """
 
     samples: int
@@ -34,6 +36,7 @@ class Setting:
     dim: int = 0
     parts: tuple[int, ...] = ()
     targets: Callable[[Tensor], Tensor] | None = None
+    normalised: Preprocess | None = None
 
 
 class Objective(nn.Module, ABC):
