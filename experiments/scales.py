@@ -25,6 +25,7 @@ class Study:
         ladder: Ever better priors, for the cycles of ``continual``.
         sizes: Of the shared set, for ``shared_size``.
         models: Architectures, for ``table3_architectures``.
+        lightly: Epochs of lightly-train's own SimCLR; 0: none.
         sides: Of the images that priors see, in pixels, for ``prior_size``.
         audit: Samples for the audit, as a share of a block's.
         seconds: Of each training of ``equal_seconds``, with what its targets cost on one device.
@@ -51,6 +52,7 @@ class Study:
     every: int = 1
     probe: int | None = None
     online: tuple[int, ...] = ()
+    lightly: int = 0
     sides: tuple[int, ...] = ()
     seeds: tuple[int, ...] = (0, 1, 2)
 

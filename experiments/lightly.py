@@ -1,0 +1,110 @@
+"""lightly-train itself, from its package, on the same images, student and core."""
+
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from PIL import Image
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import Tensor, nn
+
+from coopt_fl.core.errors import ConfigError
+from coopt_fl.data import batches
+from coopt_fl.students.checkpoint import LoadedStudent
+from coopt_fl.students.images import own_size, resizing
+from coopt_fl.students.initial import initial_student
+from coopt_fl.students.models import Student
+from experiments.lab import Lab
+from experiments.table import Cell, table
+
+THEIR_PRECISION = {"auto": "32-true", "float32": "32-true", "bfloat16": "bf16-mixed"}
+
+
+class Wrapped(nn.Module):
+    """A student as lightly-train wants a model of one's own."""
+
+    def __init__(self, student: Student) -> None:
+        super().__init__()
+        self.student = student
+
+    def feature_dim(self) -> int:
+        """Return the width of the features."""
+        return self.student.width
+
+    def forward_features(self, x: Tensor) -> dict[str, Tensor]:
+        """Return the features (B, width) of images, as maps of one pixel."""
+        return {"features": self.student(x)[:, :, None, None]}
+
+    def forward_pool(self, x: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return what :meth:`forward_features` gave: there is nothing to pool."""
+        return {"pooled_features": x["features"]}
+
+    def get_model(self) -> nn.Module:
+        """Return what is kept."""
+        return self.student
+
+
+@table(lambda study: [{"method": "simclr"}] if study.lightly else [])
+def lightly_train(lab: Lab, cell: Cell) -> Cell:
+    """What does the tool that people would pick reach in the seconds of ours?
+
+    Its teachers for distillation are DINOv2 and DINOv3, which have to be downloaded; its own
+    self-supervised methods need nothing. Its augmentation and learning rate are its defaults, but
+    that crops are as large as the images. The study says for how many epochs.
+    Images are normalised as it does.
+    """
+    config, size = lab.study.student, own_size(lab.source)
+    student = initial_student(config, size, cell["seed"])
+    with tempfile.TemporaryDirectory() as folder:
+        images = _written(lab, Path(folder) / "images")
+        wall, cpu = time.perf_counter(), time.process_time()
+        _train(student, images, Path(folder) / "out", lab, cell)
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    theirs = resizing(size, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+    judged = lab.judge(LoadedStudent(student, theirs, {}))
+    return {
+        "accuracy": judged.accuracy,
+        "spread": judged.spread,
+        "epochs": lab.study.lightly,
+        "training s": wall,
+        "training cpu s": cpu,
+    }
+
+
+def _written(lab: Lab, folder: Path) -> Path:
+    """Write the images as PNG files, and return their folder."""
+    folder.mkdir(parents=True)
+    for batch in batches(lab.source, [lab.all], 512, "raise"):
+        for id, image in zip(batch.ids.tolist(), batch.images, strict=True):
+            Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / f"{id}.png")
+    return folder
+
+
+def _train(student: Student, images: Path, out: Path, lab: Lab, cell: Cell) -> None:
+    """Train the student by lightly-train."""
+    os.environ.setdefault("LIGHTLY_TRAIN_EVENTS_DISABLED", "1")  # it would tell its makers
+    try:
+        import lightly_train as theirs
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            "lightly_train needs lightly-train, in an environment of its own: "
+            "pip install -e '.[baselines]' lightly-train==0.18.0"
+        ) from error
+    config = lab.study.student
+    theirs.pretrain(
+        out=out,
+        data=images,
+        model=Wrapped(student),
+        method=cell["method"],
+        epochs=lab.study.lightly,
+        batch_size=config.batch_size,
+        num_workers=0,  # with a worker the other core would help
+        accelerator="cpu",
+        devices=1,
+        precision=THEIR_PRECISION[config.precision],
+        seed=cell["seed"],
+        transform_args={"image_size": (student.image_size, student.image_size)},
+    )
+    student.load_state_dict(torch.load(out / "exported_models" / "exported_last.pt"))
