@@ -57,8 +57,30 @@ def dots(axis: Axes, known: Known) -> float:
 @panel
 def curves(axis: Axes, known: Known) -> float:
     """Draw accuracy over seconds, the preparation included, of each row."""
+    _curves(axis, known, prepared=True)
+    axis.legend(fontsize=7, frameon=False)
+    return 3.8
+
+
+CLOCKS = {"training alone": False, "targets and alignment counted, on one device": True}
+
+
+def clocks(found: dict[str, Known]) -> Figure:
+    """Draw accuracy over seconds by either clock, a line of two panels for each study."""
+    figure = Figure(figsize=(2 * WIDTH, 3.8 * len(found)), dpi=110, layout="constrained")
+    axes = figure.subplots(len(found), len(CLOCKS), squeeze=False, sharey="row")
+    for line, (name, known) in zip(axes, found.items(), strict=True):
+        for axis, (clock, prepared) in zip(line, CLOCKS.items(), strict=True):
+            _curves(axis, known, prepared=prepared)
+            axis.set_title(f"{name}, {clock}", loc="left", fontsize=10, color=INK)
+            axis.spines[["top", "right"]].set_visible(False)
+        line[0].legend(fontsize=7, frameon=False)
+    return figure
+
+
+def _curves(axis: Axes, known: Known, *, prepared: bool) -> None:
     for row in known["table"]:  # in every panel in the same order, and so in the same colours
-        probed = [_probed(cell) for cell in _cells(known, row) if "curve" in cell]
+        probed = [_probed(cell, prepared) for cell in _cells(known, row) if "curve" in cell]
         if probed:
             x, y = np.moveaxis(probed, -1, 0)
             _band(axis, x.mean(axis=0), y, next(iter(row.values())))
@@ -68,9 +90,8 @@ def curves(axis: Axes, known: Known) -> float:
     axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axis.xaxis.set_major_formatter("{x:g}")
     axis.xaxis.set_minor_formatter(NullFormatter())
-    axis.set(xlabel="seconds, preparation included", ylabel="probe accuracy")
-    axis.legend(fontsize=7, frameon=False)
-    return 3.8
+    counted = "seconds, preparation included" if prepared else "seconds of training"
+    axis.set(xlabel=counted, ylabel="probe accuracy")
 
 
 @panel
@@ -143,11 +164,18 @@ def _scatter(axis: Axes, cell: Known) -> None:
     axis.set(xticks=[], yticks=[])
 
 
-def _probed(cell: Known) -> list[tuple[float, float]]:
-    """Return when a student was probed, in seconds with the preparation, and what came of it."""
-    before = cell["preparation s, one device"]
-    probed = [point for point in cell["curve"] if point["accuracy"] is not None]
-    return [(before + point["seconds"], point["accuracy"]) for point in probed]
+def _probed(cell: Known, prepared: bool) -> list[tuple[float, float]]:
+    """Return when a student was probed, in seconds, and what came of it.
+
+    Where an epoch's CPU seconds are known they count, because other work does not change them.
+    """
+    before = cell["preparation s, one device"] if prepared else 0.0
+    pace = cell.get("epoch cpu s")
+    return [
+        (before + (pace * point["epoch"] if pace else point["seconds"]), point["accuracy"])
+        for point in cell["curve"]
+        if point["accuracy"] is not None
+    ]
 
 
 def _cells(known: Known, row: Known) -> list[Known]:

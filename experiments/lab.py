@@ -277,7 +277,7 @@ def hardware() -> dict[str, str]:
 
 
 class CpuClock:
-    """CPU seconds of a training's epochs, which other work on the host hardly changes."""
+    """Seconds that a training's epochs keep a CPU's threads busy, whatever else the host does."""
 
     def __init__(self) -> None:
         self._zero, self._epochs = 0.0, list[float]()
@@ -295,8 +295,10 @@ class CpuClock:
 
     @property
     def found(self) -> dict[str, float]:
-        """The median of the epochs without a probe in this session, if there are any."""
-        return {"epoch cpu s": median(self._epochs)} if self._epochs else {}
+        """The median of the epochs without a probe in this session, if a CPU took any."""
+        if not self._epochs or pick_device().type != "cpu":
+            return {}
+        return {"epoch cpu s": median(self._epochs) / torch.get_num_threads()}
 
 
 @contextmanager

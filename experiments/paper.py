@@ -16,7 +16,7 @@ from coopt_fl.registry import PARTS
 from coopt_fl.report.tsne import embed
 from coopt_fl.students.objectives import on_targets
 from experiments.agreement import Array, as_told, uniformity_alone
-from experiments.figures import curves, scatters
+from experiments.figures import clocks, curves, scatters
 from experiments.lab import Lab
 from experiments.online import online
 from experiments.scales import Study
@@ -35,7 +35,7 @@ def objectives(study: Study) -> list[Cell]:
     return [{"objective": name} for name in ("random", *PARTS.shipped("objective"), *online)]
 
 
-@table(objectives, curves)
+@table(objectives, clocks)
 def table1_baselines(lab: Lab, cell: Cell) -> Cell:
     """CoOpt against self-supervised learning: train by the objective, probed again and again.
 
