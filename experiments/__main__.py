@@ -21,7 +21,7 @@ from coopt_fl.core.errors import ConfigError, CooptError
 from experiments import audit, backlog, continual, crowds, lightly, ours, paper, privacy, solvers
 from experiments.command import Scale, check, run
 from experiments.scales import SCALES
-from experiments.table import FIGURES, RESULTS, Table
+from experiments.table import FIGURES, RESULTS, Cell, Table
 
 TABLES: dict[str, Table] = {
     name: one
@@ -56,15 +56,25 @@ def main(
     if gpus > (here := torch.cuda.device_count()):
         raise ConfigError(f"--gpus {gpus} is more than the {here} of this host")
     if names and len(names) == 1 and not gpus:
-        TABLES[names[0]].run(scale, root, only, results, figures, part and json.loads(part))
+        TABLES[names[0]].run(scale, root, only, results, figures, _part(part))
         return
-    if part:
+    if part is not None:
         raise ConfigError("--part is of one table: name it, and leave out --gpus")
     options = ["--scale", scale, "--results", str(results), "--figures", str(figures)]
     for option, value in (("--root", root), ("--only", only)):
         options += [option, value] if value else []
     if failed := work(names or list(TABLES), options, gpus):
         raise CooptError(f"not finished, see above: {', '.join(sorted(failed))}")
+
+
+def _part(text: str | None) -> Cell | None:
+    """Return the settings of the cells that ``--part`` asks for."""
+    try:
+        return None if text is None else dict(json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise ConfigError(
+            f"--part is a JSON object, such as '{{\"objective\": \"byol\"}}', not {text!r}"
+        ) from error
 
 
 def work(names: Sequence[str], options: list[str], gpus: int) -> list[str]:

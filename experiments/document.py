@@ -1,15 +1,17 @@
-"""docs/results.md and the README's figures, from results: ``python -m experiments.document``.
+"""The documents' tables and the README's figures, from results: ``python -m experiments.document``.
 
-It draws the README's figures, and fills the tables of docs/results.md. A table stands between
+It fills the tables of all documents in a folder and below. A table stands between
 ``<!-- NAME STUDY -->`` and ``<!-- end -->``, such as ``<!-- recipe-cpu digits -->``; what is
 between them is replaced. ``<!-- NAME STUDY speed -->`` is how many times faster ours is than each
-row, ``<!-- NAME STUDY ranks -->`` whether uniformity ranks priors as probes do.
+row, ``<!-- NAME STUDY ranks -->`` whether uniformity ranks priors as probes do,
+``<!-- NAME STUDY provenance -->`` by what, when and on what it was measured.
 """
 
 import json
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated
@@ -26,15 +28,14 @@ from coopt_fl.report.figures import points
 from coopt_fl.report.svg import standalone
 from coopt_fl.report.tables import Entry
 from coopt_fl.students.curve import Point, mean_and_spread, speed_up
-from experiments.command import Scale, check, run
+from experiments.command import run
 from experiments.figures import label, measures
 from experiments.paper import WITHOUT
-from experiments.scales import SCALES
 from experiments.table import FIGURES, RESULTS, Cell
 
-DOCUMENT = Path(__file__).parents[1] / "docs" / "results.md"
+DOCUMENTS = Path(__file__).parents[1] / "docs"
 PLACE = re.compile(
-    r"(?P<head><!-- (?P<name>[\w-]+) (?P<study>\w+)(?: (?P<rows>speed|ranks))? -->\n)"
+    r"(?P<head><!-- (?P<name>[\w-]+) (?P<study>\w+)(?: (?P<rows>speed|ranks|provenance))? -->\n)"
     r".*?(?P<end><!-- end -->)",
     re.DOTALL,
 )
@@ -53,7 +54,11 @@ def filled(text: str, results: Path = RESULTS) -> str:
 
     def table(place: re.Match[str]) -> str:
         known = stored(results / f"{place['name']}.json", place["study"])
-        return f"{place['head']}\n{markdown(ROWS[place['rows']](known))}\n{place['end']}"
+        made = provenance(known) if place["rows"] == "provenance" else rows(place["rows"], known)
+        return f"{place['head']}\n{made}\n{place['end']}"
+
+    def rows(kind: str | None, known: Cell) -> str:
+        return markdown(ROWS[kind](known))
 
     return PLACE.sub(table, text)
 
@@ -73,6 +78,19 @@ def stored(file: Path, study: str) -> Cell:
         )
     found: Cell = known[study]
     return found
+
+
+def provenance(known: Cell) -> str:
+    """Return in a sentence how the cells of a study were measured."""
+    about = known["about"]
+    days = sorted({cell["date"] for cell in known["cells"] if "date" in cell})
+    hardware = ", ".join(f"{name} {value}" for name, value in about["hardware"].items())
+    versions = ", ".join(f"{name} {value}" for name, value in about["versions"].items())
+    when = " to ".join(dict.fromkeys((days[0], days[-1]))) if days else "an unknown day"
+    return (
+        f"`{about['command']} --root DIR`, {when}, {about['samples']:,} images; {hardware}; "
+        f"{versions}.\n"
+    )
 
 
 def markdown(rows: list[Cell]) -> str:
@@ -124,7 +142,7 @@ def _faster(cells: list[Cell], key: str, our: str, other: str) -> Cell:
     for clock, prepared in CLOCKS.items():
         found = []
         for pair in pairs:
-            curves = ([Point(**point) for point in cell["curve"]] for cell in pair)
+            curves = (points_of(cell) for cell in pair)
             before = (cell[prepared] if prepared else 0.0 for cell in pair)
             found.append(speed_up(*curves, *before))
         for meaning, kind in (("equal", "equal_epochs"), ("to accuracy", "to_accuracy")):
@@ -132,6 +150,15 @@ def _faster(cells: list[Cell], key: str, our: str, other: str) -> Cell:
             if spread and (learned or meaning == "equal"):
                 row[f"{meaning}, {clock}"] = spread
     return row
+
+
+def points_of(cell: Cell) -> list[Point]:
+    """Return a training's curve; its seconds are the CPU's where those are known.
+
+    They are then those of a host that does nothing else, see :class:`experiments.lab.CpuClock`.
+    """
+    curve, pace = [Point(**point) for point in cell["curve"]], cell.get("epoch cpu s")
+    return [replace(point, seconds=pace * point.epoch) if pace else point for point in curve]
 
 
 def ranks(cells: list[Cell]) -> list[Cell]:
@@ -159,13 +186,13 @@ STUDY = "cifar10"
 PANELS = ("not aligned", "aligned to the consensus")
 
 
-def draw(results: Path, figures: Path, scale: str = "cpu") -> None:
+def draw(results: Path, figures: Path) -> None:
     """Draw the README's two figures, in the report's style.
 
     The t-SNE of targets that are not aligned and of those that are, and accuracy over seconds of
-    all objectives, the preparation of the targets included.
+    all objectives by either clock.
     """
-    for name, make in (("tsne", alignment), ("table1_baselines", seconds)):
+    for name, scale, make in (("tsne", "cpu", alignment), ("table1_baselines", "whole", seconds)):
         known = stored(results / f"{name}-{scale}.json", STUDY)
         (figures / f"readme-{name}.svg").write_text(make(known))
 
@@ -184,46 +211,47 @@ def alignment(known: Cell) -> str:
 
 
 def seconds(known: Cell) -> str:
-    """Return accuracy over seconds of every objective, its seeds, and their mean."""
+    """Return accuracy over seconds of every objective, its seeds and their mean, by each clock."""
     untrained, *trained = sorted(known["table"], key=lambda row: row["objective"] != "random")
-    entries = []
-    for colour, name in enumerate(row["objective"] for row in trained):
-        cells = [cell for cell in known["cells"] if cell["objective"] == name]
-        students = tuple(student(cell, untrained["accuracy"]["mean"]) for cell in cells)
-        entries.append(Entry(colour, name, name, name, name, Seeds(students)))
-    ((_, figure), _) = accuracy_figures(entries)
-    return standalone([("Probe accuracy over seconds", figure)])
+    panels = []
+    for clock in ("training alone", "all, one device"):
+        entries = []
+        for colour, name in enumerate(row["objective"] for row in trained):
+            cells = [cell for cell in known["cells"] if cell["objective"] == name]
+            students = [student(cell, untrained["accuracy"]["mean"], clock) for cell in cells]
+            entries.append(Entry(colour, name, name, name, name, Seeds(tuple(students))))
+        ((_, figure), _) = accuracy_figures(entries)
+        panels.append((f"Probe accuracy over seconds: {clock}", figure))
+    return standalone(panels)
 
 
-def student(cell: Cell, untrained: float) -> Student:
-    """Return what a cell of the table says of a training."""
-    before = (cell[f"preparation s, one {each}"] for each in ("device", "each"))
+def student(cell: Cell, untrained: float, clock: str) -> Student:
+    """Return what a cell of the table says of a training, by a clock."""
+    key = CLOCKS[clock]
+    before = cell[key] if key else 0.0
     return Student(
         objective=cell["objective"],
         model="",
         seed=cell["seed"],
         epochs=len(cell["curve"]),
-        curve=tuple(Point(**point) for point in cell["curve"]),
-        preparation=Preparation(*before, {}, alone=True),
+        curve=tuple(points_of(cell)),
+        preparation=Preparation(before, before, {}, alone=True),
         random_accuracy=untrained,
         accuracy=cell["accuracy"],
     )
 
 
 def main(
-    scale: Scale = "cpu",
     results: Annotated[Path, typer.Option(help="Folder of the results.")] = RESULTS,
     figures: Annotated[Path, typer.Option(help="Folder of the figures.")] = FIGURES,
-    document: Annotated[Path, typer.Option(help="Whose tables are filled.")] = DOCUMENT,
+    documents: Annotated[Path, typer.Option(help="Folder of the documents.")] = DOCUMENTS,
 ) -> None:
-    """Draw the README's figures from the results of a scale, and fill the tables of a document.
-
-    A table there names its scale itself.
-    """
-    check("--scale", [scale], SCALES)
-    text = filled(document.read_text(), results)
-    draw(results, figures, scale)
-    document.write_text(text)
+    """Draw the README's figures, and fill the tables of all documents."""
+    made = {file: filled(file.read_text(), results) for file in sorted(documents.rglob("*.md"))}
+    draw(results, figures)
+    for file, text in made.items():
+        if text != file.read_text():
+            file.write_text(text)
 
 
 if __name__ == "__main__":
