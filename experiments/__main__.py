@@ -73,7 +73,7 @@ def _part(text: str | None) -> Cell | None:
         return None if text is None else dict(json.loads(text))
     except (ValueError, TypeError) as error:
         raise ConfigError(
-            f"--part is a JSON object, such as '{{\"objective\": \"byol\"}}', not {text!r}"
+            f'--part is a JSON object, such as \'{{"objective": "byol"}}\', not {text!r}'
         ) from error
 
 

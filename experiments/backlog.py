@@ -2,7 +2,8 @@
 
 ``backlog.yaml`` lists cells of tables in order of worth. Each is measured in a process of its own
 with one thread, so that its CPU seconds are those of a core. When the time is over what is at work
-is interrupted; the same command goes on there. Results are written, and never committed.
+is stopped; the same command goes on there, for a student is saved after each epoch. Results are
+written, and never committed.
 """
 
 import json
@@ -30,7 +31,7 @@ BACKLOG = Path(__file__).with_suffix(".yaml")
 
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 PATIENCE = 60.0
-"""Seconds that an interrupted measurement may take to end."""
+"""Seconds that a measurement may take to end when it is told to."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,9 @@ def work(
     """Measure cells until the time is over, and return which failed."""
     end, running, failed = time.monotonic() + seconds, dict[str, subprocess.Popen[bytes]](), []
     waiting = _tasks(entries, root, results)
+    # a shell's background jobs ignore the first of them
+    numbers = signal.SIGINT, signal.SIGTERM
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
     try:
         while time.monotonic() < end:
             while len(running) < jobs and (task := next(waiting, None)):
@@ -133,9 +137,11 @@ def work(
                     failed += [name] if code else []
     finally:
         for process in running.values():
-            process.send_signal(signal.SIGINT)
+            os.killpg(process.pid, signal.SIGTERM)
         for process in running.values():
             _end(process)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return failed
 
 
@@ -152,7 +158,7 @@ def _tasks(
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Wait for an interrupted process, and kill it where it does not end."""
+    """Wait for a process that was told to end, and kill it where it does not."""
     try:
         process.wait(PATIENCE)
     except subprocess.TimeoutExpired:

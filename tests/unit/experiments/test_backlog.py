@@ -1,13 +1,15 @@
 """The queue: what is next, what is left, and what becomes of an interrupted measurement."""
 
 import json
+import os
+import signal
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from coopt_fl.core.errors import ConfigError
+from coopt_fl.core.errors import INTERRUPTED, ConfigError
 from experiments import backlog, command
 from experiments.__main__ import TABLES
 from experiments.backlog import Entry, read
@@ -74,25 +76,39 @@ def test_cells_are_measured_in_order_until_none_is_left(
     assert [row["left"] for row in json.loads(capsys.readouterr().out)] == [0, 0]
 
 
-def test_when_the_time_is_over_what_is_at_work_is_interrupted(
+WORK = """
+Path(sys.argv[0]).with_suffix(".pid").write_text(str(os.getpid()))
+time.sleep(600)
+"""
+
+
+def ended(folder: Path) -> bool:
+    """Tell whether what was at work is gone; it may not have come as far as to say that it is."""
+    noted = folder / "program.pid"
+    return not noted.exists() or not Path("/proc", noted.read_text()).exists()
+
+
+def test_when_the_time_is_over_what_is_at_work_ends(
     listed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = listed.parent
-    program(
-        monkeypatch,
-        folder,
-        """
-Path(sys.argv[0]).with_suffix(".begun").touch()
-try:
-    time.sleep(60)
-except KeyboardInterrupt:
-    Path(sys.argv[0]).with_suffix(".ended").touch()
-""",
-    )
-    began = time.monotonic()
-    assert run(folder, "--budget", "2s", "--jobs", "1") == 0
-    assert time.monotonic() - began < 20
-    assert (folder / "program.begun").exists() == (folder / "program.ended").exists()
+    program(monkeypatch, listed.parent, WORK)
+    assert run(listed.parent, "--budget", "2s") == 0
+    assert ended(listed.parent)
+
+
+def test_a_queue_that_is_stopped_ends_what_is_at_work(
+    listed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where SIGINT was ignored, as in the background of a shell."""
+    program(monkeypatch, listed.parent, WORK)
+    monkeypatch.setattr(time, "sleep", lambda _: os.kill(os.getpid(), signal.SIGINT))
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert run(listed.parent) == INTERRUPTED
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert ended(listed.parent)
 
 
 def test_a_failure_is_named_and_the_rest_is_measured(
