@@ -101,7 +101,13 @@ def test_a_queue_that_is_stopped_ends_what_is_at_work(
 ) -> None:
     """Also where SIGINT was ignored, as in the background of a shell."""
     program(monkeypatch, listed.parent, WORK)
-    monkeypatch.setattr(time, "sleep", lambda _: os.kill(os.getpid(), signal.SIGINT))
+    sleep = time.sleep
+
+    def interrupt(seconds: float) -> None:
+        monkeypatch.setattr(time, "sleep", sleep)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(time, "sleep", interrupt)
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         assert run(listed.parent) == INTERRUPTED
