@@ -6,7 +6,6 @@ import sys
 
 import pytest
 import torch
-
 from torch import nn
 
 from coopt_fl.core.runtime import channels_last, compute, tensor_cores
