@@ -32,14 +32,14 @@ EVERY = ("train", *TARGETS)
 Row = dict[str, Any]
 
 
-def smallest() -> Iterator[str]:
-    """Yield the student of each family."""
+def smallest(known: set[str]) -> Iterator[str]:
+    """Yield the student of each family of which none is known."""
     import timm
     from torchvision import models
 
     for module in sorted(timm.list_modules()):
         names = timm.list_models(module=module, exclude_filters="test_*")
-        if names:
+        if names and known.isdisjoint(f"timm:{name}" for name in names):
             yield f"timm:{min(names, key=parameters)}"
     yield from models.list_models(module=models, exclude=UNUSABLE)
 
@@ -122,7 +122,7 @@ def main(
     """Try all that ``out``, a file of JSON lines, does not have."""
     warnings.filterwarnings("ignore")
     known = {row["student"] for row in read(out)}
-    for name in names or smallest():
+    for name in names or smallest(known):
         if name not in known:
             row = tried(name)
             with out.open("a") as file:
