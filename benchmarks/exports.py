@@ -101,12 +101,12 @@ def _step(model: Student) -> None:
 
 
 def table(rows: list[Row]) -> str:
-    """Return as Markdown what went everywhere, and what did not, and why."""
+    """Return as Markdown which students went everywhere, and for the others what failed and why."""
     failed = [(row, what) for row in rows for what in EVERY if isinstance(row.get(what), str)]
-    every = [f"`{row['student']}`" for row in rows if all(row is not one for one, _ in failed)]
+    whole = [f"`{row['student']}`" for row in rows if all(row is not one for one, _ in failed)]
     lines = [f"| `{row['student']}` | {what} | {row[what]} |" for row, what in failed]
-    heading = ["| student | what fails | why |", "|---|---|---|"]
-    return "\n".join([", ".join(every), "", *heading, *lines])
+    heading = ["", "| student | what fails | why |", "|---|---|---|"] if failed else []
+    return "\n".join([", ".join(sorted(whole)), *heading, *lines])
 
 
 def read(file: Path) -> list[Row]:
