@@ -70,7 +70,7 @@ def plain_attention(model: nn.Module) -> Iterator[None]:
     torch translates its fused attention only where there are no windows (Hiera), and not with a
     batch of any size where positions have a bias (BEiT).
     """
-    fused = [layer for layer in model.modules() if getattr(layer, "fused_attn", False)]
+    fused: list[Any] = [one for one in model.modules() if getattr(one, "fused_attn", False)]
     for layer in fused:
         layer.fused_attn = False
     try:
