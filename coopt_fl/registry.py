@@ -245,10 +245,11 @@ def _shipped() -> Iterator[Part]:
     for name in ("digits", "tiny_imagenet", "arrays", "synthetic"):
         yield _source(name, name)
     for name in ("cifar10", "cifar100", "fashion_mnist"):
-        yield _source(name, "downloads")
+        yield _source(name, "downloads", names=True)
     yield _source("imagefolder", "folders", reads=("split",))
-    for name in ("parquet", "hf", "webdataset"):
-        yield _source(name, name, reads=COLUMNS)
+    for name in ("parquet", "hf"):
+        yield _source(name, name, reads=COLUMNS, names=True)
+    yield _source("webdataset", "webdataset", reads=COLUMNS)
     yield _source("manifest", "manifests", reads=COLUMNS)
     yield Part("source", "python", Later("data.sources.outside:images"), shipped=True)
     yield _prior("timm", form="timm:NAME (or timm:NAME@bundled)")
@@ -293,11 +294,23 @@ def _shipped() -> Iterator[Part]:
         yield Part("tracker", name, Later(f"students.trackers:{made}"), needs, shipped=True)
 
 
-def _source(name: str, module: str, reads: tuple[str, ...] = ()) -> Part:
-    """Return a source; ``reads`` names the keys of ``data`` that say what of it is read."""
+def _source(name: str, module: str, reads: tuple[str, ...] = (), names: bool = False) -> Part:
+    """Return a source.
+
+    Args:
+        name: in the configuration.
+        module: below ``data.sources``.
+        reads: the keys of ``data`` that say what of it is read.
+        names: whether it may know what its classes are called though its labels are numbers.
+    """
     where = f"data.sources.{module}"
     needs_root = bool(reads) or name in ("tiny_imagenet", "arrays")
-    facts = {"labels": Later(f"{where}:labels"), "needs_root": needs_root, "reads": reads}
+    facts = {
+        "labels": Later(f"{where}:labels"),
+        "class_names": Later(f"{where}:class_names") if names else None,
+        "needs_root": needs_root,
+        "reads": reads,
+    }
     return Part("source", name, Later(f"{where}:images"), facts, shipped=True)
 
 

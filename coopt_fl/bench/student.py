@@ -13,6 +13,7 @@ from lightning.fabric import Fabric
 from coopt_fl.bench.inputs import CIFAR, pictures, unfinished
 from coopt_fl.bench.measure import Case, Reach, Row, in_turn, not_here, spread, timed
 from coopt_fl.config.schema import Config, StudentConfig
+from coopt_fl.core.runtime import channels_last
 from coopt_fl.data import Source
 from coopt_fl.optimized.read import OptimizedDataset
 from coopt_fl.students.initial import initial_student
@@ -106,7 +107,7 @@ def _resident(fabric: Fabric, source: Source, kind: str) -> Callable[[], None]:
     setting = Setting(len(source), config=config, dim=DIM, targets=lambda rows: targets)
     student = initial_student(config, CIFAR[0], seed=0)
     objective = make_objective(config.objective, student, setting, seed=0)
-    objective.to(memory_format=torch.channels_last).train()
+    channels_last(objective.train())
     optimizer = make_optimizer(objective, config.lr, config.weight_decay)
     model, stepper = fabric.setup(objective, optimizer)
     batch = torch.randn(config.batch_size, 3, *CIFAR, device=device)

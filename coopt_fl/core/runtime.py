@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from threadpoolctl import threadpool_limits
+from torch import nn
 
 from coopt_fl.core.errors import ConfigError
 
@@ -126,6 +127,21 @@ def tensor_cores(device: torch.device) -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def channels_last(model: nn.Module) -> None:
+    """Keep the 4-D weights and buffers of ``model`` with their channels last, in place.
+
+    ``model.to(memory_format=torch.channels_last)`` fails where others are 5-D, as in timm's lambda
+    layers.
+    """
+    for module in model.modules():
+        for weight in module.parameters(recurse=False):
+            if weight.ndim == 4:
+                weight.data = weight.data.to(memory_format=torch.channels_last)
+        for name, buffer in module.named_buffers(recurse=False):
+            if buffer.ndim == 4:
+                setattr(module, name, buffer.to(memory_format=torch.channels_last))
 
 
 @cache

@@ -35,7 +35,7 @@ def image_column(where: str, schema: Any, chosen: str | None) -> str:
     elif IMAGE in able:
         return IMAGE
     else:
-        marked = [name for name in able if _features(schema).get(name) == "Image"]
+        marked = [name for name in able if _kind(schema, name) == "Image"]
         found = marked or able or [IMAGE] * (IMAGE in schema.names)
     kinds = dict(zip(schema.names, schema.types, strict=True))
     columns = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
@@ -70,6 +70,15 @@ def label_column(where: str, schema: Any, chosen: str | None) -> str | None:
         return chosen or LABEL
     classes = _classes(schema)
     return classes[0] if chosen is None and len(classes) == 1 else None
+
+
+def names_of_classes(schema: Any, column: str | None) -> list[str]:
+    """Return what Hugging Face's ``datasets`` call the classes of a column; [] where they do not.
+
+    The place of a name is the number of its class.
+    """
+    names = _feature(schema, column).get("names") if column else None
+    return [str(name) for name in names] if isinstance(names, list) else []
 
 
 def require_label(where: str, names: Collection[str], chosen: str | None) -> None:
@@ -110,17 +119,21 @@ def doubts(schema: Any, chosen: str | None) -> tuple[str, ...]:
 
 
 def _classes(schema: Any) -> list[str]:
-    features = _features(schema)
-    return [name for name in schema.names if features.get(name) == "ClassLabel"]
+    return [name for name in schema.names if _kind(schema, name) == "ClassLabel"]
 
 
-def _features(schema: Any) -> dict[str, str]:
-    """Return what Hugging Face's ``datasets`` wrote of each column: "Image", "ClassLabel"."""
+def _kind(schema: Any, column: str) -> Any:
+    """Return what Hugging Face's ``datasets`` call a column: "Image", "ClassLabel"."""
+    return _feature(schema, column).get("_type")
+
+
+def _feature(schema: Any, column: str) -> dict[str, Any]:
+    """Return what Hugging Face's ``datasets`` wrote of a column; {} where they did not."""
     try:
-        told = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        return {name: feature.get("_type", "") for name, feature in told.items()}
-    except (KeyError, TypeError, AttributeError, ValueError):  # anybody may write metadata
+        told = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"][column]
+    except (KeyError, TypeError, ValueError):  # anybody may write metadata
         return {}
+    return told if isinstance(told, dict) else {}
 
 
 def leaf_of(schema: Any, name: str) -> str:

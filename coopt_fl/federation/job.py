@@ -31,8 +31,9 @@ from coopt_fl.priors import check_prior, load_prior, parse_prior
 from coopt_fl.privacy import check as check_privacy
 from coopt_fl.registry import PARTS
 from coopt_fl.students.checkpoint import load_student
+from coopt_fl.students.images import own_size
 from coopt_fl.students.initial import student_settings
-from coopt_fl.students.models import check_student
+from coopt_fl.students.models import check_features
 from coopt_fl.students.objectives import find_objective, on_targets
 from coopt_fl.students.probe import (
     VERSION,
@@ -91,7 +92,8 @@ def _prepare(config: Config, out: Path, progress: Progress, own_priors: bool) ->
             check_privacy(config.privacy, config.targets.dim)
             for participant in config.participants:
                 parse_prior(participant.prior)
-            check_student(config.student.model)
+            size = config.student.image_size or own_size(source)
+            check_features(config.student.model, size)
             check_tracker(config.tracker)
             training_dtype(config)
             if config.data.decode == "device":

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from coopt_fl.config.combinations import NAME, NAMES
 from coopt_fl.core.errors import ConfigError, CooptError, PriorError
-from coopt_fl.core.runtime import arithmetic, tensor_cores
+from coopt_fl.core.runtime import arithmetic, channels_last, tensor_cores
 from coopt_fl.data.image import Preprocess
 from coopt_fl.priors.folding import fold_norms
 from coopt_fl.priors.spec import PriorSpec, parse_prior
@@ -132,7 +132,7 @@ def load_prior(spec: str, device: torch.device | str = "cpu", precision: str = "
         sha256 = weights_sha256(model)
         if reduced:
             model = fold_norms(model, preprocess.size)
-        model.to(device).to(memory_format=torch.channels_last)
+        channels_last(model.to(device))
         license = _license(part, parsed)
     return Prior(spec, width, sha256, preprocess, model, torch.device(device), license)
 

@@ -152,14 +152,15 @@ def evaluated(found: Values) -> RenderableType:
     if found["epochs"]:
         tuned = f"fine-tuned, {plural(found['epochs'], 'epoch')}"
         row(ways, tuned, percent(found["fine_tuned"]))
-    names = [str(one["label"]) for one in found["classes"]]
-    shown = names if len(names) <= MOST_CLASSES else []
+    numbers = [str(one["label"]) for one in found["classes"]]
+    shown = numbers if len(numbers) <= MOST_CLASSES else []
     heading = "Each class by the linear probe" + (", and what it is taken for" if shown else "")
     by_class = table(heading, "class", numbers=("images", "right", *shown))
     for one, counts in zip(found["classes"], found["confusion"], strict=True):
         right = "no images" if one["accuracy"] is None else percent(one["accuracy"])
         taken = [str(count or "") for count in counts] if shown else []
-        row(by_class, str(one["label"]), str(one["test"]), right, *taken)
+        known = f"{one['label']} {one['name']}" if one["name"] else str(one["label"])
+        row(by_class, known, str(one["test"]), right, *taken)
     return Group(ways, by_class)
 
 

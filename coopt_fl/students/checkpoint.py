@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from coopt_fl.core.errors import ConfigError, PriorError
 from coopt_fl.core.files import atomic, expanded, is_file, is_folder, make_folder
+from coopt_fl.core.runtime import channels_last
 from coopt_fl.data import Preprocess
 from coopt_fl.optimized.public import public_init
 from coopt_fl.plugins import OUTSIDE
@@ -49,7 +50,7 @@ class LoadedStudent:
         return f"LoadedStudent({self.model.name}, {size} px, {self.model.width} features)"
 
     def __post_init__(self) -> None:
-        self.model.eval().to(memory_format=torch.channels_last)
+        channels_last(self.model.eval())
 
     @torch.inference_mode()
     def features(self, images: Tensor | list[Tensor]) -> Tensor:

@@ -36,13 +36,15 @@ class OfClass:
     """How a class is recognised by the linear probe.
 
     Attributes:
-        label: The class.
+        label: The number of the class.
+        name: What the source calls it; "" where it does not.
         train: Rows of the train split.
         test: Rows of the test split.
         accuracy: Share of the latter that the probe recognises; None where there are none.
     """
 
     label: int
+    name: str
     train: int
     test: int
     accuracy: float | None
@@ -142,7 +144,7 @@ def evaluate_student(
         knn=knn,
         fine_tuned=tuned,
         epochs=epochs,
-        classes=_classes(labels, known, confusion),
+        classes=_classes(labels, judge.class_names(), known, confusion),
         confusion=confusion.tolist(),
         few=few,
     )
@@ -181,14 +183,18 @@ def few_labels(
 
 
 def _classes(
-    labels: NDArray[np.int64], known: NDArray[np.int64], confusion: NDArray[np.int64]
+    labels: NDArray[np.int64],
+    names: dict[int, str],
+    known: NDArray[np.int64],
+    confusion: NDArray[np.int64],
 ) -> list[OfClass]:
     """Return the rows and the accuracy of each class."""
     found = []
     for label, answers, right in zip(labels, confusion, confusion.diagonal(), strict=True):
         tested = int(answers.sum())
         accuracy = float(right / tested) if tested else None
-        found.append(OfClass(int(label), int((known == label).sum()), tested, accuracy))
+        name, trained = names.get(int(label), ""), int((known == label).sum())
+        found.append(OfClass(int(label), name, trained, tested, accuracy))
     return found
 
 

@@ -17,7 +17,7 @@ from torch.optim import AdamW, Optimizer
 from coopt_fl.config.schema import StudentConfig
 from coopt_fl.core.errors import ConfigError, DataError
 from coopt_fl.core.link import Link
-from coopt_fl.core.runtime import tensor_cores
+from coopt_fl.core.runtime import channels_last, tensor_cores
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.data import Preprocess, Source
 from coopt_fl.optimized.read import OptimizedDataset
@@ -94,9 +94,9 @@ class Training:
         self._objective = make_objective(
             config.objective, student, setting, derive_seed(seed, "head")
         )
-        model = self._objective.to(memory_format=torch.channels_last)
-        optimizer = make_optimizer(model, config.lr, config.weight_decay)
-        self._model, self._optimizer = fabric.setup(model, optimizer)
+        channels_last(self._objective)
+        optimizer = make_optimizer(self._objective, config.lr, config.weight_decay)
+        self._model, self._optimizer = fabric.setup(self._objective, optimizer)
 
     @property
     def student(self) -> LoadedStudent:

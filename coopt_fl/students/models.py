@@ -146,6 +146,22 @@ def check_student(name: str) -> None:
     )
 
 
+def check_features(name: str, size: int) -> None:
+    """Raise ConfigError unless the student gives features of images of ``size`` pixels.
+
+    A library's model is tried on the meta device, which has shapes but no numbers, and so costs
+    neither memory nor time; what fails there is built.
+    """
+    check_student(name)
+    if _part(name).name not in ("timm", "torchvision"):
+        return
+    try:
+        with torch.device("meta"):
+            build_student(name, size, seed=0)
+    except ConfigError:
+        build_student(name, size, seed=0)
+
+
 def small_stem(model: nn.Module) -> None:
     """Make the first convolution 3x3 with stride 1 and drop the first max-pool, in place.
 

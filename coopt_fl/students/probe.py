@@ -26,6 +26,7 @@ from coopt_fl.core.progress import Progress
 from coopt_fl.core.runtime import pick_device
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.data import Source, open_source, split_labels, unlabeled
+from coopt_fl.data.class_names import class_names
 from coopt_fl.data.listing import listed_once
 from coopt_fl.data.source import NoSplitError
 from coopt_fl.students.checkpoint import LoadedStudent
@@ -220,6 +221,12 @@ class Judge:
         """
         pairs = zip(self._squares(size), self._splits, strict=True)
         return [(squares, torch.from_numpy(split.labels)) for squares, split in pairs]
+
+    def class_names(self) -> dict[int, str]:
+        """Return what the source calls classes, by their number; only where there are labels."""
+        train = self._splits[0]
+        assert train.labels is not None
+        return class_names(self._data, train.source, train.ids, train.labels)
 
     def _squares(self, size: int) -> list[Squares]:
         if size not in self._read:

@@ -6,8 +6,9 @@ import sys
 
 import pytest
 import torch
+from torch import nn
 
-from coopt_fl.core.runtime import compute, tensor_cores
+from coopt_fl.core.runtime import channels_last, compute, tensor_cores
 
 MEGABYTES = 40
 PAGE = resource.getpagesize()
@@ -45,3 +46,29 @@ def test_a_gpu_multiplies_float32_faster_unless_it_must_be_repeatable(
     with compute(1, deterministic), tensor_cores(torch.device(device)):
         assert torch.get_float32_matmul_precision() == expected
     assert torch.get_float32_matmul_precision() == "highest"
+
+
+def strides(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: value.stride() for name, value in model.state_dict().items()}
+
+
+def test_weights_have_their_channels_last_as_torch_has_them() -> None:
+    """1x1 kernels, too, whose strides decide which code computes with them."""
+
+    def model() -> nn.Module:
+        made = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 1), nn.BatchNorm2d(5))
+        made.register_buffer("images", torch.zeros(2, 3, 4, 4))
+        return made
+
+    ours, torchs = model(), model()
+    channels_last(ours)
+    torchs.to(memory_format=torch.channels_last)
+    assert strides(ours) == strides(torchs)
+
+
+def test_kernels_of_three_dimensions_stay_as_they_are() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv3d(1, 2, (1, 3, 3)))
+    weight = model[1].weight.detach().clone()
+    channels_last(model)
+    assert model[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(model[1].weight, weight) and model[1].weight.is_contiguous()

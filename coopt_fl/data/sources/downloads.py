@@ -30,6 +30,11 @@ def labels(data: DataConfig, split: str) -> NDArray[np.int64]:
     return np.asarray(_dataset(data, split).targets, dtype=np.int64)[: data.limit]
 
 
+def class_names(data: DataConfig) -> list[str]:
+    """Return what the classes are called, in order."""
+    return list(_dataset(data, "train").classes)
+
+
 def present(data: DataConfig) -> bool:
     """Return whether both splits are here already; downloads nothing."""
     try:

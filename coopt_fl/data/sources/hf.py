@@ -22,7 +22,14 @@ from coopt_fl.core.cache import cache_dir
 from coopt_fl.core.errors import ConfigError, DataError
 from coopt_fl.core.extras import install_hint
 from coopt_fl.core.files import is_file, is_folder
-from coopt_fl.data.columns import as_texts, doubts, image_column, label_column, require_label
+from coopt_fl.data.columns import (
+    as_texts,
+    doubts,
+    image_column,
+    label_column,
+    names_of_classes,
+    require_label,
+)
 from coopt_fl.data.fingerprint import UNREADABLE, remembered
 from coopt_fl.data.source import LABEL, EncodedSource, NoSplitError, Source
 from coopt_fl.data.sources.classes import numbers
@@ -55,6 +62,12 @@ def labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
     require_label(str(data.root), train.column_names, data.label_column)
     found = _numbers(data, train, mine)
     return None if found is None else found[: data.limit]
+
+
+def class_names(data: DataConfig) -> list[str]:
+    """Return what the dataset calls its classes, in order; [] where it does not."""
+    schema = _of_split(data, _splits(data), "train").features.arrow_schema
+    return names_of_classes(schema, label_column(str(data.root), schema, data.label_column))
 
 
 def is_saved(folder: Path) -> bool:

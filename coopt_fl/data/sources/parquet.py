@@ -30,6 +30,7 @@ from coopt_fl.data.columns import (
     image_column,
     label_column,
     leaf_of,
+    names_of_classes,
     require_label,
     require_one,
 )
@@ -84,6 +85,19 @@ def labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
     found = read.numbers(train, mine)
     require_label(every.root, read.columns, data.label_column)
     return None if found is None else found[: data.limit]
+
+
+def class_names(data: DataConfig) -> list[str]:
+    """Return what Hugging Face's ``datasets`` call the classes, in order; [] where they do not."""
+    every = _every(data)
+    train = choose(every, data, "train", SUFFIX, _Labels(data, Path(every.root)).known)
+    for file in train.paths:
+        with opened(file) as parquet:
+            schema = parquet.schema_arrow
+        column = label_column(str(file), schema, data.label_column)
+        if names := names_of_classes(schema, column):
+            return names
+    return []
 
 
 def has_parquet(path: Path) -> bool:

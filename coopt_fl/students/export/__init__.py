@@ -145,7 +145,7 @@ def destinations() -> dict[str, str]:
         "convnet:WIDTH": "onnx",
         "torchvision NAME": "torchvision, onnx; timm, too, if it has the same model by this name "
         "(resnet*, resnext*, wide_resnet*, densenet*)",
-        "timm:NAME": "timm, onnx (a few families not: docs/export.md)",
+        "timm:NAME": "timm, onnx; encoders without a feature vector (*_enc) are no students",
         "python:..., plug-ins": "onnx",
         "up to 64 px": "onnx; timm for timm's vision transformers, and for the few with a stem of "
         "stride 1 (vgg*, dla*) their library; others get a stem that no library has: to export "

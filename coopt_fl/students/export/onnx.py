@@ -6,7 +6,8 @@ shorter edge to the side and to crop the centre; the side stands in the metadata
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -62,6 +63,23 @@ def check() -> None:
         raise ConfigError(found)
 
 
+@contextmanager
+def plain_attention(model: nn.Module) -> Iterator[None]:
+    """Let timm's attentions multiply their matrices one after another, until the block ends.
+
+    torch translates its fused attention only where there are no windows (Hiera), and not with a
+    batch of any size where positions have a bias (BEiT).
+    """
+    fused: list[Any] = [one for one in model.modules() if getattr(one, "fused_attn", False)]
+    for layer in fused:
+        layer.fused_attn = False
+    try:
+        yield
+    finally:
+        for layer in fused:
+            layer.fused_attn = True
+
+
 def write(student: LoadedStudent, folder: Path) -> Written:
     """Save the graph with its metadata.
 
@@ -71,7 +89,7 @@ def write(student: LoadedStudent, folder: Path) -> Written:
     own = student.model
     images = photographs(own.image_size)[:2].contiguous()
     try:
-        with warnings.catch_warnings(action="ignore"):  # of the exporter, about itself
+        with warnings.catch_warnings(action="ignore"), plain_attention(own):  # it warns of itself
             program: Any = torch.onnx.export(
                 FromBytes(student).eval(),
                 (images,),

@@ -1,5 +1,6 @@
 """``coopt evaluate``: each figure against another computation of it."""
 
+import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -113,3 +114,21 @@ def test_the_command_prints_a_table_and_json(coopt: Coopt, checkpoint: Path) -> 
     code, out, err = coopt("evaluate", str(checkpoint), "--fine-tune", "1", "--json")
     assert (code, '"confusion": [[' in out) == (0, True)
     assert "20 nearest neighbours" in err and "fine-tuned, 1 epoch" in err
+
+
+def test_classes_have_the_names_of_their_folders(coopt: Coopt, checkpoint: Path) -> None:
+    names = [
+        f"{split}/{name}/{k}.png"
+        for split in ("train", "test")
+        for name in ("otter", "10", "0")
+        for k in range(3)
+    ]
+    tree(coopt.folder / "photos", names)
+    elsewhere = ("data.source=imagefolder", f"data.root={coopt.folder / 'photos'}", "data.limit=9")
+    code, out, err = coopt("evaluate", str(checkpoint), *elsewhere, "--fine-tune", "0", "--json")
+    classes = json.loads(out)["classes"]
+    assert (code, [(one["label"], one["name"]) for one in classes]) == (
+        0,
+        [(0, ""), (1, "10"), (2, "otter")],
+    )
+    assert "1 10" in err and "2 otter" in err

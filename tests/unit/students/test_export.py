@@ -12,13 +12,15 @@ import timm
 import torch
 from PIL import Image
 from sklearn.datasets import load_digits, load_sample_image
+from timm.models.beit import Beit
+from timm.models.hiera import Hiera
 from torch import Tensor, nn
 
 from coopt_fl import api
 from coopt_fl.core.errors import ConfigError, OutputError
 from coopt_fl.students.checkpoint import LoadedStudent, load_student, save_student
 from coopt_fl.students.export import _difference as difference
-from coopt_fl.students.export import destinations, onnx
+from coopt_fl.students.export import destinations, export_student, onnx
 from coopt_fl.students.export import timm as timm_export
 from coopt_fl.students.images import resizing
 from coopt_fl.students.models import build_student
@@ -212,6 +214,29 @@ def test_a_model_that_is_no_graph_is_refused(tmp_path: Path) -> None:
     given = [f"student.model={name}"]
     with pytest.raises(ConfigError, match=r"no ONNX graph of python:.*unsteady: .*data-dependent"):
         api.export(path, given, to="onnx", out=tmp_path / "out", progress=None)
+
+
+def windows(name: str, size: int) -> nn.Module:
+    """A transformer with attention within windows, of 5-D queries."""
+    stages = (1, 1, 1, 1)
+    return Hiera((size, size), num_classes=0, embed_dim=8, num_heads=1, stages=stages)
+
+
+def biased(name: str, size: int) -> nn.Module:
+    """A transformer whose attention has a bias by position."""
+    return Beit(size, 8, num_classes=0, embed_dim=16, depth=1, num_heads=2, use_rel_pos_bias=True)
+
+
+@pytest.mark.parametrize("kind", ["windows", pytest.param("biased", marks=pytest.mark.whole)])
+def test_fused_attention_becomes_a_graph_and_stays_fused(kind: str, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    name = f"python:{__name__}:{kind}"
+    student = load_student(trained(tmp_path, name, 32), name)
+    done = export_student(student, tmp_path, "onnx", tmp_path / "out")
+    assert (done.files, done.difference < 1e-4) == (["model.onnx"], True)
+    assert {one.fused_attn for one in student.model.modules() if hasattr(one, "fused_attn")} == {
+        True
+    }
 
 
 def test_without_its_packages_onnx_says_what_to_install(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import exports
 from coopt_fl.config.schema import DataConfig, StudentConfig
 from coopt_fl.students.checkpoint import load_student, save_student
 from coopt_fl.students.probe import random_student
@@ -16,6 +17,10 @@ from tests.unit.command import Coopt
 PAGE = Path(__file__).parents[3] / "docs" / "export.md"
 BLOCKS = re.findall(r"```(sh|python)\n(.*?)```", PAGE.read_text(), re.DOTALL)
 RUNS = {"digits": ("convnet:4", None), "photos": ("resnet18", 96)}
+
+
+def test_the_page_has_the_results_of_the_survey() -> None:
+    assert exports.table(exports.read(exports.RESULTS)) in PAGE.read_text()
 
 
 @pytest.mark.whole

@@ -2,9 +2,12 @@ import pytest
 import torch
 
 from coopt_fl.core.errors import ConfigError
+from coopt_fl.students import models
 from coopt_fl.students.augment.view import draw_view
+from coopt_fl.students.checkpoint import LoadedStudent
+from coopt_fl.students.images import resizing
 from coopt_fl.students.loop import make_optimizer
-from coopt_fl.students.models import build_student, check_student
+from coopt_fl.students.models import build_student, check_features, check_student
 from coopt_fl.students.objectives import Setting, make_objective
 
 SMALL = ["convnet:8", "resnet18", "mobilenet_v2", "timm:resnet10t", "timm:vit_tiny_patch16_224"]
@@ -135,3 +138,27 @@ def test_the_papers_students_take_a_step_by_a_baseline_and_by_ours(name, objecti
     assert loss.isfinite()
     assert not torch.equal(next(model.student.parameters()), before)
     assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+def test_a_model_without_a_feature_vector_is_refused_before_it_is_built_for_good(monkeypatch):
+    built = []
+    monkeypatch.setattr(models, "timm", lambda *how: built.append(how) or torch.nn.Identity())
+    with pytest.raises(ConfigError, match="'timm:test_vit' gives no feature vector"):
+        check_features("timm:test_vit", 32)
+    assert len(built) == 2  # what fails without numbers may work with them
+
+
+def test_what_is_checked_without_numbers_takes_no_memory_for_weights(monkeypatch):
+    places = []
+    plain = models.timm
+    monkeypatch.setattr(models, "timm", lambda *how: places.append(plain(*how)) or places[-1])
+    check_features("timm:test_vit", 32)
+    assert [next(one.parameters()).device.type for one in places] == ["meta"]
+
+
+@pytest.mark.whole
+def test_kernels_of_three_dimensions_can_be_trained_and_judged():
+    model = build_student("timm:lambda_resnet26t", 32, seed=0)
+    student = LoadedStudent(model, resizing(32), {})
+    features = student.features(torch.zeros(2, 3, 32, 32, dtype=torch.uint8))
+    assert features.shape == (2, model.width) and features.isfinite().all()
