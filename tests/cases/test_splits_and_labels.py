@@ -15,7 +15,8 @@ from coopt_fl.data import open_labels, open_source, split_labels
 from coopt_fl.data.labels import unlabeled
 from coopt_fl.data.source import NoSplitError
 from coopt_fl.data.splits import split_of
-from coopt_fl.students.probe import Judge, tell_doubts
+from coopt_fl.students.doubts import check_data, tell_doubts
+from coopt_fl.students.probe import Judge
 from tests.unit.data.make import encode, parquet, pixels, tree, write
 
 SPLIT_FOLDERS = ["train", "train/a", "train/b", "val", "val/a"]
@@ -246,7 +247,7 @@ def test_each_folder_is_listed_once_before_the_work(
         return real(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    tell_doubts(folder(tmp_path), Told())
+    check_data(folder(tmp_path), None, Told())
     assert sorted(seen) == [f"{tmp_path}/{below}" for below in SPLIT_FOLDERS]
     tell_doubts(folder(tmp_path), Told())
     assert len(seen) == 2 * len(SPLIT_FOLDERS), "and again the next time"

@@ -20,6 +20,7 @@ from pyarrow import csv, json
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.errors import DataError
 from coopt_fl.core.files import expanded, is_file
+from coopt_fl.core.once import once
 from coopt_fl.data.columns import as_texts, require_label
 from coopt_fl.data.listing import BESIDE, named
 from coopt_fl.data.source import LABEL, NoSplitError, Source
@@ -170,7 +171,7 @@ def _table(path: Path, data: DataConfig, folder: bytes, asked: str | None = None
     """
     wanted = data.label_column or LABEL
     try:
-        table = _read(path, data.image_column)
+        table = once((path, data.image_column), lambda: _read(path, data.image_column))
         names = table.column_names
         require_label(str(path), names, data.label_column)
         paths = table.column(_path_column(path, names, data.image_column)).cast(pa.binary())
