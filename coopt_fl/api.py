@@ -52,11 +52,11 @@ from coopt_fl.students.checkpoint import (
     read_checkpoint,
     shareable,
 )
+from coopt_fl.students.doubts import tell_doubts
 from coopt_fl.students.embed import Embedded, embed_source
 from coopt_fl.students.evaluate import Evaluation, evaluate_student
 from coopt_fl.students.judgements import keep_judgement
 from coopt_fl.students.pretrain import pretrain as pretrain_student
-from coopt_fl.students.doubts import tell_doubts
 from coopt_fl.students.probe import Judge, probing
 
 REPORT_NEEDS = ("jinja2", "matplotlib", "openTSNE")

@@ -70,7 +70,7 @@ def read_yaml(text: str | bytes) -> Any:
     Raises:
         Exception: one of ``BROKEN``.
     """
-    return yaml.load(text, _Loader)  # noqa: S506 - a safe one
+    return yaml.load(text, _Loader)
 
 
 def kind_of(words: typing.Sequence[str]) -> Any:
@@ -80,7 +80,9 @@ def kind_of(words: typing.Sequence[str]) -> Any:
         if dataclasses.is_dataclass(kind):
             kind = {one.name: one.type for one in dataclasses.fields(kind)}.get(word)
         else:
-            kind = ParticipantConfig if kind == list[ParticipantConfig] and word.isdecimal() else None
+            kind = (
+                ParticipantConfig if kind == list[ParticipantConfig] and word.isdecimal() else None
+            )
     return kind
 
 

@@ -119,7 +119,12 @@ def rgb(image: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
         if tags.get(WHITE_IS_ZERO) == 0:
             grey = 255 - grey
         return grey[..., None].repeat(3, axis=2)
-    return np.array(image.convert("RGB"))
+    try:
+        return np.array(image.convert("RGB"))
+    except ValueError as error:
+        if getattr(image, "im", None) is None:  # its pixels cannot be read at all
+            raise
+        raise UndecodableError(f"its colours are {image.mode}", "convert it to RGB") from error
 
 
 def _bits(image: Image.Image, tags: Mapping[int, Any]) -> int:

@@ -111,9 +111,11 @@ def test_what_is_no_number_and_no_truth_is_refused_in_a_file_as_in_a_setting(
 
 @pytest.mark.parametrize(
     ("line", "value"),
-    [("lr: 1e-3", 1e-3), ("lr: 1", 1.0), ("lr: +2.5E-1", 0.25), ("whiten: True", True)]
-    + [("image_size: null", None), ("image_size:", None), ("image_size: ~", None)]
-    + [("init: null", None), ("init:", None), ('model: "no"', "no"), ("epochs: 7 # week", 7)],
+    [
+        *[("lr: 1e-3", 1e-3), ("lr: 1", 1.0), ("lr: +2.5E-1", 0.25), ("whiten: True", True)],
+        *[("image_size: null", None), ("image_size:", None), ("image_size: ~", None)],
+        *[("init: null", None), ("init:", None), ("epochs: 7 # week", 7)],
+    ],
 )
 def test_plain_values_of_a_file(line: str, value: object, tmp_path: Path) -> None:
     student = of_file(tmp_path, f"student:\n  {line}").student

@@ -23,6 +23,8 @@ from coopt_fl.data.source import ArraySource, NoSplitError, Source
 
 NAME = "arrays"
 PARTS = ("images", "sizes", "labels")
+LARGEST = 1 << 24
+"""Height or width of an image: products of larger ones may not fit into 64 bits."""
 
 Pixels = NDArray[np.uint8]
 Ints = NDArray[np.int64]
@@ -163,8 +165,11 @@ def _problem(arrays: Arrays) -> str:
             return f"sizes are {sizes.dtype} {sizes.shape}, not int64 (N, 2)"
         if not len(sizes):
             return "sizes have no rows, so that there are no images"
-        if sizes.min() < 1:
-            return f"sizes hold {sizes.min()}, and not only heights and widths of 1 or more"
+        if sizes.min() < 1 or sizes.max() > LARGEST:
+            return (
+                f"sizes hold {sizes.min()} to {sizes.max()}, and not only heights and widths from "
+                f"1 to {LARGEST}"
+            )
         if (needed := 3 * int(sizes.prod(axis=1).sum())) > len(images):
             return f"images have {len(images):,} bytes, but by their sizes {needed:,}"
         rows = len(sizes)

@@ -21,7 +21,7 @@ from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.cache import cache_dir
 from coopt_fl.core.errors import ConfigError, DataError
 from coopt_fl.core.extras import install_hint
-from coopt_fl.core.files import is_file, is_folder
+from coopt_fl.core.files import is_file, is_folder, read_regular
 from coopt_fl.core.once import once
 from coopt_fl.data.columns import as_texts, doubts, image_column, label_column, require_label
 from coopt_fl.data.fingerprint import UNREADABLE, remembered
@@ -137,7 +137,7 @@ def _content(value: Any) -> bytes:
     """Return the bytes of an image's file; none of a null."""
     if isinstance(value, dict):
         if value["bytes"] is None and value.get("path"):
-            return Path(value["path"]).read_bytes()
+            return read_regular(Path(value["path"]))
         value = value["bytes"]
     return value or b""
 

@@ -8,6 +8,7 @@ Hugging Face's ``datasets`` have it.
 import os
 import stat
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,8 @@ ASKED = "asked"
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (*SEPARATORS, ".jsonl")
+TRAINED = "listed to train on, too"
+AGAIN = "listed twice"
 NO_FILE = "a folder, a pipe or the like, where a file is expected"
 
 
@@ -47,8 +50,8 @@ def images(data: DataConfig, split: str) -> Source:
     """Open the images that are listed for ``split`` in ``data.root``."""
     folder, table, notes = _rows(data, split)
     by_reason: dict[str, list[bytes]] = {"": []}
-    for name in _paths(table):
-        by_reason.setdefault(_unfit(folder, name), []).append(name)
+    for name, reason in zip(_paths(table), _reasons(data, split, folder, table), strict=True):
+        by_reason.setdefault(reason, []).append(name)
     names = by_reason.pop("")
     for reason, others in by_reason.items():
         notes += (f"in {data.root}, {len(others):,} left out: {reason} ({named(others)})",)
@@ -67,7 +70,7 @@ def labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
     train = mine if split == "train" else _rows(data, "train")[1]
     found = _numbers(data, {"train": train}, {split: mine})
     if found is not None:
-        found = found[_fit(folder, mine)][: data.limit]
+        found = found[_fit(data, split, folder, mine)][: data.limit]
     return found
 
 
@@ -84,7 +87,7 @@ class ListSource(FilesSource):
         if ASKED not in table.column_names:
             return None
         values = as_texts(str(folder), name, table.column(ASKED))
-        return values[_fit(folder, table)][: len(self)]
+        return values[_fit(self._data, self._split, folder, table)][: len(self)]
 
 
 def is_manifest(path: Path) -> bool:
@@ -225,8 +228,21 @@ def _paths(table: Any) -> list[bytes]:
     return found
 
 
-def _fit(folder: Path, table: Any) -> list[bool]:
-    return [not _unfit(folder, name) for name in _paths(table)]
+def _fit(data: DataConfig, split: str, folder: Path, table: Any) -> list[bool]:
+    return [not reason for reason in _reasons(data, split, folder, table)]
+
+
+def _reasons(data: DataConfig, split: str, folder: Path, table: Any) -> list[str]:
+    """Return for each row why it is left out; "" where it is not."""
+    trained, seen, found = set[bytes](), set[bytes](), list[str]()
+    if split != "train":
+        with suppress(DataError):  # there is nothing to train on
+            trained = {os.path.normpath(name) for name in _paths(_rows(data, "train")[1])}
+    for name in _paths(table):
+        plain, reason = os.path.normpath(name), _unfit(folder, name)
+        found.append(reason or (TRAINED if plain in trained else AGAIN if plain in seen else ""))
+        seen.add(plain)
+    return found
 
 
 def _unfit(folder: Path, name: bytes) -> str:
