@@ -452,6 +452,8 @@ def publish_shards(
             lambda split, done: told.show(f"copy {split}", done, limit, "image", f"{done:,} read"),
         )
         source = open_source(loaded.data)
+        for note in source.notes:
+            told.warn(note)
         layout = layout_of(loaded, source.ids, partition(loaded, source))
         published = publish(
             place,

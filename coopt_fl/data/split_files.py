@@ -13,11 +13,8 @@ from coopt_fl.data.listing import Wanted, listed, named
 from coopt_fl.data.source import NoSplitError
 from coopt_fl.data.splits import names, of_split, split_of_path
 
-NUMBERED = re.compile(r"-(\d+)-of-(\d+)")
-"""How ``datasets`` and others number the files of a split."""
-
-MOST = 100_000
-"""Files of a split whose absence is noticed."""
+NUMBERED = re.compile(r"-(\d{5})-of-(\d{5})")
+"""How ``datasets`` and others number the files of a split, from 0 on."""
 
 HasLabels = Callable[[list[str], list[str]], bool]
 """Whether some files have labels, given those of train."""
@@ -124,13 +121,15 @@ def _missing(root: str, mine: Sequence[str]) -> tuple[str, ...]:
 
     It is a sentence and no error: who wants a part of a large dataset downloads only some.
     """
-    numbered = [found for name in mine if (found := NUMBERED.search(name))]
-    groups = {(one.string[: one.start()], one[2], one.string[one.end() :]) for one in numbered}
+    there: dict[tuple[str, str], set[int]] = {}
+    for name in mine:
+        if found := NUMBERED.search(name):  # what follows may be another hash for each
+            there.setdefault((name[: found.start()], found[2]), set()).add(int(found[1]))
     absent = [
-        name
-        for before, count, after in sorted(groups)
-        for number in range(min(int(count), MOST))
-        if (name := f"{before}-{number:0{len(count)}}-of-{count}{after}") not in mine
+        f"{before}-{number:05}-of-{count}"
+        for (before, count), numbers in sorted(there.items())
+        for number in range(int(count))
+        if number not in numbers
     ]
     if not absent:
         return ()

@@ -182,7 +182,7 @@ class Judge:
         self, student: LoadedStudent, methods: Sequence[str] = METHODS
     ) -> dict[str, float | None]:
         """Return the accuracy by each method; None, and nothing is encoded, without labels."""
-        if len(self._splits) < 2:
+        if not self.labeled:
             return dict.fromkeys(methods)
         found = self.encode(student)
         return {method: _accuracy(found, method) for method in methods}
@@ -190,6 +190,11 @@ class Judge:
     @cached_property
     def _splits(self) -> list[Split]:
         return open_splits(self._data, self.limit)
+
+    @property
+    def labeled(self) -> bool:
+        """Whether both splits have labels."""
+        return len(self._splits) == 2
 
     def marked(self, size: int) -> list[tuple[Squares, Tensor]]:
         """Return the images of each split, as students of ``size`` see them, and labels by row.
