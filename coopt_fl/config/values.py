@@ -42,7 +42,7 @@ class DoubtfulError(ValueError):
 class _Loader(yaml.SafeLoader):
     """Leaves texts as they are, and refuses a key that is given twice."""
 
-    yaml_implicit_resolvers: typing.ClassVar[dict[str, Any]] = {
+    yaml_implicit_resolvers = {  # noqa: RUF012 - as its base class has it
         "<": yaml.SafeLoader.yaml_implicit_resolvers["<"]  # merges mappings
     }
 
