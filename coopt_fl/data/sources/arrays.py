@@ -6,6 +6,7 @@ sizes differ, uint8 (bytes,) with ``SPLIT-sizes.npy``, int64 (N, 2); and, where 
 """
 
 import hashlib
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -133,7 +134,10 @@ def _load(data: DataConfig, split: str) -> Arrays:
     held: dict[str, NDArray[Any]] = {}
     for part in PARTS:
         file = _file(folder, split, part)
-        if is_file(file, DataError):
+        if not is_file(file, DataError):
+            if os.path.lexists(file):
+                raise DataError(f"{file} is no regular file, or a link that leads to none; mend it")
+        else:
             try:
                 held[part] = np.load(file, mmap_mode="r", allow_pickle=False)
             except (OSError, ValueError, EOFError) as error:

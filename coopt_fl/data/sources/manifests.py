@@ -9,6 +9,7 @@ import os
 import stat
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,8 @@ def _rows(
         of_train, mine = ({name: table(name) for name in names} for names in (train, some))
         return _numbers(data, of_train, mine) is not None
 
-    chosen = choose(below(data, _left_out, ".csv"), data, split, ".csv", known)
+    unwanted = partial(_left_out, data.on_error == "skip")
+    chosen = choose(below(data, unwanted, ".csv"), data, split, ".csv", known)
     together = pa.concat_tables(map(table, chosen.names), promote_options="permissive")
     return root, together, chosen.notes
 
@@ -257,5 +259,8 @@ def _unfit(folder: Path, name: bytes) -> str:
     return no_image(os.path.join(os.fsencode(folder), name))  # noqa: PTH118 - of bytes
 
 
-def _left_out(path: bytes) -> str:
-    return "" if path.lower().endswith(tuple(map(str.encode, SUFFIXES))) else BESIDE
+def _left_out(skip: bool, path: bytes) -> str:
+    """Return why a file is no list, or cannot be read and need not."""
+    if not path.lower().endswith(tuple(map(str.encode, SUFFIXES))):
+        return BESIDE
+    return "" if not skip or os.access(path, os.R_OK) else "unreadable"
