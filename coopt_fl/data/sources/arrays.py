@@ -129,19 +129,19 @@ def _load(data: DataConfig, split: str) -> Arrays:
         DataError: they are damaged.
     """
     folder = expanded(data.root or "")
-    if not is_file(_file(folder, split, "images"), DataError):
-        raise NoSplitError(f"there is no {_file(folder, split, 'images')}; see data.root")
+    files = {part: _file(folder, split, part) for part in PARTS}
+    there = {part: file for part, file in files.items() if os.path.lexists(file)}
+    if "images" not in there:
+        is_file(files["images"], DataError)  # or it raises: the folder is locked
+        raise NoSplitError(f"there is no {files['images']}; see data.root")
     held: dict[str, NDArray[Any]] = {}
-    for part in PARTS:
-        file = _file(folder, split, part)
+    for part, file in there.items():
         if not is_file(file, DataError):
-            if os.path.lexists(file):
-                raise DataError(f"{file} is no regular file, or a link that leads to none; mend it")
-        else:
-            try:
-                held[part] = np.load(file, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError, EOFError) as error:
-                raise DataError(f"{file} cannot be read as an array ({error})") from error
+            raise DataError(f"{file} is no regular file, or a link that leads to none; mend it")
+        try:
+            held[part] = np.load(file, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise DataError(f"{file} cannot be read as an array ({error})") from error
     found = Arrays(**held)
     if problem := _problem(found):
         raise DataError(f"{folder}: {split}-{problem}; save them again")
