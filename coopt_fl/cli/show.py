@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from rich.console import Console
@@ -26,7 +27,8 @@ def tell_error(error: Exception) -> int:
         known = f"{type(error).__name__}: {what}" if what else type(error).__name__
         where = f"its traceback is in {place}" if place else "--verbose shows its traceback"
         sentence, code = f"error: this was not foreseen: {known}; {where}", 1
-    Console(stderr=True).print(sentence, markup=False, highlight=False, soft_wrap=True)
+    with suppress(OSError):  # where nothing can be printed, the exit code says it
+        Console(stderr=True).print(sentence, markup=False, highlight=False, soft_wrap=True)
     return code
 
 

@@ -124,7 +124,9 @@ def _read(path: Path) -> dict[str, Any]:
         tree = meant(read_yaml(path.read_bytes()), Config, "")
     except DoubtfulError as error:
         raise ConfigError(f"{path}: {error}") from None
-    except (*BROKEN, OSError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror}); see whose it is") from error
+    except BROKEN as error:
         raise ConfigError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} must hold keys and values, not {type(tree).__name__}")

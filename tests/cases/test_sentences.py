@@ -1,5 +1,6 @@
 """Every failure is a sentence and an exit code, at once: never a traceback, nor hours of work."""
 
+import errno
 import io
 import json
 import os
@@ -182,3 +183,47 @@ def test_what_nobody_foresaw_is_a_sentence_that_names_the_log(
 def test_a_name_that_is_no_utf8_comes_back_from_json(tmp_path: Path) -> None:
     write_json(tmp_path / "x.json", {"name": STRANGE, "other": "caf\u00e9"})
     assert json.loads((tmp_path / "x.json").read_bytes()) == {"name": STRANGE, "other": "caf\u00e9"}
+
+
+def test_a_plugin_that_ends_the_program_is_named(coopt: Coopt) -> None:
+    """As a script does whose work is not under ``if __name__ == "__main__":``."""
+    write(Path("mine.py"), b"import sys; sys.exit(0)")
+    code, sentence = said(coopt("config", coopt.tiny, "plugins=mine.py"))
+    assert code == 2 and "mine.py cannot be imported (SystemExit: 0)" in sentence
+
+
+class Full(io.StringIO):
+    """What takes nothing."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("command", [["--help"], ["--version"], ["config", "--help"], ["config"]])
+def test_what_cannot_be_printed_is_said(
+    command: list[str], coopt: Coopt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    err = io.StringIO()
+    monkeypatch.setattr(sys, "argv", ["coopt", *command])
+    monkeypatch.setattr(sys, "stdout", Full())
+    monkeypatch.setattr(sys, "stderr", err)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 6
+    assert "cannot be printed (No space left on device): print it elsewhere" in err.getvalue()
+
+
+def test_an_error_that_cannot_be_printed_has_its_exit_code(
+    coopt: Coopt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["coopt", "config", "nothing"])
+    monkeypatch.setattr(sys, "stderr", Full())
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+
+
+def test_without_columns_an_error_is_shown(coopt: Coopt, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "0")
+    code, sentence = said(coopt("config", "nothing"))
+    assert code == 2 and "no configuration named 'nothing'" in sentence
