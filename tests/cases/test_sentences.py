@@ -199,7 +199,7 @@ class Full(io.StringIO):
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
-@pytest.mark.parametrize("command", [["--help"], ["--version"], ["config", "--help"], ["config"]])
+@pytest.mark.parametrize("command", [["--help"], ["--version"], ["config"]])
 def test_what_cannot_be_printed_is_said(
     command: list[str], coopt: Coopt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
