@@ -1,6 +1,8 @@
 """What a command prints at its end: a result, for people or for machines, or an error."""
 
+import errno
 import json
+import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,6 +14,12 @@ from coopt_fl.core.errors import CooptError, OutputError
 from coopt_fl.core.log import log_of
 from coopt_fl.report.terminal import PIPE_WIDTH
 
+OF_THE_HOST = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO),
+    *(errno.ELOOP, errno.ENAMETOOLONG, errno.EMFILE, errno.ENFILE, errno.ESTALE),
+)
+"""What a file system says that is no fault of this program, wherever nothing better is said."""
+
 WORDS = 300
 """Letters of an unforeseen error that are shown."""
 
@@ -20,6 +28,14 @@ def tell_error(error: Exception) -> int:
     """Say in one sentence what went wrong, and return the exit code."""
     if isinstance(error, CooptError):
         sentence, code = f"error: {error}", error.exit_code
+    elif isinstance(error, OSError) and error.filename and error.errno in OF_THE_HOST:
+        place, file = log_of(error), os.fsdecode(error.filename)
+        where = f" (its traceback is in {place})" if place else ""
+        sentence, code = (
+            f"error: {file} cannot be used: {error.strerror}; mend that, then run the same command "
+            f"again{where}",
+            OutputError.exit_code,
+        )
     else:
         from coopt_fl.core.typed import plain_words  # which imports numpy
 

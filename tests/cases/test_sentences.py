@@ -227,3 +227,15 @@ def test_without_columns_an_error_is_shown(coopt: Coopt, monkeypatch: pytest.Mon
     monkeypatch.setenv("COLUMNS", "0")
     code, sentence = said(coopt("config", "nothing"))
     assert code == 2 and "no configuration named 'nothing'" in sentence
+
+
+def test_what_the_host_refuses_is_named_wherever_that_is_found(
+    coopt: Coopt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "/srv/run/state")
+
+    monkeypatch.setattr(cli, "app", fail)
+    code, sentence = said(coopt("doctor"))
+    assert code == 6
+    assert sentence.startswith("error: /srv/run/state cannot be used: Permission denied; mend that")
