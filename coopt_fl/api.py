@@ -24,6 +24,7 @@ from coopt_fl.core.progress import Progress
 from coopt_fl.core.remote import shown
 from coopt_fl.core.runtime import is_first_process, pick_device
 from coopt_fl.data import OwnSource, open_source
+from coopt_fl.data.partition import partition
 from coopt_fl.data.recognise import source_of
 from coopt_fl.data.shards import publish
 from coopt_fl.data.source import copy_streams
@@ -51,11 +52,12 @@ from coopt_fl.students.checkpoint import (
     read_checkpoint,
     shareable,
 )
+from coopt_fl.students.doubts import tell_doubts
 from coopt_fl.students.embed import Embedded, embed_source
 from coopt_fl.students.evaluate import Evaluation, evaluate_student
 from coopt_fl.students.judgements import keep_judgement
 from coopt_fl.students.pretrain import pretrain as pretrain_student
-from coopt_fl.students.probe import Judge, probing, tell_doubts
+from coopt_fl.students.probe import Judge, probing
 
 REPORT_NEEDS = ("jinja2", "matplotlib", "openTSNE")
 """What the extra ``report`` brings, as it is imported."""
@@ -450,7 +452,9 @@ def publish_shards(
             lambda split, done: told.show(f"copy {split}", done, limit, "image", f"{done:,} read"),
         )
         source = open_source(loaded.data)
-        layout = layout_of(loaded, source)
+        for note in source.notes:
+            told.warn(note)
+        layout = layout_of(loaded, source.ids, partition(loaded, source))
         published = publish(
             place,
             source,

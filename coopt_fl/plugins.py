@@ -126,7 +126,7 @@ def _import(module: str, what: str) -> ModuleType:
                 "PYTHONPATH, or give the path of a .py file as a plug-in"
             ) from None
         raise ConfigError(f"{what} needs {error.name}, which is not installed") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(_failed(what, error)) from error
 
 
@@ -145,11 +145,11 @@ def _import_file(path: Path) -> None:
             spec.loader.exec_module(module)
     except BaseException as error:
         del sys.modules[name]
-        if isinstance(error, ConfigError) or not isinstance(error, Exception):
+        if isinstance(error, ConfigError) or not isinstance(error, Exception | SystemExit):
             raise
         raise ConfigError(_failed(f"the plug-in {path}", error)) from error
 
 
-def _failed(what: str, error: Exception) -> str:
+def _failed(what: str, error: Exception | SystemExit) -> str:
     reason = " ".join(str(error).split())
     return f"{what} cannot be imported ({type(error).__name__}: {reason}); mend it and run again"

@@ -152,10 +152,10 @@ class OpenDataPlatform(Strategy):
         """
         self.source, self.records = source, records
         simulated = is_simulated(grid)
-        self.task = protocol.task_of(self.config, shards_sum(self.config, source), simulated)
         self.decisions = Decisions(
             self.config, source, records, self.progress, self.reference, self.assignment
         )
+        self.task = protocol.task_of(self.config, shards_sum(self.decisions), simulated)
         self.inspection = Inspection(self.decisions, self.audit)
         self.members = Membership(self.task, self.decisions, simulated)
         self.handover = Handover(self.decisions, self.members)

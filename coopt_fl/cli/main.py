@@ -29,7 +29,7 @@ from coopt_fl.cli.options import (
 )
 from coopt_fl.cli.sharing import publish_shards, pull, push
 from coopt_fl.cli.show import print_result, tell_error
-from coopt_fl.core.errors import INTERRUPTED, ConfigError
+from coopt_fl.core.errors import INTERRUPTED, ConfigError, OutputError
 from coopt_fl.report import console as show
 
 SPINS = "1000"
@@ -326,6 +326,8 @@ def main() -> None:
     """Run the command line."""
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # before torch is imported
+    if not os.environ.get("COLUMNS", "1").strip("0"):  # as where there is no terminal: nothing fits
+        del os.environ["COLUMNS"]
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a letter that a terminal lacks ends no command
             stream.reconfigure(errors="backslashreplace")
@@ -333,6 +335,8 @@ def main() -> None:
         _require_working_folder()
         app()
     except Exception as error:  # outside of any command
+        if isinstance(error, OSError) and error.filename is None:  # of help, or a version
+            error = OutputError(f"this cannot be printed ({error.strerror}): print it elsewhere")
         sys.exit(tell_error(error))
     except SystemExit as ended:
         if ended.code != INTERRUPTED:  # which is what typer makes of Ctrl-C

@@ -1,8 +1,11 @@
 """What a command prints at its end: a result, for people or for machines, or an error."""
 
+import errno
 import json
+import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from rich.console import Console
@@ -10,6 +13,12 @@ from rich.console import Console
 from coopt_fl.core.errors import CooptError, OutputError
 from coopt_fl.core.log import log_of
 from coopt_fl.report.terminal import PIPE_WIDTH
+
+OF_THE_HOST = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO),
+    *(errno.ELOOP, errno.ENAMETOOLONG, errno.EMFILE, errno.ENFILE, errno.ESTALE),
+)
+"""What a file system says that is no fault of this program, wherever nothing better is said."""
 
 WORDS = 300
 """Letters of an unforeseen error that are shown."""
@@ -19,6 +28,14 @@ def tell_error(error: Exception) -> int:
     """Say in one sentence what went wrong, and return the exit code."""
     if isinstance(error, CooptError):
         sentence, code = f"error: {error}", error.exit_code
+    elif isinstance(error, OSError) and error.filename and error.errno in OF_THE_HOST:
+        place, file = log_of(error), os.fsdecode(error.filename)
+        where = f" (its traceback is in {place})" if place else ""
+        sentence, code = (
+            f"error: {file} cannot be used: {error.strerror}; mend that, then run the same command "
+            f"again{where}",
+            OutputError.exit_code,
+        )
     else:
         from coopt_fl.core.typed import plain_words  # which imports numpy
 
@@ -26,7 +43,8 @@ def tell_error(error: Exception) -> int:
         known = f"{type(error).__name__}: {what}" if what else type(error).__name__
         where = f"its traceback is in {place}" if place else "--verbose shows its traceback"
         sentence, code = f"error: this was not foreseen: {known}; {where}", 1
-    Console(stderr=True).print(sentence, markup=False, highlight=False, soft_wrap=True)
+    with suppress(OSError):  # where nothing can be printed, the exit code says it
+        Console(stderr=True).print(sentence, markup=False, highlight=False, soft_wrap=True)
     return code
 
 

@@ -5,9 +5,8 @@ import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -16,6 +15,7 @@ from coopt_fl.config.overrides import set_key
 from coopt_fl.config.places import placed
 from coopt_fl.config.rules import all_keys, nearest, typed_values
 from coopt_fl.config.schema import Config, DataConfig
+from coopt_fl.config.values import BROKEN, DoubtfulError, meant, read_yaml
 from coopt_fl.core.errors import ConfigError, DataError
 from coopt_fl.core.files import expanded, is_file, require_utf8
 from coopt_fl.plugins import load_plugins, resolved
@@ -124,12 +124,16 @@ def _find(config: str) -> Path:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        tree = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    except (yaml.YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
+        tree = meant(read_yaml(path.read_bytes()), Config, "") or {}
+        if not isinstance(tree, dict):
+            raise ConfigError(f"{path} must hold keys and values, not {type(tree).__name__}")
+        plain = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(tree), resolve=True))
+    except DoubtfulError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror}); see whose it is") from error
+    except (*BROKEN, OmegaConfBaseException) as error:
         raise ConfigError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path} must hold keys and values, not {type(tree).__name__}")
-    plain = {str(key): value for key, value in tree.items()}
     _name_plugins(plain, path.parent)
     return plain
 

@@ -3,19 +3,19 @@
 import dataclasses
 import itertools
 import json
-import re
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
-from coopt_fl.config.schema import Config, ParticipantConfig
-
-PLAIN = re.compile(r"[-+]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][-+]?\d+)?", re.ASCII)
-"""A number as people write it; YAML 1.1 reads 010 as 8, 1:00 as 60 and 1_0 as 10."""
+from coopt_fl.config.values import (
+    BROKEN,
+    DoubtfulError,
+    is_text,
+    kind_of,
+    meant,
+    of_text,
+    read_yaml,
+)
 
 
 def settings_of(changes: Mapping[str, Any]) -> list[str]:
@@ -50,8 +50,11 @@ def set_key(tree: dict[str, Any], override: str, problems: list[str]) -> None:
     node: Any = tree
     words = key.split(".")
     try:
-        parsed = _parsed(text, _field_of(words))
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        parsed = _parsed(text, words)
+    except DoubtfulError as error:
+        problems.append(str(error))
+        return
+    except BROKEN as error:
         problems.append(f"{key}: {text!r} is not a YAML value ({' '.join(str(error).split())})")
         return
     for word, following in itertools.zip_longest(words, words[1:]):
@@ -63,45 +66,27 @@ def set_key(tree: dict[str, Any], override: str, problems: list[str]) -> None:
         if following is None:
             node[place] = parsed
         elif node[place] is None:
-            node[place] = [] if following.isdigit() else {}
+            node[place] = [] if following.isdecimal() else {}
         node = node[place]
 
 
-def _parsed(text: str, field: dataclasses.Field[Any] | None) -> Any:
-    """Return the value that ``text`` means for a key.
+def _parsed(text: str, words: Sequence[str]) -> Any:
+    """Return the value that ``text`` means for a key, see :mod:`coopt_fl.config.values`.
 
-    Where a key is text, so is the value (2024, ~ and "a #b" are paths), but for null and nothing,
-    and what is in quotes. Where it is a number, so is what looks like one. All else is YAML without
-    comments.
+    It is YAML only in quotes, or where the key is a list or a section: nothing behind a # is lost.
+
+    Raises:
+        Exception: one of ``BROKEN``.
     """
-    kinds = [] if field is None else [*typing.get_args(field.type)] or [field.type]
+    kind = kind_of(words)
     quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
-    is_list = field is not None and field.type == list[str] and text.startswith("[")
-    if str in kinds and not is_list:
-        return yaml.safe_load(text) if quoted or text in ("", "null") else text
-    if kinds and not is_list and not quoted and "#" in text:
-        return text  # which is refused, where YAML would leave out the rest
-    number = text.strip()
-    if {int, float} & {*kinds} and re.match(r"[-+]?\.?\d", number) and not PLAIN.fullmatch(number):
-        return text  # likewise
-    value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=True)
-    return typing.cast(dict[str, Any], value)["value"]
-
-
-def _field_of(words: Sequence[str]) -> dataclasses.Field[Any] | None:
-    """Return the field that a key sets; None of a whole section, and where there is none."""
-    kind: Any = Config
-    for word in words:
-        if dataclasses.is_dataclass(kind):
-            field = {one.name: one for one in dataclasses.fields(kind)}.get(word)
-            if field is None:
-                return None
-            kind = field.type
-        elif kind == list[ParticipantConfig] and word.isdigit():
-            field, kind = None, ParticipantConfig
-        else:
-            return None
-    return None if field is None or dataclasses.is_dataclass(kind) else field
+    structured = kind is None or dataclasses.is_dataclass(kind) or typing.get_origin(kind) is list
+    if quoted or (structured and not (kind == list[str] and not text.startswith("["))):
+        return meant(read_yaml(text), kind, ".".join(words))
+    if structured or is_text(kind):
+        return of_text(text, str)
+    value = of_text(text.strip(), kind)
+    return text if isinstance(value, str) else value
 
 
 def _place(node: Any, word: str, append: bool) -> Any:
@@ -109,7 +94,7 @@ def _place(node: Any, word: str, append: bool) -> Any:
     if isinstance(node, dict):
         node.setdefault(word)
         return word
-    if isinstance(node, list) and word.isdigit():
+    if isinstance(node, list) and word.isdecimal():
         if append and int(word) == len(node):
             node.append(None)
         if int(word) < len(node):

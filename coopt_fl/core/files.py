@@ -1,5 +1,6 @@
 """Files that are either whole or absent, however the process ends."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -50,6 +51,18 @@ def _mode(path: Path, kind: type[CooptError]) -> int:
             f"{path} cannot be looked at ({reason}): name another, or see who may enter the "
             "folders above it"
         ) from error
+
+
+def read_regular(path: Path) -> bytes:
+    """Return what is in a file that somebody named, which may be a pipe: reading it may not end.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        return file.read()
 
 
 def require_utf8(path: Path | str, name: str, kind: type[CooptError]) -> None:

@@ -183,9 +183,15 @@ def _opened(url: str, kind: type[CooptError], done: str) -> Iterator[tuple[Any, 
         raise
     except Exception as error:  # storage libraries raise nearly anything
         reason = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
+        local = "://" not in url or url.startswith("file://")
+        advice = (
+            "see that it is there, and whose it is"
+            if local
+            else "check the URL, the network, and the credentials in the environment"
+        )
         raise kind(
-            f"{shown(url)} cannot be {done} ({shown(reason.splitlines()[0])}); check the URL, the "
-            "network, and the credentials in the environment, then run the same command again"
+            f"{shown(url)} cannot be {done} ({shown(reason.splitlines()[0])}); {advice}, then run "
+            "the same command again"
         ) from error
 
 

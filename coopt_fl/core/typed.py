@@ -19,7 +19,7 @@ from typing import Annotated, Any, TypeVar, cast, get_args, get_origin, get_type
 import numpy as np
 
 from coopt_fl.core.errors import ConfigError, CooptError
-from coopt_fl.core.files import AGAIN
+from coopt_fl.core.files import AGAIN, read_regular
 
 T = TypeVar("T")
 
@@ -97,7 +97,7 @@ def read(
         error: it cannot be read or holds something else; the sentence ends with ``advice``.
     """
     try:
-        return parse(kind, path.read_bytes())
+        return parse(kind, read_regular(path))
     except (OSError, ValueError) as problem:
         raise error(f"{path} is damaged ({problem}); {advice}") from None
 

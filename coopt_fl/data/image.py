@@ -112,14 +112,23 @@ def rgb(image: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
             "not known",
             TO_8_BITS,
         )
-    if image.getexif().get(ORIENTATION) is not None:  # as Hugging Face's datasets do
-        image = ImageOps.exif_transpose(image)
+    image = _turned(image)
     if bits > 8:  # Pillow would clip them to 255 instead of scaling them
         grey = (np.asarray(image, dtype=np.int64) >> (bits - 8)).clip(0, 255).astype(np.uint8)
         if tags.get(WHITE_IS_ZERO) == 0:
             grey = 255 - grey
         return grey[..., None].repeat(3, axis=2)
     return np.array(image.convert("RGB"))
+
+
+def _turned(image: Image.Image) -> Image.Image:
+    """Return an image as people see it, as Hugging Face's datasets do."""
+    image.load()  # or what is wrong with its pixels would be raised below
+    try:
+        orientation = image.getexif().get(ORIENTATION)
+    except Exception:  # damaged EXIF data, which no viewer minds, make Pillow raise nearly anything
+        return image
+    return image if orientation is None else ImageOps.exif_transpose(image)
 
 
 def _bits(image: Image.Image, tags: Mapping[int, Any]) -> int:

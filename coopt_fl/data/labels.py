@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coopt_fl.config.schema import DataConfig
+from coopt_fl.core.once import read_once
 from coopt_fl.data.source import SPLITS, CopiedSource, NoSplitError, open_source
 from coopt_fl.data.sources.classes import UNKNOWN, numbers_of_copies
 from coopt_fl.registry import PARTS
@@ -41,6 +42,7 @@ def split_labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
         return None
 
 
+@read_once()
 def unlabeled(data: DataConfig) -> list[str]:
     """Return sentences about what cannot be judged, or not all of it: nothing, if all can.
 
@@ -73,6 +75,7 @@ def unlabeled(data: DataConfig) -> list[str]:
     return said
 
 
+@read_once()  # to number the test split's texts, a source reads those of train
 def _read(data: DataConfig, split: str) -> NDArray[np.int64] | None:
     """Return the classes of a split; -1 of each that the train images lack, whatever the source."""
     found = _of_source(data, split)

@@ -2,13 +2,12 @@
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from coopt_fl.core.errors import DataError
+from coopt_fl.core.once import once
 
 NAMED = 3
 """Files that a note names of each kind that is left out."""
@@ -25,11 +24,6 @@ OTHERS = "of another split, or a link there"
 
 Wanted = Callable[[bytes], str]
 """Why a file is left out, given its path; "" if it is not."""
-
-_KNOWN: ContextVar[dict[tuple[Path, Wanted, bool, bool, tuple[Path, ...]], "Listing"] | None] = (
-    ContextVar("known", default=None)
-)
-"""What was listed in a block of :func:`listed_once`."""
 
 
 @dataclass
@@ -78,29 +72,18 @@ def listed(
     Raises:
         DataError: a folder cannot be entered.
     """
-    known, key = _KNOWN.get(), (folder, wanted, deep, skip, others)
-    if known is not None and key in known:
-        return known[key]
-    walk = _Walk(Listing(folder), wanted, deep, skip, [os.path.realpath(one) for one in others])
-    try:
-        walk.all()
-    except OSError as error:
-        where = error.filename
-        shown = os.fsdecode(where) if isinstance(where, bytes) else where or folder
-        raise DataError(f"{shown} cannot be listed: {error.strerror}") from error
-    if known is not None:
-        known[key] = walk.found
-    return walk.found
 
+    def walked() -> Listing:
+        walk = _Walk(Listing(folder), wanted, deep, skip, [os.path.realpath(one) for one in others])
+        try:
+            walk.all()
+        except OSError as error:
+            where = error.filename
+            shown = os.fsdecode(where) if isinstance(where, bytes) else where or folder
+            raise DataError(f"{shown} cannot be listed: {error.strerror}") from error
+        return walk.found
 
-@contextmanager
-def listed_once() -> Iterator[None]:
-    """Until the block ends, list no folder twice for the same reason: a large one takes seconds."""
-    token = _KNOWN.set({})
-    try:
-        yield
-    finally:
-        _KNOWN.reset(token)
+    return once((folder, wanted, deep, skip, others), walked)
 
 
 def head(path: bytes, size: int) -> bytes:

@@ -1,6 +1,7 @@
 """Files of a kind in a folder, or below it, and which of them belong to a split."""
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,9 @@ from coopt_fl.core.files import expanded, is_folder
 from coopt_fl.data.listing import Wanted, listed, named
 from coopt_fl.data.source import NoSplitError
 from coopt_fl.data.splits import names, of_split, split_of_path
+
+NUMBERED = re.compile(r"-(\d{5})-of-(\d{5})")
+"""How ``datasets`` and others number the files of a split, from 0 on."""
 
 HasLabels = Callable[[list[str], list[str]], bool]
 """Whether some files have labels, given those of train."""
@@ -103,13 +107,36 @@ def choose(found: Files, data: DataConfig, split: str, kind: str, has_labels: Ha
         raise (NoSplitError if has_train else DataError)("; ".join([problem, *notes]))
     if not silent:
         _require_one_folder(found.root, mine)
-    return Files(found.root, mine, notes)
+    return Files(found.root, mine, notes + _missing(found.root, mine))
 
 
 def is_named(name: str, wanted: SplitConfig) -> bool:
     """Tell whether a path says of which split it is."""
     called = [one for one in (wanted.train, wanted.test) if one is not None]
     return any(names(name, one) for one in called) or split_of_path(name) is not None
+
+
+def _missing(root: str, mine: Sequence[str]) -> tuple[str, ...]:
+    """Return a sentence where files that are numbered 00000-of-00002 and so on are not all there.
+
+    It is a sentence and no error: who wants a part of a large dataset downloads only some.
+    """
+    there: dict[tuple[str, str], set[int]] = {}
+    for name in mine:
+        if found := NUMBERED.search(name):  # what follows may be another hash for each
+            there.setdefault((name[: found.start()], found[2]), set()).add(int(found[1]))
+    absent = [
+        f"{before}-{number:05}-of-{count}"
+        for (before, count), numbers in sorted(there.items())
+        for number in range(int(count))
+        if number not in numbers
+    ]
+    if not absent:
+        return ()
+    return (
+        f"below {root}, {len(absent):,} of the files that the names of others count are missing: "
+        f"fetch them, if all images are wanted ({_first(absent)})",
+    )
 
 
 def _first(names: Sequence[str]) -> str:

@@ -6,7 +6,11 @@ The decisions themselves are policies (:mod:`coopt_fl.policies`) and steps of th
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import cached_property
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from coopt_fl.config.schema import Config
 from coopt_fl.core.errors import ConfigError, DataError, OutputError, ParticipantError
@@ -68,13 +72,17 @@ class Decisions:
         targets = config.targets
         self.recipe = Recipe(targets.dim, targets.projection, targets.solver, config.seed)
 
+    @cached_property
+    def parts(self) -> dict[str, NDArray[np.int64]] | None:
+        """See :func:`coopt_fl.data.partition.partition`; labels or a column are read once."""
+        return partition(self.config, self.source)
+
     def plan(self, present: list[str]) -> Plan:
         """Return the run's plan, made now for those ``present`` if there is none yet."""
         if not self.records.planned:
             config, ids = self.config, self.source.ids
             size, members = Size.of(config), self.members(present)
-            parts = partition(config, self.source)
-            plan = Plan.make(ids, size, config.seed, members, self.assign, parts)
+            plan = Plan.make(ids, size, config.seed, members, self.assign, self.parts)
             self.records.make(plan)
         return self.records.plan
 
@@ -224,16 +232,16 @@ class Decisions:
         return privacy_summary(self.config.privacy, count_releases(self.source.ids, uploads))
 
 
-def shards_sum(config: Config, source: Source) -> str:
+def shards_sum(decisions: Decisions) -> str:
     """Return the sha256 of the manifest of ``data.shards``; "" where there are none.
 
     Raises:
         DataError: they cannot be opened, or are of other data, blocks or seed.
     """
-    url = config.data.shards
+    config, source, url = decisions.config, decisions.source, decisions.config.data.shards
     if url is None:
         return ""
-    shards, layout = open_shards(url), layout_of(config, source)
+    shards, layout = open_shards(url), layout_of(config, source.ids, decisions.parts)
     there = (shards.manifest.ids_sha256, shards.manifest.blocks)
     same_ids = there == (layout.digest(), len(layout.units))
     if shards.fingerprint != source.fingerprint or not same_ids:
@@ -245,8 +253,10 @@ def shards_sum(config: Config, source: Source) -> str:
     return shards.manifest_sha256
 
 
-def layout_of(config: Config, source: Source) -> Layout:
+def layout_of(
+    config: Config, ids: NDArray[np.int64], parts: dict[str, NDArray[np.int64]] | None
+) -> Layout:
     """Return which ids stand in which file of the shards that a run can be given."""
-    size, parts = Size.of(config), partition(config, source)
-    _, units, shared = size.cut(source.ids, config.seed, parts)
+    size = Size.of(config)
+    _, units, shared = size.cut(ids, config.seed, parts)
     return Layout(units, shared, size.block_rows, size.audit, size.owners(parts or {}))

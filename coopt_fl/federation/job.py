@@ -21,6 +21,7 @@ from coopt_fl.data import shared_set
 from coopt_fl.data.on_gpu import require_gpu
 from coopt_fl.data.partition import explained, partition
 from coopt_fl.federation.holding import open_run, whole_run
+from coopt_fl.federation.plan import require_parts
 from coopt_fl.federation.records import Records
 from coopt_fl.federation.state import RunState
 from coopt_fl.federation.summary import summary
@@ -31,6 +32,7 @@ from coopt_fl.priors import check_prior, load_prior, parse_prior
 from coopt_fl.privacy import check as check_privacy
 from coopt_fl.registry import PARTS
 from coopt_fl.students.checkpoint import load_student
+from coopt_fl.students.doubts import check_data
 from coopt_fl.students.images import own_size
 from coopt_fl.students.initial import student_settings
 from coopt_fl.students.models import check_features
@@ -41,7 +43,6 @@ from coopt_fl.students.probe import (
     probe_student,
     probing,
     random_student,
-    tell_doubts,
 )
 from coopt_fl.students.session import training_dtype
 from coopt_fl.students.trackers import check_tracker
@@ -85,9 +86,11 @@ def whole_job(
 def _prepare(config: Config, out: Path, progress: Progress, own_priors: bool) -> bool:
     """Refuse before any work what could only fail later; return whether the dataset is there."""
     with open_run(config, out, progress) as (source, state):
+        if parts := partition(config, source):
+            require_parts(state, config, source.ids, parts)
         if not state.published:
             shared_set(source.ids, config.shared.size, config.seed, config.data)
-            if parts := partition(config, source):
+            if parts:
                 progress.warn(explained(config, parts))
             check_privacy(config.privacy, config.targets.dim)
             for participant in config.participants:
@@ -109,10 +112,10 @@ def _prepare(config: Config, out: Path, progress: Progress, own_priors: bool) ->
                     "`coopt pretrain`"
                 )
             find_objective(config.student.objective)
-            tell_doubts(config.data, progress, source)
             for participant in config.participants if own_priors else ():
                 if problem := check_prior(participant.prior):
                     raise PriorError(f"participant {participant.name}: {problem}")
+            check_data(config.data, config.probe.limit, progress, source)
         return state.published
 
 

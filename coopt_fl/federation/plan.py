@@ -186,6 +186,20 @@ class _Record:
     changes: list[Change]
 
 
+def require_parts(state: RunState, config: Config, ids: Ids, parts: Mapping[str, Ids]) -> None:
+    """Raise OutputError where a stored plan gives the participants other samples than ``parts``."""
+    plan = read_plan(state)
+    if plan is None:
+        return
+    blocks, _, _ = Size.of(config).cut(ids, config.seed, parts)
+    same = len(blocks) == len(plan.blocks) and all(map(np.array_equal, blocks, plan.blocks))
+    if not same:
+        raise OutputError(
+            f"{state.out} was begun when assignment.partition={config.assignment.partition} gave "
+            f"other samples to the participants: what it goes by was changed; {AGAIN}"
+        )
+
+
 def save_plan(state: RunState, plan: Plan) -> None:
     """Store a new plan: the ids as arrays, who does what as JSON, the latter last."""
     state.save_arrays(

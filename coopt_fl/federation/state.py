@@ -282,6 +282,8 @@ def _load(
 ) -> dict[str, NDArray[Any]]:
     """Return the arrays ``names`` (default: all) of a file."""
     try:
+        if not path.is_file():  # a pipe, which would be waited for
+            raise ValueError("it is no regular file")
         with np.load(path, allow_pickle=False) as stored:
             return {name: stored[name] for name in names or stored.files}
     except Exception as error:  # damaged archives make zipfile and numpy raise nearly anything

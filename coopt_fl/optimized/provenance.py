@@ -11,6 +11,7 @@ from coopt_fl.config.key import plugins_used
 from coopt_fl.config.schema import Config
 from coopt_fl.core import typed
 from coopt_fl.core.errors import VerificationError
+from coopt_fl.core.files import is_file
 from coopt_fl.core.runtime import instructions
 from coopt_fl.core.typed import Count, Rule, Sha256, within
 from coopt_fl.data.image import decoder
@@ -157,7 +158,7 @@ def read_provenance(dataset: Path) -> Provenance:
         VerificationError: there is none, or it is not one.
     """
     path = dataset / "provenance.json"
-    if not path.is_file():
+    if not is_file(path, VerificationError):
         raise VerificationError(
             f"{dataset} holds no finished optimized dataset (no provenance.json, which is written "
             "last); give the dataset folder of a finished run"

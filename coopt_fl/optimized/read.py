@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from coopt_fl.core.cache import cache_dir, cached
 from coopt_fl.core.errors import ConfigError, DataError, OutputError, VerificationError
-from coopt_fl.core.files import is_folder
+from coopt_fl.core.files import is_file, is_folder
 from coopt_fl.core.host import free_memory
 from coopt_fl.optimized.block import Rows, all_rows, block_digest, dataset_digest
 from coopt_fl.optimized.provenance import Provenance, read_provenance
@@ -157,7 +157,7 @@ def dataset_folder(path: Path) -> Path:
     if not is_folder(path, ConfigError):
         raise ConfigError(f"no directory {path}; give what `coopt run --out` wrote")
     inside = path / "dataset"
-    return inside if (inside / "provenance.json").exists() else path
+    return inside if is_file(inside / "provenance.json", ConfigError) else path
 
 
 def _in_memory(folder: Path, provenance: Provenance) -> Rows:

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.errors import ConfigError, OutputError
-from coopt_fl.core.files import atomic, locked, require_utf8
+from coopt_fl.core.files import atomic, is_file, locked, require_utf8
+from coopt_fl.core.once import read_once
 from coopt_fl.core.progress import Progress
 from coopt_fl.data import Source, open_source, split_labels
 from coopt_fl.priors.prior import Prior
@@ -71,7 +72,10 @@ def embed_source(
     require_utf8(out, "--out", OutputError)
     if out.suffix != ".parquet":
         raise ConfigError(f"--out {out} must end with .parquet")
-    source, labels = open_source(data, split), split_labels(data, split)
+    with read_once():
+        source, labels = open_source(data, split), split_labels(data, split)
+    for note in source.notes:
+        progress.warn(note)
     key = {
         "model": prior.id,
         "sha256": prior.sha256,
@@ -171,7 +175,7 @@ def _is_there(out: Path, schema: pa.Schema) -> bool:
     """
     if not out.exists():
         return False
-    if not _is_of(out, schema):
+    if not is_file(out, OutputError) or not _is_of(out, schema):
         raise OutputError(
             f"{out} is there already and holds something else: give another --out, or delete it"
         )

@@ -17,6 +17,7 @@ from coopt_fl.core.progress import Progress
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.students.checkpoint import LoadedStudent
 from coopt_fl.students.classifier import fit_linear, fit_probe
+from coopt_fl.students.doubts import tell_doubts
 from coopt_fl.students.finetune import fine_tuned
 from coopt_fl.students.probe import FEWER, Judge
 from coopt_fl.students.session import enough_memory
@@ -115,13 +116,14 @@ def evaluate_student(
     from sklearn.metrics import confusion_matrix  # takes a second
 
     judge = Judge(data, told=lambda done, of, _="": progress.show("features", done, of, "image"))
-    with progress.phase("features"):
-        splits = judge.encode(student)
-    if len(splits) < 2:
+    tell_doubts(data, progress)
+    if not judge.labeled:
         raise DataError(
             f"data.source={data.source} has no labels in both of its splits, so nothing can be "
             "judged there; name labeled images by data.source and data.root"
         )
+    with progress.phase("features"):
+        splits = judge.encode(student)
     (train_x, train_y), (test_x, test_y) = splits
     assert train_y is not None and test_y is not None
     with progress.phase("classifiers"), enough_memory("fit the classifiers", FEWER):

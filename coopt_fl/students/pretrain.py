@@ -16,8 +16,9 @@ from coopt_fl.core.runtime import is_first_process
 from coopt_fl.optimized.preparation import Preparation, preparation
 from coopt_fl.optimized.read import OptimizedDataset, load
 from coopt_fl.students.curve import Point, mean_and_spread, speed_up
+from coopt_fl.students.doubts import check_data
 from coopt_fl.students.objectives import on_targets
-from coopt_fl.students.probe import Judge, random_student, tell_doubts
+from coopt_fl.students.probe import Judge, random_student
 from coopt_fl.students.train import Record, train_student
 
 RESULT = "pretrain.json"
@@ -63,7 +64,7 @@ def pretrain(
     judge = Judge(config.data, config.probe.limit)
     results: list[Result] = []
     with logged(out, progress):
-        tell_doubts(config.data, progress)
+        check_data(config.data, config.probe.limit, progress)
         for seed in each:
             one, folder = replace(config, seed=seed), out / f"seed-{seed}"
             ours = {"config": asdict(one), "model": one.student.model}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
@@ -22,13 +21,12 @@ from torch.nn import functional as F
 
 from coopt_fl.config.schema import DataConfig, StudentConfig
 from coopt_fl.core.errors import DataError
+from coopt_fl.core.once import read_once
 from coopt_fl.core.progress import Progress
 from coopt_fl.core.runtime import pick_device
 from coopt_fl.core.seeding import derive_seed
-from coopt_fl.data import Source, open_source, split_labels, unlabeled
+from coopt_fl.data import Source, open_source, split_labels
 from coopt_fl.data.class_names import class_names
-from coopt_fl.data.listing import listed_once
-from coopt_fl.data.source import NoSplitError
 from coopt_fl.students.checkpoint import LoadedStudent
 from coopt_fl.students.classifier import METHODS, fit_probe
 from coopt_fl.students.images import Squares, measure, measured_ids, own_size
@@ -107,7 +105,7 @@ def probe_prior(
     prior: Prior, data: DataConfig, limit: int | None = None, told: Told = nobody
 ) -> float | None:
     """Return the accuracy of a prior's own features, see :func:`probe_student`."""
-    splits = _open_splits(data, limit)
+    splits = open_splits(data, limit)
     if len(splits) < 2:
         return None
     encoded, done, total = list[Labeled](), 0, sum(len(split.ids) for split in splits)
@@ -150,26 +148,6 @@ def random_student(student: StudentConfig, data: DataConfig, seed: int) -> Loade
     return LoadedStudent(model, measure(squares, squares.rows), {})
 
 
-def tell_doubts(data: DataConfig, progress: Progress, train: Source | None = None) -> None:
-    """Say, before any work, what of the data cannot be judged, and what was found beside them.
-
-    Args:
-        data: Where the images and labels are.
-        progress: Told of it.
-        train: The images to train on, where they are open: a large folder takes seconds.
-
-    Raises:
-        DataError: Labels cannot be read.
-    """
-    with listed_once():
-        notes = list((train or open_source(data)).notes)
-        with suppress(NoSplitError):  # which is among what cannot be judged
-            notes += open_source(data, "test").notes
-        said = unlabeled(data)
-    for sentence in [*dict.fromkeys(notes), *said]:
-        progress.warn(sentence)
-
-
 @dataclass(frozen=True)
 class Judged:
     """What a student's features are worth: accuracy in [0, 1] or None, and :func:`spread`."""
@@ -205,14 +183,19 @@ class Judge:
         self, student: LoadedStudent, methods: Sequence[str] = METHODS
     ) -> dict[str, float | None]:
         """Return the accuracy by each method; None, and nothing is encoded, without labels."""
-        if len(self._splits) < 2:
+        if not self.labeled:
             return dict.fromkeys(methods)
         found = self.encode(student)
         return {method: _accuracy(found, method) for method in methods}
 
     @cached_property
     def _splits(self) -> list[Split]:
-        return _open_splits(self._data, self.limit)
+        return open_splits(self._data, self.limit)
+
+    @property
+    def labeled(self) -> bool:
+        """Whether both splits have labels."""
+        return len(self._splits) == 2
 
     def marked(self, size: int) -> list[tuple[Squares, Tensor]]:
         """Return the images of each split, as students of ``size`` see them, and labels by row.
@@ -290,8 +273,8 @@ class Split:
         return features, torch.from_numpy(self.labels[rows]).to(features.device)
 
 
-@listed_once()
-def _open_splits(data: DataConfig, limit: int | None) -> list[Split]:
+@read_once()
+def open_splits(data: DataConfig, limit: int | None) -> list[Split]:
     """Return the train and the test split, or the train split alone where one has no labels.
 
     Of each at most ``limit`` rows that have a label, always the same seeded choice.

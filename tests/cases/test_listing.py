@@ -8,6 +8,7 @@ import pytest
 
 from coopt_fl.config.schema import DataConfig, SplitConfig
 from coopt_fl.core.errors import DataError
+from coopt_fl.core.files import read_regular
 from coopt_fl.data import batches, open_labels, open_source
 from coopt_fl.data.listing import listed
 from coopt_fl.data.source import CorruptImage, NoSplitError
@@ -238,3 +239,76 @@ def test_a_torn_parquet_file_is_skipped_if_that_is_asked_for(
     assert (batch.ids.tolist(), batch.skipped) == ([0, 1, 2], (3,))
     with pytest.raises(CorruptImage, match=r"train-2\.parquet row 1"):
         source.read(np.array([3]))
+
+
+def test_numbered_files_that_are_missing_are_named(tmp_path: Path) -> None:
+    """With what follows the numbers, too, which was another hash for each file."""
+    image = [encode(pixels(0))]
+    for name in ("train-00001-of-00003-a9f", "train-00002-of-00003-3bc", "test-00000-of-00001"):
+        parquet(tmp_path / f"data/{name}.parquet", image)
+    (note,) = open_source(shards(tmp_path)).notes
+    assert "1 of the files that the names of others count are missing" in note
+    assert "(data/train-00000-of-00003)" in note
+    assert open_source(shards(tmp_path), "test").notes == ()
+
+
+def lists(root: Path, rows: str, **more: object) -> DataConfig:
+    write(root / "list.csv", f"path,label,split\n{rows}".encode())
+    return DataConfig(source="manifest", root=str(root / "list.csv"), **more)
+
+
+def test_a_file_that_is_listed_twice_counts_once_and_never_for_both_splits(tmp_path: Path) -> None:
+    tree(tmp_path, NAMES)
+    rows = "a/0.png,x,train\na/1.png,y,train\n./a/0.png,x,train\n"
+    data = lists(tmp_path, f"{rows}a//1.png,y,test\nb/2.png,x,test\nb/2.png,x,test\n")
+    train, test = open_source(data), open_source(data, "test")
+    assert [train.where(0), train.where(1), test.where(0)] == ["a/0.png", "a/1.png", "b/2.png"]
+    assert (len(train), len(test)) == (2, 1)
+    assert open_labels(data, "train").tolist() == [0, 1]
+    assert open_labels(data, "test").tolist() == [0]
+    assert train.column("split").tolist() == ["train", "train"]
+    assert [note.partition("left out: ")[2] for note in (*train.notes, *test.notes)] == [
+        "listed twice (./a/0.png)",
+        "listed to train on, too (a//1.png)",
+        "listed twice (b/2.png)",
+    ]
+
+
+def test_a_list_that_cannot_be_read_is_skipped_if_that_is_asked_for(tmp_path: Path) -> None:
+    tree(tmp_path, NAMES)
+    write(tmp_path / "train-0.csv", b"path\na/0.png\n")
+    (tmp_path / "train-1.csv").symlink_to("nowhere")
+    data = DataConfig(source="manifest", root=str(tmp_path))
+    with pytest.raises(DataError, match=r"train-1\.csv cannot be read as a list"):
+        open_source(data)
+    data.on_error = "skip"
+    source = open_source(data)
+    assert len(source) == 1 and "1 left out: unreadable (train-1.csv)" in source.notes[0]
+
+
+@pytest.mark.parametrize("what", ["images", "labels"])
+@pytest.mark.parametrize("how", ["link", "pipe", "folder"])
+def test_an_array_that_is_no_file_is_not_taken_for_a_missing_one(
+    what: str, how: str, tmp_path: Path
+) -> None:
+    data = DataConfig(source="arrays", root=str(tmp_path))
+    for split in ("train", "test"):
+        np.save(tmp_path / f"{split}-images.npy", np.zeros((2, 4, 4), np.uint8))
+        np.save(tmp_path / f"{split}-labels.npy", np.arange(2))
+    assert open_labels(data, "test").tolist() == [0, 1]
+    path = tmp_path / f"test-{what}.npy"
+    path.unlink()
+    {"link": lambda: path.symlink_to("nowhere"), "pipe": lambda: os.mkfifo(path)}.get(
+        how, path.mkdir
+    )()
+    with pytest.raises(DataError, match=rf"test-{what}\.npy is no regular file") as caught:
+        open_source(data, "test")
+    assert not isinstance(caught.value, NoSplitError)
+
+
+def test_a_pipe_in_a_saved_dataset_is_not_waited_for(tmp_path: Path) -> None:
+    write(tmp_path / "0.png", b"x")
+    os.mkfifo(tmp_path / "1.png")
+    assert read_regular(tmp_path / "0.png") == b"x"
+    with pytest.raises(OSError, match="no regular file"):
+        read_regular(tmp_path / "1.png")

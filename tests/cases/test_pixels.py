@@ -174,3 +174,17 @@ def test_beyond_what_pillow_opens_by_default(monkeypatch: pytest.MonkeyPatch) ->
         with pytest.raises(UndecodableError, match=r"more pixels than data\.max_pixels=120"):
             decode(huge(16, 10), None, 120)
     assert Image.MAX_IMAGE_PIXELS == 100
+
+
+@pytest.mark.parametrize("torn", [False, True])
+def test_damaged_exif_data_leave_the_image_as_it_is(torn: bool) -> None:
+    """No viewer minds them; what is torn is refused with them, too."""
+    encoded = encode(pixels(0))
+    damaged = encoded[:33] + _chunk(b"eXIf", b"no TIFF at all") + encoded[33:]
+    with pytest.raises(SyntaxError, match="not a TIFF file"):
+        Image.open(io.BytesIO(damaged)).getexif()
+    if torn:
+        with pytest.raises(UndecodableError, match="truncated"):
+            decode(damaged[:-40])
+    else:
+        assert torch.equal(decode(damaged), as_tensor(pixels(0)))

@@ -1,5 +1,6 @@
 """Every failure is a sentence and an exit code, at once: never a traceback, nor hours of work."""
 
+import errno
 import io
 import json
 import os
@@ -13,6 +14,7 @@ import pytest
 from coopt_fl.cli import main as cli
 from coopt_fl.core.files import write_json
 from coopt_fl.core.log import LOG
+from coopt_fl.students import doubts
 from tests.unit.command import Coopt
 from tests.unit.data.make import tree, write
 
@@ -85,17 +87,44 @@ def test_without_a_home_the_variable_to_set_is_named(
     assert code == 2 and "Set HOME" in sentence
 
 
-def test_a_torn_test_image_leaves_the_student(coopt: Coopt) -> None:
-    for split, count in (("train", 24), ("val", 2)):
+IMAGES = ("data.source=imagefolder", "data.root=in", "data.limit=null", "shared.size=8")
+
+
+@pytest.fixture
+def torn(coopt: Coopt) -> Path:
+    """An image of the test split that cannot be read."""
+    for split, count in (("train", 24), ("val", 4)):
         tree(Path("in") / split, [f"{'ab'[k % 2]}/{k}.png" for k in range(count)])
-    write(Path("in/val/a/torn.png"), b"x")
-    settings = ("data.source=imagefolder", "data.root=in", "data.limit=null", "shared.size=8")
-    code, sentence = said(coopt.centralized(*settings))
+    return write(Path("in/val/a/torn.png"), b"x")
+
+
+def test_a_torn_test_image_is_found_before_the_work(coopt: Coopt, torn: Path) -> None:
+    pretrain = ("pretrain", coopt.tiny, "--objective", "simclr", "--out", "pre")
+    for found in (coopt.centralized(*IMAGES), coopt(*pretrain, *IMAGES)):
+        code, sentence = said(found)
+        assert code == 3 and "judged by the test images: image a/torn.png" in sentence
+    assert not [*Path().rglob("*.pt"), *Path().rglob("blocks")]
+    code, _, err = coopt.centralized(*IMAGES, "data.on_error=skip")
+    assert code == 0 and "warning: 1 of 5 test images cannot be read, and are left out" in err
+    for whole in Path("in/val").glob("*/?.png"):
+        whole.write_bytes(b"x")
+    code, sentence = said(coopt(*pretrain, *IMAGES, "data.on_error=skip"))
+    assert code == 3 and "none of the 5 labeled test images can be read" in sentence
+
+
+def test_a_torn_test_image_that_there_was_no_time_for_leaves_the_student(
+    coopt: Coopt, torn: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doubts, "SECONDS", -1)
+    monkeypatch.setattr(doubts, "ROWS", 1)
+    found = coopt.centralized(*IMAGES)
+    assert "1 of 5 test images were decoded to see whether they can be read" in found[2]
+    code, sentence = said(found)
     student = re.search(r"error: the student (\S+) is finished, but cannot be judged: ", sentence)
     assert code == 3 and student is not None and "a/torn.png" in sentence
     before = Path(student[1]).stat().st_mtime_ns
-    Path("in/val/a/torn.png").unlink()
-    assert coopt.centralized(*settings)[0] == 0
+    torn.unlink()
+    assert coopt.centralized(*IMAGES)[0] == 0
     assert Path(student[1]).stat().st_mtime_ns == before
 
 
@@ -154,3 +183,59 @@ def test_what_nobody_foresaw_is_a_sentence_that_names_the_log(
 def test_a_name_that_is_no_utf8_comes_back_from_json(tmp_path: Path) -> None:
     write_json(tmp_path / "x.json", {"name": STRANGE, "other": "caf\u00e9"})
     assert json.loads((tmp_path / "x.json").read_bytes()) == {"name": STRANGE, "other": "caf\u00e9"}
+
+
+def test_a_plugin_that_ends_the_program_is_named(coopt: Coopt) -> None:
+    """As a script does whose work is not under ``if __name__ == "__main__":``."""
+    write(Path("mine.py"), b"import sys; sys.exit(0)")
+    code, sentence = said(coopt("config", coopt.tiny, "plugins=mine.py"))
+    assert code == 2 and "mine.py cannot be imported (SystemExit: 0)" in sentence
+
+
+class Full(io.StringIO):
+    """What takes nothing."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("command", [["--help"], ["--version"], ["config"]])
+def test_what_cannot_be_printed_is_said(
+    command: list[str], coopt: Coopt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    err = io.StringIO()
+    monkeypatch.setattr(sys, "argv", ["coopt", *command])
+    monkeypatch.setattr(sys, "stdout", Full())
+    monkeypatch.setattr(sys, "stderr", err)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 6
+    assert "cannot be printed (No space left on device): print it elsewhere" in err.getvalue()
+
+
+def test_an_error_that_cannot_be_printed_has_its_exit_code(
+    coopt: Coopt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["coopt", "config", "nothing"])
+    monkeypatch.setattr(sys, "stderr", Full())
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+
+
+def test_without_columns_an_error_is_shown(coopt: Coopt, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "0")
+    code, sentence = said(coopt("config", "nothing"))
+    assert code == 2 and "no configuration named 'nothing'" in sentence
+
+
+def test_what_the_host_refuses_is_named_wherever_that_is_found(
+    coopt: Coopt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "/srv/run/state")
+
+    monkeypatch.setattr(cli, "app", fail)
+    code, sentence = said(coopt("doctor"))
+    assert code == 6
+    assert sentence.startswith("error: /srv/run/state cannot be used: Permission denied; mend that")

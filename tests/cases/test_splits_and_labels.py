@@ -14,8 +14,10 @@ from coopt_fl.core.progress import Progress
 from coopt_fl.data import open_labels, open_source, split_labels
 from coopt_fl.data.labels import unlabeled
 from coopt_fl.data.source import NoSplitError
+from coopt_fl.data.sources.parquet import _Labels
 from coopt_fl.data.splits import split_of
-from coopt_fl.students.probe import Judge, tell_doubts
+from coopt_fl.students.doubts import check_data, tell_doubts
+from coopt_fl.students.probe import Judge
 from tests.unit.data.make import encode, parquet, pixels, tree, write
 
 SPLIT_FOLDERS = ["train", "train/a", "train/b", "val", "val/a"]
@@ -246,7 +248,7 @@ def test_each_folder_is_listed_once_before_the_work(
         return real(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    tell_doubts(folder(tmp_path), Told())
+    check_data(folder(tmp_path), None, Told())
     assert sorted(seen) == [f"{tmp_path}/{below}" for below in SPLIT_FOLDERS]
     tell_doubts(folder(tmp_path), Told())
     assert len(seen) == 2 * len(SPLIT_FOLDERS), "and again the next time"
@@ -267,3 +269,24 @@ def test_what_is_missing_is_said_before_the_work(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"test\.parquet cannot be read as Parquet"):
         tell_doubts(shards(tmp_path / "torn"), told)
     assert np.array_equal(open_labels(shards(tmp_path / "torn"), "train"), [0, 1] * 3)
+
+
+def test_the_labels_of_a_file_are_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for split in ("train", "test"):
+        parquet(tmp_path / f"{split}.parquet", IMAGES, label=list("abcabc"))
+    real, read = _Labels._rows, list[str]()
+
+    def rows(self: _Labels, file: Path, column: str) -> object:
+        read.append(file.name)
+        return real(self, file, column)
+
+    monkeypatch.setattr(_Labels, "_rows", rows)
+    for ask in (
+        lambda: open_labels(shards(tmp_path), "test"),
+        lambda: check_data(shards(tmp_path), None, Told()),
+    ):
+        ask()
+        assert sorted(read) == ["test.parquet", "train.parquet"]
+        read.clear()

@@ -6,6 +6,7 @@ sizes differ, uint8 (bytes,) with ``SPLIT-sizes.npy``, int64 (N, 2); and, where 
 """
 
 import hashlib
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,8 @@ from coopt_fl.data.source import ArraySource, NoSplitError, Source
 
 NAME = "arrays"
 PARTS = ("images", "sizes", "labels")
+LARGEST = 1 << 24
+"""Height or width of an image: products of larger ones may not fit into 64 bits."""
 
 Pixels = NDArray[np.uint8]
 Ints = NDArray[np.int64]
@@ -126,16 +129,19 @@ def _load(data: DataConfig, split: str) -> Arrays:
         DataError: they are damaged.
     """
     folder = expanded(data.root or "")
-    if not is_file(_file(folder, split, "images"), DataError):
-        raise NoSplitError(f"there is no {_file(folder, split, 'images')}; see data.root")
+    files = {part: _file(folder, split, part) for part in PARTS}
+    there = {part: file for part, file in files.items() if os.path.lexists(file)}
+    if "images" not in there:
+        is_file(files["images"], DataError)  # or it raises: the folder is locked
+        raise NoSplitError(f"there is no {files['images']}; see data.root")
     held: dict[str, NDArray[Any]] = {}
-    for part in PARTS:
-        file = _file(folder, split, part)
-        if is_file(file, DataError):
-            try:
-                held[part] = np.load(file, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError, EOFError) as error:
-                raise DataError(f"{file} cannot be read as an array ({error})") from error
+    for part, file in there.items():
+        if not is_file(file, DataError):
+            raise DataError(f"{file} is no regular file, or a link that leads to none; mend it")
+        try:
+            held[part] = np.load(file, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise DataError(f"{file} cannot be read as an array ({error})") from error
     found = Arrays(**held)
     if problem := _problem(found):
         raise DataError(f"{folder}: {split}-{problem}; save them again")
@@ -163,8 +169,11 @@ def _problem(arrays: Arrays) -> str:
             return f"sizes are {sizes.dtype} {sizes.shape}, not int64 (N, 2)"
         if not len(sizes):
             return "sizes have no rows, so that there are no images"
-        if sizes.min() < 1:
-            return f"sizes hold {sizes.min()}, and not only heights and widths of 1 or more"
+        if sizes.min() < 1 or sizes.max() > LARGEST:
+            return (
+                f"sizes hold {sizes.min()} to {sizes.max()}, and not only heights and widths from "
+                f"1 to {LARGEST}"
+            )
         if (needed := 3 * int(sizes.prod(axis=1).sum())) > len(images):
             return f"images have {len(images):,} bytes, but by their sizes {needed:,}"
         rows = len(sizes)

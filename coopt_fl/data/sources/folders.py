@@ -16,7 +16,7 @@ from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.errors import DataError
 from coopt_fl.core.files import expanded, is_folder
 from coopt_fl.data.fingerprint import content_digest
-from coopt_fl.data.listing import head, listed
+from coopt_fl.data.listing import Wanted, head, listed
 from coopt_fl.data.opening import HEAD, looks_like_image
 from coopt_fl.data.source import LABEL, EncodedSource, NoSplitError, Source
 from coopt_fl.data.splits import split_of
@@ -44,13 +44,13 @@ def labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
     """
     skip, (folder, others) = data.on_error == "skip", _folders(data, split)
     train, rest = (folder, others) if split == "train" else _folders(data, "train")
-    trained, _ = images_below(train, skip=skip, others=rest)
+    trained, _ = images_below(train, no_image, skip=skip, others=rest)
     classes = {path.split(b"/")[0] for path in trained.tolist() if b"/" in path}
     if not classes:
         return None
     paths = trained
     if split != "train":
-        paths, _ = images_below(folder, skip=skip, others=others)
+        paths, _ = images_below(folder, no_image, skip=skip, others=others)
     return class_numbers(paths[: data.limit], classes)
 
 
@@ -90,7 +90,15 @@ class FilesSource(EncodedSource):
 
 
 class FolderSource(FilesSource):
-    """The image files below one folder, at any depth, but for those of ``others``."""
+    """The image files below one folder, at any depth, but for those of ``others``.
+
+    Args:
+        data: see :class:`FilesSource`.
+        folder: where they are.
+        image_size: see :class:`FilesSource`.
+        others: folders of other splits.
+        wanted: tells why a file is none of them.
+    """
 
     def __init__(
         self,
@@ -98,8 +106,10 @@ class FolderSource(FilesSource):
         folder: Path,
         image_size: tuple[int, int] | None = None,
         others: tuple[Path, ...] = (),
+        wanted: Wanted | None = None,
     ) -> None:
-        paths, self.notes = images_below(folder, skip=data.on_error == "skip", others=others)
+        skip = data.on_error == "skip"
+        paths, self.notes = images_below(folder, wanted or no_image, skip=skip, others=others)
         super().__init__(data, folder, paths, image_size)
 
     @cached_property
@@ -118,7 +128,7 @@ class FolderSource(FilesSource):
 
 
 def images_below(
-    folder: Path, *, skip: bool = False, others: tuple[Path, ...] = ()
+    folder: Path, wanted: Wanted, *, skip: bool = False, others: tuple[Path, ...] = ()
 ) -> tuple[Paths, tuple[str, ...]]:
     """Return the paths of all images below ``folder``, as (N,) bytes; an id is a row of them.
 
@@ -131,7 +141,7 @@ def images_below(
     """
     if not is_folder(folder, DataError):
         raise DataError(f"{folder} is not a folder; point data.root at the folder that holds it")
-    found = listed(folder, no_image, skip=skip, others=others)
+    found = listed(folder, wanted, skip=skip, others=others)
     if not found.paths:
         raise DataError(
             "; ".join(

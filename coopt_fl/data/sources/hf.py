@@ -21,7 +21,8 @@ from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.cache import cache_dir
 from coopt_fl.core.errors import ConfigError, DataError
 from coopt_fl.core.extras import install_hint
-from coopt_fl.core.files import is_file, is_folder
+from coopt_fl.core.files import is_file, is_folder, read_regular
+from coopt_fl.core.once import once
 from coopt_fl.data.columns import (
     as_texts,
     doubts,
@@ -149,7 +150,7 @@ def _content(value: Any) -> bytes:
     """Return the bytes of an image's file; none of a null."""
     if isinstance(value, dict):
         if value["bytes"] is None and value.get("path"):
-            return Path(value["path"]).read_bytes()
+            return read_regular(Path(value["path"]))
         value = value["bytes"]
     return value or b""
 
@@ -200,12 +201,17 @@ def _splits(data: DataConfig) -> dict[str, Any]:
         DataError: there is no such dataset, or it cannot be read.
     """
     datasets, root = _library(), placed(data)
+    return once(("hf", root), lambda: _opened(datasets, root, data.root))
+
+
+def _opened(datasets: Any, root: str, said: str | None) -> dict[str, Any]:
+    """Return the splits of a dataset that is called ``said``."""
     try:
         if root.startswith(HUB):
             found = _from_hub(datasets, root)
         elif not is_folder(folder := Path(root), DataError):
             raise DataError(
-                f"data.root={data.root} is not a folder; set it to one of save_to_disk, or to "
+                f"data.root={said} is not a folder; set it to one of save_to_disk, or to "
                 "hf://USER/NAME for a dataset on the Hugging Face hub"
             )
         else:
@@ -219,7 +225,7 @@ def _splits(data: DataConfig) -> dict[str, Any]:
         raise
     except Exception as error:  # whatever the library raises, and those that it uses
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        problem = f"data.root={data.root} cannot be opened by datasets ({reason})"
+        problem = f"data.root={said} cannot be opened by datasets ({reason})"
         here = "; there is no such folder here either" if root.startswith(HUB) else ""
         raise DataError(f"{problem}{here}") from error
     return found if isinstance(found, dict) else {str(found.split or "train"): found}

@@ -8,6 +8,8 @@ Hugging Face's ``datasets`` have it.
 import os
 import stat
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from pyarrow import csv, json
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.errors import DataError
 from coopt_fl.core.files import expanded, is_file
+from coopt_fl.core.once import once
 from coopt_fl.data.columns import as_texts, require_label
 from coopt_fl.data.listing import BESIDE, named
 from coopt_fl.data.source import LABEL, NoSplitError, Source
@@ -39,6 +42,8 @@ ASKED = "asked"
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (*SEPARATORS, ".jsonl")
+TRAINED = "listed to train on, too"
+AGAIN = "listed twice"
 NO_FILE = "a folder, a pipe or the like, where a file is expected"
 
 
@@ -46,8 +51,8 @@ def images(data: DataConfig, split: str) -> Source:
     """Open the images that are listed for ``split`` in ``data.root``."""
     folder, table, notes = _rows(data, split)
     by_reason: dict[str, list[bytes]] = {"": []}
-    for name in _paths(table):
-        by_reason.setdefault(_unfit(folder, name), []).append(name)
+    for name, reason in zip(_paths(table), _reasons(data, split, folder, table), strict=True):
+        by_reason.setdefault(reason, []).append(name)
     names = by_reason.pop("")
     for reason, others in by_reason.items():
         notes += (f"in {data.root}, {len(others):,} left out: {reason} ({named(others)})",)
@@ -66,7 +71,7 @@ def labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
     train = mine if split == "train" else _rows(data, "train")[1]
     found = _numbers(data, {"train": train}, {split: mine})
     if found is not None:
-        found = found[_fit(folder, mine)][: data.limit]
+        found = found[_fit(data, split, folder, mine)][: data.limit]
     return found
 
 
@@ -83,7 +88,7 @@ class ListSource(FilesSource):
         if ASKED not in table.column_names:
             return None
         values = as_texts(str(folder), name, table.column(ASKED))
-        return values[_fit(folder, table)][: len(self)]
+        return values[_fit(self._data, self._split, folder, table)][: len(self)]
 
 
 def is_manifest(path: Path) -> bool:
@@ -120,7 +125,8 @@ def _rows(
         of_train, mine = ({name: table(name) for name in names} for names in (train, some))
         return _numbers(data, of_train, mine) is not None
 
-    chosen = choose(below(data, _left_out, ".csv"), data, split, ".csv", known)
+    unwanted = partial(_left_out, data.on_error == "skip")
+    chosen = choose(below(data, unwanted, ".csv"), data, split, ".csv", known)
     together = pa.concat_tables(map(table, chosen.names), promote_options="permissive")
     return root, together, chosen.notes
 
@@ -170,7 +176,7 @@ def _table(path: Path, data: DataConfig, folder: bytes, asked: str | None = None
     """
     wanted = data.label_column or LABEL
     try:
-        table = _read(path, data.image_column)
+        table = once((path, data.image_column), lambda: _read(path, data.image_column))
         names = table.column_names
         require_label(str(path), names, data.label_column)
         paths = table.column(_path_column(path, names, data.image_column)).cast(pa.binary())
@@ -224,8 +230,21 @@ def _paths(table: Any) -> list[bytes]:
     return found
 
 
-def _fit(folder: Path, table: Any) -> list[bool]:
-    return [not _unfit(folder, name) for name in _paths(table)]
+def _fit(data: DataConfig, split: str, folder: Path, table: Any) -> list[bool]:
+    return [not reason for reason in _reasons(data, split, folder, table)]
+
+
+def _reasons(data: DataConfig, split: str, folder: Path, table: Any) -> list[str]:
+    """Return for each row why it is left out; "" where it is not."""
+    trained, seen, found = set[bytes](), set[bytes](), list[str]()
+    if split != "train":
+        with suppress(DataError):  # there is nothing to train on
+            trained = {os.path.normpath(name) for name in _paths(_rows(data, "train")[1])}
+    for name in _paths(table):
+        plain, reason = os.path.normpath(name), _unfit(folder, name)
+        found.append(reason or (TRAINED if plain in trained else AGAIN if plain in seen else ""))
+        seen.add(plain)
+    return found
 
 
 def _unfit(folder: Path, name: bytes) -> str:
@@ -240,5 +259,8 @@ def _unfit(folder: Path, name: bytes) -> str:
     return no_image(os.path.join(os.fsencode(folder), name))  # noqa: PTH118 - of bytes
 
 
-def _left_out(path: bytes) -> str:
-    return "" if path.lower().endswith(tuple(map(str.encode, SUFFIXES))) else BESIDE
+def _left_out(skip: bool, path: bytes) -> str:
+    """Return why a file is no list, or cannot be read and need not."""
+    if not path.lower().endswith(tuple(map(str.encode, SUFFIXES))):
+        return BESIDE
+    return "" if not skip or os.access(path, os.R_OK) else "unreadable"

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.cache import cache_dir
 from coopt_fl.core.errors import DataError
+from coopt_fl.core.once import once
 from coopt_fl.data.columns import (
     IMAGE,
     as_texts,
@@ -194,7 +195,11 @@ class _Labels:
                 schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
             self.columns |= dict.fromkeys(schema.names)
             column = label_column(str(file), schema, self._chosen)
-            self._read[name] = self._rows(file, column) if column else pa.nulls(rows)
+            if column is None:
+                self._read[name] = pa.nulls(rows)
+            else:
+                found = once((file, column, self._skip), partial(self._rows, file, column))
+                self._read[name] = found
         return self._read[name]
 
     def _rows(self, file: Path, column: str) -> Any:
@@ -243,7 +248,8 @@ def _paths(file: Path, column: str) -> list[str | None]:
 
 def _every(data: DataConfig) -> Files:
     """Return all Parquet files of a source."""
-    return below(data, partial(_left_out, data.on_error == "skip"), SUFFIX)
+    unwanted = partial(_left_out, data.on_error == "skip")
+    return once(repr(data), lambda: below(data, unwanted, SUFFIX))
 
 
 def _left_out(skip: bool, path: bytes) -> str:

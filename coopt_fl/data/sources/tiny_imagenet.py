@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.errors import DataError
 from coopt_fl.core.files import expanded, is_folder
+from coopt_fl.data.listing import BESIDE
 from coopt_fl.data.source import NoSplitError, Source
-from coopt_fl.data.sources.folders import FolderSource, class_numbers, images_below
+from coopt_fl.data.sources.folders import FolderSource, class_numbers, images_below, no_image
 
 SIZE = (64, 64)
 URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
@@ -17,16 +18,17 @@ URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 
 def images(data: DataConfig, split: str) -> Source:
     """Open ``train/WNID/images/*.JPEG`` or ``val/images/*.JPEG`` below ``data.root``."""
-    source = FolderSource(data, _folder(data, split), SIZE)
-    source.notes = ()  # what else there is belongs to it
-    return source
+    return FolderSource(data, _folder(data, split), SIZE, wanted=_no_image)
 
 
 def labels(data: DataConfig, split: str) -> NDArray[np.int64]:
-    """Return int64 (N,): the place of each image's WNID among the sorted WNIDs of train."""
+    """Return int64 (N,): the place of each image's WNID among the sorted WNIDs of train.
+
+    -1 of an image in no such folder, or that the list of the validation images does not name.
+    """
     folder, train = _folder(data, split), _folder(data, "train")
     skip = data.on_error == "skip"
-    trained, paths = (images_below(one, skip=skip)[0] for one in (train, folder))
+    trained, paths = (images_below(one, _no_image, skip=skip)[0] for one in (train, folder))
     paths = paths[: data.limit]
     classes = sorted({path.split(b"/")[0] for path in trained.tolist() if b"/" in path})
     if split == "train":
@@ -34,14 +36,16 @@ def labels(data: DataConfig, split: str) -> NDArray[np.int64]:
     file = folder.parent / "val_annotations.txt"
     try:
         lines = file.read_bytes().splitlines()
-        wnids = dict(line.split(b"\t")[:2] for line in lines if b"\t" in line)
-        return np.array([classes.index(wnids[path]) for path in paths.tolist()], dtype=np.int64)
     except OSError as error:
         raise DataError(f"{file} cannot be read ({error.strerror}); extract {URL} again") from error
-    except (KeyError, ValueError) as error:
-        raise DataError(
-            f"{file} does not tell the class of every image in {folder}; extract {URL} again"
-        ) from error
+    wnids = dict(line.split(b"\t")[:2] for line in lines if b"\t" in line)
+    placed = [b"%s/%s" % (wnids.get(path, b""), path) for path in paths.tolist()]
+    return class_numbers(np.array(placed), classes)
+
+
+def _no_image(path: bytes) -> str:
+    """Return why a file is no image; nothing of the boxes, which belong there."""
+    return BESIDE if path.endswith(b"_boxes.txt") else no_image(path)
 
 
 def _folder(data: DataConfig, split: str) -> Path:

@@ -27,6 +27,7 @@ from coopt_fl.core import remote
 from coopt_fl.core.cache import cache_dir, cached
 from coopt_fl.core.errors import DataError
 from coopt_fl.core.files import expanded, is_file
+from coopt_fl.core.once import once
 from coopt_fl.data.listing import BESIDE
 from coopt_fl.data.source import LABEL, EncodedSource, Source
 from coopt_fl.data.sources.classes import numbers_of_copies, numbers_of_texts
@@ -46,7 +47,7 @@ THREADS = 8
 
 def images(data: DataConfig, split: str) -> Source | Stream:
     """Open the shards of a split; what cannot be read at any place is a stream."""
-    shards = Shards(data)
+    shards = once(repr(data), lambda: Shards(data))
     found = shards.of(split)
     if shards.streamed(found.names):
         return shards.stream(found, split)
@@ -75,7 +76,7 @@ def images(data: DataConfig, split: str) -> Source | Stream:
 
 def labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
     """Return the labels, int64 (N,), as :func:`classes.numbers_of_texts` does."""
-    shards = Shards(data)
+    shards = once(repr(data), lambda: Shards(data))
     mine, train = shards.of(split), shards.of("train")
     if shards.streamed(mine.names):
         streams = shards.stream(train, "train"), shards.stream(mine, split)

@@ -24,7 +24,7 @@ WRONG = {
     "not flat": ({"images": GREY, "sizes": SIZES}, r"not uint8 \(bytes,\), as beside sizes"),
     "size type": ({"images": FLAT, "sizes": SIZES[0]}, r"train-sizes are int64 \(2,\), not int64"),
     "no sizes": ({"images": FLAT, "sizes": SIZES[:0]}, "train-sizes have no rows"),
-    "size 0": ({"images": FLAT, "sizes": SIZES - 2}, "train-sizes hold 0, and not only"),
+    "size 0": ({"images": FLAT, "sizes": SIZES - 2}, "train-sizes hold 0 to 1, and not only"),
     "short": ({"images": FLAT[1:], "sizes": SIZES}, "have 38 bytes, but by their sizes 39"),
     "labels": ({"images": GREY, "labels": np.zeros(2, int)}, r"train-labels are int64 \(2,\), not"),
     "int32": ({"images": GREY, "labels": np.zeros(3, np.int32)}, r"labels are int32 \(3,\), not"),

@@ -13,10 +13,11 @@ from scipy import stats
 
 from coopt_fl.config.load import from_tree
 from coopt_fl.config.schema import Config, DataConfig
-from coopt_fl.core.errors import ConfigError, CooptError, DataError
+from coopt_fl.core.errors import ConfigError, CooptError, DataError, OutputError
 from coopt_fl.data import from_arrays, open_source
 from coopt_fl.data.partition import drawn, explained, given, partition
-from coopt_fl.federation.plan import Plan, Size
+from coopt_fl.federation.plan import Plan, Size, require_parts, save_plan
+from coopt_fl.federation.state import RunState
 from coopt_fl.policies.assignment import BY_WEIGHT, Member
 from tests.unit.data.make import encode, parquet, pixels, tree
 
@@ -122,6 +123,24 @@ def test_the_plan_gives_each_its_own_and_asks_nobody_else() -> None:
     assert np.array_equal(plan.shared, free.shared)
     whole = Plan.make(ids, size, 0, members[:1], BY_WEIGHT, {"alpha": ids})
     assert all(map(np.array_equal, whole.units, free.units))
+
+
+def test_a_run_is_not_continued_with_another_partition(tmp_path: Path) -> None:
+    """As when somebody changed a column, which no fingerprint of images tells."""
+    chosen, state = config("dirichlet:0.3"), RunState(tmp_path)
+    parts, ids = parts_of(chosen), np.arange(1000)
+    require_parts(state, chosen, ids, parts)  # there is no plan yet
+    members = [Member(name) for name in NAMES]
+    save_plan(state, Plan.make(ids, Size.of(chosen), 0, members[::-1], BY_WEIGHT, parts))
+    require_parts(state, chosen, ids, parts)
+    moved = parts | {
+        "alpha": parts["alpha"][1:],
+        "beta": np.sort([*parts["beta"], parts["alpha"][0]]),
+    }
+    swapped = dict(zip(NAMES, (parts["beta"], parts["alpha"], parts["gamma"]), strict=True))
+    for other in (moved, swapped):
+        with pytest.raises(OutputError, match=r"gave other samples .* was changed; give another"):
+            require_parts(state, chosen, ids, other)
 
 
 def test_values_that_are_names_say_whose_it_is() -> None:

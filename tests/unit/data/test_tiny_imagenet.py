@@ -9,7 +9,7 @@ import torch
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.errors import DataError
 from coopt_fl.data import open_source
-from coopt_fl.data.labels import open_labels
+from coopt_fl.data.labels import open_labels, unlabeled
 from coopt_fl.data.sources.folders import FolderSource
 from tests.unit.data.make import encode, pixels, write
 
@@ -58,11 +58,18 @@ def test_limited_labels_stay_aligned(data: DataConfig) -> None:
         assert open_labels(data, split).tolist() == whole[split][:2]
 
 
-def test_incomplete_annotations_are_refused(data: DataConfig) -> None:
+def test_what_the_annotations_lack_is_counted_and_left_out(data: DataConfig) -> None:
+    """A stray image, an image that lost its line, a class that train lacks; and no list at all."""
     path = Path(data.root or "") / "val/val_annotations.txt"
-    path.write_text("val_0.JPEG\tn02\t0\t0\t9\t9\n")
-    with pytest.raises(DataError, match=r"does not tell the class of every image.*extract"):
-        open_labels(data, "test")
+    write(path.parent / "images/stray.png", encode(pixels(7)))
+    write(path.parent / "images/notes.md", b"words")
+    test = open_source(data, "test")
+    assert "1 left out: no image by its suffix or its first bytes (notes.md)" in test.notes[0]
+    path.write_text("val_0.JPEG\tn02\t0\t0\t9\t9\nval_1.JPEG\tn77\t0\t0\t9\t9\n")
+    labels = dict(zip(map(test.where, test.ids.tolist()), open_labels(data, "test"), strict=True))
+    assert labels == {"val_0.JPEG": 1, "val_1.JPEG": -1, "val_2.JPEG": -1, "stray.png": -1}
+    (said,) = unlabeled(data)
+    assert said.startswith("3 of 4 test images have no label")
     path.unlink()
     with pytest.raises(DataError, match=r"val_annotations\.txt cannot be read.*extract"):
         open_labels(data, "test")
