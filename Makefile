@@ -21,10 +21,17 @@ install: $(VENV)/.installed
 demo: $(VENV)/.installed
 	$(BIN)/coopt run
 
+# Beside each other: e2e waits much, and what it leaves of the cores the others use, which give way.
 test: $(VENV)/.installed-dev
-	$(BIN)/pytest -m fast -n 2
-	$(BIN)/pytest -m whole -n 2
+	+$(MAKE) --jobs 2 --keep-going test-in-process test-e2e
+
+test-e2e: $(VENV)/.installed-dev
 	$(BIN)/pytest -m e2e -n 3 --dist loadgroup
+
+# Shown when it is over, so that each has its lines to itself.
+test-in-process: $(VENV)/.installed-dev
+	@nice $(BIN)/pytest -m "fast or whole" -n 2 > $(VENV)/in-process.log 2>&1; \
+	code=$$?; cat $(VENV)/in-process.log; exit $$code
 
 quick: $(VENV)/.installed-dev
 	$(BIN)/pytest -m fast -n 2
