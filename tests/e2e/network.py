@@ -16,7 +16,7 @@ from flwr.proto.control_pb2 import RegisterNodeRequest
 from flwr.supercore.control import ControlHttpClient
 
 from coopt_fl.ops.certificates import make_certificate, make_key_pair
-from tests.e2e.conftest import ROOT, SECONDS, Shell, free_port, kill_session, times
+from tests.e2e.conftest import ROOT, SECONDS, Shell, free_port, kill_session
 
 QUICK = "--disable-runtime-dependency-installation"
 
@@ -140,7 +140,7 @@ class Network:
         return self.log(name).count("Receiving: train.optimize")
 
     def at_work(self, name: str, times: int = 1) -> psutil.Process:
-        """Wait until ``name`` was asked for targets so often; return the process that makes them."""
+        """Wait until ``name`` was asked for targets so often; return the process that does it."""
         others = set[psutil.Process]()
 
         def found() -> psutil.Process | None:

@@ -1,4 +1,4 @@
-"""Several devices: which are used, and what is refused; with processes: tests/e2e/test_two_processes.py."""
+"""Several devices: which are used, and what is refused. Several processes are in tests/e2e."""
 
 from unittest.mock import Mock
 
@@ -9,6 +9,7 @@ from coopt_fl.config.schema import Config, StudentConfig
 from coopt_fl.core import runtime
 from coopt_fl.core.errors import ConfigError
 from coopt_fl.students import session
+
 
 def with_gpus(monkeypatch, count):
     """Pretend that there are GPUs; return what Fabric is asked for."""
