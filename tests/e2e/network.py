@@ -25,11 +25,8 @@ FOREVER = 'until "$@"; do sleep 5; done'
 refuses the key of a SuperNode that was killed until it has missed it.
 """
 
-IMPATIENT = {
-    "PYTHONPATH": str(Path(__file__).with_name("impatient")),
-    "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",
-}
-"""Environment in which Flower's programs wait less: for messages, tasks, and who is gone."""
+IMPATIENT = {"PYTHONPATH": str(Path(__file__).with_name("impatient"))}
+"""Environment in which Flower's programs wait less: for messages, and for who is gone."""
 
 
 class Network:
@@ -118,7 +115,7 @@ class Network:
     def finish(self, run: subprocess.Popen[str]) -> None:
         """Wait until a run has published the dataset."""
         _wait(lambda: self.published() or run.poll() is not None, "a dataset", self.said)
-        assert self.published(), self.said()
+        assert self.published(), self.said()[-6000:]
 
     def until_published(self) -> None:
         """Wait for the dataset; ``flwr run`` ends with the SuperLink, even if the run does not."""
@@ -127,7 +124,7 @@ class Network:
     def said(self) -> str:
         """Return what the last run printed."""
         logs = sorted(self.shell.folder.glob("run-*"), key=lambda path: path.stat().st_mtime)
-        return logs[-1].read_text()[-6000:] if logs else ""
+        return logs[-1].read_text() if logs else ""
 
     def log(self, name: str) -> str:
         """Return what the SuperNodes of ``name`` have said so far."""
@@ -156,10 +153,6 @@ class Network:
         """Return the process of the platform."""
         parent = (self.executor or self.link).pid
         return _wait(lambda: _apps(parent, "serverapp"), "the platform")[0]
-
-    def until_there(self, name: str) -> None:
-        """Wait until the SuperLink has let the SuperNode of ``name`` in."""
-        _wait(lambda: "SuperNode ID" in self.log(name), "a SuperNode")
 
     def until_planned(self) -> None:
         """Wait until the plan is made: who comes now comes late."""
@@ -195,6 +188,6 @@ def _wait(
 ) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := until()):
-        assert time.monotonic() < deadline, f"waited for {what} in vain\n{said()}"
+        assert time.monotonic() < deadline, f"waited for {what} in vain\n{said()[-6000:]}"
         time.sleep(0.2)  # to look through all processes takes a few hundredths
     return found

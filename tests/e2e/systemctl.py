@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 PATIENCE = 20.0
-PASSED = ("HOME", "PYTHONPATH", "FLWR_SUPEREXEC_TASK_POLL_INTERVAL")
+PASSED = ("HOME", "PYTHONPATH")
 
 
 def main(folder: Path, verb: str, *arguments: str) -> None:

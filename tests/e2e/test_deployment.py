@@ -14,9 +14,9 @@ import yaml
 
 import coopt_fl
 from coopt_fl.config.load import load_config
-from tests.e2e.conftest import SECONDS, TINY, Shell, times
+from tests.e2e.conftest import SECONDS, TINY, times
 from tests.e2e.hosts import Hosts, settle
-from tests.e2e.network import IMPATIENT, Network
+from tests.e2e.network import IMPATIENT
 from tests.e2e.nginx import find_nginx
 from tests.e2e.site import enrol
 from tests.flower.conftest import identity as identity
@@ -102,13 +102,3 @@ def broken_off(hosts: Hosts, run: str, blocks: Path) -> subprocess.CompletedProc
         stopped = hosts.bash("systemctl stop coopt-superexec")
         assert stopped.returncode == 0, stopped.stderr
         return typed.result()
-
-
-def test_a_key_registered_for_one_name_does_not_speak_for_another(shell: Shell, tiny: str) -> None:
-    network = Network(shell, tiny, "min_participants=1 deadline.join=2")
-    network.enter("alpha", "beta")
-    network.until_there("beta")
-    network.submit().wait(SECONDS)
-    said = " ".join(network.said().split())
-    assert "it is registered as 'alpha' and says that it is 'beta'" in said
-    assert not (network.out / "state" / "plan.json").exists()

@@ -59,15 +59,21 @@ def same(network: Network, whole: OptimizedDataset) -> None:
 def test_a_supernode_gone_for_good_and_one_that_comes_late(
     shell: Shell, tiny: str, whole: Any
 ) -> None:
-    """gamma joins when the plan is made; when beta goes, alpha and gamma take over its blocks."""
+    """gamma joins when the plan is made; when beta goes, alpha and gamma take over its blocks.
+
+    Nobody is taken for gamma whose key is registered for another name.
+    """
     network = Network(shell, tiny, f"{FEW} min_participants=2 deadline.join=25")
     network.join("alpha", "beta")
+    network.enter("delta", "gamma")
     run = network.submit()
     network.until_planned()
     network.join("gamma")
     network.at_work("beta")
     network.kill("beta")
     network.finish(run)
+    said = " ".join(network.said().split())
+    assert "it is registered as 'delta' and says that it is 'gamma'" in said
     (change,) = network.changes()
     assert change["origin"] == "beta"
     assert "went offline" in change["reason"]

@@ -19,7 +19,7 @@ COUNTS = {
 NODE = {
     "supernode.fleet_http_connection": {"HEARTBEAT_DEFAULT_INTERVAL": 10},
     "supernode.start_client_internal": {  # which looks for messages every 3 s
-        "time": SimpleNamespace(sleep=lambda seconds: time.sleep(min(seconds, 0.5)))
+        "time": SimpleNamespace(sleep=lambda seconds: time.sleep(min(seconds, 1.0)))
     },
 }
 PROGRAMS = {
