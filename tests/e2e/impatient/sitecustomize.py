@@ -1,8 +1,8 @@
 """Flower's programs, a third as patient: whoever died is missed after 20 s instead of 60.
 
 Python imports this when it starts, where PYTHONPATH names this folder. Flower has no setting for
-any of it. A heartbeat comes every 10 s instead of every 30, for a SuperLink takes none that are more
-frequent; but a process may take 120 s to start instead of 30, which on a busy host are not enough.
+any of it. A heartbeat comes every 10 s instead of every 30, the shortest that a SuperLink takes.
+But a process may take 120 s to start instead of 30, which are not enough on a busy host.
 """
 
 import sys
