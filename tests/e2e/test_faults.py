@@ -63,7 +63,7 @@ def test_a_supernode_gone_for_good_and_one_that_comes_late(
 
     Nobody is taken for gamma whose key is registered for another name.
     """
-    network = Network(shell, tiny, f"{FEW} min_participants=2 deadline.join=25")
+    network = Network(shell, tiny, f"{FEW} min_participants=2 deadline.join=35")
     network.join("alpha", "beta")
     network.enter("delta", "gamma")
     run = network.submit()
