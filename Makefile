@@ -14,17 +14,24 @@ NEWEST = .venv-newest
 # and Ray take twice as long then, and every message to a SuperNode starts a process.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test test-newest quick gpu check format clean
+.PHONY: install demo test test-e2e test-in-process test-newest quick gpu check format clean
 
 install: $(VENV)/.installed
 
 demo: $(VENV)/.installed
 	$(BIN)/coopt run
 
+# Beside each other: e2e waits much, and what it leaves of the cores the others use, which give way.
 test: $(VENV)/.installed-dev
-	$(BIN)/pytest -m fast -n 2
-	$(BIN)/pytest -m whole -n 2
-	$(BIN)/pytest -m e2e -n 3 --dist loadgroup
+	+$(MAKE) --jobs 2 --keep-going test-in-process test-e2e BUDGET="--budget 720"
+
+test-e2e: $(VENV)/.installed-dev
+	$(BIN)/pytest tests/e2e -n 3 --dist loadgroup $(BUDGET)
+
+# Shown when it is over, so that each has its lines to itself.
+test-in-process: $(VENV)/.installed-dev
+	@nice $(BIN)/pytest -m "fast or whole" -n 2 $(BUDGET) > $(VENV)/in-process.log 2>&1; \
+	code=$$?; cat $(VENV)/in-process.log; exit $$code
 
 quick: $(VENV)/.installed-dev
 	$(BIN)/pytest -m fast -n 2
@@ -38,7 +45,7 @@ test-newest:
 	$(NEWEST)/bin/uv pip install --python $(NEWEST)/bin/python -c $(NEWEST)/constraints.txt --override $(NEWEST)/overrides.txt --upgrade-package flwr -e ".[dev]"
 	$(NEWEST)/bin/python -c 'from importlib.metadata import version; print("flwr", version("flwr"))'
 	$(NEWEST)/bin/pytest tests/flower -n 2
-	$(NEWEST)/bin/pytest tests/e2e/test_run.py tests/e2e/test_flower.py tests/e2e/test_faults.py::test_a_supernode_killed_and_started_again -n 2 --dist loadgroup
+	$(NEWEST)/bin/pytest tests/e2e/test_run.py tests/e2e/test_flower.py tests/e2e/test_faults.py::test_a_superlink_a_participant_and_a_supernode_killed -n 2 --dist loadgroup
 
 gpu: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.gpu --root $(ROOT)

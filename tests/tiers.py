@@ -6,10 +6,15 @@ from pathlib import Path
 import pytest
 
 BUDGETS = {"fast": 90, "whole": 180, "e2e": 420}
-"""Seconds of each tier on two idle cores, as ``make test`` runs it; see docs/testing.md."""
+"""Seconds of each tier on two idle cores, with nothing beside it; see docs/testing.md."""
 
 FOLDERS = {"unit": "fast", "cases": "fast", "flower": "whole", "e2e": "e2e"}
 BEGUN = pytest.StashKey[float]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let who runs other tests at the same time say how long all may take together."""
+    parser.addoption("--budget", type=int, metavar="SECONDS", help="instead of the tiers' own")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -24,6 +29,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.relative_to(Path(__file__).parent).parts[0]
         own = [mark.name for mark in item.iter_markers() if mark.name in BUDGETS]
         if tier := own[0] if own else FOLDERS.get(folder):
+            if tier == "e2e" and folder != "e2e":  # which `make test` runs by its folder
+                raise pytest.UsageError(f"{item.nodeid}: what is e2e belongs into tests/e2e")
             item.add_marker(tier)
             item.user_properties.append(("tier", tier))  # which a report has, of any process
 
@@ -38,7 +45,8 @@ def pytest_terminal_summary(
         tiers := {str(told) for one in ran for name, told in one.user_properties if name == "tier"}
     ):
         return
-    seconds, budget = time.monotonic() - config.stash[BEGUN], sum(BUDGETS[tier] for tier in tiers)
+    seconds = time.monotonic() - config.stash[BEGUN]
+    budget = config.getoption("--budget") or sum(BUDGETS[tier] for tier in tiers)
     over = "OVER BUDGET: " if seconds > budget else ""
     terminalreporter.write_line(
         f"{over}{' and '.join(sorted(tiers))}, {len(ran)} tests: "

@@ -3,6 +3,7 @@
 import os
 import pwd
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -69,6 +70,11 @@ class Hosts:
             timeout=SECONDS,
             check=False,
         )
+
+    def export(self, values: dict[str, str]) -> None:
+        """Set what all blocks, and the services that they start, find in their environment."""
+        lines = [f"export {name}={shlex.quote(value)}\n" for name, value in values.items()]
+        (self.folder / "exports").write_text("".join(lines))
 
     @property
     def env(self) -> dict[str, str]:

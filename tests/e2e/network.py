@@ -16,14 +16,17 @@ from flwr.proto.control_pb2 import RegisterNodeRequest
 from flwr.supercore.control import ControlHttpClient
 
 from coopt_fl.ops.certificates import make_certificate, make_key_pair
-from tests.e2e.conftest import ROOT, SECONDS, Shell, free_port, kill_session, times
+from tests.e2e.conftest import ROOT, SECONDS, Shell, free_port, kill_session
 
 QUICK = "--disable-runtime-dependency-installation"
 
-FOREVER = 'until "$@"; do sleep 15; done'
+FOREVER = 'until "$@"; do sleep 5; done'
 """A shell that starts a program again when it fails, as the unit in docs/deployment does: Flower
-refuses the key of a SuperNode that was killed until it has missed it, which takes up to a minute.
+refuses the key of a SuperNode that was killed until it has missed it.
 """
+
+IMPATIENT = {"PYTHONPATH": str(Path(__file__).with_name("impatient"))}
+"""Environment in which Flower's programs wait less: for messages, and for who is gone."""
 
 
 class Network:
@@ -38,6 +41,7 @@ class Network:
 
     def __init__(self, shell: Shell, config: str, overrides: str, apart: bool = False) -> None:
         self.shell, self.config, self.overrides = shell, config, overrides
+        shell.extra |= IMPATIENT
         self.apart = apart
         self.address = f"127.0.0.1:{free_port()}"
         self.nodes: dict[str, subprocess.Popen[str]] = {}
@@ -111,7 +115,7 @@ class Network:
     def finish(self, run: subprocess.Popen[str]) -> None:
         """Wait until a run has published the dataset."""
         _wait(lambda: self.published() or run.poll() is not None, "a dataset", self.said)
-        assert self.published(), self.said()
+        assert self.published(), self.said()[-6000:]
 
     def until_published(self) -> None:
         """Wait for the dataset; ``flwr run`` ends with the SuperLink, even if the run does not."""
@@ -120,7 +124,7 @@ class Network:
     def said(self) -> str:
         """Return what the last run printed."""
         logs = sorted(self.shell.folder.glob("run-*"), key=lambda path: path.stat().st_mtime)
-        return logs[-1].read_text()[-6000:] if logs else ""
+        return logs[-1].read_text() if logs else ""
 
     def log(self, name: str) -> str:
         """Return what the SuperNodes of ``name`` have said so far."""
@@ -132,13 +136,13 @@ class Network:
         """Return how many ``train.optimize`` messages the SuperNodes of ``name`` received."""
         return self.log(name).count("Receiving: train.optimize")
 
-    def at_work(self, name: str) -> psutil.Process:
-        """Wait until ``name`` was asked for targets; return the process that works on them."""
+    def at_work(self, name: str, times: int = 1) -> psutil.Process:
+        """Wait until ``name`` was asked for targets so often; return the process that does it."""
         others = set[psutil.Process]()
 
         def found() -> psutil.Process | None:
             running = _apps(self.nodes[name].pid, "clientapp")
-            if not self.asked_for_targets(name):
+            if self.asked_for_targets(name) < times:
                 others.update(running)  # which work on earlier messages
             return next((app for app in running if app not in others and _has_begun(app)), None)
 
@@ -150,27 +154,9 @@ class Network:
         parent = (self.executor or self.link).pid
         return _wait(lambda: _apps(parent, "serverapp"), "the platform")[0]
 
-    def until_there(self, name: str) -> None:
-        """Wait until the SuperLink has let the SuperNode of ``name`` in."""
-        _wait(lambda: "SuperNode ID" in self.log(name), "a SuperNode")
-
     def until_planned(self) -> None:
         """Wait until the plan is made: who comes now comes late."""
         _wait((self.out / "state" / "plan.json").exists, "a plan", self.said)
-
-    def until_aligned(self) -> None:
-        """Wait until all alignments are stored, so that the next messages ask for targets."""
-        folder = self.out / "state" / "alignments"
-
-        def all_there() -> bool:
-            return folder.exists() and len(times(folder)) == len(self.nodes)
-
-        _wait(all_there, "alignments", self.said)
-
-    def until_blocks(self) -> None:
-        """Wait until blocks are stored."""
-        folder = self.out / "state" / "blocks"
-        _wait(lambda: folder.exists() and times(folder), "blocks", self.said)
 
     def changes(self) -> list[dict[str, Any]]:
         """Return what the provenance says of changes of the plan."""
@@ -202,6 +188,6 @@ def _wait(
 ) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := until()):
-        assert time.monotonic() < deadline, f"waited for {what} in vain\n{said()}"
-        time.sleep(0.1)
+        assert time.monotonic() < deadline, f"waited for {what} in vain\n{said()[-6000:]}"
+        time.sleep(0.2)  # to look through all processes takes a few hundredths
     return found

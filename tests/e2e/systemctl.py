@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 PATIENCE = 20.0
+PASSED = ("HOME", "PYTHONPATH")
 
 
 def main(folder: Path, verb: str, *arguments: str) -> None:
@@ -31,10 +32,10 @@ def main(folder: Path, verb: str, *arguments: str) -> None:
 
 
 def start(folder: Path, unit: str) -> None:
-    """Start a service with the unit's environment and nothing of this process's but HOME."""
+    """Start a service with the unit's environment and no more of this process's than PASSED."""
     service = _options(folder, unit)
     files = [Path(file).read_text() for file in service.get("EnvironmentFile", [])]
-    env = {"HOME": os.environ["HOME"]}
+    env = {name: os.environ[name] for name in PASSED if name in os.environ}
     for text in [*service["Environment"], *files]:
         env |= dict(word.split("=", 1) for word in shlex.split(text))
     words = shlex.split(service["ExecStart"][0])

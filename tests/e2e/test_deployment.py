@@ -13,11 +13,15 @@ import pytest
 import yaml
 
 import coopt_fl
-from tests.e2e.conftest import SECONDS, TINY, Shell, times
+from coopt_fl.config.load import load_config
+from tests.e2e.conftest import SECONDS, TINY, times
 from tests.e2e.hosts import Hosts, settle
-from tests.e2e.network import Network
+from tests.e2e.network import IMPATIENT
 from tests.e2e.nginx import find_nginx
 from tests.e2e.site import enrol
+from tests.flower.conftest import identity as identity
+from tests.flower.conftest import quick as quick
+from tests.flower.grid import run_platform
 
 pytestmark = pytest.mark.xdist_group("site")
 
@@ -46,12 +50,13 @@ def hosts(tmp_path: Path, roster: str) -> Iterator[Hosts]:
         "optimize.chunk_mb=32": CHUNKS,
     }
     hosts = settle(tmp_path / "hosts", instead)
+    hosts.export(IMPATIENT)
     yield hosts
     hosts.kill()
 
 
-def test_the_runbook_makes_the_dataset_of_coopt_run(
-    hosts: Hosts, shell: Shell, roster: str
+def test_the_runbook_makes_the_dataset_of_an_undisturbed_run(
+    hosts: Hosts, roster: str, tmp_path: Path, identity: None
 ) -> None:
     """Sections 1 to 6; a run that is broken off; renewal and upgrade; section 9 completes it."""
     hosts.section(1)
@@ -75,10 +80,10 @@ def test_the_runbook_makes_the_dataset_of_coopt_run(
 
     deployed = json.loads((out / "summary.json").read_text())
     seed = f"seed={int((hosts.folder / 'var' / 'digits.seed').read_text())}"
-    simulated = shell.summary("run", roster, seed, "--out", str(shell.folder / "simulated"))
-    assert deployed["dataset"]["digest"] == simulated["dataset"]["digest"]
-    assert deployed["reference"] == simulated["reference"]
-    here, there = coopt_fl.load(out), coopt_fl.load(shell.folder / "simulated")
+    run_platform(load_config(roster, [seed]), tmp_path / "whole")
+    here, there = coopt_fl.load(out), coopt_fl.load(tmp_path / "whole")
+    assert deployed["dataset"]["digest"] == here.digest == there.digest
+    assert deployed["reference"] == there.provenance.reference
     assert here.ids.tolist() == there.ids.tolist()
     if find_nginx():
         log = (hosts.folder / "nginx" / "access.log").read_text()
@@ -97,13 +102,3 @@ def broken_off(hosts: Hosts, run: str, blocks: Path) -> subprocess.CompletedProc
         stopped = hosts.bash("systemctl stop coopt-superexec")
         assert stopped.returncode == 0, stopped.stderr
         return typed.result()
-
-
-def test_a_key_registered_for_one_name_does_not_speak_for_another(shell: Shell, tiny: str) -> None:
-    network = Network(shell, tiny, "min_participants=1 deadline.join=2")
-    network.enter("alpha", "beta")
-    network.until_there("beta")
-    network.submit().wait(SECONDS)
-    said = " ".join(network.said().split())
-    assert "it is registered as 'alpha' and says that it is 'beta'" in said
-    assert not (network.out / "state" / "plan.json").exists()
