@@ -18,14 +18,24 @@ import torch
 import typer
 
 from coopt_fl.core.errors import ConfigError, CooptError
-from experiments import audit, backlog, continual, crowds, ours, paper, privacy, solvers
+from experiments import (
+    audit,
+    backlog,
+    continual,
+    crowds,
+    heterogeneous,
+    ours,
+    paper,
+    privacy,
+    solvers,
+)
 from experiments.command import Scale, check, run
 from experiments.scales import SCALES
 from experiments.table import FIGURES, RESULTS, Table
 
 TABLES: dict[str, Table] = {
     name: one
-    for module in (paper, ours, crowds, continual, solvers, privacy, audit)
+    for module in (paper, ours, crowds, heterogeneous, continual, solvers, privacy, audit)
     for name, one in vars(module).items()
     if isinstance(one, Table)
 }

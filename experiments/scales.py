@@ -25,6 +25,7 @@ class Study:
         ladder: Ever better priors, for the cycles of ``continual``.
         sizes: Of the shared set, for ``shared_size``.
         models: Architectures, for ``table3_architectures``.
+        crowd: One prior for each of many participants, for the tables of :mod:`heterogeneous`.
         sides: Of the images that priors see, in pixels, for ``prior_size``.
         audit: Samples for the audit, as a share of a block's.
         seconds: Of each training of ``equal_seconds``, with what its targets cost on one device.
@@ -52,6 +53,7 @@ class Study:
     probe: int | None = None
     online: tuple[int, ...] = ()
     sides: tuple[int, ...] = ()
+    crowd: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0, 1, 2)
 
 
