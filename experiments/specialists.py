@@ -57,7 +57,7 @@ class Labels(Objective):
 def loadable(spec: str, study: Study) -> str:
     """Return a spec that ``load_prior`` knows; a prior that is trained here is, if it was not yet.
 
-    Others that need one wait until it is trained.
+    Other processes that need the same one wait until it is trained.
     """
     scheme, _, recipe = spec.partition(":")
     if scheme != TRAINED:
@@ -69,8 +69,9 @@ def loadable(spec: str, study: Study) -> str:
     student = replace(study.student, model=model, objective=objective, epochs=int(epochs))
     key = hashlib.sha256(f"{spec} {student} {open_source(data).fingerprint}".encode()).hexdigest()
     folder = cache_dir() / "specialists" / key[:32]
-    with exclusive(folder.parent):
-        trained = train_student(None, Config(0, data, student=student), folder, devices=1)
+    with exclusive(folder):
+        out = folder / "trained"  # which has a lock of its own, for nobody to wait at
+        trained = train_student(None, Config(0, data, student=student), out, devices=1)
     return f"checkpoint:{trained.checkpoint}"
 
 
