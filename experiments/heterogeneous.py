@@ -23,7 +23,7 @@ from experiments.scales import Study
 from experiments.specialists import of_crowd
 from experiments.table import Cell, table
 
-PRIOR, STUDENT = "the prior's", "a student's"
+PRIOR, STUDENT = "prior", "student"
 """Whose features a probe is of."""
 
 

@@ -141,6 +141,7 @@ def test_probes_by_domain_see_who_knows_what(made: Path) -> None:
 def test_crowds_lose_one_each_or_have_ever_more_weak_ones() -> None:
     found = crews(CROWD)
     assert len(CROWD.crowd) == 10 and CROWD.crowd[-2:] == CROWD.weak[:2]
+    assert CROWD.probe is None, "or else a probe's rows are not those of the domains"
     for spec in CROWD.crowd:
         assert {*CROWD.crowd} - {*found[f"without {spec}"]} == {spec}
     for weak in (0, 2, 4, 6, 8):
