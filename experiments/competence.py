@@ -32,8 +32,10 @@ def thumbnails(source: Source) -> Array:
     """Return every image at 8x8 pixels, float32 (N, 192)."""
     half = (0.5, 0.5, 0.5)
     prior = Prior.from_module(nn.Flatten(), name="thumbnail", size=SIDE, mean=half, std=half)
-    how = {"batch_size": 256, "precision": "float32", "on_error": "raise"}
-    found: Array = represent(prior, source, source.ids, **how).values
+    seen = represent(
+        prior, source, source.ids, batch_size=256, precision="float32", on_error="raise"
+    )
+    found: Array = seen.values
     return found
 
 
@@ -61,9 +63,7 @@ def errors(agreed: Agreed) -> Exact:
     return np.stack([np.square(targets - wanted).sum(axis=1) for targets in held_out])
 
 
-def by_competence(
-    agreed: Agreed, region: Rows, most: float, seed: int, wrong: Exact | None = None
-) -> dict[str, Rows]:
+def by_competence(agreed: Agreed, region: Rows, most: float, seed: int) -> dict[str, Rows]:
     """Return each participant's rows, so that the error in all is least.
 
     Args:
@@ -71,9 +71,8 @@ def by_competence(
         region: int64 (N,), of every image.
         most: Largest shard, in shards of the mean size; 1 makes all equal.
         seed: Of who gets which images of a region that several share.
-        wrong: :func:`errors`, where they are known.
     """
-    wrong, names = errors(agreed) if wrong is None else wrong, list(agreed.features)
+    wrong, names = errors(agreed), list(agreed.features)
     _, region = np.unique(region, return_inverse=True)
     sizes = np.bincount(region)
     known = np.eye(len(sizes))[region[agreed.plan.shared]]  # (S, R)
@@ -108,9 +107,9 @@ def shared_out(sizes: Counts, costs: Exact, most: int) -> Counts:
     return whole
 
 
-def predicted(agreed: Agreed, wrong: Exact | None = None) -> float:
+def predicted(agreed: Agreed) -> float:
     """Return the R2 of held-out targets of the shared set, each by the owner of its sample."""
     wanted, at = agreed.shared_targets.astype(np.float64), agreed.plan.shared
-    wrong = errors(agreed) if wrong is None else wrong
-    mine = np.stack([np.isin(at, agreed.rows_of(name)) for name in agreed.features])
-    return 1.0 - float(wrong[mine].sum() / np.square(wanted - wanted.mean(axis=0)).sum())
+    mine = np.stack([np.isin(at, agreed.rows_of(name)) for name in agreed.features])  # (K, S)
+    total = np.square(wanted - wanted.mean(axis=0)).sum()
+    return 1.0 - float(errors(agreed)[mine].sum() / total)

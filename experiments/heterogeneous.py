@@ -132,7 +132,7 @@ Divide = Callable[[Lab, Agreed, int], Rows]
 REGIONS = 8
 
 
-def one(lab: Lab, agreed: Agreed, seed: int) -> Rows:
+def undivided(lab: Lab, agreed: Agreed, seed: int) -> Rows:
     """Have one region."""
     return np.zeros(len(lab.all), np.int64)
 
@@ -161,16 +161,17 @@ SHARDS: dict[str, Assign] = {
     "competence": partial(competent, clusters, FREE),
     "competence, equal": partial(competent, clusters, 1),
     "by R2": by_r2,
-    "the best five": partial(competent, one, 2),
-    "the best alone": partial(competent, one, FREE),
+    "the best five": partial(competent, undivided, 2),
+    "the best alone": partial(competent, undivided, FREE),
     "competence, domains told": partial(competent, domains, FREE),
     "by speed": by_speed,
     "dirichlet:0.1": partial(skewed, 0.1),
     "half by the best": partial(half, max),
     "half by the worst": partial(half, min),
 }
-"""Who gets which samples. Of the best alone nothing but its size tells it from competence in one
-region; shards of at most twice the mean in one region are those of the best half of the crowd."""
+"""Who gets which samples. "The best five" (of ten) and "the best alone" are competence in a single
+region, with shards of at most twice the mean and of any size: what competence gains over them is
+due to regions."""
 
 
 @table(lambda _: [{"shards": how} for how in SHARDS])
