@@ -60,7 +60,8 @@ def crowd_central(lab: Lab, cell: Cell) -> Cell:
     """
     how, seed = cell["targets"], cell["seed"]
     if cell["features"] == PRIOR:
-        return by_domain(lab, [lab.features(how, split)[0] for split in SPLITS])
+        pairs = zip(SPLITS, lab.labels(), strict=True)
+        return by_domain(lab, [lab.features(how, split)[0][y >= 0] for split, y in pairs])
     if how in TOGETHER:
         made = lab.collaborate(seed, priors=of_crowd(lab.study), **TOGETHER[how])
     else:
@@ -78,9 +79,11 @@ def student(lab: Lab, made: Made, seed: int) -> Cell:
 
 
 def by_domain(lab: Lab, features: Sequence[Array]) -> Cell:
-    """Return what features (N, m) of the training and of the test images are worth."""
-    (x, z), (y, w) = map(torch.from_numpy, features), map(torch.from_numpy, lab.labels())
-    here, there = (lab.domains(split) for split in SPLITS)
+    """Return what features (R, m) of the training and of the test images with a label are worth."""
+    known = [labels >= 0 for labels in lab.labels()]
+    here, there = (lab.domains(split)[k] for split, k in zip(SPLITS, known, strict=True))
+    y, w = (torch.from_numpy(all[k]) for all, k in zip(lab.labels(), known, strict=True))
+    x, z = map(torch.from_numpy, features)
     right = (fit_linear(x, y).predict(z) == w).double()
     found, names = {"accuracy": float(right.mean())}, np.unique(there).tolist()
     for name in names:
