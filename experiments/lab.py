@@ -204,11 +204,12 @@ class Lab:
         agreed = self.agree(seed, **how)
         if by_r2:
             agreed = self.agree(seed, **how, weights=agreed.r2())
-        started = time.perf_counter()
+        started, seconds = time.perf_counter(), agreed.seconds
         given = assign(agreed) if assign else {}
-        deciding = time.perf_counter() - started
+        seconds += time.perf_counter() - started
         if given:
-            agreed = self.agree(seed, **how, **given)
+            elected = agreed.election
+            agreed = self.agree(seed, **how | {"elect": lambda *_: elected}, **given)
         plan, specs = agreed.plan, how.get("priors") or self.study.priors
         each = [self.features(spec)[1] / len(self.all) for spec in specs]
         units = [[plan.units[index] for index in plan.blocks_of(name)] for name in agreed.features]
@@ -217,7 +218,7 @@ class Lab:
             *agreed.fused(replicas),
             optimize=[replicas * sum(map(len, u)) * s for u, s in zip(units, each, strict=True)],
             represent=sum(each) * len(plan.shared),
-            align=agreed.seconds + deciding,
+            align=seconds,
             on_s=[agreed.targets(name, x) for name, x in agreed.on_s.items()],
             agreed=agreed,
         )
