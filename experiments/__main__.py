@@ -18,16 +18,26 @@ import torch
 import typer
 
 from coopt_fl.core.errors import ConfigError, CooptError
-from experiments import audit, backlog, continual, crowds, lightly, ours, paper, privacy, solvers
+from experiments import (
+    audit,
+    backlog,
+    continual,
+    crowds,
+    heterogeneous,
+    lightly,
+    ours,
+    paper,
+    privacy,
+    solvers,
+)
 from experiments.command import Scale, check, run
 from experiments.scales import SCALES
 from experiments.table import FIGURES, RESULTS, Cell, Table
 
+STUDIES = (paper, ours, lightly, crowds, heterogeneous, continual, solvers, privacy, audit)
+
 TABLES: dict[str, Table] = {
-    name: one
-    for module in (paper, ours, lightly, crowds, continual, solvers, privacy, audit)
-    for name, one in vars(module).items()
-    if isinstance(one, Table)
+    name: one for module in STUDIES for name, one in vars(module).items() if isinstance(one, Table)
 }
 """By name."""
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.optimized.block import Block
-from coopt_fl.policies.audit import Answer, Audit, Known, odd_spread
+from coopt_fl.policies.audit import Answer, Audit, Judgement, Known, odd_spread
 from coopt_fl.policies.evidence import PREDICTS
 from coopt_fl.targets import CONSENSUS
 from experiments.figures import lines
@@ -97,11 +97,7 @@ def outcome(run: Played, cell: Cell, seed: int) -> dict[str, float]:
         liar = str(rng.choice([name for name in run.expected if kind(name) == cell["liar"]]))
         answers = tell(cell["lie"], run, liar, rng)
     asked = [liar] if liar else list(run.expected)
-    twice = asked_twice(run, answers)
-    others = [one for one in twice if one.owner != one.auditor]
-    judged = Audit().judge(run.expected, others)
-    flagged = inspected(run, asked, answers) | {"others": set(judged.rejected)}
-    flagged["itself"] |= contradicted(run, twice)
+    flagged, judged, samples = accused(run, asked, answers)
     return {
         "runs": 1,
         "found": liar in set().union(*flagged.values()),
@@ -109,8 +105,20 @@ def outcome(run: Played, cell: Cell, seed: int) -> dict[str, float]:
         **{f"honest, {test}": len(names - {liar}) for test, names in flagged.items()},
         "honest": len(set(asked) - {liar}),
         "undecided": bool(judged.undecided),
-        "samples": sum(liar in (None, one.owner, one.auditor) for one in others),
+        "samples": sum(liar in (None, one.owner, one.auditor) for one in samples),
     }
+
+
+def accused(
+    run: Played, asked: Collection[str], answers: Answers
+) -> tuple[dict[str, set[str]], Judgement, list[Answer]]:
+    """Return who fails each test, the judgement, and what it is of: what two were asked for."""
+    twice = asked_twice(run, answers)
+    others = [one for one in twice if one.owner != one.auditor]
+    judged = Audit().judge(run.expected, others)
+    flagged = inspected(run, asked, answers) | {"others": set(judged.rejected)}
+    flagged["itself"] |= contradicted(run, twice)
+    return flagged, judged, others
 
 
 def contradicted(run: Played, twice: Sequence[Answer]) -> set[str]:

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -76,7 +76,12 @@ class Entry:
 
 def main(
     budget: Annotated[str, typer.Option(help="For how long: 90s, 150m, 8h.")] = "150m",
-    root: Annotated[str | None, typer.Option(help="Folder of the images.")] = None,
+    root: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Folder of the images; SCALE=DIR: of those of one scale. May be repeated."
+        ),
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Cells at a time, each with one thread.")] = 1,
     show: Annotated[
         bool, typer.Option("--list", help="Say what is left, and measure nothing.")
@@ -93,7 +98,7 @@ def main(
         Console().print(_shown(entries, results))
     if show or as_json:
         return
-    if failed := work(entries, root, results, seconds, jobs):
+    if failed := work(entries, roots(root or []), results, seconds, jobs):
         raise CooptError(f"not measured, see above: {'; '.join(failed)}")
 
 
@@ -112,8 +117,14 @@ def read(file: Path) -> list[Entry]:
         ) from error
 
 
+def roots(given: Sequence[str]) -> dict[str, str]:
+    """Return the folder of the images by scale, that of all others as ""."""
+    words = [word.partition("=") for word in given]
+    return {scale if found else "": folder if found else scale for scale, found, folder in words}
+
+
 def work(
-    entries: list[Entry], root: str | None, results: Path, seconds: float, jobs: int
+    entries: list[Entry], root: dict[str, str], results: Path, seconds: float, jobs: int
 ) -> list[str]:
     """Measure cells until the time is over, and return which failed."""
     end, running, failed = time.monotonic() + seconds, dict[str, subprocess.Popen[bytes]](), []
@@ -146,13 +157,14 @@ def work(
 
 
 def _tasks(
-    entries: list[Entry], root: str | None, results: Path
+    entries: list[Entry], root: dict[str, str], results: Path
 ) -> Iterator[tuple[str, list[str]]]:
     """Yield the name of each cell that is left, and the command that measures it."""
     for entry in entries:
         for cell in entry.left(results):
             words = [entry.table, "--scale", entry.scale, "--results", str(results)]
-            words += ["--part", json.dumps(cell), *(["--root", root] if root else [])]
+            images = root.get(entry.scale, root.get(""))
+            words += ["--part", json.dumps(cell), *(["--root", images] if images else [])]
             name = f"{entry.table} {entry.scale} {cell}, about {entry.predicted(results):.0f} min"
             yield name, [sys.executable, "-m", "experiments", *words]
 

@@ -3,7 +3,7 @@
 import hashlib
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import repeat
@@ -26,6 +26,7 @@ from coopt_fl.optimized.read import OptimizedDataset
 from coopt_fl.policies.assignment import Member, Proportional
 from coopt_fl.policies.reference import ReferencePolicy, elect
 from coopt_fl.priors import load_prior
+from coopt_fl.students.checkpoint import LoadedStudent, load_student
 from coopt_fl.students.curve import Point
 from coopt_fl.students.probe import Judge, random_student
 from coopt_fl.students.train import train_student
@@ -33,8 +34,13 @@ from coopt_fl.targets import CONSENSUS, Alignment, Recipe, represent
 from coopt_fl.targets.collaborate import apply
 from experiments.agreement import Agreed, Array, Rows
 from experiments.scales import Study
+from experiments.specialists import loadable
 
-NAMES = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta")
+# fmt: off
+NAMES = (
+    "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa",
+)
+# fmt: on
 """Of participants, in order, as in the shipped configurations."""
 
 SPLITS = ("train", "test")
@@ -93,7 +99,8 @@ class Lab:
     def features(self, spec: str, split: str = "train") -> tuple[Array, float]:
         """Return a prior's features (N, m) of all images of a split, and the seconds they took."""
         if (spec, split) not in self._features:
-            self._features[spec, split] = features_of(spec, self.study, split)
+            known = loadable(spec, self.study)
+            self._features[spec, split] = features_of(known, self.study, split)
         return self._features[spec, split]
 
     def labels(self) -> list[NDArray[np.int64]]:
@@ -102,6 +109,12 @@ class Lab:
         labels = [one for one in found if one is not None]
         assert len(labels) == len(SPLITS), "this experiment needs labels"
         return labels
+
+    def domains(self, split: str) -> NDArray[np.str_]:
+        """Return the domain of each image of a split, (N,): ``all`` where there are none."""
+        source = open_source(self.study.data, split)
+        known = source.column("domain")
+        return np.full(len(source), "all") if known is None else known
 
     def shared(self, size: int, seed: int) -> Rows:
         """Return the rows of a shared set."""
@@ -122,6 +135,7 @@ class Lab:
         audit: float | None = None,
         order: Sequence[str] | None = None,
         weights: Sequence[float] | None = None,
+        parts: Mapping[str, Rows] | None = None,
         on_s: Mapping[str, Array] | None = None,
     ) -> Agreed:
         """Take every step of the method before the work itself.
@@ -140,6 +154,7 @@ class Lab:
             audit: Samples for the audit, as a share of a block's.
             order: Of the participants in the plan; that of the features unless given.
             weights: Of their shards, in that order; equal unless given.
+            parts: Whose rows are whose, where weights do not say it.
             on_s: What participants say of the shared set, if it differs from their features.
 
         Raises:
@@ -152,7 +167,7 @@ class Lab:
         study = self.study
         audit = study.audit if audit is None else audit
         size = Size(study.block_rows, audit, shared or study.shared)
-        plan = Plan.make(self.all, size, seed, members, Proportional())
+        plan = Plan.make(self.all, size, seed, members, Proportional(), parts)
         recipe = Recipe(dim or study.dim, projection, solver, seed)
         started = time.perf_counter()
         on_s = on_s or {name: x[plan.shared] for name, x in features.items()}
@@ -167,18 +182,34 @@ class Lab:
         seconds = time.perf_counter() - started
         return Agreed(features, plan, recipe, on_s, election, targets, made, seconds)
 
-    def collaborate(self, seed: int, *, replicas: int = 1, by_r2: bool = False, **how: Any) -> Made:
+    def collaborate(
+        self,
+        seed: int,
+        *,
+        replicas: int = 1,
+        by_r2: bool = False,
+        assign: Callable[[Agreed], Mapping[str, Any]] | None = None,
+        **how: Any,
+    ) -> Made:
         """Return the targets of a collaboration.
 
         Args:
             seed: Of the plan, the shared set, and what draws.
             replicas: Participants that make each sample's target; theirs are averaged.
             by_r2: Give shards in proportion to the held-out R2 instead of equal ones.
+            assign: Says from what was agreed, with equal shards, who gets what instead: ``weights``
+                or ``parts`` of :meth:`agree`. Its seconds are among those of alignment.
             how: See :meth:`agree`.
         """
         agreed = self.agree(seed, **how)
         if by_r2:
             agreed = self.agree(seed, **how, weights=agreed.r2())
+        started, seconds = time.perf_counter(), agreed.seconds
+        given = assign(agreed) if assign else {}
+        seconds += time.perf_counter() - started
+        if given:
+            elected = agreed.election
+            agreed = self.agree(seed, **how | {"elect": lambda *_: elected}, **given)
         plan, specs = agreed.plan, how.get("priors") or self.study.priors
         each = [self.features(spec)[1] / len(self.all) for spec in specs]
         units = [[plan.units[index] for index in plan.blocks_of(name)] for name in agreed.features]
@@ -187,7 +218,7 @@ class Lab:
             *agreed.fused(replicas),
             optimize=[replicas * sum(map(len, u)) * s for u, s in zip(units, each, strict=True)],
             represent=sum(each) * len(plan.shared),
-            align=agreed.seconds,
+            align=seconds,
             on_s=[agreed.targets(name, x) for name, x in agreed.on_s.items()],
             agreed=agreed,
         )
@@ -224,7 +255,13 @@ class Lab:
         )
 
     def student(
-        self, made: Made | None, seed: int, *, every: int | None = None, **changes: Any
+        self,
+        made: Made | None,
+        seed: int,
+        *,
+        every: int | None = None,
+        judge: Callable[[LoadedStudent], Mapping[str, Any]] | None = None,
+        **changes: Any,
     ) -> dict[str, Any]:
         """Train a student on ``made``, or without targets, and return its curve.
 
@@ -232,6 +269,7 @@ class Lab:
             made: The targets, for an objective that needs them.
             seed: Of the training.
             every: Epochs between two probes; only at the end unless given.
+            judge: Judges the student at the end, instead of all other probes.
             changes: Of the study's ``student``, such as ``objective="byol"``.
         """
         config = replace(self.study.student, **changes)
@@ -241,8 +279,9 @@ class Lab:
             trained = train_student(
                 dataset, Config(seed, self.study.data, student=config), folder, devices=1,
                 begun=clock.begun, progress=clock.epoch,
-                watch=self.judge, watch_every=every or config.epochs,
+                watch=None if judge else self.judge, watch_every=every or config.epochs,
             )  # fmt: skip
+            judged = {} if judge is None else judge(load_student(trained.checkpoint))
         end = trained.curve[-1]
         together, each = made.preparation if made else (0.0, 0.0)
         return {
@@ -253,6 +292,7 @@ class Lab:
             "preparation s, one each": each,
             **clock.found,
             "curve": [asdict(point) for point in trained.curve],
+            **judged,
         }
 
     def random(self, seed: int, **changes: Any) -> float | None:

@@ -79,13 +79,20 @@ def play(
     wanted = CONSENSUS if reference == CONSENSUS else able[seed % len(able)]
     order = np.random.default_rng(derive_seed(seed, "order")).permutation(MIXES[mix]).tolist()
     how = {"dim": dim, "solver": solver, "shared": size, "audit": fraction, "order": order}
-    agreed = lab.agree(seed, features, reference=wanted, elect=as_told, **how)
+    return before_audit(lab, lab.agree(seed, features, reference=wanted, elect=as_told, **how))
+
+
+def before_audit(lab: Lab, agreed: Agreed) -> Played:
+    """Play a run up to its audit: everyone makes targets, and is honest."""
     expected = {
         name: Expected(agreed.targets(name, agreed.on_s[name]), heldout.targets, heldout.r2)
         for name, heldout in agreed.held_out().items()
     }
-    honest = {name: agreed.targets(name, x).astype(np.float16) for name, x in features.items()}
-    fitted_on = agreed.plan.projected(wanted, agreed.recipe.rows_to_project)
+    honest = {
+        name: agreed.targets(name, x).astype(np.float16) for name, x in agreed.features.items()
+    }
+    reference, rows = agreed.election.reference, agreed.recipe.rows_to_project
+    fitted_on = agreed.plan.projected(reference, rows)
     return Played(lab, agreed, expected, honest, fitted_on)
 
 

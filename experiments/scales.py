@@ -26,6 +26,7 @@ class Study:
         sizes: Of the shared set, for ``shared_size``.
         models: Architectures, for ``table3_architectures``.
         lightly: Epochs of lightly-train's own SimCLR; 0: none.
+        crowd: One prior for each of many participants, for the tables of :mod:`heterogeneous`.
         sides: Of the images that priors see, in pixels, for ``prior_size``.
         audit: Samples for the audit, as a share of a block's.
         seconds: Of each training of ``equal_seconds``, with what its targets cost on one device.
@@ -54,6 +55,7 @@ class Study:
     online: tuple[int, ...] = ()
     lightly: int = 0
     sides: tuple[int, ...] = ()
+    crowd: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0, 1, 2)
 
 

@@ -127,6 +127,16 @@ def test_a_failure_is_named_and_the_rest_is_measured(
     assert (folder / "b-s.json").exists()
 
 
+def test_a_scale_may_have_images_of_its_own(listed: Path) -> None:
+    where = backlog.roots(["plain", "t=own"])
+    first, *_, last = backlog._tasks(
+        [*read(listed), Entry("c", "t", {}, (0,), 1.0)], where, listed.parent
+    )
+    assert first[1][-2:] == ["--root", "plain"] and last[1][-2:] == ["--root", "own"]
+    (task,) = backlog._tasks([Entry("c", "s", {}, (0,), 1.0)], backlog.roots(["t=own"]), listed)
+    assert "--root" not in task[1]
+
+
 @pytest.mark.parametrize("budget", ["", "90", "2d", "m", "-1m"])
 def test_a_budget_that_is_no_time(
     budget: str, listed: Path, capsys: pytest.CaptureFixture[str]

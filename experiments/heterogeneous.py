@@ -1,0 +1,255 @@
+"""Ten participants of many kinds, on one unlabeled set of several domains."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from coopt_fl.core.seeding import derive_seed
+from coopt_fl.data.partition import drawn
+from coopt_fl.policies.assignment import FASTEST
+from coopt_fl.policies.reference import Election, elect
+from coopt_fl.students.checkpoint import LoadedStudent
+from coopt_fl.students.classifier import fit_linear, fit_probe
+from coopt_fl.targets import CONSENSUS
+from experiments.agreement import Agreed, Array, Rows
+from experiments.audit import accused
+from experiments.competence import by_competence, predicted, regions, thumbnails
+from experiments.lab import SPLITS, Lab, Made
+from experiments.played import before_audit
+from experiments.scales import Study
+from experiments.specialists import of_crowd
+from experiments.table import Cell, table
+
+PRIOR, STUDENT = "prior", "student"
+"""Whose features a probe is of."""
+
+
+def wide_enough(features: Mapping[str, Array], wanted: str, dim: int, seed: int) -> Election:
+    """Elect as the platform does, among those whose features are as wide as a target.
+
+    The platform would stop where the most uniform prior is narrower.
+    """
+    return elect({n: x for n, x in features.items() if x.shape[1] >= dim}, wanted, dim, seed)
+
+
+BEST: Cell = {"reference": "best", "elect": wide_enough}
+TOGETHER: dict[str, Cell] = {
+    CONSENSUS: {},
+    "best": BEST,
+    "consensus, 3 replicas": {"replicas": 3},
+}
+"""How a crowd makes targets, with equal shards."""
+
+
+def central(study: Study) -> list[Cell]:
+    """Return a row for each kind of targets, and one for each prior as it is."""
+    priors = of_crowd(study)
+    rows = [{"targets": how, "features": STUDENT} for how in (*TOGETHER, *priors)]
+    return rows + [{"targets": spec, "features": PRIOR} for spec in priors]
+
+
+@table(central)
+def crowd_central(lab: Lab, cell: Cell) -> Cell:
+    """Is the collaboration better than each prior centrally, and than that prior itself?
+
+    Accuracy is that of one probe of all domains. By domain it is that of a probe of this domain
+    alone; ``DOMAIN, one probe`` is how the one of all does there.
+    """
+    how, seed = cell["targets"], cell["seed"]
+    if cell["features"] == PRIOR:
+        pairs = zip(SPLITS, lab.labels(), strict=True)
+        return by_domain(lab, [lab.features(how, split)[0][y >= 0] for split, y in pairs])
+    if how in TOGETHER:
+        made = lab.collaborate(seed, priors=of_crowd(lab.study), **TOGETHER[how])
+    else:
+        made = lab.centralize(how, seed)
+    return student(lab, made, seed)
+
+
+def student(lab: Lab, made: Made, seed: int) -> Cell:
+    """Train a student, and judge it by domain."""
+
+    def judge(trained: LoadedStudent) -> Cell:
+        return by_domain(lab, [x.cpu().numpy() for x, _ in lab.judge.encode(trained)])
+
+    return lab.student(made, seed, judge=judge)
+
+
+def by_domain(lab: Lab, features: Sequence[Array]) -> Cell:
+    """Return what features (R, m) of the training and of the test images with a label are worth."""
+    known = [labels >= 0 for labels in lab.labels()]
+    here, there = (lab.domains(split)[k] for split, k in zip(SPLITS, known, strict=True))
+    y, w = (torch.from_numpy(all[k]) for all, k in zip(lab.labels(), known, strict=True))
+    x, z = map(torch.from_numpy, features)
+    right = (fit_linear(x, y).predict(z) == w).double()
+    found, names = {"accuracy": float(right.mean())}, np.unique(there).tolist()
+    for name in names:
+        fit, test = here == name, there == name
+        found[name] = fit_probe(x[fit], y[fit], z[test], w[test])
+    found["mean of the domains"] = float(np.mean([found[name] for name in names]))
+    return found | {f"{name}, one probe": float(right[there == name].mean()) for name in names}
+
+
+Assign = Callable[[Lab, Agreed, int], Mapping[str, Any]]
+"""Says who gets what, from what was agreed with equal shards."""
+
+
+def equal(lab: Lab, agreed: Agreed, seed: int) -> Cell:
+    """Leave it at that."""
+    return {}
+
+
+def by_speed(lab: Lab, agreed: Agreed, seed: int) -> Cell:
+    """Give shards in proportion to speed, as ``assignment.by=speed`` does."""
+    speed = np.array([1 / lab.features(spec)[1] for spec in of_crowd(lab.study)])
+    return {"weights": np.minimum(speed, FASTEST * np.median(speed)).tolist()}
+
+
+def by_r2(lab: Lab, agreed: Agreed, seed: int) -> Cell:
+    """Give shards in proportion to the held-out R2."""
+    return {"weights": agreed.r2()}
+
+
+def skewed(alpha: float, lab: Lab, agreed: Agreed, seed: int) -> Cell:
+    """Share out each class by a Dirichlet distribution, as ``assignment.partition`` does."""
+    names = list(agreed.features)
+    seed = derive_seed(seed, "partition")
+    owner = drawn(lab.labels()[0], alpha, np.ones(len(names)), seed)
+    return {"parts": {name: np.flatnonzero(owner == k) for k, name in enumerate(names)}}
+
+
+def half(whose: Callable[[Sequence[float]], float], lab: Lab, agreed: Agreed, seed: int) -> Cell:
+    """Give one participant, the best or the worst by its held-out R2, as much as all others."""
+    r2 = agreed.r2()
+    weights = np.ones(len(r2))
+    weights[r2.index(whose(r2))] = len(r2) - 1
+    return {"weights": weights.tolist()}
+
+
+Divide = Callable[[Lab, Agreed, int], Rows]
+"""Says which region each image is in."""
+
+REGIONS = 8
+
+
+def undivided(lab: Lab, agreed: Agreed, seed: int) -> Rows:
+    """Have one region."""
+    return np.zeros(len(lab.all), np.int64)
+
+
+def clusters(lab: Lab, agreed: Agreed, seed: int) -> Rows:
+    """Have regions of similar targets, told by thumbnails."""
+    return regions(agreed, thumbnails(lab.source), REGIONS, seed)
+
+
+def domains(lab: Lab, agreed: Agreed, seed: int) -> Rows:
+    """Have the domains, which somebody tells."""
+    return np.unique(lab.domains("train"), return_inverse=True)[1]
+
+
+def competent(divide: Divide, most: float, lab: Lab, agreed: Agreed, seed: int) -> Cell:
+    """Give each region to whoever knows it best, in shards of at most so many mean ones."""
+    return {"parts": by_competence(agreed, divide(lab, agreed, seed), most, seed)}
+
+
+FREE = float("inf")
+TWICE = partial(competent, clusters, 2)
+
+SHARDS: dict[str, Assign] = {
+    "equal": equal,
+    "competence, at most twice": TWICE,
+    "competence": partial(competent, clusters, FREE),
+    "competence, equal": partial(competent, clusters, 1),
+    "by R2": by_r2,
+    "the best five": partial(competent, undivided, 2),
+    "the best alone": partial(competent, undivided, FREE),
+    "competence, domains told": partial(competent, domains, FREE),
+    "by speed": by_speed,
+    "dirichlet:0.1": partial(skewed, 0.1),
+    "half by the best": partial(half, max),
+    "half by the worst": partial(half, min),
+}
+"""Who gets which samples. "The best five" (of ten) and "the best alone" are competence in a single
+region, with shards of at most twice the mean and of any size: what competence gains over them is
+due to regions."""
+
+
+@table(lambda _: [{"shards": how} for how in SHARDS])
+def crowd_shards(lab: Lab, cell: Cell) -> Cell:
+    """Who should get which samples? All align to the consensus.
+
+    ``r2`` is that of the held-out targets of the shared set, each by the owner of its sample;
+    ``largest shard`` its share of all samples. Assignment by competence has seen the former, in
+    regions, which flatters its ``r2`` a little, but no accuracy.
+    """
+    seed, assign = cell["seed"], SHARDS[cell["shards"]]
+    crowd = of_crowd(lab.study)
+    made = lab.collaborate(seed, priors=crowd, assign=lambda agreed: assign(lab, agreed, seed))
+    return student(lab, made, seed) | shares(made.agreed)
+
+
+def shares(agreed: Agreed | None) -> Cell:
+    """Return what is known of shards before any training."""
+    assert agreed is not None
+    sizes = [len(agreed.rows_of(name)) for name in agreed.features]
+    return {"r2": predicted(agreed), "largest shard": max(sizes) / sum(sizes)}
+
+
+def without_accused(lab: Lab, agreed: Agreed, seed: int) -> Cell:
+    """Give nothing to those whom the audit would reject."""
+    run = before_audit(lab, agreed)
+    failed = set[str]().union(*accused(run, list(agreed.features), run.answers())[0].values())
+    return {"weights": [float(name not in failed) for name in agreed.features]}
+
+
+RESCUES: dict[str, tuple[Cell, Assign]] = {
+    CONSENSUS: ({}, equal),
+    "consensus, by R2": ({}, by_r2),
+    "consensus, competence": ({}, TWICE),
+    "consensus, audit": ({}, without_accused),
+    "best": (BEST, equal),
+}
+
+
+def crews(study: Study) -> dict[str, tuple[str, ...]]:
+    """Return crowds by name: all, without one each, and with ever more weak ones.
+
+    Weak priors take the places of the last sound ones; where none is weak, the study's own priors
+    fill the crowd up.
+    """
+    crowd, found = tuple(of_crowd(study)), dict[str, tuple[str, ...]]()
+    sound = [spec for spec in dict.fromkeys((*crowd, *study.priors)) if spec not in study.weak]
+    found["all"] = crowd
+    for spec in crowd:
+        found[f"without {spec}"] = tuple(other for other in crowd if other != spec)
+    for weak in range(0, len(crowd), 2):
+        crew = (*sound[: len(crowd) - weak], *study.weak[:weak])
+        found[f"{weak} of {len(crew)} weak"] = crew
+    return found
+
+
+def contributions(study: Study) -> list[Cell]:
+    """Return a row for each crowd, and for all that may rescue the ones with weak priors."""
+    names = list(crews(study))
+    weak = [name for name in names if name.endswith(" weak") and not name.startswith("0 ")]
+    rows = [{"crowd": name, "how": CONSENSUS} for name in names]
+    return rows + [
+        {"crowd": name, "how": how} for name in weak for how in RESCUES if how != CONSENSUS
+    ]
+
+
+@table(contributions)
+def crowd_contribution(lab: Lab, cell: Cell) -> Cell:
+    """What does each prior add, how many weak ones hurt, and what rescues?
+
+    ``r2`` is as in ``crowd_shards``; to the best prior everyone aligns, whatever the crowd.
+    """
+    seed, crew = cell["seed"], crews(lab.study)[cell["crowd"]]
+    how, assign = RESCUES[cell["how"]]
+    made = lab.collaborate(
+        seed, priors=crew, assign=lambda agreed: assign(lab, agreed, seed), **how
+    )
+    return student(lab, made, seed) | shares(made.agreed)

@@ -1,0 +1,115 @@
+"""Priors that are trained here: ``trained:IMAGES/HOW/MODEL/EPOCHS`` in a study.
+
+IMAGES says of which file of :mod:`experiments.domains`, or is ``train`` for the study's own; HOW is
+an objective that knows no targets, or ``labels``. Checkpoints are kept in the cache by all that
+they depend on, and made when they are asked for: ``python -m experiments.specialists --root DIR``
+asks for all of a scale, and goes on where it was stopped.
+"""
+
+import hashlib
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated, ClassVar
+
+import torch
+import typer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from coopt_fl import register
+from coopt_fl.config.schema import Config, DataConfig, SplitConfig
+from coopt_fl.core.cache import cache_dir, exclusive
+from coopt_fl.core.errors import DataError
+from coopt_fl.data import open_source, split_labels
+from coopt_fl.registry import PARTS
+from coopt_fl.students.augment.published import Published
+from coopt_fl.students.models import Student
+from coopt_fl.students.objectives.objective import AUGMENTATIONS, Objective, Setting, in_float32
+from coopt_fl.students.train import train_student
+from experiments.command import Scale, check, run
+from experiments.scales import SCALES, Study, studies
+
+TRAINED = "trained"
+
+
+class Labels(Objective):
+    """The cross-entropy of a linear layer's scores, which is dropped after the training.
+
+    Attributes:
+        classes: int64 (N,), of each image, counted from 0.
+    """
+
+    classes: ClassVar[Tensor]
+
+    def __init__(self, student: Student, setting: Setting) -> None:
+        view = AUGMENTATIONS[setting.config.augment]
+        super().__init__(student, Published(large=(view,), small=(view,)), setting)
+        self.head = nn.Linear(student.width, int(self.classes.max()) + 1)
+
+    def forward(self, views: list[Tensor], rows: Tensor, progress: float) -> Tensor:
+        """Return the loss of the one view."""
+        scores = self.head(self.student(views[0]))
+        wanted = self.classes.to(rows.device)[rows]
+        return in_float32(lambda logits: F.cross_entropy(logits, wanted), scores)
+
+
+def loadable(spec: str, study: Study) -> str:
+    """Return a spec that ``load_prior`` knows; a prior that is trained here is, if it was not yet.
+
+    Other processes that need the same one wait until it is trained.
+    """
+    scheme, _, recipe = spec.partition(":")
+    if scheme != TRAINED:
+        return spec
+    images, how, model, epochs = recipe.split("/")
+    own = images == "train"
+    data = study.data if own else replace(study.data, split=SplitConfig(train=images))
+    objective = labelled(data) if how == "labels" else how
+    student = replace(study.student, model=model, objective=objective, epochs=int(epochs))
+    key = hashlib.sha256(f"{spec} {student} {open_source(data).fingerprint}".encode()).hexdigest()
+    folder = cache_dir() / "specialists" / key[:32]
+    with exclusive(folder):
+        out = folder / "trained"  # which has a lock of its own, for nobody to wait at
+        trained = train_student(None, Config(0, data, student=student), out, devices=1)
+    return f"checkpoint:{trained.checkpoint}"
+
+
+def labelled(data: DataConfig) -> str:
+    """Return the name of the objective with these labels, which is registered if it is new.
+
+    Raises:
+        DataError: There are none.
+    """
+    labels = split_labels(data, "train")
+    if labels is None:
+        raise DataError(f"data.source={data.source} has no labels to train a specialist on")
+    classes = torch.unique(torch.from_numpy(labels), return_inverse=True)[1]
+    name = f"labels-{hashlib.sha256(labels.tobytes()).hexdigest()[:12]}"
+    if not PARTS.has("objective", name):
+        made = type("Labels", (Labels,), {"classes": classes})
+        register.objective(name, on_targets=False)(made)
+    return name
+
+
+def of_crowd(study: Study) -> Sequence[str]:
+    """Return the priors of the study's crowd, or its own where it has none."""
+    return study.crowd or study.priors
+
+
+def main(
+    root: Annotated[
+        str | None, typer.Option(help="Folder that experiments.domains wrote to.")
+    ] = None,
+    scale: Scale = "crowd",
+) -> None:
+    """Train what is missing of a scale's priors."""
+    check("--scale", [scale], SCALES)
+    for study in studies(scale, root).values():
+        for spec in of_crowd(study):
+            if loadable(spec, study) != spec:
+                typer.echo(f"here: {spec}")
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
