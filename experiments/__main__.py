@@ -18,14 +18,41 @@ import torch
 import typer
 
 from coopt_fl.core.errors import ConfigError, CooptError
-from experiments import audit, backlog, continual, crowds, ours, paper, privacy, solvers
+from experiments import (
+    architectures,
+    audit,
+    backlog,
+    continual,
+    costs,
+    crowds,
+    fedavg,
+    ours,
+    paper,
+    privacy,
+    recipes,
+    solvers,
+    transfer,
+)
 from experiments.command import Scale, check, run
 from experiments.scales import SCALES
 from experiments.table import FIGURES, RESULTS, Table
 
 TABLES: dict[str, Table] = {
     name: one
-    for module in (paper, ours, crowds, continual, solvers, privacy, audit)
+    for module in (
+        paper,
+        ours,
+        crowds,
+        continual,
+        solvers,
+        privacy,
+        audit,
+        costs,
+        fedavg,
+        architectures,
+        recipes,
+        transfer,
+    )
     for name, one in vars(module).items()
     if isinstance(one, Table)
 }

@@ -3,7 +3,7 @@
 import hashlib
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import repeat
@@ -26,6 +26,7 @@ from coopt_fl.optimized.read import OptimizedDataset
 from coopt_fl.policies.assignment import Member, Proportional
 from coopt_fl.policies.reference import ReferencePolicy, elect
 from coopt_fl.priors import load_prior
+from coopt_fl.students.checkpoint import LoadedStudent, load_student
 from coopt_fl.students.curve import Point
 from coopt_fl.students.probe import Judge, random_student
 from coopt_fl.students.train import train_student
@@ -224,7 +225,13 @@ class Lab:
         )
 
     def student(
-        self, made: Made | None, seed: int, *, every: int | None = None, **changes: Any
+        self,
+        made: Made | None,
+        seed: int,
+        *,
+        every: int | None = None,
+        then: Callable[[LoadedStudent], dict[str, Any]] | None = None,
+        **changes: Any,
     ) -> dict[str, Any]:
         """Train a student on ``made``, or without targets, and return its curve.
 
@@ -232,10 +239,11 @@ class Lab:
             made: The targets, for an objective that needs them.
             seed: Of the training.
             every: Epochs between two probes; only at the end unless given.
+            then: What else is to be found out about the trained student.
             changes: Of the study's ``student``, such as ``objective="byol"``.
         """
         config = replace(self.study.student, **changes)
-        dataset = None if made is None else self._dataset(made)
+        dataset = None if made is None else self.dataset(made)
         clock = CpuClock()
         with resumed(f"{self.cell} {seed} {config} {dataset and dataset.digest}") as folder:
             trained = train_student(
@@ -243,6 +251,7 @@ class Lab:
                 begun=clock.begun, progress=clock.epoch,
                 watch=self.judge, watch_every=every or config.epochs,
             )  # fmt: skip
+            more = then(load_student(trained.checkpoint)) if then else {}
         end = trained.curve[-1]
         together, each = made.preparation if made else (0.0, 0.0)
         return {
@@ -252,6 +261,7 @@ class Lab:
             "preparation s, one device": together,
             "preparation s, one each": each,
             **clock.found,
+            **more,
             "curve": [asdict(point) for point in trained.curve],
         }
 
@@ -260,7 +270,7 @@ class Lab:
         config = replace(self.study.student, **changes)
         return self.judge(random_student(config, self.study.data, seed)).accuracy
 
-    def _dataset(self, made: Made) -> OptimizedDataset:
+    def dataset(self, made: Made) -> OptimizedDataset:
         """Return the targets as the optimized dataset that they would make."""
         source = {"fingerprint": self.source.fingerprint}
         known = draft(config=Config(), source=source, reference="consensus")
@@ -315,8 +325,25 @@ def features_of(spec: str, study: Study, split: str) -> tuple[NDArray[np.float32
     """
     prior = load_prior(spec, pick_device(), study.precision)
     source = open_source(study.data, split)
+    size = 32 if prior.device.type == "cpu" else 256
+    return kept(
+        f"{prior.sha256} {source.fingerprint}",
+        spec,
+        study.precision,
+        lambda: represent(prior, source, source.ids, batch_size=size,
+                          precision=study.precision, on_error="raise").values,
+    )  # fmt: skip
+
+
+def kept(
+    of: str, spec: str, precision: str, compute: Callable[[], Array]
+) -> tuple[NDArray[np.float32], float]:
+    """Return features and the seconds that they took, computed unless the cache has them.
+
+    ``of`` says of what they are, ``spec`` and ``precision`` by which prior and how.
+    """
     on = hardware() | {"device": pick_device().type, "threads": torch.get_num_threads()}
-    key = f"{spec} {prior.sha256} {source.fingerprint} {on} {study.precision}"
+    key = f"{spec} {of} {on} {precision}"
     file = cache_dir() / "features" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
 
     def load() -> tuple[NDArray[np.float32], float]:
@@ -324,10 +351,8 @@ def features_of(spec: str, study: Study, split: str) -> tuple[NDArray[np.float32
             return known["features"], float(known["seconds"])
 
     def make(path: Path) -> None:
-        size = 32 if prior.device.type == "cpu" else 256
         started = time.perf_counter()
-        made = represent(prior, source, source.ids, batch_size=size,
-                         precision=study.precision, on_error="raise").values  # fmt: skip
+        made = compute()
         seconds = time.perf_counter() - started
         with path.open("wb") as whole:  # of a name alone numpy would make another
             np.savez(whole, features=made, seconds=seconds)

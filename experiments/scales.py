@@ -9,6 +9,14 @@ import yaml
 from coopt_fl.config.schema import DataConfig, StudentConfig
 from coopt_fl.core.errors import ConfigError
 
+LONG = (
+    ("resnet18", 10),
+    ("mobilenet_v2", 20),
+    ("efficientnet_b0", 15),
+    ("timm:vit_tiny_patch16_224", 15),
+)
+"""Architectures, each with as many epochs as a core makes in some twenty minutes by DCL."""
+
 
 @dataclass(frozen=True)
 class Study:
@@ -26,6 +34,11 @@ class Study:
         sizes: Of the shared set, for ``shared_size``.
         models: Architectures, for ``table3_architectures``.
         sides: Of the images that priors see, in pixels, for ``prior_size``.
+        crowds: Numbers of participants, for ``costs`` and ``sending_weights``.
+        widths: Of a target, for ``costs`` and ``target_width``.
+        lengths: Epochs of a training, for ``recipe_long``.
+        trained: Architectures and epochs, for ``table3_long``.
+        elsewhere: Other labeled images to judge on, for ``transfer``.
         audit: Samples for the audit, as a share of a block's.
         seconds: Of each training of ``equal_seconds``, with what its targets cost on one device.
         precision: In which priors compute; the student's is its own.
@@ -52,6 +65,11 @@ class Study:
     probe: int | None = None
     online: tuple[int, ...] = ()
     sides: tuple[int, ...] = ()
+    crowds: tuple[int, ...] = (3, 10, 100)
+    widths: tuple[int, ...] = (64, 128, 256, 512)
+    lengths: tuple[int, ...] = (40, 5, 100)
+    trained: tuple[tuple[str, int], ...] = LONG
+    elsewhere: tuple[str, ...] = ("fashion_mnist", "digits")
     seeds: tuple[int, ...] = (0, 1, 2)
 
 
