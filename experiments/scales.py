@@ -10,12 +10,12 @@ from coopt_fl.config.schema import DataConfig, StudentConfig
 from coopt_fl.core.errors import ConfigError
 
 LONG = (
-    ("resnet18", 10),
-    ("mobilenet_v2", 20),
-    ("efficientnet_b0", 15),
-    ("timm:vit_tiny_patch16_224", 15),
+    ("resnet18", 16, 12),
+    ("vit_tiny", 16, 8),
+    ("mobilenet_v2", 16, 16),
+    ("efficientnet_b0", 16, 9),
 )
-"""Architectures, each with as many epochs as a core makes in some twenty minutes by DCL."""
+"""Architectures, the side of their images, and epochs."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Study:
         crowds: Numbers of participants, for ``costs`` and ``sending_weights``.
         widths: Of a target, for ``costs`` and ``target_width``.
         lengths: Epochs of a training, for ``recipe_long``.
-        trained: Architectures and epochs, for ``table3_long``.
+        trained: Architectures, the side of their images and epochs, for ``table3_long``.
         elsewhere: Other labeled images to judge on, for ``transfer``.
         audit: Samples for the audit, as a share of a block's.
         seconds: Of each training of ``equal_seconds``, with what its targets cost on one device.
@@ -68,7 +68,7 @@ class Study:
     crowds: tuple[int, ...] = (3, 10, 100)
     widths: tuple[int, ...] = (64, 128, 256, 512)
     lengths: tuple[int, ...] = (40, 5, 100)
-    trained: tuple[tuple[str, int], ...] = LONG
+    trained: tuple[tuple[str, int, int], ...] = LONG
     elsewhere: tuple[str, ...] = ("fashion_mnist", "digits")
     seeds: tuple[int, ...] = (0, 1, 2)
 

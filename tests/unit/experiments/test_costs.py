@@ -1,6 +1,7 @@
 """Bytes and averages of the experiments on costs, against what can be counted by hand."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -8,10 +9,12 @@ import pytest
 from flwr.app import Message
 from flwr.supercore.task_identity import TaskIdentity
 
+from coopt_fl.config.schema import Config
 from coopt_fl.federation import protocol
+from coopt_fl.students.session import devices_for
 from experiments import fedavg
 from experiments.costs import Payload8, arrays_up, in_int8, quantised, traffic, widths
-from experiments.fedavg import federated, shards_of
+from experiments.fedavg import Local, federated, shards_of
 from experiments.grid import Weighing, weigh
 from experiments.lab import Lab
 from experiments.scales import SCALES
@@ -92,6 +95,21 @@ def test_each_participant_is_quantised_alone(lab: Lab) -> None:
         assert np.all(error <= 0.501 * scale) and error.max() > 0
 
 
+def test_a_participant_keeps_nothing_between_rounds(lab: Lab) -> None:
+    student = replace(STUDY.student, objective=fedavg.OBJECTIVE)
+    with devices_for(Config(0, STUDY.data, student=student), 1) as fabric:
+        mine = Local(fabric, lab, lab.all[:100], student, 0)
+        start, ends = mine.weights, []
+        for _ in range(2):
+            mine.take(start)
+            mine.epoch(0)
+            ends.append(mine.weights)
+    for name, array in ends[0].items():
+        assert np.array_equal(array.numpy(), ends[1][name].numpy())
+        moved = not np.array_equal(array.numpy(), start[name].numpy())
+        assert moved or name.endswith(("num_batches_tracked", "bias"))
+
+
 def test_weights_are_averaged_by_the_images_of_the_same_shards(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,11 +136,13 @@ def test_weights_are_averaged_by_the_images_of_the_same_shards(
         by_node = sorted(replies, key=lambda one: one.metadata.src_node_id)
         counts = [int(one.content["metrics"]["num-examples"]) for one in by_node]
         assert counts == [120, 100, 100]
+        differ = 0
         for name, array in wanted.items():
             each = [one.content["arrays"][name].numpy().astype(np.float64) for one in by_node]
-            assert name.startswith("student") or not np.array_equal(each[0], each[1])
+            differ += not np.array_equal(each[0], each[1])
             mean = np.average(each, axis=0, weights=counts)
             np.testing.assert_allclose(array.numpy(), mean, rtol=1e-5, atol=1e-6)
+        assert differ > len(wanted) / 2
     numbers = sum(array.numpy().nbytes for array in seen[0][0].content["arrays"].values())
     each = len(seen) * numbers / 1e6
     assert each < found["down each, MB"] < 1.5 * each

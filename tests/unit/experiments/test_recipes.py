@@ -9,6 +9,7 @@ from coopt_fl.priors import load_prior
 from coopt_fl.students.models import build_student
 from coopt_fl.students.objectives import make_objective
 from coopt_fl.students.objectives.objective import AUGMENTATIONS, Objective, Setting
+from experiments.architectures import OWN
 from experiments.lab import Lab
 from experiments.recipes import MOMENTUM, _look, more, objective, of_views, standardised
 from experiments.scales import SCALES
@@ -30,8 +31,8 @@ def images(number: int) -> torch.Tensor:
 def test_the_loss_of_two_views_is_the_mean_of_theirs() -> None:
     two, rows = made("two").eval(), torch.arange(B)
     assert two.views[0] == two.views[1] == AUGMENTATIONS[STUDY.student.augment]
-    one, other = (float(two([images(k)], rows, 0.0)) for k in (1, 2))
-    assert float(two([images(1), images(2)], rows, 0.0)) == pytest.approx((one + other) / 2)
+    one, other = (two([images(k)], rows, 0.0).item() for k in (1, 2))
+    assert two([images(1), images(2)], rows, 0.0).item() == pytest.approx((one + other) / 2)
     assert one != pytest.approx(other)
 
 
@@ -68,6 +69,12 @@ def test_a_view_that_changes_nothing_has_the_features_of_the_image() -> None:
     two, one = of_views(lab, 2, 0), lab.collaborate(0)
     assert two.optimize[0] > one.optimize[0]
     assert not np.allclose(two.targets, one.targets)
+
+
+def test_the_transformer_has_sixteen_patches_and_a_class_token() -> None:
+    student = build_student(OWN["vit_tiny"], 16, 0)
+    assert student.width == 192
+    assert student.backbone.pos_embed.shape == (1, 17, 192)
 
 
 def test_standardised_targets_have_unit_variance() -> None:
