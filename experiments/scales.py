@@ -12,7 +12,7 @@ from coopt_fl.core.errors import ConfigError
 LONG = (
     ("resnet18", 16, 12),
     ("vit_tiny", 16, 8),
-    ("mobilenet_v2", 16, 16),
+    ("mobilenet_v2", 16, 13),
     ("efficientnet_b0", 16, 9),
 )
 """Architectures, the side of their images, and epochs."""
