@@ -1,7 +1,6 @@
 """Every architecture, trained until it shows: ours against its own baseline, at equal steps."""
 
 from dataclasses import replace
-from typing import cast
 
 from torch import nn
 
@@ -28,10 +27,8 @@ def vit_tiny(name: str, size: int) -> nn.Module:
     """Return timm's vit_tiny_patch16_224 without its classifier, of 4x4 patches of any image."""
     import timm
 
-    built = timm.create_model(
-        "vit_tiny_patch16_224", img_size=size, patch_size=size // GRID, num_classes=0
-    )
-    return cast(nn.Module, built)
+    patch = size // GRID
+    return timm.create_model("vit_tiny_patch16_224", img_size=size, patch_size=patch, num_classes=0)
 
 
 def _rows(study: Study) -> list[Cell]:
