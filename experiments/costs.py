@@ -140,7 +140,7 @@ def shared_for(study: Study, dim: int) -> int:
 
 def blocks_for(study: Study, samples: int, participants: int) -> int:
     """Return the samples of a block, so few that there is one for each participant."""
-    return min(study.block_rows, samples // participants)
+    return min(study.block_rows, -(-samples // participants))
 
 
 def stored_in_int8(dataset: OptimizedDataset, file: Path, block_rows: int) -> int:
