@@ -21,10 +21,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from flwr.app import Context, Message, RecordDict
-from flwr.proto.node_pb2 import NodeInfo
-from flwr.supercore.task_identity import TaskIdentity
-from flwr.superlink.grid import InMemoryGrid
+from flwr.app import Message
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -39,6 +36,7 @@ from coopt_fl.federation.client_app import app
 from coopt_fl.policies.reference import Election, elect
 from coopt_fl.strategies.platform import OpenDataPlatform
 from experiments.command import run
+from experiments.grid import InProcess
 
 DIM, WIDTHS, SHARED = 32, range(64, 68), 256
 """Numbers in a target and in features, and samples of the shared set."""
@@ -80,55 +78,20 @@ class Size:
 
 
 @dataclass
-class Crowd(InMemoryGrid):
-    """Answers with the participants' own code, when its answer is asked for.
+class Crowd(InProcess):
+    """Counts what is sent and received.
 
     Attributes:
-        participants: how many nodes there are.
-        seconds: CPU time of the participants.
-        arrays: bytes of arrays sent and received, by type of message.
+        arrays: bytes of arrays, by type of message.
         words: letters of everything else.
-        messages: how many requests there were, by type.
-        waiting: those whose answers nobody asked for yet.
     """
 
-    participants: int
-    seconds: float = 0.0
     arrays: Counter[str] = field(default_factory=Counter)
     words: Counter[str] = field(default_factory=Counter)
-    messages: Counter[str] = field(default_factory=Counter)
-    waiting: dict[str, Message] = field(default_factory=dict)
 
-    def get_nodes(self) -> list[NodeInfo]:
-        """Return all nodes."""
-        return [NodeInfo(node_id=1 + k) for k in range(self.participants)]
-
-    def push_messages(self, messages: Any) -> list[str]:
-        """Keep messages until somebody asks for their replies."""
-        keys = []
-        for message in messages:
-            key = f"m{self.messages.total()}"
-            message.metadata.__dict__["_message_id"] = key
-            self.waiting[key] = message
-            self._count(message.metadata.message_type, message)
-            self.messages[message.metadata.message_type] += 1
-            keys.append(key)
-        return keys
-
-    def pull_messages(self, message_ids: Any) -> list[Message]:
-        """Have each message answered now, so that no reply waits in this process."""
-        return [self._answer(self.waiting.pop(key)) for key in message_ids if key in self.waiting]
-
-    def _answer(self, message: Message) -> Message:
-        node = message.metadata.dst_node_id
-        place = {"partition-id": node - 1, "num-partitions": self.participants}
-        started = time.thread_time()
-        reply = app(message, Context(1, node, place, RecordDict(), {}))
-        self.seconds += time.thread_time() - started
-        self._count(message.metadata.message_type, reply)
-        return reply
-
-    def _count(self, kind: str, message: Message) -> None:
+    def seen(self, message: Message) -> None:
+        """Count a message."""
+        kind = message.metadata.message_type
         arrays = message.content.array_records.values()
         self.arrays[kind] += sum(len(one.data) for record in arrays for one in record.values())
         plain = message.content.config_records.values()
@@ -192,9 +155,8 @@ def own_memory() -> float:
 
 def measure(size: Size) -> dict[str, Any]:
     """Have a dataset optimized and published in this process; return what it took."""
-    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
     keep_freed_memory()
-    crowd = Crowd(size.participants)
+    crowd = Crowd(app, size.participants)
     watch = Watch(crowd)
     threading.Thread(target=watch.look, daemon=True).start()
     with tempfile.TemporaryDirectory() as folder:

@@ -19,22 +19,30 @@ import typer
 
 from coopt_fl.core.errors import ConfigError, CooptError
 from experiments import (
+    architectures,
     audit,
     backlog,
     continual,
+    costs,
     crowds,
+    fedavg,
     heterogeneous,
     lightly,
     ours,
     paper,
     privacy,
+    recipes,
     solvers,
+    transfer,
 )
 from experiments.command import Scale, check, run
 from experiments.scales import SCALES
 from experiments.table import FIGURES, RESULTS, Cell, Table
 
-STUDIES = (paper, ours, lightly, crowds, heterogeneous, continual, solvers, privacy, audit)
+STUDIES = (
+    *(paper, ours, lightly, crowds, heterogeneous, continual, solvers, privacy, audit),
+    *(costs, fedavg, architectures, recipes, transfer),
+)
 
 TABLES: dict[str, Table] = {
     name: one for module in STUDIES for name, one in vars(module).items() if isinstance(one, Table)

@@ -273,7 +273,7 @@ class Lab:
             changes: Of the study's ``student``, such as ``objective="byol"``.
         """
         config = replace(self.study.student, **changes)
-        dataset = None if made is None else self._dataset(made)
+        dataset = None if made is None else self.dataset(made)
         clock = CpuClock()
         with resumed(f"{self.cell} {seed} {config} {dataset and dataset.digest}") as folder:
             trained = train_student(
@@ -300,7 +300,7 @@ class Lab:
         config = replace(self.study.student, **changes)
         return self.judge(random_student(config, self.study.data, seed)).accuracy
 
-    def _dataset(self, made: Made) -> OptimizedDataset:
+    def dataset(self, made: Made) -> OptimizedDataset:
         """Return the targets as the optimized dataset that they would make."""
         source = {"fingerprint": self.source.fingerprint}
         known = draft(config=Config(), source=source, reference="consensus")
@@ -358,8 +358,25 @@ def features_of(spec: str, study: Study, split: str) -> tuple[NDArray[np.float32
     """
     prior = load_prior(spec, pick_device(), study.precision)
     source = open_source(study.data, split)
+    size = 32 if prior.device.type == "cpu" else 256
+    return kept(
+        f"{prior.sha256} {source.fingerprint}",
+        spec,
+        study.precision,
+        lambda: represent(prior, source, source.ids, batch_size=size,
+                          precision=study.precision, on_error="raise").values,
+    )  # fmt: skip
+
+
+def kept(
+    of: str, spec: str, precision: str, compute: Callable[[], Array]
+) -> tuple[NDArray[np.float32], float]:
+    """Return features and the seconds that they took, computed unless the cache has them.
+
+    ``of`` says of what they are, ``spec`` and ``precision`` by which prior and how.
+    """
     on = hardware() | {"device": pick_device().type, "threads": torch.get_num_threads()}
-    key = f"{spec} {prior.sha256} {source.fingerprint} {on} {study.precision}"
+    key = f"{spec} {of} {on} {precision}"
     file = cache_dir() / "features" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
 
     def load() -> tuple[NDArray[np.float32], float]:
@@ -367,12 +384,10 @@ def features_of(spec: str, study: Study, split: str) -> tuple[NDArray[np.float32
             return known["features"], float(known["seconds"])
 
     def make(path: Path) -> None:
-        size = 32 if prior.device.type == "cpu" else 256
         started, busy = time.perf_counter(), time.process_time()
-        made = represent(prior, source, source.ids, batch_size=size,
-                         precision=study.precision, on_error="raise").values  # fmt: skip
+        made = compute()
         seconds = time.perf_counter() - started
-        if prior.device.type == "cpu":
+        if pick_device().type == "cpu":
             seconds = min(seconds, (time.process_time() - busy) / torch.get_num_threads())
         with path.open("wb") as whole:  # of a name alone numpy would make another
             np.savez(whole, features=made, seconds=seconds)

@@ -9,6 +9,14 @@ import yaml
 from coopt_fl.config.schema import DataConfig, StudentConfig
 from coopt_fl.core.errors import ConfigError
 
+LONG = (
+    ("resnet18", 16, 12),
+    ("vit_tiny", 16, 8),
+    ("mobilenet_v2", 16, 13),
+    ("efficientnet_b0", 16, 9),
+)
+"""Architectures, the side of their images, and epochs."""
+
 
 @dataclass(frozen=True)
 class Study:
@@ -28,6 +36,11 @@ class Study:
         lightly: Epochs of lightly-train's own SimCLR; 0: none.
         crowd: One prior for each of many participants, for the tables of :mod:`heterogeneous`.
         sides: Of the images that priors see, in pixels, for ``prior_size``.
+        crowds: Numbers of participants, for ``costs`` and ``sending_weights``.
+        widths: Of a target, for ``costs`` and ``target_width``.
+        lengths: Epochs of a training, for ``recipe_long``.
+        trained: Architectures, the side of their images and epochs, for ``table3_long``.
+        elsewhere: Other labeled images to judge on, for ``transfer``.
         audit: Samples for the audit, as a share of a block's.
         seconds: Of each training of ``equal_seconds``, with what its targets cost on one device.
         precision: In which priors compute; the student's is its own.
@@ -56,6 +69,11 @@ class Study:
     lightly: int = 0
     sides: tuple[int, ...] = ()
     crowd: tuple[str, ...] = ()
+    crowds: tuple[int, ...] = (3, 10, 100)
+    widths: tuple[int, ...] = (64, 128, 256, 512)
+    lengths: tuple[int, ...] = (40, 5, 100)
+    trained: tuple[tuple[str, int, int], ...] = LONG
+    elsewhere: tuple[str, ...] = ("fashion_mnist", "digits")
     seeds: tuple[int, ...] = (0, 1, 2)
 
 

@@ -1,0 +1,39 @@
+"""What a student is worth on images that it was not trained on, with few labels and with all."""
+
+from functools import partial
+
+from coopt_fl.config.schema import DataConfig
+from coopt_fl.core.progress import Progress
+from coopt_fl.students.checkpoint import LoadedStudent
+from coopt_fl.students.evaluate import evaluate_student
+from coopt_fl.students.probe import random_student
+from experiments.lab import Lab
+from experiments.ours import take_statistics
+from experiments.paper import train
+from experiments.table import Cell, table
+
+TRAINED = ("regression", "dcl", "random")
+
+
+@table(lambda study: [{"objective": name} for name in TRAINED])
+def transfer(lab: Lab, cell: Cell) -> Cell:
+    """Judge a student on other images: linear probes with 1, 10, 100 labels a class, and with all.
+
+    ``accuracy`` is that on the images of the study. The random backbone has their batch statistics.
+    """
+    if cell["objective"] != "random":
+        every = lab.study.student.epochs
+        return train(lab, cell, every=every, judge=partial(everywhere, lab))
+    student = random_student(lab.study.student, lab.study.data, cell["seed"])
+    take_statistics(student, lab)
+    return everywhere(lab, student)
+
+
+def everywhere(lab: Lab, student: LoadedStudent) -> Cell:
+    """Return a student's accuracies on the images of the study, and on each of its others."""
+    found: Cell = dict(vars(lab.judge(student)))
+    for source in lab.study.elsewhere:
+        told = evaluate_student(student, DataConfig(source), 0, Progress())
+        labels = {f"{source}, {few.per_class} a class": few.accuracy for few in told.few}
+        found |= labels | {f"{source}, all labels": told.linear}
+    return found
