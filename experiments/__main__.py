@@ -67,10 +67,17 @@ def main(
         str | None,
         typer.Option(help="Only the cells of one table with these settings, as JSON; no figure."),
     ] = None,
+    draw: Annotated[
+        bool, typer.Option("--draw", help="Only draw the figures of what is known of each NAME.")
+    ] = False,
 ) -> None:
     """Measure what is missing of every table; the same command goes on where it was stopped."""
     check("table", names or [], TABLES)
     check("--scale", [scale], SCALES)
+    if draw:
+        for name in names or []:
+            TABLES[name].picture(scale, results, figures)
+        return
     if gpus > (here := torch.cuda.device_count()):
         raise ConfigError(f"--gpus {gpus} is more than the {here} of this host")
     if names and len(names) == 1 and not gpus:

@@ -4,6 +4,7 @@ It fills the tables of all documents in a folder and below. A table stands betwe
 ``<!-- NAME STUDY -->`` and ``<!-- end -->``, such as ``<!-- recipe-cpu digits -->``; what is
 between them is replaced. ``<!-- NAME STUDY speed -->`` is how many times faster ours is than each
 row, ``<!-- NAME STUDY ranks -->`` whether uniformity ranks priors as probes do,
+``<!-- NAME STUDY totals -->`` accuracies with the seconds by both clocks, and
 ``<!-- NAME STUDY provenance -->`` by what, when and on what it was measured.
 """
 
@@ -35,7 +36,8 @@ from experiments.table import FIGURES, RESULTS, Cell
 
 DOCUMENTS = Path(__file__).parents[1] / "docs"
 PLACE = re.compile(
-    r"(?P<head><!-- (?P<name>[\w-]+) (?P<study>\w+)(?: (?P<rows>speed|ranks|provenance))? -->\n)"
+    r"(?P<head><!-- (?P<name>[\w-]+) (?P<study>\w+)"
+    r"(?: (?P<rows>speed|ranks|totals|provenance))? -->\n)"
     r".*?(?P<end><!-- end -->)",
     re.DOTALL,
 )
@@ -161,6 +163,26 @@ def points_of(cell: Cell) -> list[Point]:
     return [replace(point, seconds=pace * point.epoch) if pace else point for point in curve]
 
 
+def totals(known: Cell) -> list[Cell]:
+    """Return each row's accuracy, and its seconds by both clocks as :func:`points_of` has them."""
+    rows = []
+    for row in known["table"]:
+        settings = {key: value for key, value in row.items() if not isinstance(value, dict)}
+        cells = [c for c in known["cells"] if settings.items() <= c.items() and "curve" in c]
+        found = settings | {"accuracy": row["accuracy"]}
+        if cells:
+            trained = [points_of(cell)[-1].seconds for cell in cells]
+            made = [cell["preparation s, one device"] for cell in cells]
+            both = [sum(pair) for pair in zip(trained, made, strict=True)]
+            found |= {
+                "epochs": mean_and_spread([float(cell["curve"][-1]["epoch"]) for cell in cells]),
+                "training alone s": mean_and_spread(trained),
+                "all, one device s": mean_and_spread(both),
+            }
+        rows.append(found)
+    return rows
+
+
 def ranks(cells: list[Cell]) -> list[Cell]:
     """Return Spearman's rank correlation of -uniformity and probe, among all and trained priors."""
     trained = [cell for cell in cells if not cell["prior"].startswith("random:")]
@@ -178,6 +200,7 @@ ROWS: dict[str | None, Callable[[Cell], list[Cell]]] = {
     None: lambda known: known["table"],
     "speed": lambda known: speed_ups(known["cells"]),
     "ranks": lambda known: ranks(known["cells"]),
+    "totals": totals,
 }
 """Of the results of a study, by the last word of a place."""
 

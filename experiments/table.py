@@ -60,14 +60,24 @@ class Table:
 
         Of a ``part``, the cells with these settings, no figure is drawn.
         """
-        file, figure = results / f"{self.name}-{scale}.json", figures / f"{self.name}-{scale}.png"
+        file = results / f"{self.name}-{scale}.json"
         chosen = studies(scale, root, only)
         labs = {one: Lab(study) for one, study in chosen.items()}  # fails before hours are spent
         for study_name, lab in labs.items():
             command = f"python -m experiments {self.name} --scale {scale}"
             fill(file, command, study_name, lab, self, part)
-        if part is not None:
-            return
+        if part is None:
+            self.picture(scale, results, figures)
+
+    def picture(self, scale: str, results: Path, figures: Path) -> None:
+        """Draw the figure of what is known.
+
+        Raises:
+            ConfigError: Nothing is.
+        """
+        file, figure = results / f"{self.name}-{scale}.json", figures / f"{self.name}-{scale}.png"
+        if not file.exists():
+            raise ConfigError(f"there are no results to draw: {file} is missing")
         figures.mkdir(parents=True, exist_ok=True)
         self.draw(stored(file)).savefig(figure, metadata={"Software": None})
         typer.echo(f"written: {file}, {figure}")

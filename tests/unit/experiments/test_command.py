@@ -29,6 +29,7 @@ WRONG: dict[str, tuple[Main, str, str]] = {
     "number": (tables.main, "tsne --gpus many", "'many' is not a valid"),
     "part": (tables.main, "tsne --scale smoke --part {seed:0}", "--part is a JSON object, such as"),
     "no such part": (tables.main, 'tsne --scale smoke --part {"seed":9}', "no cell of tsne has"),
+    "nothing to draw": (tables.main, "tsne --scale moment --draw", "no results to draw"),
     "part of all": (tables.main, "--part {}", "--part is of one table"),
     "word": (document.main, "tsne", "unexpected extra argument"),
     "benchmark": (benchmark.main, "simulate", "(nearest: simulation)"),

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.document import DOCUMENTS, PLACE, filled, ranks
+from experiments.document import DOCUMENTS, PLACE, filled, provenance, ranks, totals
+from experiments.table import Cell, summary
 
 
 def test_a_table_is_made_from_the_results_and_the_rest_is_kept(tmp_path: Path) -> None:
@@ -40,3 +41,34 @@ def test_the_documents_say_what_the_results_say() -> None:
     texts = [file.read_text() for file in DOCUMENTS.rglob("*.md")]
     assert any(PLACE.search(text) for text in texts)
     assert [filled(text) for text in texts] == texts
+
+
+def test_totals_are_of_both_clocks_and_of_busy_seconds_where_they_are_known(tmp_path: Path) -> None:
+    def cell(seed: int, accuracy: float, pace: float | None) -> Cell:
+        curve = [{"epoch": k, "samples": k, "seconds": 9.0 * k, "loss": 1.0} for k in (1, 2)]
+        known = {"objective": "ours", "seed": seed, "accuracy": accuracy, "curve": curve}
+        return known | {"preparation s, one device": 5.0} | ({"epoch cpu s": pace} if pace else {})
+
+    cells = [cell(0, 0.5, 4.0), cell(1, 0.7, None), {"objective": "random", "accuracy": 0.1}]
+    known = {
+        "cells": cells,
+        "table": summary(cells, [{"objective": "ours"}, {"objective": "random"}]),
+    }
+    ours, untrained = totals(known)
+    assert ours["training alone s"]["mean"] == pytest.approx((2 * 4.0 + 2 * 9.0) / 2)
+    assert ours["all, one device s"]["mean"] == pytest.approx((2 * 4.0 + 2 * 9.0) / 2 + 5.0)
+    assert (ours["epochs"]["mean"], ours["accuracy"]["mean"]) == (2.0, pytest.approx(0.6))
+    assert set(untrained) == {"objective", "accuracy"}
+
+
+def test_provenance_names_command_days_hardware_and_versions() -> None:
+    about = {
+        "command": "python -m x",
+        "samples": 5000,
+        "hardware": {"CPU": "two"},
+        "versions": {"a": "1"},
+    }
+    said = provenance({"about": about, "cells": [{"date": "2026-01-02"}, {"date": "2026-01-01"}]})
+    assert (
+        said == "`python -m x --root DIR`, 2026-01-01 to 2026-01-02, 5,000 images; CPU two; a 1.\n"
+    )
