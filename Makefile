@@ -1,6 +1,6 @@
 # make install  the environment alone
 # make demo   the default run, from nothing: environment, optimized dataset, student
-# make test   every test, in three tiers with a budget each: docs/testing.md
+# make test   every test, in three tiers beside each other: docs/testing.md
 # make quick  the first tier, for every change
 # make test-newest  what depends on Flower, with the newest flwr that there is
 # make gpu ROOT=DIR  what only a GPU shows, in eleven minutes; DIR has CIFAR-10 as Parquet files

@@ -70,7 +70,7 @@ class Entry:
 
     def predicted(self, results: Path) -> float:
         """Return the minutes that a cell is thought to take."""
-        known = [cell["took"] for cell in self.measured(results)]
+        known = [max(c["took"], c.get("training s", 0)) for c in self.measured(results)]
         return fmean(known) / 60 if known else self.minutes
 
 

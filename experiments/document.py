@@ -12,7 +12,6 @@ import json
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated
@@ -28,9 +27,9 @@ from coopt_fl.report.curves import accuracy_figures
 from coopt_fl.report.figures import points
 from coopt_fl.report.svg import standalone
 from coopt_fl.report.tables import Entry
-from coopt_fl.students.curve import Point, mean_and_spread, speed_up
+from coopt_fl.students.curve import mean_and_spread, speed_up
 from experiments.command import run
-from experiments.figures import label, measures
+from experiments.figures import label, measures, points_of, settings_of
 from experiments.paper import WITHOUT
 from experiments.table import FIGURES, RESULTS, Cell
 
@@ -117,9 +116,9 @@ def speed_ups(cells: list[Cell]) -> list[Cell]:
     """Return a row for each of ours and each baseline: its seconds over ours, by every clock.
 
     Where rows are objectives, ours is the regression; in ``weak_priors`` it is all with targets.
-    ``equal``: for as many epochs. ``to accuracy``: until ours reaches the baseline's final
-    accuracy; seeds in which it never does are left out, and baselines that end no better than the
-    random backbone.
+    ``equal``: for as many epochs, where they are as many. ``to accuracy``: until ours reaches the
+    baseline's final accuracy; seeds in which it never does are left out, and baselines that end no
+    better than the random backbone.
     """
     key = next(iter(cells[0]))
     names = dict.fromkeys(cell[key] for cell in cells if "curve" in cell)
@@ -138,8 +137,11 @@ def _faster(cells: list[Cell], key: str, our: str, other: str) -> Cell:
     """Return how many times faster the rows ``our`` are than ``other``, over their seeds."""
     by_seed = {cell["seed"]: cell for cell in cells if cell[key] == our}
     pairs = [(by_seed[c["seed"]], c) for c in cells if c[key] == other and c["seed"] in by_seed]
+    if not pairs:
+        return {}
     untrained = fmean(cell["accuracy"] for cell in cells if cell[key] == "random")
     learned = fmean(one["accuracy"] for _, one in pairs) > untrained
+    alike = {len(cell["curve"]) for pair in pairs for cell in pair}
     row: Cell = {}
     for clock, prepared in CLOCKS.items():
         found = []
@@ -149,25 +151,16 @@ def _faster(cells: list[Cell], key: str, our: str, other: str) -> Cell:
             found.append(speed_up(*curves, *before))
         for meaning, kind in (("equal", "equal_epochs"), ("to accuracy", "to_accuracy")):
             spread = mean_and_spread([one[kind] for one in found])
-            if spread and (learned or meaning == "equal"):
+            if spread and (len(alike) == 1 if meaning == "equal" else learned):
                 row[f"{meaning}, {clock}"] = spread
     return row
-
-
-def points_of(cell: Cell) -> list[Point]:
-    """Return a training's curve; its seconds are the CPU's where those are known.
-
-    They are then those of a host that does nothing else, see :class:`experiments.lab.CpuClock`.
-    """
-    curve, pace = [Point(**point) for point in cell["curve"]], cell.get("epoch cpu s")
-    return [replace(point, seconds=pace * point.epoch) if pace else point for point in curve]
 
 
 def totals(known: Cell) -> list[Cell]:
     """Return each row's accuracy, and its seconds by both clocks as :func:`points_of` has them."""
     rows = []
     for row in known["table"]:
-        settings = {key: value for key, value in row.items() if not isinstance(value, dict)}
+        settings = settings_of(row)
         cells = [c for c in known["cells"] if settings.items() <= c.items() and "curve" in c]
         found = settings | {"accuracy": row["accuracy"]}
         if cells:

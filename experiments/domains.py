@@ -3,8 +3,7 @@
 Photographs (CIFAR-10), clothes (Fashion-MNIST) and handwritten digits (scikit-learn), all as PNG
 of 32x32 pixels in RGB, shuffled once: ``train.parquet`` and ``test.parquet`` with the columns
 image, label (30 classes) and domain. Beside them ``specialists-DOMAIN.parquet`` has images of each
-domain for the training of its specialists: others than the set's, but of the digits, which are few,
-the same.
+domain for the training of its specialists: others than the set's.
 """
 
 import gzip
@@ -55,11 +54,13 @@ def main(
             "fashion": idx(fashion, {"train": "train", "test": "t10k"}[split]),
             "digits": of_source(DataConfig("digits"), split),
         }
-        parts = {domain: (x[:most], y[:most]) for domain, (x, y) in every.items()}
+        left = 2 if split == "train" else 1  # half at least, for specialists
+        ends = {domain: min(most, len(y) // left) for domain, (_, y) in every.items()}
+        parts = {one: (x[: ends[one]], y[: ends[one]]) for one, (x, y) in every.items()}
         write(out / f"{split}.parquet", parts, list(every))
         if split == "train":
             for domain, (x, y) in every.items():
-                rest = slice(most, most + SPECIALISTS) if len(x) > most else slice(SPECIALISTS)
+                rest = slice(ends[domain], ends[domain] + SPECIALISTS)
                 write(
                     out / f"specialists-{domain}.parquet", {domain: (x[rest], y[rest])}, list(every)
                 )

@@ -5,6 +5,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedAvg
@@ -119,7 +120,7 @@ def federated(lab: Lab, participants: int, epochs: int, seed: int) -> Cell:
         "up each, MB": sum(grid.up.values()) / participants / MB,
         "down each, MB": sum(grid.down.values()) / participants / MB,
         "training s": spent.wall,
-        "training cpu s": spent.cpu,
+        "epoch cpu s": spent.cpu / (rounds * epochs) / torch.get_num_threads(),
         "preparation s, one device": 0.0,
         "curve": curve,
     }
@@ -148,10 +149,11 @@ def by_targets(lab: Lab, participants: int, seed: int) -> Cell:
     features = {f"p{k}": crowd.features(spec)[0] for k, spec in enumerate(priors)}
     made = crowd.collaborate(seed, features=features, priors=priors)
     sent = traffic(lab, participants, study.dim, seed).sent
+    rounds = sent.messages.total() / participants
     up, down = (sum(way.values()) / participants / MB for way in (sent.up, sent.down))
     found = crowd.student(made, seed, every=study.every)
     found["curve"] = [point | {"MB": up + down} for point in found["curve"]]
-    return found | {"up each, MB": up, "down each, MB": down, "rounds": 1.0}
+    return found | {"up each, MB": up, "down each, MB": down, "rounds": rounds}
 
 
 LOCAL = (1, 5)

@@ -1,6 +1,7 @@
 """Figures of a table's results: one panel for each study, each row with its spread over seeds."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import ArrayLike
+
+from coopt_fl.students.curve import Point
 
 Known = dict[str, Any]
 Draw = Callable[[dict[str, Known]], Figure]
@@ -164,18 +167,20 @@ def _scatter(axis: Axes, cell: Known) -> None:
     axis.set(xticks=[], yticks=[])
 
 
-def _probed(cell: Known, prepared: bool) -> list[tuple[float, float]]:
-    """Return when a student was probed, in seconds, and what came of it.
+def points_of(cell: Known) -> list[Point]:
+    """Return a training's curve; its seconds are the CPU's where those are known.
 
-    Where an epoch's CPU seconds are known they count, because other work does not change them.
+    They are then those of a host that does nothing else, see :class:`experiments.lab.CpuClock`.
     """
+    curve, pace = [Point(**point) for point in cell["curve"]], cell.get("epoch cpu s")
+    return [replace(point, seconds=pace * point.epoch) if pace else point for point in curve]
+
+
+def _probed(cell: Known, prepared: bool) -> list[tuple[float, float]]:
+    """Return when a student was probed, in seconds, and what came of it."""
     before = cell["preparation s, one device"] if prepared else 0.0
-    pace = cell.get("epoch cpu s")
-    return [
-        (before + (pace * point["epoch"] if pace else point["seconds"]), point["accuracy"])
-        for point in cell["curve"]
-        if point["accuracy"] is not None
-    ]
+    probed = [point for point in points_of(cell) if point.accuracy is not None]
+    return [(before + point.seconds, point.accuracy or 0.0) for point in probed]
 
 
 def _cells(known: Known, row: Known) -> list[Known]:

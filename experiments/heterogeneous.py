@@ -215,26 +215,25 @@ RESCUES: dict[str, tuple[Cell, Assign]] = {
 
 
 def crews(study: Study) -> dict[str, tuple[str, ...]]:
-    """Return crowds by name: all, without one each, and with ever more weak ones.
+    """Return crowds by name: without one each, with ever more weak ones, and without these.
 
-    Weak priors take the places of the last sound ones; where none is weak, the study's own priors
-    fill the crowd up.
+    Weak priors take the places of the last sound ones of the crowd.
     """
     crowd, found = tuple(of_crowd(study)), dict[str, tuple[str, ...]]()
-    sound = [spec for spec in dict.fromkeys((*crowd, *study.priors)) if spec not in study.weak]
-    found["all"] = crowd
+    sound = [spec for spec in crowd if spec not in study.weak]
     for spec in crowd:
         found[f"without {spec}"] = tuple(other for other in crowd if other != spec)
-    for weak in range(0, len(crowd), 2):
-        crew = (*sound[: len(crowd) - weak], *study.weak[:weak])
-        found[f"{weak} of {len(crew)} weak"] = crew
+    for weak in range(len(crowd) - len(sound), len(crowd), 2):
+        rest = tuple(sound[: len(crowd) - weak])
+        found[f"{len(rest)} sound alone"] = rest
+        found[f"{weak} of {len(crowd)} weak"] = (*rest, *study.weak[:weak])
     return found
 
 
 def contributions(study: Study) -> list[Cell]:
     """Return a row for each crowd, and for all that may rescue the ones with weak priors."""
     names = list(crews(study))
-    weak = [name for name in names if name.endswith(" weak") and not name.startswith("0 ")]
+    weak = [name for name in names if name.endswith(" weak")]
     rows = [{"crowd": name, "how": CONSENSUS} for name in names]
     return rows + [
         {"crowd": name, "how": how} for name in weak for how in RESCUES if how != CONSENSUS
@@ -245,7 +244,8 @@ def contributions(study: Study) -> list[Cell]:
 def crowd_contribution(lab: Lab, cell: Cell) -> Cell:
     """What does each prior add, how many weak ones hurt, and what rescues?
 
-    ``r2`` is as in ``crowd_shards``; to the best prior everyone aligns, whatever the crowd.
+    The whole crowd is the consensus of ``crowd_central``. ``r2`` is as in ``crowd_shards``; to the
+    best prior everyone aligns, whatever the crowd.
     """
     seed, crew = cell["seed"], crews(lab.study)[cell["crowd"]]
     how, assign = RESCUES[cell["how"]]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from coopt_fl.config.schema import Config
 from coopt_fl.core.cache import cache_dir, cached
+from coopt_fl.core.errors import ConfigError
 from coopt_fl.core.runtime import devices, pick_device
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.data import open_source, shared_set, split_labels
@@ -28,7 +29,7 @@ from coopt_fl.policies.reference import ReferencePolicy, elect
 from coopt_fl.priors import load_prior
 from coopt_fl.students.checkpoint import LoadedStudent, load_student
 from coopt_fl.students.curve import Point
-from coopt_fl.students.probe import Judge, random_student
+from coopt_fl.students.probe import Judge, Judged, random_student
 from coopt_fl.students.train import train_student
 from coopt_fl.targets import CONSENSUS, Alignment, Recipe, represent
 from coopt_fl.targets.collaborate import apply
@@ -93,7 +94,7 @@ class Lab:
         self.study, self.cell = study, ""
         self.source = open_source(study.data)
         self.all = self.source.ids
-        self.judge = Judge(study.data, study.probe)
+        self.judge = TimedJudge(study.data, study.probe)
         self._features: dict[tuple[str, str], tuple[Array, float]] = {}
 
     def features(self, spec: str, split: str = "train") -> tuple[Array, float]:
@@ -111,9 +112,18 @@ class Lab:
         return labels
 
     def domains(self, split: str) -> NDArray[np.str_]:
-        """Return the domain of each image of a split, (N,): ``all`` where there are none."""
+        """Return the domain of each image of a split, (N,): ``all`` where there are none.
+
+        Raises:
+            ConfigError: The study's crowd wants domains.
+        """
         source = open_source(self.study.data, split)
         known = source.column("domain")
+        if known is None and self.study.data.source == "parquet" and self.study.crowd:
+            raise ConfigError(
+                f"{source.name} has no column `domain`: give --root (in a queue --root crowd=) the "
+                "folder that `python -m experiments.domains` wrote"
+            )
         return np.full(len(source), "all") if known is None else known
 
     def shared(self, size: int, seed: int) -> Rows:
@@ -274,14 +284,15 @@ class Lab:
         """
         config = replace(self.study.student, **changes)
         dataset = None if made is None else self.dataset(made)
-        clock = CpuClock()
         with resumed(f"{self.cell} {seed} {config} {dataset and dataset.digest}") as folder:
+            clock = CpuClock(folder / "busy.txt", self.judge)
             trained = train_student(
                 dataset, Config(seed, self.study.data, student=config), folder, devices=1,
                 begun=clock.begun, progress=clock.epoch,
                 watch=None if judge else self.judge, watch_every=every or config.epochs,
             )  # fmt: skip
             judged = {} if judge is None else judge(load_student(trained.checkpoint))
+            busy = clock.found
         end = trained.curve[-1]
         together, each = made.preparation if made else (0.0, 0.0)
         return {
@@ -290,7 +301,7 @@ class Lab:
             "training s": end.seconds,
             "preparation s, one device": together,
             "preparation s, one each": each,
-            **clock.found,
+            **busy,
             "curve": [asdict(point) for point in trained.curve],
             **judged,
         }
@@ -304,9 +315,10 @@ class Lab:
         """Return the targets as the optimized dataset that they would make."""
         source = {"fingerprint": self.source.fingerprint}
         known = draft(config=Config(), source=source, reference="consensus")
-        targets = made.targets.astype(np.float16)
-        known = replace(known, dim=targets.shape[1])
-        ids, folder = self.all[made.rows], Path("in memory")
+        targets, ids = made.targets.astype(np.float16), self.all[made.rows]
+        digest = hashlib.sha256(repr(made.parts).encode() + ids.tobytes() + targets.tobytes())
+        known = replace(known, dim=targets.shape[1], digest=digest.hexdigest())
+        folder = Path("in memory")
         return OptimizedDataset(folder, ids, targets, made.participants, known, made.parts)
 
 
@@ -316,35 +328,56 @@ def hardware() -> dict[str, str]:
     return found | {"GPUs": found["GPUs"].partition(", ")[0]}
 
 
-class CpuClock:
-    """Seconds that a training's epochs keep a CPU's threads busy, whatever else the host does."""
+class TimedJudge(Judge):
+    """A judge that knows for how many seconds its probes kept CPUs busy."""
 
-    def __init__(self) -> None:
-        self._zero, self._epochs = 0.0, list[float]()
+    busy = 0.0
+
+    def __call__(self, student: LoadedStudent) -> Judged:
+        """Return what the features are worth, see :class:`Judge`."""
+        zero = time.process_time()
+        judged = super().__call__(student)
+        self.busy += time.process_time() - zero
+        return judged
+
+
+class CpuClock:
+    """Seconds that a training's epochs keep a CPU's threads busy, whatever else the host does.
+
+    Probes do not count. The seconds are in a file, for a training that is interrupted.
+    """
+
+    def __init__(self, file: Path, judge: TimedJudge) -> None:
+        self._file, self._judge, self._zero = file, judge, 0.0
 
     def begun(self, done: int, epochs: int) -> None:
         """Start to count."""
-        self._zero = time.process_time()
+        self._zero = self._now()
 
     def epoch(self, point: Point, epochs: int) -> None:
-        """Count an epoch, unless it was probed."""
-        now = time.process_time()
-        if point.accuracy is None:
-            self._epochs.append(now - self._zero)
+        """Count an epoch."""
+        now = self._now()
+        with self._file.open("a") as file:
+            file.write(f"{now - self._zero}\n")
         self._zero = now
 
     @property
     def found(self) -> dict[str, float]:
-        """The median of the epochs without a probe in this session, if a CPU took any."""
-        if not self._epochs or pick_device().type != "cpu":
+        """The median over the epochs, if a CPU took them."""
+        if pick_device().type != "cpu":
             return {}
-        return {"epoch cpu s": median(self._epochs) / torch.get_num_threads()}
+        epochs = [float(line) for line in self._file.read_text().split()]
+        return {"epoch cpu s": median(epochs) / torch.get_num_threads()}
+
+    def _now(self) -> float:
+        return time.process_time() - self._judge.busy
 
 
 @contextmanager
 def resumed(training: str) -> Iterator[Path]:
     """Yield the folder of a training, as an interruption left it; it is removed at the end."""
     folder = cache_dir() / "trainings" / hashlib.sha256(training.encode()).hexdigest()[:32]
+    folder.mkdir(parents=True, exist_ok=True)
     yield folder
     shutil.rmtree(folder)
 

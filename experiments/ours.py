@@ -120,7 +120,8 @@ def of_own(lab: Lab, seed: int) -> Made:
     student = replace(lab.study.student, objective="simclr")
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
-        train_student(None, Config(seed, lab.study.data, student=student), out, devices=1)
+        own_weights = Config(derive_seed(seed, "prior"), lab.study.data, student=student)
+        train_student(None, own_weights, out, devices=1)
         return lab.centralize(f"checkpoint:{out / CHECKPOINT}", seed)
 
 

@@ -21,6 +21,7 @@ from coopt_fl import register
 from coopt_fl.config.schema import Config, DataConfig, SplitConfig
 from coopt_fl.core.cache import cache_dir, exclusive
 from coopt_fl.core.errors import DataError
+from coopt_fl.core.seeding import derive_seed
 from coopt_fl.data import open_source, split_labels
 from coopt_fl.registry import PARTS
 from coopt_fl.students.augment.published import Published
@@ -71,7 +72,8 @@ def loadable(spec: str, study: Study) -> str:
     folder = cache_dir() / "specialists" / key[:32]
     with exclusive(folder):
         out = folder / "trained"  # which has a lock of its own, for nobody to wait at
-        trained = train_student(None, Config(0, data, student=student), out, devices=1)
+        own_weights = Config(derive_seed(0, "specialist", spec), data, student=student)
+        trained = train_student(None, own_weights, out, devices=1)
     return f"checkpoint:{trained.checkpoint}"
 
 

@@ -178,8 +178,10 @@ def summary(cells: list[Cell], rows: list[Cell]) -> list[Cell]:
     summed = []
     for row in rows:
         same = [cell for cell in cells if row.items() <= cell.items()]
-        if same:  # seconds of a cell with its probes, which are for planning, are not shown
-            numbers = [key for key, value in same[0].items() if isinstance(value, float)]
-            measures = [key for key in numbers if key not in (*row, "took")]
-            summed.append(row | {k: mean_and_spread([one[k] for one in same]) for k in measures})
+        numbers = (k for cell in same for k, value in cell.items() if isinstance(value, float))
+        # seconds of a cell with its probes, which are for planning, are not shown
+        measures = [key for key in dict.fromkeys(numbers) if key not in (*row, "took")]
+        if same:
+            found = {k: mean_and_spread([one[k] for one in same if k in one]) for k in measures}
+            summed.append(row | found)
     return summed

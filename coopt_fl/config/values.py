@@ -14,8 +14,11 @@ import yaml
 
 from coopt_fl.config.schema import Config, ParticipantConfig
 
-WHOLE = re.compile(r"[-+]?(0|[1-9]\d{0,17})", re.ASCII)
-"""A whole number as people write it, of at most 64 bits."""
+WHOLE = re.compile(r"[-+]?(0|[1-9]\d{0,18})", re.ASCII)
+"""A whole number as people write it."""
+
+LARGEST = 2**63 - 1
+"""What messages can hold."""
 
 NUMBER = re.compile(r"[-+]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 
@@ -40,7 +43,7 @@ class DoubtfulError(ValueError):
 
 
 class _Loader(yaml.SafeLoader):
-    """Leaves texts as they are, and refuses a key that is given twice."""
+    """Leaves texts as they are, refuses a key that is given twice, and knows no other tags."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - as its base class has it
         "<": yaml.SafeLoader.yaml_implicit_resolvers["<"]  # merges mappings
@@ -48,6 +51,10 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Return a dictionary; see the class."""
+        if not isinstance(node, yaml.MappingNode):
+            raise yaml.constructor.ConstructorError(
+                None, None, "keys and values are expected", node.start_mark
+            )
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         for key in keys:
             if keys.count(key) > 1 and key != "<<":
@@ -61,6 +68,14 @@ def _text(_: _Loader, node: yaml.ScalarNode) -> str:
     return str(node.value) if node.style else Unquoted(node.value)
 
 
+KNOWN = ("str", "seq", "map")
+_Loader.yaml_constructors = {  # all others that YAML 1.1 has would read a text in their own way
+    None: yaml.SafeLoader.yaml_constructors[None],
+    **{
+        f"tag:yaml.org,2002:{kind}": yaml.SafeLoader.yaml_constructors[f"tag:yaml.org,2002:{kind}"]
+        for kind in KNOWN
+    },
+}
 _Loader.add_constructor("tag:yaml.org,2002:str", _text)
 
 
@@ -131,7 +146,7 @@ def of_text(text: str, kind: Any) -> Any:
     kinds = typing.get_args(kind) or (kind,)
     if bool in kinds and text.lower() in TRUTH:
         return TRUTH[text.lower()]
-    if int in kinds and WHOLE.fullmatch(text):
+    if int in kinds and WHOLE.fullmatch(text) and abs(int(text)) <= LARGEST:
         return int(text)
     if float in kinds and NUMBER.fullmatch(text):
         return float(text)

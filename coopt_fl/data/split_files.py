@@ -20,6 +20,10 @@ HasLabels = Callable[[list[str], list[str]], bool]
 """Whether some files have labels, given those of train."""
 
 
+FILES = re.compile(r"[*?\[{]|\.\w+$")
+"""In a ``data.root`` that names files and no folder."""
+
+
 @dataclass(frozen=True)
 class Files:
     """Files of one split, or of all.
@@ -107,7 +111,8 @@ def choose(found: Files, data: DataConfig, split: str, kind: str, has_labels: Ha
         raise (NoSplitError if has_train else DataError)("; ".join([problem, *notes]))
     if not silent:
         _require_one_folder(found.root, mine)
-    return Files(found.root, mine, notes + _missing(found.root, mine))
+    whole = data.on_error == "raise" and not FILES.search(data.root or "")
+    return Files(found.root, mine, notes + (_missing(found, mine) if whole else ()))
 
 
 def is_named(name: str, wanted: SplitConfig) -> bool:
@@ -116,26 +121,29 @@ def is_named(name: str, wanted: SplitConfig) -> bool:
     return any(names(name, one) for one in called) or split_of_path(name) is not None
 
 
-def _missing(root: str, mine: Sequence[str]) -> tuple[str, ...]:
+def _missing(found: Files, mine: Sequence[str]) -> tuple[str, ...]:
     """Return a sentence where files that are numbered 00000-of-00002 and so on are not all there.
 
     It is a sentence and no error: who wants a part of a large dataset downloads only some.
     """
     there: dict[tuple[str, str], set[int]] = {}
-    for name in mine:
-        if found := NUMBERED.search(name):  # what follows may be another hash for each
-            there.setdefault((name[: found.start()], found[2]), set()).add(int(found[1]))
-    absent = [
-        f"{before}-{number:05}-of-{count}"
-        for (before, count), numbers in sorted(there.items())
-        for number in range(int(count))
-        if number not in numbers
-    ]
+    for name in found.names:
+        if numbered := NUMBERED.search(name):  # what follows may be another hash for each
+            group = name[: numbered.start()], numbered[2]
+            there.setdefault(group, set()).add(int(numbered[1]))
+    absent = []
+    for group in sorted(
+        {(name[: one.start()], one[2]) for name in mine if (one := NUMBERED.search(name))}
+    ):
+        before, count = group
+        first = int(int(count) in there[group])  # they may be counted from 1
+        wanted = range(first, first + int(count))
+        absent += [f"{before}-{n:05}-of-{count}" for n in wanted if n not in there[group]]
     if not absent:
         return ()
     return (
-        f"below {root}, {len(absent):,} of the files that the names of others count are missing: "
-        f"fetch them, if all images are wanted ({_first(absent)})",
+        f"below {found.root}, {len(absent):,} of the files that the names of others count are "
+        f"missing: fetch them, if all images are wanted ({_first(absent)})",
     )
 
 

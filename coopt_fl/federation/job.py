@@ -35,7 +35,7 @@ from coopt_fl.students.checkpoint import load_student
 from coopt_fl.students.doubts import check_data
 from coopt_fl.students.images import own_size
 from coopt_fl.students.initial import student_settings
-from coopt_fl.students.models import check_features
+from coopt_fl.students.models import check_features, check_student
 from coopt_fl.students.objectives import find_objective, on_targets
 from coopt_fl.students.probe import (
     VERSION,
@@ -86,17 +86,15 @@ def whole_job(
 def _prepare(config: Config, out: Path, progress: Progress, own_priors: bool) -> bool:
     """Refuse before any work what could only fail later; return whether the dataset is there."""
     with open_run(config, out, progress) as (source, state):
-        if parts := partition(config, source):
-            require_parts(state, config, source.ids, parts)
         if not state.published:
             shared_set(source.ids, config.shared.size, config.seed, config.data)
-            if parts:
+            if parts := partition(config, source):
+                require_parts(state, config, source.ids, parts)
                 progress.warn(explained(config, parts))
             check_privacy(config.privacy, config.targets.dim)
             for participant in config.participants:
                 parse_prior(participant.prior)
-            size = config.student.image_size or own_size(source)
-            check_features(config.student.model, size)
+            check_student(config.student.model)
             check_tracker(config.tracker)
             training_dtype(config)
             if config.data.decode == "device":
@@ -115,6 +113,8 @@ def _prepare(config: Config, out: Path, progress: Progress, own_priors: bool) ->
             for participant in config.participants if own_priors else ():
                 if problem := check_prior(participant.prior):
                     raise PriorError(f"participant {participant.name}: {problem}")
+            size = config.student.image_size or own_size(source)
+            check_features(config.student.model, size)
             check_data(config.data, config.probe.limit, progress, source)
         return state.published
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any, TypeVar
 
 import numpy as np
@@ -277,6 +278,11 @@ def _block_name(index: int) -> str:
     return f"blocks/{index:07d}"
 
 
+ONE_AT_A_TIME = Lock()
+"""numpy parses a header as Python, which threads must not do at once before Python 3.11.8
+(python/cpython#106905): a sound file would seem damaged."""
+
+
 def _load(
     path: Path, names: Sequence[str] | None = None, advice: str = RETRY
 ) -> dict[str, NDArray[Any]]:
@@ -284,7 +290,7 @@ def _load(
     try:
         if not path.is_file():  # a pipe, which would be waited for
             raise ValueError("it is no regular file")
-        with np.load(path, allow_pickle=False) as stored:
+        with ONE_AT_A_TIME, np.load(path, allow_pickle=False) as stored:
             return {name: stored[name] for name in names or stored.files}
     except Exception as error:  # damaged archives make zipfile and numpy raise nearly anything
         raise OutputError(f"{path} is damaged ({error}); {advice}") from None

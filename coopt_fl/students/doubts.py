@@ -45,7 +45,7 @@ def tell_doubts(data: DataConfig, progress: Progress, train: Source | None = Non
 def check_data(
     data: DataConfig, limit: int | None, progress: Progress, train: Source | None = None
 ) -> None:
-    """Do both before any work: see :func:`tell_doubts` and :func:`require_readable`."""
+    """Call :func:`tell_doubts` and :func:`require_readable`, and read what both need once."""
     tell_doubts(data, progress, train)
     require_readable(data, limit, progress)
 
@@ -53,7 +53,8 @@ def check_data(
 def require_readable(data: DataConfig, limit: int | None, progress: Progress) -> None:
     """Decode the images that students will be judged on before any work, as many as fit into 5 s.
 
-    They come in a seeded random order, so that what has no time is the same everywhere.
+    They come in a seeded random order. How many fit depends on the host; where a source first makes
+    a copy of its split, as Parquet files do, that takes longer.
 
     Args:
         data: Where the images are.

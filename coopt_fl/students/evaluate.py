@@ -122,6 +122,7 @@ def evaluate_student(
             f"data.source={data.source} has no labels in both of its splits, so nothing can be "
             "judged there; name labeled images by data.source and data.root"
         )
+    names = judge.class_names()
     with progress.phase("features"):
         splits = judge.encode(student)
     (train_x, train_y), (test_x, test_y) = splits
@@ -146,7 +147,7 @@ def evaluate_student(
         knn=knn,
         fine_tuned=tuned,
         epochs=epochs,
-        classes=_classes(labels, judge.class_names(), known, confusion),
+        classes=_classes(labels, names, known, confusion),
         confusion=confusion.tolist(),
         few=few,
     )

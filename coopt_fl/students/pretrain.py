@@ -64,7 +64,8 @@ def pretrain(
     judge = Judge(config.data, config.probe.limit)
     results: list[Result] = []
     with logged(out, progress):
-        check_data(config.data, config.probe.limit, progress)
+        if is_first_process():
+            check_data(config.data, config.probe.limit, progress)
         for seed in each:
             one, folder = replace(config, seed=seed), out / f"seed-{seed}"
             ours = {"config": asdict(one), "model": one.student.model}

@@ -252,6 +252,12 @@ def test_numbered_files_that_are_missing_are_named(tmp_path: Path) -> None:
     assert open_source(shards(tmp_path), "test").notes == ()
 
 
+def test_files_that_are_counted_from_one_are_all_there(tmp_path: Path) -> None:
+    for number in (1, 2):
+        parquet(tmp_path / f"train-{number:05}-of-00002.parquet", [encode(pixels(0))])
+    assert open_source(shards(tmp_path)).notes == ()
+
+
 def lists(root: Path, rows: str, **more: object) -> DataConfig:
     write(root / "list.csv", f"path,label,split\n{rows}".encode())
     return DataConfig(source="manifest", root=str(root / "list.csv"), **more)

@@ -99,6 +99,7 @@ def test_a_superlink_a_participant_and_a_supernode_killed(network: Network, whol
     first.wait(SECONDS)
     assert not network.published()
     before = times(network.out / "state" / "alignments")
+    stored = times(network.out / "state" / "blocks")
     network.link = network.start_link()
     run = network.submit("deadline.join=300 deadline.rejoin=300")
     network.at_work("beta", 2).kill()
@@ -109,6 +110,7 @@ def test_a_superlink_a_participant_and_a_supernode_killed(network: Network, whol
     assert network.asked_for_targets("beta") >= 4
     assert "[code: 2004] Failed to activate SuperNode" in network.log("beta")
     assert times(network.out / "state" / "alignments") == before
+    assert stored.items() <= times(network.out / "state" / "blocks").items()
     same(network, whole)
 
 

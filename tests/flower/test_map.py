@@ -106,7 +106,7 @@ def one_block(folder: Path) -> Path:
         "shared": {"size": 16},
         "targets": {"dim": 8},
         "optimize": {"block_rows": 64, "batch_size": ROWS},
-        "student": {"model": "convnet:4", "epochs": 1, "batch_size": ROWS},
+        "student": {"model": "convnet:4", "epochs": 1, "batch_size": ROWS, "image_size": 12},
     }
     file = folder / "one.yaml"
     file.write_text(yaml.safe_dump(config))

@@ -174,7 +174,7 @@ def _problem(arrays: Arrays) -> str:
                 f"sizes hold {sizes.min()} to {sizes.max()}, and not only heights and widths from "
                 f"1 to {LARGEST}"
             )
-        if (needed := 3 * int(sizes.prod(axis=1).sum())) > len(images):
+        if (needed := 3 * sum(sizes.prod(axis=1).tolist())) > len(images):
             return f"images have {len(images):,} bytes, but by their sizes {needed:,}"
         rows = len(sizes)
     if labels is not None and (labels.dtype != np.int64 or labels.shape != (rows,)):

@@ -126,7 +126,8 @@ def _rows(
         return _numbers(data, of_train, mine) is not None
 
     unwanted = partial(_left_out, data.on_error == "skip")
-    chosen = choose(below(data, unwanted, ".csv"), data, split, ".csv", known)
+    lists = once(("lists", repr(data)), lambda: below(data, unwanted, ".csv"))
+    chosen = choose(lists, data, split, ".csv", known)
     together = pa.concat_tables(map(table, chosen.names), promote_options="permissive")
     return root, together, chosen.notes
 

@@ -249,7 +249,7 @@ def _paths(file: Path, column: str) -> list[str | None]:
 def _every(data: DataConfig) -> Files:
     """Return all Parquet files of a source."""
     unwanted = partial(_left_out, data.on_error == "skip")
-    return once(repr(data), lambda: below(data, unwanted, SUFFIX))
+    return once(("parquet", repr(data)), lambda: below(data, unwanted, SUFFIX))
 
 
 def _left_out(skip: bool, path: bytes) -> str:

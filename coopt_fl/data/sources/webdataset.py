@@ -131,7 +131,7 @@ class TarSource(EncodedSource):
         The shards are read to their end for it, once.
         """
         if name == LABEL:  # whichever field that is
-            return None
+            name = self._data.label_column or CLASS
         chosen = None if name == CLASS else name
         indexes = Shards(replace(self._data, label_column=chosen)).indexes(self._shards.names)
         texts = [text.decode() for index in indexes for text in index.texts.tolist()][: len(self)]

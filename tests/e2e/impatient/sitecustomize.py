@@ -34,4 +34,7 @@ PROGRAMS = {
 
 program = Path(sys.orig_argv[1]).name if len(sys.orig_argv) > 1 else ""
 for module, values in PROGRAMS.get(program, {}).items():
-    vars(import_module(f"flwr.{module}")).update(values)
+    theirs = vars(import_module(f"flwr.{module}"))
+    if unknown := values.keys() - theirs.keys():  # Python goes on after any other error
+        raise SystemExit(f"flwr.{module} has no {', '.join(unknown)}: mend {__file__}")
+    theirs.update(values)

@@ -158,7 +158,7 @@ def test_groups_stay_whole_and_shares_are_near_the_best(sizes: list[int]) -> Non
     assert set(owners.tolist()) == {0, 1}
     ways = itertools.product([0, 1], repeat=len(sizes))
     best = min(max(sum(sizes) - (one := np.dot(way, sizes)), one) for way in ways)
-    assert np.bincount(owners).max() <= (4 / 3 - 1 / 6) * best
+    assert 6 * np.bincount(owners).max() <= 7 * best
 
 
 def test_groups_follow_the_weights() -> None:

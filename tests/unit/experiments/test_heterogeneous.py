@@ -54,7 +54,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_set_has_three_domains_with_classes_of_their_own(made: Path) -> None:
     data = DataConfig("parquet", str(made))
-    for split, few, digits in (("train", 20, 1437), ("test", 10, 360)):
+    for split, few, digits in (("train", 10, 718), ("test", 10, 360)):
         source, labels = open_source(data, split), split_labels(data, split)
         assert labels is not None
         names = source.column("domain")
@@ -79,7 +79,7 @@ def test_a_run_may_give_each_participant_a_domain(made: Path) -> None:
     )
     parts = partition(config, open_source(config.data))
     assert parts is not None
-    assert [len(parts[name]) for name in names] == [20, 1437, 20]
+    assert [len(parts[name]) for name in names] == [10, 718, 10]
 
 
 def test_a_specialist_is_trained_once_on_its_own_images(made: Path) -> None:
