@@ -19,8 +19,8 @@ from tests.unit.experiments.test_readme import results
 Main = Callable[..., None]
 
 WRONG: dict[str, tuple[Main, str, str]] = {
-    "table": (tables.main, "recipes", "there is no table 'recipes' (nearest: recipe)"),
-    "second table": (tables.main, "tsne recip", "there is no table 'recip' (nearest: recipe)"),
+    "table": (tables.main, "recipes", "there is no table 'recipes' (nearest: recipe"),
+    "second table": (tables.main, "tsne recip", "there is no table 'recip' (nearest: recipe"),
     "scale": (tables.main, "--scale smok", "there is no --scale 'smok' (nearest: smoke)"),
     "study": (tables.main, "tsne --scale smoke --only nix", "--only is one of synthetic"),
     "root": (tables.main, "tsne --scale whole", "--scale whole needs --root DIR"),

@@ -148,9 +148,10 @@ def test_crowds_lose_one_each_or_have_ever_more_weak_ones() -> None:
     assert CROWD.probe is None, "or else a probe's rows are not those of the domains"
     for spec in CROWD.crowd:
         assert {*CROWD.crowd} - {*found[f"without {spec}"]} == {spec}
-    for weak in (0, 2, 4, 6, 8):
-        crew = found[f"{weak} of 10 weak"]
+    for weak in (2, 4, 6, 8):
+        crew, alone = found[f"{weak} of 10 weak"], found[f"{10 - weak} sound alone"]
         assert len({*crew}) == 10 and sum(spec in CROWD.weak for spec in crew) == weak
+        assert {*alone} == {*crew} - {*CROWD.weak}
     assert {*found["2 of 10 weak"]} == {*CROWD.crowd}
 
 
