@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import PIL
 import torch
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
+from PIL import ExifTags, Image, UnidentifiedImageError, features
 from torch import Tensor
 from torch.nn import functional
 
@@ -18,6 +18,17 @@ from coopt_fl.data.opening import TIFF, opened, without_texts
 INTERPOLATIONS = ("bilinear", "bicubic")
 
 ORIENTATION = ExifTags.Base.Orientation
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What shows an image of an EXIF orientation as people see it. Pillow's ``exif_transpose`` also
+writes the EXIF data anew, which damaged ones do not allow."""
 
 BITS_PER_SAMPLE, SAMPLE_FORMAT = ExifTags.Base.BitsPerSample, ExifTags.Base.SampleFormat
 WHITE_IS_ZERO = ExifTags.Base.PhotometricInterpretation
@@ -128,7 +139,8 @@ def _turned(image: Image.Image) -> Image.Image:
         orientation = image.getexif().get(ORIENTATION)
     except Exception:  # damaged EXIF data, which no viewer minds, make Pillow raise nearly anything
         return image
-    return image if orientation is None else ImageOps.exif_transpose(image)
+    turn = TURNS.get(orientation)
+    return image if turn is None else image.transpose(turn)
 
 
 def _bits(image: Image.Image, tags: Mapping[int, Any]) -> int:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.errors import DataError
+from coopt_fl.core.once import read_once
 from coopt_fl.core.progress import Progress
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.students.checkpoint import LoadedStudent
@@ -116,8 +117,10 @@ def evaluate_student(
     from sklearn.metrics import confusion_matrix  # takes a second
 
     judge = Judge(data, told=lambda done, of, _="": progress.show("features", done, of, "image"))
-    tell_doubts(data, progress)
-    if not judge.labeled:
+    with read_once():
+        tell_doubts(data, progress)
+        labeled = judge.labeled
+    if not labeled:
         raise DataError(
             f"data.source={data.source} has no labels in both of its splits, so nothing can be "
             "judged there; name labeled images by data.source and data.root"

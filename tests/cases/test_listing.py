@@ -312,7 +312,7 @@ def test_an_array_that_is_no_file_is_not_taken_for_a_missing_one(
     assert not isinstance(caught.value, NoSplitError)
 
 
-def test_a_pipe_in_a_saved_dataset_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     write(tmp_path / "0.png", b"x")
     os.mkfifo(tmp_path / "1.png")
     assert read_regular(tmp_path / "0.png") == b"x"

@@ -1,5 +1,7 @@
 """What classes are called, by source: the number of a name is that of its rows."""
 
+import io
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,17 @@ def test_texts_in_parquet_and_in_lists(limit: int | None, tmp_path: Path) -> Non
     assert (
         names(DataConfig(source="manifest", root=str(tmp_path / "list.csv"), limit=limit)) == NAMED
     )
+
+
+def test_texts_in_tar_files(tmp_path: Path) -> None:
+    samples = [{"png": one, "cls": word.encode()} for one, word in zip(IMAGES, WORDS, strict=True)]
+    with tarfile.open(tmp_path / "train-0.tar", "w") as archive:
+        for number, sample in enumerate(samples):
+            for kind, content in sample.items():
+                member = tarfile.TarInfo(f"{number:03}.{kind}")
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+    assert names(DataConfig(source="webdataset", root=str(tmp_path))) == NAMED
 
 
 @pytest.mark.parametrize("labels", [[0, 1, 1, 0, 3, 2], [0.0, 1.0, 1.0, None, 3.0, 2.0]])
