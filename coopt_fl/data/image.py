@@ -139,8 +139,7 @@ def _turned(image: Image.Image) -> Image.Image:
         orientation = image.getexif().get(ORIENTATION)
     except Exception:  # damaged EXIF data, which no viewer minds, make Pillow raise nearly anything
         return image
-    turn = TURNS.get(orientation)
-    return image if turn is None else image.transpose(turn)
+    return image.transpose(TURNS[orientation]) if orientation in TURNS else image
 
 
 def _bits(image: Image.Image, tags: Mapping[int, Any]) -> int:
