@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from coopt_fl.core.errors import ConfigError
 from coopt_fl.students.checkpoint import LoadedStudent
@@ -45,6 +45,7 @@ def write(student: LoadedStudent, folder: Path) -> Written:
     known = {key: value for key, value in model.pretrained_cfg.items() if key in kept}
     described = known | {"architecture": name, "num_classes": 0} | description(student)
     model.pretrained_cfg = described
+    model.register_state_dict_post_hook(_apart)
     timm.models.save_for_hf(
         model,
         str(folder),
@@ -54,6 +55,11 @@ def write(student: LoadedStudent, folder: Path) -> Written:
     )
     example = EXAMPLE.format(name="local-dir:{folder}", width=own.width)
     return Written(lambda: _read(folder), example, another(student, "timm"))
+
+
+def _apart(module: nn.Module, state: dict[str, Tensor], prefix: str, metadata: Any) -> None:
+    """Copy weights that layers share, of which safetensors would keep none."""
+    state |= {name: weight.clone() for name, weight in state.items()}
 
 
 def _read(folder: Path) -> Callable[[Tensor], Tensor]:
