@@ -107,7 +107,7 @@ def test_a_file_is_read_or_refused_with_the_error_and_advice_given(tmp_path: Pat
     path.write_text("{")
     with pytest.raises(OutputError, match=r"some\.json is damaged \(Expecting .*; give another"):
         read(path, dict[str, Any], OutputError, "give another --out")
-    with pytest.raises(OutputError, match="Is a directory"):
+    with pytest.raises(OutputError, match="no regular file"):
         read(tmp_path, dict[str, Any], OutputError, "give another --out")
 
 
