@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table as Shown
 
 from coopt_fl.core.errors import ConfigError, CooptError
-from experiments.table import RESULTS, Cell, stored
+from experiments.table import RESULTS, Cell, holds, stored
 
 BACKLOG = Path(__file__).with_suffix(".yaml")
 
@@ -65,8 +65,8 @@ class Entry:
 
     def left(self, results: Path) -> list[Cell]:
         """Return the cells that are still to be measured."""
-        known = self.measured(results)
-        return [cell for cell in self.cells if not any(cell.items() <= c.items() for c in known)]
+        known = {"cells": self.measured(results)}
+        return [cell for cell in self.cells if not holds(known, cell)]
 
     def predicted(self, results: Path) -> float:
         """Return the minutes that a cell is thought to take."""
