@@ -30,8 +30,9 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
 
 @pytest.fixture(autouse=True)
 def registry() -> Iterator[None]:
-    """Forget what a test registers."""
+    """Begin with what is shipped, whatever tests registered before; forget what this one does."""
     before = dict(PARTS._parts)
+    forget()
     yield
     PARTS._parts = before
 

@@ -4,6 +4,7 @@ import multiprocessing
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import pytest
@@ -38,8 +39,7 @@ def open_files() -> int:
 
 
 def test_neither_processes_nor_connections_are_left() -> None:
-    with children([second]):
-        pass  # which starts multiprocessing's own resource tracker
+    resource_tracker.ensure_running()  # multiprocessing's own
     before = open_files()
     with children([second, second]) as two:
         assert together(two) == [1.0, 1.0]

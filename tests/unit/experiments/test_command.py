@@ -1,6 +1,6 @@
 """The commands beside ``coopt``: what is wrong is one sentence, and every argument is explained."""
 
-import subprocess
+import runpy
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -57,13 +57,15 @@ def test_every_argument_is_explained(main: Main, capsys: pytest.CaptureFixture[s
     assert "Usage" in capsys.readouterr().out
 
 
-def test_the_process_ends_with_the_sentence_and_the_exit_code() -> None:
-    command = [sys.executable, "-m", "experiments", "nonsense"]
-    root = Path(__file__).parents[3]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: there is no table 'nonsense'")
-    assert len(done.stderr.splitlines()) == 1
+def test_the_program_ends_with_the_sentence_and_the_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["experiments", "nonsense"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("experiments", run_name="__main__")
+    assert ended.value.code == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("error: there is no table 'nonsense'")
 
 
 def test_the_documents_are_made_from_the_results(

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.whole
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few elections and short trainings, where the code and not the study says how many."""
-    monkeypatch.setattr(ours, "DRAWS", 2)
+    monkeypatch.setattr(ours, "DRAWS", 1)
     monkeypatch.setattr(ours, "LONGER", 2)
 
 

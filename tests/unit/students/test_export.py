@@ -78,7 +78,6 @@ def of_checkpoint(path: Path, image: Image.Image) -> Tensor:
         ("timm:vit_tiny_patch16_224", 32, "timm"),
         ("timm:dla46_c", 32, "timm"),
         pytest.param("timm:coat_lite_tiny", 96, "timm", marks=pytest.mark.whole),  # shares weights
-        pytest.param("timm:test_resnet", 72, "onnx", marks=pytest.mark.whole),
         ("timm:test_vit", 32, "onnx"),
         pytest.param("resnet18", 32, "onnx", marks=pytest.mark.whole),
         ("convnet:4", 8, "onnx"),

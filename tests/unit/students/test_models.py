@@ -50,7 +50,7 @@ def test_a_small_image_keeps_its_resolution_in_the_stem_and_a_large_one_does_not
     assert spatial_sizes(build_student(name, 96, seed=0), 96)[0] == 48
 
 
-@pytest.mark.parametrize("name", ["resnet50", "resnet101", "efficientnet_b0", "vit_b_32"])
+@pytest.mark.parametrize("name", ["resnet101", "efficientnet_b0"])
 def test_the_students_of_the_paper_take_images_of_cifar(name):
     student = build_student(name, 32, seed=0)
     features = student(torch.randn(2, 3, 32, 32))
@@ -121,8 +121,14 @@ def test_the_papers_students_have_the_stem_of_their_image_size(name, size):
 
 
 @pytest.mark.whole
-@pytest.mark.parametrize("objective", ["byol", "regression"])
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "mobilenet_v2", "vit_b_32"])
+@pytest.mark.parametrize(
+    ("name", "objective"),
+    [
+        ("resnet18", "byol"),
+        ("mobilenet_v2", "byol"),
+        *((name, "regression") for name in ("resnet18", "resnet50", "mobilenet_v2", "vit_b_32")),
+    ],
+)
 def test_the_papers_students_take_a_step_by_a_baseline_and_by_ours(name, objective):
     targets = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
     setting = Setting(samples=4, dim=6, targets=lambda rows: targets[rows])

@@ -4,7 +4,6 @@ How much each gains over a random backbone after a training of its own kind is i
 ``experiments/``; here each must show it on the digits, some after more epochs than others.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,56 +12,30 @@ import torch
 from coopt_fl.config.schema import Config, DataConfig, StudentConfig
 from coopt_fl.data import open_source
 from coopt_fl.students.augment.view import draw_view
-from coopt_fl.students.curve import Point
 from coopt_fl.students.loop import make_optimizer
 from coopt_fl.students.models import build_student
 from coopt_fl.students.objectives import Setting, make_objective, on_targets
-from coopt_fl.students.probe import Judge, Judged, random_student
+from coopt_fl.students.probe import Judge, random_student
 from coopt_fl.students.train import train_student
 from tests.unit.students.conftest import as_dataset, principal_targets
 
 pytestmark = pytest.mark.whole
 
 DIGITS = DataConfig("digits")
-QUICK = ("simclr", "dcl", "moco", "byol", "rela")
-PATIENT = {"simsiam": (4, 3e-3), "instdisc": (12, 3e-3), "swav": (20, 3e-3), "dino": (6, 1e-3)}
-"""Epochs and learning rate of those that begin slowly: SwAV's and DINO's clusters are all alike for
-the first hundred steps or two."""
+CLEAR = dict.fromkeys(("simclr", "dcl", "byol", "rela"), ("convnet:8", 3, 0.003)) | {
+    "moco": ("convnet:8", 6, 3e-3)  # its queue begins as noise, which is easy
+}
+PATIENT = {
+    "simsiam": ("convnet:8", 4, 3e-3),
+    "instdisc": ("convnet:8", 12, 3e-3),
+    "swav": ("convnet:16", 20, 3e-3),
+    "dino": ("convnet:16", 6, 1e-3),
+}
+"""Model, epochs and learning rate; the second begin slowly: SwAV's and DINO's clusters are all
+alike for the first hundred steps or two."""
 
 
-@dataclass(frozen=True)
-class Learned:
-    """A student before and after."""
-
-    before: Judged
-    curve: list[Point]
-
-
-@pytest.fixture(scope="module")
-def learn(tmp_path_factory: pytest.TempPathFactory):
-    """Train by an objective, once for the whole module; targets are components of the pixels."""
-    judge, known, source = Judge(DIGITS), {}, open_source(DIGITS)
-    planted = as_dataset(source, source.ids, principal_targets(source, source.ids))
-
-    def call(objective: str) -> Learned:
-        if objective not in known:
-            epochs = 6 if objective == "moco" else 3  # its queue begins as noise, which is easy
-            config = StudentConfig(
-                model="convnet:8", epochs=epochs, batch_size=64, lr=3e-3, objective=objective
-            )
-            out: Path = tmp_path_factory.mktemp(objective)
-            dataset = planted if on_targets(objective) else None
-            made = train_student(
-                dataset, Config(data=DIGITS, student=config), out,
-                devices=1, watch=judge, watch_every=epochs,
-            )  # fmt: skip
-            known[objective] = Learned(judge(random_student(config, DIGITS, 0)), made.curve)
-        return known[objective]
-
-    return call
-
-
-@pytest.mark.parametrize("objective", [*QUICK, *PATIENT, "regression"])
+@pytest.mark.parametrize("objective", [*CLEAR, *PATIENT, "regression"])
 def test_images_are_mirrored_by_all_objectives_or_by_none(objective: str) -> None:
     flips = {}
     for augment in ("crop", "crop_flip"):
@@ -77,34 +50,25 @@ def test_images_are_mirrored_by_all_objectives_or_by_none(objective: str) -> Non
     assert flips == {"crop": {0.0}, "crop_flip": {0.5}}
 
 
-@pytest.mark.parametrize("objective", [*QUICK, "simsiam", "swav", "instdisc"])
-def test_the_loss_falls_and_nothing_collapses(learn, objective: str) -> None:
-    """DINO's loss does not fall in a short run: see below."""
-    learned = learn(objective)
-    assert learned.curve[-1].loss < learned.curve[0].loss
-    assert learned.curve[-1].spread > max(0.25, 1.5 * learned.before.spread)
-
-
-@pytest.mark.parametrize("objective", QUICK)
-def test_it_beats_a_random_backbone(learn, objective: str) -> None:
-    learned = learn(objective)
-    assert learned.curve[-1].accuracy > learned.before.accuracy + 0.02
-
-
-@pytest.mark.parametrize("objective", PATIENT)
-def test_it_beats_a_random_backbone_in_the_end(tmp_path: Path, objective: str) -> None:
-    epochs, lr = PATIENT[objective]
-    config = StudentConfig(
-        model="convnet:16", epochs=epochs, batch_size=64, lr=lr, objective=objective
-    )
-    judge = Judge(DIGITS)
+@pytest.mark.parametrize("objective", [*CLEAR, *PATIENT])
+def test_the_loss_falls_nothing_collapses_and_it_beats_a_random_backbone(
+    objective: str, tmp_path: Path
+) -> None:
+    """But for DINO's loss, which does not fall in a short run: see below."""
+    model, epochs, lr = (CLEAR | PATIENT)[objective]
+    config = StudentConfig(model=model, epochs=epochs, batch_size=64, lr=lr, objective=objective)
+    judge, dataset = Judge(DIGITS), None
+    if on_targets(objective):  # components of the pixels
+        source = open_source(DIGITS)
+        dataset = as_dataset(source, source.ids, principal_targets(source, source.ids))
     before = judge(random_student(config, DIGITS, 0))
-    trained = train_student(
-        None, Config(data=DIGITS, student=config), tmp_path, devices=1, watch=judge, watch_every=99
-    )
-    after = trained.curve[-1]
-    assert after.accuracy > before.accuracy + 0.015
-    assert after.spread > max(0.25, 1.5 * before.spread)
+    curve = train_student(
+        dataset, Config(data=DIGITS, student=config), tmp_path,
+        devices=1, watch=judge, watch_every=epochs,
+    ).curve  # fmt: skip
+    assert objective == "dino" or curve[-1].loss < curve[0].loss
+    assert curve[-1].spread > max(0.25, 1.5 * before.spread)
+    assert curve[-1].accuracy > before.accuracy + (0.02 if objective in CLEAR else 0.015)
 
 
 def test_dino_learns_from_a_teacher_that_stands_still() -> None:
