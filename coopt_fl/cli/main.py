@@ -52,11 +52,14 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
+        helped = "--help" in ctx.args  # which click takes out of there
         try:
             return super().invoke(ctx)
         except (click.exceptions.Exit, click.Abort, click.ClickException, BrokenPipeError):
             raise  # which click turns into exit codes
         except Exception as error:
+            if helped and isinstance(error, OSError):
+                raise  # as of the help of all commands
             if ctx.params["verbose"]:
                 traceback.print_exception(error)
             sys.exit(tell_error(error))

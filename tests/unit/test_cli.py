@@ -271,15 +271,15 @@ class Full(io.StringIO):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-@pytest.mark.parametrize("as_json", [[], ["--json"]])
+@pytest.mark.parametrize("words", ["config digits", "config digits --json", "config --help"])
 def test_what_takes_no_result_is_one_sentence(
-    as_json: list[str], coopt: Coopt, monkeypatch: pytest.MonkeyPatch
+    words: str, coopt: Coopt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdout", Full())
-    code, _, err = coopt("config", "digits", *as_json)
+    code, _, err = coopt(*words.split())
     assert (code, "cannot be printed (No space left on device)" in err) == (6, True)
     monkeypatch.setattr("sys.stdout", None)  # as Python has it where it was closed
-    assert coopt("config", "digits", *as_json)[0] == 0
+    assert coopt(*words.split())[0] == 0
 
 
 def test_a_folder_that_was_removed_is_one_sentence(
