@@ -266,7 +266,8 @@ def lists(root: Path, rows: str, **more: object) -> DataConfig:
 def test_a_file_that_is_listed_twice_counts_once_and_never_for_both_splits(tmp_path: Path) -> None:
     tree(tmp_path, NAMES)
     rows = "a/0.png,x,train\na/1.png,y,train\n./a/0.png,x,train\n"
-    data = lists(tmp_path, f"{rows}a//1.png,y,test\nb/2.png,x,test\nb/2.png,x,test\n")
+    rows += "a//1.png,y,test\nb/2.png,x,test\nb/2.png,x,test\nb/2.png,y,test\n"
+    data = lists(tmp_path, rows)
     train, test = open_source(data), open_source(data, "test")
     assert [train.where(0), train.where(1), test.where(0)] == ["a/0.png", "a/1.png", "b/2.png"]
     assert (len(train), len(test)) == (2, 1)
@@ -277,6 +278,7 @@ def test_a_file_that_is_listed_twice_counts_once_and_never_for_both_splits(tmp_p
         "listed twice (./a/0.png)",
         "listed to train on, too (a//1.png)",
         "listed twice (b/2.png)",
+        "listed twice with two labels, of which the first counts (b/2.png)",
     ]
 
 

@@ -44,6 +44,7 @@ SEPARATORS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (*SEPARATORS, ".jsonl")
 TRAINED = "listed to train on, too"
 AGAIN = "listed twice"
+OTHERWISE = "listed twice with two labels, of which the first counts"
 NO_FILE = "a folder, a pipe or the like, where a file is expected"
 
 
@@ -237,14 +238,18 @@ def _fit(data: DataConfig, split: str, folder: Path, table: Any) -> list[bool]:
 
 def _reasons(data: DataConfig, split: str, folder: Path, table: Any) -> list[str]:
     """Return for each row why it is left out; "" where it is not."""
-    trained, seen, found = set[bytes](), set[bytes](), list[str]()
+    trained, seen, found = set[bytes](), dict[bytes, object](), list[str]()
     if split != "train":
         with suppress(DataError):  # there is nothing to train on
             trained = {os.path.normpath(name) for name in _paths(_rows(data, "train")[1])}
-    for name in _paths(table):
+    for name, label in zip(_paths(table), table.column(LABEL).to_pylist(), strict=True):
         plain, reason = os.path.normpath(name), _unfit(folder, name)
-        found.append(reason or (TRAINED if plain in trained else AGAIN if plain in seen else ""))
-        seen.add(plain)
+        if not reason and plain in trained:
+            reason = TRAINED
+        elif not reason and plain in seen:
+            reason = AGAIN if seen[plain] == label else OTHERWISE
+        seen.setdefault(plain, label)
+        found.append(reason)
     return found
 
 
