@@ -68,14 +68,15 @@ def main(
         typer.Option(help="Only the cells of one table with these settings, as JSON; no figure."),
     ] = None,
     draw: Annotated[
-        bool, typer.Option("--draw", help="Only draw the figures of what is known of each NAME.")
+        bool, typer.Option("--draw", help="Only draw the figure of what is known of each.")
     ] = False,
 ) -> None:
     """Measure what is missing of every table; the same command goes on where it was stopped."""
     check("table", names or [], TABLES)
     check("--scale", [scale], SCALES)
     if draw:
-        for name in names or []:
+        known = [name for name in TABLES if (results / f"{name}-{scale}.json").exists()]
+        for name in names or known:
             TABLES[name].picture(scale, results, figures)
         return
     if gpus > (here := torch.cuda.device_count()):

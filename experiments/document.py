@@ -8,7 +8,6 @@ row, ``<!-- NAME STUDY ranks -->`` whether uniformity ranks priors as probes do,
 ``<!-- NAME STUDY provenance -->`` by what, when and on what it was measured.
 """
 
-import json
 import re
 import sys
 from collections.abc import Callable
@@ -31,7 +30,7 @@ from coopt_fl.students.curve import mean_and_spread, speed_up
 from experiments.command import run
 from experiments.figures import label, measures, points_of, settings_of
 from experiments.paper import WITHOUT
-from experiments.table import FIGURES, RESULTS, Cell
+from experiments.table import FIGURES, RESULTS, Cell, stored
 
 DOCUMENTS = Path(__file__).parents[1] / "docs"
 PLACE = re.compile(
@@ -54,7 +53,7 @@ def filled(text: str, results: Path = RESULTS) -> str:
     """Return a document with every table as the results in a folder say."""
 
     def table(place: re.Match[str]) -> str:
-        known = stored(results / f"{place['name']}.json", place["study"])
+        known = measured(results / f"{place['name']}.json", place["study"])
         made = provenance(known) if place["rows"] == "provenance" else rows(place["rows"], known)
         return f"{place['head']}\n{made}\n{place['end']}"
 
@@ -64,21 +63,20 @@ def filled(text: str, results: Path = RESULTS) -> str:
     return PLACE.sub(table, text)
 
 
-def stored(file: Path, study: str) -> Cell:
+def measured(file: Path, study: str) -> Cell:
     """Return the results of a study.
 
     Raises:
         ConfigError: ``file`` does not hold them.
     """
-    known = json.loads(file.read_text()) if file.is_file() else {}
+    known = stored(file)
     if study not in known:
         name, _, scale = file.stem.rpartition("-")
         raise ConfigError(
             f"{file} holds no results of {study}: run `python -m experiments {name} --scale "
             f"{scale}`, or give another --results or --scale"
         )
-    found: Cell = known[study]
-    return found
+    return known[study]
 
 
 def provenance(known: Cell) -> str:
@@ -209,7 +207,7 @@ def draw(results: Path, figures: Path) -> None:
     all objectives by either clock.
     """
     for name, scale, make in (("tsne", "cpu", alignment), ("table1_baselines", "whole", seconds)):
-        known = stored(results / f"{name}-{scale}.json", STUDY)
+        known = measured(results / f"{name}-{scale}.json", STUDY)
         (figures / f"readme-{name}.svg").write_text(make(known))
 
 
