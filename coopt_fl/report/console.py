@@ -288,11 +288,15 @@ def explained(found: Values) -> RenderableType:
         listed = table(section or "top level", "key", "meaning", "allowed", "default")
         for key, known in found["keys"].items():
             if known["section"] == section:
-                allowed = [", ".join(known["choices"]) or known["type"], *known["bounds"]]
-                allowed += ["or null"] * known["nullable"]
-                row(listed, key, known["meaning"], ", ".join(allowed), as_yaml(known["default"]))
+                row(listed, key, known["meaning"], allowed(known), as_yaml(known["default"]))
         parts += [Text(about, style="italic"), listed]
     return Group(*parts)
+
+
+def allowed(key: Values) -> str:
+    """Return in words what the value of a key may be."""
+    values = [", ".join(key["choices"]) or key["type"], *key["bounds"]]
+    return ", ".join([*values, *["or null"] * key["nullable"]])
 
 
 def examined(found: Values) -> RenderableType:

@@ -1,0 +1,97 @@
+"""Writes the reference's pages from the code: commands, configuration keys, Python."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import coopt_fl
+from coopt_fl.cli.main import app
+from coopt_fl.config.explain import explain
+from coopt_fl.report.console import allowed
+from coopt_fl.registry import KEYS, PARTS
+from typer.main import get_command
+
+FUNCTIONS = ("run", "centralized", "pretrain", "train", "probe", "evaluate", "embed", "export")
+REST = ("inspect", "write_report", "load", "load_student", "load_config")
+
+
+def write(folder: Path) -> None:
+    """Write ``cli.md``, ``keys.md`` and ``python.md`` into ``folder``, unless they are the same."""
+    folder.mkdir(exist_ok=True)
+    for name, lines in (("cli", commands()), ("keys", keys()), ("python", python())):
+        text = "\n".join(lines) + "\n"
+        page = folder / f"{name}.md"
+        if not page.exists() or page.read_text() != text:
+            page.write_text(text)
+
+
+def commands() -> Iterable[str]:
+    """Yield the page of the command line: each command with its arguments and options."""
+    group: Any = get_command(app)
+    yield "# Commands\n\n`coopt COMMAND --help` prints the same. Options of every command:\n"
+    yield from table(("option", "meaning"), map(option, group.params))
+    for name, command in group.commands.items():
+        words = " ".join(part.make_metavar(None) for part in command.params if is_argument(part))
+        yield f"\n## coopt {name}\n\n```\ncoopt {name} {words} [OPTIONS]\n```\n\n{command.help}\n"
+        yield from table(("argument or option", "meaning"), map(option, command.params))
+
+
+def is_argument(part: Any) -> bool:
+    return bool(part.param_type_name == "argument")
+
+
+def option(part: Any) -> tuple[str, str]:
+    names = ", ".join(f"`{name}`" for name in (*part.opts, *part.secondary_opts))
+    return (f"`{part.make_metavar(None)}`" if is_argument(part) else names, part.help or "")
+
+
+def keys() -> Iterable[str]:
+    """Yield the page of configuration keys, section by section, and of the parts they may name."""
+    known = explain()
+    yield "# Configuration keys\n\n`coopt config --explain [KEY]` prints the same, and `coopt config"
+    yield "CONFIG` the values that a configuration has. On the command line each is `KEY=VALUE`.\n"
+    for section, about in known["sections"].items():
+        yield f"\n## {section or 'Top level'}\n\n{about}\n"
+        mine = {key: one for key, one in known["keys"].items() if one["section"] == section}
+        rows = ((f"`{key}`", one["meaning"], allowed(one), shown(one)) for key, one in mine.items())
+        yield from table(("key", "meaning", "allowed", "default"), rows)
+    yield "\n## Parts\n\nWhat ships, by the key that names it; [own parts](../plugins.md) stand beside it.\n"
+    rows = (
+        (f"`{KEYS[kind]}`", ", ".join(f"`{name}`" for name in PARTS.shipped(kind)))
+        for kind in KEYS
+    )
+    yield from table(("key", "names"), rows)
+
+
+def shown(key: dict[str, Any]) -> str:
+    return "" if key["default"] is None else f"`{key['default']}`"
+
+
+def python() -> Iterable[str]:
+    """Yield the page of the public functions and classes, from their docstrings."""
+    yield "# Python\n\n`import coopt_fl` takes no time: what is named here is imported when it is used.\n"
+    for title, names in (("Commands", FUNCTIONS), ("Results", REST)):
+        yield f"\n## {title}\n"
+        for name in names:
+            yield directive("autofunction", getattr(coopt_fl, name))
+    yield "\n## Types\n"
+    for name in ("Result", "Prior", "Preprocess", "Config", "DataConfig", "CooptError"):
+        yield directive("autoclass", getattr(coopt_fl, name), ":members:")
+    yield "\n## coopt_fl.data\n"
+    for name in ("from_arrays", "from_dataset", "open_source"):
+        yield directive("autofunction", getattr(coopt_fl.data, name))
+    yield "\n## coopt_fl.register\n"
+    for name in KEYS:
+        yield directive("autofunction", getattr(coopt_fl.register, name))
+
+
+def directive(kind: str, made: Any, *options: str) -> str:
+    path = f"{made.__module__}.{made.__qualname__}"
+    return "\n".join(("```{eval-rst}", f".. {kind}:: {path}", *(f"   {o}" for o in options), "```\n"))
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterable[str]:
+    """Yield a Markdown table."""
+    yield f"| {' | '.join(head)} |\n|{'---|' * len(head)}"
+    for row in rows:
+        yield f"| {' | '.join(cell.replace('|', chr(92) + '|').replace(chr(10), ' ') for cell in row)} |"
