@@ -24,7 +24,8 @@ FIGURES = Path(__file__).parents[1] / "docs" / "figures"
 
 METHOD = 2
 """Of the way in which targets are made. Tables without it are of an implementation that experiments
-had for themselves, without the test of alignability, blocks and audit (docs/decisions.md)."""
+had for themselves, without the test of alignability, blocks and audit; see
+docs/decisions/2026-11-29-experiments-use-the-platform.md."""
 
 Cell = dict[str, Any]
 Rows = Callable[[Study], list[Cell]]

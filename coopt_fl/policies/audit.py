@@ -195,11 +195,11 @@ def odd_spread(targets: Targets, expected: Expected) -> str | None:
 
     Their distances from the mean are compared with those of held-out targets of S, which differ
     by chance, and because those were made by alignments that knew less: by how much was measured
-    (docs/decisions.md); it is the more the fewer samples S has beyond the width n. An alignment
-    that predicts next to nothing may have shrunk to any extent, so that only targets wider than
-    both the fitted and the held-out ones are odd. Fewer than 20 rows are not judged. Do not call it
-    for rows that the reference's projection was fitted on: they are spread more widely than all
-    others, in everyone's targets.
+    (docs/decisions/2026-11-27-audit-spread.md); it is the more the fewer samples S has beyond the
+    width n. An alignment that predicts next to nothing may have shrunk to any extent, so that only
+    targets wider than both the fitted and the held-out ones are odd. Fewer than 20 rows are not
+    judged. Do not call it for rows that the reference's projection was fitted on: they are spread
+    more widely than all others, in everyone's targets.
     """
     rows, shared = len(targets), len(expected.heldout)
     if min(rows, shared) < FEWEST_ROWS:

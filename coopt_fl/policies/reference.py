@@ -13,7 +13,10 @@ from coopt_fl.targets.alignable import alignability
 from coopt_fl.targets.uniformity import uniformity
 
 FEWEST_SHARED = 25
-"""Samples from which on sound priors always passed the test of alignability (docs/decisions.md)."""
+"""Samples from which on sound priors always passed the test of alignability.
+
+See docs/decisions/2026-11-27-alignable-priors.md.
+"""
 
 
 @dataclass(frozen=True)

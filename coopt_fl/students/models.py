@@ -149,11 +149,11 @@ def check_student(name: str) -> None:
 def check_features(name: str, size: int) -> None:
     """Raise ConfigError unless the student gives features of images of ``size`` pixels.
 
-    A library's model is tried on the meta device, which has shapes but no numbers, and so costs
-    neither memory nor time; what fails there is built.
+    A model is tried on the meta device, which has shapes but no numbers and so costs neither
+    memory nor time; what fails there is built.
     """
     check_student(name)
-    if _part(name).name not in ("timm", "torchvision"):
+    if CONVNET.fullmatch(name):
         return
     try:
         with torch.device("meta"):

@@ -1,7 +1,9 @@
 import pytest
 import torch
 
+import coopt_fl
 from coopt_fl.core.errors import ConfigError
+from coopt_fl.registry import PARTS
 from coopt_fl.students import models
 from coopt_fl.students.augment.view import draw_view
 from coopt_fl.students.checkpoint import LoadedStudent
@@ -160,6 +162,18 @@ def test_what_is_checked_without_numbers_takes_no_memory_for_weights(monkeypatch
     monkeypatch.setattr(models, "timm", lambda *how: places.append(plain(*how)) or places[-1])
     check_features("timm:test_vit", 32)
     assert [next(one.parameters()).device.type for one in places] == ["meta"]
+
+
+def test_an_own_model_that_cannot_take_the_images_is_refused_before_the_work(monkeypatch):
+    monkeypatch.setattr(PARTS, "_parts", dict(PARTS._parts))
+
+    @coopt_fl.register.student("squares")
+    def squares(name, image_size):
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 16 * 16, 4))
+
+    check_features("squares", 16)
+    with pytest.raises(ConfigError, match="'squares' cannot take images of 8x8 pixels"):
+        check_features("squares", 8)
 
 
 @pytest.mark.whole
