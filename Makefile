@@ -5,6 +5,8 @@
 # make test-newest  what depends on Flower, with the newest flwr that there is
 # make gpu ROOT=DIR  what only a GPU shows, in eleven minutes; DIR has CIFAR-10 as Parquet files
 # make check  ruff, mypy, import-linter
+# make docs   the site, in site/
+# make release  wheel and sdist, in dist/, unless placeholders are left
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -14,7 +16,7 @@ NEWEST = .venv-newest
 # and Ray take twice as long then, and every message to a SuperNode starts a process.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test test-e2e test-in-process test-newest quick gpu check format clean
+.PHONY: install demo test test-e2e test-in-process test-newest quick gpu check docs dist release format clean
 
 install: $(VENV)/.installed
 
@@ -24,6 +26,7 @@ demo: $(VENV)/.installed
 # Beside each other: e2e waits much, and what it leaves of the cores the others use, which give way.
 test: $(VENV)/.installed-dev
 	+$(MAKE) --jobs 2 --keep-going test-in-process test-e2e BUDGET="--budget 720"
+	nice $(MAKE) docs
 
 test-e2e: $(VENV)/.installed-dev
 	$(BIN)/pytest tests/e2e -n 3 --dist loadgroup $(BUDGET)
@@ -56,12 +59,24 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(VENV)/.installed-dev
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --builder html docs site
+
+dist: $(VENV)/.installed-dev
+	rm -rf dist
+	$(BIN)/uv build --quiet
+	$(BIN)/twine check --strict dist/*
+
+release: dist
+	@! grep -n PLACEHOLDER pyproject.toml || { echo "error: give the addresses of the project in pyproject.toml first" >&2; exit 2; }
+	@echo "dist/ is ready: twine upload dist/*"
+
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(NEWEST)
+	rm -rf $(VENV) $(NEWEST) site dist
 
 $(BIN)/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'

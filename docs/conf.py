@@ -25,4 +25,5 @@ autodoc_member_order = "bysource"
 
 
 def setup(app):
-    app.connect("builder-inited", lambda app: reference.write(Path(app.srcdir) / "reference"))
+    """Let the reference be written before Sphinx looks for pages."""
+    app.connect("config-inited", lambda *_: reference.write(Path(__file__).with_name("reference")))

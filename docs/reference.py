@@ -1,15 +1,16 @@
 """Writes the reference's pages from the code: commands, configuration keys, Python."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from typer.main import get_command
 
 import coopt_fl
 from coopt_fl.cli.main import app
 from coopt_fl.config.explain import explain
-from coopt_fl.report.console import allowed
 from coopt_fl.registry import KEYS, PARTS
-from typer.main import get_command
+from coopt_fl.report.console import allowed
 
 FUNCTIONS = ("run", "centralized", "pretrain", "train", "probe", "evaluate", "embed", "export")
 REST = ("inspect", "write_report", "load", "load_student", "load_config")
@@ -25,7 +26,7 @@ def write(folder: Path) -> None:
             page.write_text(text)
 
 
-def commands() -> Iterable[str]:
+def commands() -> Iterator[str]:
     """Yield the page of the command line: each command with its arguments and options."""
     group: Any = get_command(app)
     yield "# Commands\n\n`coopt COMMAND --help` prints the same. Options of every command:\n"
@@ -37,39 +38,41 @@ def commands() -> Iterable[str]:
 
 
 def is_argument(part: Any) -> bool:
+    """Tell whether a parameter has no name on the command line."""
     return bool(part.param_type_name == "argument")
 
 
 def option(part: Any) -> tuple[str, str]:
+    """Return the names of a parameter, and what it means."""
     names = ", ".join(f"`{name}`" for name in (*part.opts, *part.secondary_opts))
     return (f"`{part.make_metavar(None)}`" if is_argument(part) else names, part.help or "")
 
 
-def keys() -> Iterable[str]:
+def keys() -> Iterator[str]:
     """Yield the page of configuration keys, section by section, and of the parts they may name."""
     known = explain()
-    yield "# Configuration keys\n\n`coopt config --explain [KEY]` prints the same, and `coopt config"
-    yield "CONFIG` the values that a configuration has. On the command line each is `KEY=VALUE`.\n"
+    yield "# Configuration keys\n\n`coopt config --explain [KEY]` prints the same, and"
+    yield "`coopt config CONFIG` the values of a configuration. On the command line: `KEY=VALUE`.\n"
     for section, about in known["sections"].items():
         yield f"\n## {section or 'Top level'}\n\n{about}\n"
         mine = {key: one for key, one in known["keys"].items() if one["section"] == section}
         rows = ((f"`{key}`", one["meaning"], allowed(one), shown(one)) for key, one in mine.items())
         yield from table(("key", "meaning", "allowed", "default"), rows)
-    yield "\n## Parts\n\nWhat ships, by the key that names it; [own parts](../plugins.md) stand beside it.\n"
+    yield "\n## Parts\n\nWhat ships, by its key. [Own parts](../plugins.md) are named alike.\n"
     rows = (
-        (f"`{KEYS[kind]}`", ", ".join(f"`{name}`" for name in PARTS.shipped(kind)))
-        for kind in KEYS
+        (f"`{KEYS[kind]}`", ", ".join(f"`{name}`" for name in PARTS.shipped(kind))) for kind in KEYS
     )
     yield from table(("key", "names"), rows)
 
 
 def shown(key: dict[str, Any]) -> str:
+    """Return a key's default."""
     return "" if key["default"] is None else f"`{key['default']}`"
 
 
-def python() -> Iterable[str]:
+def python() -> Iterator[str]:
     """Yield the page of the public functions and classes, from their docstrings."""
-    yield "# Python\n\n`import coopt_fl` takes no time: what is named here is imported when it is used.\n"
+    yield "# Python\n\n`import coopt_fl` is quick: each name is imported when it is first used.\n"
     for title, names in (("Commands", FUNCTIONS), ("Results", REST)):
         yield f"\n## {title}\n"
         for name in names:
@@ -86,12 +89,16 @@ def python() -> Iterable[str]:
 
 
 def directive(kind: str, made: Any, *options: str) -> str:
+    """Return what makes Sphinx write down the docstring of a function or class."""
     path = f"{made.__module__}.{made.__qualname__}"
-    return "\n".join(("```{eval-rst}", f".. {kind}:: {path}", *(f"   {o}" for o in options), "```\n"))
+    return "\n".join(
+        ("```{eval-rst}", f".. {kind}:: {path}", *(f"   {o}" for o in options), "```\n")
+    )
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterable[str]:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
     """Yield a Markdown table."""
     yield f"| {' | '.join(head)} |\n|{'---|' * len(head)}"
     for row in rows:
-        yield f"| {' | '.join(cell.replace('|', chr(92) + '|').replace(chr(10), ' ') for cell in row)} |"
+        cells = (cell.replace("|", r"\|").replace("\n", " ") for cell in row)
+        yield f"| {' | '.join(cells)} |"

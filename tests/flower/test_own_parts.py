@@ -1,6 +1,7 @@
 """Code from outside: the examples of docs/plugins.md, run; and who decides what is imported."""
 
 import re
+import shlex
 import sys
 import webbrowser
 from collections.abc import Iterator
@@ -24,7 +25,8 @@ from coopt_fl.priors import load_prior
 from coopt_fl.registry import KEYS, PARTS
 from tests.flower.grid import FakeGrid, run_platform, tiny
 
-PAGE = Path(__file__).parents[2] / "docs" / "plugins.md"
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = DOCS / "plugins.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
 
 
@@ -117,6 +119,20 @@ def test_a_prior_takes_the_options_it_declares(plugin: Path) -> None:
     assert load_prior("pooled:2?size=16").width == 12
     with pytest.raises(CooptError, match="no option 'seed'; pooled has: size"):
         load_prior("pooled:2?seed=1")
+
+
+def test_the_tutorial_s_parts_and_command_make_a_run(tmp_path: Path) -> None:
+    text = (DOCS / "tutorials" / "own-parts.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (command,) = re.findall(r"^coopt run digits (.*?)^```", text, re.DOTALL | re.MULTILINE)
+    file, out = tmp_path / "mine.py", tmp_path / "out"
+    file.write_text(code)
+    changes = dict(word.split("=") for word in shlex.split(command) if "=" in word)
+    config = tiny(**changes | {"plugins": f"[{file}]", "student.epochs": 1})
+    done = whole_job(config, out, Progress(), lambda: run_platform(config, out))
+    assert [one["prior"] for one in done["participants"]][2] == "pooled:8"
+    assert done["student"]["model"] == "perceptron:64"
+    assert {*read_provenance(out / "dataset").plugins} == {"assignment in_turn", "prior pooled"}
 
 
 MODULE = "antigravity"
