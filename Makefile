@@ -67,8 +67,9 @@ dist: $(VENV)/.installed-dev
 	$(BIN)/uv build --quiet
 	$(BIN)/twine check --strict dist/*
 
-release: dist
+release:
 	@! grep -n PLACEHOLDER pyproject.toml || { echo "error: give the addresses of the project in pyproject.toml first" >&2; exit 2; }
+	$(MAKE) dist
 	@echo "dist/ is ready: twine upload dist/*"
 
 format: $(VENV)/.installed-dev
