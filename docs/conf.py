@@ -15,6 +15,7 @@ release = importlib.metadata.version("coopt-fl")
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["deployment"]
 html_theme = "furo"
+html_show_copyright = False
 html_title = f"CoOpt-FL {release}"
 
 myst_heading_anchors = 4
