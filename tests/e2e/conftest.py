@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,6 +22,9 @@ from tests.e2e.chromium import find_chromium
 from tests.e2e.nginx import find_nginx
 
 ROOT = Path(__file__).parents[2]
+PARTS = ("coopt_fl", "strategies", "conf", "pyproject.toml", "README.md", "LICENSE")
+"""Of the repository, what goes into Flower's bundle."""
+
 PORTS = count()
 SECONDS = 1800
 """For a program to end, and an hour for a test: a host may be several times slower than ours."""
@@ -162,6 +166,18 @@ def written(path: Path, config: dict[str, Any]) -> str:
     """Write a configuration; return its path."""
     path.write_text(yaml.safe_dump(config))
     return str(path)
+
+
+def checkout(folder: Path) -> Path:
+    """Copy what Flower bundles into ``folder``.
+
+    ``flwr run`` looks at every file below its folder: 6 CPU seconds where an environment is there.
+    """
+    folder.mkdir()
+    for part in PARTS:
+        copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
+        copy(ROOT / part, folder / part)
+    return folder
 
 
 def free_port() -> int:

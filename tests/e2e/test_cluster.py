@@ -56,7 +56,7 @@ def test_a_cluster_is_joined_where_it_is_named_and_only_there(
     chosen += [f"participants.{k}.prior=where:{side}" for k, side in enumerate((3, 4, 5))]
     shell.extra["RAY_ADDRESS"] = cluster.address
 
-    alone = _run(shell, tiny, "alone", *chosen)
+    alone = _run(shell, tiny, "alone", *chosen, "simulation.actors=1")
     assert alone["log"].count("payloads come by OnHost") == 1
     assert {path.suffix for path in alone["blocks"]} == {".npz", ".rows"}
     elsewhere = str(shell.folder / "elsewhere")

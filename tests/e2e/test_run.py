@@ -88,7 +88,7 @@ if __name__ == "__main__":
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
     before = environment()
     changes = {"data.limit": 200, "targets.solver": "mine", "plugins": [sys.argv[3]],
-               "assignment.by": "in_turn"}
+               "assignment.by": "in_turn", "simulation.actors": 1}
     found = coopt_fl.run(sys.argv[1], changes, out=sys.argv[2], progress=None).summary
     assert coopt_fl.run(sys.argv[1], changes, out=sys.argv[2], progress=None).summary["dataset"] \
         == found["dataset"], "the same call goes on"
@@ -133,9 +133,9 @@ def test_whatever_ends_it_the_same_command_goes_on_to_the_same_digest(
 
     To the digest of a run that nothing ended, in this process.
     """
-    many = [f"data.limit={200 * BLOCKS}", "optimize.block_rows=200", "student.batch_size=2000"]
+    many = [f"data.limit={100 * BLOCKS}", "optimize.block_rows=100", "student.batch_size=2000"]
     run_platform(from_tree(deepcopy(TINY), many, "tiny"), shell.folder / "whole")
-    command = ("run", tiny, *many, "--out")
+    command = ("run", tiny, *many, "simulation.actors=1", "--out")
     out = shell.folder / "cut"
     blocks = out / "state" / "blocks"
 

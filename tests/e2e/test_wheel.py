@@ -12,11 +12,10 @@ from zipfile import ZipFile
 
 import pytest
 
-from tests.e2e.conftest import ROOT, TINY, Shell
+from tests.e2e.conftest import ROOT, TINY, Shell, checkout
 
 pytestmark = pytest.mark.xdist_group("ray")
 
-BUNDLED = ("coopt_fl", "strategies", "conf", "pyproject.toml", "README.md", "LICENSE")
 WHERE = """
 import sys
 sys.path[:0] = sys.argv[1:]
@@ -70,18 +69,14 @@ def test_an_editable_install_works_elsewhere(shell: Shell) -> None:
 
 
 def test_flowers_bundle_needs_nothing_but_itself(shell: Shell) -> None:
-    checkout = shell.folder / "checkout"
-    checkout.mkdir()
-    for name in BUNDLED:
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, checkout / name)
-    done = shell.run("flwr", "build", "--app", str(checkout))
+    app = checkout(shell.folder / "checkout")
+    done = shell.run("flwr", "build", "--app", str(app))
     assert done.returncode == 0, done.stdout + done.stderr
     (bundle,) = shell.folder.glob("*.fab")
     unzipped = shell.folder / "unzipped"
     with ZipFile(bundle) as file:
         file.extractall(unzipped)
-    shutil.rmtree(checkout)
+    shutil.rmtree(app)
 
     python = _environment(shell.folder / "other")
     found = shell.run(python, "-P", "-c", WHERE, str(unzipped))
@@ -101,7 +96,8 @@ def _installed(shell: Shell, *what: str) -> str:
 
 def _runs(shell: Shell, coopt: str, tiny: str) -> None:
     """Do the main job, which starts the strategy, participants and Ray."""
-    ran = shell.run(coopt, "run", tiny, "--out", str(shell.folder / "run"))
+    out = str(shell.folder / "run")
+    ran = shell.run(coopt, "run", tiny, "simulation.actors=1", "--out", out)
     assert ran.returncode == 0, ran.stderr
     assert f"{TINY['data']['limit']} x {TINY['targets']['dim']}" in ran.stdout
 
