@@ -52,7 +52,8 @@ def devices_for(config: Config, devices: int | str, staged: bool = False) -> Ite
         ConfigError: ``devices`` is less than 1, more than there are GPUs, or more than 1 in a
             notebook or at a prompt, where there is no command to start again.
     """
-    # Takes seconds, which only a training should cost; with torchmetrics, to ask for its version, 4.
+    # It takes seconds, which only a training should cost, and more where it imports torchmetrics,
+    # to ask for its version.
     torchmetrics = sys.modules.setdefault("torchmetrics", None)  # type: ignore[arg-type]
     from lightning_fabric import Fabric
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment

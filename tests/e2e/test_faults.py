@@ -43,6 +43,7 @@ def test_a_participant_a_supernode_and_the_superlink_killed(
     network.enter("delta", "gamma")
     network.submit()
     network.until_planned()
+    network.kill("gamma")  # delta's, which has been refused
     network.join("gamma")
 
     network.at_work("beta").kill()

@@ -55,6 +55,8 @@ def test_summary_and_what_a_second_run_does(made: Made) -> None:
     assert summary["dataset"]["rows"] == 600
     assert verify(out / "dataset")[1] == []
     assert coopt_fl.load(out).digest == summary["dataset"]["digest"]
+    assert (out / "state" / "log.txt").read_text().count("payloads come by OnHost") == 1
+    assert {path.suffix for path in (out / "state" / "blocks").iterdir()} == {".npz", ".rows"}
 
     before = times(out)
     again = shell.summary("run", tiny, "--out", str(out), "simulation.actors=1")
