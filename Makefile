@@ -48,7 +48,7 @@ test-newest:
 	$(NEWEST)/bin/uv pip install --python $(NEWEST)/bin/python -c $(NEWEST)/constraints.txt --override $(NEWEST)/overrides.txt --upgrade-package flwr -e ".[dev]"
 	$(NEWEST)/bin/python -c 'from importlib.metadata import version; print("flwr", version("flwr"))'
 	$(NEWEST)/bin/pytest tests/flower -n 2
-	$(NEWEST)/bin/pytest tests/e2e/test_run.py tests/e2e/test_flower.py tests/e2e/test_faults.py::test_a_superlink_a_participant_and_a_supernode_killed -n 2 --dist loadgroup
+	$(NEWEST)/bin/pytest tests/e2e/test_run.py tests/e2e/test_flower.py tests/e2e/test_faults.py -n 2 --dist loadgroup
 
 gpu: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.gpu --root $(ROOT)

@@ -9,7 +9,7 @@ import torch
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedAvg
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from matplotlib.axes import Axes
 
 from coopt_fl.config.schema import Config, StudentConfig

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 import numpy as np
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from coopt_fl.bench.inputs import KINDS, pictures
 from coopt_fl.bench.measure import Case, Reach, Row, Seconds, in_turn, not_here, spread

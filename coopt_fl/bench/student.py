@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from coopt_fl.bench.inputs import CIFAR, pictures, unfinished
 from coopt_fl.bench.measure import Case, Reach, Row, in_turn, not_here, spread, timed

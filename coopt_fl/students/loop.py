@@ -36,7 +36,7 @@ from coopt_fl.students.objectives import Setting, make_objective
 from coopt_fl.targets.whitening import fit_whitening
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
 
 WARMUP = 0.05
 """Share of the steps over which the learning rate rises from near zero to its peak."""

@@ -17,7 +17,7 @@ from coopt_fl.core.host import shared_by
 from coopt_fl.core.runtime import arithmetic, compute, keep_freed_memory, pick_device
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
 
 PRECISIONS: dict[torch.dtype, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     torch.float32: "32-true",
@@ -52,12 +52,17 @@ def devices_for(config: Config, devices: int | str, staged: bool = False) -> Ite
         ConfigError: ``devices`` is less than 1, more than there are GPUs, or more than 1 in a
             notebook or at a prompt, where there is no command to start again.
     """
-    from lightning.fabric import Fabric  # takes seconds, which only a training should cost
-    from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+    # It takes seconds, which only a training should cost, and more where it imports torchmetrics,
+    # to ask for its version.
+    torchmetrics = sys.modules.setdefault("torchmetrics", None)  # type: ignore[arg-type]
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
+    if torchmetrics is None:
+        del sys.modules["torchmetrics"]
     gpu = pick_device().type == "cuda"
     count = _count(devices, gpu)
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
     fabric = Fabric(
         accelerator="cuda" if gpu else "cpu",
         devices=count,

@@ -133,7 +133,7 @@ class CSV:
     """Writes ``tracking/csv/metrics.csv``, by Lightning Fabric."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        from lightning.fabric.loggers.csv_logs import CSVLogger
+        from lightning_fabric.loggers.csv_logs import CSVLogger
 
         _empty(folder / "csv")
         self._logger = CSVLogger(folder, name=None, version="csv", flush_logs_every_n_steps=1)
@@ -150,7 +150,7 @@ class TensorBoard:
     """Writes event files to ``tracking/tensorboard``, by Lightning Fabric."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        from lightning.fabric.loggers.tensorboard import TensorBoardLogger
+        from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
         _empty(folder / "tensorboard")
         self._logger = TensorBoardLogger(folder, name=None, version="tensorboard")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,6 +22,9 @@ from tests.e2e.chromium import find_chromium
 from tests.e2e.nginx import find_nginx
 
 ROOT = Path(__file__).parents[2]
+PARTS = ("coopt_fl", "strategies", "conf", "pyproject.toml", "README.md", "LICENSE")
+"""Of the repository, what goes into Flower's bundle."""
+
 PORTS = count()
 SECONDS = 1800
 """For a program to end, and an hour for a test: a host may be several times slower than ours."""
@@ -63,6 +67,7 @@ class Shell:
             "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
             "FLWR_TELEMETRY_ENABLED": "0",
             "FLWR_DISABLE_UPDATE_CHECK": "1",
+            "RAY_worker_niceness": "0",  # not 15: other tests, which give way to these, have 10
             "NO_PROXY": "127.0.0.1,localhost",
             **self.extra,
         }
@@ -108,8 +113,13 @@ class Shell:
 
 @dataclass(frozen=True)
 class Made:
-    """A finished ``coopt run`` of the tiny configuration, with one actor."""
+    """A finished ``coopt run`` of the tiny configuration, with one actor, by an installed wheel.
 
+    ``RAY_ADDRESS`` names a cluster that is not there.
+    """
+
+    wheel: Path
+    python: str
     shell: Shell
     config: str
     out: Path
@@ -152,16 +162,35 @@ def tiny(tmp_path: Path) -> str:
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """One run for all who need a digest to compare with, or a run to repeat."""
+    from tests.e2e.elsewhere import build, install
+
     shell = Shell(tmp_path_factory.mktemp("made"), free_port())
+    shell.extra["RAY_ADDRESS"] = f"127.0.0.1:{free_port()}"
+    wheel = build(shell)
+    python = install(shell, str(wheel))
     config, out = written(shell.folder / "tiny.yaml", TINY), shell.folder / "run"
-    summary = shell.summary("run", config, "--out", str(out), "simulation.actors=1")
-    return Made(shell, config, out, summary)
+    coopt = str(Path(python).parent / "coopt")
+    done = shell.run(coopt, "run", config, "--out", str(out), "simulation.actors=1", "--json")
+    assert done.returncode == 0, done.stderr[-4000:]
+    return Made(wheel, python, shell, config, out, json.loads(done.stdout.splitlines()[-1]))
 
 
 def written(path: Path, config: dict[str, Any]) -> str:
     """Write a configuration; return its path."""
     path.write_text(yaml.safe_dump(config))
     return str(path)
+
+
+def checkout(folder: Path) -> Path:
+    """Copy what Flower bundles into ``folder``.
+
+    ``flwr run`` looks at every file below its folder: 6 CPU seconds where an environment is there.
+    """
+    folder.mkdir()
+    for part in PARTS:
+        copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
+        copy(ROOT / part, folder / part)
+    return folder
 
 
 def free_port() -> int:

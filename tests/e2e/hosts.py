@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.e2e.conftest import ROOT, SECONDS, free_port, kill_session
+from tests.e2e.conftest import ROOT, SECONDS, checkout, free_port, kill_session
 from tests.e2e.nginx import find_nginx
 
 DOCS = ROOT / "docs"
@@ -109,7 +109,7 @@ def settle(folder: Path, instead: dict[str, str]) -> Hosts:
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     temporary = " ".join(f"{kind}_temp_path {nginx / kind};" for kind in kinds)
     instead = {
-        "/opt/coopt/src": str(ROOT),
+        "/opt/coopt/src": str(checkout(folder / "checkout")),
         "/opt/coopt/src/docs/deployment": str(folder / "deployment"),
         "/opt/coopt/bin": str(Path(sys.executable).parent),
         "/etc/coopt": str(folder / "etc"),

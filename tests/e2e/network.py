@@ -16,9 +16,7 @@ from flwr.proto.control_pb2 import RegisterNodeRequest
 from flwr.supercore.control import ControlHttpClient
 
 from coopt_fl.ops.certificates import make_certificate, make_key_pair
-from tests.e2e.conftest import ROOT, SECONDS, Shell, free_port, kill_session
-
-QUICK = "--disable-runtime-dependency-installation"
+from tests.e2e.conftest import SECONDS, Shell, checkout, free_port, kill_session
 
 FOREVER = 'until "$@"; do sleep 5; done'
 """A shell that starts a program again when it fails, as the unit in docs/deployment does: Flower
@@ -30,19 +28,17 @@ IMPATIENT = {"PYTHONPATH": str(Path(__file__).with_name("impatient"))}
 
 
 class Network:
-    """Participants by name, each with its key, and the platform's runs.
+    """Participants by name, each with its key, and the platform's run.
 
     Args:
         shell: runs the programs.
         config: path of the configuration.
-        overrides: settings of all runs, as in a shell.
-        apart: start the platform's program apart from the SuperLink, as docs/deployment.md does.
+        overrides: settings of the run, as in a shell.
     """
 
-    def __init__(self, shell: Shell, config: str, overrides: str, apart: bool = False) -> None:
+    def __init__(self, shell: Shell, config: str, overrides: str) -> None:
         self.shell, self.config, self.overrides = shell, config, overrides
         shell.extra |= IMPATIENT
-        self.apart = apart
         self.address = f"127.0.0.1:{free_port()}"
         self.nodes: dict[str, subprocess.Popen[str]] = {}
         self.out = shell.folder / "out"
@@ -55,7 +51,7 @@ class Network:
         (home / "config.toml").write_text(f"[superlink.here]\n{settings}")
         self.link = self.start_link()
         executor = ("flower-superexec", *self.trusting, "--runtime-api-address", self.address)
-        self.executor = shell.start(*executor, log="superexec") if apart else None
+        self.executor = shell.start(*executor, log="superexec")
 
     def start_link(self) -> subprocess.Popen[str]:
         """Start the SuperLink on this network's port, with a database that survives it."""
@@ -63,9 +59,9 @@ class Network:
         certificates = {"ca-certfile": "ca.crt", "certfile": "server.pem", "keyfile": "server.key"}
         tls = [f"--ssl-{option}={self.tls / file}" for option, file in certificates.items()]
         database = ("--database", str(self.shell.folder / "link.db"))
-        options = ("--isolation", "process") if self.apart else (QUICK,)
-        command = ("flower-superlink", "--port", port, *tls, "--enable-supernode-auth", *database)
-        return self.shell.start(*command, *options, log=f"superlink-{time.monotonic_ns()}")
+        options = ("--isolation", "process", "--enable-supernode-auth")
+        command = ("flower-superlink", "--port", port, *tls, *options, *database)
+        return self.shell.start(*command, log=f"superlink-{time.monotonic_ns()}")
 
     def join(self, *names: str) -> None:
         """Start a SuperNode for each name."""
@@ -95,13 +91,13 @@ class Network:
         """Kill a SuperNode, whatever it has started, and who would start it again."""
         kill_session(self.nodes[name].pid)
 
-    def submit(self, overrides: str = "") -> subprocess.Popen[str]:
-        """Start a run; the process ends with it."""
+    def submit(self) -> None:
+        """Start the run."""
         _wait(self._listening, "the SuperLink")
-        words = f"{self.overrides} {overrides}".strip()
-        settings = f"config='{self.config}' out='{self.out}' overrides='{words}'"
-        command = ("flwr", "run", str(ROOT), "here", "--stream", "--run-config", settings)
-        return self.shell.start(*command, log=f"run-{time.monotonic_ns()}")
+        settings = f"config='{self.config}' out='{self.out}' overrides='{self.overrides}'"
+        app = checkout(self.shell.folder / "checkout")
+        command = ("flwr", "run", str(app), "here", "--stream", "--run-config", settings)
+        self.shell.start(*command, log="run")
 
     def _listening(self) -> bool:
         host, _, port = self.address.rpartition(":")
@@ -112,19 +108,13 @@ class Network:
         """Whether the dataset is complete; what becomes of its student is no matter here."""
         return (self.out / "dataset" / "provenance.json").exists()
 
-    def finish(self, run: subprocess.Popen[str]) -> None:
-        """Wait until a run has published the dataset."""
-        _wait(lambda: self.published() or run.poll() is not None, "a dataset", self.said)
-        assert self.published(), self.said()[-6000:]
-
     def until_published(self) -> None:
         """Wait for the dataset; ``flwr run`` ends with the SuperLink, even if the run does not."""
         _wait(self.published, "a dataset", self.said)
 
     def said(self) -> str:
-        """Return what the last run printed."""
-        logs = sorted(self.shell.folder.glob("run-*"), key=lambda path: path.stat().st_mtime)
-        return logs[-1].read_text() if logs else ""
+        """Return what the run printed while ``flwr run`` showed it."""
+        return (self.shell.folder / "run").read_text()
 
     def log(self, name: str) -> str:
         """Return what the SuperNodes of ``name`` have said so far."""
@@ -151,8 +141,10 @@ class Network:
 
     def platform(self) -> psutil.Process:
         """Return the process of the platform."""
-        parent = (self.executor or self.link).pid
-        return _wait(lambda: _apps(parent, "serverapp"), "the platform")[0]
+        process: psutil.Process = _wait(
+            lambda: _apps(self.executor.pid, "serverapp"), "the platform"
+        )[0]
+        return process
 
     def until_planned(self) -> None:
         """Wait until the plan is made: who comes now comes late."""

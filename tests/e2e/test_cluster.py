@@ -1,14 +1,19 @@
-"""A simulation on a Ray cluster that runs already, and one beside it, which takes no notice."""
+"""A simulation on a Ray cluster that runs already."""
 
 import json
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
-from typing import Any
 
 import pytest
 from ray.cluster_utils import Cluster
 
-from tests.e2e.conftest import Shell, free_port
+import coopt_fl
+from coopt_fl.config.load import from_tree
+from tests.e2e.conftest import TINY, Shell, free_port
+from tests.flower.conftest import identity as identity
+from tests.flower.conftest import quick as quick
+from tests.flower.grid import run_platform
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("ray")]
 
@@ -46,27 +51,27 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     cluster.shutdown()
 
 
-def test_a_cluster_is_joined_where_it_is_named_and_only_there(
-    cluster: Cluster, shell: Shell, tiny: str
+def test_a_cluster_is_joined_where_it_is_named(
+    cluster: Cluster, shell: Shell, tiny: str, identity: None
 ) -> None:
-    """Its participants may be on other hosts, so payloads come in replies; each has its own GPU."""
+    """Its participants may be on other hosts, so payloads come in replies; each has its own GPU.
+
+    To the digest of a run in this process. ``made`` joins none that RAY_ADDRESS alone names.
+    """
     plugin = shell.folder / "where.py"
     plugin.write_text(WHERE)
     chosen = ["data.limit=200", f"plugins=[{plugin}]"]
     chosen += [f"participants.{k}.prior=where:{side}" for k, side in enumerate((3, 4, 5))]
-    shell.extra["RAY_ADDRESS"] = cluster.address
-
-    alone = _run(shell, tiny, "alone", *chosen)
-    assert alone["log"].count("payloads come by OnHost") == 1
-    assert {path.suffix for path in alone["blocks"]} == {".npz", ".rows"}
-    elsewhere = str(shell.folder / "elsewhere")
-    assert elsewhere not in {one["temporary"] for one in _seen(shell.folder)}
-
-    joined = _run(shell, tiny, "joined", *chosen, f"simulation.address={cluster.address}")
-    assert joined["log"].count("payloads come by InReplies") == 1
-    assert {path.suffix for path in joined["blocks"]} == {".npz"}
-    assert joined["digest"] == alone["digest"]
-    there = [one for one in _seen(shell.folder) if one["temporary"] == elsewhere]
+    out = shell.folder / "out"
+    joined = (*chosen, f"simulation.address={cluster.address}", "--out", str(out))
+    summary = shell.summary("run", tiny, *joined)
+    assert (out / "state" / "log.txt").read_text().count("payloads come by InReplies") == 1
+    assert {path.suffix for path in (out / "state" / "blocks").iterdir()} == {".npz"}
+    assert not (out / "state" / "arriving").exists()
+    run_platform(from_tree(deepcopy(TINY), chosen, "tiny"), shell.folder / "whole")
+    assert summary["dataset"]["digest"] == coopt_fl.load(shell.folder / "whole").digest
+    there = [json.loads(path.read_text()) for path in shell.folder.glob("*.json")]
+    assert {one["temporary"] for one in there} == {str(shell.folder / "elsewhere")}
     assert sorted(one["gpu"] for one in there) == ["0", "1"]
     assert {one["cores"] for one in there} == {"1"}
 
@@ -75,19 +80,3 @@ def test_an_address_where_nothing_answers_is_refused_at_once(shell: Shell, tiny:
     done = shell.coopt("run", tiny, f"simulation.address=127.0.0.1:{free_port()}", "--out", "out")
     assert done.returncode == 2
     assert "cannot be joined" in done.stderr and "Traceback" not in done.stderr
-
-
-def _run(shell: Shell, tiny: str, name: str, *chosen: str) -> dict[str, Any]:
-    """Run ``tiny`` as ``chosen``, and return its digest, log and stored blocks."""
-    out = shell.folder / name
-    summary = shell.summary("run", tiny, *chosen, "--out", str(out))
-    assert not (out / "state" / "arriving").exists()
-    return {
-        "digest": summary["dataset"]["digest"],
-        "log": (out / "state" / "log.txt").read_text(),
-        "blocks": list((out / "state" / "blocks").iterdir()),
-    }
-
-
-def _seen(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(path.read_text()) for path in folder.glob("*.json")]

@@ -64,7 +64,7 @@ def run(out, **changes):
         "digits",
         {"shared.size": 40, "targets.dim": 8, "optimize.block_rows": 10, "optimize.chunk_mb": 0.001,
          "targets.solver": "mine", "student.model": "convnet:2", "student.epochs": 1,
-         "simulation.actors": 2, **changes},
+         "simulation.actors": 1, **changes},
         participants=[{"name": "a", "prior": prior}, {"name": "b", "prior": prior},
                       {"name": "c", "prior": "trivial:32"}],
         source=coopt_fl.data.from_arrays(images),
@@ -74,7 +74,7 @@ def run(out, **changes):
 
 if __name__ == "__main__":
     before = state()
-    digests = [run("here").dataset.digest]
+    digests = [run("here", **{"simulation.actors": 2}).dataset.digest]
     known = LOG.read_text()
     thread = threading.Thread(target=lambda: digests.append(run("thread").dataset.digest))
     thread.start()
@@ -124,7 +124,8 @@ def mine(source, target, seed):
 result = coopt_fl.run(
     "digits",
     {"targets.dim": 8, "targets.solver": "mine", "data.limit": 200, "shared.size": 40,
-     "optimize.block_rows": 50, "student.model": "convnet:2", "student.epochs": 1},
+     "optimize.block_rows": 50, "student.model": "convnet:2", "student.epochs": 1,
+     "simulation.actors": 1},
     participants=[{"name": "a", "prior": prior}, {"name": "b", "prior": "trivial:32"}],
     out="notebook",
 )

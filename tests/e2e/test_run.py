@@ -55,6 +55,8 @@ def test_summary_and_what_a_second_run_does(made: Made) -> None:
     assert summary["dataset"]["rows"] == 600
     assert verify(out / "dataset")[1] == []
     assert coopt_fl.load(out).digest == summary["dataset"]["digest"]
+    assert (out / "state" / "log.txt").read_text().count("payloads come by OnHost") == 1
+    assert {path.suffix for path in (out / "state" / "blocks").iterdir()} == {".npz", ".rows"}
 
     before = times(out)
     again = shell.summary("run", tiny, "--out", str(out), "simulation.actors=1")
@@ -88,7 +90,7 @@ if __name__ == "__main__":
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
     before = environment()
     changes = {"data.limit": 200, "targets.solver": "mine", "plugins": [sys.argv[3]],
-               "assignment.by": "in_turn"}
+               "assignment.by": "in_turn", "simulation.actors": 1}
     found = coopt_fl.run(sys.argv[1], changes, out=sys.argv[2], progress=None).summary
     assert coopt_fl.run(sys.argv[1], changes, out=sys.argv[2], progress=None).summary["dataset"] \
         == found["dataset"], "the same call goes on"
@@ -133,9 +135,9 @@ def test_whatever_ends_it_the_same_command_goes_on_to_the_same_digest(
 
     To the digest of a run that nothing ended, in this process.
     """
-    many = [f"data.limit={200 * BLOCKS}", "optimize.block_rows=200", "student.batch_size=2000"]
+    many = [f"data.limit={100 * BLOCKS}", "optimize.block_rows=100", "student.batch_size=2000"]
     run_platform(from_tree(deepcopy(TINY), many, "tiny"), shell.folder / "whole")
-    command = ("run", tiny, *many, "--out")
+    command = ("run", tiny, *many, "simulation.actors=1", "--out")
     out = shell.folder / "cut"
     blocks = out / "state" / "blocks"
 

@@ -15,7 +15,7 @@ BLOCKS = re.findall(r"^```(bash|python)\n(.*?)^```$", PAGE, re.M | re.S)
 SMALLER = {
     "PHOTOS, SIDE = 400, 160": "PHOTOS, SIDE = 80, 32",
     "coopt config --fit photos": "coopt config --fit photos student.epochs=1 "
-    "student.image_size=96 student.model=resnet18",
+    "student.image_size=96 student.model=resnet18 simulation.actors=1",
     "coopt train runs/photos": "coopt train runs/photos student.epochs=1",
 }
 """What is changed, so that it takes a minute."""

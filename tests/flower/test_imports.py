@@ -1,13 +1,33 @@
-"""What a participant's process imports: in a deployment each message starts one."""
+"""What a process imports: in a deployment each message starts one."""
 
 import subprocess
 import sys
 
-HEAVY = {"lightning", "pyarrow.dataset", "ray", "scipy", "sklearn", "timm", "torchvision"}
+import pytest
+
+HEAVY = {"pyarrow.dataset", "ray", "scipy", "sklearn", "timm", "torchmetrics", "torchvision"}
 """Each takes a good part of what torch itself takes, or more, and only some work needs it."""
 
+TRAINING = """
+import sys
+from coopt_fl.config.schema import Config
+from coopt_fl.students.session import devices_for
+with devices_for(Config(), 1):
+    print(*sys.modules)
+"""
 
-def test_a_participant_imports_what_its_work_needs_and_no_more() -> None:
-    code = "import sys, coopt_fl.federation.client_app; print(*sys.modules)"
+
+@pytest.mark.parametrize(
+    ("code", "heavy"),
+    [
+        (
+            "import sys, coopt_fl.federation.client_app; print(*sys.modules)",
+            HEAVY | {"lightning_fabric"},
+        ),
+        (TRAINING, HEAVY),
+    ],
+    ids=["participant", "training"],
+)
+def test_it_imports_what_its_work_needs_and_no_more(code: str, heavy: set[str]) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert HEAVY & set(done.stdout.split()) == set()
+    assert heavy & set(done.stdout.split()) == set()

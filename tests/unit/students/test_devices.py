@@ -21,7 +21,7 @@ def with_gpus(monkeypatch, count):
 
     monkeypatch.setattr(session, "pick_device", lambda: torch.device("cuda"))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-    monkeypatch.setattr("lightning.fabric.Fabric", fabric)
+    monkeypatch.setattr("lightning_fabric.Fabric", fabric)
     return asked
 
 
@@ -67,7 +67,7 @@ def test_what_slurm_sets_is_no_concern_of_a_training(tasks, monkeypatch):
 def notebook(monkeypatch):
     """What Fabric takes for a notebook: there it forks, which takes a function to run."""
     monkeypatch.setattr("sys.ps1", ">>> ", raising=False)
-    monkeypatch.setattr("lightning.fabric.connector._IS_INTERACTIVE", True)
+    monkeypatch.setattr("lightning_fabric.connector._IS_INTERACTIVE", True)
 
 
 def test_a_notebook_uses_one_of_several_gpus(notebook, monkeypatch):
