@@ -206,8 +206,8 @@ class OpenDataPlatform(Strategy):
             self.progress.warn(warning)
         if self.config.seed < LEAST_SECRET and not self.members.simulated:
             self.progress.warn(
-                "a participant can guess so small a seed, and then knows which samples are audited: "
-                "set seed to a large random number (docs/security.md)"
+                "a participant can guess so small a seed, and then knows which samples are "
+                "audited: set seed to a large random number (docs/security.md)"
             )
 
     def _settle(self, represent: Represent) -> None:
