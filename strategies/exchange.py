@@ -243,7 +243,7 @@ def require_size(content: RecordDict, cost: int) -> None:
         words += sum(len(str(value)) for value in record.values())
     if size > 2 * cost + SLACK_BYTES or words > SLACK_BYTES:
         raise ParticipantError(
-            f"expected some {cost} bytes of arrays, got {size}, and {words} letters"
+            f"expected about {cost} bytes of arrays, got {size}, and {words} letters of text"
         )
 
 

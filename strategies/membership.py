@@ -196,7 +196,8 @@ class Membership(Phase):
         name = described.name
         if name not in self.roster:
             raise ParticipantError(
-                f"{name!r} is not in the roster ({', '.join(self.roster)}); name the node after one"
+                f"{name!r} is not in the roster; give the node one of its names: "
+                f"{', '.join(self.roster)}"
             )
         if registered and registered != name:
             raise ParticipantError(
@@ -206,7 +207,7 @@ class Membership(Phase):
         if name in self.records.rejected:
             raise ParticipantError(
                 f"{name} was rejected ({self.records.rejected[name].reason}); the run goes on "
-                "without it, a new --out would ask it again"
+                "without it; give another --out to ask it again"
             )
         expected, rows = self.source.fingerprint, len(self.source.ids)
         if (described.fingerprint, described.rows) != (expected, rows):

@@ -150,7 +150,9 @@ def _alignment(answer: protocol.Aligned, features: Features, dim: int) -> Alignm
     if not all(np.isfinite(array).all() for array in (answer.weight, answer.bias)):
         raise ParticipantError("its alignment holds NaN or infinity")
     if np.abs(features.astype(np.float64) @ answer.weight + answer.bias).max() > LARGEST_TARGET:
-        raise ParticipantError("its alignment makes targets too large for float16 of its features")
+        raise ParticipantError(
+            "with its alignment, its features give targets too large for float16"
+        )
     return Alignment(answer.weight, answer.bias, answer.solver[:MOST_LETTERS])
 
 
@@ -158,7 +160,7 @@ def _require_features(features: Features, shared: int) -> None:
     """Refuse features (S', m) that no working prior returns."""
     problem = None
     if len(features) < (1 - MOST_SKIPPED) * shared:
-        problem = f"of {shared} shared samples it has features of {len(features)}"
+        problem = f"it has features of only {len(features)} of the {shared} shared samples"
     elif not np.isfinite(features).all():
         problem = "its features of the shared set hold NaN or infinity"
     elif np.abs(features).max() > LARGEST:

@@ -329,8 +329,8 @@ def identify(context: Context, task: protocol.Task) -> Participant:
         for key, used in {"prior": prior, "data-source": task.source}.items():
             if used.startswith((OUTSIDE, "module:")) and node.get(key) != used:
                 raise ParticipantError(
-                    f"{name} does not import {used} because a message says so: if it is right, "
-                    f"start its SuperNode with --node-config '... {key}=\"{used}\"'"
+                    f"{name} imports {used} only if its own node-config names it: if that is "
+                    f"right, start its SuperNode with --node-config '... {key}=\"{used}\"'"
                 )
     else:
         if "partition-id" not in node:
@@ -338,7 +338,7 @@ def identify(context: Context, task: protocol.Task) -> Participant:
         partition, partitions = int(node["partition-id"]), int(node["num-partitions"])
         if partition >= len(task.roster):
             raise ParticipantError(
-                f"node {partition} is one too many: the roster has {len(priors)}"
+                f"node {partition} is one too many: the roster has {len(priors)} participants"
             )
         name, prior = task.roster[partition]
         take_parts(task.plugins)

@@ -176,9 +176,7 @@ def _interruptible(stopped: threading.Event) -> Iterator[None]:
         stopped.set()
         raise KeyboardInterrupt
 
-    if (
-        threading.current_thread() is not threading.main_thread()
-    ):  # only the main thread gets signals
+    if threading.current_thread() is not threading.main_thread():  # it alone gets signals
         yield
         return
     before = signal.signal(signal.SIGINT, stop)

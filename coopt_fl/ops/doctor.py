@@ -1,4 +1,4 @@
-"""Which priors and sources can be used on this host; loads and downloads nothing."""
+"""``coopt doctor``: which priors and sources this host can use; loads and downloads nothing."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ TREES = {
 
 
 def examine() -> dict[str, Any]:
-    """Return devices, versions, and each prior and source with None or the reason against it."""
+    """Return devices, versions, parts, exports, and each prior's and source's problem or None."""
     configs = [load_config(name) for name in config_names()]
     priors = dict.fromkeys(one.prior for config in configs for one in config.participants)
     return {

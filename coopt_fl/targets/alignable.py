@@ -126,9 +126,7 @@ def _by_sample(grams: Grams, permutations: int, rng: np.random.Generator) -> Lim
         turns = circle[np.arange(start, min(start + _AT_ONCE, permutations)) % count]
         moved = _moved([(grams[k], rng.permutation(grams.shape[1])) for k in turns])
         reached = flat @ moved.T
-        reached[
-            turns, np.arange(len(turns))
-        ] = -np.inf  # not with itself: every order resembles its own rows
+        reached[turns, np.arange(len(turns))] = -np.inf  # an order resembles its own rows
         most = np.maximum(most, reached.max(axis=1))
     return flat @ flat.T, np.maximum(most[:, None], most)
 
