@@ -17,7 +17,7 @@ from .membership import Handover
 
 DRAIN_SECONDS = 60.0
 LOOK_SECONDS = 1.0
-"""Time between two looks at which nodes are connected."""
+"""Seconds between two lookups of the connected nodes."""
 
 UNFETCHED = "its payload is not there, or is not the one that it announced"
 NOT_SENT = "its message could not be sent: lower optimize.chunk_mb, or look at the SuperLink's log"
@@ -65,7 +65,7 @@ class Conversation:
         return [job for job in self.exchange.under_way() if job.phase is not self.members]
 
     def step(self) -> None:
-        """Look which nodes are connected, send, receive, reassign, and rest."""
+        """Look up the connected nodes, send, receive, reassign, and rest."""
         if time.monotonic() - self.looked > LOOK_SECONDS:
             self.members.present(self.exchange.nodes())
             self.looked = time.monotonic()

@@ -25,7 +25,7 @@ SLACK_BYTES = 1_000_000
 """Bytes that a reply may have beyond its ids, features and targets."""
 
 POLL_SECONDS = 0.1
-"""Time between two looks for replies in a simulation."""
+"""Seconds between two looks for replies in a simulation."""
 
 REMOTE_POLL_SECONDS = 1.0
 """The same in a deployment, where each look is a network call and replies take seconds."""

@@ -159,7 +159,7 @@ class Membership(Phase):
 
         Raises:
             ConfigError: a simulation has fewer nodes than the roster.
-            CooptError: too few participants joined; of the kind for which the first was refused.
+            CooptError: too few participants joined; of the type of the first refusal, if any.
         """
         if 0 < self._partitions < len(self.roster):
             raise ConfigError(
@@ -237,7 +237,7 @@ class Handover:
         """Reassign the unfinished blocks of ``name``.
 
         Raises:
-            CooptError: of the kind of ``reason``, if too few others are connected.
+            CooptError: of the type of ``reason``, if too few others are connected.
         """
         if self.decisions.partitioned:
             raise type(reason)(f"participant {name}: {reason}. Start it again: {self.alone}")
@@ -255,7 +255,7 @@ class Handover:
         """Reject ``name``: discard and reassign all its blocks, delivered or not.
 
         Raises:
-            CooptError: of the kind of ``reason``, if nobody else is connected.
+            CooptError: of the type of ``reason``, if nobody else is connected.
         """
         if self.decisions.partitioned:
             raise type(reason)(

@@ -155,7 +155,7 @@ def _finish(config: Config, out: Path, progress: Progress) -> Summary:
 
 @contextmanager
 def _after_training(student: Path) -> Iterator[None]:
-    """Say where the finished student is when the block raises DataError: images or labels fail."""
+    """Add where the finished student is to a DataError that the block raises."""
     try:
         yield
     except DataError as error:
@@ -197,7 +197,7 @@ def train_job(folder: str, config: dict[str, Any], out: str, level: Level) -> No
 
 
 def _train(config: Config, state: RunState, progress: Progress) -> Summary:
-    """Train the student; with several GPUs, in a separate process that starts one for each."""
+    """Train the student; with several GPUs, in a separate process that may start others."""
     folder, out = state.dataset, state.out / "student"
     if torch.cuda.device_count() > 1:
         job = f"{__name__}:train_job"

@@ -196,7 +196,7 @@ def require_parts(state: RunState, config: Config, ids: Ids, parts: Mapping[str,
     if not same:
         raise OutputError(
             f"{state.out} was begun when assignment.partition={config.assignment.partition} gave "
-            f"other samples to the participants: its labels or column have changed; {AGAIN}"
+            f"other samples to the participants: the labels or column it uses have changed; {AGAIN}"
         )
 
 

@@ -37,7 +37,7 @@ class Rejection:
 
 
 class Records:
-    """Typed access to the platform's records, which are stored as they change.
+    """Typed access to the platform's stored records.
 
     Attributes:
         rejected: why each rejected participant was rejected, by name.
