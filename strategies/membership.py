@@ -259,7 +259,7 @@ class Handover:
         """
         if self.decisions.partitioned:
             raise type(reason)(
-                f"participant {name}: {reason}; {self.alone}: mend it and run the same command "
+                f"participant {name}: {reason}; {self.alone}: repair it and run the same command "
                 "again, or give another --out"
             )
         if not self._heirs(name):

@@ -87,15 +87,15 @@ class Optimize(Phase):
         everything = np.concatenate(list(units.values()))
         size, contributor = self._bytes(len(everything)), plan.contributors.index(name)
         asked = Asked(units, self.config.targets.dim, contributor, size)
-        told, accepted = self.route.fetch(name, answer, asked)
-        require_skips(told.skipped, everything, self.task.on_error)
+        sent, accepted = self.route.fetch(name, answer, asked)
+        require_skips(sent.skipped, everything, self.task.on_error)
         known, expected = self.inspection.known(name)
         for index, unit in accepted.items():
             projected = index in self.inspection.projected
             if problem := self.policy.inspect(unit, known, expected, projected=projected):
                 raise ParticipantError(f"block {index}: {problem}")
         for index, unit in accepted.items():
-            self.route.store(name, told, index, unit, plan.blocks[index], self.inspection.audited)
+            self.route.store(name, sent, index, unit, plan.blocks[index], self.inspection.audited)
         del self.asked[name]
         if beside := self.route.stored(name, answer, accepted.values()):
             self.records.add_upload(name, beside)

@@ -54,7 +54,7 @@ class Route(Protocol):
         """Return the metadata of a delivery by ``name``, and its units, checked by the protocol."""
 
     def store(
-        self, name: str, told: Delivery, index: int, unit: Block, block: IntArray, audited: IntArray
+        self, name: str, sent: Delivery, index: int, unit: Block, block: IntArray, audited: IntArray
     ) -> None:
         """Store one of the units, see :meth:`RunState.save_unit`."""
 
@@ -83,7 +83,7 @@ class InReplies:
         return answer, units
 
     def store(
-        self, name: str, told: Delivery, index: int, unit: Block, block: IntArray, audited: IntArray
+        self, name: str, sent: Delivery, index: int, unit: Block, block: IntArray, audited: IntArray
     ) -> None:
         """Write the rows of the unit."""
         self.state.save_unit(index, unit, block, audited)
@@ -179,11 +179,11 @@ class OnHost(InReplies):
         return answer, units
 
     def store(
-        self, name: str, told: Delivery, index: int, unit: Block, block: IntArray, audited: IntArray
+        self, name: str, sent: Delivery, index: int, unit: Block, block: IntArray, audited: IntArray
     ) -> None:
         """Adopt the file."""
         file = unit_file(self._folders[name], index)
-        digest = told.digests[told.blocks.index(index)]
+        digest = sent.digests[sent.blocks.index(index)]
         self.state.adopt_unit(file, index, unit, digest, block, audited)
 
     def stored(self, name: str, answer: Any, units: Iterable[Block]) -> int:

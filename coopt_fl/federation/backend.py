@@ -48,7 +48,7 @@ def backend(config: Config) -> Any:
     simulation, people = config.simulation, len(config.participants)
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if simulation.address is not None:
-        _refuse_given(config)
+        _refuse_program_objects(config)
         passed = {name: value for name, value in os.environ.items() if name in {*QUIET, *PASSED}}
         passed[SHARE] = str(max(1, int(simulation.cpus)))  # it uses the cores that it reserves
         quiet |= {"address": simulation.address, "runtime_env": {"env_vars": passed}}
@@ -69,7 +69,7 @@ def backend(config: Config) -> Any:
     return {"init_args": quiet | own | _short_folder(), "client_resources": one}
 
 
-def _refuse_given(config: Config) -> None:
+def _refuse_program_objects(config: Config) -> None:
     """Refuse parts that participants on a cluster need but only this program has.
 
     Raises:
@@ -129,7 +129,7 @@ def begin_ray(config: Config, settings: Any) -> None:
             _start_ray(settings["init_args"])
     else:
         _join_ray(settings["init_args"])
-        settings["client_resources"] = _of_cluster(config)
+        settings["client_resources"] = _reserved_on_cluster(config)
 
 
 def _actors(settings: Any) -> int:
@@ -190,7 +190,7 @@ def _join_ray(settings: dict[str, Any]) -> None:
         ) from error
 
 
-def _of_cluster(config: Config) -> dict[str, float]:
+def _reserved_on_cluster(config: Config) -> dict[str, float]:
     """Return what one actor reserves of the cluster that was joined; Flower starts all that fit."""
     import ray
 

@@ -143,13 +143,13 @@ class Participant:
     def project(self, request: protocol.Project) -> protocol.Aligned:
         """Fit the projection that makes targets of the reference's features."""
         source = self.source(request.blocks, shared=not request.blocks)
-        features = self._here(self._features(source, request.ids).features)
+        features = self._on_device(self._features(source, request.ids).features)
         projection = fit_projection(features, request.dim, request.method, request.seed)
         return protocol.Aligned(**vars(projection))
 
     def align(self, request: protocol.Align) -> protocol.Aligned:
         """Fit the alignment of this prior's features to the reference's targets."""
-        features, targets = self._here(request.features), self._here(request.targets)
+        features, targets = self._on_device(request.features), self._on_device(request.targets)
         alignment = fit_alignment(features, targets, request.solver, request.seed)
         return protocol.Aligned(**vars(alignment))
 
@@ -177,7 +177,7 @@ class Participant:
             if guard
             else None
         )
-        stream = optimize(self.prior, source, units, alignment, release=release, **self._how())
+        stream = optimize(self.prior, source, units, alignment, release=release, **self._settings())
         if request.folder:
             return self._leave(request, stream, started)
         done, me = list(stream), np.int16(request.contributor)
@@ -219,18 +219,18 @@ class Participant:
         )
 
     def _features(self, source: Source, ids: protocol.IntArray) -> protocol.Representation:
-        features = represent(self.prior, source, ids, **self._how())
+        features = represent(self.prior, source, ids, **self._settings())
         values, guard = features.values, self.guard
         if guard is not None:
             values = guard.release(values, features.ids, "features", self.prior.sha256)
         skipped = np.array(features.skipped, np.int64)
         return protocol.Representation(features.ids, values, skipped)
 
-    def _here(self, values: NDArray[np.float32]) -> Tensor:
+    def _on_device(self, values: NDArray[np.float32]) -> Tensor:
         """Return the values on the participant's device, where maps are fitted."""
         return torch.tensor(values, device=self.device)
 
-    def _how(self) -> dict[str, Any]:
+    def _settings(self) -> dict[str, Any]:
         """Return how the prior is run."""
         return {key: getattr(self.task, key) for key in ("batch_size", "precision", "on_error")}
 

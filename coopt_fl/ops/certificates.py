@@ -191,7 +191,7 @@ def _general_name(host: str) -> x509.GeneralName:
 
 
 def _make_key(path: Path) -> Key:
-    """Make the P-256 key of a server or of its CA, in PEM; raise ConfigError if one is there."""
+    """Make the P-256 key of a server or of its CA, in PEM; raise ConfigError if ``path`` exists."""
     key = ec.generate_private_key(ec.SECP256R1())
     _write_secret(path, key, PrivateFormat.PKCS8)
     return key

@@ -15,7 +15,7 @@ from coopt_fl.students.export import destinations, onnx
 
 TREES = {
     "tiny_imagenet": "train/WNID/images/*.JPEG and val/images/*.JPEG",
-    "imagefolder": "train/CLASS/* and val/CLASS/*, or images to train on alone",
+    "imagefolder": "train/CLASS/* and val/CLASS/*, or only images to train on",
     "parquet": "*train*.parquet and *test*.parquet, or a repository of the Hugging Face hub",
     "hf": "what save_to_disk wrote, or give data.root=hf://USER/NAME",
     "webdataset": "*train*.tar and *test*.tar, or give a URL such as s3://DIR/x-{000..099}.tar",

@@ -36,7 +36,7 @@ def upload(folder: str, repository: str) -> None:
     """
     from huggingface_hub import HfApi
 
-    with _told(OutputError, f"{HUB}{repository} cannot be written"):
+    with _raising(OutputError, f"{HUB}{repository} cannot be written"):
         api = HfApi()
         api.create_repo(repository, repo_type="dataset", private=True, exist_ok=True)
         api.upload_folder(
@@ -56,12 +56,12 @@ def download(repository: str) -> str:
     """
     from huggingface_hub import snapshot_download
 
-    with _told(DataError, f"{HUB}{repository} cannot be read"):
+    with _raising(DataError, f"{HUB}{repository} cannot be read"):
         return snapshot_download(repository, repo_type="dataset")
 
 
 @contextmanager
-def _told(kind: type[CooptError], what: str) -> Iterator[None]:
+def _raising(kind: type[CooptError], what: str) -> Iterator[None]:
     """Raise a ``kind`` for any error of the library, saying ``what`` failed."""
     try:
         yield

@@ -20,7 +20,7 @@ class Preparation:
         sum: As if one device did the work of all participants.
         max: As if each participant had its own device.
         parts: The parts of ``sum``, by phase.
-        alone: Whether no two participants shared a device; if they did, they measured too much.
+        alone: Whether no two participants shared a device; shared devices inflate their seconds.
     """
 
     sum: float

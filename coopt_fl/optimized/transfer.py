@@ -97,8 +97,8 @@ def push(folder: Path, url: str, extra: Mapping[str, bytes], tell: Tell) -> Tran
             follows from its provenance; nothing is written.
         OutputError: ``url`` cannot be written, or holds another dataset.
     """
-    provenance = _sound(folder)
-    before = _before(url, provenance.digest)
+    provenance = _verified(folder)
+    before = _earlier_manifest(url, provenance.digest)
     contents = dict(_contents(folder, provenance, extra))
     files: dict[str, SentFile] = {}
     written = 0
@@ -139,7 +139,7 @@ def pull(url: str, out: Path, tell: Tell) -> Transferred:
             for path in (PROVENANCE, CARD, CROISSANT)
             if path in manifest.files
         }
-        provenance = _agreeing(url, manifest, described)
+        provenance = _checked_provenance(url, manifest, described)
         is_here = _is_here(dataset, provenance)
         written = 0
         for done, path in enumerate(_provenance_last(manifest.files), 1):
@@ -148,7 +148,7 @@ def pull(url: str, out: Path, tell: Tell) -> Transferred:
                 written += _put(place, url, path, manifest, described)
             tell(done, len(manifest.files))
         try:
-            return Transferred(manifest, provenance if is_here else _sound(dataset), written)
+            return Transferred(manifest, provenance if is_here else _verified(dataset), written)
         except VerificationError:
             (dataset / PROVENANCE).unlink(missing_ok=True)  # else it passes for a dataset
             raise
@@ -188,7 +188,7 @@ def _parse(content: bytes) -> Manifest:
     return read
 
 
-def _sound(folder: Path) -> Provenance:
+def _verified(folder: Path) -> Provenance:
     """Verify a dataset and return its provenance; raise VerificationError if it is damaged."""
     provenance, problems = verify(folder)
     if problems:
@@ -199,7 +199,7 @@ def _sound(folder: Path) -> Provenance:
     return provenance
 
 
-def _before(url: str, digest: str) -> Manifest | None:
+def _earlier_manifest(url: str, digest: str) -> Manifest | None:
     """Return the manifest of an earlier push of the same dataset, or None."""
     try:
         before = read_manifest(url)
@@ -223,18 +223,18 @@ def _contents(
     for path, content in extra.items():
         yield path, partial(bytes, content)
     yield CARD, partial(bytes, card)
-    yield CROISSANT, partial(renewed, provenance, _old(folder / CROISSANT))
+    yield CROISSANT, partial(renewed, provenance, _content_of(folder / CROISSANT))
     yield PROVENANCE, (folder / PROVENANCE).read_bytes
 
 
 def _card(folder: Path, provenance: Provenance) -> bytes:
     """Return the card after checking its licence; a deleted one is written anew."""
-    content = _old(folder / CARD) or dataset_card(provenance).encode()
+    content = _content_of(folder / CARD) or dataset_card(provenance).encode()
     require_license(content, provenance, str(folder / CARD))
     return content
 
 
-def _old(path: Path) -> bytes:
+def _content_of(path: Path) -> bytes:
     """Return the content of a file, empty if there is none."""
     return path.read_bytes() if path.is_file() else b""
 
@@ -243,7 +243,7 @@ def _provenance_last(files: Mapping[str, SentFile]) -> list[str]:
     return sorted(files, key=lambda path: (path == PROVENANCE, path))
 
 
-def _agreeing(url: str, manifest: Manifest, described: dict[str, bytes]) -> Provenance:
+def _checked_provenance(url: str, manifest: Manifest, described: dict[str, bytes]) -> Provenance:
     """Check that manifest, provenance and card at ``url`` agree; return the provenance.
 
     ``croissant.json`` in ``described`` is replaced by one made from the provenance.
@@ -271,7 +271,7 @@ def _agreeing(url: str, manifest: Manifest, described: dict[str, bytes]) -> Prov
 
 
 def _is_here(folder: Path, wanted: Provenance) -> bool:
-    """Whether the dataset is in ``folder`` and intact.
+    """Whether the dataset ``wanted`` is in ``folder`` and intact.
 
     Raises:
         OutputError: another dataset is there, or one that the files of ``wanted`` cannot repair.

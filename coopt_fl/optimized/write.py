@@ -52,7 +52,7 @@ def publish(
     and written after them, so that it never describes files that are not there.
 
     Args:
-        dataset: the folder of the dataset alone; it is created.
+        dataset: the folder, which is created and should have no other content.
         draft: the provenance without files, digests and rows.
         sizes: samples of each block, unreadable ones included.
         read_block: returns a block by its index.

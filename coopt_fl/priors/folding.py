@@ -30,11 +30,11 @@ def fold_norms(model: nn.Module, size: int) -> nn.Module:
         model: maps (B, 3, size, size) to features (B, m), in float32.
         size: side of its input in pixels.
     """
-    if all(_rest(module) is None for module in model.modules()):
+    if all(_without_norm(module) is None for module in model.modules()):
         return model
     noise = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     images = torch.cat([noise, torch.full((1, 3, size, size), 2.5)])  # a bright image saturates
-    pairs, features = _followed(model, images)
+    pairs, features = _find_pairs(model, images)
     with suppress(Exception):  # a model may have parts that cannot be copied or replaced
         folded = copy.deepcopy(model)
         for convolution, norm in pairs.items():
@@ -45,7 +45,7 @@ def fold_norms(model: nn.Module, size: int) -> nn.Module:
     return model
 
 
-def _followed(model: nn.Module, images: Tensor) -> tuple[dict[str, str], Tensor]:
+def _find_pairs(model: nn.Module, images: Tensor) -> tuple[dict[str, str], Tensor]:
     """Return the norm that follows each convolution, by name, and the features (B, m).
 
     Left out are layers that are used more than once in a forward pass, and pairs between which
@@ -75,7 +75,7 @@ def _followed(model: nn.Module, images: Tensor) -> tuple[dict[str, str], Tensor]
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d):
             hooks.append(module.register_forward_hook(made_by(name)))
-        elif _rest(module) is not None:
+        elif _without_norm(module) is not None:
             hooks.append(module.register_forward_pre_hook(taken_by(name)))
     try:
         features: Tensor = model(images)
@@ -87,7 +87,7 @@ def _followed(model: nn.Module, images: Tensor) -> tuple[dict[str, str], Tensor]
 
 def _fold(model: nn.Module, convolution: str, norm: str) -> None:
     conv, bn = model.get_submodule(convolution), model.get_submodule(norm)
-    rest = _rest(bn)
+    rest = _without_norm(bn)
     assert isinstance(conv, nn.Conv2d) and isinstance(bn, nn.BatchNorm2d) and rest is not None
     assert bn.running_mean is not None and bn.running_var is not None
     conv.weight, conv.bias = fuse_conv_bn_weights(
@@ -96,7 +96,7 @@ def _fold(model: nn.Module, convolution: str, norm: str) -> None:
     model.set_submodule(norm, rest)
 
 
-def _rest(module: nn.Module) -> nn.Module | None:
+def _without_norm(module: nn.Module) -> nn.Module | None:
     """Return a batch norm without its scale and shift; None if ``module`` is no batch norm."""
     if not isinstance(module, nn.BatchNorm2d) or module.running_mean is None:
         return None
