@@ -1,4 +1,4 @@
-"""What participants said of audited samples, put side by side in a file."""
+"""The two answers for each audited sample, side by side in a memory-mapped file."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -24,12 +24,12 @@ _AT_ONCE = 2**24
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two who answered.
+    """One of the two answers for each of A audited samples.
 
     Attributes:
-        blocks: int64 (A,), the block with which it was asked for each audited sample.
-        targets: (A, n), in the file.
-        said: bool (A,): whether there is a target; else the sample was skipped.
+        blocks: int64 (A,), the block with which the sample was asked for.
+        targets: float16 (A, n), in the file.
+        said: bool (A,), whether there is a target; else the sample was skipped.
     """
 
     blocks: Ids
@@ -42,7 +42,7 @@ class Side:
         return target if self.said[index] else None
 
     def fill(self, ids: Ids, rows: Callable[[int], tuple[Ids, Targets]]) -> None:
-        """Take what was said of ``ids`` (A,) from ``rows``, which has the samples of a block."""
+        """Fill in the answers for ``ids`` (A,); ``rows`` returns the ids and targets of a block."""
         order = np.argsort(self.blocks, kind="stable")
         starts = np.flatnonzero(np.diff(self.blocks[order], prepend=-1))
         for here in np.split(order, starts[1:]) if len(order) else []:
@@ -53,13 +53,13 @@ class Side:
 
 
 class Answers(Sequence[Answer]):
-    """What was said of every audited sample, by block and unit; made when it is looked at."""
+    """The answers for every audited sample, each made when it is accessed."""
 
     def __init__(self, owners: Sequence[str], ours: Side, theirs: Side) -> None:
         self.owners, self.ours, self.theirs = owners, ours, theirs
 
     def names(self) -> list[str]:
-        """Return who was asked for any of them, in alphabetical order."""
+        """Return the names of all who were asked for any, in alphabetical order."""
         blocks = np.unique([self.ours.blocks, self.theirs.blocks]).tolist()
         return sorted({self.owners[block] for block in blocks})
 
@@ -67,7 +67,7 @@ class Answers(Sequence[Answer]):
         return len(self.ours.blocks)
 
     def __getitem__(self, index: Any) -> Any:
-        """Return one answer, or those of a slice as a list."""
+        """Return one answer, or a list of them for a slice."""
         if isinstance(index, slice):
             return [self[k] for k in range(*index.indices(len(self)))]
         block, unit = int(self.ours.blocks[index]), int(self.theirs.blocks[index])
@@ -77,12 +77,12 @@ class Answers(Sequence[Answer]):
 
 @contextmanager
 def answers(plan: Plan, audited: Ids, state: RunState, dim: int) -> Iterator[Answers]:
-    """Yield what was said of every audited sample, of which memory holds some words each.
+    """Yield the answers for every audited sample; their targets stay in a file, not in memory.
 
     Args:
-        plan: who had to say what.
-        audited: ids that are asked for with another block, too, ascending.
-        state: where it is stored.
+        plan: the run's plan.
+        audited: ids that are asked for with a second block, too, ascending.
+        state: the state that has the audit rows.
         dim: width n of a target.
     """
     each = [plan.audit_ids(unit) for unit in range(len(plan.units))]
@@ -101,9 +101,9 @@ def answers(plan: Plan, audited: Ids, state: RunState, dim: int) -> Iterator[Ans
 
 @contextmanager
 def _file(folder: Path, shape: tuple[int, ...]) -> Iterator[Targets]:
-    """Yield zeros in a file without a name.
+    """Yield a writable array of zeros in an unnamed temporary file.
 
-    They are written first: a full disk is an error then, and would end the process later.
+    The zeros are written first, so that a full disk is an error; later it would be a fatal signal.
     """
     size = math.prod(shape) * np.dtype(np.float16).itemsize
     with ExitStack() as stack:
@@ -122,7 +122,7 @@ def _file(folder: Path, shape: tuple[int, ...]) -> Iterator[Targets]:
 
 
 def _homes(plan: Plan, audited: Ids) -> Ids:
-    """Return in which block each audited sample stands, int64 (A',)."""
+    """Return the block that each audited sample belongs to, int64 (A',)."""
     homes = np.empty(len(audited), np.int64)
     for index, ids in enumerate(plan.blocks):
         homes[np.searchsorted(audited, ids[among(ids, audited)])] = index

@@ -1,4 +1,4 @@
-"""The platform's event loop: idle nodes are asked, answers are stored, lost nodes replaced."""
+"""The platform's event loop: ask idle nodes, store answers, replace lost nodes."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence, Set
@@ -17,7 +17,7 @@ from .membership import Handover
 
 DRAIN_SECONDS = 60.0
 LOOK_SECONDS = 1.0
-"""How often the platform looks who is there."""
+"""Seconds between two lookups of the connected nodes."""
 
 UNFETCHED = "its payload is not there, or is not the one that it announced"
 NOT_SENT = "its message could not be sent: lower optimize.chunk_mb, or look at the SuperLink's log"
@@ -28,7 +28,7 @@ class Conversation:
 
     Args:
         exchange: the messages under way.
-        handover: has others take over from the members that are lost or rejected.
+        handover: reassigns the blocks of lost or rejected members.
     """
 
     def __init__(self, exchange: Exchange, handover: Handover) -> None:
@@ -40,9 +40,9 @@ class Conversation:
         self._numbers = count(1)
 
     def work(self, *phases: Phase) -> None:
-        """Have everything done that ``phases`` lack.
+        """Send and store until nothing is missing in any of ``phases``.
 
-        After a failure nothing new is sent, but what is under way is still taken and stored.
+        After a failure nothing new is sent, but replies under way are still awaited and stored.
         """
         self.phases = phases
         try:
@@ -53,19 +53,19 @@ class Conversation:
             raise
 
     def _active(self) -> list[str]:
-        """Return the contributors that still count; none before there is anything to do."""
+        """Return the contributors that are not rejected or replaced; none without phases."""
         return self.records.active() if self.phases else []
 
     def _unfinished(self) -> list[str]:
-        """Return the contributors of which something is missing."""
+        """Return the active contributors of which some phase lacks something."""
         return [n for n in self._active() if any(phase.missing(n) for phase in self.phases)]
 
     def _awaited(self) -> list[Job]:
-        """Return what is under way, but for questions to newcomers."""
+        """Return the jobs under way, except those that ask newcomers to describe themselves."""
         return [job for job in self.exchange.under_way() if job.phase is not self.members]
 
     def step(self) -> None:
-        """See which nodes are there, send, receive, reassign, and rest."""
+        """Look up the connected nodes, send, receive, reassign, and rest."""
         if time.monotonic() - self.looked > LOOK_SECONDS:
             self.members.present(self.exchange.nodes())
             self.looked = time.monotonic()
@@ -94,7 +94,7 @@ class Conversation:
                 self._failed(job, LostReplyError(NOT_SENT))
 
     def _drain(self) -> None:
-        """Store what is under way, but wait no longer than a minute for it."""
+        """Store the replies under way, waiting at most ``DRAIN_SECONDS``."""
         self.exchange.hurry(DRAIN_SECONDS)
         while self._awaited():
             for reply in self.exchange.replies():
@@ -106,8 +106,8 @@ class Conversation:
     def requests(self) -> list[tuple[Message, Job]]:
         """Return the next request to each idle node.
 
-        Who would bring more than ``IN_FLIGHT_BYTES`` under way waits for the next reply, and who
-        was asked later waits behind it.
+        The list ends at the first request with which more than ``IN_FLIGHT_BYTES`` would be under
+        way; it and those behind it wait for the next reply.
         """
         found, under_way = list[tuple[Message, Job]](), self.exchange.under_way()
         total = sum(job.cost for job in under_way)
@@ -123,9 +123,10 @@ class Conversation:
         return found
 
     def _open_requests(self, busy: Set[int | str]) -> Iterator[tuple[str, int, Phase]]:
-        """Yield who could be asked, at which node, in the first phase that is not finished.
+        """Yield participant, node and phase of each possible request.
 
-        Who was asked longest ago comes first; who or whose node is ``busy`` is left out.
+        Newcomers come first, then those asked longest ago, each in its first unfinished phase.
+        Participants and nodes that are ``busy`` are left out.
         """
         for name, node in self.members.newcomers().items():
             if node not in busy:
@@ -138,7 +139,7 @@ class Conversation:
                 yield name, self.members.nodes[name], phase
 
     def accept(self, replies: Iterable[Message]) -> None:
-        """Check and store each reply; reject whose answer is unacceptable."""
+        """Check and store each reply; reject participants whose answer is unacceptable."""
         for reply in replies:
             job = self.exchange.take(reply)
             problem = exchange.problem_in(reply)
@@ -164,7 +165,7 @@ class Conversation:
             self.members.heard(job.participant)
 
     def _refuse(self, job: Job, reason: ParticipantError) -> None:
-        """Have nothing more to do with whoever gave an unacceptable answer."""
+        """Refuse the node, or reject the participant, that gave an unacceptable answer."""
         if job.phase is self.members:
             self.members.refuse(job.node, reason)
         else:
@@ -172,7 +173,7 @@ class Conversation:
             self.handover.reject(job.participant, reason, {})
 
     def _failed(self, job: Job, error: CooptError) -> None:
-        """Note that a request came to nothing; in a simulation that is the end of the run."""
+        """Note that a request failed; in a simulation this ends the run."""
         if job.phase is self.members and not isinstance(error, LostReplyError):
             self.members.refuse(job.node, error)
             return

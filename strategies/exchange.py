@@ -22,16 +22,16 @@ IN_FLIGHT_BYTES = 128_000_000
 ID_BYTES, FLOAT_BYTES = 8, 4
 
 SLACK_BYTES = 1_000_000
-"""What a reply may have beyond its ids, features and targets."""
+"""Bytes that a reply may have beyond its ids, features and targets."""
 
 POLL_SECONDS = 0.1
-"""Between two looks for replies in a simulation."""
+"""Seconds between two looks for replies in a simulation."""
 
 REMOTE_POLL_SECONDS = 1.0
-"""Between two looks in a deployment, where each is a call and no reply takes less than seconds."""
+"""The same in a deployment, where each look is a network call and replies take seconds."""
 
 UNDECODABLE = (DecodeError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-"""What Flower raises of an object whose sums are right and whose content is not."""
+"""What Flower raises when an object's checksum is right and its content is malformed."""
 
 AGAIN = "what was delivered is kept: run the same command again to continue"
 LOST = {
@@ -46,13 +46,13 @@ class LostReplyError(ParticipantError):
 
 
 class Phase(Protocol):
-    """One phase of the protocol, asked of every participant that has something to do in it."""
+    """One phase of the protocol: what it asks of a participant, and how it takes the answer."""
 
     message_type: str
     answer: type[Any]
 
     def missing(self, name: str) -> bool:
-        """Whether something of ``name`` is not stored yet; without any, a phase ends."""
+        """Whether something of ``name`` is not stored yet; a phase ends when nothing is missing."""
         return False
 
     def ready(self, name: str) -> bool:
@@ -74,7 +74,7 @@ class Phase(Protocol):
         """
 
     def returned(self, name: str) -> None:
-        """Take back the last request to ``name``, which came to nothing."""
+        """Take back the last request to ``name``, which failed or was refused."""
         return
 
 
@@ -83,12 +83,12 @@ class Job:
     """One outstanding request.
 
     Attributes:
-        phase: that asks.
-        participant: that is asked.
-        node: to which the message goes.
+        phase: the phase that asks.
+        participant: the participant that is asked.
+        node: the node to which the message goes.
         cost: bytes of the arrays in the request and its answer.
-        deadline: monotonic seconds.
-        late: what it means when no answer has come by then.
+        deadline: when the answer is overdue, in monotonic seconds.
+        late: the error message when it is.
     """
 
     phase: Phase
@@ -105,8 +105,8 @@ class Exchange:
     Args:
         grid: Flower's grid of participants.
         stopped: set from outside to end the run early.
-        reply_seconds: how long a reply is waited for.
-        simulated: whether the nodes of the grid are this host's own.
+        reply_seconds: timeout of a reply.
+        simulated: whether the nodes of the grid are simulated by this process.
     """
 
     def __init__(
@@ -120,15 +120,15 @@ class Exchange:
         self._looked = 0.0
 
     def under_way(self) -> list[Job]:
-        """Return what is not answered yet."""
+        """Return the jobs that are not answered yet."""
         return list(self._jobs.values())
 
     def nodes(self) -> dict[int, str]:
         """Return the nodes that are there, with their names, and note when each was activated.
 
-        A node that was started again keeps its id if its key is registered, and Flower reports the
-        absence only to who asks during it. So what such a node was asked counts as lost after one
-        more look for its reply.
+        A node that is restarted keeps its id if its key is registered, and Flower reports its
+        absence only while it lasts. So the job of a restarted node counts as lost after one more
+        look for its reply.
         """
         nodes, now = list(self._grid.get_nodes()), time.monotonic()
         activated = {node.node_id: node.last_activated_at for node in nodes}
@@ -140,7 +140,10 @@ class Exchange:
         return {node.node_id: node.name for node in nodes}
 
     def send(self, message: Message, job: Job) -> bool:
-        """Send a message; whether the grid took it. Of a list it refuses all for one too large."""
+        """Send a message; return whether the grid took it.
+
+        Messages are sent one by one: if one of a list is too large, the grid refuses them all.
+        """
         sent = [str(one) for one in self._grid.push_messages([message]) if one]
         late = (
             f"it did not answer within deadline.reply={self._reply_seconds:g} s; raise it or "
@@ -151,7 +154,7 @@ class Exchange:
         return bool(sent)
 
     def replies(self) -> Iterator[Message]:
-        """Yield each reply that has come in time; whoever accepts it takes its job.
+        """Yield each reply that has come in time; the caller has to :meth:`take` its job.
 
         Raises:
             KeyboardInterrupt: the run was asked to stop.
@@ -165,11 +168,11 @@ class Exchange:
                 raise KeyboardInterrupt
 
     def take(self, reply: Message) -> Job:
-        """Take the job that ``reply`` answers off the table and return it."""
+        """Remove and return the job that ``reply`` answers."""
         return self._jobs.pop(reply.metadata.reply_to_message_id)
 
     def _pull(self, message_id: str) -> list[Message]:
-        """Return the reply, if it has come; one that Flower cannot decode counts as lost."""
+        """Return the reply, if it has come; a reply that Flower cannot decode counts as lost."""
         try:
             return list(self._grid.pull_messages([message_id]))
         except UNDECODABLE as error:
@@ -179,10 +182,10 @@ class Exchange:
             return []
 
     def lost(self) -> list[tuple[Job, LostReplyError]]:
-        """Take the jobs to which no answer will come off the table; return them with the reason.
+        """Remove the jobs to which no answer will come; return them with the reasons.
 
-        Late is what had not come when the last look for replies began after the deadline: while
-        the replies of a look are stored, others may have come in time.
+        A job is late only if the last look for replies began after its deadline: while the replies
+        of one look are stored, others may come in time.
         """
         late = {
             key: LostReplyError(job.late)
@@ -202,21 +205,21 @@ class Exchange:
             raise KeyboardInterrupt
 
     def hurry(self, seconds: float) -> None:
-        """Give all that is under way at most ``seconds`` from now."""
+        """Move the deadlines of all jobs to at most ``seconds`` from now."""
         latest = time.monotonic() + seconds
         for key, job in self._jobs.items():
             self._jobs[key] = replace(job, deadline=min(job.deadline, latest))
 
 
 def is_simulated(grid: Grid) -> bool:
-    """Whether the nodes of ``grid`` are this host's own: no participant is believed about that."""
+    """Whether this process simulates the nodes of ``grid``, whatever participants say of it."""
     return isinstance(grid, InMemoryGrid)
 
 
 def problem_in(reply: Message) -> CooptError | None:
     """Return the error that a reply carries instead of an answer, or None.
 
-    Flower's own can be a page of traceback, of which this makes one sentence.
+    Flower's own error may be a page of traceback, which is shortened to one sentence.
     """
     if not reply.has_error():
         return protocol.error_in(reply.content)
@@ -230,7 +233,7 @@ def problem_in(reply: Message) -> CooptError | None:
 
 
 def require_size(content: RecordDict, cost: int) -> None:
-    """Compare the size of a reply with the bytes of arrays that it may have.
+    """Check the size of a reply against ``cost``, the bytes that its arrays may have.
 
     Raises:
         ParticipantError: it is far too large.
@@ -240,7 +243,7 @@ def require_size(content: RecordDict, cost: int) -> None:
         words += sum(len(str(value)) for value in record.values())
     if size > 2 * cost + SLACK_BYTES or words > SLACK_BYTES:
         raise ParticipantError(
-            f"expected some {cost} bytes of arrays, got {size}, and {words} letters"
+            f"expected about {cost} bytes of arrays, got {size}, and {words} letters of text"
         )
 
 

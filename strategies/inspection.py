@@ -1,4 +1,4 @@
-"""What an audit knows of each participant, worked out beside the platform's event loop."""
+"""What an audit knows of each participant, computed in a thread beside the event loop."""
 
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,14 +17,14 @@ from coopt_fl.targets.collaborate import Array, apply
 from .answers import answers
 
 KEPT_BYTES = 256_000_000
-"""Of what is known of participants; the rest is read again when it is needed."""
+"""Size of the cache of what is known of participants; the rest is computed again on use."""
 
 
 class Inspection:
     """Gives an audit policy what it needs, from the records of a run.
 
-    What a participant's targets have to be like takes a cross-validation of its alignment, which is
-    done in a thread: nobody is asked for targets before that is known.
+    To know what targets to expect of a participant, its alignment is cross-validated in a thread;
+    it is asked for targets only after that.
     """
 
     def __init__(self, decisions: Decisions, policy: AuditPolicy) -> None:
@@ -35,18 +35,18 @@ class Inspection:
         self._known: OrderedDict[str, tuple[Known, Expected]] = OrderedDict()
 
     def ready(self, name: str) -> bool:
-        """Whether it is known what the targets of ``name`` have to be like; begins to find out."""
+        """Whether the targets to expect of ``name`` are known; if not, start computing them."""
         begun = self._judged(name)
         if begun.done():
             begun.result()  # raises what went wrong
         return begun.done()
 
     def close(self) -> None:
-        """Wait for what is still worked out."""
+        """Wait for the cross-validation that is running; drop those that have not begun."""
         self._pool.shutdown(cancel_futures=True)
 
     def known(self, name: str) -> tuple[Known, Expected]:
-        """Return what ``name`` has said, and what its targets have to be like; waits for it."""
+        """Return what is known and expected of the targets of ``name``; wait until it is."""
         self._judged(name).result()
         if name not in self._known:
             known, expected = self._known[name] = self._work_out(name)
@@ -57,7 +57,7 @@ class Inspection:
         return self._known[name]
 
     def judge(self) -> Judgement:
-        """Have it decided whom to believe, and store what the provenance says of it."""
+        """Return the policy's judgement, and store what the provenance says of it."""
         plan, dim = self.records.plan, self.decisions.recipe.dim
         with answers(plan, self.audited, self.records.state, dim) as said:
             expected = Lazy(said.names(), lambda name: self.known(name)[1])
@@ -75,15 +75,15 @@ class Inspection:
 
     @cached_property
     def audited(self) -> NDArray[np.int64]:
-        """The ids that are asked for with another block, too, ascending."""
+        """The ids that are asked for with a second block, too, ascending."""
         plan = self.records.plan
         return np.unique(np.concatenate([plan.audit_ids(k) for k in range(len(plan.blocks))]))
 
     @cached_property
     def projected(self) -> set[int]:
-        """The blocks whose spread tells nothing, whoever optimizes them now.
+        """The blocks whose spread the audit ignores, whoever optimizes them now.
 
-        A projection was fitted on them, or samples were given out by class or by a column.
+        A projection was fitted on them, or a partition gave out samples by class or column.
         """
         if self.decisions.partitioned:
             return set(range(len(self.records.plan.blocks)))
@@ -91,13 +91,13 @@ class Inspection:
         return {index for blocks in self.records.projections(rows) for index in blocks}
 
     def _judged(self, name: str) -> Future[object]:
-        """Return the cross-validation of a participant's alignment, which is stored when done."""
+        """Return the future of a participant's cross-validation, which stores its result."""
         if name not in self._begun:
             self._begun[name] = self._pool.submit(self.decisions.held_out, name)
         return self._begun[name]
 
     def _work_out(self, name: str) -> tuple[Known, Expected]:
-        """Return what a participant has said of the shared set, and what follows of its targets."""
+        """Return a participant's targets of the shared set, and what to expect of its others."""
         records = self.records
         alignment, judged = records.alignment(name), self.decisions.held_out(name)
         ids, features = records.features([name])
@@ -107,7 +107,7 @@ class Inspection:
         return known, Expected(fitted, self._released(name, heldout), r2)
 
     def _released(self, name: str, targets: Array) -> Array:
-        """Return targets as they would come: with privacy, clipped and with noise of their own."""
+        """Return targets as they would be uploaded: with privacy, clipped and with noise added."""
         privacy = self.decisions.config.privacy
         if privacy.clip is None:
             return targets

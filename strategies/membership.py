@@ -1,8 +1,8 @@
-"""Who takes part, and who takes over: names, not node ids, and only those that see the same data.
+"""Membership and handover: who takes part, by name, and who takes over lost blocks.
 
-Nodes come and go: one that was started again has another node id, and the platform hears of the
-old one's end up to a minute late. So a second node of the same name waits as a *spare* until the
-first is lost.
+Only participants that see the same data as the platform are members. A restarted node has another
+node id, and the platform learns of the old one's end up to a minute late, so a second node of the
+same name waits as a *spare* until the first is lost.
 """
 
 import math
@@ -21,14 +21,14 @@ from coopt_fl.registry import PARTS
 from .exchange import AGAIN, Phase
 
 STRIKES = 3
-"""Requests in a row that may come to nothing before others take over."""
+"""Failed requests in a row after which others take over."""
 
 
 @dataclass(frozen=True)
 class Absence:
     """Since when (monotonic seconds) a participant is away, and why.
 
-    ``strikes`` counts its requests in a row that came to nothing.
+    ``strikes`` counts its failed requests in a row.
     """
 
     since: float
@@ -37,12 +37,12 @@ class Absence:
 
 
 class Membership(Phase):
-    """The describe phase: asks nodes who they are and keeps those that belong.
+    """The describe phase: asks nodes who they are and accepts or refuses them.
 
     Attributes:
         simulated: whether the participants are processes of this host's simulation.
-        nodes: node id of each participant that is here, in the order of the roster.
-        absences: who failed to answer, by name, or by ``on node N`` before it has one.
+        nodes: node id of each participant that is connected, in the order of the roster.
+        absences: participants that failed to answer, by name, or by ``on node N`` while unnamed.
     """
 
     message_type, answer = protocol.DESCRIBE, protocol.Description
@@ -63,14 +63,14 @@ class Membership(Phase):
         self._partitions = 0
 
     def present(self, nodes: Mapping[int, str]) -> None:
-        """Note which nodes are there now, and as what each is registered ("" for as nothing)."""
+        """Note which nodes are connected, with the name each is registered under ("": none)."""
         self._there = dict(nodes)
-        self._registered |= nodes  # which holds, too, for who is away when its answer is looked at
+        self._registered |= nodes  # kept: a node may be gone when its answer is checked
         self._spares = {node: name for node, name in self._spares.items() if node in nodes}
         self._refused = {node: why for node, why in self._refused.items() if node in nodes}
 
     def newcomers(self) -> dict[str, int]:
-        """Return the nodes that did not yet say who they are."""
+        """Return the nodes that have not described themselves yet."""
         known = {*self.nodes.values(), *self._spares, *self._refused}
         return {f"on node {node}": node for node in self._there if node not in known}
 
@@ -79,10 +79,10 @@ class Membership(Phase):
         return protocol.Describe(self.task, self._measures_speed)
 
     def accept(self, name: str, answer: protocol.Description) -> None:
-        """Welcome a newcomer.
+        """Make a newcomer a member, or a spare.
 
         Raises:
-            CooptError: why not.
+            CooptError: it cannot take part.
         """
         node = int(name.removeprefix("on node "))
         self._check(answer, self._registered[node])
@@ -99,7 +99,7 @@ class Membership(Phase):
         self._refused[node] = reason
 
     def lose(self, name: str, node: int, reason: CooptError) -> None:
-        """Note that a request to ``node`` came to nothing; its spare takes its place."""
+        """Note that a request to ``node`` failed; a spare takes its place."""
         strikes = self._strikes(name) + 1
         self.absences[name] = Absence(time.monotonic(), reason, strikes)
         if name not in self.roster and (strikes >= STRIKES or node not in self._there):
@@ -112,21 +112,21 @@ class Membership(Phase):
                 self._welcome(name, spare)
 
     def reject(self, name: str, reason: CooptError) -> None:
-        """Have nothing more to do with a participant."""
+        """Refuse all nodes of a participant from now on."""
         names = self._spares | {node: one for one, node in self.nodes.items()}
         self._refused |= {node: reason for node, one in names.items() if one == name}
         self.nodes.pop(name, None)
 
     def heard(self, name: str) -> None:
-        """Note that ``name`` answered well."""
+        """Note that ``name`` gave an acceptable answer."""
         self.absences.pop(name, None)
 
     def fit(self) -> list[str]:
-        """Return who is here and may be given work."""
+        """Return the members that are connected and may be given work."""
         return [name for name in self.nodes if self._strikes(name) < STRIKES]
 
     def overdue(self, name: str) -> CooptError | None:
-        """Return why others should take over from ``name``, or None."""
+        """Return why others should take over from ``name``, or None if it is not overdue."""
         absence = self.absences.get(name)
         if absence is None or name in self.fit():
             return None
@@ -138,7 +138,7 @@ class Membership(Phase):
         return self.absences[name].strikes if name in self.absences else 0
 
     def complete(self) -> bool:
-        """Whether waiting longer is of no use: all are there, or (simulated) all have spoken."""
+        """Whether nobody else can join: all are connected, or (simulated) have answered."""
         here = {*self.nodes, *self.records.rejected}
         nobody = self.simulated and len(self._refused) >= len(self.roster)
         if here >= set(self.roster) or nobody:
@@ -146,20 +146,20 @@ class Membership(Phase):
         return 0 < self._partitions <= len(self.nodes) + len(self._refused)
 
     def fewest(self) -> int:
-        """Return how many participants a run goes on with; who was rejected is not missed."""
+        """Return with how few participants the run goes on; rejected ones are not counted."""
         left = len(self.roster) - len(self.records.rejected)
         return max(1, min(self.config.min_participants or left, left))
 
     def enough(self) -> bool:
-        """Whether those who are here are enough to go on."""
+        """Whether enough participants are connected to go on."""
         return len(self.nodes) >= self.fewest()
 
     def settle(self) -> list[str]:
-        """Return warnings about who is missing.
+        """End joining: note who is missing and return warnings about it.
 
         Raises:
             ConfigError: a simulation has fewer nodes than the roster.
-            CooptError: too few participants joined, for the reason that the first was refused.
+            CooptError: too few participants joined; of the type of the first refusal, if any.
         """
         if 0 < self._partitions < len(self.roster):
             raise ConfigError(
@@ -196,7 +196,8 @@ class Membership(Phase):
         name = described.name
         if name not in self.roster:
             raise ParticipantError(
-                f"{name!r} is not in the roster ({', '.join(self.roster)}); name the node after one"
+                f"{name!r} is not in the roster; give the node one of its names: "
+                f"{', '.join(self.roster)}"
             )
         if registered and registered != name:
             raise ParticipantError(
@@ -206,7 +207,7 @@ class Membership(Phase):
         if name in self.records.rejected:
             raise ParticipantError(
                 f"{name} was rejected ({self.records.rejected[name].reason}); the run goes on "
-                "without it, a new --out would ask it again"
+                "without it; give another --out to ask it again"
             )
         expected, rows = self.source.fingerprint, len(self.source.ids)
         if (described.fingerprint, described.rows) != (expected, rows):
@@ -220,7 +221,7 @@ class Membership(Phase):
 
 
 class Handover:
-    """Has others take over, and stores who before anybody is asked."""
+    """Reassigns blocks; stores the new owners before anybody is asked."""
 
     def __init__(self, decisions: Decisions, members: Membership) -> None:
         self.decisions, self.members = decisions, members
@@ -229,14 +230,14 @@ class Handover:
         self.alone = f"with assignment.partition={partition} nobody else does its samples"
 
     def possible(self, name: str) -> bool:
-        """Whether enough others are here to go on without ``name``."""
+        """Whether enough other participants are connected to go on without ``name``."""
         return len(self._heirs(name)) >= self.members.fewest()
 
     def give_up(self, name: str, reason: CooptError) -> None:
-        """Have others do what ``name`` has left, if enough are here.
+        """Reassign the unfinished blocks of ``name``.
 
         Raises:
-            CooptError: the ``reason``, if too few are here.
+            CooptError: of the type of ``reason``, if too few others are connected.
         """
         if self.decisions.partitioned:
             raise type(reason)(f"participant {name}: {reason}. Start it again: {self.alone}")
@@ -251,14 +252,14 @@ class Handover:
         self._move(Change(name, blocks, [], reason.public or str(reason), {}), heirs)
 
     def reject(self, name: str, reason: CooptError, evidence: dict[str, Any]) -> None:
-        """Use nothing of ``name``, now and in what it has delivered.
+        """Reject ``name``: discard and reassign all its blocks, delivered or not.
 
         Raises:
-            CooptError: the ``reason``, if nobody else is here.
+            CooptError: of the type of ``reason``, if nobody else is connected.
         """
         if self.decisions.partitioned:
             raise type(reason)(
-                f"participant {name}: {reason}; {self.alone}: mend it and run the same command "
+                f"participant {name}: {reason}; {self.alone}: repair it and run the same command "
                 "again, or give another --out"
             )
         if not self._heirs(name):
@@ -272,7 +273,7 @@ class Handover:
         self.finish_rejections()
 
     def finish_rejections(self) -> None:
-        """Reassign the blocks of whoever is rejected, and finish what was interrupted."""
+        """Reassign the blocks of rejected participants; also finishes interrupted reassignments."""
         for name, verdict in self.records.rejected.items():
             plan = self.records.plan
             blocks = plan.blocks_of(name)
@@ -283,13 +284,13 @@ class Handover:
                 self._move(change, self._heirs(name))
 
     def _heirs(self, name: str) -> list[str]:
-        """Return who can take over from ``name``: nobody, where its samples are its own."""
+        """Return who can take over from ``name``: nobody if the data are partitioned."""
         if self.decisions.partitioned:
             return []
         return [other for other in self.members.fit() if other != name]
 
     def _move(self, change: Change, heirs: list[str]) -> None:
-        """Store ``change`` with new owners among ``heirs``."""
+        """Choose new owners among ``heirs``, and store ``change`` with them."""
         name, blocks = change.origin, change.blocks
         if blocks and not heirs:
             raise ParticipantError(f"nobody is here to take over from {name}; {AGAIN}")

@@ -1,4 +1,4 @@
-"""The phase in which targets come, are checked, and stored."""
+"""The optimize phase: targets are requested, checked and stored."""
 
 from bisect import bisect_right
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from .inspection import Inspection
 from .routes import Asked, Route
 
 MOST_BLOCKS = 4096
-"""In a chunk, since each has some words besides its arrays."""
+"""Most blocks in a chunk: each has some metadata besides its arrays."""
 
 
 class Optimize(Phase):
@@ -33,7 +33,7 @@ class Optimize(Phase):
         self._replan()
 
     def _replan(self) -> None:
-        """Look anew at who has what left to do; what is under way stays so."""
+        """Work out again which blocks each participant has left, without those under way."""
         self.plan, stored = self.records.plan, self.records.state.has_unit
         waiting = {index for chunk in self.asked.values() for index in chunk}
         self.shards = self.plan.shards()
@@ -51,11 +51,11 @@ class Optimize(Phase):
         return bool(self.left.get(name) or self.asked.get(name))
 
     def ready(self, name: str) -> bool:
-        """Whether the audit knows what to expect of ``name``."""
+        """Whether the audit knows what targets to expect of ``name``."""
         return self.inspection.ready(name)
 
     def ask(self, name: str) -> protocol.Optimize:
-        """Ask for the next chunk that is not stored."""
+        """Ask for the next chunk of blocks that are not stored."""
         plan, alignment = self.plan, self.records.alignment(name)
         self.asked[name] = chunk = self._next(name)
         self.left[name] = self.left[name][len(chunk) :]
@@ -71,45 +71,45 @@ class Optimize(Phase):
         )
 
     def returned(self, name: str) -> None:
-        """Put the last chunk of ``name`` back, for whoever has to do it now."""
+        """Put the last chunk of ``name`` back, to be asked of its present owners."""
         del self.asked[name]
         self._replan()
 
     def cost(self, name: str) -> int:
-        """Ids and the map there, ids and targets back."""
+        """Count the ids and map sent, and the ids and targets returned."""
         rows = sum(len(self.plan.units[index]) for index in self._next(name))
         return self._bytes(rows) + self._map_bytes(name)
 
     def accept(self, name: str, answer: Any) -> None:
-        """Check the payload and store its blocks, and apart what is for the audit."""
+        """Check the payload, and store its blocks and audit rows."""
         plan = self.plan
         units = {index: plan.units[index] for index in self.asked[name]}
         everything = np.concatenate(list(units.values()))
         size, contributor = self._bytes(len(everything)), plan.contributors.index(name)
         asked = Asked(units, self.config.targets.dim, contributor, size)
-        told, accepted = self.route.fetch(name, answer, asked)
-        require_skips(told.skipped, everything, self.task.on_error)
+        sent, accepted = self.route.fetch(name, answer, asked)
+        require_skips(sent.skipped, everything, self.task.on_error)
         known, expected = self.inspection.known(name)
         for index, unit in accepted.items():
             projected = index in self.inspection.projected
             if problem := self.policy.inspect(unit, known, expected, projected=projected):
                 raise ParticipantError(f"block {index}: {problem}")
         for index, unit in accepted.items():
-            self.route.store(name, told, index, unit, plan.blocks[index], self.inspection.audited)
+            self.route.store(name, sent, index, unit, plan.blocks[index], self.inspection.audited)
         del self.asked[name]
         if beside := self.route.stored(name, answer, accepted.values()):
             self.records.add_upload(name, beside)
         self._show(name)
 
     def close(self) -> None:
-        """Clean up after payloads that nobody fetched."""
+        """Remove payloads that were never fetched."""
         self.route.close()
 
     def _next(self, name: str) -> list[int]:
-        """Return the next chunk of ``name``, so small that everyone's may be in flight at once.
+        """Return the next chunk of ``name``, small enough that everyone's can be in flight at once.
 
-        But with at least as many bytes of ids and targets as the map has: where many take part,
-        fewer are asked at a time, and what is sent is not mostly maps.
+        Its ids and targets have at least as many bytes as the map, though: where many participants
+        take part, fewer are asked at a time, so that traffic is not mostly maps.
         """
         dim, units, map_bytes = self.config.targets.dim, self.plan.units, self._map_bytes(name)
         unfinished = {one for one, blocks in self.left.items() if blocks} | self.asked.keys()
@@ -119,7 +119,7 @@ class Optimize(Phase):
         return first_chunk(self.left.get(name, []), lambda index: len(units[index]), most)
 
     def _bytes(self, rows: int) -> int:
-        """Return the bytes of the ids there, and of ids and targets back."""
+        """Return the bytes of the ids sent, and of the ids and targets returned."""
         return rows * (2 * ID_BYTES + 2 * self.config.targets.dim)
 
     def _map_bytes(self, name: str) -> int:
@@ -136,15 +136,14 @@ class Optimize(Phase):
 
 
 def first_chunk(left: list[int], rows: Callable[[int], int], most_rows: float) -> list[int]:
-    """Return the first blocks of ``left``, as many as have at most ``most_rows`` together.
+    """Return the longest beginning of ``left`` with at most ``most_rows`` rows.
 
-    A first block that is larger than that makes a chunk of its own. No chunk has more than
-    ``MOST_BLOCKS``.
+    It has at least one block, however large, and at most ``MOST_BLOCKS``.
 
     Args:
         left: indexes of blocks.
-        rows: tells how many rows a block has.
-        most_rows: of a chunk.
+        rows: returns how many rows a block has.
+        most_rows: the most rows of a chunk.
     """
     totals = list(accumulate(map(rows, left[:MOST_BLOCKS])))
     return left[: max(1, bisect_right(totals, most_rows))]

@@ -1,4 +1,4 @@
-"""What is asked of a participant before its targets, and which answers are accepted."""
+"""The phases before optimize: their requests, and which answers are accepted."""
 
 import numpy as np
 
@@ -13,11 +13,11 @@ from .exchange import FLOAT_BYTES, ID_BYTES, Phase
 LARGEST_TARGET = float(np.finfo(np.float16).max)
 
 MOST_SKIPPED, LARGEST, MOST_LETTERS = 0.25, 1e6, 100
-"""The share of S that may be unreadable, the largest feature, the length of a solver's name."""
+"""The share of S that may be skipped, the largest feature, the length of a solver's name."""
 
 
 class OneAnswer(Phase):
-    """A phase that stores one answer of each participant, under the name ``stores``."""
+    """A phase with one answer of each participant, stored in the records as ``stores``."""
 
     stores: str
 
@@ -28,7 +28,7 @@ class OneAnswer(Phase):
         self._stored = set[str]()
 
     def missing(self, name: str) -> bool:
-        """Whether the answer of ``name`` is not stored; once it is, it is not asked for again."""
+        """Whether the answer of ``name`` is not stored yet; a stored one is not asked for again."""
         if name not in self._stored and self.records.has(self.stores, name):
             self._stored.add(name)
         return name not in self._stored
@@ -40,17 +40,17 @@ class Represent(OneAnswer):
     message_type, answer, stores = protocol.REPRESENT, protocol.Representation, "features"
 
     def ask(self, name: str) -> protocol.Represent:
-        """Ask for the features; privacy counts every request, answered or not."""
+        """Ask for the features; the request is recorded, as privacy counts unanswered ones, too."""
         self.records.add_represented(name)
         return protocol.Represent(self.task, self.records.plan.shared)
 
     def cost(self, name: str) -> int:
-        """Ids there, ids and features back."""
+        """Count the ids sent, and the ids and features returned."""
         width = self.records.width(name)
         return len(self.records.plan.shared) * (2 * ID_BYTES + FLOAT_BYTES * width)
 
     def accept(self, name: str, answer: protocol.Representation) -> None:
-        """Store features of the right samples, width and finiteness."""
+        """Store the features, if they are finite and of the right samples and width."""
         shared = self.records.plan.shared
         protocol.require_skips(answer.skipped, shared, self.task.on_error)
         expected = np.setdiff1d(shared, answer.skipped)
@@ -76,11 +76,11 @@ class Project(OneAnswer):
         self.reference = reference
 
     def missing(self, name: str) -> bool:
-        """Whether ``name`` is the reference and has not delivered."""
+        """Whether ``name`` is the reference and its projection is not stored yet."""
         return name == self.reference and super().missing(name)
 
     def ask(self, name: str) -> protocol.Project:
-        """Ask with the first ids of its shard, or with S if its shard is no fair sample."""
+        """Ask with the first ids of its shard, or with S if a partition makes shards unlike D."""
         recipe, plan = self.recipe, self.records.plan
         blocks = [] if self.partitioned else plan.projected(name, recipe.rows_to_project)
         self.records.add_projection(name, blocks)
@@ -90,7 +90,7 @@ class Project(OneAnswer):
         )
 
     def cost(self, name: str) -> int:
-        """Ids there, the map back."""
+        """Count the ids sent and the map returned."""
         recipe = self.recipe
         weight = FLOAT_BYTES * recipe.dim * self.records.width(name)
         return ID_BYTES * max(recipe.rows_to_project, len(self.records.plan.shared)) + weight
@@ -126,7 +126,7 @@ class Align(OneAnswer):
         return protocol.Align(self.task, *self.records.aligning(name), self.recipe.solver, seed)
 
     def cost(self, name: str) -> int:
-        """Features and targets there, the map back."""
+        """Count the features and targets sent, and the map returned."""
         rows, width = len(self.records.plan.shared), self.records.width(name)
         return FLOAT_BYTES * (rows * (width + self.recipe.dim) + width * self.recipe.dim)
 
@@ -143,22 +143,24 @@ class Align(OneAnswer):
 
 
 def _alignment(answer: protocol.Aligned, features: Features, dim: int) -> Alignment:
-    """Return the map from features (S', m) to targets of width ``dim``, if it can be used."""
+    """Return the map from features (S', m) to targets of width ``dim``; refuse a useless one."""
     width = features.shape[1]
     if answer.weight.shape != (width, dim) or answer.bias.shape != (dim,):
         raise ParticipantError(f"expected an alignment ({width}, {dim}), got {answer.weight.shape}")
     if not all(np.isfinite(array).all() for array in (answer.weight, answer.bias)):
         raise ParticipantError("its alignment holds NaN or infinity")
     if np.abs(features.astype(np.float64) @ answer.weight + answer.bias).max() > LARGEST_TARGET:
-        raise ParticipantError("its alignment makes targets too large for float16 of its features")
+        raise ParticipantError(
+            "with its alignment, its features give targets too large for float16"
+        )
     return Alignment(answer.weight, answer.bias, answer.solver[:MOST_LETTERS])
 
 
 def _require_features(features: Features, shared: int) -> None:
-    """Refuse features (S', m) that nothing can be made of, whatever prior they are of."""
+    """Refuse features (S', m) that no working prior returns."""
     problem = None
     if len(features) < (1 - MOST_SKIPPED) * shared:
-        problem = f"of {shared} shared samples it has features of {len(features)}"
+        problem = f"it has features of only {len(features)} of the {shared} shared samples"
     elif not np.isfinite(features).all():
         problem = "its features of the shared set hold NaN or infinity"
     elif np.abs(features).max() > LARGEST:
@@ -170,7 +172,7 @@ def _require_features(features: Features, shared: int) -> None:
 
 
 def _require_projection(fitted: Alignment, features: Features) -> None:
-    """Refuse a projection that is not orthogonal axes to one scale, for everyone aligns to it."""
+    """Refuse a projection whose axes are not orthogonal or differ in scale: all align to it."""
     weight = fitted.weight.astype(np.float64)
     gram = weight.T @ weight
     scale = np.trace(gram) / len(gram)

@@ -38,29 +38,29 @@ from .phases import Align, Project, Represent
 from .routes import route_of
 
 LISTED = 20
-"""Participants that the log names."""
+"""How many participants the log lists."""
 
 LEAST_SECRET = 2**40
-"""Smaller seeds are found by trying."""
+"""Smaller seeds can be found by trying them all."""
 
 
 class OpenDataPlatform(Strategy):
     """Describe, represent, elect, project, align, optimize, audit, fuse.
 
-    Each phase asks only for what the run's state lacks, and stores every reply before the next is
-    taken: after any death, a new platform on the same directory goes on where the last one was.
-    What was decided is stored, too, and stays so whatever the new platform's policies are.
+    Each phase asks only for what the run's state lacks, and stores every reply before it takes the
+    next: if the process dies, a new platform on the same directory continues where it stopped.
+    Decisions are stored, too, and stay the same even if the new platform has other policies.
 
     Args:
         config: the run.
         out: its directory; ``dataset/`` and the platform's own ``state/`` are made in it.
         reference: chooses what everyone aligns to; None: as ``reference`` in ``config`` says.
         assignment: chooses who optimizes what; None: as ``assignment.by`` says.
-        audit: chooses whom to believe; None: as ``audit.policy`` says.
-        progress: told what happens.
+        audit: decides which participants to reject; None: as ``audit.policy`` says.
+        progress: receives phases, progress and warnings.
         stopped: set from outside to end the run early.
-        own_host: whether this process started all participants on its own host, where they can
-            leave their payloads as files.
+        own_host: whether this process started all participants on its own host, so that they can
+            deliver their payloads as files.
     """
 
     def __init__(
@@ -96,19 +96,19 @@ class OpenDataPlatform(Strategy):
     ) -> Result:
         """Run all phases and publish the dataset; a finished run is left as it is.
 
-        Flower's own ``start`` averages a model over rounds; here is none, so this replaces it.
+        Flower's own ``start`` averages a model over rounds; this replaces it, as there is no model.
 
         Args:
             grid: Flower's grid of participants.
             initial_arrays: unused: there is no global model.
             num_rounds: unused; one round optimizes everything.
             timeout: unused; ``deadline.reply`` bounds each reply.
-            train_config: unused, like the next: participants get all from the configuration.
+            train_config: unused: participants are sent what they need of ``config``.
             evaluate_config: unused.
             evaluate_fn: called with (1, no arrays) once the dataset is published.
 
         Raises:
-            CooptError: what went wrong; the state keeps what was done.
+            CooptError: the run failed; the state keeps the finished work.
         """
         with open_run(self.config, self.out, self.progress) as (source, state):
             if not state.published:
@@ -123,7 +123,7 @@ class OpenDataPlatform(Strategy):
         return result
 
     def summary(self) -> None:
-        """Log what will run."""
+        """Log the settings of the run."""
         config = self.config
         log(INFO, "\t├──> Data: %s, %d samples", self.source.name, len(self.source.ids))
         for participant in config.participants[:LISTED]:
@@ -136,19 +136,19 @@ class OpenDataPlatform(Strategy):
     def _no_rounds(self, *args: Any, **kwargs: Any) -> Any:
         """Raise: Flower's four hooks, called once a round for all nodes, cannot drive the protocol.
 
-        Nodes come, answer and go at any time, so :meth:`start` calls none of the hooks. What they
-        would do is in :mod:`coopt_fl.strategies.conversation`, and what is decided in the policies
-        that the constructor takes.
+        Nodes come, answer and go at any time, so :meth:`start` calls none of the hooks. Their work
+        is done in :mod:`coopt_fl.strategies.conversation`, and the decisions are those of the
+        policies that the constructor takes.
         """
         raise NotImplementedError("there are no rounds: start(grid) runs the whole protocol")
 
     configure_evaluate = aggregate_evaluate = configure_train = aggregate_train = _no_rounds
 
     def _open(self, grid: Grid, source: Source, records: Records) -> None:
-        """Make what a run needs around its records.
+        """Make the objects that a run needs, on top of its records.
 
         Raises:
-            DataError: ``data.shards`` are not those of this run.
+            DataError: ``data.shards`` are not of this run.
         """
         self.source, self.records = source, records
         simulated = is_simulated(grid)
@@ -163,7 +163,7 @@ class OpenDataPlatform(Strategy):
         self.conversation = Conversation(exchange, self.handover)
 
     def _run(self) -> None:
-        """Take the phases one after another; those before go on for whoever joins late."""
+        """Run the phases in order; earlier ones stay open for participants that join late."""
         phase, work = self.progress.phase, self.conversation.work
         represent, align = Represent(self.task, self.decisions), Align(self.task, self.decisions)
         with phase("describe"):
@@ -187,14 +187,14 @@ class OpenDataPlatform(Strategy):
             work(represent, align, optimize)
             while self._audit():
                 work(represent, align, optimize)
-        self.inspection.close()  # which may be at the same fits as what follows
+        self.inspection.close()  # its thread may be at fits that publish needs
         with phase("fuse"):
             self.decisions.publish()
 
     def _join(self) -> None:
         """Describe nodes as they appear, until everyone is there or ``deadline.join`` is past.
 
-        Who is still busy describing itself then is waited for only if too few are there.
+        Nodes that are still describing themselves then are waited for only if too few are there.
         """
         deadline = time.monotonic() + self.config.deadline.join
         while not self.members.complete():
@@ -206,12 +206,12 @@ class OpenDataPlatform(Strategy):
             self.progress.warn(warning)
         if self.config.seed < LEAST_SECRET and not self.members.simulated:
             self.progress.warn(
-                "a participant can guess so small a seed, and with it which samples are audited: "
-                "set seed to a large random number (docs/security.md)"
+                "a participant can guess so small a seed, and then knows which samples are "
+                "audited: set seed to a large random number (docs/security.md)"
             )
 
     def _settle(self, represent: Represent) -> None:
-        """Settle the reference, and its targets of the shared set."""
+        """Settle the reference, electing again if one is lost, and its targets of S."""
         records, recipe = self.records, self.decisions.recipe
         while True:
             reference = self.decisions.reference()
@@ -221,7 +221,7 @@ class OpenDataPlatform(Strategy):
                 break
         size = self.decisions.shared_targets()
         if size < 2 * recipe.dim and recipe.solver != "none":
-            # participants would warn, too, where nobody sees it
+            # the warnings of participants are not shown
             problem = (
                 f"{size} shared samples are few to align targets of width {recipe.dim}: set "
                 f"shared.size to {2 * recipe.dim} or more, or targets.dim lower"
@@ -229,7 +229,7 @@ class OpenDataPlatform(Strategy):
             self.progress.warn(advised(problem, self.config.data))
 
     def _audit(self) -> bool:
-        """Reject whom the audit does not believe; return whether blocks have to be done again."""
+        """Reject participants that fail the audit; return whether blocks have to be done again."""
         judgement = self.inspection.judge()
         for sentence in judgement.undecided:
             self.progress.warn(sentence)

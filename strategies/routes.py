@@ -1,4 +1,4 @@
-"""The ways that payloads take to the platform: in replies, as objects elsewhere, as local files."""
+"""How payloads reach the platform: in replies, as objects in a store, as local files."""
 
 import hashlib
 import secrets
@@ -23,14 +23,14 @@ from coopt_fl.optimized.block import Block
 from .exchange import SLACK_BYTES
 
 THROUGH_FLOWER = "flower"
-"""The ``payload.route`` by which payloads are in the replies."""
+"""The ``payload.route`` that sends payloads in the replies."""
 
 
 class Asked(NamedTuple):
-    """What a payload has to hold.
+    """What a payload has to contain.
 
     Attributes:
-        units: ids (ascending) of each block that was asked for, in order.
+        units: ids (ascending) of each unit that was asked for, by block index, in order.
         dim: width n of a target.
         contributor: index of the participant.
         size: bytes of the arrays.
@@ -43,26 +43,26 @@ class Asked(NamedTuple):
 
 
 class Route(Protocol):
-    """One way: where a participant has to leave a payload, and how it gets into the state."""
+    """One way: where a participant puts its payload, and how that gets into the state."""
 
     answer: type[Any]
 
     def place(self, name: str) -> dict[str, str]:
-        """Return the fields of a request to ``name`` that say where its payload has to be."""
+        """Return the fields of a request to ``name`` that say where to put its payload."""
 
     def fetch(self, name: str, answer: Any, asked: Asked) -> tuple[Delivery, dict[int, Block]]:
-        """Return what ``name`` says that it delivers, and the units after the protocol's checks."""
+        """Return the metadata of a delivery by ``name``, and its units, checked by the protocol."""
 
     def store(
-        self, name: str, told: Delivery, index: int, unit: Block, block: IntArray, audited: IntArray
+        self, name: str, sent: Delivery, index: int, unit: Block, block: IntArray, audited: IntArray
     ) -> None:
         """Store one of the units, see :meth:`RunState.save_unit`."""
 
     def stored(self, name: str, answer: Any, units: Iterable[Block]) -> int:
-        """Forget the payload of ``name``; return how many bytes came beside the reply."""
+        """Clean up after a payload that is stored; return the bytes that came beside the reply."""
 
     def close(self) -> None:
-        """Clean up after payloads that nobody fetched."""
+        """Remove payloads that were never fetched."""
 
 
 class InReplies:
@@ -74,7 +74,7 @@ class InReplies:
         self.state = state
 
     def place(self, name: str) -> dict[str, str]:
-        """Return no place."""
+        """Return empty fields: the payload comes in the reply."""
         return {"upload": "", "folder": ""}
 
     def fetch(self, name: str, answer: Any, asked: Asked) -> tuple[Delivery, dict[int, Block]]:
@@ -83,9 +83,9 @@ class InReplies:
         return answer, units
 
     def store(
-        self, name: str, told: Delivery, index: int, unit: Block, block: IntArray, audited: IntArray
+        self, name: str, sent: Delivery, index: int, unit: Block, block: IntArray, audited: IntArray
     ) -> None:
-        """Write it."""
+        """Write the rows of the unit."""
         self.state.save_unit(index, unit, block, audited)
 
     def stored(self, name: str, answer: Any, units: Iterable[Block]) -> int:
@@ -97,10 +97,10 @@ class InReplies:
 
 
 class OutOfBand(InReplies):
-    """Payloads are files below ``url``; a reply holds the size and sum of one.
+    """Payloads are files below ``url``; a reply has the size and sha256 of one.
 
-    The platform says where a participant has to write, so that nobody's file is taken for
-    another's. A file that was changed is asked for again: its author may not be to blame.
+    The platform chooses each file's URL, so that no file is taken for another participant's. A
+    changed file is asked for again, not held against its author, as others may write there.
     """
 
     answer = protocol.Receipt
@@ -120,8 +120,8 @@ class OutOfBand(InReplies):
         """Fetch the file that a participant announces.
 
         Raises:
-            ParticipantError: it is larger than it has to be, or no payload.
-            DataError: it is not there, or not the one that was announced.
+            ParticipantError: it is larger than expected, or no payload.
+            DataError: it is missing, or not the one that was announced.
         """
         most = asked.size + SLACK_BYTES
         if not 0 < answer.size <= most:
@@ -141,7 +141,7 @@ class OutOfBand(InReplies):
         return int(answer.size)
 
     def close(self) -> None:
-        """Remove what nobody fetched; a participant that was late may have written it since."""
+        """Remove files that were never fetched; a late participant may have written some."""
         for places in self._places.values():
             for place in places:
                 _remove(place)
@@ -151,8 +151,8 @@ class OnHost(InReplies):
     """Units are files in a private folder of the run, which the platform adopts by renaming them.
 
     Only for participants that this process started on its own host. Each request has a folder of
-    its own, so that whoever answers late cannot replace what is being checked. Its name and those
-    of the files in it are the platform's: no answer can name a file.
+    its own, so that a late answer cannot replace files that are being checked. The platform chooses
+    its name and those of its files; no answer can name a file.
     """
 
     answer = Delivery
@@ -172,18 +172,18 @@ class OnHost(InReplies):
         """Return the answer and the units in the files.
 
         Raises:
-            DataError: a file is not there, or not of the size that it has to be.
+            DataError: a file is missing, or not of the expected size.
         """
         folder = self._folders[name]
         units = protocol.accept_delivery(answer, folder, asked.units, asked.dim, asked.contributor)
         return answer, units
 
     def store(
-        self, name: str, told: Delivery, index: int, unit: Block, block: IntArray, audited: IntArray
+        self, name: str, sent: Delivery, index: int, unit: Block, block: IntArray, audited: IntArray
     ) -> None:
         """Adopt the file."""
         file = unit_file(self._folders[name], index)
-        digest = told.digests[told.blocks.index(index)]
+        digest = sent.digests[sent.blocks.index(index)]
         self.state.adopt_unit(file, index, unit, digest, block, audited)
 
     def stored(self, name: str, answer: Any, units: Iterable[Block]) -> int:
@@ -192,12 +192,12 @@ class OnHost(InReplies):
         return sum(unit.ids.nbytes + unit.targets.nbytes for unit in units)
 
     def close(self) -> None:
-        """Remove all of it, with what nobody adopted."""
+        """Remove the folders of all requests, with files that were never adopted."""
         shutil.rmtree(self.state.arriving, ignore_errors=True)
 
 
 def route_of(config: Config, records: Records, own_host: bool) -> Route:
-    """Return the way of a run's payloads.
+    """Return the route of a run's payloads.
 
     Args:
         config: the run.

@@ -1,4 +1,4 @@
-"""Ray for the simulation: started or joined, and what an actor reserves of it."""
+"""Ray for the simulation: how it is started or joined, and what each actor reserves."""
 
 import math
 import os
@@ -21,10 +21,10 @@ ADVICE = {
     "imed out": "This host is very busy: run it again when it is less so",
     "Timeout": "This host is very busy: run it again when it is less so",
 }
-"""What to do about a failure of Ray, by words in what it says."""
+"""What to do when Ray fails, by words in its error message."""
 
 LONGEST_FOLDER = 36  # bytes: a socket's path has at most 107, of which Ray takes up to 70
-SECONDS_TO_ANSWER = 5  # of a cluster that is to be joined
+SECONDS_TO_ANSWER = 5  # timeout for connecting to a cluster
 QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -38,16 +38,17 @@ PASSED = ("PYTHONPATH", "COOPT_CACHE")
 def backend(config: Config) -> Any:
     """Return Ray's settings: as many actors as fit, never more than participants.
 
-    Of a cluster only Flower knows how many that are, and what one reserves is found out once it is
-    joined.
+    On a cluster, Flower finds out how many actors fit, and :func:`begin_ray` adds what each one
+    reserves.
 
     Raises:
-        ConfigError: the GPUs asked for are not there, or what a cluster cannot be asked for.
+        ConfigError: there are fewer GPUs than asked for, or a cluster is asked for a part that
+            only this program has.
     """
     simulation, people = config.simulation, len(config.participants)
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if simulation.address is not None:
-        _refuse_given(config)
+        _refuse_program_objects(config)
         passed = {name: value for name, value in os.environ.items() if name in {*QUIET, *PASSED}}
         passed[SHARE] = str(max(1, int(simulation.cpus)))  # it uses the cores that it reserves
         quiet |= {"address": simulation.address, "runtime_env": {"env_vars": passed}}
@@ -60,7 +61,7 @@ def backend(config: Config) -> Any:
     fit = math.floor((gpus / share if share else cpus / each) + 1e-9)  # 1 // 0.1 is 9
     actors = simulation.actors or max(1, min(fit, people))
     own = {
-        "address": "local",  # whatever cluster RAY_ADDRESS names
+        "address": "local",  # even if RAY_ADDRESS names a cluster
         "num_cpus": math.ceil(actors * each),
         "num_gpus": gpus if share else 0,
         "include_dashboard": False,
@@ -68,8 +69,8 @@ def backend(config: Config) -> Any:
     return {"init_args": quiet | own | _short_folder(), "client_resources": one}
 
 
-def _refuse_given(config: Config) -> None:
-    """Refuse what participants need and only this program has.
+def _refuse_program_objects(config: Config) -> None:
+    """Refuse parts that participants on a cluster need but only this program has.
 
     Raises:
         ConfigError: a prior, or a part by which participants compute, is an object of the program.
@@ -92,25 +93,25 @@ def _refuse_given(config: Config) -> None:
 
 
 def _short_folder() -> dict[str, str]:
-    """Return where Ray keeps its sockets, if TMPDIR is too long for the paths of these."""
+    """Return the folder for Ray's files, if the path of TMPDIR is too long for its sockets."""
     folder = os.environ.get("TMPDIR", "")
     fits = len(os.fsencode(folder)) <= LONGEST_FOLDER or "RAY_TMPDIR" in os.environ
     return {} if fits else {"_temp_dir": "/tmp/ray"}
 
 
 def _reserved(config: Config, gpus: int) -> dict[str, float]:
-    """Return what one actor reserves where there are so many GPUs.
+    """Return the CPUs and GPUs that one actor reserves, of ``gpus`` GPUs in all.
 
     Raises:
-        ConfigError: it is asked for more of them.
+        ConfigError: more GPUs are asked for than there are.
     """
     simulation, people = config.simulation, len(config.participants)
     share = min(1.0, gpus / people) if simulation.gpus is None else simulation.gpus
     if share > gpus:
         where = "this host" if simulation.address is None else f"the Ray at {simulation.address}"
         raise ConfigError(
-            f"simulation.gpus={share:g} is more than the {gpus} GPUs of {where}; allowed: 0 "
-            "(compute on the CPU) up to that"
+            f"simulation.gpus={share:g} is more than the {gpus} GPUs of {where}; allowed: from 0 "
+            f"(compute on the CPU) to {gpus}"
         )
     each = max(1.0, simulation.cpus)  # else more actors than asked for would fit
     return {"num_cpus": each, "num_gpus": share}
@@ -128,7 +129,7 @@ def begin_ray(config: Config, settings: Any) -> None:
             _start_ray(settings["init_args"])
     else:
         _join_ray(settings["init_args"])
-        settings["client_resources"] = _of_cluster(config)
+        settings["client_resources"] = _reserved_on_cluster(config)
 
 
 def _actors(settings: Any) -> int:
@@ -158,7 +159,7 @@ def _start_ray(settings: dict[str, Any]) -> None:
 
 
 def _advice(error: Exception) -> str:
-    """Return what to do where Ray cannot start, by what it says."""
+    """Return what to do when Ray cannot start, and where its log is."""
     said = f"{type(error).__name__} {error}"
     found = [f"{advice}. " for words, advice in ADVICE.items() if words in said][:1]
     default = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
@@ -178,7 +179,7 @@ def _join_ray(settings: dict[str, Any]) -> None:
     try:
         host, _, port = address.rpartition(":")
         place = host.strip("[]"), int(port)
-        socket.create_connection(place, SECONDS_TO_ANSWER).close()  # Ray takes minutes
+        socket.create_connection(place, SECONDS_TO_ANSWER).close()  # Ray would wait for minutes
         ray.init(**settings)
     except Exception as error:
         ray.shutdown()
@@ -189,7 +190,7 @@ def _join_ray(settings: dict[str, Any]) -> None:
         ) from error
 
 
-def _of_cluster(config: Config) -> dict[str, float]:
+def _reserved_on_cluster(config: Config) -> dict[str, float]:
     """Return what one actor reserves of the cluster that was joined; Flower starts all that fit."""
     import ray
 

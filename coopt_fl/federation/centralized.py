@@ -27,8 +27,8 @@ def single(config: Config, prior: str) -> Config:
     """Return ``config`` with one participant: the one named ``prior``, or one with that prior.
 
     Raises:
-        ConfigError: it is neither a participant's name nor the specification of a prior, or
-            privacy is asked for, which guards uploads, and there are none.
+        ConfigError: it is neither a participant's name nor the specification of a prior; or
+            privacy is configured, which protects uploads, and a centralized run has none.
     """
     if config.privacy.clip is not None:
         raise ConfigError(
@@ -54,7 +54,7 @@ def single(config: Config, prior: str) -> Config:
 
 
 def optimize_centrally(config: Config, out: Path, progress: Progress) -> None:
-    """Turn the data into an optimized dataset with the only participant's prior; resumes."""
+    """Make or finish an optimized dataset of all data with the only participant's prior."""
     with open_run(config, out, progress) as (source, state):
         if not state.published:
             keep_freed_memory()
@@ -63,7 +63,7 @@ def optimize_centrally(config: Config, out: Path, progress: Progress) -> None:
 
 
 def _optimize(config: Config, source: Source, state: RunState, progress: Progress) -> None:
-    """Take the phases of a collaboration, in this process and with nobody to align."""
+    """Run the phases of a collaboration in this process, with nobody to align."""
     records = Records(state)
     decisions = Decisions(config, source, records, progress)
     recipe, name = decisions.recipe, config.participants[0].name
@@ -74,9 +74,9 @@ def _optimize(config: Config, source: Source, state: RunState, progress: Progres
     }
     with progress.phase("describe"):
         prior = load_prior(config.participants[0].prior, pick_device(), config.runtime.precision)
-        told = {"prior": prior.id, "width": prior.width, "device": str(prior.device)}
-        told |= {"licenses": stated(prior.license, "")}
-        records.remember(name, told | {"weights_sha256": prior.sha256}, first=True)
+        description = {"prior": prior.id, "width": prior.width, "device": str(prior.device)}
+        description |= {"licenses": stated(prior.license, "")}
+        records.remember(name, description | {"weights_sha256": prior.sha256}, first=True)
         plan = decisions.plan([name])
     with progress.phase("represent"):
         if not records.has("features", name):
@@ -99,9 +99,9 @@ def _optimize(config: Config, source: Source, state: RunState, progress: Progres
         started = time.perf_counter()
         for index, made in zip(missing, stream, strict=True):
             took, started = time.perf_counter() - started, time.perf_counter()
-            nobody_else = np.zeros(len(made.ids), np.int16)
+            contributor = np.zeros(len(made.ids), np.int16)  # index 0: the only one
             skipped = np.array(made.skipped, np.int64)
-            state.save_block(index, Block(made.ids, made.values, nobody_else, skipped, took))
+            state.save_block(index, Block(made.ids, made.values, contributor, skipped, took))
             done += len(plan.blocks[index])
             progress.show("optimize", done, total, "sample")
     with progress.phase("fuse"):

@@ -1,6 +1,6 @@
-"""The Flower ClientApp: a message comes, the participant does its part, a reply goes.
+"""The Flower ClientApp: a participant's answers to the platform's messages.
 
-A participant keeps nothing between messages: all it needs comes with each.
+A participant keeps no state between messages: each has all that it needs.
 """
 
 import hashlib
@@ -49,11 +49,11 @@ class Participant:
         name: its name in the roster.
         prior_name: the specification of its prior.
         task: what every request carries.
-        root: where its own copy of the data lies.
+        root: the root of its own copy of the data.
         partitions: number of simulated participants, 0 in a deployment.
         device: where it computes.
-        secret: the file with the secret that its noise is made of; simulations need none.
-        license: of its prior's weights, as it says; "" where it says nothing.
+        secret: the file with the secret that seeds its noise; simulations need none.
+        license: the licence that it states for its prior's weights, or "".
     """
 
     name: str
@@ -67,7 +67,7 @@ class Participant:
 
     @property
     def prior(self) -> Prior:
-        """The prior, loaded once per process; with privacy, its features have one norm."""
+        """The prior, loaded once per process; with privacy, its features are normalised."""
         prior = _prior(self.prior_name, self.device, self.task.precision)
         if self.task.clip is None:
             return prior
@@ -75,7 +75,7 @@ class Participant:
 
     @property
     def guard(self) -> Guard | None:
-        """What clips and noises each row before it leaves, if the task asks for privacy.
+        """Clips and adds noise to each row before it is sent; None without privacy.
 
         Raises:
             ConfigError: it has no secret, or one that cannot be used.
@@ -93,7 +93,7 @@ class Participant:
         return Guard(self.task.clip, self.task.noise_multiplier, secret)
 
     def source(self, blocks: Sequence[int] = (), *, shared: bool = False) -> Source:
-        """Return the unlabeled data; of published shards, only what the arguments name.
+        """Return the unlabeled data; of published shards, only the samples that the arguments name.
 
         Args:
             blocks: indexes of the blocks whose samples will be read.
@@ -119,7 +119,7 @@ class Participant:
         return source
 
     def describe(self, request: protocol.Describe) -> protocol.Description:
-        """Say who this is, what it owns and what data it sees."""
+        """Describe this participant, its prior and the data that it sees."""
         prior, source = self.prior, self.source()
         return protocol.Description(
             name=self.name,
@@ -143,21 +143,22 @@ class Participant:
     def project(self, request: protocol.Project) -> protocol.Aligned:
         """Fit the projection that makes targets of the reference's features."""
         source = self.source(request.blocks, shared=not request.blocks)
-        features = self._here(self._features(source, request.ids).features)
+        features = self._on_device(self._features(source, request.ids).features)
         projection = fit_projection(features, request.dim, request.method, request.seed)
         return protocol.Aligned(**vars(projection))
 
     def align(self, request: protocol.Align) -> protocol.Aligned:
         """Fit the alignment of this prior's features to the reference's targets."""
-        features, targets = self._here(request.features), self._here(request.targets)
+        features, targets = self._on_device(request.features), self._on_device(request.targets)
         alignment = fit_alignment(features, targets, request.solver, request.seed)
         return protocol.Aligned(**vars(alignment))
 
     def optimize(self, request: protocol.Optimize) -> protocol.Delivery | protocol.Receipt:
-        """Send the aligned targets of whole units, or write them where the request says.
+        """Return the aligned targets of whole units, or write them where the request says.
 
         Raises:
-            ParticipantError: it is asked for files, and is not on the platform's host.
+            ParticipantError: files are asked for, but this is not the platform's host; or the
+                request's sizes and ids do not match.
             PriorError: a feature or target is not finite, or widths do not match.
             DataError: an image cannot be read and ``data.on_error`` says to stop.
         """
@@ -165,7 +166,9 @@ class Participant:
         if request.folder and not self.partitions:
             raise ParticipantError(f"{self.name} is not on the platform's host: it leaves no files")
         if sum(request.sizes) != len(request.ids) or not request.sizes:
-            raise ParticipantError(f"asked for blocks {request.sizes} but {len(request.ids)} ids")
+            raise ParticipantError(
+                f"asked for units of {request.sizes} samples, but {len(request.ids)} ids"
+            )
         alignment = Alignment(request.weight, request.bias, "")
         units = np.split(request.ids, np.cumsum(request.sizes)[:-1])
         source, made_by = self.source(request.blocks), (self.prior.sha256, alignment.sha256)
@@ -174,7 +177,7 @@ class Participant:
             if guard
             else None
         )
-        stream = optimize(self.prior, source, units, alignment, release=release, **self._how())
+        stream = optimize(self.prior, source, units, alignment, release=release, **self._settings())
         if request.folder:
             return self._leave(request, stream, started)
         done, me = list(stream), np.int16(request.contributor)
@@ -198,7 +201,7 @@ class Participant:
     def _leave(
         self, request: protocol.Optimize, stream: Iterable[Encoded], started: float
     ) -> protocol.Delivery:
-        """Write each unit as soon as it is done, and say what was written."""
+        """Write each unit as soon as it is done; return the metadata of all."""
         rows, skipped, digests = list[int](), list[int](), list[str]()
         for index, block in zip(request.blocks, stream, strict=True):
             me = np.full(len(block.ids), request.contributor, np.int16)
@@ -216,18 +219,18 @@ class Participant:
         )
 
     def _features(self, source: Source, ids: protocol.IntArray) -> protocol.Representation:
-        features = represent(self.prior, source, ids, **self._how())
+        features = represent(self.prior, source, ids, **self._settings())
         values, guard = features.values, self.guard
         if guard is not None:
             values = guard.release(values, features.ids, "features", self.prior.sha256)
         skipped = np.array(features.skipped, np.int64)
         return protocol.Representation(features.ids, values, skipped)
 
-    def _here(self, values: NDArray[np.float32]) -> Tensor:
+    def _on_device(self, values: NDArray[np.float32]) -> Tensor:
         """Return the values on the participant's device, where maps are fitted."""
         return torch.tensor(values, device=self.device)
 
-    def _how(self) -> dict[str, Any]:
+    def _settings(self) -> dict[str, Any]:
         """Return how the prior is run."""
         return {key: getattr(self.task, key) for key in ("batch_size", "precision", "on_error")}
 
@@ -284,9 +287,9 @@ def _shards(url: str, manifest_sha256: str) -> Shards:
 def _answer(
     kind: type[Any], act: Callable[[Participant, Any], Any], message: Message, context: Context
 ) -> Message:
-    """Decode, act with the task's threads and determinism, encode.
+    """Decode the request, act with its task's threads and determinism, encode the answer.
 
-    An error that a user can meet travels back as a record.
+    A :class:`CooptError` is sent back as an error record.
     """
     try:
         request = protocol.decode(kind, message.content)
@@ -307,13 +310,13 @@ def _answer(
 
 
 def identify(context: Context, task: protocol.Task) -> Participant:
-    """Return who this node is: its ``--node-config`` in a deployment, else by its partition.
+    """Return the participant of this node, by its ``--node-config`` or simulated partition.
 
-    A named node imports only what its own node-config names, whatever a message says; a partition
-    belongs to whoever started the run, and imports what the run does.
+    A deployed node imports only what its own node-config names, never what a message names; a
+    simulated one belongs to whoever started the run, and imports the run's plug-ins.
 
     Raises:
-        ParticipantError: it is nobody in the roster, or is asked to import something.
+        ParticipantError: the node is not in the roster, or is asked to import something.
         ConfigError: a plug-in cannot be imported.
     """
     node, priors = context.node_config, dict(task.roster)
@@ -326,8 +329,8 @@ def identify(context: Context, task: protocol.Task) -> Participant:
         for key, used in {"prior": prior, "data-source": task.source}.items():
             if used.startswith((OUTSIDE, "module:")) and node.get(key) != used:
                 raise ParticipantError(
-                    f"{name} does not import {used} because a message says so: if it is right, "
-                    f"start its SuperNode with --node-config '... {key}=\"{used}\"'"
+                    f"{name} imports {used} only if its own node-config names it: if that is "
+                    f"right, start its SuperNode with --node-config '... {key}=\"{used}\"'"
                 )
     else:
         if "partition-id" not in node:
@@ -335,7 +338,7 @@ def identify(context: Context, task: protocol.Task) -> Participant:
         partition, partitions = int(node["partition-id"]), int(node["num-partitions"])
         if partition >= len(task.roster):
             raise ParticipantError(
-                f"node {partition} is one too many: the roster has {len(priors)}"
+                f"node {partition} is one too many: the roster has {len(priors)} participants"
             )
         name, prior = task.roster[partition]
         take_parts(task.plugins)

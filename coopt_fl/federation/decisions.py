@@ -1,7 +1,7 @@
-"""What is decided once, stored before it is acted upon, and read back when a run is continued.
+"""Decisions of a run: made once, stored before they are acted upon, read back on resume.
 
-The decisions themselves are policies (:mod:`coopt_fl.policies`) and steps of the method
-(:mod:`coopt_fl.targets.collaborate`); here they meet the records of a run.
+How to decide is up to the policies (:mod:`coopt_fl.policies`) and the method
+(:mod:`coopt_fl.targets.collaborate`); this module applies them to the records of a run.
 """
 
 from collections.abc import Mapping
@@ -41,13 +41,13 @@ class Decisions:
     Args:
         config: the run.
         source: the unlabeled data; only its ids and fingerprint are used here.
-        records: what is known already.
-        progress: told what the user should know.
+        records: what earlier attempts at the run have stored.
+        progress: receives warnings and progress.
         reference: chooses what everyone aligns to; None: as ``reference`` says.
         assignment: chooses who does what; None: as ``assignment.by`` says.
 
     Raises:
-        ConfigError: there is an assignment, and a partition, which leaves it nothing to choose.
+        ConfigError: both ``assignment`` and a partition are given; the latter fixes all owners.
     """
 
     def __init__(
@@ -74,11 +74,11 @@ class Decisions:
 
     @cached_property
     def parts(self) -> dict[str, NDArray[np.int64]] | None:
-        """See :func:`coopt_fl.data.partition.partition`; labels or a column are read once."""
+        """The ids of each participant or None, see :func:`coopt_fl.data.partition.partition`."""
         return partition(self.config, self.source)
 
     def plan(self, present: list[str]) -> Plan:
-        """Return the run's plan, made now for those ``present`` if there is none yet."""
+        """Return the run's plan; if there is none yet, make it for the participants ``present``."""
         if not self.records.planned:
             config, ids = self.config, self.source.ids
             size, members = Size.of(config), self.members(present)
@@ -87,18 +87,18 @@ class Decisions:
         return self.records.plan
 
     def members(self, names: list[str]) -> list[Member]:
-        """Return what an assignment may depend on."""
+        """Return what an assignment policy may use: the name, weight and speed of each."""
         weights = {one.name: one.weight for one in self.config.participants}
         described = [self.records.description(name) or {} for name in names]
         return [
-            Member(name, weights[name], float(told.get("rows_per_s", 0.0)))
-            for name, told in zip(names, described, strict=True)
+            Member(name, weights[name], float(description.get("rows_per_s", 0.0)))
+            for name, description in zip(names, described, strict=True)
         ]
 
     def reference(self) -> str:
-        """Return the run's reference, elected now by the features that are there if it was not.
+        """Return the run's reference; if there is none yet, elect one by the stored features.
 
-        Who was elected but is lost before its projection came is replaced.
+        A reference that is lost before it delivers its projection is replaced by a new election.
 
         Raises:
             OutputError: the alignment of the reference, to which all others were aligned, is lost.
@@ -108,7 +108,7 @@ class Decisions:
         known = records.reference if records.elected else ""
         if settled and known in features and not records.has("alignments", known):
             raise OutputError(
-                f"the alignment of {known} is missing, which all others were aligned to; "
+                f"the alignment of {known}, to which all others were aligned, is missing; "
                 "give another --out"
             )
         if known and (settled or known in (CONSENSUS, *features)):
@@ -120,7 +120,7 @@ class Decisions:
         return election.reference
 
     def shared_targets(self) -> int:
-        """Settle S_Y* (S, n), what everyone's targets of the shared set should be; return S."""
+        """Compute and store S_Y* (S, n), to which everyone is aligned, unless stored; return S."""
         records, reference = self.records, self.records.reference
         if (settled := records.shared_targets()) is not None:
             return len(settled[0])
@@ -133,9 +133,9 @@ class Decisions:
         return len(ids)
 
     def held_out(self, name: str) -> HeldOut | None:
-        """Return a participant's alignment cross-validated, which is done once.
+        """Return the cross-validation of a participant's alignment, or None for the reference.
 
-        It is the platform's own judgement: nobody grades itself. Of the reference there is none.
+        The platform computes it, once, because a participant must not grade itself.
         """
         if name == self.records.reference:
             return None
@@ -183,24 +183,24 @@ class Decisions:
             raise ParticipantError(advised(str(error), config.data)) from error
 
     def _wanted(self) -> str:
-        """Return the reference that the configuration asks for, where its other settings allow."""
+        """Return the configured reference, or "best" if other settings rule out a consensus."""
         targets = self.config.targets
         if self.config.reference != CONSENSUS or (
             targets.projection == "pca" and targets.solver != "none"
         ):
             return self.config.reference
         self.progress.warn(
-            f"targets.projection={targets.projection} with targets.solver={targets.solver} leaves "
-            "nothing to a consensus: the best prior is the reference"
+            f"targets.projection={targets.projection} with targets.solver={targets.solver} rules "
+            "out a consensus: the best prior is the reference"
         )
         return "best"
 
     def _contributor(self, name: str) -> Contributor:
-        """Return what is known of ``name``, which may have been lost before it was aligned."""
+        """Return the provenance of ``name``, which may have been lost before it was aligned."""
         records = self.records
         described, aligned = records.description(name), records.has("alignments", name)
         if described is None:
-            raise ParticipantError(f"nothing is known of {name}; run the same command again")
+            raise ParticipantError(f"{name} has not described itself; run the same command again")
         judged = self.held_out(name) if aligned else None
         spread = records.election.uniformity.get(name)
         if spread is None and records.has("features", name):  # it joined after the election
@@ -212,16 +212,16 @@ class Decisions:
             alignment_sha256=records.alignment(name).sha256 if aligned else "",
             uniformity=spread,
             r2_heldout=judged.r2 if judged else 1.0 if aligned else None,
-            licenses=described.get("licenses", {}) | self._said_of(name),
+            licenses=described.get("licenses", {}) | self._stated_licence(name),
         )
 
-    def _said_of(self, name: str) -> dict[str, str]:
+    def _stated_licence(self, name: str) -> dict[str, str]:
         """Return the licence of a participant's prior that the configuration states."""
         said = {one.name: one.license for one in self.config.participants}.get(name)
         return {RUN: said} if said else {}
 
     def _privacy(self) -> dict[str, Any] | None:
-        """Return what was released of each image, and what that may tell; None without privacy."""
+        """Return how often images were released, and what that may reveal; None without privacy."""
         if self.config.privacy.clip is None:
             return None
         records, plan, rows = self.records, self.records.plan, self.recipe.rows_to_project
@@ -236,7 +236,7 @@ def shards_sum(decisions: Decisions) -> str:
     """Return the sha256 of the manifest of ``data.shards``; "" where there are none.
 
     Raises:
-        DataError: they cannot be opened, or are of other data, blocks or seed.
+        DataError: they cannot be opened, or were made of other data, blocks or seed.
     """
     config, source, url = decisions.config, decisions.source, decisions.config.data.shards
     if url is None:
@@ -256,7 +256,7 @@ def shards_sum(decisions: Decisions) -> str:
 def layout_of(
     config: Config, ids: NDArray[np.int64], parts: dict[str, NDArray[np.int64]] | None
 ) -> Layout:
-    """Return which ids stand in which file of the shards that a run can be given."""
+    """Return which ids each file of published shards must have for this run."""
     size = Size.of(config)
     _, units, shared = size.cut(ids, config.seed, parts)
     return Layout(units, shared, size.block_rows, size.audit, size.owners(parts or {}))

@@ -1,4 +1,4 @@
-"""Who works on a run holds its directory: one process at a time, with the run's own settings."""
+"""Holding a run's directory: for one process at a time, and only with the run's settings."""
 
 import shutil
 from collections.abc import Iterator
@@ -18,16 +18,16 @@ from coopt_fl.data import Source, open_source
 from coopt_fl.federation.state import AGAIN, RunState
 
 BEFORE = ("command", "lock", LOG, "run.json")
-"""Files in the state that are there before any work: they alone do not make a run."""
+"""Files that exist before any work; a state with nothing else is not yet a run."""
 SHOWN = 8
-"""Settings that differ which an error lists."""
+"""How many differing settings an error lists."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """Whose state it is: the dataset key, the settings that it was made of, and the decoder.
+    """``run.json``: the dataset key, the settings that it hashes, and the image decoder.
 
-    See :attr:`coopt_fl.data.Source.decoder`; runs of before it was stored have none.
+    See :attr:`coopt_fl.data.Source.decoder`; runs of earlier versions have no decoder.
     """
 
     key: str
@@ -37,7 +37,7 @@ class Run:
 
 @contextmanager
 def whole_run(out: Path, progress: Progress) -> Iterator[None]:
-    """Keep ``out`` for one command, of which several steps open the run.
+    """Hold ``out`` for one command, whose steps open the run one after another.
 
     ``progress`` records the seconds of phases in the state, and keeps a log there.
 
@@ -81,15 +81,15 @@ def open_state(
     """Hold ``out`` for this process and yield its state.
 
     Args:
-        out: the output directory, new, empty, or an earlier run's with the same key; one that
-            failed before it had stored anything is not yet a run.
+        out: the output directory: new, empty, or of an earlier run with the same key. A run that
+            failed before it stored anything does not count.
         key: the dataset key.
         config: the configuration, stored beside the key.
-        decoder: what decodes the images, stored beside it, too: an unfinished run is not finished
-            with another, whose pixels may differ.
+        decoder: the image decoder, also stored; an unfinished run is refused with another one,
+            whose pixels may differ.
 
     Raises:
-        OutputError: the directory is another run's, is not a run's, or is in use.
+        OutputError: the directory belongs to another run, holds something else, or is in use.
     """
     state = RunState(out)
     _require_run(state)
@@ -114,7 +114,7 @@ def open_state(
 
 
 def _require_run(state: RunState) -> None:
-    """Refuse a directory that holds something else."""
+    """Refuse a directory that is not empty and holds no run."""
     out = state.out
     if not is_folder(out, OutputError):
         return
@@ -129,7 +129,7 @@ def _require_run(state: RunState) -> None:
 
 
 def _begun(state: RunState) -> bool:
-    """Whether anything is stored but what is there before any work."""
+    """Whether anything but the files in ``BEFORE`` is stored."""
     return any(path.name not in BEFORE for path in state.folder.iterdir())
 
 

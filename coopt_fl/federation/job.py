@@ -1,4 +1,4 @@
-"""A run from its configuration to its summary, whoever optimizes the data."""
+"""The whole job of a run: check, optimize, train a student, probe it, write the summary."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -62,18 +62,18 @@ def whole_job(
     own_priors: bool = True,
     keep: Callable[[], None] | None = None,
 ) -> Summary:
-    """Check, optimize, train a student, probe it, and write ``summary.json``; resumes.
+    """Check, optimize, train a student, probe it, write ``summary.json``; resume what was stopped.
 
     Args:
         config: the run.
         out: output directory; ``dataset/``, ``student/`` and ``summary.json`` are made in it.
-        progress: told what happens.
-        optimize: publishes the optimized dataset in ``out``; not called where it is there.
+        progress: receives phases, progress and warnings.
+        optimize: publishes the optimized dataset in ``out``; not called if it is published already.
         own_priors: whether all priors are loaded on this host.
-        keep: called first, while ``out`` is held.
+        keep: called first, once ``out`` is held.
 
     Raises:
-        CooptError: what went wrong, with its exit code; ``out`` keeps what was done.
+        CooptError: the run failed; ``out`` keeps the finished work, which the next call resumes.
     """
     with whole_run(out, progress):
         if keep is not None:
@@ -84,7 +84,7 @@ def whole_job(
 
 
 def _prepare(config: Config, out: Path, progress: Progress, own_priors: bool) -> bool:
-    """Refuse before any work what could only fail later; return whether the dataset is there."""
+    """Check what would otherwise fail late; return whether the dataset is already published."""
     with open_run(config, out, progress) as (source, state):
         if not state.published:
             shared_set(source.ids, config.shared.size, config.seed, config.data)
@@ -105,8 +105,8 @@ def _prepare(config: Config, out: Path, progress: Progress, own_priors: bool) ->
             if not on_targets(config.student.objective):
                 known = filter(on_targets, PARTS.names("objective"))
                 raise ConfigError(
-                    f"student.objective={config.student.objective} knows no targets, and this "
-                    f"makes some: set it to {' or '.join(known)}, or train without by "
+                    f"student.objective={config.student.objective} does not use targets, but this "
+                    f"run makes them: set it to {' or '.join(known)}, or train without targets by "
                     "`coopt pretrain`"
                 )
             find_objective(config.student.objective)
@@ -122,7 +122,7 @@ def _prepare(config: Config, out: Path, progress: Progress, own_priors: bool) ->
 def _finish(config: Config, out: Path, progress: Progress) -> Summary:
     """Train and probe a student on the published dataset; write and return the summary.
 
-    The command holds ``out`` (:func:`whole_run`) and has prepared it, so the data are not opened.
+    The caller holds ``out`` (:func:`whole_run`) and has prepared it, so the source is not opened.
     """
     state = RunState(out)
     provenance, limit = read_provenance(state.dataset), config.probe.limit
@@ -155,13 +155,13 @@ def _finish(config: Config, out: Path, progress: Progress) -> Summary:
 
 @contextmanager
 def _after_training(student: Path) -> Iterator[None]:
-    """Say where the finished student is if images or labels cannot be read until the block ends."""
+    """Add where the finished student is to a DataError that the block raises."""
     try:
         yield
     except DataError as error:
         raise DataError(
-            f"the student {student} is finished, but cannot be judged: {error}; run the same again "
-            "after that, which trains nothing anew"
+            f"the student {student} is finished, but cannot be judged: {error}; then run the same "
+            "command again, which does not train it again"
         ) from error
 
 
@@ -190,27 +190,27 @@ def train_on(
 
 
 def train_job(folder: str, config: dict[str, Any], out: str, level: Level) -> None:
-    """Train as a run says, given as plain values, on all devices."""
+    """Train on all devices, by a configuration given as plain values."""
     take_parts(config["plugins"])
     with console_progress(level) as progress:
         train_on(Path(folder), from_tree(config, [], "the run"), Path(out), progress, "auto")
 
 
 def _train(config: Config, state: RunState, progress: Progress) -> Summary:
-    """Train here, or, on several GPUs, first in a process of its own that may start others."""
+    """Train the student; with several GPUs, in a separate process that may start others."""
     folder, out = state.dataset, state.out / "student"
     if torch.cuda.device_count() > 1:
         job = f"{__name__}:train_job"
         plain = {"folder": str(folder), "config": asdict(config), "out": str(out)}
         run_apart(job, **plain, level=progress.level)
-    return train_on(folder, config, out, progress, "auto")  # which finds it done
+    return train_on(folder, config, out, progress, "auto")  # after run_apart: finds it finished
 
 
 def _compare(config: Config, state: RunState, progress: Progress) -> dict[str, float | None]:
-    """Return the two references: a random student, and the best accepted prior itself.
+    """Return the probe accuracy of a random student and of the best accepted prior.
 
-    That is None where it is not the platform's to load: in a deployment a participant may own a
-    prior that nobody else has, or name another one.
+    The prior's is None where the platform cannot load it: in a deployment a participant may own a
+    prior that nobody else has, or name one that is not in the configuration.
     """
     records, limit = Records(state), config.probe.limit
     described = records.description(records.election.best) or {}
@@ -258,7 +258,7 @@ def _student(config: Config) -> dict[str, Any]:
 
 
 def _judged_by(config: Config) -> list[str | None]:
-    """Return which labels and test images judge, where the configuration chooses them."""
+    """Return the label column and test split of the probe, if the configuration chooses either."""
     chosen = [config.data.label_column, config.data.split.test]
     return chosen if any(chosen) else []
 
@@ -266,7 +266,7 @@ def _judged_by(config: Config) -> list[str | None]:
 def _remembered(
     config: Config, state: RunState, name: str, made_of: list[Any], compute: Compute
 ) -> float | None:
-    """Return the stored score of ``name``, if this probe gave it to the same; else compute it."""
+    """Return the stored score of ``name`` if its key is the same, else compute and store it."""
     key = [VERSION, *_judged_by(config), *made_of]
     known = state.record("probes", dict[str, dict[str, Any]]) or {}
     if known.get(name, {}).get("key") != key:

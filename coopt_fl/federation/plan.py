@@ -1,4 +1,4 @@
-"""The plan: who optimizes which block, made before any work and never changed but for a fault."""
+"""The plan: who optimizes which block. It is made before any work; only faults change it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -21,11 +21,11 @@ Ids = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Size:
-    """How much of a source is in a block, in its audit, and in the shared set.
+    """The sizes of a block, of its audit, and of the shared set.
 
     Attributes:
         block_rows: samples in a block.
-        audit: samples of other blocks in a unit, as a share of the block's.
+        audit: samples of other blocks in a unit, as a fraction of the block.
         shared: samples in the shared set S.
     """
 
@@ -35,7 +35,7 @@ class Size:
 
     @classmethod
     def of(cls, config: Config) -> "Size":
-        """Return what a configuration says."""
+        """Return the sizes that a configuration sets."""
         return cls(config.optimize.block_rows, config.audit.fraction, config.shared.size)
 
     def cut(
@@ -46,7 +46,7 @@ class Size:
         Args:
             ids: of all samples, ascending.
             seed: of the run.
-            parts: the ids of each participant; no block or unit then has some of two.
+            parts: the ids of each participant; no block or unit then mixes those of two.
 
         Raises:
             DataError: the shared set is larger than the source.
@@ -57,7 +57,7 @@ class Size:
         return [*chain(*blocks)], [*chain(*units)], shared_set(ids, self.shared, seed)
 
     def owners(self, parts: Mapping[str, Ids]) -> list[str]:
-        """Return whose each block of :meth:`cut` is."""
+        """Return the owner of each block that :meth:`cut` makes of ``parts``."""
         return [
             name for name, part in parts.items() for _ in range(-(-len(part) // self.block_rows))
         ]
@@ -68,7 +68,7 @@ class Change:
     """Blocks that went from one participant to others, and why.
 
     Attributes:
-        origin: who had them.
+        origin: the participant that had them.
         blocks: their indexes.
         owners: the new owner of each.
         reason: one sentence.
@@ -86,12 +86,12 @@ class Change:
 
 @dataclass(frozen=True)
 class Plan:
-    """The blocks, what is asked for each, their owners, and the shared set.
+    """The blocks, their units and owners, and the shared set.
 
     Attributes:
         contributors: names, in the order of their index in the dataset; later ones are appended.
         blocks: ids (int64, ascending) of each block.
-        units: ids (int64, ascending) asked for each block: its own and some of others, to audit.
+        units: ids (int64, ascending) requested with each block: its own, and some to audit.
         owners: index into ``contributors`` for each block.
         shared: ids of the shared set S, ascending.
         changes: what was changed, in order.
@@ -114,9 +114,9 @@ class Plan:
         assign: AssignmentPolicy,
         parts: Mapping[str, Ids] | None = None,
     ) -> "Plan":
-        """Return the plan of a new run, which everyone who has its seed can make again.
+        """Return the plan of a new run; equal arguments give equal plans.
 
-        Where ``parts`` say whose ids are whose, nothing is left to ``assign``.
+        With ``parts``, each participant owns the blocks of its ids, and ``assign`` is not called.
 
         Raises:
             DataError: the shared set is larger than the source.
@@ -142,27 +142,27 @@ class Plan:
         return found
 
     def audit_ids(self, index: int) -> Ids:
-        """Return what the unit of block ``index`` asks for beyond the block."""
+        """Return the ids in the unit of block ``index`` that are not in the block, ascending."""
         return np.setdiff1d(self.units[index], self.blocks[index], assume_unique=True)
 
     def projected(self, name: str, rows: int) -> list[int]:
         """Return the blocks of ``name`` on which it fits a projection, enough for ``rows``.
 
-        They are whole units, as it will be asked for targets of: nothing tells which rows are for
-        the audit.
+        Their whole units are used, as in later requests for targets, so that nothing tells the
+        participant which rows are for the audit.
         """
         mine = self.blocks_of(name)
         before = accumulate((len(self.units[index]) for index in mine), initial=0)
         return [index for index, total in zip(mine, before, strict=False) if total < rows]
 
     def projected_ids(self, blocks: Sequence[int], rows: int) -> Ids:
-        """Return the first ``rows`` samples of ``blocks``; the shared set where there are none."""
+        """Return the first ``rows`` ids of these blocks' units; without blocks, the shared set."""
         if not blocks:
             return self.shared
         return np.concatenate([self.units[index] for index in blocks])[:rows]
 
     def out(self) -> set[str]:
-        """Return the contributors that were left out and have taken over nothing since."""
+        """Return the contributors that lost their blocks and have taken over none since."""
         left: set[str] = set()
         for change in self.changes:
             left = (left | {change.origin}) - set(change.owners)
@@ -179,7 +179,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class _Record:
-    """Who does what, as it is stored: each block's owners, with the role of each."""
+    """The stored assignment: the owners of each block, with the role of each."""
 
     contributors: list[str]
     blocks: list[list[tuple[str, str]]]
@@ -196,12 +196,12 @@ def require_parts(state: RunState, config: Config, ids: Ids, parts: Mapping[str,
     if not same:
         raise OutputError(
             f"{state.out} was begun when assignment.partition={config.assignment.partition} gave "
-            f"other samples to the participants: what it goes by was changed; {AGAIN}"
+            f"other samples to the participants: the labels or column it uses have changed; {AGAIN}"
         )
 
 
 def save_plan(state: RunState, plan: Plan) -> None:
-    """Store a new plan: the ids as arrays, who does what as JSON, the latter last."""
+    """Store a new plan: the ids as arrays, then the assignment as JSON."""
     state.save_arrays(
         "order",
         ids=np.concatenate(plan.blocks),
@@ -214,7 +214,7 @@ def save_plan(state: RunState, plan: Plan) -> None:
 
 
 def save_changes(state: RunState, plan: Plan) -> None:
-    """Store who does what; the order of the ids stays as it is."""
+    """Store the assignment and its changes; the stored ids stay as they are."""
     owners = [[(plan.contributors[owner], ASSIGNED)] for owner in plan.owners]
     state.save_record("plan", asdict(_Record(plan.contributors, owners, plan.changes)))
 
@@ -230,7 +230,7 @@ def read_plan(state: RunState) -> Plan | None:
         return None
     if order is None:
         raise OutputError(
-            f"{state.folder}/order.npz is missing, without which the rest is of no use; {AGAIN}"
+            f"{state.folder}/order.npz is missing, and the run cannot go on without it; {AGAIN}"
         )
     names = record.contributors
     return Plan(

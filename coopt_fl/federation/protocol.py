@@ -1,8 +1,8 @@
-"""The messages between platform and participants: the only words that both sides share.
+"""The messages between platform and participants, and how the platform checks replies.
 
 Every message is a frozen dataclass. Its arrays travel as an ``ArrayRecord``, everything else as
 one JSON text; a participant's error travels as an ``error`` record, which :func:`error_in` finds.
-Messages hold all that is needed to act on them, because participants keep no state.
+A message holds all that is needed to act on it, because participants keep no state.
 """
 
 import io
@@ -37,16 +37,16 @@ ALIGN = "train.align"
 OPTIMIZE = "train.optimize"
 
 MOST_SPEED = 1e7
-"""Samples that a prior can make in a second."""
+"""Highest speed that is accepted of a prior, samples/s."""
 
 MOST_SECONDS = 1e7
-"""That a chunk can take: four months."""
+"""Longest time that is accepted of a chunk: four months."""
 
 Words = Annotated[str, PLAIN]
 
 LICENCES = Rule(
-    lambda told: {LIBRARY, OWNER} >= told.keys() and all(map(LICENCE.holds, told.values())),
-    f"what {LIBRARY} or {OWNER} states, each {LICENCE.words}",
+    lambda stated: {LIBRARY, OWNER} >= stated.keys() and all(map(LICENCE.holds, stated.values())),
+    f"the licence that {LIBRARY} or {OWNER} states, each {LICENCE.words}",
 )
 
 
@@ -55,10 +55,10 @@ class Task:
     """What every request carries: the data, the roster, and how to compute.
 
     ``roster`` lists [name, prior] of the participants in order. ``shards`` is the URL of the
-    published shards, whose manifest has the sum ``shards_sha256``; None: participants hold the
-    images, of which ``image_column`` and ``train`` say which are read. ``clip`` and
-    ``noise_multiplier`` are those of the configuration's privacy. ``plugins`` are for simulated
-    participants alone, see :func:`coopt_fl.federation.client_app.identify`.
+    published shards, whose manifest has the sha256 ``shards_sha256``; None: participants hold the
+    images, and ``image_column`` and ``train`` say which to read. ``clip`` and ``noise_multiplier``
+    are those of ``privacy`` in the configuration. Only simulated participants get ``plugins``, see
+    :func:`coopt_fl.federation.client_app.identify`.
     """
 
     source: str
@@ -107,7 +107,7 @@ def task_of(config: Config, shards_sha256: str, simulated: bool = False) -> Task
 
 @dataclass(frozen=True)
 class Describe:
-    """Ask a participant who it is; ``measure`` asks for its speed, too."""
+    """Ask a participant to describe itself and, with ``measure``, to measure its speed."""
 
     task: Task
     measure: bool
@@ -115,10 +115,10 @@ class Describe:
 
 @dataclass(frozen=True)
 class Description:
-    """Who a participant is, what it owns and sees, and by which ``decoder``.
+    """A participant's name, prior, view of the data (decoded by ``decoder``), device and speed.
 
-    ``partitions`` is 0 in a deployment. ``licenses`` of its prior's weights are those that their
-    library and the participant state, see :mod:`coopt_fl.optimized.licences`.
+    ``partitions`` is 0 in a deployment. ``licenses`` are those that the prior's library and the
+    participant state for its weights, see :mod:`coopt_fl.optimized.licences`.
     """
 
     name: Words
@@ -160,7 +160,7 @@ class Representation:
 class Project:
     """Ask the reference for a projection to ``dim`` numbers, fitted on the samples ``ids``.
 
-    ``blocks`` are those whose units the ids stand in.
+    ``blocks`` are those whose units contain the ids.
     """
 
     task: Task
@@ -193,10 +193,10 @@ class Aligned:
 
 @dataclass(frozen=True)
 class Optimize:
-    """Ask for the targets of whole units: ``ids`` one after another, ``sizes`` of each.
+    """Ask for the targets of whole units: their ``ids`` concatenated, and the ``sizes`` of each.
 
-    ``contributor`` is the participant's index in the dataset; it is part of a digest. ``upload``
-    is where the payload has to be written, answered with a :class:`Receipt`; "" to send it.
+    ``contributor`` is the participant's index in the dataset, and enters the digests. ``upload``
+    is the URL to write the payload to, answered with a :class:`Receipt`; "": send it in the reply.
     ``folder`` is where a simulated participant, which is on the platform's host, has to leave the
     units as files instead (:mod:`coopt_fl.federation.units`), answered with a :class:`Delivery`.
     """
@@ -214,7 +214,7 @@ class Optimize:
 
 @dataclass(frozen=True)
 class Receipt:
-    """A payload was written where it was asked for: its ``size`` in bytes and its sum."""
+    """Confirms that a payload was written to ``upload``: its ``size`` in bytes and its sha256."""
 
     size: int
     sha256: Sha256
@@ -222,7 +222,7 @@ class Receipt:
 
 @dataclass(frozen=True)
 class Delivery:
-    """What is said of units that are delivered: the ``rows`` of each, and what they have to be."""
+    """The metadata of delivered units: row count and digest of each; ids skipped, time taken."""
 
     blocks: list[int]
     rows: list[Count]
@@ -259,12 +259,12 @@ def error_in(records: RecordDict) -> CooptError | None:
     error = records.config_records.get("error")
     if error is None:
         return None
-    told = error_named(str(error.get("kind")), plain_words(str(error.get("message"))))
-    return quoting(told, f"it reported an error ({kind_of(told)})")
+    reported = error_named(str(error.get("kind")), plain_words(str(error.get("message"))))
+    return quoting(reported, f"it reported an error ({kind_of(reported)})")
 
 
 def pack(payload: Payload) -> bytes:
-    """Return a payload as the bytes of a file."""
+    """Return a payload as the bytes of an .npz file."""
     arrays, plain = _parts(payload)
     file = io.BytesIO()
     np.savez(file, **arrays, plain=np.array(json.dumps(plain).encode()))  # type: ignore[arg-type]
@@ -275,12 +275,12 @@ def decode(kind: type[M], sent: RecordDict | bytes) -> M:
     """Return the message of type ``kind`` in records, or in a file that :func:`pack` made.
 
     Raises:
-        ParticipantError: they are not such a message, every field of its declared type.
+        ParticipantError: they are no such message, or a field is not of its declared type.
     """
     try:
         arrays, text = _unpacked(sent) if isinstance(sent, bytes) else _received(sent)
         return typed.decode(kind, json.loads(text) | arrays)
-    except Exception as problem:  # bytes from elsewhere make their readers raise nearly anything
+    except Exception as problem:  # untrusted bytes make zipfile and numpy raise nearly anything
         came = f"a malformed {kind.__name__} message came"
         raise quoting(ParticipantError(f"{came}: {problem}"), came) from None
 
@@ -294,9 +294,9 @@ def _received(records: RecordDict) -> tuple[dict[str, NDArray[Any]], str]:
 def _unpacked(data: bytes) -> tuple[dict[str, NDArray[Any]], str]:
     members = zipfile.ZipFile(io.BytesIO(data)).infolist()
     if any(one.compress_type != zipfile.ZIP_STORED for one in members):
-        raise ValueError("it is compressed, and may have any size")
+        raise ValueError("it is compressed, so its size is unbounded")
     if sum(one.file_size for one in members) > len(data):
-        raise ValueError("it says that it is larger than it is")
+        raise ValueError("it claims more bytes than it has")
     with np.load(io.BytesIO(data), allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in stored.files}
     return arrays, arrays.pop("plain").item()
@@ -317,16 +317,16 @@ def _parts(message: Any) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
 def accept_payload(
     payload: Payload, expected: Mapping[int, IntArray], dim: int, contributor: int
 ) -> dict[int, Block]:
-    """Return the blocks in ``payload`` after comparing them with what was asked for.
+    """Check ``payload`` against the request; return its units by block index.
 
     Args:
         payload: the reply.
-        expected: ids (ascending) of each block that was asked for, in order.
+        expected: ids (ascending) of each unit that was asked for, by block index, in order.
         dim: width n of a target.
         contributor: index of the participant.
 
     Raises:
-        ParticipantError: what was expected, what came, and that nothing of it is used.
+        ParticipantError: the payload is not what was asked for; nothing of it is used.
     """
     _check_counts(payload, list(expected))
     came, rows = (payload.ids.shape, payload.targets.shape), sum(payload.rows)
@@ -347,7 +347,7 @@ def accept_payload(
 def accept_delivery(
     delivery: Delivery, folder: Path, expected: Mapping[int, IntArray], dim: int, contributor: int
 ) -> dict[int, Block]:
-    """Return the units that were left in ``folder``, compared just as :func:`accept_payload` does.
+    """Check and return the units left in ``folder``, just as :func:`accept_payload` does.
 
     Raises:
         DataError: a file is not there, or not of the size that the number of rows makes.
@@ -360,7 +360,7 @@ def accept_delivery(
     ):
         rows = read_unit(unit_file(folder, index), dim, count)
         _require(
-            bool((rows["participant"] == contributor).all()), f"rows of {contributor}", "others'"
+            bool((rows["participant"] == contributor).all()), f"rows of {contributor}", "others"
         )
         unit = _unit(delivery, wanted, rows["id"], rows["target"], rows["participant"])
         _require_unit(unit, index, wanted, rows_digest(rows), digest)
@@ -369,10 +369,10 @@ def accept_delivery(
 
 
 def require_skips(skipped: IntArray, asked: IntArray, on_error: str) -> None:
-    """Compare what a participant left out with what it was asked for, and with ``data.on_error``.
+    """Check the ids that a participant ``skipped`` against those ``asked`` of it.
 
     Raises:
-        ParticipantError: it may leave nothing out, or was not asked for it.
+        ParticipantError: ``on_error`` does not allow skips, or an id was not asked for.
     """
     _require(on_error == "skip" or not len(skipped), "every sample", f"{len(skipped)} skipped")
     strange = np.setdiff1d(skipped, asked)
@@ -380,28 +380,28 @@ def require_skips(skipped: IntArray, asked: IntArray, on_error: str) -> None:
 
 
 def _unit(
-    told: Delivery, wanted: IntArray, ids: IntArray, targets: HalfArray, participants: Indexes
+    delivery: Delivery, wanted: IntArray, ids: IntArray, targets: HalfArray, participants: Indexes
 ) -> Block:
-    """Return the rows of a unit with its part of what was ``told`` of all."""
-    share = told.seconds * len(ids) / max(sum(told.rows), 1)
-    return Block(ids, targets, participants, np.intersect1d(wanted, told.skipped), share)
+    """Return the rows of a unit with its share of the delivery's skipped ids and seconds."""
+    share = delivery.seconds * len(ids) / max(sum(delivery.rows), 1)
+    return Block(ids, targets, participants, np.intersect1d(wanted, delivery.skipped), share)
 
 
-def _require_unit(unit: Block, index: int, wanted: IntArray, digest: str, told: str) -> None:
-    """Compare a unit with the ids that were asked for and the digest that was told of it."""
+def _require_unit(unit: Block, index: int, wanted: IntArray, digest: str, claimed: str) -> None:
+    """Check the ids of a unit, that its targets are finite, and its claimed digest."""
     _require(
         np.array_equal(unit.ids, np.setdiff1d(wanted, unit.skipped)),
         f"the ids of block {index}, each once and ascending",
         "other ids",
     )
     _require(all_finite(unit.targets), "finite targets", f"NaN or infinity in {index}")
-    _require(digest == told, f"digest {digest[:12]}", told[:12])
+    _require(digest == claimed, f"digest {digest[:12]}", claimed[:12])
 
 
-def _check_counts(told: Delivery, asked: list[int]) -> None:
-    """Compare the blocks and counts before anything is indexed with them."""
-    _require(told.blocks == asked, f"blocks {asked}", str(told.blocks))
-    came, count = (len(told.rows), len(told.digests)), len(asked)
+def _check_counts(delivery: Delivery, asked: list[int]) -> None:
+    """Check the blocks and counts before anything is indexed with them."""
+    _require(delivery.blocks == asked, f"blocks {asked}", str(delivery.blocks))
+    came, count = (len(delivery.rows), len(delivery.digests)), len(asked)
     _require(came == (count, count), f"{count} row counts and digests", str(came))
 
 

@@ -21,26 +21,26 @@ Features = NDArray[np.float32]
 T = TypeVar("T")
 
 PERMANENT = ("prior", "weights_sha256", "width", "device", "decoder")
-"""What must stay as it was when a run is continued; another kind of device changes the bits.
+"""What must not change in a description when a run is resumed.
 
-The decoder is not known of a run of before it was told; see also
-:func:`coopt_fl.federation.holding.open_state`.
+Another kind of device changes the bits of targets. Descriptions of earlier versions have no
+decoder; see also :func:`coopt_fl.federation.holding.open_state`.
 """
 
 
 @dataclass(frozen=True)
 class Rejection:
-    """Why a participant takes part no longer: a sentence, and the numbers behind it."""
+    """Why a participant was rejected: a sentence, and the numbers behind it."""
 
     reason: str
     evidence: dict[str, Any]
 
 
 class Records:
-    """Typed access to the platform's records; all of it survives the process.
+    """Typed access to the platform's stored records.
 
     Attributes:
-        rejected: reason and evidence by the name of who takes part no longer.
+        rejected: why each rejected participant was rejected, by name.
     """
 
     def __init__(self, state: RunState) -> None:
@@ -68,18 +68,18 @@ class Records:
         return _required(self._plan)
 
     def make(self, plan: Plan) -> None:
-        """Store the run's plan, and before it how those described themselves who are in it."""
+        """Store the participants' descriptions, then the run's plan."""
         self.state.save_record("participants", self._described)
         save_plan(self.state, plan)
         self._plan = plan
 
     def change(self, change: Change) -> None:
-        """Store what a fault changes about the plan."""
+        """Apply a change that a fault made necessary, and store the plan."""
         self._plan = self.plan.moved(change)
         save_changes(self.state, self._plan)
 
     def reject(self, name: str, reason: str, evidence: dict[str, Any]) -> None:
-        """Store that a participant takes part no longer."""
+        """Store that a participant is rejected, and why."""
         self.rejected[name] = Rejection(reason, evidence)
         plain = {name: asdict(one) for name, one in self.rejected.items()}
         self.state.save_record("rejected", plain)
@@ -98,17 +98,17 @@ class Records:
         return int((self.description(name) or {})["width"])
 
     def remember(self, name: str, description: dict[str, Any], first: bool) -> None:
-        """Note how a participant described itself; once there is a plan it holds, and is stored.
+        """Note how a participant described itself; with a plan, this is stored and binding.
 
         Args:
-            name: of the participant.
-            description: as it described itself.
-            first: whether no other node of this name is here; before there is a plan, its word
-                replaces that of an earlier process, on which nothing depends.
+            name: the participant.
+            description: its description.
+            first: whether no other node of this name is here. Before there is a plan, nothing
+                depends on an earlier process's description, and this one replaces it.
 
         Raises:
-            ParticipantError: it is not the one that this run began with, so that its targets
-                would not fit those that are stored.
+            ParticipantError: something in ``PERMANENT`` changed since the run began, so its
+                targets would not fit those that are stored.
         """
         known = self.description(name)
         if known is None or (first and not self.planned):
@@ -140,7 +140,7 @@ class Records:
 
     @property
     def reference(self) -> str:
-        """Who was elected, or that it is a consensus."""
+        """The participant that was elected, or "consensus"."""
         return self.election.reference
 
     def add_upload(self, name: str, size: int) -> None:
@@ -154,9 +154,9 @@ class Records:
             self.state.save_record("projections", [*asked, (name, blocks)])
 
     def projections(self, rows: int) -> list[list[int]]:
-        """Return the blocks of every projection, on ``rows`` samples, that was ever asked for."""
+        """Return the blocks of every projection, fitted on ``rows`` samples, ever asked for."""
         asked = [blocks for _, blocks in self._projections()]
-        if not asked and self.reference in self.plan.contributors:  # before that was recorded
+        if not asked and self.reference in self.plan.contributors:  # a run of an earlier version
             asked = [self.plan.projected(self.reference, rows)]
         return asked
 
@@ -171,7 +171,7 @@ class Records:
 
     def represented(self) -> list[str]:
         """Return the contributors that were ever asked for features of the shared set."""
-        asked = set(self._asked)  # whoever answered was asked, even before that was recorded
+        asked = set(self._asked)  # earlier versions did not record who was asked
         return [n for n in self.plan.contributors if n in asked or self.has("features", n)]
 
     def has(self, what: str, name: str) -> bool:
@@ -184,15 +184,15 @@ class Records:
         Args:
             what: "features" (of the shared samples ``ids`` that it could read), "alignments", or
                 "held_out": its alignment cross-validated.
-            name: of the participant.
-            arrays: of it.
+            name: the participant.
+            arrays: the arrays, by name.
         """
         self.state.save_arrays(f"{what}/{name}", **arrays)
 
     def features(self, names: list[str]) -> tuple[Ids, Mapping[str, Features]]:
-        """Return those shared samples that everyone in ``names`` could read, and their features.
+        """Return the shared ids (S,) that all of ``names`` could read, and their features (S, m).
 
-        Features are read whenever they are looked at, so that memory holds those of one at a time.
+        Features are read from disk on access, so memory holds those of one participant at a time.
         """
         common = reduce(np.intersect1d, map(self._represents, names))
         return common, Lazy(names, lambda name: self._features(name, common))
@@ -207,12 +207,12 @@ class Records:
         return ids
 
     def shared_targets(self) -> tuple[Ids, Features] | None:
-        """Return ids and S_Y* (S, n) of the shared samples, which is settled once, or None."""
+        """Return the shared ids (S,) and their targets S_Y* (S, n), or None if not yet settled."""
         stored = self.state.arrays("shared_targets")
         return None if stored is None else (stored["ids"], stored["targets"])
 
     def aligning(self, name: str) -> tuple[Features, Features]:
-        """Return a participant's features and the targets of the same shared samples."""
+        """Return a participant's features (S, m) and targets (S, n) of the same shared samples."""
         ids, targets = _required(self.shared_targets())
         own, features = self.features([name])
         return features[name][np.isin(own, ids)], targets[np.isin(ids, own)]
@@ -221,7 +221,7 @@ class Records:
         """Return a participant's alignment; it is fitted once and never again.
 
         Raises:
-            ParticipantError: it has not come.
+            ParticipantError: it has not been delivered.
         """
         settled = self.state.has_arrays("shared_targets") and name == self.reference
         stored = self.state.arrays(f"alignments/{name}", settled)

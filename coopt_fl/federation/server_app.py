@@ -1,4 +1,4 @@
-"""The Flower ServerApp: run config in, platform, student and summary out."""
+"""The Flower ServerApp: runs the whole job of a configuration and prints its summary."""
 
 import shlex
 from pathlib import Path
@@ -24,7 +24,7 @@ def main(grid: Grid, context: Context) -> None:
     """Run ``config`` with ``overrides`` (KEY=VALUE, quoted as in a shell) into ``out``.
 
     Raises:
-        CooptError: what went wrong; Flower reports the run as failed.
+        CooptError: the job failed; Flower reports the run as failed.
     """
     settings = context.run_config
     name, text = str(settings["config"]), str(settings["overrides"])

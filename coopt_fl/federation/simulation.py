@@ -108,8 +108,8 @@ def _simulate_here(config: Config, out: Path, progress: Progress) -> None:
 def _quiet(verbose: bool = False) -> Iterator[None]:
     """Silence Flower and Ray, and let actors import what this process can, until the block ends.
 
-    Flower sets the level of its logger when it is imported, so it is imported here first. What is
-    ``verbose`` leaves its log as it is.
+    Flower sets the level of its logger when it is imported, so it is imported here first. With
+    ``verbose``, its log stays as it is.
     """
     before = dict(os.environ)
     imports = {"PYTHONPATH": os.pathsep.join(sys.path)}
@@ -147,7 +147,7 @@ def _begin(config: Config, verbose: bool) -> Any:
             begin_ray(config, settings)
             imported.result()
         except BaseException:
-            import_module("ray").shutdown()  # or the next run took it for its caller's
+            import_module("ray").shutdown()  # else the next run would take it for its caller's
             raise
     return settings
 
@@ -162,7 +162,7 @@ def _home() -> dict[str, str]:
 
 
 def _origin(error: BaseException) -> BaseException:
-    """Return what first went wrong: Flower wraps it twice."""
+    """Return the original error, which Flower wraps twice."""
     while error.__cause__ is not None:
         error = error.__cause__
     return error
@@ -176,7 +176,7 @@ def _interruptible(stopped: threading.Event) -> Iterator[None]:
         stopped.set()
         raise KeyboardInterrupt
 
-    if threading.current_thread() is not threading.main_thread():  # which gets no signals
+    if threading.current_thread() is not threading.main_thread():  # it alone gets signals
         yield
         return
     before = signal.signal(signal.SIGINT, stop)

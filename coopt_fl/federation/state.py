@@ -1,4 +1,4 @@
-"""``DIR/state``: what the platform knows, kept so that any death of the process loses nothing."""
+"""``DIR/state``: the platform's records, stored so that a killed process loses nothing."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,10 +17,10 @@ from coopt_fl.optimized.block import Block, rows_digest
 
 BLOCK_ARRAYS = ["ids", "targets", "participants", "skipped", "seconds", "digest"]
 ADOPTED_ARRAYS = ["width", "mine", "compared", "skipped", "seconds", "digest"]
-"""Beside the rows of a unit that was adopted: which are the block's, which can be compared."""
+"""Beside an adopted unit's rows: ``mine`` marks the block's, ``compared`` those to audit."""
 RETRY = "delete that file, then run the same command again"
 SETTLED = ("order", "shared_targets")
-"""Arrays that what is stored beside them depends on, so that they cannot be made again."""
+"""Arrays on which other stored files depend, so they cannot be computed again."""
 Ids = NDArray[np.int64]
 T = TypeVar("T")
 AGAIN = "give another --out, or delete that directory to start anew"
@@ -40,7 +40,7 @@ class RunState:
 
     @property
     def published(self) -> bool:
-        """Whether the dataset is there: its manifest is written last."""
+        """Whether the dataset is published: its provenance is written last."""
         return (self.dataset / "provenance.json").exists()
 
     def record(self, name: str, kind: type[T]) -> T | None:
@@ -58,20 +58,20 @@ class RunState:
         """Return stored arrays by name, or None.
 
         Args:
-            name: of the arrays.
-            settled: whether what is stored beside them depends on them, as on those ``SETTLED``.
-            only: which of them; None: all.
+            name: the file, without its ending.
+            settled: whether other stored files depend on them, as on those in ``SETTLED``.
+            only: names of the arrays to read; None: all.
         """
         path = self._npz(name)
         advice = AGAIN if settled or name in SETTLED else RETRY
         return _load(path, only, advice) if path.exists() else None
 
     def has_arrays(self, name: str) -> bool:
-        """Whether arrays are stored under ``name`` (and, being written atomically, whole)."""
+        """Whether arrays are stored under ``name``, completely, since writes are atomic."""
         return self._npz(name).exists()
 
     def save_arrays(self, name: str, **arrays: Any) -> None:
-        """Store arrays, or what becomes one, under ``name``, which may hold a folder."""
+        """Store arrays, or values that numpy makes arrays of, under ``name`` or ``folder/name``."""
         path = self._npz(name)
         make_folder(path.parent)
         with atomic(path) as file:
@@ -90,7 +90,7 @@ class RunState:
         """Remove a block whose contributor was rejected.
 
         Raises:
-            OutputError: the disk refuses.
+            OutputError: a file cannot be removed.
         """
         path = self._npz(_block_name(index))
         try:
@@ -101,12 +101,12 @@ class RunState:
             raise OutputError(f"cannot remove {path}: {error.strerror}; {RETRY}") from error
 
     def has_unit(self, index: int) -> bool:
-        """Whether a block is stored, and the rows of its unit that can be compared."""
+        """Whether a block and the audit rows of its unit are stored."""
         compared = self.has_arrays(_audit_name(index)) or self._rows(index).exists()
         return compared and self.has_block(index)
 
     def save_unit(self, index: int, unit: Block, block: Ids, audited: Ids) -> None:
-        """Store the rows of a unit that can be compared, then those of its block.
+        """Store the audit rows of a unit, then the rows of its block.
 
         Args:
             index: of the block.
@@ -130,7 +130,7 @@ class RunState:
     def adopt_unit(
         self, file: Path, index: int, unit: Block, digest: str, block: Ids, audited: Ids
     ) -> None:
-        """Store a unit as :meth:`save_unit` does, but its rows by giving their ``file`` a new name.
+        """Store a unit as :meth:`save_unit` does, but rename ``file`` instead of writing its rows.
 
         Args:
             file: the rows of the unit, checked and synced, on the file system of this folder.
@@ -143,7 +143,7 @@ class RunState:
         rows, mine = self._rows(index), np.isin(unit.ids, block)
         make_folder(rows.parent)
         adopt(file, rows)
-        self._npz(_audit_name(index)).unlink(missing_ok=True)  # of an owner before
+        self._npz(_audit_name(index)).unlink(missing_ok=True)  # left by an earlier owner
         self.save_arrays(
             _block_name(index),
             width=unit.targets.shape[1],
@@ -155,7 +155,7 @@ class RunState:
         )
 
     def audit_rows(self, index: int) -> tuple[Ids, NDArray[np.float16]]:
-        """Return the ids (R,), ascending, of a unit that can be compared, and their targets (R, n).
+        """Return the ids (R,), ascending, and targets (R, n) of a unit's audit rows.
 
         Raises:
             OutputError: they are missing.
@@ -171,13 +171,13 @@ class RunState:
         return kept["ids"], kept["targets"]
 
     def missing_blocks(self, total: int) -> list[int]:
-        """Return the indexes of the blocks that nobody delivered yet."""
+        """Return the indexes of the blocks that are not stored yet."""
         return [index for index in range(total) if not self.has_block(index)]
 
     def save_block(self, index: int, block: Block) -> None:
         """Store a block with its digest."""
         rows = self._rows(index)
-        try:  # what is left of a death between the two steps of adopting it
+        try:  # left if the process died between the two steps of adopt_unit
             rows.unlink(missing_ok=True)
         except OSError as error:
             raise OutputError(f"cannot remove {rows}: {error.strerror}; {RETRY}") from error
@@ -195,7 +195,7 @@ class RunState:
         """Return a stored block.
 
         Raises:
-            OutputError: it is missing or not what was stored.
+            OutputError: it is missing or damaged.
         """
         path = self._npz(_block_name(index))
         if not path.exists():
@@ -209,11 +209,11 @@ class RunState:
         return block
 
     def block_seconds(self, index: int) -> float:
-        """Return what a stored block took, without reading its targets."""
+        """Return the seconds that a stored block took, without reading its targets."""
         return float(_load(self._npz(_block_name(index)), ["seconds"])["seconds"])
 
     def add_seconds(self, phase: str, seconds: float) -> None:
-        """Add to the time that a phase took in this attempt."""
+        """Add to the seconds of a phase in this attempt."""
         attempts = self.attempts() or [{}]
         attempts[-1][phase] = attempts[-1].get(phase, 0.0) + seconds
         self.save_record("seconds", attempts)
@@ -232,7 +232,7 @@ class RunState:
             raise OutputError(f"{path} is damaged ({error}); {RETRY}") from None
 
     def begin_attempt(self) -> None:
-        """Count seconds apart from those of the attempts so far."""
+        """Begin an attempt, whose seconds are counted apart from those of earlier ones."""
         attempts = self.attempts()
         if attempts and attempts[-1]:
             self.save_record("seconds", [*attempts, {}])
@@ -252,7 +252,7 @@ class RunState:
         """Return the rows of a unit that was adopted.
 
         Raises:
-            OutputError: they are not what was adopted.
+            OutputError: they are missing or damaged.
         """
         path = self._rows(index)
         try:
@@ -279,8 +279,8 @@ def _block_name(index: int) -> str:
 
 
 ONE_AT_A_TIME = Lock()
-"""numpy parses a header as Python, which threads must not do at once before Python 3.11.8
-(python/cpython#106905): a sound file would seem damaged."""
+"""Guards ``np.load``, which parses headers as Python code: before Python 3.11.8 that is not
+thread-safe (python/cpython#106905), and sound files would seem damaged."""
 
 
 def _load(
@@ -288,7 +288,7 @@ def _load(
 ) -> dict[str, NDArray[Any]]:
     """Return the arrays ``names`` (default: all) of a file."""
     try:
-        if not path.is_file():  # a pipe, which would be waited for
+        if not path.is_file():  # opening a pipe would block
             raise ValueError("it is no regular file")
         with ONE_AT_A_TIME, np.load(path, allow_pickle=False) as stored:
             return {name: stored[name] for name in names or stored.files}

@@ -1,4 +1,4 @@
-"""``summary.json``: what a run made, who did how much of it, and what its student is worth."""
+"""``summary.json``: a run's dataset, what each participant did, and its student's accuracy."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -23,14 +23,14 @@ def summary(
     Args:
         config: the run.
         state: its state.
-        provenance: of its dataset.
+        provenance: its dataset's provenance.
         trained: what the training of its student returned.
-        accuracy: of the student's probe.
-        comparison: of other probes, by name.
+        accuracy: the student's probe accuracy.
+        comparison: the accuracies of other probes, by name.
 
     Returns:
-        Of each phase, ``seconds`` are those of all attempts at the run, and ``earlier_seconds``,
-        where there are any, those before the last attempt that worked at the phase.
+        The summary. In it, ``seconds`` of a phase are summed over all attempts at the run, and
+        ``earlier_seconds``, where there are any, over those before the last attempt at the phase.
     """
     probes = state.record("probes", dict[str, dict[str, Any]]) or {}
     spent, earlier = _seconds(state.attempts())
@@ -66,7 +66,7 @@ def summary(
 
 
 def _seconds(attempts: Sequence[Mapping[str, float]]) -> tuple[dict[str, float], dict[str, float]]:
-    """Return the seconds of each phase in all attempts, and in those before its last one."""
+    """Return the seconds of each phase in all attempts, and in those before the phase's last."""
     spent: dict[str, float] = {}
     earlier: dict[str, float] = {}
     for attempt in attempts:

@@ -1,8 +1,8 @@
-"""Units as files, which participants on the platform's own host leave and the platform adopts.
+"""Units as files, which participants on the platform's own host write and the platform adopts.
 
-A file holds the rows just as their digest is made of them (:func:`coopt_fl.optimized.block.joined`)
-and nothing else, so nothing is encoded or decoded, and ``sha256sum`` shows the digest. Its name is
-not the participant's to choose.
+A file holds only the bytes that the digest is computed over
+(:func:`coopt_fl.optimized.block.joined`), so nothing is encoded or decoded, and ``sha256sum`` shows
+the digest. The platform chooses its name.
 """
 
 import os
@@ -19,16 +19,16 @@ from coopt_fl.optimized.block import row_type
 Rows = NDArray[np.void]
 
 SAFELY = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-"""How a file is opened that may be a link or a pipe."""
+"""Flags to open a file that may be a link or a pipe."""
 
 
 def unit_file(folder: Path, index: int) -> Path:
-    """Return where the rows of the unit of block ``index`` are."""
+    """Return the path of the unit of block ``index``."""
     return folder / f"{index:07d}.rows"
 
 
 def leave_unit(folder: Path, index: int, rows: Rows) -> None:
-    """Write the rows (R,) of a unit, synced, into ``folder``, which must be there.
+    """Write the rows (R,) of a unit into ``folder``, which must exist, and sync the file.
 
     Raises:
         OutputError: the disk is full or the folder gone.
@@ -38,10 +38,10 @@ def leave_unit(folder: Path, index: int, rows: Rows) -> None:
 
 
 def read_unit(path: Path, width: int, count: int) -> Rows:
-    """Return ``count`` rows with targets of ``width`` in a file that anyone may have written.
+    """Return the ``count`` rows, with targets of ``width``, of an untrusted file.
 
     Raises:
-        DataError: it is not there, no regular file, or of another size.
+        DataError: it is missing, no regular file, or of another size.
     """
     kind = row_type(width)
     expected = count * kind.itemsize

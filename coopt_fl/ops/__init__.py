@@ -1,1 +1,1 @@
-"""Running a deployment: certificates, keys, and what a host can do."""
+"""Setting up: certificates and keys, ``coopt doctor``, and a configuration that fits images."""

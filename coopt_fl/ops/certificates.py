@@ -1,7 +1,7 @@
-"""A deployment's private keys and TLS certificates, without openssl and ssh-keygen.
+"""Make a deployment's private keys and TLS certificates, without openssl and ssh-keygen.
 
 Keys are made once and never overwritten. The server's certificate expires: each call issues a new
-one, by the same CA for the same key.
+one for the same key, signed by the same CA.
 """
 
 import os
@@ -30,13 +30,13 @@ Key = ec.EllipticCurvePrivateKey
 
 CA_DAYS = 3650
 SERVER_DAYS = 397
-"""Days that the two certificates are valid; many clients refuse a server's beyond 398."""
+"""Days of validity of the CA and of the server; many clients refuse a server's above 398."""
 
 LOOPBACK = ("localhost", "127.0.0.1")
-"""In every server certificate: on the platform's host the SuperLink is reached by these."""
+"""Names in every server certificate, by which the platform's own host reaches the SuperLink."""
 
 SKEW = timedelta(hours=1)
-"""A certificate is valid from before now, for clocks that are slow."""
+"""How long before now a certificate becomes valid, because clocks may be slow."""
 
 LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 HOST = re.compile(rf"(?!.{{254}}){LABEL}(\.{LABEL})*", re.IGNORECASE)
@@ -47,15 +47,15 @@ def make_certificate(hosts: list[str], folder: Path) -> dict[str, Any]:
 
     Args:
         hosts: DNS names and IP addresses by which participants reach the platform.
-        folder: gets ``server.pem``; and where they are missing, ``server.key``, ``ca.crt`` and
-            ``ca.key``, by which the next certificate will be signed.
+        folder: gets ``server.pem``, and ``server.key``, ``ca.crt`` and ``ca.key`` if they are
+            missing; ``ca.key`` will sign the next certificates, too.
 
     Returns:
-        The folder, the names, the days on which both certificates expire, and whether the CA is
-        new, that is, unknown to all participants.
+        The folder, the names, the dates on which both certificates expire, and whether the CA is
+        new, so that no participant has it yet.
 
     Raises:
-        ConfigError: a host is not a name, or the CA in ``folder`` cannot issue any more.
+        ConfigError: a host is not a name, or the CA in ``folder`` is unusable or has expired.
         OutputError: ``folder`` cannot be written.
     """
     names = [_general_name(host) for host in dict.fromkeys([*hosts, *LOOPBACK])]
@@ -88,10 +88,10 @@ def make_key_pair(path: Path) -> dict[str, Any]:
     """Make the P-384 key pair that identifies a SuperNode to a SuperLink, in OpenSSH's format.
 
     Args:
-        path: of the private key; the public key goes to the same name with ``.pub`` appended.
+        path: the private key's file; the public key gets the same name with ``.pub`` appended.
 
     Raises:
-        ConfigError: one of the two exists.
+        ConfigError: one of the two files exists.
         OutputError: they cannot be written.
     """
     public = path.with_name(f"{path.name}.pub")
@@ -107,10 +107,10 @@ def make_key_pair(path: Path) -> dict[str, Any]:
 
 
 def _make_authority(folder: Path) -> tuple[x509.Certificate, Key]:
-    """Make a CA that can sign servers and no further CA."""
+    """Make a CA that can sign server certificates but no other CA."""
     key = _make_key(folder / "ca.key")
     name = _name("coopt-fl CA")
-    signs_only = [False] * 5 + [True, True] + [False] * 2  # certificates, and lists of revoked ones
+    signs_only = [False] * 5 + [True, True] + [False] * 2  # certificates and revocation lists
     ca = _issue(
         folder / "ca.crt",
         name,
@@ -151,7 +151,7 @@ def _issue(
     expires: datetime,
     *own: x509.ExtensionType,
 ) -> x509.Certificate:
-    """Write the certificate of ``key``, with extensions of its own."""
+    """Write and return the certificate of ``key``, with the extensions ``own``."""
     builder = x509.CertificateBuilder(
         issuer,
         subject,
@@ -178,7 +178,7 @@ def _name(common: str) -> x509.Name:
 
 
 def _general_name(host: str) -> x509.GeneralName:
-    """Return ``host`` as it stands in a certificate."""
+    """Return ``host`` as a name for a certificate."""
     try:
         return x509.IPAddress(ip_address(host))
     except ValueError:
@@ -191,7 +191,7 @@ def _general_name(host: str) -> x509.GeneralName:
 
 
 def _make_key(path: Path) -> Key:
-    """Make the P-256 key of a server or of its CA, in PEM; raise ConfigError if one is there."""
+    """Make the P-256 key of a server or of its CA, in PEM; raise ConfigError if ``path`` exists."""
     key = ec.generate_private_key(ec.SECP256R1())
     _write_secret(path, key, PrivateFormat.PKCS8)
     return key
@@ -237,6 +237,6 @@ def _taken(path: Path) -> ConfigError:
 def _unusable(path: Path) -> ConfigError:
     """Return the error for a file that does not belong to the key beside it."""
     return ConfigError(
-        f"{path} is missing, unreadable, or not the partner of the key beside it; restore it, or "
+        f"{path} is missing, unreadable, or does not match the key beside it; restore it, or "
         "make everything anew with another --out"
     )

@@ -1,4 +1,4 @@
-"""Which priors and sources can be used on this host; loads and downloads nothing."""
+"""``coopt doctor``: which priors and sources this host can use; loads and downloads nothing."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from coopt_fl.students.export import destinations, onnx
 
 TREES = {
     "tiny_imagenet": "train/WNID/images/*.JPEG and val/images/*.JPEG",
-    "imagefolder": "train/CLASS/* and val/CLASS/*, or images to train on alone",
+    "imagefolder": "train/CLASS/* and val/CLASS/*, or only images to train on",
     "parquet": "*train*.parquet and *test*.parquet, or a repository of the Hugging Face hub",
     "hf": "what save_to_disk wrote, or give data.root=hf://USER/NAME",
     "webdataset": "*train*.tar and *test*.tar, or give a URL such as s3://DIR/x-{000..099}.tar",
@@ -26,7 +26,7 @@ TREES = {
 
 
 def examine() -> dict[str, Any]:
-    """Return devices, versions, and each prior and source with None or the reason against it."""
+    """Return devices, versions, parts, exports, and each prior's and source's problem or None."""
     configs = [load_config(name) for name in config_names()]
     priors = dict.fromkeys(one.prior for config in configs for one in config.participants)
     return {

@@ -29,19 +29,19 @@ def fit(folder: Path, out: Path | None, name: str, overrides: Sequence[str]) -> 
     """Write a configuration for the images in ``folder``; return what was chosen and why.
 
     Args:
-        folder: Images in any form that a source takes: a tree with ``train/`` or all to train on,
+        folder: Images in any form that a source takes: a tree with ``train/`` or without splits,
             Parquet files, tar shards, a list of files, what ``save_to_disk`` wrote, a repository of
             the hub.
-        out: The YAML file; None for one in the current directory that is named for the folder.
-        name: The configuration that the participants and all keys that are not fitted come from.
-        overrides: ``KEY=VALUE``: these values are kept, and others are fitted to them.
+        out: The YAML file; None for one in the current directory, named after the folder.
+        name: The configuration that gives the participants and all keys that are not fitted.
+        overrides: ``KEY=VALUE``: values to keep; the others are fitted to them.
 
     Returns:
         ``path``, ``images`` (what was seen), ``values`` and ``reasons`` by key, ``warnings``, and
         the command to run ``next``.
 
     Raises:
-        ConfigError: The file exists or is not named as one of YAML, or ``overrides`` are wrong.
+        ConfigError: The file exists or its name is not one of YAML, or ``overrides`` are wrong.
         DataError: There are no images, or fewer than 8.
     """
     out = _free(out or Path(f"{_plain(folder.resolve().name)}.yaml"))
@@ -49,7 +49,7 @@ def fit(folder: Path, out: Path | None, name: str, overrides: Sequence[str]) -> 
     if given := asked & {"data.source", "data.root"}:
         raise ConfigError(f"--fit {folder} says where the images are: leave out {', '.join(given)}")
     tree["data"] = {**(tree.get("data") or {}), **_where(folder)}
-    config = from_tree(tree, (), name, whole=False)  # its sizes may fit other data alone
+    config = from_tree(tree, (), name, whole=False)  # its sizes may fit only other data
     images = look(config.data)
     choices = choose(images, config, asked, gpu=pick_device().type == "cuda")
     for key, choice in choices.items():
@@ -80,8 +80,8 @@ def look(data: DataConfig) -> Images:
     source = open_source(data)
     if len(source) < FEWEST:
         raise DataError(
-            f"{data.root} has {len(source)} images to train on; add some: {FEWEST} are the least "
-            "that anything can be computed of, and some hundred are needed to learn anything"
+            f"{data.root} has {len(source)} images to train on; add some: a run needs at least "
+            f"{FEWEST}, and some hundred to learn anything"
         )
     try:
         tested = len(open_source(data, "test"))
@@ -93,7 +93,7 @@ def look(data: DataConfig) -> Images:
 
 
 def _free(out: Path) -> Path:
-    """Return ``out`` if a configuration can be written there that no command misunderstands."""
+    """Return ``out`` if it is free and a name that commands take for a configuration."""
     if out.suffix not in (".yaml", ".yml") or "=" in str(out):
         raise ConfigError(f"--out {out} must end with .yaml, and have no '=' in it")
     if is_file(out, OutputError) or is_folder(out, OutputError):
@@ -102,15 +102,15 @@ def _free(out: Path) -> Path:
 
 
 def _plain(name: str) -> str:
-    """Return the name of a folder as one that needs no quoting."""
+    """Return the name of a folder, changed so that it needs no quoting in a shell."""
     return re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.") or "images"
 
 
 def _where(folder: Path) -> dict[str, str]:
-    """Return ``source`` and ``root`` of the images in ``folder``, which may be a file of them.
+    """Return ``source`` and ``root`` of the images in ``folder``, which may be a file.
 
     Raises:
-        DataError: It is a split, or holds splits under other names or deeper.
+        DataError: It is one split, or has its splits under other names or in a folder below.
     """
     if source := source_of(folder):
         whole = folder.parent.resolve() / folder.name if folder.is_file() else folder.resolve()
@@ -122,7 +122,7 @@ def _where(folder: Path) -> dict[str, str]:
     for below in sorted(folder.iterdir()):
         if is_taken(below):
             raise DataError(f"{folder} has no images of its own; try --fit {below}")
-    is_whole(folder)  # or it raises
+    is_whole(folder)  # raises DataError if not
     return {"source": "imagefolder", "root": str(folder.resolve())}
 
 

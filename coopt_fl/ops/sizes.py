@@ -1,8 +1,8 @@
-"""Settings that suit a number of images, each with its reason; nothing is read here.
+"""Settings that suit given images, each with its reason; nothing is read here.
 
 The bounds come from the method: a consensus needs twice as many shared samples as a target has
-numbers, a sound election needs 25, and each participant needs a block. What is too slow is judged
-by rates of two CPU cores without other work; a GPU is never too slow.
+numbers, a sound election needs 25, and each participant needs a block. Whether something is too
+slow is judged by the speed of two idle CPU cores; a GPU is never too slow.
 """
 
 import math
@@ -20,31 +20,31 @@ from coopt_fl.students.models import SMALL_IMAGE
 DIMS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 SIDES = (224, 160, 128, 96)
 SPARE = 2
-"""Shared samples more than are needed, for images that turn out to be unreadable."""
+"""Extra shared samples, in case some images turn out to be unreadable."""
 
 FEW = FEWEST_SHARED + 1
-"""Images below which no consensus of a sound election is possible."""
+"""Fewest images with which a sound election is possible."""
 
 STEPS = 400
-"""Fewest steps of a student, which needs about 100 to get better than it was at random."""
+"""Fewest training steps of a student, which needs about 100 to beat a random one."""
 
 PRIOR_RATE, PRIOR_SECONDS = 80.0, 180
-"""Images a second through a bundled prior at 96 pixels; the most seconds for all of them."""
+"""Images/s through a bundled prior at 96 pixels; the most seconds for all images."""
 
 RESNET_RATE, SMALL_RESNET_RATE, STUDENT_SECONDS = 16.0, 9.0, 1200
-"""Images a second in training resnet18 at 96 and at 32 pixels; the most seconds for all epochs."""
+"""Images/s when training resnet18 at 96 and at 32 pixels; the most seconds for all epochs."""
 
 
 @dataclass(frozen=True)
 class Images:
-    """What was seen of some images.
+    """What is known of the images.
 
     Attributes:
         data: Where they are.
         count: Images of the train split.
         tested: Images of the test split; 0 without one.
-        edge: Shorter edge in pixels, the median of those that were looked at.
-        unreadable: How many of those cannot be read.
+        edge: Shorter edge in pixels, the median of the images that were read.
+        unreadable: How many of the images to read could not be read.
     """
 
     data: DataConfig
@@ -66,8 +66,8 @@ class Choices(dict[str, Choice]):
     """The fitted keys, in the order of the file.
 
     Args:
-        config: Gives the participants, and the values of the keys that were asked for.
-        asked: Keys, or sections, whose values stay as they are in ``config``.
+        config: The participants, and the values of the keys in ``asked``.
+        asked: Keys, or sections, that the user set: their values in ``config`` are kept.
     """
 
     def __init__(self, config: Config, asked: AbstractSet[str]) -> None:
@@ -75,14 +75,14 @@ class Choices(dict[str, Choice]):
         self.config, self.asked = config, asked
 
     def put(self, key: str, value: Any, reason: str) -> Any:
-        """Choose ``value`` unless another was asked for; return the one that it is now."""
+        """Choose ``value`` unless the user set the key; return the value that it has now."""
         if self.given(key):
             value, reason = reduce(getattr, key.split("."), self.config), "This was asked for."
         self[key] = Choice(value, reason)
         return value
 
     def given(self, key: str) -> bool:
-        """Return whether the value of ``key`` was asked for."""
+        """Whether the user set ``key``."""
         return any(key == one or key.startswith(f"{one}.") for one in self.asked)
 
 
@@ -90,7 +90,7 @@ def choose(images: Images, config: Config, asked: AbstractSet[str], *, gpu: bool
     """Return the fitted keys; the others stay as ``config`` has them.
 
     Args:
-        images: At least 8, and at least as many as participants.
+        images: The images: at least 8, and at least as many as there are participants.
         config: See :class:`Choices`.
         asked: See :class:`Choices`.
         gpu: Whether the run has a GPU.
@@ -110,7 +110,7 @@ def choose(images: Images, config: Config, asked: AbstractSet[str], *, gpu: bool
 
 
 def doubts(images: Images, config: Config) -> Iterator[str]:
-    """Yield what will not work well with ``config``, a sentence each."""
+    """Yield a sentence on each thing that will not work well with ``config``."""
     size, dim = config.shared.size, config.targets.dim
     if images.count < FEW:
         yield (
@@ -132,7 +132,7 @@ def doubts(images: Images, config: Config) -> Iterator[str]:
 
 
 def shares(config: Config) -> int:
-    """Return the blocks that are needed for the participant with the least weight to get one."""
+    """Return how many blocks are needed so that the participant with the least weight gets one."""
     weights = [one.weight for one in config.participants] or [1.0]
     return -int(-sum(weights) // min(weights))
 
@@ -140,7 +140,7 @@ def shares(config: Config) -> int:
 def _participants(made: Choices, images: Images, gpu: bool) -> None:
     """Set the resolution of the bundled priors."""
     config, wanted = made.config, max(images.edge, SIDES[-1])
-    forward = 2.5 * images.count + images.tested  # shards, shared set, and a prior is judged, too
+    forward = 2.5 * images.count + images.tested  # shards, shared set, and the probe of a prior
     most = PRIOR_RATE * PRIOR_SECONDS / forward
     fast = [side for side in SIDES if side <= wanted and (gpu or (side / 96) ** 2 <= most)]
     side = max(fast, default=SIDES[-1])
@@ -163,7 +163,7 @@ def _participants(made: Choices, images: Images, gpu: bool) -> None:
 
 
 def _shared_set(made: Choices, images: Images) -> None:
-    """Set the width of targets, and the size of the shared set that a consensus of them needs."""
+    """Set the width of targets, and the size of the shared set that their consensus needs."""
     few, usable = min(images.count, FEW), 1 - images.unreadable / min(images.count, MEASURED)
     asked = made.config.shared.size if made.given("shared.size") else None
     room = (asked or max(images.count // 2, few)) * usable
@@ -183,7 +183,7 @@ def _shared_set(made: Choices, images: Images) -> None:
 
 
 def _work(made: Choices, count: int, gpu: bool) -> None:
-    """Cut the work so that each participant has some."""
+    """Set block and batch sizes with which each participant has work."""
     least = shares(made.config)
     even = [-(-count // (each * least)) for each in (4, 3, 2, 1)]  # as many blocks for each
     rows = next((rows for rows in even if rows >= 8), even[-1])
@@ -196,13 +196,13 @@ def _work(made: Choices, count: int, gpu: bool) -> None:
     )
     most = 256 if gpu else 32
     reason = (
-        f"{most} are fast on a {'GPU' if gpu else 'CPU'}; more than a block has are never used."
+        f"{most} are fast on a {'GPU' if gpu else 'CPU'}; a batch is never larger than a block."
     )
     made.put("optimize.batch_size", min(most, rows), reason)
 
 
 def _student(made: Choices, images: Images, gpu: bool) -> None:
-    """Set a student that can be trained here, and for long enough."""
+    """Set a student that can be trained here, and enough epochs."""
     edge = max(SMALLEST_SIDE, images.edge)
     reason = f"The images' shorter edge is {edge} pixels (median)"
     if edge > SIDES[-1] and not gpu:
@@ -236,7 +236,7 @@ def _model(side: int, seen: int, gpu: bool) -> tuple[str, str]:
             f"{kind[0].upper()}{kind[1:]}; quick enough on a {'GPU' if gpu else 'CPU'}.",
         )
     if small:
-        return "convnet:64", f"{slow}; this one is fast, but can be exported to ONNX alone."
+        return "convnet:64", f"{slow}; this one is fast, but can only be exported to ONNX."
     return "timm:mobilenetv3_small_100", f"{slow}; this one, timm's, is nine times as fast."
 
 

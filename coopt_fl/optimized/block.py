@@ -1,6 +1,6 @@
-"""A block: the targets of some samples, the unit of plan, resume, publication and audit.
+"""Blocks of targets: the unit of plan, resume, publication and audit.
 
-Also the columns of the published Parquet files, and reading them one block at a time.
+Also the columns of published Parquet files, and how to read them one block at a time.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ class Block:
         targets: float16 (R, n).
         participants: int16 (R,), index of each row's contributor, -1 where several were merged.
         skipped: int64, ids of the block whose images could not be read.
-        seconds: time that its contributor spent on it.
+        seconds: seconds that its contributor spent on it.
     """
 
     ids: NDArray[np.int64]
@@ -57,7 +57,7 @@ def block_digest(
 
 
 def row_type(width: int) -> np.dtype[np.void]:
-    """Return what a digest is of in each row; ``width`` is n."""
+    """Return the layout of a row, over which digests are computed; ``width`` is n."""
     return np.dtype([("id", "<i8"), ("target", "<f2", (width,)), ("participant", "<i2")])
 
 
@@ -76,7 +76,7 @@ def rows_digest(rows: NDArray[np.void]) -> str:
 
 
 def all_finite(targets: NDArray[np.float16]) -> bool:
-    """Whether no target is NaN or infinity: by its exponent, five times as fast as numpy's."""
+    """Whether all targets are finite; by their exponent bits, five times as fast as numpy."""
     return bool(((targets.view(np.uint16) & 0x7C00) != 0x7C00).all())
 
 
@@ -105,10 +105,10 @@ def schema(dim: int) -> pa.Schema:
 
 
 def all_rows(folder: Path, provenance: Provenance) -> Iterator[Rows]:
-    """Yield the blocks of a dataset that hold rows, each file verified before it is read.
+    """Yield the blocks of a dataset that have rows; each file is verified before it is read.
 
     Raises:
-        VerificationError: a file or the number of rows is not what the provenance says.
+        VerificationError: a file or the number of rows differs from the provenance.
     """
     rows = 0
     for file in provenance.files:
@@ -126,7 +126,7 @@ def all_rows(folder: Path, provenance: Provenance) -> Iterator[Rows]:
 
 
 def checked_path(folder: Path, file: DataFile) -> Path:
-    """Return the path of ``file``, the content of which has the published sha256.
+    """Return the path of ``file`` after verifying its sha256.
 
     Raises:
         VerificationError: it is missing, unreadable or changed.
@@ -161,7 +161,7 @@ def row_groups(path: Path, dim: int, count: int) -> Iterator[Rows]:
                 )
             for group in range(count):
                 yield _rows(file.read_row_group(group), dim)
-    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: a name is no UTF-8
+    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: a name is not UTF-8
         raise VerificationError(f"{path} is not readable: {error}") from None
 
 

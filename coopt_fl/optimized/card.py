@@ -1,4 +1,4 @@
-"""The dataset card: what a person reads first, and what Hugging Face ``datasets`` needs."""
+"""The dataset card: a README for people, with the front matter that Hugging Face needs."""
 
 from collections.abc import Iterator, Mapping
 
@@ -87,8 +87,8 @@ def require_license(card: bytes, provenance: Provenance, place: str) -> None:
     Raises:
         VerificationError: it names another, or none.
     """
-    told, licence = front_matter(card.decode(errors="replace")), licence_of(statements(provenance))
-    if (told.get("license"), told.get("license_name") or "") != (licence.id, licence.name):
+    head, licence = front_matter(card.decode(errors="replace")), licence_of(statements(provenance))
+    if (head.get("license"), head.get("license_name") or "") != (licence.id, licence.name):
         raise VerificationError(
             f"{place} names another licence than {licence.short!r}, which follows from what "
             "provenance.json states: correct it, or delete it, and `coopt push` writes it anew"
@@ -96,12 +96,12 @@ def require_license(card: bytes, provenance: Provenance, place: str) -> None:
 
 
 def _rows(stated: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
-    """Yield the table's rows: a thing of which nobody states anything is unknown."""
+    """Yield the table's rows; a licence that nobody states is unknown."""
     for thing, said in stated.items():
         for who, words in (said or {"nobody": UNKNOWN}).items():
             yield f"| {thing} | {words} | {who} |"
 
 
 def _number(value: float | None) -> str:
-    """Show a number that may be missing."""
+    """Return a number as text, empty if it is missing."""
     return "" if value is None else f"{value:.3f}"

@@ -1,7 +1,8 @@
-"""``croissant.json``: the dataset for tools that know Croissant 1.1 (mlcommons.org/croissant/1.1).
+"""``croissant.json``: a description of the dataset in Croissant 1.1 (mlcommons.org/croissant/1.1).
 
-Files with their sums, the columns with their types and shapes, and by the PROV ontology what the
-dataset was derived from. It is written without a library; mlcroissant reads it back in the tests.
+It lists the files with their sha256, the columns with their types and shapes, and, by the PROV
+ontology, what the dataset was derived from. It is written without a library; the tests read it by
+mlcroissant.
 """
 
 import json
@@ -25,7 +26,7 @@ OURS = (
     "repeated", "replace", "samplingRate", "separator", "source", "subField", "transform",
 )
 # fmt: on
-"""Words of the standard context that stand for themselves."""
+"""Words of the standard context that map to the same word of Croissant."""
 
 CONTEXT = {
     "@language": "en",
@@ -81,7 +82,7 @@ def encoded(provenance: Provenance, published: date) -> bytes:
 
 
 def renewed(provenance: Provenance, before: bytes) -> bytes:
-    """Return the content of the file; the one ``before`` decides nothing but its date."""
+    """Return the content of the file, with only the date taken from the content ``before``."""
     try:
         known = typed.parse(dict[str, Any], before).get("datePublished")
         return encoded(provenance, date.fromisoformat(str(known)))
@@ -94,7 +95,7 @@ def _program(provenance: Provenance) -> str:
 
 
 def _of_dataset(digest: str) -> str:
-    """Return what names a dataset wherever it lies."""
+    """Return the URN of a dataset, which does not depend on its place."""
     return f"urn:coopt:dataset:{digest}"
 
 

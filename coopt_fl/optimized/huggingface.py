@@ -1,6 +1,6 @@
-"""Datasets on the Hugging Face hub, ``hf://USER/NAME``: a folder is uploaded, or fetched, whole.
+"""Datasets on the Hugging Face hub, ``hf://USER/NAME``: upload or download a whole folder.
 
-The tests check what huggingface_hub is asked for; they do not ask the hub.
+The tests check the calls of huggingface_hub; they do not contact the hub.
 """
 
 import re
@@ -13,10 +13,10 @@ HUB = "hf://"
 
 
 def repository(url: str) -> str | None:
-    """Return the repository that ``hf://USER/NAME`` names; None where it is another kind of URL.
+    """Return the repository that ``hf://USER/NAME`` names; None for another kind of URL.
 
     Raises:
-        ConfigError: it is not written so.
+        ConfigError: an ``hf://`` URL has another form.
     """
     if not url.startswith(HUB):
         return None
@@ -27,45 +27,45 @@ def repository(url: str) -> str | None:
 
 
 def upload(folder: str, repository: str) -> None:
-    """Make what is in ``folder`` the content of a dataset repository, in one commit.
+    """Upload ``folder`` to a dataset repository in one commit, replacing another dataset there.
 
-    A repository that does not exist is created, and is private: its owner may open it.
+    A repository that does not exist is created as a private one; its owner may make it public.
 
     Raises:
         OutputError: the hub cannot be reached, or refuses.
     """
     from huggingface_hub import HfApi
 
-    with _told(OutputError, f"{HUB}{repository} cannot be written"):
+    with _raising(OutputError, f"{HUB}{repository} cannot be written"):
         api = HfApi()
         api.create_repo(repository, repo_type="dataset", private=True, exist_ok=True)
         api.upload_folder(
             repo_id=repository,
             repo_type="dataset",
             folder_path=folder,
-            delete_patterns=["data/*", "student/*"],  # of another dataset that was there before
+            delete_patterns=["data/*", "student/*"],  # of an earlier dataset
             commit_message="coopt push",
         )
 
 
 def download(repository: str) -> str:
-    """Return a folder, in the hub's cache, with the content of a dataset repository.
+    """Download a dataset repository; return its folder in the hub's cache.
 
     Raises:
         DataError: the hub cannot be reached, or has no such repository.
     """
     from huggingface_hub import snapshot_download
 
-    with _told(DataError, f"{HUB}{repository} cannot be read"):
+    with _raising(DataError, f"{HUB}{repository} cannot be read"):
         return snapshot_download(repository, repo_type="dataset")
 
 
 @contextmanager
-def _told(kind: type[CooptError], what: str) -> Iterator[None]:
-    """Raise a ``kind`` for whatever the library raises."""
+def _raising(kind: type[CooptError], what: str) -> Iterator[None]:
+    """Raise a ``kind`` for any error of the library, saying ``what`` failed."""
     try:
         yield
-    except Exception as error:  # of its own, of requests', of the system's
+    except Exception as error:  # the library's own, requests', or the system's
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise kind(
             f"{what} ({reason}); check the name, the network, and that `hf auth login` or HF_TOKEN "

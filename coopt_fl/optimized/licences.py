@@ -1,9 +1,9 @@
-"""Licences of what a dataset was made of, as they were stated, and what follows for its card.
+"""Stated licences of a dataset's images and priors, and the licence that follows for its card.
 
-A licence counts as free only where its name is in :data:`FREE`. Any other words are terms of their
-own, which may forbid something: what is forbidden is looked for in the words, so that a doubt makes
-the card stricter and never freer. Where several parties state something of one thing, all of it
-holds. The rules are a table in ``docs/publishing.md``.
+A licence counts as free only if its name is in :data:`FREE`. Any other text counts as terms of its
+own and is searched for words that forbid something, so that a doubt makes the card stricter, never
+freer. If several parties state a licence of one thing, all of them hold. The rules are a table in
+``docs/publishing.md``.
 """
 
 import re
@@ -16,17 +16,17 @@ from coopt_fl.optimized.provenance import Provenance
 from coopt_fl.priors.spec import NOTHING
 
 LIBRARY, OWNER, PUBLISHER, RUN = "library", "participant", "publisher", "run"
-"""Who states a licence: the prior's library, its participant, who published the images, the run."""
+"""Who states a licence: the prior's library or participant, the images' publisher, the run."""
 
 UNKNOWN, OTHER = "unknown", "other"
-"""As Hugging Face calls a licence that nobody stated, and one that has no name there."""
+"""Hugging Face's names for a licence that nobody stated, and for one without a name there."""
 
 FREE = frozenset(
     {"afl-3.0", "apache-2.0", "artistic-2.0", "bsd", "bsd-2-clause", "bsd-3-clause", "bsl-1.0"}
     | {"cc0-1.0", "cc-by-2.0", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "isc"}
     | {"mit", "ncsa", "odbl", "odc-by", "pddl", "unlicense", "wtfpl", "zlib"}
 )
-"""What allows commerce, and redistribution of what is made from it, in Hugging Face's names."""
+"""Licences that allow commerce and redistribution of derived works, by Hugging Face's names."""
 
 NO_COMMERCE = (
     "apple-amlr",
@@ -34,10 +34,10 @@ NO_COMMERCE = (
     "seer-license",
     "https://github.com/facebookresearch/swag/blob/main/license",
 )
-"""Terms that allow research alone, which their names do not say."""
+"""Terms that allow only research, although their names do not say so."""
 
 NAMED = re.compile(r"cc-by(-nc)?(-nd|-sa)?-[234]\.0|fair-noncommercial-research-license|apple-amlr")
-"""What Hugging Face has a name for although it is not free."""
+"""Licences that have a name at Hugging Face but are not free."""
 
 AGAINST_COMMERCE = re.compile(
     r"\bnc(?![a-z])|by-?nc|no[nt]?.?(for.)?commerc|commerc.*(\bnot?\b|prohibit|forbid|exclud)"
@@ -53,17 +53,17 @@ PUBLISHED = {
     "tiny_imagenet": "imagenet",
     "synthetic": NOTHING,
 }
-"""What those say who published the images of a source; others say it in their repository's card."""
+"""Licences by the publishers of sources; for others, the card of their repository states it."""
 
 
 @dataclass(frozen=True)
 class Licence:
-    """What the card of a dataset says.
+    """The licence on the card of a dataset.
 
     Attributes:
         id: one of Hugging Face's names.
-        name: where that is "other", what stands for it; else "".
-        labels: what is forbidden or unknown, and because of what: sentences.
+        name: our name for it if ``id`` is "other", else "".
+        labels: what is forbidden or unknown, and why: a sentence each.
     """
 
     id: str
@@ -82,18 +82,18 @@ class Licence:
 
 
 def stated(library: str, owner: str) -> dict[str, str]:
-    """Return what a prior's library and its participant state; who states nothing is left out."""
+    """Return what a prior's library and its participant state, without those that state nothing."""
     return {who: words for who, words in ((LIBRARY, library), (OWNER, owner)) if words}
 
 
 def of_source(data: DataConfig) -> dict[str, str]:
-    """Return what is stated of the images, by who states it."""
+    """Return the stated licences of the images, by who states them."""
     published = PUBLISHED.get(data.source) or stated_license(data)
     return {who: words for who, words in ((PUBLISHER, published), (RUN, data.license)) if words}
 
 
 def statements(provenance: Provenance) -> dict[str, Mapping[str, str]]:
-    """Return what was stated of the images and of each prior, by who stated it."""
+    """Return the stated licences of the images and of each prior, by who stated them."""
     priors = {f"the prior of {one.name}": one.licenses for one in provenance.contributors}
     return {"the images": provenance.source.get("licenses", {}), **priors}
 
@@ -127,14 +127,14 @@ def _first_rule(names: set[str], closed: list[str], unsold: list[str]) -> tuple[
 
 
 def _names(said: Iterable[str]) -> set[str]:
-    """Return what was stated of one thing, as Hugging Face writes it."""
+    """Return the stated licences of one thing, spelled as by Hugging Face."""
     words = {"-".join(one.lower().replace("_", "-").split()) for one in said}
     named = words - {UNKNOWN, OTHER, "none", "null", "n/a", ""}
     return named - {"-".join(NOTHING.split())} if named else {UNKNOWN}
 
 
 def _things(named: Mapping[str, set[str]], holds: Callable[[str], object]) -> list[str]:
-    """Return the things of which words were stated for which ``holds`` says so, with these."""
+    """Return the things with a stated licence for which ``holds`` is true, and these licences."""
     found = {thing: sorted(filter(holds, names)) for thing, names in named.items()}
     return [
         thing if words == [UNKNOWN] else f"{thing} ({', '.join(words)})"
@@ -148,6 +148,6 @@ def _forbids_commerce(words: str) -> bool:
 
 
 def _has_own_terms(words: str) -> bool:
-    """Tell whether words name terms that are to be read, and forbid nothing that is found here."""
+    """Whether words name terms of their own in which nothing forbidden is recognised."""
     known = words in FREE or words == UNKNOWN or NAMED.fullmatch(words)
     return not (known or _forbids_commerce(words) or AGAINST_REDISTRIBUTION.search(words))

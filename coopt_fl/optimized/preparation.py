@@ -13,14 +13,14 @@ from coopt_fl.optimized.read import dataset_folder
 class Preparation:
     """Seconds before training: features of the shared set, alignment, targets, fusion, transport.
 
-    What participants do side by side counts once for each of them in ``sum``; in ``max`` only the
-    slowest's targets do, while features of the shared set and alignments still count for all.
+    Features of the shared set and alignments count for all participants in ``sum`` and in ``max``;
+    targets count for all in ``sum``, and for the slowest participant in ``max``.
 
     Attributes:
         sum: As if one device did the work of all participants.
-        max: As if each had its own.
-        parts: Of the sum, by phase.
-        alone: Whether no two participants shared a device; else their seconds are too many.
+        max: As if each participant had its own device.
+        parts: The parts of ``sum``, by phase.
+        alone: Whether no two participants shared a device; shared devices inflate their seconds.
     """
 
     sum: float
@@ -30,9 +30,9 @@ class Preparation:
 
 
 def preparation(dataset: Path) -> Preparation | None:
-    """Return what a run directory, or the dataset folder in it, cost; None if nobody knows.
+    """Return what the dataset in a run directory, or dataset folder, cost; None if not recorded.
 
-    It is in the ``summary.json`` of a run; the time of the uniformity is in ``represent``.
+    It is read from the run's ``summary.json``. The time of the uniformity is in ``represent``.
 
     Raises:
         ConfigError: ``summary.json`` is damaged, or of another version.

@@ -1,4 +1,4 @@
-"""``provenance.json``: what an optimized dataset is, from what, by whom, and how to check it."""
+"""``provenance.json``: what an optimized dataset was made of, by whom, and how to verify it."""
 
 import platform
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from coopt_fl.optimized.public import public_config, public_prior, without_place
 
 FORMAT = 2
 MOST_NUMBERS = (1 << 31) - 1
-"""Of one list in Arrow."""
+"""Longest list in Arrow."""
 
 PACKAGES = (
     "coopt-fl",
@@ -35,16 +35,16 @@ PACKAGES = (
     "flwr",
     "ray",
 )
-"""What determines the numbers, where it is installed."""
+"""Packages, if installed, whose versions may change the numbers."""
 
 
 @dataclass(frozen=True)
 class Contributor:
     """One participant's part in the dataset; ``participant`` in the files is its index.
 
-    ``uniformity`` and ``r2_heldout`` are None, ``alignment_sha256`` is empty for one that was lost
-    before that was known. ``licenses`` of the prior's weights are by who states them, see
-    :mod:`coopt_fl.optimized.licences`.
+    For a participant that was lost before they were known, ``uniformity`` and ``r2_heldout`` are
+    None, and ``alignment_sha256`` is empty. ``licenses`` are those of the prior's weights, by who
+    states them, see :mod:`coopt_fl.optimized.licences`.
     """
 
     name: str
@@ -74,9 +74,9 @@ class DataFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """Everything that :mod:`coopt_fl.optimized.verify` needs, and a reader wants to know.
+    """Where a dataset comes from, and everything that :mod:`coopt_fl.optimized.verify` needs.
 
-    ``plugins`` has the parts that did not ship, each with what it was imported from.
+    ``plugins`` has the parts that do not ship with coopt-fl, each with where it was imported from.
     """
 
     format: Annotated[int, Rule(FORMAT.__eq__, str(FORMAT))] = FORMAT
@@ -104,7 +104,7 @@ class Provenance:
     complete: Annotated[bool, Rule(bool, "true, as at the end of a publication")] = False
 
     def filled(self, file: DataFile) -> list[int]:
-        """Return the blocks of ``file`` that hold rows: each is a row group."""
+        """Return the blocks of ``file`` that have rows; each of them is a row group."""
         return [
             block for block in range(file.first_block, file.end_block) if self.block_rows[block]
         ]
@@ -137,7 +137,7 @@ def draft(
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what determines the numbers."""
+    """Return the versions of all that may change the numbers."""
     found = {
         "python": platform.python_version(),
         "CPU instructions": instructions(),
@@ -155,7 +155,7 @@ def read_provenance(dataset: Path) -> Provenance:
     """Read and check the provenance of the dataset folder ``dataset``.
 
     Raises:
-        VerificationError: there is none, or it is not one.
+        VerificationError: it is missing, unreadable or malformed.
     """
     path = dataset / "provenance.json"
     if not is_file(path, VerificationError):
@@ -170,10 +170,10 @@ def read_provenance(dataset: Path) -> Provenance:
 
 
 def parse_provenance(content: bytes, place: str) -> Provenance:
-    """Check and return the provenance in the ``content`` of what is at ``place``.
+    """Check and return the provenance in ``content``; ``place`` is named in errors.
 
     Raises:
-        VerificationError: it is none.
+        VerificationError: it is malformed.
     """
     try:
         read = typed.parse(Provenance, content)
@@ -188,7 +188,7 @@ def parse_provenance(content: bytes, place: str) -> Provenance:
 
 @dataclass(frozen=True)
 class _Source:
-    """What ``source`` holds once a dataset is published."""
+    """The fields of ``source`` in a published dataset."""
 
     name: str
     fingerprint: str
@@ -197,7 +197,7 @@ class _Source:
 
 
 def _check_files(read: Provenance) -> None:
-    """Raise ValueError unless the files hold all blocks one after another."""
+    """Raise ValueError unless the files contain all blocks in order."""
     end = 0
     for file in read.files:
         if not end == file.first_block < file.end_block:

@@ -1,4 +1,4 @@
-"""What is published of a run: neither paths nor URLs, for they name users and hosts."""
+"""What is published of a run: no paths and no URLs, because they name users and hosts."""
 
 import re
 from dataclasses import asdict
@@ -7,17 +7,17 @@ from typing import Any
 from coopt_fl.config.schema import Config, PayloadConfig
 
 _PLACE = re.compile(r"\S*(?:[/\\]|\w@\w)\S*")
-"""A word that is a path, a URL, or somebody at some host."""
+"""A word that is a path, a URL, or like user@host."""
 
 _NAMED_FIRST = ("open_clip", "torchvision")
-"""Schemes of priors whose name is a model's, then ``/`` and its weights."""
+"""Schemes of priors with names of the form MODEL/WEIGHTS, where WEIGHTS may be a path."""
 
 _NO_FILES = ("timm", "random", "trivial", "python", "module")
-"""Schemes of priors whose name is no file's."""
+"""Schemes of priors whose names are never paths."""
 
 
 def public_config(config: Config) -> dict[str, Any]:
-    """Return ``config`` as plain values, which can be loaded, without places."""
+    """Return ``config`` without paths and URLs, as plain values that can be loaded again."""
     tree = asdict(config)
     tree["data"] |= {"root": None, "shards": None}
     tree["plugins"], tree["tracker"] = [], Config().tracker
@@ -29,12 +29,12 @@ def public_config(config: Config) -> dict[str, Any]:
 
 
 def public_init(init: str | None) -> str | None:
-    """Return ``student.init``; None where it names a file."""
+    """Return ``student.init``, or None if it is a file."""
     return None if init is None or ":" not in init or public_prior(init) != init else init
 
 
 def public_prior(spec: str) -> str:
-    """Return a prior's spec with the name of its file only; its weights' sha256 says which it is.
+    """Return a prior's spec with any path cut to its file name; the weights' sha256 identifies it.
 
     ``checkpoint:/home/ann/x.pt?size=96`` becomes ``checkpoint:x.pt?size=96``.
     """
@@ -49,7 +49,7 @@ def public_prior(spec: str) -> str:
 
 
 def without_places(value: Any) -> Any:
-    """Return plain values, in whose texts an ellipsis stands for every path and URL."""
+    """Return plain values with an ellipsis for every path and URL in their texts."""
     if isinstance(value, str):
         return _PLACE.sub("…", value)
     if isinstance(value, dict):
@@ -58,5 +58,5 @@ def without_places(value: Any) -> Any:
 
 
 def _last(path: str) -> str:
-    """Return what follows the last separator, of either kind."""
+    """Return the last part of a path, whichever of ``/`` and ``\\`` separates its parts."""
     return re.split(r"[/\\]", path.rstrip("/\\"))[-1]

@@ -1,6 +1,6 @@
-"""Reading an optimized dataset: ids, targets and provenance, and pairs with its images.
+"""Read an optimized dataset: ids, targets and provenance, and pairs with its images.
 
-Targets can be mapped from ``.npy`` files in the user's cache instead of being read into memory.
+Targets can be memory-mapped from ``.npy`` files in the user's cache.
 """
 
 from collections.abc import Callable
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
     from coopt_fl.data import Source
 
 Transform = Callable[[torch.Tensor], torch.Tensor]
-"""What is done to an image uint8 (3, H, W), such as one of ``torchvision.transforms.v2``."""
+"""Transforms an image, uint8 (3, H, W); such as those of ``torchvision.transforms.v2``."""
 
 
 @dataclass(frozen=True, repr=False)
 class OptimizedDataset:
-    """An optimized dataset in memory or memory-mapped, rows in the order of the files.
+    """An optimized dataset, in memory or memory-mapped, with its rows in the order of the files.
 
-    Mapped targets are not pickled: another process, such as a worker of a DataLoader, opens the
-    map anew, and makes it again from the verified files if it was deleted meanwhile.
+    Memory-mapped targets are not pickled: another process, such as a worker of a DataLoader, opens
+    the map again, or rebuilds it from the verified files if it was deleted.
 
     Attributes:
         path: the dataset folder.
         ids: int64 (N,), row of each sample in the source's train split.
         targets: float16 (N, n).
         participants: int16 (N,), index into ``provenance.contributors``.
-        provenance: what it was made from, by whom, and its digest.
+        provenance: what it was made of and by whom, and its digest.
         parts: widths of the parts that a target is concatenated from, such as several teachers'
             targets; each part gets its own head and loss. Empty: a target is one part.
     """
@@ -84,12 +84,12 @@ class OptimizedDataset:
 
         Args:
             source: the images that were optimized.
-            transform: applied to each image, uint8 (3, H, W). A DataLoader stacks images, so where
-                theirs are of several sizes, this has to give them one. Targets are of the image
-                as it is, and stay as they are.
+            transform: applied to each image, uint8 (3, H, W). A DataLoader stacks images, so if
+                they differ in size, this has to give them one. Targets are of the untransformed
+                image and are not changed.
 
         Raises:
-            DataError: ``source`` does not hold what was optimized.
+            DataError: ``source`` does not have the images that were optimized.
         """
         expected = self.provenance.source["fingerprint"]
         if source.fingerprint != expected:
@@ -104,7 +104,7 @@ class OptimizedDataset:
 class PairedDataset(torch.utils.data.Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """Pairs of (image, target float32 (n,)) for any training loop.
 
-    An image is uint8 (3, H, W), or what ``transform`` makes of that.
+    An image is uint8 (3, H, W), or what ``transform`` returns for it.
     """
 
     def __init__(
@@ -130,14 +130,14 @@ def load(path: str | Path, *, mmap: bool = False) -> OptimizedDataset:
 
     Args:
         path: what ``coopt run --out DIR`` wrote: ``DIR`` or ``DIR/dataset``.
-        mmap: map the targets from a ``.npy`` file in the per-user cache, which the first use
-            makes from verified files. Where there is no room for it, or no cache, the targets are
-            read into memory, if they need less than half of it.
+        mmap: memory-map the targets from a ``.npy`` file in the per-user cache, which the first
+            use makes from verified files. If there is no cache or no room in it, the targets are
+            read into memory, unless they need more than half of it.
 
     Raises:
         ConfigError: there is no such directory.
-        VerificationError: there is no finished dataset, or a file is not what the provenance says.
-        OutputError: there is room for the maps neither in the cache nor in memory.
+        VerificationError: there is no finished dataset, or a file differs from its provenance.
+        OutputError: there is no room for the targets, neither in the cache nor in memory.
     """
     folder = dataset_folder(Path(path))
     provenance = read_provenance(folder)
@@ -152,7 +152,7 @@ def load(path: str | Path, *, mmap: bool = False) -> OptimizedDataset:
 
 def dataset_folder(path: Path) -> Path:
     """Return the dataset folder that ``path`` is or holds; ConfigError if there is no ``path``."""
-    if ":/" in str(path) and not is_folder(path, ConfigError):  # a URL, of which Path took a slash
+    if ":/" in str(path) and not is_folder(path, ConfigError):  # a URL: Path removed a slash
         raise ConfigError(f"{path} is not on this host: `coopt pull URL` fetches it")
     if not is_folder(path, ConfigError):
         raise ConfigError(f"no directory {path}; give what `coopt run --out` wrote")
@@ -182,8 +182,8 @@ def _in_memory(folder: Path, provenance: Provenance) -> Rows:
 def _mapped(folder: Path, provenance: Provenance) -> Rows:
     """Open the maps of the columns; the first time, build them from verified files.
 
-    They are in the user's own cache under the dataset's digest: the dataset's folder may have
-    passed through other hands, and maps are not verified again.
+    They are kept in the user's own cache, by the dataset's digest, and not beside the dataset:
+    others may have written there, and maps are not verified again.
     """
     cache = _cache(provenance)
     load, make = partial(_open, cache, provenance), partial(_build, folder, provenance)
@@ -196,14 +196,14 @@ def _cache(provenance: Provenance) -> Path:
 
 
 def _is_whole_map(targets: NDArray[np.float16], provenance: Provenance) -> bool:
-    """Whether ``targets`` are the dataset's map as it is, not some of its rows, nor another's."""
+    """Whether ``targets`` are the whole map of this dataset, not a slice or another map."""
     if not isinstance(targets, np.memmap) or isinstance(targets.base, np.ndarray):
         return False
     return str(targets.filename) == str((_cache(provenance) / "targets.npy").resolve())
 
 
 def _columns(provenance: Provenance) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Return dtype and shape of each column by its name."""
+    """Return the dtype and shape of each column, by name."""
     rows = provenance.rows
     return {
         "ids": ("<i8", (rows,)),
@@ -213,7 +213,7 @@ def _columns(provenance: Provenance) -> dict[str, tuple[str, tuple[int, ...]]]:
 
 
 def _open(cache: Path, provenance: Provenance) -> Rows:
-    """Raise ValueError where a map has another dtype or shape than it should have."""
+    """Open the maps; raise ValueError if one has another dtype or shape than expected."""
     maps: list[NDArray[Any]] = []
     for name, (dtype, shape) in _columns(provenance).items():
         path = cache / f"{name}.npy"
@@ -228,7 +228,7 @@ def _build(folder: Path, provenance: Provenance, cache: Path) -> None:
     """Write the maps block by block into the new folder ``cache``.
 
     Raises:
-        VerificationError: the rows are not those of the dataset's digest, by which maps are kept.
+        VerificationError: the rows do not have the dataset's digest, by which maps are found.
     """
     cache.mkdir()
     digests: list[str] = []

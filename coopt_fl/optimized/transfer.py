@@ -1,7 +1,7 @@
-"""An optimized dataset on its way: pushed to a URL, pulled from one, verified at both ends.
+"""Push an optimized dataset to a URL or pull it from one; it is verified at both ends.
 
-At the URL lies the dataset folder as it is, with the student, and ``manifest.json``, which is
-written last and has the sum of every file: without it there is nothing to pull.
+The URL gets the dataset folder unchanged, the student, and ``manifest.json`` with the sha256 of
+every file. The manifest is written last: without it there is nothing to pull.
 """
 
 import hashlib
@@ -32,28 +32,28 @@ MANIFEST, PROVENANCE, CARD, STUDENT = (
 )
 LOCK = ".pull.lock"
 
-PUSHED_AGAIN = f"delete the {MANIFEST} there, and let it be pushed again"
+PUSHED_AGAIN = f"delete the {MANIFEST} there, and have the dataset pushed again"
 
 MOST_BYTES = 64 << 20
-"""Of a manifest: some hundred thousand files."""
+"""Largest manifest: some hundred thousand files."""
 
 MOST_FILE_BYTES = 8 << 30
-"""Of a file, for it is in memory as a whole."""
+"""Largest file: it is read into memory as a whole."""
 
 Tell = Callable[[int, int], None]
-"""Called with the number of files that are done, and of all."""
+"""Called with the numbers of finished files and of all files."""
 
 Content = Callable[[], bytes]
 
 NAMES = re.compile(
     rf"data/part-\d+\.parquet|student/checkpoint\.pt|provenance\.json|README\.md|{CROISSANT}"
 )
-"""The files that there may be: a manifest from elsewhere decides nothing else."""
+"""The only paths that are accepted in a manifest, which is untrusted."""
 
 
 @dataclass(frozen=True)
 class SentFile:
-    """How one file is verified."""
+    """Size and sha256 by which one file is verified."""
 
     bytes: Annotated[int, within(0, MOST_FILE_BYTES)]
     sha256: Sha256
@@ -61,20 +61,20 @@ class SentFile:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What was pushed: the dataset's digest, and its files by their path below the URL."""
+    """What was pushed: the dataset's digest, and the files by their path below the URL."""
 
     digest: Sha256
     files: dict[str, SentFile]
 
     def encode(self) -> bytes:
-        """Return the file's content."""
+        """Return the content of ``manifest.json``."""
         value = {"format": FORMAT, **asdict(self), "complete": True}
         return json.dumps(value, indent=1).encode() + b"\n"
 
 
 @dataclass(frozen=True)
 class Transferred:
-    """What is there now, and how many of its files were not before."""
+    """The dataset that was pushed or pulled, and how many files were written for it."""
 
     manifest: Manifest
     provenance: Provenance
@@ -84,7 +84,7 @@ class Transferred:
 def push(folder: Path, url: str, extra: Mapping[str, bytes], tell: Tell) -> Transferred:
     """Write the dataset in ``folder`` below ``url``, and its manifest last.
 
-    Files that a manifest there already tells of, and that have their size, are not written again.
+    Files that an earlier manifest there lists and that have the right size are not written again.
 
     Args:
         folder: a dataset folder.
@@ -93,12 +93,12 @@ def push(folder: Path, url: str, extra: Mapping[str, bytes], tell: Tell) -> Tran
         tell: see :data:`Tell`.
 
     Raises:
-        VerificationError: the dataset is damaged, or its card names another licence than follows
-            from its provenance; nothing is written.
+        VerificationError: the dataset is damaged, or its card does not name the licence that
+            follows from its provenance; nothing is written.
         OutputError: ``url`` cannot be written, or holds another dataset.
     """
-    provenance = _sound(folder)
-    before = _before(url, provenance.digest)
+    provenance = _verified(folder)
+    before = _earlier_manifest(url, provenance.digest)
     contents = dict(_contents(folder, provenance, extra))
     files: dict[str, SentFile] = {}
     written = 0
@@ -117,19 +117,19 @@ def push(folder: Path, url: str, extra: Mapping[str, bytes], tell: Tell) -> Tran
 
 
 def pull(url: str, out: Path, tell: Tell) -> Transferred:
-    """Fetch what was pushed to ``url`` into ``out/dataset`` and ``out/student``; resumes.
+    """Fetch what was pushed to ``url`` into ``out/dataset`` and ``out/student``; resume if stopped.
 
-    Nothing is written before manifest, provenance and card are known to agree. Where the dataset
-    is there and sound, none of its files is replaced; nor ever is a student.
+    Nothing is written before manifest, provenance and card are found to agree. An intact dataset
+    is not replaced, nor is any student.
 
     Args:
         url: as for :func:`push`.
-        out: an output directory; files in it that are as they should be are kept.
+        out: an output directory; intact files in it are kept.
         tell: see :data:`Tell`.
 
     Raises:
         DataError: there is no finished dataset, or it cannot be read.
-        VerificationError: what came is not what the manifest or the dataset's digest says.
+        VerificationError: a file differs from the manifest, or the data from their digest.
         OutputError: ``out`` holds another dataset, or cannot be written.
     """
     manifest, dataset = read_manifest(url), out / "dataset"
@@ -139,7 +139,7 @@ def pull(url: str, out: Path, tell: Tell) -> Transferred:
             for path in (PROVENANCE, CARD, CROISSANT)
             if path in manifest.files
         }
-        provenance = _agreeing(url, manifest, described)
+        provenance = _checked_provenance(url, manifest, described)
         is_here = _is_here(dataset, provenance)
         written = 0
         for done, path in enumerate(_provenance_last(manifest.files), 1):
@@ -148,9 +148,9 @@ def pull(url: str, out: Path, tell: Tell) -> Transferred:
                 written += _put(place, url, path, manifest, described)
             tell(done, len(manifest.files))
         try:
-            return Transferred(manifest, provenance if is_here else _sound(dataset), written)
+            return Transferred(manifest, provenance if is_here else _verified(dataset), written)
         except VerificationError:
-            (dataset / PROVENANCE).unlink(missing_ok=True)  # it is not to be taken for one
+            (dataset / PROVENANCE).unlink(missing_ok=True)  # else it passes for a dataset
             raise
 
 
@@ -158,8 +158,8 @@ def read_manifest(url: str) -> Manifest:
     """Return the manifest at ``url``.
 
     Raises:
-        MissingObject: there is none.
-        DataError: it is none, or cannot be read.
+        MissingObject: there is no manifest.
+        DataError: it is malformed or cannot be read.
     """
     place = remote.join(url, MANIFEST)
     try:
@@ -167,7 +167,7 @@ def read_manifest(url: str) -> Manifest:
     except remote.MissingObject as error:
         raise remote.MissingObject(
             f"there is no finished dataset at {remote.shown(url)} (no {MANIFEST}, which is written "
-            "last); check the URL, and let who pushes it run `coopt push` to its end"
+            "last); check the URL, or have its owner run `coopt push` to its end"
         ) from error
     try:
         return _parse(content)
@@ -188,8 +188,8 @@ def _parse(content: bytes) -> Manifest:
     return read
 
 
-def _sound(folder: Path) -> Provenance:
-    """Return the provenance of a dataset, every sum of which is right."""
+def _verified(folder: Path) -> Provenance:
+    """Verify a dataset and return its provenance; raise VerificationError if it is damaged."""
     provenance, problems = verify(folder)
     if problems:
         raise VerificationError(
@@ -199,8 +199,8 @@ def _sound(folder: Path) -> Provenance:
     return provenance
 
 
-def _before(url: str, digest: str) -> Manifest | None:
-    """Return the manifest of an earlier push of the same dataset; None where there is none."""
+def _earlier_manifest(url: str, digest: str) -> Manifest | None:
+    """Return the manifest of an earlier push of the same dataset, or None."""
     try:
         before = read_manifest(url)
     except remote.MissingObject:
@@ -216,26 +216,26 @@ def _before(url: str, digest: str) -> Manifest | None:
 def _contents(
     folder: Path, provenance: Provenance, extra: Mapping[str, bytes]
 ) -> Iterator[tuple[str, Content]]:
-    """Yield each file's path below the URL with how it is read, the provenance last."""
+    """Yield each file's path below the URL and a function that reads it; the provenance is last."""
     card = _card(folder, provenance)  # before anything is sent
     for file in provenance.files:
         yield file.path, (folder / file.path).read_bytes
     for path, content in extra.items():
         yield path, partial(bytes, content)
     yield CARD, partial(bytes, card)
-    yield CROISSANT, partial(renewed, provenance, _old(folder / CROISSANT))
+    yield CROISSANT, partial(renewed, provenance, _content_of(folder / CROISSANT))
     yield PROVENANCE, (folder / PROVENANCE).read_bytes
 
 
 def _card(folder: Path, provenance: Provenance) -> bytes:
-    """Return the card, which somebody may have edited or deleted."""
-    content = _old(folder / CARD) or dataset_card(provenance).encode()
+    """Return the card after checking its licence; a deleted one is written anew."""
+    content = _content_of(folder / CARD) or dataset_card(provenance).encode()
     require_license(content, provenance, str(folder / CARD))
     return content
 
 
-def _old(path: Path) -> bytes:
-    """Return what is in a file; nothing where there is none."""
+def _content_of(path: Path) -> bytes:
+    """Return the content of a file, empty if there is none."""
     return path.read_bytes() if path.is_file() else b""
 
 
@@ -243,22 +243,25 @@ def _provenance_last(files: Mapping[str, SentFile]) -> list[str]:
     return sorted(files, key=lambda path: (path == PROVENANCE, path))
 
 
-def _agreeing(url: str, manifest: Manifest, described: dict[str, bytes]) -> Provenance:
-    """Return the provenance, which the manifest and the card at ``url`` must agree with.
+def _checked_provenance(url: str, manifest: Manifest, described: dict[str, bytes]) -> Provenance:
+    """Check that manifest, provenance and card at ``url`` agree; return the provenance.
 
-    Croissant in ``described`` is replaced by what follows from the provenance.
+    ``croissant.json`` in ``described`` is replaced by one made from the provenance.
 
     Raises:
-        VerificationError: they do not.
+        VerificationError: they do not agree.
     """
     place = remote.shown(url)
     provenance = parse_provenance(described[PROVENANCE], remote.join(place, PROVENANCE))
     if not manifest.digest == provenance.digest == dataset_digest(provenance.block_digests):
-        raise VerificationError(f"{place} tells of another digest than it has; {PUSHED_AGAIN}")
+        raise VerificationError(
+            f"the digests in the {MANIFEST} and {PROVENANCE} at {place} do not match; "
+            f"{PUSHED_AGAIN}"
+        )
     sent = {path: file.sha256 for path, file in manifest.files.items() if path.startswith("data/")}
     if sent != {file.path: file.sha256 for file in provenance.files}:
         raise VerificationError(
-            f"the {MANIFEST} at {place} tells of other data than the {PROVENANCE}; {PUSHED_AGAIN}"
+            f"the {MANIFEST} at {place} lists other data than the {PROVENANCE}; {PUSHED_AGAIN}"
         )
     if CARD in described:
         require_license(described[CARD], provenance, remote.join(place, CARD))
@@ -268,10 +271,10 @@ def _agreeing(url: str, manifest: Manifest, described: dict[str, bytes]) -> Prov
 
 
 def _is_here(folder: Path, wanted: Provenance) -> bool:
-    """Tell whether the dataset is in ``folder``, every sum of which is right.
+    """Whether the dataset ``wanted`` is in ``folder`` and intact.
 
     Raises:
-        OutputError: what is there is another, or cannot be mended by the files of ``wanted``.
+        OutputError: another dataset is there, or one that the files of ``wanted`` cannot repair.
     """
     if (folder / PROVENANCE).exists():
         try:
@@ -294,7 +297,7 @@ def _is_here(folder: Path, wanted: Provenance) -> bool:
             )
     listed = {file.path for file in wanted.files}
     for path in sorted((folder / "data").glob("*.parquet")):
-        if f"data/{path.name}" not in listed:  # readers would take it for data
+        if f"data/{path.name}" not in listed:  # readers would read it as data
             raise OutputError(f"{path} is no part of the dataset: remove it, and pull again")
     return False
 
@@ -302,7 +305,7 @@ def _is_here(folder: Path, wanted: Provenance) -> bool:
 def _put(
     place: Path, url: str, path: str, manifest: Manifest, described: Mapping[str, bytes]
 ) -> bool:
-    """Write a file unless it is there as it should be; tell whether it was written."""
+    """Write a file unless it is there and intact; return whether it was written."""
     wanted = described.get(path)
     digest = manifest.files[path].sha256 if wanted is None else hashlib.sha256(wanted).hexdigest()
     if place.is_file() and file_sha256(place) == digest:
@@ -315,12 +318,12 @@ def _put(
 
 
 def _fetched(url: str, path: str, manifest: Manifest) -> bytes:
-    """Fetch a file, and require the sum that the manifest tells."""
+    """Fetch a file and verify it by the manifest."""
     place, file = remote.join(url, path), manifest.files[path]
     content = remote.fetch(place, file.bytes)
     if hashlib.sha256(content).hexdigest() != file.sha256:
         raise VerificationError(
-            f"{remote.shown(place)} is not the file that its manifest tells of (its sha256 "
-            "differs): if it is just being pushed, wait; else delete it, and let it be pushed again"
+            f"{remote.shown(place)} is not the file that its manifest lists (its sha256 differs): "
+            "if it is just being pushed, wait; else delete it, and have it pushed again"
         )
     return content

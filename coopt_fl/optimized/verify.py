@@ -1,4 +1,4 @@
-"""Checking a published dataset against its provenance: every sum, every id, exactly once."""
+"""Verify a published dataset against its provenance: every digest, and every id exactly once."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,20 +15,18 @@ ANOTHER_DIGEST = "has another digest than its provenance says"
 
 
 def verify(folder: Path) -> tuple[Provenance, list[str]]:
-    """Return the provenance of the dataset in ``folder`` and what is wrong with it, in words.
+    """Return the provenance of the dataset in ``folder``, and a sentence on each fault.
 
-    One fault is told once: not what only follows from it, such as ids that are missing because
-    their file is.
-
-    Memory: the ids (8 bytes a row) and one block.
+    Consequences of a fault are not listed, such as the missing ids of a missing file. Memory holds
+    the ids (8 bytes a row) and one block.
 
     Raises:
-        VerificationError: there is no readable provenance at all.
+        VerificationError: there is no readable provenance.
     """
     provenance = read_provenance(folder)
     listed = {file.path for file in provenance.files}
     extra = [
-        f"{path} is not in the provenance; remove it"  # readers would take it for data
+        f"{path} is not in the provenance; remove it"  # readers would read it as data
         for path in sorted((folder / "data").glob("*.parquet"))
         if f"data/{path.name}" not in listed
     ]
@@ -51,7 +49,7 @@ def verify(folder: Path) -> tuple[Provenance, list[str]]:
 def _check_file(
     path: Path, file: DataFile, provenance: Provenance, seen: list[NDArray[np.int64]]
 ) -> list[str]:
-    """Compare each row group with its block's digest and row count; a wrong block is one line."""
+    """Check each row group against its block; return one sentence for each wrong block."""
     problems, rows, filled = [], 0, provenance.filled(file)
     groups = row_groups(path, provenance.dim, len(filled))
     for block, columns in zip(filled, groups, strict=True):
@@ -65,7 +63,7 @@ def _check_file(
 
 
 def _wrong(block: int, columns: Rows, provenance: Provenance) -> Iterator[str]:
-    """Say what is wrong with the rows of one block."""
+    """Yield what is wrong with the rows of one block."""
     ids, targets, participants = columns
     if block_digest(ids, targets, participants) != provenance.block_digests[block]:
         yield ANOTHER_DIGEST
@@ -80,9 +78,9 @@ def _wrong(block: int, columns: Rows, provenance: Provenance) -> Iterator[str]:
 
 
 def _coverage(ids: NDArray[np.int64], provenance: Provenance, complete: bool) -> Iterator[str]:
-    """Check that every id of the source is there once, or listed as skipped.
+    """Check that every id of the source is either there once, or listed as skipped.
 
-    What is missing is told only where the files are ``complete``: else it follows from that.
+    Missing ids are reported only if the files are ``complete``; else they are a consequence.
     """
     unique, skipped = np.unique(ids), np.array(provenance.skipped, np.int64)
     twice, both = len(ids) - len(unique), len(np.intersect1d(unique, skipped))

@@ -1,4 +1,4 @@
-"""From blocks to the published dataset: Parquet files, what describes them, the provenance last."""
+"""Publish blocks as a dataset: Parquet files, card and croissant.json, the provenance last."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,12 +26,12 @@ WRITERS = 2
 """Files written at once: Arrow writes float16 lists on one core, value by value."""
 
 ReadBlock = Callable[[int], Block]
-"""Returns the block of an index; called from several threads."""
+"""Returns the block with an index; called from several threads."""
 
 
 @dataclass(frozen=True)
 class Written:
-    """What is known of a block once it is in a file."""
+    """Digest, row count and skipped ids of a block that is in a file."""
 
     digest: str
     rows: int
@@ -49,10 +49,10 @@ def publish(
 
     Each writer holds one block at a time. Files of an interrupted publication are removed first,
     since their blocks may have been replaced. The provenance is removed before all other files
-    and written after them, so that it never stands beside files that it does not describe.
+    and written after them, so that it never describes files that are not there.
 
     Args:
-        dataset: a folder of its own, which is created.
+        dataset: the folder, which is created and should have no other content.
         draft: the provenance without files, digests and rows.
         sizes: samples of each block, unreadable ones included.
         read_block: returns a block by its index.
@@ -94,7 +94,7 @@ def publish(
 
 
 def _clear(dataset: Path) -> None:
-    """Remove an earlier publication: provenance and what describes it, then its data files."""
+    """Remove an earlier publication: provenance, card and croissant.json, then the data files."""
     try:
         for name in ("provenance.json", "README.md", CROISSANT):
             (dataset / name).unlink(missing_ok=True)
@@ -118,7 +118,7 @@ def _groups(sizes: Sequence[int], dim: int) -> Iterator[range]:
 def _write_file(
     dataset: Path, dim: int, read_block: ReadBlock, number: int, group: range
 ) -> tuple[DataFile, list[Written]]:
-    """Write one file with a row group for each block; targets stay as they are: incompressible."""
+    """Write one file, a row group for each block; targets are incompressible and left as is."""
     options: dict[str, Any] = {
         "compression": {"id": "zstd", "target.list.element": "none", "participant": "zstd"},
         "use_dictionary": False,

@@ -1,1 +1,1 @@
-"""The platform's decisions: arrays and plain records in, a decision out. No Flower, no files."""
+"""The platform's decisions: from arrays and plain records, without Flower and files."""

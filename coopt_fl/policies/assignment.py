@@ -9,7 +9,7 @@ import numpy as np
 from coopt_fl.core.errors import ConfigError
 
 FASTEST = 20.0
-"""What a participant's word about its speed is worth at most, over the median of all."""
+"""The highest reported speed that counts, relative to the median of all."""
 
 
 @dataclass(frozen=True)
@@ -17,9 +17,9 @@ class Member:
     """A participant that can be given work.
 
     Attributes:
-        name: in the roster.
+        name: its name in the roster.
         weight: its share relative to the others', as configured.
-        speed: samples/s, as it says itself; 0 where that was not asked for.
+        speed: samples/s as it reports them; 0 if it was not asked.
     """
 
     name: str
@@ -28,7 +28,7 @@ class Member:
 
 
 class AssignmentPolicy(Protocol):
-    """Decides who does what, before any work and again when a participant is lost or rejected."""
+    """Decides who optimizes which blocks, at first and when a participant is lost or rejected."""
 
     def __call__(self, blocks: Sequence[int], members: Sequence[Member]) -> list[str]:
         """Return the name of the owner of each of ``blocks``, one of ``members``."""
@@ -37,30 +37,30 @@ class AssignmentPolicy(Protocol):
 def assigned(
     policy: AssignmentPolicy, blocks: Sequence[int], members: Sequence[Member]
 ) -> list[str]:
-    """Return the owner of each block by a policy, whose answer is checked.
+    """Return the owner of each block, as the policy assigns it.
 
     Raises:
-        ConfigError: it gives not one of the members for each block.
+        ConfigError: the policy does not return one of the members for each block.
     """
     owners, names = list(policy(blocks, members)), {member.name for member in members}
     if len(owners) != len(blocks) or not names.issuperset(owners):
         raise ConfigError(
             f"the assignment must give one of {', '.join(sorted(names))} for each of "
-            f"{len(blocks)} blocks, not {owners[:5]} ... of {len(owners)}"
+            f"{len(blocks)} blocks, but it gave {len(owners)} names: {owners[:5]} ..."
         )
     return owners
 
 
 @dataclass(frozen=True)
 class Proportional:
-    """Shares in proportion to what members are asked for ``by``: their "weight" or "speed"."""
+    """Assigns blocks in proportion to the members' "weight" or "speed"."""
 
     by: str = "weight"
 
     def __call__(self, blocks: Sequence[int], members: Sequence[Member]) -> list[str]:
         """Give each member consecutive blocks.
 
-        That is as random as the permutation that the blocks were cut from. Counts follow the
+        They are random samples, as blocks are cut from a permutation of the ids. Counts follow the
         shares by largest remainder, earlier members first on a tie.
         """
         shares = np.array([getattr(member, self.by) for member in members], np.float64)

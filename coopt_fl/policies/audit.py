@@ -1,8 +1,8 @@
-"""Whom to believe: tests of one participant's payload alone, and the default policy of an audit.
+"""The default audit policy, and its tests of one participant's payload by itself.
 
 The platform has every participant's features of the shared set S and its alignment, so it knows
-what the participant has to answer for S, and how widely its targets of other samples are spread.
-What others say about it is in :mod:`coopt_fl.policies.evidence`.
+which targets of S the participant must return, and how widely its other targets are spread.
+Comparisons between participants are in :mod:`coopt_fl.policies.evidence`.
 """
 
 import math
@@ -20,26 +20,26 @@ from coopt_fl.policies import evidence
 from coopt_fl.policies.evidence import PREDICTS, Comparison, Expected, Targets, distances, spread
 
 FEWEST_ROWS = 20
-"""Rows from which on a spread is judged."""
+"""Fewest rows whose spread is judged."""
 
 FEWEST_SKIPPED = 5
-"""Samples that only one cannot read, from which on that is no accident."""
+"""Fewest samples that only one participant skips for this to count against it."""
 
 TOLERANCE = {"float32": 0.1, "float16": 0.2, "bfloat16": 0.75, "auto": 0.75}
-"""How far arithmetic may move a target, as a share of their spread."""
+"""How far rounding may move a target, as a fraction of the targets' spread."""
 
 _ROUNDING = 2.0**-10  # float16 keeps 11 bits
-_SURE = 5.0  # standard deviations, for there are thousands of blocks
-_FEW_VALUES = 0.25  # of the rows are distinct; of the dimensions that held-out targets fill
+_SURE = 5.0  # standard deviations: there are thousands of blocks
+_FEW_VALUES = 0.25  # least share of distinct rows, and of the dimensions of held-out targets
 
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """What a participant has said of the shared set.
+    """What a participant has delivered of the shared set.
 
     Attributes:
-        ids: int64 (S',), ascending: the shared samples of which it has delivered features.
-        targets: float32 (S', n): what its alignment makes of these features.
+        ids: int64 (S',), ascending: the shared samples whose features it delivered.
+        targets: float32 (S', n): its alignment applied to these features.
     """
 
     ids: NDArray[np.int64]
@@ -47,15 +47,15 @@ class Known:
 
 
 class Answer(NamedTuple):
-    """What two participants said of one audited sample; None: it was skipped.
+    """The two targets of one audited sample.
 
     Attributes:
-        owner: whose block the sample stands in.
+        owner: the participant whose block contains the sample.
         block: that block.
-        auditor: who was asked for it once more; may be the owner itself.
-        unit: the auditor's block with which it was asked for it.
-        ours: float16 (n,) by the owner.
-        theirs: float16 (n,) by the auditor.
+        auditor: the participant that was asked for it a second time; may be the owner itself.
+        unit: the auditor's block whose unit contained it.
+        ours: float16 (n,), the owner's target; None: it was skipped.
+        theirs: float16 (n,), the auditor's; None: it was skipped.
     """
 
     owner: str
@@ -68,7 +68,7 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class Verdict:
-    """Why a participant is rejected: a sentence for people, and numbers as plain values."""
+    """Why a participant is rejected: a sentence, and the numbers behind it as plain values."""
 
     sentence: str
     evidence: Mapping[str, Any]
@@ -76,12 +76,12 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What comes of an audit.
+    """The outcome of an audit.
 
     Attributes:
-        rejected: by name.
-        undecided: sentences on disagreements in which nobody can tell who is right.
-        samples: how many were answered by two participants.
+        rejected: the verdict on each rejected participant, by name.
+        undecided: a sentence on each disagreement in which nobody can tell who is right.
+        samples: how many samples two participants answered.
     """
 
     rejected: Mapping[str, Verdict]
@@ -90,7 +90,7 @@ class Judgement:
 
 
 class AuditPolicy(Protocol):
-    """Decides whom to believe."""
+    """Decides which payloads are refused and which participants are rejected."""
 
     def inspect(
         self, unit: Block, known: Known, expected: Expected, *, projected: bool
@@ -99,14 +99,14 @@ class AuditPolicy(Protocol):
 
         Args:
             unit: the targets of one block, with its audit samples.
-            known: what the participant has said of the shared set.
+            known: what the participant has delivered of the shared set.
             expected: what its targets have to be like.
-            projected: whether the spread of this block tells nothing: the reference's projection
-                was fitted on it, or its samples were given out by class or by a column.
+            projected: whether to ignore the spread of this block: the reference's projection was
+                fitted on it, or a partition gave out its samples by class or column.
         """
 
     def judge(self, expected: Mapping[str, Expected], answers: Sequence[Answer]) -> Judgement:
-        """Decide, once all blocks are there, on what was answered twice."""
+        """Decide on the samples with two answers, once all blocks are stored."""
 
 
 @dataclass(frozen=True)
@@ -114,9 +114,9 @@ class Audit:
     """The default: participants must agree with themselves, and with the majority of the others.
 
     Attributes:
-        precision: of the priors' arithmetic.
-        private: whether targets come clipped and with noise, so that a row that differs in its last
-            bit has other noise; then only the majority is asked.
+        precision: the priors' arithmetic, a key of ``TOLERANCE``.
+        private: whether targets are clipped and noisy. Then only the majority test is made: noise
+            depends on every bit of a row, so a participant need not agree with itself.
     """
 
     precision: str = "float32"
@@ -125,7 +125,7 @@ class Audit:
     def inspect(
         self, unit: Block, known: Known, expected: Expected, *, projected: bool
     ) -> str | None:
-        """Compare shared samples with the features that came before, and the spread of all."""
+        """Check shared samples against the features delivered before, and the spread of all."""
         if self.private:
             return None
         if np.isin(unit.skipped, known.ids).any():
@@ -141,21 +141,21 @@ class Audit:
         return problem
 
     def judge(self, expected: Mapping[str, Expected], answers: Sequence[Answer]) -> Judgement:
-        """Reject who is contradicted by the others or by itself, and who skips too much."""
+        """Reject participants that contradict the others or themselves, or skip too much."""
         found = evidence.judge(expected, _compared(answers))
         rejected = {
             name: Verdict(one.sentence, asdict(one)) for name, one in found.rejected.items()
         }
-        turncoats = self._turncoats(expected, _compared(answers))
-        for name, sentence in (turncoats | _idlers(answers)).items():
+        contradictions = self._self_contradictions(expected, _compared(answers))
+        for name, sentence in (contradictions | _needless_skips(answers)).items():
             rejected.setdefault(name, Verdict(sentence, {}))
         samples = sum(one.owner != one.auditor and _both(one) for one in answers)
         return Judgement(rejected, found.undecided, samples)
 
-    def _turncoats(
+    def _self_contradictions(
         self, expected: Mapping[str, Expected], comparisons: Iterable[Comparison]
     ) -> dict[str, str]:
-        """Return who answered twice to the same ids, and not the same, in words."""
+        """Return a sentence on each participant that gave two different answers to the same ids."""
         found: dict[str, str] = {}
         for one in comparisons:
             if one.owner == one.auditor and not self.private:
@@ -171,14 +171,14 @@ def inconsistent(
 ) -> str | None:
     """Return evidence that ``targets`` are not ``expected``, or None.
 
-    For ids of S, ``expected`` is what the participant's alignment makes of its own features; for
-    ids that it was asked for a second time, its first answer. Neither needs anybody else.
+    For ids of S, ``expected`` is the participant's alignment applied to its own features; for ids
+    that it was asked for twice, its first answer. Neither needs other participants.
 
     Args:
-        targets: (r, n) as they came.
-        expected: (r, n) what they should be.
-        scale: :func:`spread` of what the participant should answer for S.
-        precision: of its prior's arithmetic.
+        targets: (r, n), as delivered.
+        expected: (r, n), what they should be.
+        scale: :func:`spread` of the participant's expected targets of S.
+        precision: its prior's arithmetic, a key of ``TOLERANCE``.
     """
     wanted = np.asarray(expected, np.float64)
     off = np.linalg.norm(np.asarray(targets, np.float64) - wanted, axis=1)
@@ -191,15 +191,17 @@ def inconsistent(
 
 
 def odd_spread(targets: Targets, expected: Expected) -> str | None:
-    """Return evidence that targets (R, n) are too wide, too narrow, or too few, or None.
+    """Return evidence that the spread of targets (R, n) is too wide or narrow, or None.
 
-    Their distances from the mean are compared with those of held-out targets of S, which differ
-    by chance, and because those were made by alignments that knew less: by how much was measured
-    (docs/decisions/2026-11-27-audit-spread.md); it is the more the fewer samples S has beyond the
-    width n. An alignment that predicts next to nothing may have shrunk to any extent, so that only
-    targets wider than both the fitted and the held-out ones are odd. Fewer than 20 rows are not
-    judged. Do not call it for rows that the reference's projection was fitted on: they are spread
-    more widely than all others, in everyone's targets.
+    Their median distance from the mean is compared with that of held-out targets of S. The two
+    differ by chance, and because held-out targets come from alignments fitted on fewer samples. The
+    allowed difference was measured (docs/decisions/2026-11-27-audit-spread.md); it grows as S has
+    fewer samples beyond the width n. An alignment that predicts next to nothing may have shrunk its targets to any extent,
+    so only targets wider than both the fitted and the held-out ones are odd. Targets with few
+    distinct values, or in few dimensions, are odd, too.
+
+    Fewer than 20 rows are not judged. Do not call this for rows that the reference's projection was
+    fitted on: in everyone's targets they are spread more widely than all others.
     """
     rows, shared = len(targets), len(expected.heldout)
     if min(rows, shared) < FEWEST_ROWS:
@@ -207,7 +209,7 @@ def odd_spread(targets: Targets, expected: Expected) -> str | None:
     known = distances(expected.heldout)
     wide = narrow = float(np.median(known))
     spare = max(shared - expected.heldout.shape[1], 1)
-    # of a median of so many distances, relative
+    # relative standard error of the median of this many distances
     error = 1.25 * float(known.std()) / (wide * math.sqrt(rows)) if wide > 0 else 0.0
     slack = math.hypot(0.2 + 2 / math.sqrt(spare), _SURE * error)
     if predicts := expected.r2 > PREDICTS:
@@ -224,11 +226,11 @@ def odd_spread(targets: Targets, expected: Expected) -> str | None:
 
 
 def _few_values(targets: Targets, heldout: Targets) -> str | None:
-    """Return evidence that the rows repeat each other, or lie on a line, or None."""
+    """Return evidence that the rows repeat each other or fill few dimensions, or None."""
     distinct = len({row.tobytes() for row in np.asarray(targets, np.float16)})
     if distinct < _FEW_VALUES * len(targets):
         return f"{len(targets)} targets have only {distinct} different values"
-    count = min(len(targets), len(heldout), 256)  # a dimension depends on the number of rows
+    count = min(len(targets), len(heldout), 256)  # the dimension grows with the number of rows
     filled, usual = _dimension(targets[:count]), _dimension(heldout[:count])
     if filled < _FEW_VALUES * usual:
         return f"{count} targets fill {filled:.1f} dimensions, its targets of S {usual:.1f}"
@@ -249,7 +251,7 @@ def _both(one: Answer) -> bool:
 
 
 def _compared(answers: Sequence[Answer]) -> Iterator[Comparison]:
-    """Yield what was answered twice, by block and unit; memory holds one unit's at a time."""
+    """Yield the samples with two answers, by block and unit; memory holds one unit's at a time."""
     for _, of_unit in groupby(answers, key=lambda one: one.unit):
         found: dict[tuple[str, int, str, int], list[Answer]] = {}
         for one in filter(_both, of_unit):
@@ -262,8 +264,8 @@ def _compared(answers: Sequence[Answer]) -> Iterator[Comparison]:
             )
 
 
-def _idlers(answers: Sequence[Answer]) -> dict[str, str]:
-    """Return who skips samples that others can read, and how many, in words."""
+def _needless_skips(answers: Sequence[Answer]) -> dict[str, str]:
+    """Return a sentence on each participant that skips many samples that others can read."""
     skipped, asked = Counter[str](), Counter[str]()
     for one in answers:
         if one.owner != one.auditor and one.theirs is not None:

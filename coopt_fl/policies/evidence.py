@@ -1,12 +1,12 @@
-"""How well two participants agree on the shared set, and what their further targets then say.
+"""Evidence from audited samples: do participants agree as well as on the shared set?
 
 Two participants' targets of one sample point in similar directions, those of different samples do
 not. On S each pair gets a threshold halfway between the cosines of the former and of the latter; a
-sample whose cosine is below it is *far*. How often that happens on S, with and without
-correspondence, gives the odds of targets that come later: that half of them are of wrong samples
-against that all are right. Their logarithms add up over samples, pairs and blocks. If all are right
-they exceed x once in exp(x) times, however often one looks (Ville's inequality). Pairs that hardly
-agree on S get odds near 1, so they give no evidence and need no special case.
+sample whose cosine is below it is *far*. The shares of far samples on S, for the same and for
+different samples, give the odds of later targets: half of them are of wrong samples, against all
+are right. Log odds add up over samples, pairs and blocks. If all are right, the odds exceed exp(x)
+with a probability of at most exp(-x), however often one looks (Ville's inequality). Pairs that
+hardly agree on S get odds near 1, so they give no evidence and need no special case.
 """
 
 import math
@@ -23,11 +23,11 @@ Directions = NDArray[np.float32]
 Cosines = NDArray[np.float32]
 
 PREDICTS = 0.1
-"""R2 from which on held-out targets are as wide as those of other samples."""
+"""Least held-out R2 at which held-out targets are spread as widely as those of new samples."""
 
-_ROWS_OF_S = 512  # what pairs are compared on, at most
-_LEAST_FAR = 0.02  # share of far samples that is always reckoned with: below 5 no one is accused
-_DEVIATIONS = 3.0  # by which the share on S may be too low by chance
+_ROWS_OF_S = 512  # most rows of S that pairs are compared on
+_LEAST_FAR = 0.02  # least usual share of far samples: fewer than 5 accuse nobody
+_DEVIATIONS = 3.0  # standard deviations by which the share on S may be too low
 _TINY = 0.01  # of the spread: a target so close to the mean has no direction
 
 
@@ -35,14 +35,14 @@ _TINY = 0.01  # of the spread: a target so close to the mean has no direction
 class Expected:
     """What a participant's targets have to be like.
 
-    With privacy noise all three are to be made of features as they came, and ``heldout`` is to
-    get the noise of targets; ``fitted`` then says nothing about single rows.
+    With privacy, all three are computed from the noisy features as delivered, and ``heldout`` gets
+    the noise of targets; single rows of ``fitted`` then mean nothing.
 
     Attributes:
-        fitted: (S, n) what its alignment makes of its features of the shared set.
-        heldout: (S, n) what alignments fitted without the row make of them
-            (:class:`coopt_fl.targets.HeldOut`); of the reference's projection, ``fitted``.
-        r2: Share of the variance of S_Y* that ``heldout`` predicts; of the reference 1.
+        fitted: (S, n), its alignment applied to its features of the shared set.
+        heldout: (S, n), the same by alignments fitted without the row
+            (:class:`coopt_fl.targets.HeldOut`); for the reference, ``fitted``.
+        r2: Share of the variance of S_Y* that ``heldout`` predicts; 1 for the reference.
     """
 
     fitted: Targets
@@ -66,7 +66,7 @@ class Profile:
     """One participant's directions: targets about their mean, scaled to unit length.
 
     Attributes:
-        shared: float32 (at most 512, n) of held-out targets of S.
+        shared: float32 (at most 512, n), directions of held-out targets of S.
     """
 
     def __init__(self, expected: Expected) -> None:
@@ -81,8 +81,9 @@ class Profile:
     def of(self, targets: Targets) -> Directions:
         """Return the directions (r, n) of further targets.
 
-        A target at the mean has none: zeros where an alignment that predicts next to nothing may
-        have shrunk to it, which says nothing, and else NaN, which is far from every other.
+        A target at the mean has no direction. If the alignment predicts next to nothing, it may
+        have shrunk targets to the mean: the row is zeros, which are not counted. Else it is NaN,
+        which is far from every direction.
         """
         rows = np.asarray(targets, np.float32) - self._centre
         return _directions(rows, self._least, self._none)
@@ -90,7 +91,7 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """What is usual for a pair.
+    """How well two participants agree on S.
 
     Attributes:
         threshold: the cosine below which a sample is far.
@@ -103,10 +104,10 @@ class Agreement:
     chance: float
 
     def count(self, ours: Directions, theirs: Directions) -> tuple[int, int]:
-        """Return how many of the samples (r,) say anything, and how many of those are far."""
-        told = ours.any(axis=1) & theirs.any(axis=1)
-        far = told & ~(_cosines(ours, theirs) >= self.threshold)
-        return int(told.sum()), int(far.sum())
+        """Return how many of the r samples count as evidence, and how many of those are far."""
+        counted = ours.any(axis=1) & theirs.any(axis=1)
+        far = counted & ~(_cosines(ours, theirs) >= self.threshold)
+        return int(counted.sum()), int(far.sum())
 
     def odds(self, far: int, rows: int) -> float:
         """Return the log odds of half of ``rows`` samples being wrong, when ``far`` are far."""
@@ -117,7 +118,7 @@ class Agreement:
 
 
 def agreement(one: Profile, other: Profile) -> Agreement:
-    """Return what is usual for two participants, from at least 4 samples of S."""
+    """Return how well two participants agree, from at least 4 samples of S."""
     ours, theirs, rows = one.shared, other.shared, len(one.shared)
     same = _cosines(ours, theirs)
     different = np.concatenate(
@@ -146,11 +147,12 @@ def _cosines(left: Directions, right: Directions) -> Cosines:
 
 
 FALSE_ALARMS = 1e-4
-"""How often, at most, chance alone accuses an honest participant of a run."""
+"""Highest probability that chance alone accuses any honest participant of a run."""
 
-_ABLE = 1.0  # log odds that a partner's samples give if all are far; below, it is no witness
+_ABLE = 1.0  # least log odds that a witness could reach if all its samples were far
 
-Tallies = dict[int | None, dict[str, tuple[int, int]]]  # by block and partner: samples, far ones
+Tallies = dict[int | None, dict[str, tuple[int, int]]]
+"""Counts of samples, and of far ones, by block (None: all blocks) and partner."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,10 +160,10 @@ class Comparison:
     """Targets of the same samples by two participants; no sample stands in two comparisons.
 
     Attributes:
-        owner: whose block the samples stand in.
+        owner: the participant whose block contains the samples.
         block: that block.
-        auditor: who was asked for them beyond its own block.
-        unit: the auditor's block with which it was asked for them.
+        auditor: the participant that was asked for them beyond its own block.
+        unit: the auditor's block whose unit contained them.
         ours: (r, n) the owner's targets.
         theirs: (r, n) the auditor's, in the same order.
     """
@@ -179,7 +181,7 @@ class Witness:
     """What one partner's answers say about a participant.
 
     Attributes:
-        samples: how many both answered, but for targets at the mean where that says nothing.
+        samples: how many both answered, without those that count as no evidence.
         far: how many of them are farther apart than is usual.
         usual: share of samples that may be far if both are right.
         chance: share of samples that are far where targets do not correspond.
@@ -197,14 +199,14 @@ class Witness:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Why a participant is rejected; ``dataclasses.asdict`` of it can be written as JSON.
+    """Why a participant is rejected; ``dataclasses.asdict`` makes plain JSON values of it.
 
     Attributes:
-        sentence: for people.
+        sentence: the reason in words.
         odds: log odds against it, without the half of its witnesses that disagree the most.
-        limit: what they had to reach.
-        blocks: those whose payload alone is enough; none if only all of them together are.
-        witnesses: by partner, over all blocks.
+        limit: the least log odds for a rejection.
+        blocks: blocks that alone are enough evidence; empty if only all together are.
+        witnesses: what each partner's answers say, over all blocks.
     """
 
     sentence: str
@@ -223,16 +225,17 @@ class Judged:
 
 
 def judge(expected: Mapping[str, Expected], comparisons: Iterable[Comparison]) -> Judged:
-    """Return who is contradicted by the majority of those who can tell.
+    """Reject participants that the majority of able witnesses contradicts.
 
     A participant is accused if its witnesses contradict it, in all its blocks together or in one
-    of them, even without the half of them that disagree the most: a minority that lies accuses
-    nobody. It is rejected if at least two who are not accused themselves say so; the others are
-    then judged again without it. The reference is judged like everyone else. Neither the order of
-    participants nor that of comparisons matters, and the same evidence may be judged repeatedly.
+    of them, even without the half of them that disagree the most, so that a lying minority can
+    accuse nobody. It is rejected if at least two witnesses that are not accused themselves suffice
+    to accuse it; the others are then judged again without it. The reference is judged like everyone
+    else. Neither the order of participants nor that of comparisons matters, and the same evidence
+    may be judged repeatedly.
 
     Comparisons of a participant with itself or with one that ``expected`` lacks are left out. Time
-    is O(pairs S n), of pairs that met, and memory O(participants S n), where S counts at most 512.
+    is O(P S n) for P compared pairs, memory O(K S n); at most 512 samples of S are used.
     """
     trial = _Trial(expected, comparisons)
     rejected: dict[str, Evidence] = {}
@@ -247,7 +250,7 @@ def judge(expected: Mapping[str, Expected], comparisons: Iterable[Comparison]) -
 
 
 class _Trial:
-    """All that was answered twice, counted once; the block None stands for all of them."""
+    """The comparisons of a run, as counts; the block None stands for all blocks."""
 
     def __init__(self, expected: Mapping[str, Expected], comparisons: Iterable[Comparison]) -> None:
         profiles = {name: Profile(one) for name, one in expected.items()}
@@ -264,20 +267,20 @@ class _Trial:
         if pair not in self.pairs:
             self.pairs[pair] = agreement(*(profiles[name] for name in pair))
         ours, theirs = profiles[one.owner].of(one.ours), profiles[one.auditor].of(one.theirs)
-        told, far = self.pairs[pair].count(ours, theirs)
+        counted, far = self.pairs[pair].count(ours, theirs)
         ends = ((one.owner, one.block, one.auditor), (one.auditor, one.unit, one.owner))
         for name, block, partner in ends:
             for part in (None, block):
                 samples, before = self.tallies[name][part].get(partner, (0, 0))
-                self.tallies[name][part][partner] = (samples + told, before + far)
+                self.tallies[name][part][partner] = (samples + counted, before + far)
 
     def witnesses(self, name: str, block: int | None, partners: Set[str]) -> dict[str, Witness]:
-        """Return what each of ``partners`` says about a participant, in one block or in all."""
+        """Return the witness of each of ``partners`` on a participant, in one block or in all."""
         said = sorted(self.tallies[name][block].keys() & partners)
         return {partner: self.witness(name, block, partner) for partner in said}
 
     def witness(self, name: str, block: int | None, partner: str) -> Witness:
-        """Return what a partner says about a participant, in one block or in all."""
+        """Return the witness of a partner on a participant, in one block or in all."""
         samples, far = self.tallies[name][block][partner]
         usual = self.pairs[_pair(name, partner)]
         odds, most = usual.odds(far, samples), usual.odds(samples, samples)
@@ -301,7 +304,7 @@ class _Trial:
         )
 
     def disagreements(self, names: Set[str]) -> list[str]:
-        """Return a sentence on each two who contradict each other, in all blocks or in one."""
+        """Return a sentence on each pair that contradicts each other, in all blocks or in one."""
         said = []
         for one, other in sorted(pair for pair in self.pairs if names >= set(pair)):
             parts = [
@@ -323,13 +326,13 @@ def _pair(one: str, other: str) -> tuple[str, str]:
 
 
 def _without_half(witnesses: Iterable[Witness]) -> float:
-    """Return the log odds without the half of the witnesses that disagree the most."""
+    """Return the summed log odds, without the half of the witnesses that disagree the most."""
     odds = sorted(one.odds for one in witnesses if one.most >= _ABLE)
     return sum(odds[: len(odds) - len(odds) // 2]) if len(odds) > 1 else -math.inf
 
 
 def _sentence(name: str, witnesses: Mapping[str, Witness]) -> str:
-    """Say in words what witnesses say about a participant."""
+    """Return in words what witnesses say about a participant."""
     partners = sorted(partner for partner, one in witnesses.items() if one.odds > 0)
     others = f" and {len(partners) - 3} others" if len(partners) > 3 else ""
     far = sum(one.far for one in witnesses.values())

@@ -13,7 +13,7 @@ from coopt_fl.targets.alignable import alignability
 from coopt_fl.targets.uniformity import uniformity
 
 FEWEST_SHARED = 25
-"""Samples from which on sound priors always passed the test of alignability.
+"""Fewest shared samples with which sound priors always passed the test of alignability.
 
 See docs/decisions/2026-11-27-alignable-priors.md.
 """
@@ -27,8 +27,8 @@ class Election:
         reference: a participant's name, or "consensus".
         best: the accepted participant with the lowest uniformity.
         accepted: participants that others can be aligned to; only they may be the reference.
-        uniformity: V of every participant.
-        warnings: what the user should know about it.
+        uniformity: V(psi; S) of every participant.
+        warnings: sentences for the user.
     """
 
     reference: str
@@ -44,7 +44,7 @@ class ReferencePolicy(Protocol):
     def __call__(
         self, features: Mapping[str, NDArray[np.float32]], wanted: str, dim: int, seed: int
     ) -> Election:
-        """Return the outcome, in which ``reference`` is a name in ``features`` or a consensus.
+        """Return the outcome; its ``reference`` is a name in ``features`` or "consensus".
 
         Args:
             features: each participant's features (S, m_k) of the same shared samples.
@@ -55,10 +55,10 @@ class ReferencePolicy(Protocol):
 
 
 def elected(election: Election, features: Mapping[str, NDArray[np.float32]]) -> Election:
-    """Return the outcome of any policy, once it is checked.
+    """Check and return the outcome of a policy.
 
     Raises:
-        ConfigError: it names somebody without features.
+        ConfigError: it names a participant that is not in ``features``.
     """
     named = {election.best, *election.accepted} | {election.reference} - {CONSENSUS}
     if strange := sorted(named - set(features)):
@@ -73,8 +73,9 @@ def elect(
 ) -> Election:
     """Choose the most uniform alignable prior, or the consensus of all alignable ones.
 
-    Uniformity alone would elect isotropic noise, which is perfectly uniform; a candidate must
-    also be *alignable*: others see what it sees. A consensus needs 2 n shared samples.
+    Uniformity (CoOpt, section 3.2) alone would elect isotropic noise, which is perfectly uniform; a
+    candidate must also be *alignable*, see :mod:`coopt_fl.targets.alignable`. A consensus needs 2 n
+    shared samples.
 
     Raises:
         ParticipantError: no prior is alignable.
@@ -101,7 +102,7 @@ def elect(
 def _candidates(
     features: Mapping[str, NDArray[np.float32]], seed: int
 ) -> tuple[list[str], list[str]]:
-    """Return who may be the reference, and a warning about each of the others."""
+    """Return the alignable participants, and a warning about each of the others."""
     names = list(features)
     verdicts = alignability(features.values(), seed)
     accepted = [name for name, verdict in zip(names, verdicts, strict=True) if verdict.alignable]

@@ -1,4 +1,4 @@
-"""Priors: pretrained models behind one registry."""
+"""Priors: pretrained models, loaded by their spec."""
 
 from coopt_fl.priors.prior import Prior, check_prior, load_prior
 from coopt_fl.priors.spec import parse_prior

@@ -1,7 +1,7 @@
-"""Batch norms folded into the convolutions before them: the same features, in less time.
+"""Fold batch norms into the convolutions before them: the same features, in less time.
 
-A frozen batch norm multiplies and shifts each channel, which the convolution before it can do by
-itself. Reduced precision alone does so, as it changes the last bits of the features.
+A frozen batch norm scales and shifts each channel, which the convolution before it can do as well.
+Only reduced precision uses this, because it changes the last bits of the features.
 """
 
 import copy
@@ -15,27 +15,27 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 TOLERANCE = 1e-4
-"""How far features may move, relative to their norm; float32 moves them by some 1e-6."""
+"""Largest change of features, relative to their norm; in float32 it is about 1e-6."""
 
 
 @torch.no_grad()
 def fold_norms(model: nn.Module, size: int) -> nn.Module:
-    """Return a copy of ``model`` (eval mode) whose convolutions do the work of their batch norms.
+    """Return a copy of ``model`` (eval mode) with its batch norms folded into convolutions.
 
-    Which norm follows which convolution is seen in a forward pass, for the order in which a model
-    registers its layers says nothing. Where nothing can be folded, the copy cannot be made, or its
-    features are not those of the model, the model itself is returned.
+    A forward pass shows which norm follows which convolution, because the order in which a model
+    registers its layers says nothing. If nothing can be folded, the copy cannot be made, or its
+    features differ from the model's, the model itself is returned.
 
     Args:
         model: maps (B, 3, size, size) to features (B, m), in float32.
         size: side of its input in pixels.
     """
-    if all(_rest(module) is None for module in model.modules()):
+    if all(_without_norm(module) is None for module in model.modules()):
         return model
     noise = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-    images = torch.cat([noise, torch.full((1, 3, size, size), 2.5)])  # what is bright saturates
-    pairs, features = _followed(model, images)
-    with suppress(Exception):  # whatever a model may have that cannot be copied or replaced
+    images = torch.cat([noise, torch.full((1, 3, size, size), 2.5)])  # a bright image saturates
+    pairs, features = _find_pairs(model, images)
+    with suppress(Exception):  # a model may have parts that cannot be copied or replaced
         folded = copy.deepcopy(model)
         for convolution, norm in pairs.items():
             _fold(folded, convolution, norm)
@@ -45,13 +45,13 @@ def fold_norms(model: nn.Module, size: int) -> nn.Module:
     return model
 
 
-def _followed(model: nn.Module, images: Tensor) -> tuple[dict[str, str], Tensor]:
-    """Return which norm takes the output of which convolution, by name, and the features.
+def _find_pairs(model: nn.Module, images: Tensor) -> tuple[dict[str, str], Tensor]:
+    """Return the norm that follows each convolution, by name, and the features (B, m).
 
-    Without those that are used more than once in a forward pass, and those with something in
-    between that changes the output in place.
+    Left out are layers that are used more than once in a forward pass, and pairs between which
+    the output is changed in place.
     """
-    made: list[tuple[Tensor, int, str]] = []  # the outputs are kept, so that they stay different
+    made: list[tuple[Tensor, int, str]] = []  # outputs are kept alive, so that all are distinct
     pairs: dict[str, str] = {}
     uses: Counter[str] = Counter()
 
@@ -75,7 +75,7 @@ def _followed(model: nn.Module, images: Tensor) -> tuple[dict[str, str], Tensor]
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d):
             hooks.append(module.register_forward_hook(made_by(name)))
-        elif _rest(module) is not None:
+        elif _without_norm(module) is not None:
             hooks.append(module.register_forward_pre_hook(taken_by(name)))
     try:
         features: Tensor = model(images)
@@ -87,7 +87,7 @@ def _followed(model: nn.Module, images: Tensor) -> tuple[dict[str, str], Tensor]
 
 def _fold(model: nn.Module, convolution: str, norm: str) -> None:
     conv, bn = model.get_submodule(convolution), model.get_submodule(norm)
-    rest = _rest(bn)
+    rest = _without_norm(bn)
     assert isinstance(conv, nn.Conv2d) and isinstance(bn, nn.BatchNorm2d) and rest is not None
     assert bn.running_mean is not None and bn.running_var is not None
     conv.weight, conv.bias = fuse_conv_bn_weights(
@@ -96,8 +96,8 @@ def _fold(model: nn.Module, convolution: str, norm: str) -> None:
     model.set_submodule(norm, rest)
 
 
-def _rest(module: nn.Module) -> nn.Module | None:
-    """Return what is left of a batch norm without its scale and shift; None of anything else."""
+def _without_norm(module: nn.Module) -> nn.Module | None:
+    """Return a batch norm without its scale and shift; None if ``module`` is no batch norm."""
     if not isinstance(module, nn.BatchNorm2d) or module.running_mean is None:
         return None
     if type(module) is nn.BatchNorm2d:

@@ -1,7 +1,7 @@
-"""Whether weights can be had: a look into the local caches, then one short try of the network.
+"""Check that weights are cached or can be downloaded, with one short request at most.
 
-The libraries retry an unreachable hub for about a minute, or wait for it without limit; asking
-first turns that into one sentence within seconds.
+The libraries retry an unreachable hub for about a minute, or wait for it without limit; this check
+ends in one error message within seconds.
 """
 
 import http.client
@@ -16,11 +16,11 @@ from huggingface_hub import constants
 from coopt_fl.core.errors import PriorError
 
 _TIMEOUT = 5.0
-"""Seconds to wait for the first answer of a host."""
+"""Timeout of a request, in seconds."""
 
 
 def require_in_repository(repository: str, *files: str) -> None:
-    """Require weights on the Hugging Face hub; any one of ``files`` in ``repository`` is enough.
+    """Require weights of the Hugging Face hub; any one of ``files`` in ``repository`` is enough.
 
     Raises:
         PriorError: none of them is cached, and the hub does not answer.
@@ -32,7 +32,7 @@ def require_in_repository(repository: str, *files: str) -> None:
 
 
 def require_at(url: str, folder: Path | None = None) -> None:
-    """Require weights at a plain URL, which are cached in ``folder``: by default torch's own cache.
+    """Require weights at a plain URL, cached in ``folder`` (default: torch's own cache).
 
     Raises:
         PriorError: they are not cached, and their host does not answer.
@@ -44,7 +44,7 @@ def require_at(url: str, folder: Path | None = None) -> None:
 
 
 def answers(url: str) -> bool:
-    """Ask a host for the header only; any answer counts, a refusal too. Proxies are honoured."""
+    """Whether a host answers a HEAD request, even by an HTTP error. Proxies are honoured."""
     if huggingface_hub.is_offline_mode() and url.startswith(constants.ENDPOINT):
         return False
     request = urllib.request.Request(url, method="HEAD")

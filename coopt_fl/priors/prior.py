@@ -25,11 +25,11 @@ class Prior:
     Attributes:
         id: The spec as given, e.g. "timm:tf_efficientnet_lite0@bundled?size=96".
         width: Width m of its features.
-        sha256: Of the weights, see :func:`weights_sha256`.
+        sha256: Digest of the weights, see :func:`weights_sha256`.
         preprocess: Its own resolution, interpolation and normalisation.
         model: Eval mode, channels_last, on ``device``; (B, 3, s, s) -> (B, m).
         device: Where it computes.
-        license: Of its weights, as its library states it; "" where that states none.
+        license: Licence of its weights as its library states it, or "".
     """
 
     id: str
@@ -52,23 +52,23 @@ class Prior:
         resize: int | None = None,
         interpolation: str = "bilinear",
     ) -> "Prior":
-        """Return a prior of a module of yours, of which a copy is made.
+        """Return a prior made of a copy of your ``module``.
 
-        It is known by the sha256 over how torch prints it, its preprocessing and its state dict.
-        That does not cover the code of ``forward``: after a change there, give it another name.
+        It is identified by a sha256 over its printed form, preprocessing and state dict. That does
+        not cover the code of ``forward``: if you change this, give the prior another name.
 
         Args:
             module: maps (B, 3, size, size), normalised, to features (B, m).
             name: letters, digits, "-", "_" and ".".
             size: side of its input in pixels.
-            mean: per RGB channel, of values in [0, 1], subtracted.
-            std: per RGB channel, by which is divided.
+            mean: per RGB channel, subtracted from values in [0, 1].
+            std: per RGB channel, divides the result.
             resize: length that the shorter edge gets before the centre crop; None: ``size``.
             interpolation: "bilinear" or "bicubic".
 
         Raises:
-            ConfigError: the name or the preprocessing is not allowed, or there can be no copy.
-            PriorError: it cannot take such images, or gives no features (B, m).
+            ConfigError: the name or preprocessing is not allowed, or ``module`` cannot be copied.
+            PriorError: it cannot take such images, or does not return features (B, m).
         """
         if not NAME.fullmatch(name):
             raise ConfigError(f"the name {name!r} of a prior is not allowed; allowed: {NAMES}")
@@ -89,8 +89,8 @@ class Prior:
     def features(self, images: Tensor | list[Tensor], precision: str = "float32") -> Tensor:
         """Return float32 features (B, m) on ``device`` of uint8 images (B, 3, H, W).
 
-        Images of different sizes come as a list of (3, H, W). In another arithmetic than float32
-        the model runs under autocast.
+        Images of different sizes are a list of (3, H, W). With another precision than float32 the
+        model runs under autocast.
 
         Raises:
             ConfigError: see :func:`coopt_fl.core.runtime.arithmetic`.
@@ -114,11 +114,11 @@ def load_prior(spec: str, device: torch.device | str = "cpu", precision: str = "
     Args:
         spec: SCHEME:NAME.
         device: where it will compute.
-        precision: in which; where that is not float32, batch norms are folded.
+        precision: its arithmetic; with any but float32, batch norms are folded.
 
     Raises:
         ConfigError: see :func:`coopt_fl.core.runtime.arithmetic`.
-        PriorError: The name is unknown, or the weights are not here and cannot be fetched;
+        PriorError: the name is unknown, or the weights are neither cached nor can be downloaded;
             the message says what to do. Weights are never random unless the spec says so.
     """
     parsed = parse_prior(spec)
@@ -138,7 +138,7 @@ def load_prior(spec: str, device: torch.device | str = "cpu", precision: str = "
 
 
 def license_of(spec: str) -> str:
-    """Return the licence of a prior's weights, as its library states it; "" where it does not.
+    """Return the licence of a prior's weights as its library states it, or "".
 
     Raises:
         PriorError: see :func:`load_prior`; no weights are loaded.
@@ -151,7 +151,7 @@ def license_of(spec: str) -> str:
 def check_prior(spec: str) -> str | None:
     """Return None if the prior can be used here, else one sentence why not and how to get it.
 
-    Loads no weights; asks the network only where weights are not in a local cache.
+    Loads no weights; uses the network only if weights are not in a local cache.
     """
     try:
         parsed = parse_prior(spec)
@@ -191,7 +191,7 @@ def _check(part: Part, spec: PriorSpec) -> None:
 
 @contextmanager
 def _named(spec: str) -> Iterator[None]:
-    """Name the prior in every error, whatever kind of error its library raises."""
+    """Turn every error of the block into a PriorError that names the prior."""
     try:
         yield
     except CooptError as error:
@@ -208,7 +208,7 @@ def _named(spec: str) -> Iterator[None]:
 
 @torch.inference_mode()
 def _measure_width(model: nn.Module, size: int) -> int:
-    """Run a blank image: no attribute tells the width for all models of all libraries."""
+    """Return the width m, by running a blank image: no attribute has it in all libraries."""
     try:
         shape = tuple(model(torch.zeros(1, 3, size, size)).shape)
     except (RuntimeError, ValueError, AssertionError) as error:

@@ -8,18 +8,18 @@ from coopt_fl.core.errors import PriorError
 from coopt_fl.registry import PARTS
 
 NOTHING = "nothing to license"
-"""What stands for a licence where no weights were trained."""
+"""Stands for the licence of priors without trained weights."""
 
 
 @dataclass(frozen=True)
 class PriorSpec:
-    """A parsed spec; whether there is such a prior is not known yet.
+    """A parsed spec; there may be no such prior.
 
     Attributes:
         scheme: the part before the colon, such as ``"timm"``.
         name: the part behind it, which the scheme interprets.
         size: side of the input in pixels; None for the model's own.
-        seed: of ``random`` weights; None for one derived from the name.
+        seed: seed of ``random`` weights; None for one derived from the name.
     """
 
     scheme: str
@@ -60,7 +60,7 @@ def parse_prior(spec: str) -> PriorSpec:
 
 
 def forms() -> list[str]:
-    """Return how a spec of each scheme is written, for messages and help."""
+    """Return the form of each scheme's specs, for messages and help."""
     return [str(form) for part in PARTS.parts("prior") if (form := part.fact("form"))]
 
 

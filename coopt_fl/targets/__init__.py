@@ -1,4 +1,4 @@
-"""What a sample is assigned: uniformity, reference, alignment, and streaming optimization."""
+"""The method: uniformity, projection, alignment, and the streaming optimization of images."""
 
 from coopt_fl.targets.alignment import Alignment, HeldOut, fit_alignment, held_out
 from coopt_fl.targets.collaborate import CONSENSUS, Recipe

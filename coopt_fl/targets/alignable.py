@@ -1,14 +1,14 @@
-"""Which priors see what the others see: noise must neither be elected nor have a vote.
+"""Alignability: a permutation test that keeps noise from being elected or having a vote.
 
 Isotropic noise has the best uniformity of all, but resembles nothing. Two priors are compared by
 the debiased linear CKA of their features of the same samples (Kornblith et al. 2019, with the
-unbiased HSIC of Song et al. 2012), which asks no map to be fitted, so that a dozen samples are
-enough. The test is exact: if the two have nothing in common, every order of the rows is as likely
-as the true one. All that it needs of a prior is an (S, S) matrix.
+unbiased HSIC of Song et al. 2012). It fits no map, so a dozen samples are enough. The test is
+exact: if the two have nothing in common, every order of the rows is as likely as the true one. Of
+each prior it needs only an (S, S) matrix.
 
-What chance reaches is looked for in random orders, which is all that is slow. Up to 32 priors each
-pair has its own orders. Beyond, each prior has as many in all, taken from a seeded sample of its
-pairs. The variance of the CKA over all orders depends on nothing but S, so pairs can share them.
+Nearly all time is spent on the CKA of random orders of rows. With up to 32 priors each pair has its
+own orders. With more, each prior has that many in all, from a seeded sample of its pairs. Pairs can
+share orders, because the variance of the CKA over all orders depends only on S.
 """
 
 from collections.abc import Collection, Sequence
@@ -26,7 +26,7 @@ from coopt_fl.targets.linear import Features, as_matrix, is_constant
 _MOST_ROWS = 256
 
 MOST_PAIRED = 32
-"""Priors up to which chance is looked for in each pair."""
+"""Most priors with which each pair has its own random orders."""
 
 _AT_ONCE = 50
 
@@ -39,9 +39,9 @@ class Alignability:
     """The evidence on one prior; ``cka`` and ``threshold`` have one entry per other prior.
 
     Attributes:
-        alignable: Resembles at least half of the others.
-        cka: Debiased linear CKA with the other, at most 1; 0 is chance.
-        threshold: What that CKA has to exceed: the most that chance reached.
+        alignable: Whether it resembles at least half of the others.
+        cka: Debiased linear CKA with each other prior, at most 1; 0 is expected by chance.
+        threshold: The highest CKA of random orders, which ``cka`` has to exceed.
     """
 
     alignable: bool
@@ -57,14 +57,14 @@ def alignability(
 ) -> list[Alignability]:
     """Test of each prior whether its features (S, m_k) resemble the others'.
 
-    Two priors do if their CKA exceeds that of all ``permutations`` random orders of the rows, which
-    chance does once in ``permutations`` + 1 pairs. A prior is alignable if it resembles at least
-    half of the others, rounded up; a prior alone always is. At most 256 rows are used; with fewer
-    than 7 there are too few orders for any prior to be alignable.
+    Two priors do if their CKA exceeds that of all ``permutations`` random orders of the rows; by
+    chance this happens to one in ``permutations`` + 1 pairs. A prior is alignable if it resembles
+    at least half of the others, rounded up; a prior alone always is. At most 256 rows are used;
+    with fewer than 7 there are too few orders for any prior to be alignable.
 
-    Of more than ``most_paired`` priors each has about ``permutations`` orders in all, and two
-    resemble each other if their CKA exceeds what either reached in those. Features are looked at
-    one after another, and (S, S) numbers of each are kept.
+    With more than ``most_paired`` priors, each has about ``permutations`` orders in all, and two
+    resemble each other if their CKA exceeds the highest of either's orders. Features are read one
+    prior at a time; an (S, S) matrix of each is kept.
 
     Raises:
         ConfigError: fewer than 4 rows.
@@ -105,7 +105,7 @@ def _grams(features: Collection[Features], seed: int) -> Grams:
 
 
 def _by_pair(grams: Grams, permutations: int, rng: np.random.Generator) -> Limits:
-    """Return the CKA (K, K) of each pair, and the most (K, K) that its own orders reached."""
+    """Return the CKA (K, K) of each pair, and the highest (K, K) of its own random orders."""
     rows = grams.shape[1]
     orders = np.array([np.arange(rows), *(rng.permutation(rows) for _ in range(permutations))])
     each = [_ckas(grams, some) for some in np.split(orders, range(_AT_ONCE, len(orders), _AT_ONCE))]
@@ -114,10 +114,10 @@ def _by_pair(grams: Grams, permutations: int, rng: np.random.Generator) -> Limit
 
 
 def _by_sample(grams: Grams, permutations: int, rng: np.random.Generator) -> Limits:
-    """Return the CKA (K, K) of each pair, and the most (K, K) that either reached by chance.
+    """Return the CKA (K, K) of each pair, and the highest (K, K) of either's random orders.
 
-    The priors stand in a random circle. Every order is of the next one's rows, and everyone else
-    is compared with that.
+    Each order permutes the rows of one prior, in turn by a random circle, and all others are
+    compared with that.
     """
     count = len(grams)
     flat, circle = grams.reshape(count, -1), rng.permutation(count)
@@ -126,13 +126,13 @@ def _by_sample(grams: Grams, permutations: int, rng: np.random.Generator) -> Lim
         turns = circle[np.arange(start, min(start + _AT_ONCE, permutations)) % count]
         moved = _moved([(grams[k], rng.permutation(grams.shape[1])) for k in turns])
         reached = flat @ moved.T
-        reached[turns, np.arange(len(turns))] = -np.inf  # of its own rows it knows too much
+        reached[turns, np.arange(len(turns))] = -np.inf  # an order resembles its own rows
         most = np.maximum(most, reached.max(axis=1))
     return flat @ flat.T, np.maximum(most[:, None], most)
 
 
 def _gram(x: Tensor) -> NDArray[np.float32]:
-    """Return the inner products (S, S) of different rows, U-centred, of norm 1, or all zero."""
+    """Return the U-centred Gram matrix (S, S), diagonal 0, of norm 1, or all zero if constant."""
     rows = len(x)
     centred = x - x.mean(dim=0)
     if is_constant(centred, x):
@@ -147,7 +147,7 @@ def _gram(x: Tensor) -> NDArray[np.float32]:
 
 
 def _ckas(grams: Grams, orders: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return (K, K, orders): the CKA of each pair, the rows of one of the two in that order."""
+    """Return the CKA (K, K, orders) of each pair with the rows of one of the two in each order."""
     count = len(grams)
     flat = grams.reshape(count, -1)
     found = np.zeros((count, count, len(orders)), np.float32)
@@ -158,5 +158,5 @@ def _ckas(grams: Grams, orders: NDArray[np.int64]) -> NDArray[np.float32]:
 
 
 def _moved(those: Sequence[tuple[NDArray[np.float32], NDArray[np.int64]]]) -> NDArray[np.float32]:
-    """Return each Gram matrix (S, S) with its rows and columns in an order, as rows (S S)."""
+    """Return Gram matrices (S, S), rows and columns put in the order given, flattened (S S)."""
     return np.stack([gram[order][:, order].ravel() for gram, order in those])

@@ -27,7 +27,7 @@ class Alignment:
     Attributes:
         weight: float32 (m, n).
         bias: float32 (n,).
-        solver: What made it.
+        solver: Name of the solver or projection that made it.
     """
 
     weight: NDArray[np.float32]
@@ -35,7 +35,7 @@ class Alignment:
     solver: str
 
     def __post_init__(self) -> None:
-        """Own copies of the arrays, writable and contiguous, which torch can share.
+        """Copy the arrays, so that they are writable and contiguous, as torch needs to share them.
 
         Raises:
             PriorError: the shapes do not fit, or an entry is not finite.
@@ -52,10 +52,10 @@ class Alignment:
             raise PriorError(f"an alignment has weight (m, n) and bias (n,), not {shapes}")
 
     def on(self, device: torch.device) -> Callable[[Tensor], Tensor]:
-        """Return the map on ``device``, to which the weight goes only once.
+        """Return the map on ``device``; the weight is copied there once.
 
-        It takes features (B, m) to targets float32 (B, n), and raises a PriorError for features of
-        another width.
+        It maps features (B, m) to targets float32 (B, n), and raises PriorError if the features
+        have another width.
         """
         weight = torch.from_numpy(self.weight).to(device)
         bias = torch.from_numpy(self.bias).to(device)
@@ -84,14 +84,15 @@ def fit_alignment(
     """Fit T_k of the paper's alignment step (section 3.3) on the shared set, in float64.
 
     Args:
-        source: (S, m) features of the shared set; targets (n wide) serve as well. Where they are,
-            the fit is computed.
+        source: (S, m) features of the shared set, or targets to be realigned; the fit is computed
+            on their device.
         target: (S, n) the reference's targets of the same rows.
         solver: ridge | procrustes | lstsq | sgd | none, or a registered one.
-        seed: Of the solvers that draw.
+        seed: Seed of the solvers that draw random numbers.
 
     Raises:
-        ConfigError: fewer than 4 rows, or no such solver.
+        ConfigError: there are fewer than 4 rows, or there is no such solver, or it returned other
+            shapes.
         PriorError: an entry is not finite, or the rows do not correspond.
     """
     solve, x, y = _prepared(source, target, solver)
@@ -105,25 +106,25 @@ def fit_alignment(
     weight, bias = _fit(solve, x, y, seed)
     if weight.shape != (x.shape[1], y.shape[1]) or bias.shape != y.shape[1:]:
         raise ConfigError(
-            f"targets.solver={solver} gave weight {tuple(weight.shape)} and bias "
+            f"targets.solver={solver} returned weight {tuple(weight.shape)} and bias "
             f"{tuple(bias.shape)}, not {(x.shape[1], y.shape[1])} and {tuple(y.shape[1:])}"
         )
     return to_alignment(weight, bias, solver)
 
 
 def to_alignment(weight: Tensor, bias: Tensor, solver: str) -> Alignment:
-    """Return the map fitted on any device, rounded to what is stored and sent."""
+    """Return the map, fitted on any device, as float32 arrays on the CPU."""
     return Alignment(weight.float().cpu().numpy(), bias.float().cpu().numpy(), solver)
 
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """What alignments make of shared samples that they were not fitted on.
+    """Held-out targets of the shared set, from cross-validation.
 
     Attributes:
-        targets: float32 (S, n), each row by an alignment fitted without it, as targets of samples
-            outside of the shared set are. The folds' alignments are shifted to a common mean.
-        r2: Share of the variance of the reference's targets that they predict, at most 1; 0 where
+        targets: float32 (S, n), each row by an alignment fitted without it, as it is for samples
+            outside of the shared set. The folds' alignments are shifted to a common mean.
+        r2: Share of the variance of the reference's targets that they predict, at most 1; 0 if
             there is no variance.
     """
 
@@ -134,8 +135,8 @@ class HeldOut:
 def held_out(source: Features, target: Features, solver: str = "ridge", seed: int = 0) -> HeldOut:
     """Judge an alignment by 5-fold cross-validation over the shared set.
 
-    What :func:`fit_alignment` makes of the rows it was fitted on is no measure of what it makes of
-    others: with S near m it may reproduce any target. Arguments and errors are those of
+    The error of :func:`fit_alignment` on the rows it was fitted on says nothing about other rows:
+    with S near m it may reproduce any target. Arguments and errors are those of
     :func:`fit_alignment`.
     """
     solve, x, y = _prepared(source, target, solver)
@@ -164,7 +165,7 @@ def r2_score(target: Tensor, predicted: Tensor) -> float:
 
 
 def _prepared(source: Features, target: Features, solver: str) -> tuple[Solver, Tensor, Tensor]:
-    """Return the solver of that name, and source and target in float64 where the source is."""
+    """Return the solver, and source and target in float64 on the source's device."""
     solve: Solver = PARTS.find("solver", solver).call
     x = as_matrix(source, "features")
     y = as_matrix(target, "targets").to(x.device)
@@ -178,6 +179,6 @@ def _prepared(source: Features, target: Features, solver: str) -> tuple[Solver, 
 
 
 def _fit(solve: Solver, x: Tensor, y: Tensor, seed: int) -> Affine:
-    """Return what the solver finds; one from outside may compute in numpy."""
+    """Return the solver's fit as tensors; a registered solver may return numpy arrays."""
     weight, bias = solve(x, y, seed)
     return torch.as_tensor(weight).to(x), torch.as_tensor(bias).to(x)

@@ -1,8 +1,8 @@
 """The method: from features of the shared set S to everyone's map from features to targets.
 
 CoOpt (arXiv 2505.14117), section 3, and our consensus of priors. The platform, the centralized
-baseline and every experiment take its steps from here; which of them runs on whose device is the
-protocol's business. Who is the reference is decided by :mod:`coopt_fl.policies.reference`.
+baseline and every experiment take its steps from here; the protocol decides on whose device each
+one runs, and :mod:`coopt_fl.policies.reference` who is the reference.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from coopt_fl.targets.linear import Features
 from coopt_fl.targets.projection import consensus_targets, fit_projection
 
 CONSENSUS = "consensus"
-"""The reference that is nobody's: the principal components of all priors together."""
+"""The reference that is no single prior: the principal components of all priors together."""
 
 Array = NDArray[np.float32]
 CPU = torch.device("cpu")
@@ -32,7 +32,7 @@ class Recipe:
         dim: width n of a target.
         projection: how the reference's features become targets.
         solver: how the others are aligned.
-        seed: of the run; every step that draws derives its own from it.
+        seed: of the run; every random step derives its own from it.
     """
 
     dim: int
@@ -42,7 +42,7 @@ class Recipe:
 
     @property
     def rows_to_project(self) -> int:
-        """Samples of its shard that the reference's projection is fitted on.
+        """How many samples of its shard the reference's projection is fitted on.
 
         A PCA needs 2 n of them; twice as many leave room for images that cannot be read.
         """
@@ -76,13 +76,13 @@ class Recipe:
         accepted: list[str],
         projection: Alignment | None,
     ) -> Array:
-        """Return S_Y* (S, n), which everyone's targets of the shared set are fitted to.
+        """Return S_Y* (S, n), the targets of the shared set to which everyone is aligned.
 
         Args:
             on_s: each participant's features (S, m_k).
             reference: a participant's name, or ``CONSENSUS``.
-            accepted: who has a part in a consensus.
-            projection: the reference's; None for a consensus, which has none.
+            accepted: the participants in a consensus; not used without one.
+            projection: the reference's projection; None for a consensus.
         """
         if projection is None:
             return consensus_targets((on_s[name] for name in accepted if name in on_s), self.dim)

@@ -1,6 +1,6 @@
-"""The linear algebra that projection and alignment share: float64, on the device of the features.
+"""Linear algebra for projection and alignment: float64, on the device of the features.
 
-Nothing here waits for the device but :func:`as_matrix`, which looks at what it is given.
+Only :func:`as_matrix`, which checks its input, synchronizes with the device.
 """
 
 import numpy as np
@@ -11,16 +11,16 @@ from torch import Tensor
 from coopt_fl.core.errors import PriorError
 
 Features = Tensor | NDArray[np.floating]
-"""A tensor is computed with where it is, an array on the CPU."""
+"""Tensors are computed on their own device, arrays on the CPU."""
 
 
 def as_matrix(features: Features, what: str) -> Tensor:
-    """Return a copy of ``features`` as a float64 matrix, where they are.
+    """Return a copy of ``features`` as a contiguous float64 matrix on the same device.
 
-    Its rows are contiguous, whatever theirs are: the last bits of a product depend on that.
+    It is always contiguous, because the last bits of a product depend on the memory layout.
 
     Raises:
-        PriorError: not a matrix, or an entry is not finite (in float32, as features travel).
+        PriorError: it is not a matrix, or an entry is not finite in float32, in which it is sent.
     """
     given = features.detach() if isinstance(features, Tensor) else torch.tensor(features)
     if given.ndim != 2:
@@ -46,16 +46,16 @@ def random_orthonormal(m: int, n: int, seed: int, device: torch.device) -> Tenso
 def principal_axes(x: Tensor, dim: int) -> Tensor:
     """Return the first ``dim`` <= R principal axes (m, dim) of centred ``x`` (R, m), in order.
 
-    The largest entry of each axis is positive, for eigenvectors have no sign of their own.
+    The largest entry of each axis is positive, because the sign of an eigenvector is arbitrary.
     """
-    if len(x) < x.shape[1]:  # or most of the Gram matrix's eigenvectors were of nothing
+    if len(x) < x.shape[1]:  # most of (m, m) would be null space
         return _signed(torch.linalg.svd(x, full_matrices=False).Vh[:dim].T)
     _, axes = _top_eigh(x.T @ x, dim)
     return axes
 
 
 def principal_scores(x: Tensor, dim: int) -> Tensor:
-    """Return centred ``x`` (R, m) in its first ``dim`` <= min(R, m) principal axes: (R, dim)."""
+    """Return the scores (R, dim) of centred ``x`` (R, m) on its first ``dim`` principal axes."""
     if len(x) > x.shape[1]:
         return x @ principal_axes(x, dim)
     return scores_of_gram(x @ x.T, dim)
@@ -68,7 +68,7 @@ def scores_of_gram(gram: Tensor, dim: int) -> Tensor:
 
 
 def root_mean_square(x: Tensor) -> Tensor:
-    """Return the root of the mean square entry, a scalar."""
+    """Return the root mean square of all entries, a scalar."""
     return x.square().mean().sqrt()
 
 
@@ -84,6 +84,6 @@ def _top_eigh(gram: Tensor, dim: int) -> tuple[Tensor, Tensor]:
 
 
 def _signed(vectors: Tensor) -> Tensor:
-    """Return the columns with the sign that makes the largest entry of each positive."""
+    """Return the columns, each with the sign that makes its largest entry positive."""
     peaks = vectors.gather(0, vectors.abs().argmax(dim=0, keepdim=True))
     return vectors * torch.where(peaks < 0, -1.0, 1.0)

@@ -1,6 +1,6 @@
-"""Streaming optimization: images of whole blocks in, targets out.
+"""Streaming optimization: from the images of whole blocks to their targets.
 
-:func:`encode` is the one way from images to features, for priors as for students.
+Priors and students alike compute their features by :func:`encode`.
 """
 
 from collections import deque
@@ -24,17 +24,17 @@ from coopt_fl.targets.alignment import Alignment
 
 Ids = NDArray[np.int64]
 Images = Tensor | list[Tensor]
-"""uint8 (B, 3, H, W), or B tensors (3, H, W) where they differ in size."""
+"""uint8 (B, 3, H, W), or a list of B tensors (3, H, W) if they differ in size."""
 
 Read = tuple[Tensor, Images, tuple[int, ...]]
-"""Ids int64 (B,), on any device, their images, and ids whose images cannot be read."""
+"""One batch: ids int64 (B,) on any device, their images, and ids that cannot be read."""
 
 
 class How(TypedDict):
-    """How images are read and computed with.
+    """How images are read and passed through a prior.
 
-    ``batch_size`` is the rows of a forward pass, ``precision`` the arithmetic of the prior,
-    ``on_error`` what a corrupt image does: "raise" or "skip".
+    ``batch_size`` is the rows of a forward pass, ``precision`` the arithmetic of the prior, and
+    ``on_error`` says what to do with an unreadable image: "raise" or "skip".
     """
 
     batch_size: int
@@ -47,11 +47,11 @@ Release = Callable[[Ids, NDArray[np.float32]], NDArray[np.float16]]
 
 @dataclass(frozen=True)
 class Encoded:
-    """What a model made of images.
+    """A model's outputs for some samples.
 
     Attributes:
         ids: int64 (R,).
-        values: Their outputs: features float32 (R, m) or targets float16 (R, n).
+        values: Outputs: features float32 (R, m) or targets float16 (R, n).
         finite: bool (R,): whether the features were finite.
         skipped: Ids whose images cannot be read.
     """
@@ -75,10 +75,7 @@ def represent(prior: Prior, source: Source, ids: Ids, **how: Unpack[How]) -> Enc
 def represent_blocks(
     prior: Prior, source: Source, blocks: Sequence[Ids], **how: Unpack[How]
 ) -> Iterator[Encoded]:
-    """Return the prior's features of blocks of samples, one after another.
-
-    See :func:`represent`.
-    """
+    """Yield the prior's features of each block of samples, as :func:`represent` returns them."""
     features = _Outputs(prior.width, torch.float32, Tensor.float)
     return _encode_blocks(prior, source, blocks, features, link_to(prior.device), **how)
 
@@ -93,24 +90,24 @@ def optimize(
     link: Link | None = None,
     **how: Unpack[How],
 ) -> Iterator[Encoded]:
-    """Return the targets of the blocks, one after another; memory is O(block).
+    """Yield the targets of each block; memory is O(block).
 
     A forward pass has ``batch_size`` rows, or at the end of a block the next power of two, and
     never crosses a block, so the bits of a row do not depend on what else is asked for.
 
     Args:
-        prior: whose features become targets.
+        prior: the prior whose features become targets.
         source: where the images are.
         blocks: ids (R,) of each block.
         alignment: from features to targets.
-        release: what becomes of ids and targets before they are handed out; None: rounding.
-        link: the way to the prior's device; None: as that device needs.
+        release: returns the float16 targets to hand out, such as noisy ones; None: only round.
+        link: the way to the prior's device; None: the usual one of that device.
         how: see :class:`How`.
 
     Raises:
         DataError: an image cannot be read and ``on_error`` is "raise".
-        PriorError: the alignment is of another width (raised here, not at the first block); a
-            feature is not finite or a target too large for float16; the sample is named.
+        PriorError: the alignment is of another width (raised at the call, not at the first block);
+            a feature is not finite or a target too large for float16; the sample is named.
     """
     width, dim = alignment.weight.shape
     if prior.width != width:
@@ -133,16 +130,17 @@ def encode(
     values: Tensor,
     finish: Callable[[Tensor], Tensor] = Tensor.float,
 ) -> Encoded:
-    """Return what a model makes of images.
+    """Return a model's outputs for a stream of images.
 
-    The outputs are gathered on the device and leave it once, so that nothing waits on every batch.
+    They are gathered on the device and copied from it once, so that no batch waits for a copy.
 
     Args:
         features: from images to features (B, m).
-        stream: at most ``batch_size`` images at a time. A smaller batch is padded to the next
-            power of two: few different shapes, and little to compute for few rows.
+        stream: batches of at most ``batch_size`` images. A smaller batch is padded to the next
+            power of two, so that there are few shapes and little wasted work.
         batch_size: most rows of a forward pass.
-        values: (R, n) on the device of the features, overwritten; R is at least what is streamed.
+        values: buffer (R, n) on the device of the features, overwritten; R is at least the number
+            of images in ``stream``.
         finish: from features (B, m) to outputs (B, n).
     """
     return _launch(features, stream, batch_size, values, finish, Link(values.device)).result()
@@ -150,14 +148,14 @@ def encode(
 
 @dataclass(frozen=True)
 class _Launched:
-    """What becomes an :class:`Encoded` once ``work`` is done: ids, values, finite, on the CPU."""
+    """A pending :class:`Encoded`: its ids, values and finite, on the CPU once ``work`` is done."""
 
     parts: tuple[Tensor, ...]
     skipped: tuple[int, ...]
     work: Work | None
 
     def result(self) -> Encoded:
-        """Wait for the device."""
+        """Wait for the device, and return the outputs."""
         if self.work is not None:
             self.work.synchronize()
         ids, values, finite = (part.numpy() for part in self.parts)
@@ -172,7 +170,7 @@ def _launch(
     finish: Callable[[Tensor], Tensor],
     link: Link,
 ) -> _Launched:
-    """Give the device the work of :func:`encode`."""
+    """Queue the work of :func:`encode` on the device, without waiting for it."""
     finite = torch.empty(len(values), dtype=torch.bool, device=values.device)
     ids, skipped, done = [torch.empty(0, dtype=torch.int64, device=values.device)], list[int](), 0
     for some, images, left_out in stream:
@@ -191,7 +189,7 @@ def _launch(
 
 @dataclass(frozen=True)
 class _Outputs:
-    """What becomes of features (B, m): rows of ``dim`` numbers, by ``finish``."""
+    """The outputs that ``finish`` computes from features (B, m): (B, dim) of ``dtype``."""
 
     dim: int
     dtype: torch.dtype
@@ -209,13 +207,13 @@ def _encode_blocks(
     precision: str,
     on_error: str,
 ) -> Iterator[Encoded]:
-    """Encode the blocks, one after another.
+    """Encode the blocks one after another.
 
-    A device that computes on its own has begun the next block when one is yielded.
+    An asynchronous device has begun the next block when one is yielded.
 
-    Images that differ in size are resized and cropped where they are read: they may be large. Those
-    of one size by nature are small, and resized on the device. Its bits may differ, so it must not
-    matter whether they come from an array or from published shards of it.
+    Images of different sizes may be large, so they are resized and cropped where they are read.
+    Images of a source with one size are small, and resized on the device. The two may differ in
+    bits, so an array and published shards of it have to be handled alike.
     """
     seen, fit = source.for_edge(prior.preprocess.resize), None
     if source.image_size is None:
@@ -230,7 +228,7 @@ def _encode_blocks(
             for (some, pixels), batch in arrived
         )
         launched = deque[_Launched]()
-        for ids in blocks:  # which batches never cross
+        for ids in blocks:  # batches never cross blocks
             of_this_block = islice(stream, -(-len(ids) // batch_size))
             values = torch.empty(len(ids), outputs.dim, dtype=outputs.dtype, device=prior.device)
             launched.append(
@@ -243,10 +241,10 @@ def _encode_blocks(
 
 
 def _checked(block: Encoded, prior: Prior, source: Source) -> Encoded:
-    """Return the block.
+    """Return the block if its features and targets are finite.
 
     Raises:
-        PriorError: naming the first sample without a finite feature or target.
+        PriorError: one is not; the first such sample is named.
     """
     for usable, problem in (
         (block.finite, "its features are not finite: check the prior's weights"),

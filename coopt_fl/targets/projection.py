@@ -27,23 +27,23 @@ from coopt_fl.targets.linear import (
 def fit_projection(features: Features, dim: int, method: str, seed: int) -> Alignment:
     """Fit an affine map from features to targets that are centred and of unit RMS per entry.
 
-    Only one scale for all entries: whitened targets train worse students. Fitted on R >= 2 n rows
-    of the reference's shard, not on S alone, whose rank is too low for a PCA.
+    All entries share one scale, because whitened targets train worse students. Use R >= 2 n rows of
+    the reference's shard, not S alone, whose rank is too low for a PCA.
 
     Args:
-        features: (R, m) of the reference. Where they are, the fit is computed.
+        features: (R, m) of the reference; the fit is computed on their device.
         dim: Width n of a target.
         method: "pca", "random" (seeded orthonormal), "none" (needs m = n), or a registered one. A
-            PCA falls back to "random", with a warning, where R < 2 n.
-        seed: Of the random projection.
+            PCA falls back to "random", with a warning, if R < 2 n.
+        seed: Seed of the random projection.
 
     Raises:
-        ConfigError: ``dim`` does not fit the width, or no such method.
-        PriorError: features that are not finite, or all the same.
+        ConfigError: ``dim`` does not fit the width, or there is no such method.
+        PriorError: there are no features, or they are not finite, or all the same.
     """
     x = as_matrix(features, "features")
     if not len(x):
-        raise PriorError("no features of the reference came, so no projection can be fitted")
+        raise PriorError("there are no features of the reference, so no projection can be fitted")
     rows, width = x.shape
     if method == "pca" and rows < 2 * dim <= 2 * width:
         warnings.warn(
@@ -55,7 +55,7 @@ def fit_projection(features: Features, dim: int, method: str, seed: int) -> Alig
         method = "random"
     mean = x.mean(dim=0)
     found = PARTS.find("projection", method).call(x - mean, dim, seed)
-    axes = torch.as_tensor(found).to(x)  # one from outside may compute in numpy
+    axes = torch.as_tensor(found).to(x)  # a registered one may return numpy
     if axes.shape != (width, dim):
         raise ConfigError(
             f"targets.projection={method} gave axes of shape {tuple(axes.shape)}, "
@@ -95,15 +95,15 @@ def none(features: Tensor, dim: int, seed: int) -> Tensor:
 
 
 def consensus_targets(features: Iterable[Features], dim: int) -> NDArray[np.float32]:
-    """Return targets (S, dim) of the shared set that all priors have a part in.
+    """Return targets (S, dim) of the shared set from the features of all priors.
 
     Each prior's features (S, m_k) are centred and divided by their RMS norm, so that each prior
     has one vote, and concatenated; the first ``dim`` principal components are scaled to unit RMS.
-    Memory holds the features of one prior at a time, and numbers (S, S).
+    Memory holds an (S, S) matrix, and the features of one prior at a time.
 
     Raises:
-        ConfigError: S < 2 dim, or all widths together are less than ``dim``.
-        PriorError: features that are not finite, all the same, or of different samples.
+        ConfigError: S < 2 dim, or the widths add up to less than ``dim``.
+        PriorError: features are not finite, or all the same, or the numbers of samples differ.
     """
     votes, gram, rows, width = list[Tensor](), None, 0, 0
     for one in features:

@@ -1,8 +1,8 @@
-"""How a participant's features are fitted to the reference's targets on the shared set.
+"""Solvers: they fit a participant's features to the reference's targets on the shared set.
 
 A solver takes source (S, m), target (S, n) and a seed, and returns weight (m, n) and bias (n,),
-all float64 and on one device, for which no shipped one ever waits. :func:`affine` turns a fit of
-centred data into one with an intercept.
+all float64 and on one device; the shipped ones never synchronize with it. :func:`affine` turns a
+fit of centred data into one with an intercept.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ Solver = Callable[[Tensor, Tensor, int], Affine]
 
 
 def affine(fit: Callable[[Tensor, Tensor, int], Tensor]) -> Solver:
-    """Return the solver that fits a weight to centred data and adds the bias that restores means.
+    """Return a solver that fits a weight to centred data, and the bias that restores the means.
 
     A source without variance gets a weight of zeros: the mean target is the best prediction.
     """
@@ -56,9 +56,9 @@ def ridge(x: Tensor, y: Tensor, seed: int) -> Tensor:
 
 @affine
 def lstsq(x: Tensor, y: Tensor, seed: int) -> Tensor:
-    """Least squares of minimum norm, the textbook's answer: blows up where S is near m.
+    """Least squares of minimum norm, as in textbooks; its error blows up where S is near m.
 
-    By way of the pseudoinverse, for torch's own ``lstsq`` needs full rank on a GPU.
+    It uses the pseudoinverse, because torch's own ``lstsq`` needs full rank on a GPU.
     """
     weight: Tensor = torch.linalg.pinv(x) @ y
     return weight
@@ -66,10 +66,9 @@ def lstsq(x: Tensor, y: Tensor, seed: int) -> Tensor:
 
 @affine
 def procrustes(x: Tensor, y: Tensor, seed: int) -> Tensor:
-    """Rotation (rectangular where m != n) and one scale (Schoenemann 1966; and Carroll 1970).
+    """Rotation (rectangular if m != n) and one scale (Schoenemann 1966; with Carroll 1970).
 
-    The rotation maximises trace(weight' x'y); directions that the shared set does not span are
-    left out.
+    The rotation maximises trace(weight' x'y); directions that S does not span are left out.
     """
     left, strengths, right = torch.linalg.svd(x.T @ y, full_matrices=False)
     known = strengths > strengths[0] * max(x.shape) * torch.finfo(torch.float32).eps
@@ -115,7 +114,8 @@ def _best_strength(values: Tensor, energy: Tensor, unspanned: Tensor, rows: int)
     """Return the strength with the least generalised cross-validation score (Golub et al. 1979).
 
     ``values`` are the eigenvalues of the Gram matrix, ``energy`` the sums of squares of y in their
-    directions, ``unspanned`` what is in none. One strength (1,) for all target entries.
+    directions, ``unspanned`` the sum of squares of the rest. One strength (1,) for all target
+    entries.
     """
     steps = torch.logspace(-10, 3, 53, dtype=torch.float64, device=values.device)
     strengths = values[-1] * steps

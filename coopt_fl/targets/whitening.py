@@ -1,4 +1,4 @@
-"""Targets whose directions all have the same weight."""
+"""Whitening: targets whose directions all have the same variance."""
 
 import numpy as np
 import torch
@@ -8,7 +8,7 @@ from coopt_fl.targets.alignment import Alignment, to_alignment
 from coopt_fl.targets.linear import as_matrix
 
 FAINTEST = 1e-6
-"""Part of the strongest direction's variance below which a direction is rounding."""
+"""Directions with less than this share of the largest variance count as rounding."""
 
 _CHUNK = 65_536
 
@@ -17,8 +17,8 @@ def fit_whitening(targets: NDArray[np.float16], device: torch.device) -> Alignme
     """Fit the affine map that makes targets (N, n) uncorrelated, centred and of unit variance.
 
     Directions without variance become 0. In targets of priors that have learned little, a few
-    directions such as brightness outweigh all others; the cosine sees nothing else. Fitted on
-    ``device``, where the targets pass through in parts.
+    directions such as brightness outweigh all others and dominate the cosine. The fit is computed
+    on ``device``, to which the targets go in chunks.
 
     Raises:
         PriorError: an entry is not finite.

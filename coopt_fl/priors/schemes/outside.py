@@ -1,4 +1,4 @@
-"""``python:MODULE:FUNCTION``: what a function returns, which is imported by its name."""
+"""``python:MODULE:FUNCTION``: the prior that an imported function returns."""
 
 from torch import nn
 

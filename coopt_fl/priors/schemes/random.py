@@ -24,7 +24,7 @@ def check(spec: PriorSpec) -> None:
 
 
 def load(spec: PriorSpec) -> tuple[nn.Module, Preprocess]:
-    """Build the architecture, timm's where both libraries have it, from its seed alone."""
+    """Build the architecture with seeded weights; timm's if both libraries have it."""
     seed = derive_seed(0, "random", spec.name) if spec.seed is None else spec.seed
     torch.default_generator.manual_seed(seed)
     if timm.is_model(spec.name):

@@ -15,7 +15,7 @@ from coopt_fl.priors.spec import PriorSpec, nearest
 
 
 def check(spec: PriorSpec) -> None:
-    """Require known weights that are here or can be fetched."""
+    """Require known weights that are cached or can be downloaded."""
     if not timm.is_model(spec.name):
         known = [*timm.list_models(), *timm.list_pretrained()]
         raise PriorError(f"timm has no model {spec.name!r}{nearest(spec.name, known)}")
@@ -34,9 +34,10 @@ def check(spec: PriorSpec) -> None:
 
 
 def load(spec: PriorSpec, pretrained: bool = True) -> tuple[nn.Module, Preprocess]:
-    """Build the model without its classifier; a fixed input size is changed to that of ``spec``.
+    """Build the model without its classifier, if needed with the input size of ``spec``.
 
-    The classifier is removed last: told to leave it out, timm accepts weights that lack any layer.
+    The classifier is removed last, because if timm itself omits it, it accepts weights that lack
+    any layer.
     """
     config = timm.get_pretrained_cfg(spec.name)
     resized = spec.size is not None and config and config.fixed_input_size
@@ -47,7 +48,7 @@ def load(spec: PriorSpec, pretrained: bool = True) -> tuple[nn.Module, Preproces
 
 
 def license(spec: PriorSpec) -> str | None:
-    """Return the licence of the weights that timm's configuration of them states."""
+    """Return the licence that timm's configuration of the weights states."""
     config = timm.get_pretrained_cfg(spec.name)
     return config.license if config else None
 

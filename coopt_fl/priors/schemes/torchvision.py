@@ -10,7 +10,7 @@ from coopt_fl.priors.spec import PriorSpec, nearest
 
 
 def check(spec: PriorSpec) -> None:
-    """Require known weights that are here or can be fetched."""
+    """Require known weights that are cached or can be downloaded."""
     name, _, tag = spec.name.partition("/")
     if name not in names():
         raise PriorError(f"torchvision has no classifier {name!r}{nearest(name, names())}")
@@ -45,7 +45,7 @@ def load(spec: PriorSpec, pretrained: bool = True) -> tuple[nn.Module, Preproces
 
 
 def license(spec: PriorSpec) -> str | None:
-    """Return the licence that the metadata of the weights state: few do."""
+    """Return the licence that the metadata of the weights state, which few do."""
     name, _, tag = spec.name.partition("/")
     stated: str | None = models.get_model_weights(name)[tag].meta.get("license")
     return stated

@@ -30,13 +30,13 @@ class RandomMap(nn.Module):
 
 
 def check(spec: PriorSpec) -> None:
-    """Require a width."""
+    """Require the name to be a width."""
     if not spec.name.isdecimal() or int(spec.name) < 1:
         raise PriorError("DIM in trivial:DIM must be a whole number from 1 on")
 
 
 def load(spec: PriorSpec) -> tuple[nn.Module, Preprocess]:
-    """Build the map; its width is the name."""
+    """Build the map; the name is its width DIM."""
     return RandomMap(int(spec.name)), Preprocess(_SIDE, _SIDE, "bilinear", _HALF, _HALF)
 
 
