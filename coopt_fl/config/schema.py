@@ -139,7 +139,7 @@ class AssignmentConfig:
 
     The partition is iid (random), dirichlet:ALPHA (each class shared out unevenly) or column:NAME
     (by the values of a column, or of "label"). Unless it is iid, each image belongs to one
-    participant, and no other is asked about it.
+    participant, and outside the shared set no other is asked about it.
     """
 
     partition: str = _key("iid", "who gets which samples: iid, dirichlet:ALPHA or column:NAME")
