@@ -98,7 +98,7 @@ def options(
 ) -> None:
     """Turn unlabeled images into an optimized dataset, together, and train students on it.
 
-    --quiet and --verbose may also follow the command.
+    The options --quiet and --verbose may also follow the command.
     """
     if quiet and verbose:
         raise typer.BadParameter("give --quiet or --verbose, not both")
@@ -154,7 +154,7 @@ def train(
 ) -> None:
     """Train a student on an optimized dataset; the same command continues a stopped training.
 
-    A dataset at a URL is pulled first, as by `coopt pull`.
+    From a URL, the dataset is pulled first, as by `coopt pull`.
     """
     from coopt_fl import api
     from coopt_fl.core.runtime import is_first_process
