@@ -126,14 +126,14 @@ def run(
     from coopt_fl.federation.simulation import simulate
 
     with (
-        telling(progress) as told,
-        job_of(config, settings, out, participants, source, told) as job,
+        telling(progress) as display,
+        job_of(config, settings, out, participants, source, display) as job,
     ):
         done = whole_job(
             job.config,
             job.out,
-            told,
-            lambda: simulate(job.config, job.out, told),
+            display,
+            lambda: simulate(job.config, job.out, display),
             keep=job.keep_source,
         )
     return Result(job.out, done)
@@ -167,15 +167,15 @@ def centralized(
     else:
         people, chosen, suffix = None, prior, f"centralized-{_plain(prior)}"
     with (
-        telling(progress) as told,
-        job_of(config, settings, out, people, source, told, lambda _: suffix) as job,
+        telling(progress) as display,
+        job_of(config, settings, out, people, source, display, lambda _: suffix) as job,
     ):
         alone = single(job.config, chosen)
         done = whole_job(
             alone,
             job.out,
-            told,
-            lambda: optimize_centrally(alone, job.out, told),
+            display,
+            lambda: optimize_centrally(alone, job.out, display),
             keep=job.keep_source,
         )
     return Result(job.out, done)
@@ -216,15 +216,17 @@ def pretrain(
     """
     changes = changes_of(settings) + ([f"student.objective={objective}"] if objective else [])
     with (
-        telling(progress) as told,
-        job_of(config, changes, out, None, source, told, lambda one: one.student.objective) as job,
+        telling(progress) as display,
+        job_of(
+            config, changes, out, None, source, display, lambda one: one.student.objective
+        ) as job,
     ):
         job.keep_source()
         return pretrain_student(
             job.config,
             Path(dataset) if dataset else None,
             job.out,
-            told,
+            display,
             seeds=seeds,
             watch_every=probe_every,
             count=devices,
@@ -275,8 +277,8 @@ def train(
     _refuse_import("student.model", config.student.model, changes, folder)
     students = folder.parent / "students"
     place = Path(out) if out else students / config.student.model.replace(":", "-")
-    with telling(progress) as told, logged(place, told), told.phase("student"):
-        trained = train_on(folder, config, place, told, devices)
+    with telling(progress) as display, logged(place, display), display.phase("student"):
+        trained = train_on(folder, config, place, display, devices)
     of_run = place.parent == students and folder.name == "dataset"
     return trained | {"run": str(folder.parent) if of_run else None}
 
@@ -297,9 +299,9 @@ def probe(
     """
     path = checkpoint_file(checkpoint)
     student, data = _to_judge(path, settings, "a probe")
-    with telling(progress) as told, told.phase("probe"):
-        tell_doubts(data, told)
-        accuracy = Judge(data, told=probing(told, "the student")).accuracies(student)
+    with telling(progress) as display, display.phase("probe"):
+        tell_doubts(data, display)
+        accuracy = Judge(data, told=probing(display, "the student")).accuracies(student)
     kept = keep_judgement(path, data, accuracy)
     return {"checkpoint": str(path), "accuracy": accuracy, "kept": kept and str(kept)}
 
@@ -325,8 +327,8 @@ def evaluate(
     """
     path = checkpoint_file(checkpoint)
     student, data = _to_judge(path, settings, "an evaluation")
-    with telling(progress) as told:
-        return evaluate_student(student, data, fine_tune, told)
+    with telling(progress) as display:
+        return evaluate_student(student, data, fine_tune, display)
 
 
 def embed(
@@ -361,9 +363,9 @@ def embed(
     data = data_from(_images(source), changes, "embed")
     if Path(model).exists():
         model = f"checkpoint:{checkpoint_file(model).resolve()}"
-    with telling(progress) as told, told.phase("embed"):
+    with telling(progress) as display, display.phase("embed"):
         prior = load_prior(str(model), pick_device())
-        return embed_source(prior, data, split, expanded(out), told)
+        return embed_source(prior, data, split, expanded(out), display)
 
 
 def export(
@@ -393,7 +395,7 @@ def export(
         )
     from_tree({}, changes, str(path), whole=False)  # imports the plug-ins
     student = load_student(path, changed(changes, "student.model"))
-    with telling(progress) as told, told.phase("export"):
+    with telling(progress) as display, display.phase("export"):
         return exports.export_student(student, path, to, expanded(out))
 
 
@@ -434,8 +436,8 @@ def write_report(
         raise ConfigError(
             f"a report needs {error.name}, which is not installed: {install_hint('report')}"
         ) from None
-    with telling(progress) as told:
-        return write([Path(one) for one in runs], Path(out), told)
+    with telling(progress) as display:
+        return write([Path(one) for one in runs], Path(out), display)
 
 
 def publish_shards(
@@ -455,22 +457,24 @@ def publish_shards(
     """
     loaded = from_tree(tree_of(config), changes_of(settings), name_of(config))
     place = _absolute(url)
-    with telling(progress) as told, told.phase("shards"):
+    with telling(progress) as display, display.phase("shards"):
         limit = loaded.data.limit or 0
         copy_streams(
             loaded.data,
-            lambda split, done: told.show(f"copy {split}", done, limit, "image", f"{done:,} read"),
+            lambda split, done: display.show(
+                f"copy {split}", done, limit, "image", f"{done:,} read"
+            ),
         )
         source = open_source(loaded.data)
         for note in source.notes:
-            told.warn(note)
+            display.warn(note)
         layout = layout_of(loaded, source.ids, partition(loaded, source))
         published = publish(
             place,
             source,
             layout,
             loaded.data.on_error,
-            lambda done, total: told.show("shards", done, total, "file"),
+            lambda done, total: display.show("shards", done, total, "file"),
         )
     files = published.manifest.files
     return {
@@ -504,17 +508,17 @@ def push(run: str | Path, url: str, *, progress: Shown = "normal") -> dict[str, 
     student = folder.parent / "student" / CHECKPOINT
     content = shareable(student) if folder.name == "dataset" and student.is_file() else None
     extra = {STUDENT: content} if content else {}
-    with telling(progress) as told, told.phase("push"), TemporaryDirectory() as staging:
+    with telling(progress) as display, display.phase("push"), TemporaryDirectory() as staging:
         place = staging if hub else _elsewhere(_absolute(url), Path(run), folder)
-        done = transfer.push(folder, place, extra, partial(_files, told, "push"))
+        done = transfer.push(folder, place, extra, partial(_files, display, "push"))
         if hub:
             upload(staging, hub)
         licence = licence_of(statements(done.provenance))
         for label in licence.labels:
-            told.warn(label)
+            display.warn(label)
         own = read_checkpoint(student)["meta"].get("license") if content else licence.short
         if own != licence.short:
-            told.warn(f"The student beside the dataset has another licence: {own}")
+            display.warn(f"The student beside the dataset has another licence: {own}")
     return _transferred(url if hub else place, done) | {"license": licence.shown}
 
 
@@ -534,9 +538,9 @@ def pull(url: str, *, out: str | Path | None = None, progress: Shown = "normal")
     """
     hub, out = repository(url), Path(out) if out else _place_of(url)
     require_utf8(out, "--out", OutputError)
-    with telling(progress) as told, told.phase("pull"):
+    with telling(progress) as display, display.phase("pull"):
         place = download(hub) if hub else _absolute(url)
-        done = transfer.pull(place, out, partial(_files, told, "pull"))
+        done = transfer.pull(place, out, partial(_files, display, "pull"))
     with understood(out / "dataset" / "provenance.json"):
         source = done.provenance.config["data"]["source"]
     known = {"license": licence_of(statements(done.provenance)).shown, "out": str(out)}
@@ -562,8 +566,8 @@ def _place_of(url: str) -> Path:
     return Path("runs", url.rstrip("/").rpartition("/")[2])
 
 
-def _files(told: Progress, name: str, done: int, total: int) -> None:
-    told.show(name, done, total, "file")
+def _files(display: Progress, name: str, done: int, total: int) -> None:
+    display.show(name, done, total, "file")
 
 
 def _transferred(url: str, done: transfer.Transferred) -> dict[str, Any]:

@@ -74,8 +74,8 @@ def telling(progress: Shown) -> Iterator[Progress]:
             raise ConfigError(
                 f"progress={progress!r} is not allowed; allowed: {', '.join(get_args(Level))}, None"
             )
-        with console_progress(progress) as told:
-            yield told
+        with console_progress(progress) as display:
+            yield display
     else:
         yield progress or Progress()
 

@@ -76,23 +76,23 @@ def _of_simulation(simulation: SimulationConfig) -> Iterator[str]:
 def _of_partition(config: Config) -> Iterator[str]:
     """Yield what is wrong with the partition, or has no meaning together with it."""
     assignment, count = config.assignment, len(config.participants)
-    said = f"assignment.partition={assignment.partition}"
+    setting = f"assignment.partition={assignment.partition}"
     form = PARTITION.fullmatch(assignment.partition)
     if form is None or not 0 < float(form["alpha"] or 1) <= MOST_ALPHA:
         yield (
-            f"{said} must be iid, dirichlet:ALPHA with ALPHA above 0 and at most {MOST_ALPHA:g}, "
-            "or column:NAME"
+            f"{setting} must be iid, dirichlet:ALPHA with ALPHA above 0 and at most "
+            f"{MOST_ALPHA:g}, or column:NAME"
         )
     elif assignment.partition != AssignmentConfig().partition:
         if assignment.by != AssignmentConfig().by:
             yield (
-                f"assignment.by: {assignment.by} has no meaning with {said}, which decides who "
+                f"assignment.by: {assignment.by} has no meaning with {setting}, which decides who "
                 "gets which samples; leave it out"
             )
         if config.min_participants is not None and config.min_participants < count:
             yield (
                 f"min_participants: {config.min_participants} of {count} cannot go on alone with "
-                f"{said}, where no participant takes over another's samples; leave it out"
+                f"{setting}, where no participant takes over another's samples; leave it out"
             )
 
 

@@ -55,7 +55,7 @@ def typed_values(kind: Any, tree: Any, prefix: str, problems: list[str]) -> Any:
 
 
 def _scalar(field: dataclasses.Field[Any], value: Any, key: str, problems: list[str]) -> Any:
-    """Return ``value``, checked; a whole number becomes a float where the type is float."""
+    """Return ``value``, checked; a whole number becomes a float if the type is float."""
     if field.type == list[str]:
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             problems.append(f"{key}: {value!r} is not allowed; allowed: {TYPES[list[str]]}")

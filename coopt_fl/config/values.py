@@ -26,7 +26,7 @@ NOTHING = ("", "null")
 """Texts that mean null; for numbers, those in :data:`DOUBTFUL` do, too."""
 
 DOUBTFUL = ("~", "Null", "NULL")
-"""Null in YAML, but also possible names: refused where a file gives one to a text key."""
+"""Null in YAML, but also possible names: refused if a file gives one to a text key."""
 
 TRUTH = {"true": True, "false": False}
 

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 def cache_dir() -> Path:
-    """Return ``$COOPT_CACHE`` where it is set, else ``~/.cache/coopt-fl``; it may not exist yet.
+    """Return ``$COOPT_CACHE`` if it is set, else ``~/.cache/coopt-fl``; it may not exist yet.
 
     Raises:
         OutputError: there is no home directory.
@@ -41,7 +41,7 @@ def cache_dir() -> Path:
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Let one process at a time work in ``folder``, which is made where it is missing.
+    """Let one process at a time work in ``folder``, which is created if it is missing.
 
     Raises:
         OSError: the folder cannot be made or written to.
@@ -59,7 +59,7 @@ def cached(path: Path, load: Callable[[], T], make: Callable[[Path], object]) ->
 
     Args:
         path: a file, or a folder of files.
-        load: raises OSError, ValueError or EOFError where ``path`` is missing or damaged.
+        load: raises OSError, ValueError or EOFError if ``path`` is missing or damaged.
         make: writes the file or folder at the temporary path that it is given, which is then
             renamed to ``path``. So ``path`` is whole or absent however the process ends.
 

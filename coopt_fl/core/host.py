@@ -37,7 +37,7 @@ def shared_by(processes: int) -> Iterator[None]:
 
 
 def free_memory() -> int:
-    """Return the bytes of memory that processes can still use; all memory where not on Linux.
+    """Return the bytes of memory that processes can still use; on other systems than Linux, all.
 
     A container's limit counts in full: how much of its current use could be freed is unknown.
     """

@@ -142,7 +142,7 @@ def below(url: str) -> list[str]:
 
 
 def size(url: str) -> int | None:
-    """Return how many bytes the object has; None where there is none.
+    """Return the object's size in bytes; None if there is no object.
 
     Raises:
         DataError: it cannot be looked up, or ``url`` is of a kind that cannot be used here.

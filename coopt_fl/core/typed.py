@@ -56,7 +56,7 @@ def plain_words(text: str) -> str:
 
 
 PLAIN = Rule(
-    lambda told: plain_words(str(told)) == str(told),
+    lambda text: plain_words(str(text)) == str(text),
     f"at most {MOST_WORDS} printable letters without {MARKUP}",
 )
 
@@ -67,8 +67,8 @@ MOST_LICENCE = 100
 _PATH = re.compile(r"[/~.\\]|[A-Za-z]:[/\\]|file:")
 
 LICENCE = Rule(
-    lambda told: (
-        0 < len(told) <= MOST_LICENCE and plain_words(told) == told and not _PATH.match(told)
+    lambda text: (
+        0 < len(text) <= MOST_LICENCE and plain_words(text) == text and not _PATH.match(text)
     ),
     f"1 to {MOST_LICENCE} printable letters without {MARKUP}, and no path: it is published",
 )

@@ -62,7 +62,7 @@ class Batch:
 
     @property
     def images(self) -> Tensor | list[Tensor]:
-        """The images: uint8 (B, 3, H, W) where all have one size, else B tensors (3, H, W)."""
+        """The images: uint8 (B, 3, H, W) if all have one size, else B tensors (3, H, W)."""
         if len(self.ids) and (self.sizes == self.sizes[0]).all():
             return self.pixels.view(-1, *self.sizes[0].tolist(), 3).permute(0, 3, 1, 2)
         runs = self.pixels.split((3 * self.sizes.prod(axis=1)).tolist())
@@ -85,7 +85,7 @@ def batches(
     """Read the blocks in order; a batch never crosses the border of a block.
 
     Args:
-        source: where the images are.
+        source: the source of the images.
         blocks: ids (R,) of each block.
         batch_size: most images in a batch; only the last of a block has fewer.
         on_error: "raise", or "skip" to leave a corrupt image out and list it in ``skipped``.

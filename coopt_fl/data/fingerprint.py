@@ -77,7 +77,7 @@ def remembered(
             "or set data.on_error=skip, and see that the files stay as they are during a run"
         ) from error
     if time.time() - newest > SETTLED_S:
-        with suppress(OutputError):  # where it cannot be stored, it is computed again next time
+        with suppress(OutputError):  # if it cannot be stored, it is computed again next time
             make_folder(known.parent)
             with atomic(known) as file:
                 file.write(digest.encode())

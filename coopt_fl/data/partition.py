@@ -79,7 +79,7 @@ def drawn(classes: Ids, alpha: float, weights: NDArray[np.float64], seed: int) -
 
 
 def given(
-    values: NDArray[np.str_], names: list[str], weights: NDArray[np.float64], said: str
+    values: NDArray[np.str_], names: list[str], weights: NDArray[np.float64], setting: str
 ) -> Places:
     """Distribute samples among participants in whole groups of equal values.
 
@@ -90,7 +90,7 @@ def given(
         values: (N,).
         names: of the participants.
         weights: of the participants, above 0.
-        said: the setting, for errors.
+        setting: the setting that asked for this, for errors.
 
     Raises:
         ConfigError: values and names agree only in part; there are fewer groups than participants;
@@ -98,17 +98,17 @@ def given(
     """
     groups, group_of, sizes = np.unique(values, return_inverse=True, return_counts=True)
     if not {*groups.tolist()}.isdisjoint(names):
-        owner_of = _by_name(groups.tolist(), names, said)
+        owner_of = _by_name(groups.tolist(), names, setting)
         if len(np.unique(weights)) > 1:
             raise ConfigError(
-                f"{said}: weights have no meaning where the values are the participants' names; "
+                f"{setting}: weights have no meaning where the values are the participants' names; "
                 "leave them out"
             )
         return owner_of[group_of]
     if len(groups) < len(names):
         raise ConfigError(
-            f"{said}: {len(names)} participants cannot share {len(groups)} groups of equal values; "
-            f"list at most {len(groups)} participants, or choose another column"
+            f"{setting}: {len(names)} participants cannot share {len(groups)} groups of equal "
+            f"values; list at most {len(groups)} participants, or choose another column"
         )
     load, owner_of = np.zeros(len(names)), np.empty(len(groups), np.intp)
     for group in np.argsort(-sizes, kind="stable"):
@@ -138,7 +138,7 @@ def _classes(config: Config) -> Ids:
     return classes
 
 
-def _by_name(groups: list[str], names: list[str], said: str) -> Places:
+def _by_name(groups: list[str], names: list[str], setting: str) -> Places:
     """Return the index in ``names`` of each group's value."""
     strange = [repr(value) for value in groups if value not in names]
     absent = [name for name in names if name not in groups]
@@ -146,8 +146,8 @@ def _by_name(groups: list[str], names: list[str], said: str) -> Places:
         problems = [f"no participant is called {_some(strange)}"] if strange else []
         problems += [f"no sample has the value {_some(absent)}"] if absent else []
         raise ConfigError(
-            f"{said}: if one value is a participant's name, all must be, and each name must be a "
-            "value; " + ", and ".join(problems)
+            f"{setting}: if one value is a participant's name, all must be, and each name must be "
+            "a value; " + ", and ".join(problems)
         )
     return np.array([names.index(value) for value in groups])
 

@@ -180,7 +180,7 @@ def index_of(file: IO[bytes], where: str, fields: Fields) -> Index:
     hashed, torn = Hashed(file), ""
     if hashed.compressed:
         raise DataError(
-            f"{where} is compressed, but has no suffix for that; rename it, such as to {where}.gz"
+            f"{where} is compressed, but has no suffix that says so; rename it to {where}.gz"
         )
     names, texts, places = list[bytes](), list[bytes](), list[tuple[int, int]]()
     images, seen, without = dict[str, None](), dict[str, None](), list[str]()

@@ -151,20 +151,20 @@ def _load(data: DataConfig, split: str) -> Arrays:
 def _problem(arrays: Arrays) -> str:
     """Return what is wrong with the arrays of a split; "" if nothing is."""
     images, sizes, labels = arrays.images, arrays.sizes, arrays.labels
-    told = f"are {images.dtype} {images.shape}"
+    actual = f"are {images.dtype} {images.shape}"
     if sizes is None:
         if (
             images.dtype != np.uint8
             or images.ndim not in (3, 4)
             or images.shape[3:] not in ((), (3,))
         ):
-            return f"images {told}, not uint8 (N, H, W) or (N, H, W, 3)"
+            return f"images {actual}, not uint8 (N, H, W) or (N, H, W, 3)"
         if not images.size:
-            return f"images {told}, so that there are none"
+            return f"images {actual}, so that there are none"
         rows = len(images)
     else:
         if images.dtype != np.uint8 or images.ndim != 1:
-            return f"images {told}, not uint8 (bytes,), as beside sizes"
+            return f"images {actual}, not uint8 (bytes,), as beside sizes"
         if sizes.dtype != np.int64 or sizes.ndim != 2 or sizes.shape[1] != 2:
             return f"sizes are {sizes.dtype} {sizes.shape}, not int64 (N, 2)"
         if not len(sizes):

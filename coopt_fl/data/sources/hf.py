@@ -204,14 +204,14 @@ def _splits(data: DataConfig) -> dict[str, Any]:
     return once(("hf", root), lambda: _opened(datasets, root, data.root))
 
 
-def _opened(datasets: Any, root: str, said: str | None) -> dict[str, Any]:
-    """Return the splits of the dataset at ``root``; errors call it ``said``."""
+def _opened(datasets: Any, root: str, name: str | None) -> dict[str, Any]:
+    """Return the splits of the dataset at ``root``; errors call it ``name``."""
     try:
         if root.startswith(HUB):
             found = _from_hub(datasets, root)
         elif not is_folder(folder := Path(root), DataError):
             raise DataError(
-                f"data.root={said} is not a folder; set it to one of save_to_disk, or to "
+                f"data.root={name} is not a folder; set it to one of save_to_disk, or to "
                 "hf://USER/NAME for a dataset on the Hugging Face hub"
             )
         else:
@@ -225,7 +225,7 @@ def _opened(datasets: Any, root: str, said: str | None) -> dict[str, Any]:
         raise
     except Exception as error:  # the library and its dependencies may raise anything
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        problem = f"data.root={said} cannot be opened by datasets ({reason})"
+        problem = f"data.root={name} cannot be opened by datasets ({reason})"
         here = "; there is no such folder here either" if root.startswith(HUB) else ""
         raise DataError(f"{problem}{here}") from error
     return found if isinstance(found, dict) else {str(found.split or "train"): found}

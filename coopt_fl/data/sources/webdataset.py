@@ -117,8 +117,8 @@ class TarSource(EncodedSource):
         self._spans = np.concatenate([index.places for index in indexes])[: len(self)]
         self.fields = sorted({name for index in indexes for name in index.images})
         sums = [[name, index.sha256] for name, index in zip(found.names, indexes, strict=True)]
-        told = json.dumps([len(self), self.fields, sums])
-        self._fingerprint = hashlib.sha256(f"webdataset {told}".encode()).hexdigest()
+        identity = json.dumps([len(self), self.fields, sums])
+        self._fingerprint = hashlib.sha256(f"webdataset {identity}".encode()).hexdigest()
 
     @property
     def fingerprint(self) -> str:
@@ -234,8 +234,8 @@ class Shards:
     def _index(self, name: str) -> Index:
         if name not in self._known:
             place = _joined(self._every, name)
-            told = json.dumps([place, remote.version(place), vars(self._fields)])
-            key = hashlib.sha256(told.encode()).hexdigest()
+            identity = json.dumps([place, remote.version(place), vars(self._fields)])
+            key = hashlib.sha256(identity.encode()).hexdigest()
             path = cache_dir() / "webdataset" / key / "index.npz"
 
             def make(path: Path) -> None:
