@@ -587,7 +587,7 @@ def _absolute(url: str) -> str:
     require_utf8(url, "the URL", ConfigError)
     if not url.strip() or re.match(r"\w{2,}:/(?!/)", url):
         raise ConfigError(
-            f"{url!r} is neither a path nor a URL: give one of them, such as s3://BUCKET/NAME"
+            f"{url!r} is neither a path nor a URL: give a path, or a URL such as s3://BUCKET/NAME"
         )
     return url if "://" in url else str(expanded(url).resolve())
 
@@ -598,7 +598,7 @@ def _elsewhere(place: str, run: Path, dataset: Path) -> str:
     if here.is_absolute() and (
         here.is_relative_to(run.resolve()) or here == dataset.resolve().parent
     ):
-        raise ConfigError(f"{place} is inside the run that is pushed; give one outside of {run}")
+        raise ConfigError(f"{place} is inside the run to be pushed; give a place outside of {run}")
     return place
 
 

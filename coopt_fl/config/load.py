@@ -36,7 +36,7 @@ def load_config(config: str = "digits", overrides: Sequence[str] = ()) -> Config
 
 
 def tree_of(chosen: str | Path | Mapping[str, Any] | Config) -> dict[str, Any]:
-    """Return a configuration as nested values, copied; it is named, a YAML file, or an object.
+    """Return a copy of a configuration as nested values, given its name, its file or an object.
 
     Raises:
         ConfigError: there is no such file, or it cannot be read.
@@ -72,8 +72,8 @@ def from_tree(
 ) -> Config:
     """Return the configuration in ``tree`` with ``overrides``; errors call it ``name``.
 
-    Its plug-ins are imported. Combinations are checked of all keys, or, unless it is ``whole``, of
-    the data settings alone.
+    Its plug-ins are imported. The check of combinations covers all keys, or, unless it is
+    ``whole``, the data settings alone.
     """
     problems: list[str] = []
     tree = copy.deepcopy(tree)

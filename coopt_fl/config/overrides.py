@@ -91,7 +91,7 @@ def _parsed(text: str, words: Sequence[str]) -> Any:
 
 
 def _place(node: Any, word: str, append: bool) -> Any:
-    """Return ``word`` as a key or index of ``node``, which gets it; None if it cannot be one."""
+    """Return the key or index that ``word`` is in ``node``, added if missing; None if neither."""
     if isinstance(node, dict):
         node.setdefault(word)
         return word

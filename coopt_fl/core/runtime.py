@@ -92,7 +92,7 @@ def is_first_process() -> bool:
 
 @contextmanager
 def compute(threads: int, deterministic: bool = False) -> Iterator[None]:
-    """Use ``threads`` CPU threads, and only ``deterministic`` kernels if so, until the block ends.
+    """Compute with ``threads`` CPU threads, and with ``deterministic`` kernels alone if it is set.
 
     The number of threads changes the order of sums and so the last bits of a result. Ray sets it
     by the size of an actor, so it is set here, around every computation that must be repeatable.
