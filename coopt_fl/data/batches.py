@@ -27,8 +27,7 @@ WORKERS_PAY_OFF_S = 10.0
 """Seconds of decoding from which starting worker processes (some seconds) is worth it."""
 
 WARM_UP = 2
-"""Batches read in this process before that is decided: the first opens files, the second is timed.
-"""
+"""Batches read here before workers may start: the first opens files, the second is timed."""
 
 WORKER_BYTES = 200 << 20
 """Memory of a worker besides its batches: the pages that it does not share with the server."""

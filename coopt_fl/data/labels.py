@@ -45,7 +45,7 @@ def split_labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
 
 @read_once()
 def unlabeled(data: DataConfig) -> list[str]:
-    """Return sentences about images that the probe cannot judge for lack of labels; [] if none.
+    """Return sentences on missing or useless labels, which limit what can be judged; [] if none.
 
     Raises:
         DataError: see :func:`split_labels`.

@@ -1,4 +1,4 @@
-"""Decode JPEG files on the GPU, by nvJPEG through torchvision; pixels differ slightly from Pillow.
+"""Decode JPEG files on the GPU by nvJPEG through torchvision; pixels differ slightly from Pillow's.
 
 Pillow decodes other formats, files with an EXIF rotation, and what nvJPEG refuses, image by image.
 """

@@ -111,7 +111,9 @@ def _whole(column: Any, where: str, name: str) -> NDArray[np.int64]:
     try:
         if pa.types.is_null(kind):
             column = column.cast(pa.int64())
-        elif pa.types.is_floating(kind):  # pandas writes whole numbers so if some are missing
+        elif pa.types.is_floating(
+            kind
+        ):  # pandas turns whole numbers into floats if some are missing
             column = column.cast(pa.float64())  # nothing is computed with those of 16 bits
             column = pc.if_else(pc.is_nan(column), UNKNOWN, column)
         elif not pa.types.is_integer(kind):
