@@ -78,7 +78,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first asked for: some take seconds."""
+    """Import a public name on first use: some imports take seconds."""
     if name in _MODULES:
         return import_module(f"{__name__}.{name}")
     if name not in _WHERE:
@@ -87,5 +87,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """Name what is public, for help and completion."""
+    """Return the public names, for help and completion."""
     return __all__

@@ -1,4 +1,4 @@
-"""What the commands do, one function each; the command line and programs call these."""
+"""One function per command, called by the command line and by programs."""
 
 import io
 import re
@@ -60,7 +60,7 @@ from coopt_fl.students.pretrain import pretrain as pretrain_student
 from coopt_fl.students.probe import Judge, probing
 
 REPORT_NEEDS = ("jinja2", "matplotlib", "openTSNE")
-"""What the extra ``report`` brings, as it is imported."""
+"""The modules that the extra ``report`` installs."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -68,8 +68,8 @@ class Result:
     """A finished run.
 
     Attributes:
-        out: its directory.
-        summary: what ``summary.json`` in it says.
+        out: its output directory.
+        summary: the content of ``summary.json`` in it.
     """
 
     out: Path
@@ -105,33 +105,35 @@ def run(
     source: OwnSource | None = None,
     progress: Shown = "normal",
 ) -> Result:
-    """Do the main job in a simulation on this host; continue where an earlier call was stopped.
+    """Optimize the data with simulated participants on this host, train a student and probe it.
+
+    A call with the same settings and ``out`` continues a run that was stopped.
 
     Args:
-        config: the run.
+        config: the configuration of the run.
         settings: changes to it.
-        out: its directory; None: ``runs/NAME``, with a part of the dataset key where settings that
-            change the dataset differ from those of the configuration NAME.
-        participants: {"name": ..., "prior": ...} of each, instead of those in ``config``; a prior
-            is a specification, or a :class:`Prior` of yours.
-        source: images of yours, see :func:`coopt_fl.data.from_arrays`, instead of those in
+        out: the output directory; None: ``runs/NAME``, with part of the dataset key appended if
+            settings of the dataset differ from those of the configuration NAME.
+        participants: {"name": ..., "prior": ...} of each, replacing those in ``config``; a prior
+            is a specification, or your own :class:`Prior`.
+        source: your own images, see :func:`coopt_fl.data.from_arrays`, replacing those in
             ``config``.
         progress: see :data:`Shown`.
 
     Raises:
-        CooptError: what went wrong; ``out`` keeps what was done.
+        CooptError: the run failed; ``out`` keeps what was finished.
     """
     from coopt_fl.federation.simulation import simulate
 
     with (
-        telling(progress) as told,
-        job_of(config, settings, out, participants, source, told) as job,
+        telling(progress) as display,
+        job_of(config, settings, out, participants, source, display) as job,
     ):
         done = whole_job(
             job.config,
             job.out,
-            told,
-            lambda: simulate(job.config, job.out, told),
+            display,
+            lambda: simulate(job.config, job.out, display),
             keep=job.keep_source,
         )
     return Result(job.out, done)
@@ -146,13 +148,13 @@ def centralized(
     source: OwnSource | None = None,
     progress: Shown = "normal",
 ) -> Result:
-    """Do the same with one prior for all samples, without Flower: the baseline.
+    """Like :func:`run`, with one prior for all samples and without Flower: the baseline.
 
     Args:
-        config: the run.
+        config: the configuration of the run.
         settings: changes to it.
-        prior: a participant's name, the specification of a prior, or a prior of yours.
-        out: its directory; None: ``runs/NAME-centralized-PRIOR``, see :func:`run`.
+        prior: a participant's name, the specification of a prior, or your own prior.
+        out: the output directory; None: ``runs/NAME-centralized-PRIOR``, see :func:`run`.
         source: see :func:`run`.
         progress: see :data:`Shown`.
 
@@ -165,15 +167,15 @@ def centralized(
     else:
         people, chosen, suffix = None, prior, f"centralized-{_plain(prior)}"
     with (
-        telling(progress) as told,
-        job_of(config, settings, out, people, source, told, lambda _: suffix) as job,
+        telling(progress) as display,
+        job_of(config, settings, out, people, source, display, lambda _: suffix) as job,
     ):
         alone = single(job.config, chosen)
         done = whole_job(
             alone,
             job.out,
-            told,
-            lambda: optimize_centrally(alone, job.out, told),
+            display,
+            lambda: optimize_centrally(alone, job.out, display),
             keep=job.keep_source,
         )
     return Result(job.out, done)
@@ -196,32 +198,35 @@ def pretrain(
     """Train a student without labels, by our regression or by a self-supervised baseline.
 
     Args:
-        config: the data, the student, and the first seed.
+        config: a configuration with the data, the student, and the first seed.
         settings: changes to it.
-        objective: of the training; None: ``student.objective``.
+        objective: the training objective; None: ``student.objective``.
         dataset: a run directory, for an objective on targets.
         out: the output directory; None: ``runs/NAME-OBJECTIVE``, see :func:`run`.
         source: see :func:`run`.
-        seeds: how many, one after another.
+        seeds: number of seeds, trained one after another.
         probe_every: epochs between two probes.
-        devices: how many, or "auto". Each but the first starts the running program again.
-        against: output directory of a baseline's pretraining, to state the speed-up over it.
+        devices: number of devices, or "auto". For each but the first, the running program is
+            started again.
+        against: output directory of a baseline's pretraining, to report the speed-up over it.
         progress: see :data:`Shown`.
 
     Returns:
-        What :func:`coopt_fl.students.pretrain.pretrain` does.
+        The result of :func:`coopt_fl.students.pretrain.pretrain`.
     """
     changes = changes_of(settings) + ([f"student.objective={objective}"] if objective else [])
     with (
-        telling(progress) as told,
-        job_of(config, changes, out, None, source, told, lambda one: one.student.objective) as job,
+        telling(progress) as display,
+        job_of(
+            config, changes, out, None, source, display, lambda one: one.student.objective
+        ) as job,
     ):
         job.keep_source()
         return pretrain_student(
             job.config,
             Path(dataset) if dataset else None,
             job.out,
-            told,
+            display,
             seeds=seeds,
             watch_every=probe_every,
             count=devices,
@@ -240,30 +245,31 @@ def train(
     """Train a student on an optimized dataset; the same call continues a stopped training.
 
     Args:
-        dataset: a run directory, the dataset folder in it, or the URL that one was pushed to: what
-            is there is pulled as by :func:`pull`, and trained on.
-        settings: changes to its configuration, such as where the images are now.
-        out: where the checkpoint goes; None: ``students/MODEL`` beside the dataset.
-        devices: how many, or "auto". Each but the first starts the running program again.
+        dataset: a run directory, the dataset folder in it, or a URL that a dataset was pushed to,
+            which is first pulled as by :func:`pull`.
+        settings: changes to its configuration, such as the new place of the images.
+        out: the folder for the checkpoint; None: ``students/MODEL`` beside the dataset.
+        devices: number of devices, or "auto". For each but the first, the running program is
+            started again.
         progress: see :data:`Shown`.
 
     Returns:
-        ``checkpoint``, ``model``, ``epochs``, ``seconds``, of these ``earlier_seconds`` before this
-        call, ``loss_per_epoch``, and the ``run`` whose report shows it, or None.
+        ``checkpoint``, ``model``, ``epochs``, ``seconds`` (of which ``earlier_seconds`` before this
+        call), ``loss_per_epoch``, and the ``run`` whose report shows the student, or None.
     """
     changes = changes_of(settings)
     sections = ("data", "student", "runtime", "seed", "plugins", "tracker")
     if others := [one for one in changes if one.partition("=")[0].split(".")[0] not in sections]:
         raise ConfigError(
-            f"a training on targets that are there depends on {', '.join(sections)} alone, so "
-            f"{', '.join(others)} would change nothing"
+            f"a training on finished targets depends on {', '.join(sections)} alone, so "
+            f"{', '.join(others)} would change nothing; leave it out"
         )
     folder = dataset_folder(_pulled(str(dataset), progress))
     known, here = read_provenance(folder).config, folder.parent / "summary.json"
     with understood(folder / "provenance.json"):
         tree = {key: known[key] for key in ("seed", "data", "runtime", "student", "probe")}
-        elsewhere = tree["data"]["root"] is None  # a shared dataset does not say where
-    if elsewhere and here.is_file():
+        unknown_place = tree["data"]["root"] is None  # the provenance, being shared, leaves it out
+    if unknown_place and here.is_file():
         with understood(here):
             tree["data"]["root"] = typed.read(here, dict[str, Any])["config"]["data"]["root"]
     config = from_tree(tree, changes, str(dataset), whole=False)
@@ -271,8 +277,8 @@ def train(
     _refuse_import("student.model", config.student.model, changes, folder)
     students = folder.parent / "students"
     place = Path(out) if out else students / config.student.model.replace(":", "-")
-    with telling(progress) as told, logged(place, told), told.phase("student"):
-        trained = train_on(folder, config, place, told, devices)
+    with telling(progress) as display, logged(place, display), display.phase("student"):
+        trained = train_on(folder, config, place, display, devices)
     of_run = place.parent == students and folder.name == "dataset"
     return trained | {"run": str(folder.parent) if of_run else None}
 
@@ -283,19 +289,19 @@ def probe(
     """Judge the student in ``checkpoint`` by both probes, on the data that it was trained on.
 
     Args:
-        checkpoint: a ``.pt`` file, or the directory of a run or training that has one.
-        settings: ``data.KEY``, to judge it elsewhere; ``plugins`` and ``student.model``, where it
-            was built by code from outside.
+        checkpoint: a ``.pt`` file, or the directory of a run or training that contains one.
+        settings: ``data.KEY``, to judge it on other images; ``plugins`` and ``student.model``, if
+            code from outside built it.
         progress: see :data:`Shown`.
 
     Raises:
-        ConfigError: ``checkpoint`` is not one, or a change is of something else.
+        ConfigError: ``checkpoint`` is not one, or ``settings`` change anything else.
     """
     path = checkpoint_file(checkpoint)
     student, data = _to_judge(path, settings, "a probe")
-    with telling(progress) as told, told.phase("probe"):
-        tell_doubts(data, told)
-        accuracy = Judge(data, told=probing(told, "the student")).accuracies(student)
+    with telling(progress) as display, display.phase("probe"):
+        tell_doubts(data, display)
+        accuracy = Judge(data, told=probing(display, "the student")).accuracies(student)
     kept = keep_judgement(path, data, accuracy)
     return {"checkpoint": str(path), "accuracy": accuracy, "kept": kept and str(kept)}
 
@@ -311,18 +317,18 @@ def evaluate(
 
     Args:
         checkpoint: see :func:`probe`.
-        settings: see :func:`probe`; with ``data.root``, and others of ``data``, on other images.
-        fine_tune: epochs of the training of the whole student on the labels; 0: none.
+        settings: see :func:`probe`.
+        fine_tune: epochs of fine-tuning the whole student on the labels; 0: none.
         progress: see :data:`Shown`.
 
     Raises:
-        ConfigError: ``checkpoint`` is not one, or a change is of something else.
+        ConfigError: ``checkpoint`` is not one, or ``settings`` change anything else.
         DataError: the images have no labels.
     """
     path = checkpoint_file(checkpoint)
     student, data = _to_judge(path, settings, "an evaluation")
-    with telling(progress) as told:
-        return evaluate_student(student, data, fine_tune, told)
+    with telling(progress) as display:
+        return evaluate_student(student, data, fine_tune, display)
 
 
 def embed(
@@ -338,17 +344,17 @@ def embed(
 
     Args:
         model: a student's checkpoint, see :func:`probe`, or the specification of a prior.
-        source: as in ``data.source``, or a folder of image or Parquet files.
-        settings: others of ``data``, such as ``data.root``; ``plugins``.
-        out: the file: columns ``id``, ``image`` (its file, or the row of one), ``embedding``
-            (float32, of one length), and ``label`` where the images have labels.
+        source: a value of ``data.source``, or a folder of image or Parquet files.
+        settings: other keys of ``data``, such as ``data.root``; ``plugins``.
+        out: the file to write, with the columns ``id``, ``image`` (its file, or the row of one),
+            ``embedding`` (float32, all of one length), and ``label`` if the images have labels.
         split: "train" or "test".
         progress: see :data:`Shown`.
 
     Raises:
-        ConfigError: a setting is of something else than the images.
+        ConfigError: a setting is about something else than the images.
         DataError: an image cannot be read, and ``data.on_error`` is not "skip".
-        OutputError: there is another file already, or it cannot be written.
+        OutputError: ``out`` exists with other content, or cannot be written.
         PriorError: there is no such model.
     """
     changes = changes_of(settings)
@@ -357,9 +363,9 @@ def embed(
     data = data_from(_images(source), changes, "embed")
     if Path(model).exists():
         model = f"checkpoint:{checkpoint_file(model).resolve()}"
-    with telling(progress) as told, told.phase("embed"):
+    with telling(progress) as display, display.phase("embed"):
         prior = load_prior(str(model), pick_device())
-        return embed_source(prior, data, split, expanded(out), told)
+        return embed_source(prior, data, split, expanded(out), display)
 
 
 def export(
@@ -370,29 +376,35 @@ def export(
     out: str | Path,
     progress: Shown = "normal",
 ) -> exports.Exported:
-    """Write the student in ``checkpoint`` as another tool reads it, and verify its features.
+    """Export the student in ``checkpoint`` to another tool's format, and verify its features.
 
     Args:
         checkpoint: see :func:`probe`.
-        settings: ``plugins`` and ``student.model``, where it was built by code from outside.
+        settings: ``plugins`` and ``student.model``, if code from outside built the student.
         to: "timm", "torchvision" or "onnx", see docs/export.md.
-        out: the folder that gets the files.
+        out: the folder for the files.
         progress: see :data:`Shown`.
 
     Raises:
-        ConfigError: it cannot be exported there; the message says where it can.
+        ConfigError: it cannot be exported to ``to``; the message says to which it can.
     """
     path, changes = checkpoint_file(checkpoint), changes_of(settings)
     if others := [one for one in changes if not one.startswith(("plugins=", "student.model="))]:
-        raise ConfigError(f"an export depends on no settings, so {', '.join(others)} is too much")
+        raise ConfigError(
+            "an export depends on plugins and student.model alone: leave out " + ", ".join(others)
+        )
     from_tree({}, changes, str(path), whole=False)  # imports the plug-ins
     student = load_student(path, changed(changes, "student.model"))
-    with telling(progress) as told, told.phase("export"):
+    with telling(progress) as display, display.phase("export"):
         return exports.export_student(student, path, to, expanded(out))
 
 
 def inspect(dataset: str | Path) -> dict[str, Any]:
-    """Verify the optimized dataset in ``dataset``; ``problems`` is empty when all is right."""
+    """Verify an optimized dataset, given its run directory or its folder.
+
+    Returns:
+        ``path``, ``provenance``, ``license``, and ``problems``, which is empty if it is intact.
+    """
     folder = dataset_folder(Path(dataset))
     provenance, problems = verify(folder)
     return {
@@ -406,11 +418,11 @@ def inspect(dataset: str | Path) -> dict[str, Any]:
 def write_report(
     runs: Sequence[str | Path], *, out: str | Path = "report.html", progress: Shown = "normal"
 ) -> dict[str, Any]:
-    """Write one HTML page about run directories.
+    """Write one HTML page about one or several runs.
 
     Args:
-        runs: what ``coopt run``, ``centralized`` or ``pretrain`` wrote.
-        out: the HTML file.
+        runs: output directories of :func:`run`, :func:`centralized` or :func:`pretrain`.
+        out: the HTML file to write.
         progress: see :data:`Shown`.
 
     Raises:
@@ -424,8 +436,8 @@ def write_report(
         raise ConfigError(
             f"a report needs {error.name}, which is not installed: {install_hint('report')}"
         ) from None
-    with telling(progress) as told:
-        return write([Path(one) for one in runs], Path(out), told)
+    with telling(progress) as display:
+        return write([Path(one) for one in runs], Path(out), display)
 
 
 def publish_shards(
@@ -438,29 +450,31 @@ def publish_shards(
     """Publish the images of a run as shards for participants that do not hold them.
 
     Args:
-        config: of the run that they are for.
+        config: the configuration of that run.
         settings: changes to it.
-        url: a path, ``file://``, or ``s3://`` and the like.
+        url: destination: a path, ``file://``, or ``s3://`` and the like.
         progress: see :data:`Shown`.
     """
     loaded = from_tree(tree_of(config), changes_of(settings), name_of(config))
     place = _absolute(url)
-    with telling(progress) as told, told.phase("shards"):
+    with telling(progress) as display, display.phase("shards"):
         limit = loaded.data.limit or 0
         copy_streams(
             loaded.data,
-            lambda split, done: told.show(f"copy {split}", done, limit, "image", f"{done:,} read"),
+            lambda split, done: display.show(
+                f"copy {split}", done, limit, "image", f"{done:,} read"
+            ),
         )
         source = open_source(loaded.data)
         for note in source.notes:
-            told.warn(note)
+            display.warn(note)
         layout = layout_of(loaded, source.ids, partition(loaded, source))
         published = publish(
             place,
             source,
             layout,
             loaded.data.on_error,
-            lambda done, total: told.show("shards", done, total, "file"),
+            lambda done, total: display.show("shards", done, total, "file"),
         )
     files = published.manifest.files
     return {
@@ -479,11 +493,11 @@ def publish_shards(
 def push(run: str | Path, url: str, *, progress: Shown = "normal") -> dict[str, Any]:
     """Push a dataset with its card, its Croissant description and its student to a URL.
 
-    The same call continues where it was stopped, and adds a student that was trained since.
+    The same call continues a push that was stopped, and adds a student that was trained since.
 
     Args:
         run: a run directory, or the dataset folder in it.
-        url: a path, ``file://``, ``s3://`` and the like, or ``hf://USER/NAME``.
+        url: destination: a path, ``file://``, ``s3://`` and the like, or ``hf://USER/NAME``.
         progress: see :data:`Shown`.
 
     Raises:
@@ -494,38 +508,39 @@ def push(run: str | Path, url: str, *, progress: Shown = "normal") -> dict[str, 
     student = folder.parent / "student" / CHECKPOINT
     content = shareable(student) if folder.name == "dataset" and student.is_file() else None
     extra = {STUDENT: content} if content else {}
-    with telling(progress) as told, told.phase("push"), TemporaryDirectory() as staging:
+    with telling(progress) as display, display.phase("push"), TemporaryDirectory() as staging:
         place = staging if hub else _elsewhere(_absolute(url), Path(run), folder)
-        done = transfer.push(folder, place, extra, partial(_files, told, "push"))
+        done = transfer.push(folder, place, extra, partial(_files, display, "push"))
         if hub:
             upload(staging, hub)
         licence = licence_of(statements(done.provenance))
         for label in licence.labels:
-            told.warn(label)
+            display.warn(label)
         own = read_checkpoint(student)["meta"].get("license") if content else licence.short
         if own != licence.short:
-            told.warn(f"The licence of the student beside the dataset is another: {own}")
+            display.warn(f"The student beside the dataset has another licence: {own}")
     return _transferred(url if hub else place, done) | {"license": licence.shown}
 
 
 def pull(url: str, *, out: str | Path | None = None, progress: Shown = "normal") -> dict[str, Any]:
-    """Pull what was pushed to a URL, verified; the same call continues where it was stopped.
+    """Pull a dataset that was pushed to a URL, and verify it; continue a pull that was stopped.
 
     Args:
         url: see :func:`push`.
-        out: the output directory, which then is as one of a run; None: ``runs/NAME`` after the URL.
+        out: the output directory, which becomes a run directory; None: ``runs/NAME``, NAME being
+            the last part of the URL.
         progress: see :data:`Shown`.
 
     Raises:
         DataError: there is no finished dataset, or it cannot be read.
-        VerificationError: what came is not what was pushed.
+        VerificationError: the files differ from those that were pushed.
         OutputError: ``out`` holds another dataset, or cannot be written.
     """
     hub, out = repository(url), Path(out) if out else _place_of(url)
     require_utf8(out, "--out", OutputError)
-    with telling(progress) as told, told.phase("pull"):
+    with telling(progress) as display, display.phase("pull"):
         place = download(hub) if hub else _absolute(url)
-        done = transfer.pull(place, out, partial(_files, told, "pull"))
+        done = transfer.pull(place, out, partial(_files, display, "pull"))
     with understood(out / "dataset" / "provenance.json"):
         source = done.provenance.config["data"]["source"]
     known = {"license": licence_of(statements(done.provenance)).shown, "out": str(out)}
@@ -533,26 +548,26 @@ def pull(url: str, *, out: str | Path | None = None, progress: Shown = "normal")
 
 
 def _needs_root(source: str) -> bool:
-    """Tell whether who trains on a dataset must say where the files of its images are."""
+    """Tell whether a training on a dataset of ``source`` must be given ``data.root``."""
     return PARTS.has("source", source) and bool(PARTS.find("source", source).fact("needs_root"))
 
 
 def _pulled(dataset: str, progress: Shown) -> Path:
-    """Return the directory of a dataset; what a URL names is pulled, by the first process alone."""
+    """Return the directory of a dataset; one at a URL is pulled, by the first process alone."""
     if "://" not in dataset:
         return Path(dataset)
-    if is_first_process():  # the others start when it trains
+    if is_first_process():  # the others are started when the training begins
         pull(dataset, progress=progress)
     return _place_of(dataset)
 
 
 def _place_of(url: str) -> Path:
-    """Return the output directory of what is pulled from ``url``."""
+    """Return the default output directory of a dataset that is pulled from ``url``."""
     return Path("runs", url.rstrip("/").rpartition("/")[2])
 
 
-def _files(told: Progress, name: str, done: int, total: int) -> None:
-    told.show(name, done, total, "file")
+def _files(display: Progress, name: str, done: int, total: int) -> None:
+    display.show(name, done, total, "file")
 
 
 def _transferred(url: str, done: transfer.Transferred) -> dict[str, Any]:
@@ -568,32 +583,34 @@ def _transferred(url: str, done: transfer.Transferred) -> dict[str, Any]:
 
 
 def _absolute(url: str) -> str:
-    """Return a path as an absolute one, and a URL as it is; ConfigError where it is neither."""
+    """Return a path made absolute, or a URL as it is; raise ConfigError if it is neither."""
     require_utf8(url, "the URL", ConfigError)
     if not url.strip() or re.match(r"\w{2,}:/(?!/)", url):
-        raise ConfigError(f"{url!r} is no place: give a path, or a URL such as s3://BUCKET/NAME")
+        raise ConfigError(
+            f"{url!r} is neither a path nor a URL: give a path, or a URL such as s3://BUCKET/NAME"
+        )
     return url if "://" in url else str(expanded(url).resolve())
 
 
 def _elsewhere(place: str, run: Path, dataset: Path) -> str:
-    """Return ``place``; raise ConfigError where a push there would change the run itself."""
+    """Return ``place``; raise ConfigError if a push there would change the run itself."""
     here = Path(place.removeprefix("file://"))
     if here.is_absolute() and (
         here.is_relative_to(run.resolve()) or here == dataset.resolve().parent
     ):
-        raise ConfigError(f"{place} is in what is pushed; give a place outside of {run}")
+        raise ConfigError(f"{place} is inside the run to be pushed; give a place outside of {run}")
     return place
 
 
 def _to_judge(path: Path, settings: Settings, what: str) -> tuple[LoadedStudent, DataConfig]:
-    """Return a student, and the images that it was trained on, or those that ``settings`` name."""
+    """Return a student, and the data that it was trained on with the changes in ``settings``."""
     changes = changes_of(settings)
     model = changed(changes, "student.model")
     changes = [one for one in changes if not one.startswith("student.model=")]
     if others := [one for one in changes if not one.startswith(("data.", "plugins="))]:
         raise ConfigError(
             f"{what} depends on the data alone, so {', '.join(others)} would change nothing; "
-            "give data.KEY=VALUE, and plugins or student.model where code from outside built it"
+            "give data.KEY=VALUE, and plugins or student.model if code from outside built it"
         )
     data = data_from(read_checkpoint(path)["meta"]["data"], changes, str(path))
     _refuse_import("data.source", data.source, changes, path)
@@ -601,7 +618,7 @@ def _to_judge(path: Path, settings: Settings, what: str) -> tuple[LoadedStudent,
 
 
 def _images(source: str) -> dict[str, str]:
-    """Return ``data`` for the name of a source, or for a folder of images."""
+    """Return the keys of ``data`` for the name of a source, or for a folder of images."""
     folder = expanded(source)
     if not is_folder(folder, DataError) or PARTS.has("source", source):
         return {"source": source}
@@ -613,9 +630,9 @@ def _plain(name: str) -> str:
 
 
 def _refuse_import(key: str, name: str, changes: Sequence[str], path: Path) -> None:
-    """Raise ConfigError where a file, and not the user, names a function to import."""
+    """Raise ConfigError if a function to import is named by a file and not by the user."""
     if name.startswith(OUTSIDE) and changed(changes, key) != name:
         raise ConfigError(
-            f"{path} names {name}, which is not imported because a file says so: to import it, "
-            f"give {key}={name}"
+            f"{path} names {name}, which is not imported just because a file names it: if you "
+            f"trust it, give {key}={name}"
         )

@@ -1,4 +1,4 @@
-"""What a call gives: a configuration with changes, images, priors, a place, and who is told."""
+"""Arguments that calls share: configuration, changes, images, priors, output, progress."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -21,7 +21,7 @@ from coopt_fl.given import given
 from coopt_fl.priors import Prior
 
 SOURCE = "source"
-"""The folder in a run's directory that keeps images which a program gave."""
+"""The folder in a run's directory for images that were passed from Python."""
 
 Chosen = str | Path | Mapping[str, Any] | Config
 """A configuration: a name in ``conf/``, a YAML file, nested values as in one, or a Config."""
@@ -35,12 +35,12 @@ Shown = Progress | Level | None
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be done.
+    """A call's resolved arguments.
 
     Attributes:
-        config: the run.
-        out: its directory.
-        source: the images, where a program gave them.
+        config: the configuration of the run.
+        out: its output directory.
+        source: the images, if they were passed from Python.
     """
 
     config: Config
@@ -48,17 +48,17 @@ class Job:
     source: OwnSource | None
 
     def keep_source(self) -> None:
-        """Save the images that a program gave in ``out``, where every command finds them.
+        """Save images passed from Python in ``out``, where every command finds them.
 
         Raises:
-            OutputError: there are others.
+            OutputError: ``out`` has other images.
         """
         if self.source is None:
             return
         place = self.out / SOURCE
-        with suppress(NoSplitError):  # which it is until all of it is saved
-            known = open_source(DataConfig(source="arrays", root=str(place)))
-            if known.fingerprint != self.source.fingerprint:
+        with suppress(NoSplitError):  # nothing is saved there yet, or only a part
+            saved = open_source(DataConfig(source="arrays", root=str(place)))
+            if saved.fingerprint != self.source.fingerprint:
                 raise OutputError(
                     f"{self.out} belongs to a run on other images; give another out, or delete "
                     "that directory to start anew"
@@ -68,14 +68,14 @@ class Job:
 
 @contextmanager
 def telling(progress: Shown) -> Iterator[Progress]:
-    """Yield what is told of a call's progress."""
+    """Yield the Progress for a call, see :data:`Shown`; raise ConfigError for an unknown level."""
     if isinstance(progress, str):
         if progress not in get_args(Level):
             raise ConfigError(
                 f"progress={progress!r} is not allowed; allowed: {', '.join(get_args(Level))}, None"
             )
-        with console_progress(progress) as told:
-            yield told
+        with console_progress(progress) as display:
+            yield display
     else:
         yield progress or Progress()
 
@@ -90,16 +90,19 @@ def job_of(
     progress: Progress,
     kind: Callable[[Config], str] = lambda config: "",
 ) -> Iterator[Job]:
-    """Yield what is to be done, and let all processes find the program's objects meanwhile.
+    """Yield a call's resolved arguments; until the block ends, all processes find its objects.
 
     Args:
         chosen: the configuration.
         settings: changes to it.
-        out: the output directory, or None.
-        participants: instead of those of the configuration.
-        source: instead of the configuration's.
-        progress: told the output directory.
-        kind: what the name of the default output directory ends with.
+        out: the output directory; None: the default.
+        participants: replace those of the configuration.
+        source: replaces the images of the configuration.
+        progress: shows the output directory.
+        kind: returns the suffix of the default output directory's name.
+
+    Raises:
+        ConfigError: the configuration, a participant or the combination cannot be used.
     """
     tree, objects = tree_of(chosen), dict[str, Prior]()
     if participants is not None:
@@ -121,24 +124,23 @@ def job_of(
         yield Job(config, place, source)
 
 
-def _participant(one: Mapping[str, Any], objects: dict[str, Prior]) -> dict[str, Any]:
-    """Return a participant as in a YAML file; its prior, where it is an object, goes to them."""
-    prior = one.get("prior")
+def _participant(entry: Mapping[str, Any], objects: dict[str, Prior]) -> dict[str, Any]:
+    """Return a participant as in YAML; a prior made from a module is added to ``objects``."""
+    prior = entry.get("prior")
     if isinstance(prior, nn.Module):
         raise ConfigError(
-            f"the prior of {one.get('name')} is a module, and what an image goes through before "
-            "it is not known: give coopt_fl.Prior.from_module(module, name=..., size=..., "
-            "mean=..., std=...)"
+            f"the prior of {entry.get('name')} is a module, whose preprocessing is not known: "
+            "give coopt_fl.Prior.from_module(module, name=..., size=..., mean=..., std=...)"
         )
     if not isinstance(prior, Prior):
-        return dict(one)
+        return dict(entry)
     if prior.id.startswith("module:"):  # any other can be loaded by its specification
         objects[prior.id] = prior
-    return {**one, "prior": prior.id}
+    return {**entry, "prior": prior.id}
 
 
 def _default_out(chosen: Chosen, config: Config, source: OwnSource | None, kind: str) -> Path:
-    """Return ``runs/NAME``, with a part of the dataset key where its settings are changed."""
+    """Return ``runs/NAME``, with part of the dataset key if settings of the dataset are changed."""
     plain = "-".join(filter(None, ("runs/" + name_of(chosen), kind)))
     if isinstance(chosen, str | Path) and source is None:
         with suppress(ConfigError):  # some configurations need a setting to be complete
@@ -150,7 +152,7 @@ def _default_out(chosen: Chosen, config: Config, source: OwnSource | None, kind:
 
 
 def name_of(chosen: Chosen) -> str:
-    """Return what a configuration is called in file names."""
+    """Return the name of a configuration in file names."""
     return Path(chosen).stem if isinstance(chosen, str | Path) else "run"
 
 

@@ -1,7 +1,7 @@
-"""Objects of the calling program, for the processes that work for it on this host.
+"""Pass objects of the calling program to its worker processes on this host.
 
-Each is pickled once, into a private folder that an environment variable names, and unpickled once
-in each process. A message may name an object of that folder, but no other file.
+Each object is pickled once, into a private folder that an environment variable names, and unpickled
+once in each process. A message can name an object in that folder, but no other file.
 """
 
 import os
@@ -24,7 +24,7 @@ from coopt_fl.registry import PARTS
 
 VARIABLE = "COOPT_GIVEN"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}@[0-9a-f]{64}")
-"""Of an object: a name for people, and its sha256."""
+"""An object's name: a readable part, and its sha256."""
 
 _PARTS = "parts"
 _ONE = threading.Lock()
@@ -32,12 +32,12 @@ _ONE = threading.Lock()
 
 @contextmanager
 def given(objects: Mapping[str, Any]) -> Iterator[None]:
-    """Let :func:`taken` find ``objects`` by name until the block ends, here and in processes.
+    """Make ``objects`` available to :func:`taken`, here and in child processes, in this block.
 
-    The parts that this program registered are found there, too, by :func:`take_parts`.
+    The parts that this program registered are available as well, to :func:`take_parts`.
 
     Raises:
-        ConfigError: one of them cannot be pickled, or another thread is giving some.
+        ConfigError: an object cannot be pickled, or another thread is in such a block.
     """
     own = [part for part in PARTS.all() if not part.shipped and not part.plugin]
     if not objects and not own:
@@ -45,10 +45,11 @@ def given(objects: Mapping[str, Any]) -> Iterator[None]:
         return
     if not _ONE.acquire(blocking=False):
         raise ConfigError(
-            "another thread of this program is at a run with objects of its own; one at a time"
+            "another thread of this program is at a run with Python objects; start one such run "
+            "at a time"
         )
     try:
-        with tempfile.TemporaryDirectory(prefix="coopt-") as folder:  # that nobody else can read
+        with tempfile.TemporaryDirectory(prefix="coopt-") as folder:  # readable by this user alone
             for name, made in {**objects, _PARTS: own}.items():
                 with atomic(Path(folder) / name) as file:
                     file.write(_pickled(name, made))
@@ -61,26 +62,27 @@ def given(objects: Mapping[str, Any]) -> Iterator[None]:
 
 
 def taken(name: str) -> Any:
-    """Return an object by its name.
+    """Return an object of the calling program by its name.
 
     Raises:
-        ConfigError: the program that this process works for gave none of that name.
+        ConfigError: the calling program passed no object of that name.
     """
     folder = os.environ.get(VARIABLE)
     if not NAME.fullmatch(name):
-        raise ConfigError(f"{name!r} names no object of a program: NAME@SHA256")
+        raise ConfigError(f"{name!r} names no object of a program: expected NAME@SHA256")
     if folder is None or not (Path(folder) / name).is_file():
         raise ConfigError(
-            f"{name} is an object of the program that began this run: call coopt_fl.run there again"
+            f"{name} is an object of the program that began this run, and not available here: "
+            "call coopt_fl.run in that program again"
         )
     return _unpickled(folder, name)
 
 
 def take_parts(plugins: Sequence[str]) -> None:
-    """Register what the program that this process works for has registered.
+    """Register the parts that the calling program has registered.
 
     Args:
-        plugins: of the run; they are imported first, since the program's parts may build on them.
+        plugins: those of the run; imported first, since the program's parts may depend on them.
 
     Raises:
         ConfigError: something cannot be imported here.
@@ -96,7 +98,7 @@ def take_parts(plugins: Sequence[str]) -> None:
 def _unpickled(folder: str, name: str) -> Any:
     try:
         return pickle.loads((Path(folder) / name).read_bytes())
-    except Exception as error:  # whatever an object raises that cannot be made anew
+    except Exception as error:  # an object may raise anything when it is rebuilt
         raise ConfigError(
             f"{name} of the program cannot be unpickled in another process "
             f"({type(error).__name__}: {' '.join(str(error).split())}); define it in the program "
@@ -108,7 +110,7 @@ def _pickled(name: str, made: Any) -> bytes:
     try:
         pickled: bytes = cloudpickle.dumps(made)
         return pickled
-    except Exception as error:  # whatever an object raises that refuses
+    except Exception as error:  # an object may raise anything when it is pickled
         what = "a registered part" if name == _PARTS else name
         raise ConfigError(
             f"{what} cannot be pickled, which other processes need ({type(error).__name__}: "

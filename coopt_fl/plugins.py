@@ -1,8 +1,8 @@
-"""Code from outside: what it is imported from, and how a run names it.
+"""Import code from outside this package, and record its origin.
 
-Three ways in: the key ``plugins`` (modules, or files), installed entry points
-(:data:`coopt_fl.registry.GROUP`), and the names ``python:MODULE:FUNCTION`` of sources, priors and
-students.
+A run finds such code in three ways: by the key ``plugins`` (modules, or files), as installed entry
+points (:data:`coopt_fl.registry.GROUP`), and by the names ``python:MODULE:FUNCTION`` of sources,
+priors and students.
 """
 
 import hashlib
@@ -21,13 +21,13 @@ from coopt_fl.core.files import expanded, is_file
 from coopt_fl.registry import PARTS, code_of
 
 OUTSIDE = "python:"
-"""How a source, prior or student begins whose function is imported by its name."""
+"""Prefix of a source, prior or student that is a function to import."""
 
 
 def load_plugins(plugins: Sequence[str]) -> None:
     """Import modules, by name or by the path of a ``.py`` file, which register their parts.
 
-    What is imported already stays as it is.
+    A module that is already imported is not imported again.
 
     Raises:
         ConfigError: there is no such module, it fails, or it registers a name that is taken.
@@ -48,7 +48,7 @@ def function(name: str) -> Callable[..., Any]:
     """Return the function that ``python:MODULE:FUNCTION`` names.
 
     Raises:
-        ConfigError: it is not written so, or cannot be imported.
+        ConfigError: ``name`` has another form, or cannot be imported.
     """
     module, _, attribute = name.removeprefix(OUTSIDE).partition(":")
     if not module or not attribute:
@@ -60,10 +60,10 @@ def function(name: str) -> Callable[..., Any]:
 
 
 def outside_parts(names: dict[str, list[str]]) -> dict[str, str]:
-    """Return the parts that do not ship with this package, each with what it was imported from.
+    """Return those parts that are not shipped with this package, each with its :func:`origin`.
 
     Args:
-        names: of the parts that a run uses, by kind.
+        names: the names of the parts that a run uses, by kind.
     """
     found: dict[str, str] = {}
     for kind, used in names.items():
@@ -78,7 +78,8 @@ def outside_parts(names: dict[str, list[str]]) -> dict[str, str]:
 def origin(made: Any) -> str:
     """Return the distribution and version that an object comes from, or the sha256 of its file.
 
-    Of a function typed into a notebook, that of its text. Neither covers what the code imports.
+    For code of a notebook it is the sha256 of the source text. None of these covers what the code
+    imports.
     """
     kind = code_of(made)
     module = sys.modules.get(kind.__module__)
@@ -95,9 +96,9 @@ def origin(made: Any) -> str:
 
 
 def _distribution(module: str) -> str | None:
-    """Return "NAME VERSION" of the distribution that a module was installed by, if any.
+    """Return "NAME VERSION" of the distribution that installed a module; None if there is none.
 
-    One that is installed as a link to its files (editable) may change without its version.
+    Editable installs are left out, since their files can change while the version does not.
     """
     for name in _owners().get(module.partition(".")[0], ()):
         found = metadata.distribution(name)
@@ -109,7 +110,7 @@ def _distribution(module: str) -> str | None:
 
 @cache
 def _owners() -> Mapping[str, list[str]]:
-    """Return the distributions by module; all that is installed is looked through for it."""
+    """Return the distributions by module, cached: this scans everything that is installed."""
     return metadata.packages_distributions()
 
 
@@ -131,7 +132,7 @@ def _import(module: str, what: str) -> ModuleType:
 
 
 def _import_file(path: Path) -> None:
-    """Import a file under a name made of its path, the same in every process of this host."""
+    """Import a file under a module name derived from its path, as every process here does."""
     digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
     name = f"coopt_plugin_{path.stem}_{digest}"
     if name in sys.modules:

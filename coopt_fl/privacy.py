@@ -1,7 +1,7 @@
 """Per-row clipping and Gaussian noise of what participants upload, with DP accounting.
 
 Given a prior and an alignment, a row of features or of targets depends on one image alone, and
-alignments are made of rows that were released before. So every row that leaves a participant is
+alignments are fitted on rows that were already released. So every row that leaves a participant is
 one Gaussian mechanism. Adjacency: one image is replaced by another; both rows lie in the ball of
 radius C = clip * sqrt(width), so they are at most 2 C apart.
 """
@@ -36,13 +36,14 @@ HALF_MAX = float(np.finfo(np.float16).max)
 
 @dataclass(frozen=True)
 class Guard:
-    """Releases rows: clips them and adds noise that only who holds the secret can repeat.
+    """Releases rows: clips them, and adds noise that only the holder of the secret can reproduce.
 
     Attributes:
-        clip: largest norm of a row, over the root of its width.
-        noise_multiplier: standard deviation of an entry's noise, over the largest norm of a row.
-        secret: the participant's own. Empty in simulation: then anyone can test a guess of a row,
-            and nothing is protected.
+        clip: largest norm of a row, divided by the root of its width.
+        noise_multiplier: standard deviation of an entry's noise, divided by the largest norm of a
+            row.
+        secret: the participant's secret. Empty in simulation, where nothing is protected: anyone
+            can test a guess of a row.
     """
 
     clip: float
@@ -52,16 +53,16 @@ class Guard:
     def release(self, rows: Rows, ids: Ids, *function: str) -> Rows:
         """Return ``rows`` (R, w) of the samples ``ids`` (R,), clipped and noised, float32.
 
-        Clipping and adding are done in float64; rounding comes last. The noise of a row follows
-        from the secret, the settings, ``function``, the sample and the row itself. So the same
-        row is released as the same bits however often and with whichever others it is asked for,
-        and anything else has noise of its own: no two releases can be subtracted.
+        Clipping and adding are done in float64, rounding last. A row's noise is derived from the
+        secret, the settings, ``function``, the sample and the row itself. So a row is released as
+        the same bits however often and with whichever others it is requested, and any other row
+        has independent noise: subtracting two releases cannot cancel it.
 
         Args:
-            rows: finite.
+            rows: finite float32 values.
             ids: their samples.
-            function: all that was done to the images: what the rows are and whose, the sha256 of
-                the prior and, of targets, of the alignment.
+            function: identifies what was computed from the images: the kind of rows, the
+                participant, the sha256 of the prior and, for targets, of the alignment.
         """
         largest = self.clip * math.sqrt(rows.shape[1])
         released = rows.astype(np.float64)
@@ -77,16 +78,16 @@ class Guard:
 def normalise(features: Tensor) -> Tensor:
     """Return ``features`` (B, m), float32, with every row of norm sqrt(m); a row of zeros stays.
 
-    What happens to a row depends on no other image. Afterwards one clip fits features and
-    targets, for both have entries of about unit RMS.
+    The result for a row depends on no other image. Afterwards one clip fits features and targets,
+    since the entries of both have about unit RMS.
     """
-    x = features.double()  # in which no square of a float32 over- or underflows
+    x = features.double()  # squares of float32 values neither overflow nor underflow in float64
     norms = x.norm(dim=1, keepdim=True)
     return (x * (math.sqrt(x.shape[1]) / torch.where(norms > 0, norms, 1.0))).float()
 
 
 def half(rows: Rows) -> NDArray[np.float16]:
-    """Return released rows as float16; the rare entry beyond its range becomes its largest."""
+    """Return released rows as float16; the rare entry beyond its range is clipped to it."""
     return rows.clip(-HALF_MAX, HALF_MAX).astype(np.float16)
 
 
@@ -111,7 +112,7 @@ def read_secret(path: Path) -> bytes:
 
 
 def _gaussian(key: bytes, rows: Rows, ids: Ids) -> NDArray[np.float64]:
-    """Return standard normal numbers (R, w), those of each row from SHAKE-256 of all it is."""
+    """Return standard normal numbers (R, w), each row's from SHAKE-256 of key, id and row."""
     numbers, plain = ids.astype("<i8"), np.ascontiguousarray(rows, "<f4")
     stream = b"".join(
         hashlib.shake_256(key + number.tobytes() + row.tobytes()).digest(8 * len(row))
@@ -122,25 +123,26 @@ def _gaussian(key: bytes, rows: Rows, ids: Ids) -> NDArray[np.float64]:
 
 def normal_numbers(stream: bytes) -> NDArray[np.float64]:
     """Return one standard normal number for every 8 uniformly random bytes, at most 8.2 from 0."""
-    from scipy.special import ndtri  # which takes a quarter of a second to import
+    from scipy.special import ndtri  # takes a quarter of a second to import
 
-    # 52 bits: the halves between them are exact, so that neither 0 nor 1 can come
+    # 52 bits and a half are exact in float64, so that neither 0 nor 1 occurs
     uniform = ((np.frombuffer(stream, "<u8") >> 12) + 0.5) * 2.0**-52
     normal: NDArray[np.float64] = ndtri(uniform)
     return normal
 
 
 def check(privacy: PrivacyConfig, dim: int) -> None:
-    """Check, before any work, that settings can be used for targets of width ``dim``.
+    """Check, before any work, that the settings can be used for targets of width ``dim``.
 
     Raises:
-        ConfigError: noise without a clip, noise that float16 cannot hold, or no accountant.
+        ConfigError: noise without a clip, noise that float16 cannot hold, or dp-accounting is not
+            installed.
     """
     if privacy.clip is None:
         if privacy.noise_multiplier > 0:
             raise ConfigError("privacy.noise_multiplier needs privacy.clip: set it, 0.1 is a start")
         return
-    # farther out than 8 standard deviations half() cuts one entry in 10^15
+    # beyond 8 standard deviations, one entry in 10^15, half() clips
     largest = privacy.clip * math.sqrt(dim) * (1 + 8 * privacy.noise_multiplier)
     if largest > HALF_MAX:
         raise ConfigError(
@@ -154,9 +156,9 @@ def check(privacy: PrivacyConfig, dim: int) -> None:
 def epsilon(noise_multiplier: float, releases: int, delta: float) -> float:
     """Return the epsilon of ``releases`` rows of one image; infinite without noise.
 
-    Gaussian mechanisms, each chosen in knowledge of what the others released, are together one
-    of sqrt(releases) times the sensitivity (Dong, Roth & Su 2022, corollary 3.3), whose epsilon
-    is known exactly (Balle & Wang 2018, theorem 8).
+    Adaptively composed Gaussian mechanisms equal a single one of sqrt(releases) times the
+    sensitivity (Dong, Roth & Su 2022, corollary 3.3), whose epsilon is known exactly (Balle & Wang
+    2018, theorem 8).
 
     Raises:
         ConfigError: dp-accounting is not installed.
@@ -169,13 +171,13 @@ def epsilon(noise_multiplier: float, releases: int, delta: float) -> float:
 
 
 def count_releases(ids: Ids, uploads: Iterable[Ids]) -> NDArray[np.int64]:
-    """Return how often a row of each of the samples ``ids`` (N,), ascending, is released: (N,).
+    """Return, for each of the samples ``ids`` (N,), how often a row of it is released: (N,).
 
     Args:
-        ids: all samples.
-        uploads: the samples in each message's answer: a chunk with its audit rows, a prior's
-            features of S, or those that a projection is fitted on. A message that is sent again
-            to the same participant counts once, to another one twice.
+        ids: all samples, ascending.
+        uploads: the samples in each reply: a chunk with its audit rows, a prior's features of S, or
+            the features that a projection is fitted on. A message sent again to the same
+            participant counts once; sent to another one it counts twice.
     """
     counts = np.zeros(len(ids), np.int64)
     for uploaded in uploads:
@@ -184,10 +186,10 @@ def count_releases(ids: Ids, uploads: Iterable[Ids]) -> NDArray[np.int64]:
 
 
 def summary(privacy: PrivacyConfig, counts: NDArray[np.int64]) -> dict[str, Any]:
-    """Return what the provenance says of privacy, from the releases of each sample (N,).
+    """Return the provenance's record of privacy, from the releases of each sample (N,).
 
-    ``loss`` has one entry per number of releases: how many samples were released so often, and
-    their epsilon at ``delta`` = 1 / (10 N); None without noise, where there is no guarantee.
+    ``loss`` has one entry per number of releases: how many samples were released that often, and
+    their epsilon at ``delta`` = 1 / (10 N), which is None without noise: there is no guarantee.
 
     Raises:
         ConfigError: dp-accounting is not installed.
@@ -213,9 +215,9 @@ def summary(privacy: PrivacyConfig, counts: NDArray[np.int64]) -> dict[str, Any]
 
 
 def _accountant() -> Callable[[float, float], float]:
-    """Return sigma, delta -> epsilon of the Gaussian mechanism of sensitivity 1."""
+    """Return the function (sigma, delta) -> epsilon of a Gaussian mechanism of sensitivity 1."""
     try:
-        # imported here, as it takes seconds
+        # imported here, since it takes seconds
         from dp_accounting import get_epsilon_gaussian  # type: ignore[import-untyped]
     except ImportError:
         raise ConfigError(f"privacy needs one more package: {install_hint('privacy')}") from None

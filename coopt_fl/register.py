@@ -1,11 +1,11 @@
-"""Decorators by which code from outside adds exchangeable parts, each under a name.
+"""Decorators that register exchangeable parts from outside this package.
 
-A part has the signature of the shipped ones, and the configuration names it like those. Code is
-found by the key ``plugins``, as an installed entry point of the group ``coopt_fl.plugins``, or
-because the program that calls :func:`coopt_fl.run` defines it. ``docs/plugins.md`` has an example
-of each kind.
+A part has the same signature as the shipped ones of its kind, and is named in the configuration in
+the same way. Its code is a module of the key ``plugins``, an installed entry point of the group
+``coopt_fl.plugins``, or part of the program that calls :func:`coopt_fl.run`. ``docs/plugins.md``
+has an example of each kind.
 
-All raise a ConfigError for a name that is taken.
+Each decorator raises ConfigError for a name that is taken.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,12 +23,12 @@ def source(
 ) -> Decorator[T]:
     """Register ``images(data: DataConfig, split: str) -> Source | None``, for ``data.source``.
 
-    It is called with the split "train" or "test", and returns None where there is no such split;
-    :func:`coopt_fl.data.from_arrays` makes a source of arrays.
+    ``images`` is called with the split "train" or "test", and returns None if there is no such
+    split; :func:`coopt_fl.data.from_arrays` makes a source of arrays.
 
     Args:
-        name: in the configuration.
-        labels: (data, split) to int64 (N,) or None; by default those that the source carries.
+        name: its name in the configuration.
+        labels: maps (data, split) to int64 (N,) or None; default: the labels in the source.
         needs_root: whether ``data.root`` must be given.
     """
     return _register("source", name, labels=labels, needs_root=needs_root)
@@ -46,10 +46,10 @@ def prior(
     The module maps (B, 3, size, size) to features (B, m).
 
     Args:
-        name: the scheme, which precedes the colon.
-        form: how a spec is written, for messages; default: ``NAME:...``.
-        check: (spec); raises a PriorError where ``load`` would not work here.
-        options: that a spec may have after ``?``, of "size" and "seed".
+        name: the scheme, before the colon.
+        form: the form of a spec, for messages; default: ``NAME:...``.
+        check: takes the spec; raises PriorError if ``load`` would not work here.
+        options: the options that a spec may have after ``?``, of "size" and "seed".
     """
     facts = {"form": form or f"{name}:...", "check": check, "options": tuple(options)}
     return _register("prior", name, **facts)
@@ -58,8 +58,8 @@ def prior(
 def solver(name: str) -> Decorator[T]:
     """Register ``solve(source, target, seed) -> (weight, bias)``, for ``targets.solver``.
 
-    All float64: source (S, m), target (S, n), weight (m, n), bias (n,). Tensors come, on the
-    device of the prior; tensors or numpy arrays are returned.
+    All are float64: source (S, m), target (S, n), weight (m, n), bias (n,). The function gets
+    tensors on the device of the prior; it may return tensors or numpy arrays.
     """
     return _register("solver", name)
 
@@ -67,8 +67,8 @@ def solver(name: str) -> Decorator[T]:
 def projection(name: str) -> Decorator[T]:
     """Register ``axes(features, dim, seed) -> (m, dim)``, for ``targets.projection``.
 
-    All float64: features (R, m) of the reference, centred; the axes are orthonormal, which the
-    platform checks. Tensors and arrays as for :func:`solver`.
+    All are float64; features (R, m) are the reference's, centred. The axes must be orthonormal,
+    which the platform checks. Tensors and arrays as for :func:`solver`.
     """
     return _register("projection", name)
 
@@ -82,7 +82,7 @@ def assignment(name: str, *, measures_speed: bool = False) -> Decorator[T]:
     """Register a :class:`coopt_fl.policies.assignment.AssignmentPolicy`, for ``assignment.by``.
 
     Args:
-        name: in the configuration.
+        name: its name in the configuration.
         measures_speed: whether participants measure their speed first.
     """
     return _register("assignment", name, measures_speed=measures_speed)
@@ -99,10 +99,10 @@ def audit(name: str) -> Decorator[T]:
 def objective(name: str, *, on_targets: bool) -> Decorator[T]:
     """Register a class ``Kind(student, setting)``, for ``student.objective``.
 
-    It is a :class:`coopt_fl.students.objectives.Objective`.
+    ``Kind`` is a subclass of :class:`coopt_fl.students.objectives.Objective`.
 
     Args:
-        name: in the configuration.
+        name: its name in the configuration.
         on_targets: whether it needs an optimized dataset.
     """
     return _register("objective", name, on_targets=on_targets)
@@ -111,7 +111,7 @@ def objective(name: str, *, on_targets: bool) -> Decorator[T]:
 def student(name: str) -> Decorator[T]:
     """Register ``build(name: str, image_size: int) -> nn.Module``, for ``student.model``.
 
-    ``student.model`` is NAME or ``NAME:...``, which the function is given whole. The module maps
+    ``student.model`` is NAME or ``NAME:...``; the function gets the whole text. The module maps
     (B, 3, image_size, image_size) to features (B, width).
     """
     return _register("student", name)
@@ -120,8 +120,8 @@ def student(name: str) -> Decorator[T]:
 def tracker(name: str) -> Decorator[T]:
     """Register ``make(folder: Path, settings: dict) -> Tracker``, for ``tracker``.
 
-    See :class:`coopt_fl.students.trackers.Tracker`. The folder may not exist; the settings of the
-    training are by dotted names. When a training continues, all its epochs are told again.
+    See :class:`coopt_fl.students.trackers.Tracker`. The folder may not exist yet; the settings of
+    the training have dotted names. When a training continues, all its epochs are logged again.
     """
     return _register("tracker", name)
 

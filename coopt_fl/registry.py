@@ -1,7 +1,7 @@
-"""Every exchangeable part by kind and name: those that ship, and those that plug-ins add.
+"""The registry of exchangeable parts by kind and name: shipped ones, and those of plug-ins.
 
-The configuration's choices, the errors that list them, ``coopt doctor`` and the key reference
-read their names here. A shipped part is imported when it is first used.
+The configuration's choices, error messages, ``coopt doctor`` and ``coopt config --explain`` read
+the names here. A shipped part is imported when it is first used.
 """
 
 import difflib
@@ -18,7 +18,7 @@ from typing import Any
 from coopt_fl.core.errors import ConfigError, CooptError
 
 GROUP = "coopt_fl.plugins"
-"""The entry points of installed plug-ins: modules, which register their parts when imported."""
+"""The entry-point group of installed plug-ins: modules that register parts when imported."""
 
 KEYS = {
     "source": "data.source",
@@ -32,14 +32,14 @@ KEYS = {
     "student": "student.model",
     "tracker": "tracker",
 }
-"""The kinds of parts, and the configuration key that names one."""
+"""The kinds of parts, and the configuration key that names a part of each kind."""
 
 OPEN = ("source", "prior", "student")
-"""Kinds whose names may have a part after a colon, as in ``python:MODULE:FUNCTION``."""
+"""Kinds whose names may go on after a colon, as in ``python:MODULE:FUNCTION``."""
 
 
 COLUMNS = ("image_column", "label_column", "split")
-"""Keys of ``data`` that say which column and split of a table is read."""
+"""Keys of ``data`` that choose the columns and splits of a table."""
 
 STATING = ("timm", "timm@bundled", "torchvision", "open_clip", "checkpoint", "random", "trivial")
 """Kinds of priors that may state the licence of their weights."""
@@ -47,10 +47,10 @@ STATING = ("timm", "timm@bundled", "torchvision", "open_clip", "checkpoint", "ra
 
 @dataclass(frozen=True)
 class Later:
-    """An object of this package that is imported when it is needed.
+    """An object of this package that is imported on first use.
 
     Attributes:
-        where: ``MODULE:NAME``, the module below ``coopt_fl``.
+        where: ``MODULE:NAME``, the module relative to ``coopt_fl``.
     """
 
     where: str
@@ -63,16 +63,16 @@ class Later:
 
 @dataclass(frozen=True)
 class Part:
-    """One part.
+    """One exchangeable part.
 
     Attributes:
         kind: one of :data:`KEYS`.
-        name: what the configuration calls it; of a prior or student, what precedes the colon.
-        made: the object, or :class:`Later`.
-        facts: what else is known of it, by name.
+        name: its name in the configuration, up to the colon for kinds in :data:`OPEN`.
+        made: the object, or a :class:`Later`.
+        facts: further properties by name.
         shipped: whether it comes with this package.
-        origin: what it was imported from, where it does not.
-        plugin: whether a plug-in registered it, so that other processes import that, too.
+        origin: see :func:`coopt_fl.plugins.origin`; "" for shipped parts.
+        plugin: whether a plug-in registered it, which other processes then import as well.
     """
 
     kind: str
@@ -92,7 +92,7 @@ class Part:
         """Call the part.
 
         Raises:
-            ConfigError: it comes from outside, and fails with an error that is not ours.
+            ConfigError: a part from outside failed with anything but a CooptError.
         """
         try:
             return self.object(*args, **named)
@@ -100,7 +100,7 @@ class Part:
             if self.shipped or isinstance(error, CooptError):
                 raise
             frames = traceback.extract_tb(error.__traceback__)
-            at = next((one for one in reversed(frames) if one.name != "call"), frames[-1])
+            at = next((frame for frame in reversed(frames) if frame.name != "call"), frames[-1])
             reason = " ".join(str(error).split())
             raise ConfigError(
                 f"the {self.kind} {self.name!r} failed with {type(error).__name__}: {reason} "
@@ -108,7 +108,7 @@ class Part:
             ) from error
 
     def fact(self, name: str) -> Any:
-        """Return what is known as ``name``, or None."""
+        """Return the property ``name``, or None; a :class:`Later` is imported."""
         value = self.facts.get(name)
         return value.get() if isinstance(value, Later) else value
 
@@ -122,10 +122,10 @@ class Registry:
         self._broken: ConfigError | None = None
 
     def add(self, part: Part) -> None:
-        """Add a part; one that a notebook defines anew replaces the former.
+        """Add a part; one that a notebook or program defines again replaces the former.
 
         Raises:
-            ConfigError: another part of that kind has that name.
+            ConfigError: another part of that kind has that name, or the name is not allowed.
         """
         part = replace(part, plugin=self._importing)
         known, again = self._parts.get((part.kind, part.name)), _defined(part.made)
@@ -162,7 +162,7 @@ class Registry:
         yield from self._parts.values()
 
     def has(self, kind: str, name: str) -> bool:
-        """Tell whether there is a part of that name; of some kinds only what precedes a colon."""
+        """Tell whether there is a part of that name; for :data:`OPEN` kinds up to the colon."""
         self._search()
         return (kind, _stem(kind, name)) in self._parts
 
@@ -186,7 +186,7 @@ class Registry:
 
     @contextmanager
     def importing(self) -> Iterator[None]:
-        """Mark what is registered in the block as a plug-in's."""
+        """Mark parts that are registered within the block as those of a plug-in."""
         before, self._importing = self._importing, True
         try:
             yield
@@ -194,10 +194,10 @@ class Registry:
             self._importing = before
 
     def _search(self) -> None:
-        """Import the installed plug-ins, the first time.
+        """Import the installed plug-ins, once.
 
         Raises:
-            ConfigError: one cannot be imported.
+            ConfigError: one cannot be imported; raised again at each call.
         """
         if not self._searched:
             self._searched = True
@@ -227,21 +227,21 @@ def _stem(kind: str, name: str) -> str:
 
 
 def code_of(made: Any) -> Any:
-    """Return the function or class that an object is, or is an instance or a partial call of."""
+    """Return the function or class behind an object: itself, its class, or that of a partial."""
     if isinstance(made, partial):
         return code_of(made.func)
     return made if hasattr(made, "__qualname__") else type(made)
 
 
 def _defined(made: Any) -> str:
-    """Return which code defines an object."""
+    """Return the module and the qualified name of the code that defines an object."""
     if isinstance(made, Later):
         return made.where
     return f"{code_of(made).__module__}.{code_of(made).__qualname__}"
 
 
 def _shipped() -> Iterator[Part]:
-    """Yield what this package has; its modules are not imported."""
+    """Yield the shipped parts, without importing their modules."""
     for name in ("digits", "tiny_imagenet", "arrays", "synthetic"):
         yield _source(name, name)
     for name in ("cifar10", "cifar100", "fashion_mnist"):
@@ -295,13 +295,13 @@ def _shipped() -> Iterator[Part]:
 
 
 def _source(name: str, module: str, reads: tuple[str, ...] = (), names: bool = False) -> Part:
-    """Return a source.
+    """Return the part of a shipped source.
 
     Args:
-        name: in the configuration.
-        module: below ``data.sources``.
-        reads: the keys of ``data`` that say what of it is read.
-        names: whether it may know what its classes are called though its labels are numbers.
+        name: its name in the configuration.
+        module: its module below ``data.sources``.
+        reads: those of :data:`COLUMNS` that it supports.
+        names: whether it may know names of its classes beside their numbers.
     """
     where = f"data.sources.{module}"
     needs_root = bool(reads) or name in ("tiny_imagenet", "arrays")

@@ -1,4 +1,4 @@
-"""Commands around the work: configurations, this host, and the keys of a deployment."""
+"""Commands around a run: configurations, this host, and the keys of a deployment."""
 
 import sys
 from dataclasses import asdict
@@ -20,8 +20,8 @@ def config(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Write a configuration that suits the images in this folder, which holds train/ "
-            "and val/, or Parquet files (CONFIG gives the participants; default: parquet).",
+            help="Write a configuration that suits the images in this folder, which contains "
+            "train/ and val/, or Parquet files (CONFIG gives the participants; default: parquet).",
         ),
     ] = None,
     out: Annotated[
@@ -29,13 +29,15 @@ def config(
     ] = None,
     explain: Annotated[
         bool,
-        typer.Option("--explain", help="Explain keys or sections, such as student.lr; none: all."),
+        typer.Option(
+            "--explain", help="Explain the keys or sections given, such as student.lr; else all."
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print the resolved configuration: every key with its value; or fit one, or explain keys."""
+    """Print the resolved configuration, every key with its value; or fit one, or explain keys."""
     if (fit is not None) + explain > 1 or (out and not fit):
-        raise ConfigError("give one of --fit and --explain; --out goes with --fit alone")
+        raise ConfigError("give only one of --fit and --explain; --out goes with --fit alone")
     if explain:
         from coopt_fl.config.explain import explain as explained
 
@@ -53,7 +55,7 @@ def config(
 def doctor(settings: Settings = None, as_json: AsJson = False) -> None:
     """Show devices, versions, parts, and which priors and sources can be used here, or why not.
 
-    Settings matter where they name plug-ins: coopt doctor plugins=mine.py
+    Settings make a difference only if they name plug-ins: coopt doctor plugins=mine.py
     """
     if settings:
         checked(settings)
@@ -70,37 +72,39 @@ def bench(
             help=f"{', '.join(MODULES)} (default: all).",
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Keep the results here, as JSON.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the results to this file, as JSON.")
+    ] = None,
     compare: Annotated[
         Path | None, typer.Option(help="Show what changed since the run that wrote this file.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure how near to the hardware this host comes: ratios to rooflines of the same run."""
+    """Measure how close this host comes to its limits: ratios to rooflines of the same run."""
     from coopt_fl.bench import suite
 
-    def told(row: dict[str, Any]) -> None:
+    def show_row(row: dict[str, Any]) -> None:
         if level() != "quiet":
             print(suite.line(row), file=sys.stderr)
 
-    found = suite.bench(names or [], out, compare, told)
+    found = suite.bench(names or [], out, compare, show_row)
     print_result(found, suite.rendered, as_json)
 
 
 def certificate(
     hosts: Annotated[
         list[str],
-        typer.Argument(
-            metavar="HOST...", help="Names and IP addresses by which the platform is reached."
-        ),
+        typer.Argument(metavar="HOST...", help="Host names and IP addresses of the platform."),
     ],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the files.")] = Path("certificates"),
+    out: Annotated[Path, typer.Option("--out", help="Folder for the files.")] = Path(
+        "certificates"
+    ),
     as_json: AsJson = False,
 ) -> None:
     """Make a private CA and the platform's TLS certificate, for a deployment.
 
-    Participants need ca.crt, the SuperLink and nginx server.pem and server.key. The CA is valid
-    for 10 years, the certificate for 397 days: the same command renews it and keeps the keys.
+    Participants need ca.crt; the SuperLink and nginx need server.pem and server.key. The CA is
+    valid for 10 years, the certificate for 397 days: the same command renews it and keeps the keys.
     """
     from coopt_fl.ops import certificates
 
@@ -108,10 +112,12 @@ def certificate(
 
 
 def key(
-    file: Annotated[Path, typer.Argument(help="Gets the private key; FILE.pub gets the public.")],
+    file: Annotated[
+        Path, typer.Argument(help="File for the private key; the public key goes to FILE.pub.")
+    ],
     as_json: AsJson = False,
 ) -> None:
-    """Make the key pair by which the SuperLink knows a participant's SuperNode.
+    """Make the key pair by which the SuperLink authenticates a participant's SuperNode.
 
     The platform registers FILE.pub; FILE never leaves the participant's host. A key does not
     expire: it is valid until the platform unregisters it.

@@ -1,4 +1,4 @@
-"""The ``coopt`` command: parse, call one function, print. No logic."""
+"""The ``coopt`` command: each command parses, calls one function and prints its result."""
 
 import io
 import os
@@ -33,18 +33,18 @@ from coopt_fl.core.errors import INTERRUPTED, ConfigError, OutputError
 from coopt_fl.report import console as show
 
 SPINS = "1000"
-"""How often a thread looks whether others are done before it sleeps: on a busy host a small
-student's threads would otherwise spin most of its time away (docs/performance.md)."""
+"""How often an OpenMP thread polls before it sleeps: with the default, the threads of a small
+student on a busy host spend most of their time spinning (docs/performance.md)."""
 
 OF_ALL = ("--quiet", "--verbose")
 """Options of every command, which may stand anywhere before a ``--``."""
 
 
 class Commands(TyperGroup):
-    """The commands; an error is one sentence and an exit code."""
+    """Reports an error of any command as one sentence and an exit code."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Take the options of all commands to the front, where click looks for them."""
+        """Move the options of all commands to the front, where click looks for them."""
         end = args.index("--") if "--" in args else len(args)
         moved = [word for word in args[:end] if word in OF_ALL]
         rest = [word for word in args[:end] if word not in OF_ALL]
@@ -52,14 +52,14 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
-        helped = "--help" in ctx.args  # which click takes out of there
+        helped = "--help" in ctx.args  # asked now, since click removes it
         try:
             return super().invoke(ctx)
         except (click.exceptions.Exit, click.Abort, click.ClickException, BrokenPipeError):
-            raise  # which click turns into exit codes
+            raise  # click turns these into exit codes
         except Exception as error:
             if helped and isinstance(error, OSError):
-                raise  # as of the help of all commands
+                raise  # main() reports help that cannot be printed
             if ctx.params["verbose"]:
                 traceback.print_exception(error)
             sys.exit(tell_error(error))
@@ -69,7 +69,7 @@ app = typer.Typer(
     name="coopt",
     cls=Commands,
     no_args_is_help=True,
-    suggest_commands=False,  # which click does, too
+    suggest_commands=False,  # click suggests them as well
     pretty_exceptions_enable=False,
 )
 
@@ -98,7 +98,7 @@ def options(
 ) -> None:
     """Turn unlabeled images into an optimized dataset, together, and train students on it.
 
-    These two may also stand behind the command: --quiet, --verbose.
+    The options --quiet and --verbose may also follow the command.
     """
     if quiet and verbose:
         raise typer.BadParameter("give --quiet or --verbose, not both")
@@ -125,7 +125,7 @@ def centralized(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let one prior label everything, without Flower: the baseline, in the same format."""
+    """Assign all targets by one prior, without Flower: the baseline, in the same format."""
     name, changes = checked(settings)
     from coopt_fl import api
 
@@ -138,7 +138,7 @@ def train(
     dataset: Annotated[
         str,
         typer.Argument(
-            help="A run directory, the dataset folder in it, or the URL that one was pushed to."
+            help="A run directory, the dataset folder in it, or a URL that a dataset was pushed to."
         ),
     ],
     changes: Changes = None,
@@ -146,14 +146,15 @@ def train(
         str | None, typer.Option(help="convnet:WIDTH, a torchvision name, or timm:NAME.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Where the student goes (default: students/ beside it).")
+        Path | None,
+        typer.Option(help="Output directory (default: students/MODEL beside the dataset)."),
     ] = None,
     devices: Devices = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a student on an optimized dataset; the same command continues a stopped training.
 
-    What a URL names is pulled first, as by `coopt pull`.
+    From a URL, the dataset is pulled first, as by `coopt pull`.
     """
     from coopt_fl import api
     from coopt_fl.core.runtime import is_first_process
@@ -170,8 +171,8 @@ def pretrain(
     objective: Annotated[
         str | None,
         typer.Option(
-            help="simclr, byol, dino, moco, simsiam, swav, dcl, instdisc; regression and rela on "
-            "the targets of --dataset (default: student.objective)."
+            help="simclr, byol, dino, moco, simsiam, swav, dcl, instdisc; or, on the targets of "
+            "--dataset, regression or rela (default: student.objective)."
         ),
     ] = None,
     dataset: Annotated[
@@ -184,19 +185,19 @@ def pretrain(
             "settings is replaced."
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="How many, from `seed` on.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, from `seed` on.")] = 1,
     probe_every: Annotated[int, typer.Option(min=1, help="Epochs between two probes.")] = 1,
     against: Annotated[
         Path | None,
-        typer.Option(help="Output of another pretrain: how many times faster is this one?"),
+        typer.Option(help="Output of a baseline's pretrain, to print the speed-up over it."),
     ] = None,
     devices: Devices = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a student without labels, by our regression or by a self-supervised baseline.
 
-    Every objective has the same loop, images, optimizer, precision, clock and probe. The same
-    command continues where it was stopped.
+    All objectives share the loop, images, optimizer, precision, clock and probe. The same command
+    continues where it was stopped.
     """
     chosen = [f"student.objective={objective}"] if objective else []
     name, changes = checked(settings, chosen)
@@ -224,7 +225,7 @@ def probe(
     changes: Elsewhere = None,
     as_json: AsJson = False,
 ) -> None:
-    """Judge a student by a linear classifier on its frozen features, on the data it came from."""
+    """Judge a student by a linear probe on its frozen features, on the data it was trained on."""
     from coopt_fl import api
 
     print_result(api.probe(checkpoint, changes or [], progress=level()), show.probed, as_json)
@@ -235,11 +236,11 @@ def evaluate(
     checkpoint: Checkpoint,
     changes: Elsewhere = None,
     fine_tune: Annotated[
-        int, typer.Option(min=0, help="Epochs of training all of it on the labels; 0: none.")
+        int, typer.Option(min=0, help="Epochs of fine-tuning the whole student; 0: none.")
     ] = 5,
     as_json: AsJson = False,
 ) -> None:
-    """Judge a student as a classifier: linear, kNN, by class, with few labels, and fine-tuned."""
+    """Judge a student as a classifier: linear, kNN, per class, with few labels, and fine-tuned."""
     from coopt_fl import api
 
     found = api.evaluate(checkpoint, changes or [], fine_tune=fine_tune, progress=level())
@@ -252,17 +253,20 @@ def embed(
         str, typer.Argument(help="A student's checkpoint or run, or SCHEME:NAME of a prior.")
     ],
     source: Annotated[
-        str, typer.Argument(help="A folder of images, or as data.source (`coopt doctor`).")
+        str,
+        typer.Argument(help="A folder of images, or a value of data.source (see `coopt doctor`)."),
     ],
-    out: Annotated[Path, typer.Option(help="The Parquet file.")],
+    out: Annotated[Path, typer.Option(help="The Parquet file to write.")],
     changes: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[data.KEY=VALUE]...", help="Where they are, as in data.root=DIR."),
+        typer.Argument(
+            metavar="[data.KEY=VALUE]...", help="Settings of the images, such as data.root=DIR."
+        ),
     ] = None,
-    split: Annotated[str, typer.Option(help="train or test.")] = "train",
+    split: Annotated[str, typer.Option(help="The split: train or test.")] = "train",
     as_json: AsJson = False,
 ) -> None:
-    """Write the embeddings of images as a Parquet file: id, image, embedding, label where known.
+    """Write the embeddings of images as a Parquet file: id, image, embedding, label if known.
 
     The same command continues where it was stopped.
     """
@@ -275,12 +279,14 @@ def embed(
 @app.command()
 def export(
     checkpoint: Checkpoint,
-    to: Annotated[str, typer.Option(help="timm, torchvision or onnx (`coopt doctor`: which).")],
-    out: Annotated[Path, typer.Option(help="The folder that gets the files.")],
+    to: Annotated[
+        str, typer.Option(help="timm, torchvision or onnx; `coopt doctor` says which work here.")
+    ],
+    out: Annotated[Path, typer.Option(help="The folder for the files.")],
     changes: CodeOfStudent = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a student as other tools read it, verify its features, and print how to load it."""
+    """Export a student to another tool's format, verify its features, and print how to load it."""
     from coopt_fl import api
 
     exported = api.export(checkpoint, changes or [], to=to, out=out, progress=level())
@@ -289,7 +295,7 @@ def export(
 
 @app.command()
 def inspect(dataset: Dataset, as_json: AsJson = False) -> None:
-    """Verify every checksum and id of an optimized dataset, and print where it comes from."""
+    """Verify every checksum and id of an optimized dataset, and print its provenance."""
     from coopt_fl import api
 
     found = api.inspect(dataset)
@@ -302,12 +308,16 @@ def inspect(dataset: Dataset, as_json: AsJson = False) -> None:
 def report(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN_DIR...", help="What run, centralized or pretrain wrote."),
+        typer.Argument(
+            metavar="RUN_DIR...", help="Output directories of run, centralized or pretrain."
+        ),
     ],
-    out: Annotated[Path, typer.Option("--out", help="The HTML file.")] = Path("report.html"),
+    out: Annotated[Path, typer.Option("--out", help="The HTML file to write.")] = Path(
+        "report.html"
+    ),
     as_json: AsJson = False,
 ) -> None:
-    """Show one or several runs on one HTML page, which is readable offline."""
+    """Show one or several runs on one HTML page, which can be read offline."""
     from coopt_fl import api
 
     found = api.write_report(runs, out=out, progress=level())
@@ -329,20 +339,20 @@ def main() -> None:
     """Run the command line."""
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # before torch is imported
-    if not os.environ.get("COLUMNS", "1").strip("0"):  # as where there is no terminal: nothing fits
+    if not os.environ.get("COLUMNS", "1").strip("0"):  # 0 without a terminal, where nothing fits
         del os.environ["COLUMNS"]
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a letter that a terminal lacks ends no command
+        if isinstance(stream, io.TextIOWrapper):  # or a character outside its encoding would raise
             stream.reconfigure(errors="backslashreplace")
     try:
         _require_working_folder()
         app()
     except Exception as error:  # outside of any command
-        if isinstance(error, OSError) and error.filename is None:  # of help, or a version
+        if isinstance(error, OSError) and error.filename is None:  # while printing help or version
             error = OutputError(f"this cannot be printed ({error.strerror}): print it elsewhere")
         sys.exit(tell_error(error))
     except SystemExit as ended:
-        if ended.code != INTERRUPTED:  # which is what typer makes of Ctrl-C
+        if ended.code != INTERRUPTED:  # typer's exit code after Ctrl-C
             raise
         print("interrupted; the same command continues", file=sys.stderr, flush=True)
         os._exit(INTERRUPTED)  # without waiting for Ray's threads

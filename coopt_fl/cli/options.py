@@ -14,7 +14,7 @@ Settings = Annotated[
     typer.Argument(
         metavar="[CONFIG] [KEY=VALUE]...",
         help="A name in conf/ or a YAML file (default: digits), then settings to change, such as "
-        "participants.1.prior=timm:resnet18.a1_in1k or seed=1.",
+        "seed=1 or participants.1.prior=timm:resnet18.a1_in1k.",
     ),
 ]
 Changes = Annotated[
@@ -38,32 +38,36 @@ Checkpoint = Annotated[
 Elsewhere = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[data.KEY=VALUE]...", help="To judge it elsewhere, such as data.root=DIR."
+        metavar="[data.KEY=VALUE]...", help="Other images to judge it on, such as data.root=DIR."
     ),
 ]
 CodeOfStudent = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[KEY=VALUE]...", help="plugins and student.model, for a student of your own code."
+        metavar="[KEY=VALUE]...", help="plugins and student.model, if your own code built it."
     ),
 ]
-Devices = Annotated[int | None, typer.Option(min=1, help="How many devices (default: all).")]
+Devices = Annotated[int | None, typer.Option(min=1, help="Number of devices (default: all).")]
 
 
 def level() -> Level:
-    """Return how much the options ask for."""
+    """Return how much progress the options of this command ask for."""
     asked = click.get_current_context().find_root().params
     return "quiet" if asked["quiet"] else "verbose" if asked["verbose"] else "normal"
 
 
 def named(settings: list[str] | None, default: str = "digits") -> tuple[str, list[str]]:
-    """Return the configuration's name, which comes first and has no '=', and the changes."""
+    """Split settings into the configuration's name, which comes first without '=', and changes."""
     name, *changes = settings or [default]
     return (default, [name, *changes]) if "=" in name else (name, changes)
 
 
 def checked(settings: list[str] | None, more: Sequence[str] = ()) -> tuple[str, list[str]]:
-    """Return the same once it is valid: commands import what takes seconds only then."""
+    """Like :func:`named`, but load it as a check, before a command's imports, which take seconds.
+
+    Raises:
+        ConfigError: the configuration cannot be used.
+    """
     from coopt_fl.config.load import load_config
 
     name, changes = named(settings)

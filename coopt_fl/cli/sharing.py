@@ -1,4 +1,4 @@
-"""Commands that share: images as shards, and datasets with their students."""
+"""Commands that share images as shards, and datasets with their students."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,11 +11,11 @@ from coopt_fl.report import console as show
 
 
 def publish_shards(
-    out: Annotated[str, typer.Option(help="Where to: a directory, file:// or s3:// URL.")],
+    out: Annotated[str, typer.Option(help="Destination: a directory, file:// or s3:// URL.")],
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Publish the images for participants that do not hold them: a file for each block.
+    """Publish the images as shards, one file per block, for participants that do not hold them.
 
     The same command continues where it was stopped.
     """
@@ -30,14 +30,14 @@ def push(
     run: Dataset,
     url: Annotated[
         str,
-        typer.Argument(help="Where to: a directory, file:// or s3:// URL, or hf://USER/NAME."),
+        typer.Argument(help="Destination: a directory, file:// or s3:// URL, or hf://USER/NAME."),
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Push a dataset with card, Croissant description and student to a URL, to be pulled there.
+    """Push a dataset with card, Croissant description and student to a URL, for `coopt pull`.
 
-    The same command continues where it was stopped. To the Hugging Face hub goes one commit, by
-    huggingface_hub, to a repository that is private if it is new; our tests do not ask the hub.
+    The same command continues where it was stopped. hf:// makes one commit by huggingface_hub; a
+    repository that it creates is private. Our tests do not contact the Hugging Face hub.
     """
     from coopt_fl import api
 
@@ -45,13 +45,14 @@ def push(
 
 
 def pull(
-    url: Annotated[str, typer.Argument(help="What `coopt push` was given.")],
+    url: Annotated[str, typer.Argument(help="The URL or directory given to `coopt push`.")],
     out: Annotated[
-        Path | None, typer.Option(help="Output directory (default: runs/NAME, after the URL).")
+        Path | None,
+        typer.Option(help="Output directory (default: runs/NAME, NAME being the URL's last part)."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Pull a dataset that was pushed, verify every digest, and train on it as on one of yours.
+    """Pull a dataset that was pushed and verify every digest; `coopt train` takes it as your own.
 
     The same command continues where it was stopped.
     """

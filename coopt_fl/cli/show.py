@@ -1,4 +1,4 @@
-"""What a command prints at its end: a result, for people or for machines, or an error."""
+"""Print a command's result, for people or for machines, or its error."""
 
 import errno
 import json
@@ -18,10 +18,10 @@ OF_THE_HOST = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO),
     *(errno.ELOOP, errno.ENAMETOOLONG, errno.EMFILE, errno.ENFILE, errno.ESTALE),
 )
-"""What a file system says that is no fault of this program, wherever nothing better is said."""
+"""Errors of the file system that the user can fix, and that no code reports more precisely."""
 
 WORDS = 300
-"""Letters of an unforeseen error that are shown."""
+"""Most characters shown of an unforeseen error's message."""
 
 
 def tell_error(error: Exception) -> int:
@@ -37,13 +37,13 @@ def tell_error(error: Exception) -> int:
             OutputError.exit_code,
         )
     else:
-        from coopt_fl.core.typed import plain_words  # which imports numpy
+        from coopt_fl.core.typed import plain_words  # imports numpy
 
-        place, what = log_of(error), plain_words(str(error))[:WORDS]
-        known = f"{type(error).__name__}: {what}" if what else type(error).__name__
+        place, message = log_of(error), plain_words(str(error))[:WORDS]
+        shown = f"{type(error).__name__}: {message}" if message else type(error).__name__
         where = f"its traceback is in {place}" if place else "--verbose shows its traceback"
-        sentence, code = f"error: this was not foreseen: {known}; {where}", 1
-    with suppress(OSError):  # where nothing can be printed, the exit code says it
+        sentence, code = f"error: this was not foreseen: {shown}; {where}", 1
+    with suppress(OSError):  # if nothing can be printed, the exit code has to do
         Console(stderr=True).print(sentence, markup=False, highlight=False, soft_wrap=True)
     return code
 
@@ -51,14 +51,14 @@ def tell_error(error: Exception) -> int:
 def print_result(
     value: dict[str, Any], render: Callable[[dict[str, Any]], Any], as_json: bool
 ) -> None:
-    """Print for people, or as one line for machines (then people read stderr).
+    """Print tables for people, or one line of JSON for machines (then the tables go to stderr).
 
     Raises:
-        OutputError: What it is printed to takes no more.
+        OutputError: it cannot be printed, as on a full disk.
     """
     try:
         _print(value, render, as_json)
-    except BrokenPipeError:  # who reads it has read enough
+    except BrokenPipeError:  # the reader, such as head, has read enough
         raise
     except OSError as error:
         raise OutputError(
@@ -70,7 +70,7 @@ def _print(value: dict[str, Any], render: Callable[[dict[str, Any]], Any], as_js
     console = Console(stderr=as_json)
     if not console.file.isatty():
         console.width = PIPE_WIDTH
-    console.print(render(value), crop=False)  # or what is to be copied would lose its end
-    if as_json and sys.stdout is not None:  # which it is where it was closed
+    console.print(render(value), crop=False)  # a cropped command could not be copied
+    if as_json and sys.stdout is not None:  # None if it was closed
         utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
         print(json.dumps(value, ensure_ascii=not utf8), flush=True)

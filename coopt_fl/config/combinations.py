@@ -1,4 +1,4 @@
-"""What keys that are each right on their own may be together."""
+"""Checks between keys: values that are each valid on their own but not together."""
 
 import re
 from collections.abc import Iterator
@@ -9,23 +9,23 @@ from coopt_fl.core.typed import LICENCE
 from coopt_fl.registry import COLUMNS, PARTS
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""A participant's name: it names files, too."""
+"""A participant's name, which is used in file names, too."""
 
 NAMES = "letters, digits, '-', '_' and '.', at most 64"
-"""The same in words."""
+"""The pattern of :data:`NAME` in words."""
 
 RESERVED = "consensus"
-"""What the summary calls a reference that is nobody's."""
+"""The name that the summary gives to a reference that is no participant's prior."""
 
 PARTITION = re.compile(r"iid|dirichlet:(?P<alpha>\d*\.?\d+(e[-+]?\d+)?)|column:\S.*")
 """What ``assignment.partition`` may be."""
 
 MOST_ALPHA = 1e6
-"""Of a Dirichlet distribution: shares are equal long before."""
+"""Largest concentration of a Dirichlet distribution; shares are practically equal far below it."""
 
 
 def combinations(config: Config) -> list[str]:
-    """Return what is wrong with keys that are each right on their own."""
+    """Return a message for each combination of values that cannot be used."""
     names = [participant.name for participant in config.participants]
     problems = [
         f"participants.{i}.name: {name!r} is not allowed; allowed: {NAMES}, and not {RESERVED!r}"
@@ -68,36 +68,36 @@ def _of_simulation(simulation: SimulationConfig) -> Iterator[str]:
         yield f"simulation.address={address} must be HOST:PORT of a running Ray cluster"
     if address is not None and simulation.actors is not None:
         yield (
-            "simulation.actors cannot be chosen with simulation.address: as many start as fit; "
-            "raise simulation.cpus for fewer"
+            "simulation.actors cannot be chosen with simulation.address: as many actors start as "
+            "fit on the cluster; raise simulation.cpus for fewer"
         )
 
 
 def _of_partition(config: Config) -> Iterator[str]:
-    """Yield what has no meaning where a partition says whose samples are whose."""
+    """Yield what is wrong with the partition, or has no meaning together with it."""
     assignment, count = config.assignment, len(config.participants)
-    said = f"assignment.partition={assignment.partition}"
+    setting = f"assignment.partition={assignment.partition}"
     form = PARTITION.fullmatch(assignment.partition)
     if form is None or not 0 < float(form["alpha"] or 1) <= MOST_ALPHA:
         yield (
-            f"{said} must be iid, dirichlet:ALPHA with ALPHA above 0 and at most {MOST_ALPHA:g}, "
-            "or column:NAME"
+            f"{setting} must be iid, dirichlet:ALPHA with ALPHA above 0 and at most "
+            f"{MOST_ALPHA:g}, or column:NAME"
         )
     elif assignment.partition != AssignmentConfig().partition:
         if assignment.by != AssignmentConfig().by:
             yield (
-                f"assignment.by: {assignment.by} has no meaning with {said}, which decides who "
+                f"assignment.by: {assignment.by} has no meaning with {setting}, which decides who "
                 "gets which samples; leave it out"
             )
         if config.min_participants is not None and config.min_participants < count:
             yield (
                 f"min_participants: {config.min_participants} of {count} cannot go on alone with "
-                f"{said}, where nobody does another's samples; leave it out"
+                f"{setting}, where no participant takes over another's samples; leave it out"
             )
 
 
 def data_combinations(data: DataConfig) -> list[str]:
-    """Return what is wrong with the data settings among themselves."""
+    """Return a message for each combination of data settings that cannot be used."""
     problems = _of_url("data.shards", data.shards) + _of_url("data.root", data.root)
     problems += _of_columns(data)
     if data.license is not None and not LICENCE.holds(data.license):
@@ -110,7 +110,7 @@ def data_combinations(data: DataConfig) -> list[str]:
 
 
 def _of_columns(data: DataConfig) -> list[str]:
-    """Return what is wrong with the keys that say which column and split is read."""
+    """Return what is wrong with the keys that choose columns and splits."""
     problems = []
     if data.split.train is not None and data.split.train == data.split.test:
         problems.append(f"data.split: both are {data.split.train}; judge on another split")
@@ -125,10 +125,10 @@ def _of_columns(data: DataConfig) -> list[str]:
 
 
 def _of_url(key: str, url: str | None) -> list[str]:
-    """Return what is wrong with a URL that every participant is told."""
+    """Return what is wrong with a URL that is sent to every participant."""
     if not url or "://" not in url or shown(url) == url:
         return []
     return [
-        f"{key}: {shown(url)!r} must have no user, password or query, for every participant "
-        "is told it; give credentials in the environment, as docs/deployment.md says"
+        f"{key}: {shown(url)!r} must have no user, password or query, since it is sent to every "
+        "participant; give credentials in the environment, as docs/deployment.md says"
     ]

@@ -11,9 +11,9 @@ def commented(tree: Mapping[str, Any], reasons: Mapping[str, str], head: str) ->
     """Return ``tree`` as YAML text.
 
     Args:
-        tree: Keys and values; dictionaries one below the other, the items of lists on one line.
-        reasons: By dotted key the comment above it.
-        head: The comment at the top; its line breaks stay.
+        tree: keys and values; dictionaries become sections, each item of a list one line.
+        reasons: the comment above each key, by dotted key.
+        head: the comment at the top; its line breaks are kept.
     """
     lines = [line for part in head.splitlines() for line in _comment(part, "")]
     return "\n".join([*lines, *_section(tree, reasons, "", "")]) + "\n"
@@ -48,7 +48,7 @@ def _comment(text: str, indent: str) -> list[str]:
 
 def _inline(value: Any) -> str:
     """Return a value as YAML on one line."""
-    import yaml  # not needed by most commands, and not quick
+    import yaml  # slow to import, and most commands do not need it
 
     dumped = yaml.safe_dump([value], default_flow_style=True, width=1 << 20, sort_keys=False)
     return str(dumped).strip()[1:-1]

@@ -12,19 +12,19 @@ from coopt_fl.core.errors import ConfigError
 
 
 def explain(wanted: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the keys that are ``wanted`` and the sections that they are in.
+    """Explain the keys that are ``wanted`` and the sections that they are in.
 
     Args:
-        wanted: Keys such as ``student.lr``, or sections such as ``student``; none means all keys.
-            Any index of a list, and what follows a ``=``, makes no difference.
+        wanted: keys such as ``student.lr``, or sections such as ``student``; none means all keys.
+            List indices are ignored, as is everything from a ``=`` on.
 
     Returns:
-        ``keys``: by key its ``section``, ``meaning``, ``type``, ``nullable``, ``choices``,
-        ``bounds`` (in words) and ``default``; ``sections``: by name what it is about, "" for the
-        top level.
+        ``keys``: of each key its ``section``, ``meaning``, ``type``, ``nullable``, ``choices``,
+        ``bounds`` (in words) and ``default``; ``sections``: what each section is about, by name,
+        which is "" for the top level.
 
     Raises:
-        ConfigError: There is no such key or section; it names the nearest.
+        ConfigError: there is no such key or section; the message names the nearest.
     """
     known = list(all_keys())
     wanted = [word for word in wanted if word not in config_names() and ".yaml" not in word]
@@ -76,7 +76,7 @@ def _section(key: str) -> str:
 
 
 def _about(section: str) -> str:
-    """Return what the docstring of a section says, as one paragraph."""
+    """Return the docstring of a section's dataclass as one paragraph."""
     return " ".join((_kind(section).__doc__ or "").replace("``", "`").split())
 
 

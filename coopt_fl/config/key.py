@@ -1,4 +1,4 @@
-"""What an optimized dataset depends on: the dataset key."""
+"""The dataset key: a digest of everything that an optimized dataset depends on."""
 
 import dataclasses
 import hashlib
@@ -23,9 +23,9 @@ NOT_IN_KEY = (
 
 
 def dataset_key(config: Config, fingerprint: str) -> str:
-    """Return the sha256 of everything that the optimized dataset depends on.
+    """Return the sha256 (hex) of everything that the optimized dataset depends on.
 
-    The data's ``fingerprint`` stands for ``data.root``.
+    The ``fingerprint`` of the data represents ``data.root``.
     """
     text = json.dumps({"config": keyed(config), "fingerprint": fingerprint}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -34,11 +34,10 @@ def dataset_key(config: Config, fingerprint: str) -> str:
 def keyed(config: Config) -> dict[str, Any]:
     """Return the settings that the dataset key is made of.
 
-    Where the files lie, how they are transported, which licences they have, and what is trained on
-    the result is not among them; nor are ``data.on_error`` and ``data.max_pixels``, which change
-    nothing about blocks that were finished. The fingerprint of the data tells which column and
-    which files of the train split were read. Parts from plug-ins come with what they were imported
-    from.
+    It leaves out where the files are, how they are transported, their licences, and what is trained
+    on the result; also ``data.on_error`` and ``data.max_pixels``, which do not change finished
+    blocks. The columns and the files of the train split are part of the data's fingerprint. Parts
+    from plug-ins are listed with their origin.
     """
     part = dataclasses.asdict(config)
     for elsewhere in NOT_IN_KEY:
@@ -48,11 +47,12 @@ def keyed(config: Config) -> dict[str, Any]:
     for participant in part["participants"]:
         del participant["license"]
     del part["optimize"]["chunk_mb"]
-    if part["data"]["decode"] == DataConfig().decode:  # for keys of before there was a choice
+    # These keys were added later: at their defaults, the digest must stay what it was before.
+    if part["data"]["decode"] == DataConfig().decode:
         del part["data"]["decode"]
-    if part["audit"]["policy"] == AuditConfig().policy:  # for keys of before there was a choice
+    if part["audit"]["policy"] == AuditConfig().policy:
         del part["audit"]["policy"]
-    if part["assignment"]["partition"] == AssignmentConfig().partition:  # likewise
+    if part["assignment"]["partition"] == AssignmentConfig().partition:
         del part["assignment"]["partition"]
     if outside := plugins_used(config):
         part["plugins"] = outside
@@ -60,7 +60,7 @@ def keyed(config: Config) -> dict[str, Any]:
 
 
 def plugins_used(config: Config) -> dict[str, str]:
-    """Return the parts that made the dataset and did not ship, each with its origin.
+    """Return the parts from outside that the dataset depends on, each with its origin.
 
     See :func:`coopt_fl.plugins.outside_parts`.
     """
@@ -78,6 +78,6 @@ def plugins_used(config: Config) -> dict[str, str]:
 
 
 def student_code(config: Config) -> dict[str, str]:
-    """Return the student's and the objective's origin, where they did not ship."""
+    """Return the origins of the student and the objective that come from outside, if any."""
     student = config.student
     return outside_parts({"student": [student.model], "objective": [student.objective]})

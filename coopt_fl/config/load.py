@@ -1,4 +1,4 @@
-"""Loading a configuration: YAML and ``KEY=VALUE`` in; a typed config, or *all* errors, out."""
+"""Load a configuration from YAML and ``KEY=VALUE``, or raise *all* its errors at once."""
 
 import copy
 import dataclasses
@@ -29,14 +29,14 @@ def load_config(config: str = "digits", overrides: Sequence[str] = ()) -> Config
         overrides: ``KEY=VALUE`` strings; list items by index, as in ``participants.1.prior=...``.
 
     Raises:
-        ConfigError: naming every unknown key, wrong type and impossible combination at once; or a
-            plug-in cannot be imported.
+        ConfigError: it names every unknown key and wrong type at once, or else every impossible
+            combination; or a plug-in cannot be imported.
     """
     return from_tree(tree_of(config), overrides, config)
 
 
 def tree_of(chosen: str | Path | Mapping[str, Any] | Config) -> dict[str, Any]:
-    """Return a configuration as nested values: of a name, a YAML file, such values, or a Config.
+    """Return a copy of a configuration as nested values, given its name, its file or an object.
 
     Raises:
         ConfigError: there is no such file, or it cannot be read.
@@ -50,8 +50,8 @@ def read_tree(config: str, overrides: Sequence[str]) -> dict[str, Any]:
     """Return the raw keys and values of the configuration ``config``, with ``overrides``.
 
     Raises:
-        ConfigError: there is no such file, or an override has no place in it; types and names
-            are not checked.
+        ConfigError: there is no such file, or an override does not fit its structure; types and
+            names are not checked.
     """
     problems: list[str] = []
     tree = tree_of(config)
@@ -63,17 +63,17 @@ def read_tree(config: str, overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def data_from(tree: dict[str, Any], overrides: Sequence[str], name: str) -> DataConfig:
-    """Return the data settings in ``tree`` with ``overrides``, ``data.KEY=VALUE``, of no run."""
+    """Return the data settings in ``tree`` with ``overrides``, each ``data.KEY=VALUE``."""
     return from_tree({"data": tree}, overrides, name, whole=False).data
 
 
 def from_tree(
     tree: dict[str, Any], overrides: Sequence[str], name: str, *, whole: bool = True
 ) -> Config:
-    """Return the configuration in ``tree`` with ``overrides``; ``name`` is what errors call it.
+    """Return the configuration in ``tree`` with ``overrides``; errors call it ``name``.
 
-    Its plug-ins are imported. Unless it is ``whole``, only its data settings are checked to fit
-    together.
+    Its plug-ins are imported. The check of combinations covers all keys, or, unless it is
+    ``whole``, the data settings alone.
     """
     problems: list[str] = []
     tree = copy.deepcopy(tree)
@@ -131,7 +131,9 @@ def _read(path: Path) -> dict[str, Any]:
     except DoubtfulError as error:
         raise ConfigError(f"{path}: {error}") from None
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read ({error.strerror}); see whose it is") from error
+        raise ConfigError(
+            f"{path} cannot be read ({error.strerror}); check its permissions"
+        ) from error
     except (*BROKEN, OmegaConfBaseException) as error:
         raise ConfigError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from None
     _name_plugins(plain, path.parent)
@@ -142,12 +144,12 @@ def _name_plugins(tree: dict[str, Any], folder: Path) -> list[str]:
     """Make the paths of the plug-ins in ``tree`` absolute, and return the plug-ins."""
     given = tree.get("plugins")
     given = [given] if isinstance(given, str) else given
-    if isinstance(given, list) and all(isinstance(one, str) for one in given):
-        tree["plugins"] = [resolved(one, folder) for one in given]
+    if isinstance(given, list) and all(isinstance(plugin, str) for plugin in given):
+        tree["plugins"] = [resolved(plugin, folder) for plugin in given]
         return list(tree["plugins"])
-    return []  # anything else is refused by its type
+    return []  # the check of types refuses anything else
 
 
 def _import_plugins(tree: dict[str, Any], folder: Path) -> None:
-    """Import what the configuration names, before the names of its parts are looked up."""
+    """Import the plug-ins of a configuration, before the names of its parts are looked up."""
     load_plugins(_name_plugins(tree, folder))

@@ -1,4 +1,4 @@
-"""``KEY=VALUE``: settings that change what a configuration file says."""
+"""``KEY=VALUE``: settings that override those of a configuration file."""
 
 import dataclasses
 import itertools
@@ -19,7 +19,7 @@ from coopt_fl.config.values import (
 
 
 def settings_of(changes: Mapping[str, Any]) -> list[str]:
-    """Return settings given as values, {"student.epochs": 2}, as ``KEY=VALUE`` strings."""
+    """Return settings given as a mapping, {"student.epochs": 2}, as ``KEY=VALUE`` strings."""
     return [
         f"{key}={json.dumps(value, default=_plain, ensure_ascii=False)}"
         for key, value in changes.items()
@@ -27,7 +27,7 @@ def settings_of(changes: Mapping[str, Any]) -> list[str]:
 
 
 def changed(overrides: Sequence[str], key: str) -> Any:
-    """Return what ``overrides`` set ``key`` to, or None."""
+    """Return the value that ``overrides`` give to ``key``, or None."""
     tree: Any = {}
     for override in overrides:
         set_key(tree, override, [])
@@ -42,7 +42,7 @@ def _plain(value: Any) -> Any:
 
 
 def set_key(tree: dict[str, Any], override: str, problems: list[str]) -> None:
-    """Set one ``KEY=VALUE`` in the raw tree; a list's next index begins a new item."""
+    """Set one ``KEY=VALUE`` in the raw tree; the index after a list's last appends an item."""
     key, equals, text = override.partition("=")
     if not equals or not key:
         problems.append(f"{override!r} is not KEY=VALUE")
@@ -73,7 +73,8 @@ def set_key(tree: dict[str, Any], override: str, problems: list[str]) -> None:
 def _parsed(text: str, words: Sequence[str]) -> Any:
     """Return the value that ``text`` means for a key, see :mod:`coopt_fl.config.values`.
 
-    It is YAML only in quotes, or where the key is a list or a section: nothing behind a # is lost.
+    It is read as YAML only in quotes, or if the key is a list or a section. Anything else is taken
+    as it stands, so that nothing after a # is lost.
 
     Raises:
         Exception: one of ``BROKEN``.
@@ -90,7 +91,7 @@ def _parsed(text: str, words: Sequence[str]) -> Any:
 
 
 def _place(node: Any, word: str, append: bool) -> Any:
-    """Return the key or index that ``word`` is in ``node``; None where it is neither."""
+    """Return the key or index that ``word`` is in ``node``, added if missing; None if neither."""
     if isinstance(node, dict):
         node.setdefault(word)
         return word

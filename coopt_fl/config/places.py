@@ -1,4 +1,4 @@
-"""``data.root`` as it can be opened from any folder."""
+"""``data.root`` in a form that can be opened from any working folder."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from coopt_fl.core.errors import DataError
 from coopt_fl.core.files import expanded, is_file
 
 HUB = "hf://"
-"""How the URL of a dataset on the Hugging Face hub begins."""
+"""Prefix of the URL of a dataset on the Hugging Face hub."""
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*){0,2}")
 """A dataset there: NAME, USER/NAME, or USER/NAME/CONFIGURATION."""
@@ -21,9 +21,9 @@ def is_url(root: str) -> bool:
 
 
 def placed(data: DataConfig) -> str:
-    """Return ``data.root``: a path as an absolute one, a URL as it is.
+    """Return ``data.root`` with a path made absolute; a URL stays as it is.
 
-    A file keeps its name and the folder in which it was named, also where it is a link.
+    A link to a file keeps its own name; links to folders are resolved.
 
     Raises:
         ConfigError: it begins with ``~``, and there is no home directory.

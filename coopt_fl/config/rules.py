@@ -1,4 +1,4 @@
-"""What each key may be, by its type and the rules in :mod:`coopt_fl.config.schema`."""
+"""Check each key's value by its type and the rules in :mod:`coopt_fl.config.schema`."""
 
 import dataclasses
 import difflib
@@ -23,11 +23,14 @@ BOUNDS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
     "maximum": ("at most", operator.le),
     "above": ("above", operator.gt),
 }
-"""The rules of :class:`coopt_fl.config.schema.Rules` that numbers are compared by."""
+"""The rules of :class:`coopt_fl.config.schema.Rules` that compare numbers."""
 
 
 def typed_values(kind: Any, tree: Any, prefix: str, problems: list[str]) -> Any:
-    """Return the instance of the dataclass ``kind`` that ``tree`` holds the values of."""
+    """Return an instance of the dataclass ``kind`` with the values in ``tree``.
+
+    What is wrong is appended to ``problems``; ``prefix`` precedes the keys in them.
+    """
     if not isinstance(tree, dict):
         problems.append(f"{prefix.rstrip('.')}: {tree!r} must hold keys and values")
         return kind()
@@ -52,9 +55,9 @@ def typed_values(kind: Any, tree: Any, prefix: str, problems: list[str]) -> Any:
 
 
 def _scalar(field: dataclasses.Field[Any], value: Any, key: str, problems: list[str]) -> Any:
-    """Return ``value``, a whole number as a float where one is wanted, if the rules allow it."""
+    """Return ``value``, checked; a whole number becomes a float if the type is float."""
     if field.type == list[str]:
-        if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             problems.append(f"{key}: {value!r} is not allowed; allowed: {TYPES[list[str]]}")
         return value
     kinds: list[Any] = [*typing.get_args(field.type)] or [field.type]
@@ -79,13 +82,13 @@ def _scalar(field: dataclasses.Field[Any], value: Any, key: str, problems: list[
 
 
 def choices_of(field: dataclasses.Field[Any]) -> list[str]:
-    """Return what a key may be, where that is one of a few names; plug-ins add to them."""
+    """Return the names that a key may be, including those of plug-ins; [] if it is not a choice."""
     kind = field.metadata.get("part")
     return PARTS.names(kind) if kind else list(field.metadata.get("choices", ()))
 
 
 def _is_open(field: dataclasses.Field[Any], value: Any) -> bool:
-    """Tell whether ``value`` names a part, and more behind a colon, as ``python:`` does."""
+    """Tell whether ``value`` is a part's name, a colon and more, such as ``python:MODULE:NAME``."""
     kind = field.metadata.get("part")
     return kind in OPEN and isinstance(value, str) and ":" in value and PARTS.has(kind, value)
 

@@ -1,8 +1,8 @@
-"""What a text of a configuration means: the key decides it, in a file and in ``KEY=VALUE`` alike.
+"""Turn the texts of a configuration into values, by the types of their keys.
 
 YAML 1.1 reads 010 as 8, 1:30 as 90, 1_000 as 1000, and "no" as false; so a name or a folder can
-become a number or nothing. Here YAML gives the structure alone, and the key's type says what an
-unquoted text is. What can be meant in two ways is refused.
+become a number or nothing. Here YAML gives only the structure, and the key's type decides what an
+unquoted text means, in a file and in ``KEY=VALUE`` alike. An ambiguous text is refused.
 """
 
 import dataclasses
@@ -15,42 +15,42 @@ import yaml
 from coopt_fl.config.schema import Config, ParticipantConfig
 
 WHOLE = re.compile(r"[-+]?(0|[1-9]\d{0,18})", re.ASCII)
-"""A whole number as people write it."""
+"""A whole number in decimal, without leading zeros."""
 
 LARGEST = 2**63 - 1
-"""What messages can hold."""
+"""The largest whole number that messages can hold."""
 
 NUMBER = re.compile(r"[-+]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 
 NOTHING = ("", "null")
-"""What leaves a key without a value; numbers also by :data:`DOUBTFUL`."""
+"""Texts that mean null; for numbers, those in :data:`DOUBTFUL` do, too."""
 
 DOUBTFUL = ("~", "Null", "NULL")
-"""Nothing in YAML, and a folder's name elsewhere: refused where a file gives it to a text key."""
+"""Null in YAML, but also possible names: refused if a file gives one to a text key."""
 
 TRUTH = {"true": True, "false": False}
 
 BROKEN = (yaml.YAMLError, ValueError, RecursionError)
-"""What reading YAML raises."""
+"""The exceptions that reading YAML raises."""
 
 
 class Unquoted(str):
-    """A text that stood in no quotes."""
+    """A text without quotes."""
 
 
 class DoubtfulError(ValueError):
-    """A text can be meant in two ways."""
+    """A text is ambiguous."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Leaves texts as they are, refuses a key that is given twice, and knows no other tags."""
+    """Reads every scalar as text; refuses duplicate keys and all tags for other types."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - as its base class has it
         "<": yaml.SafeLoader.yaml_implicit_resolvers["<"]  # merges mappings
     }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Return a dictionary; see the class."""
+        """Return a dictionary; raise ConstructorError for a duplicate key."""
         if not isinstance(node, yaml.MappingNode):
             raise yaml.constructor.ConstructorError(
                 None, None, "keys and values are expected", node.start_mark
@@ -69,7 +69,7 @@ def _text(_: _Loader, node: yaml.ScalarNode) -> str:
 
 
 KNOWN = ("str", "seq", "map")
-_Loader.yaml_constructors = {  # all others that YAML 1.1 has would read a text in their own way
+_Loader.yaml_constructors = {  # YAML 1.1's others would convert texts
     None: yaml.SafeLoader.yaml_constructors[None],
     **{
         f"tag:yaml.org,2002:{kind}": yaml.SafeLoader.yaml_constructors[f"tag:yaml.org,2002:{kind}"]
@@ -80,7 +80,7 @@ _Loader.add_constructor("tag:yaml.org,2002:str", _text)
 
 
 def read_yaml(text: str | bytes) -> Any:
-    """Return what YAML holds; its unquoted texts are :class:`Unquoted`.
+    """Return the content of YAML; its unquoted texts are :class:`Unquoted`.
 
     Raises:
         Exception: one of ``BROKEN``.
@@ -89,11 +89,11 @@ def read_yaml(text: str | bytes) -> Any:
 
 
 def kind_of(words: typing.Sequence[str]) -> Any:
-    """Return the type of what a key holds, which may be a whole section; None: there is no such."""
+    """Return the type of a key or section, given the ``words`` of its name; None: no such key."""
     kind: Any = Config
     for word in words:
         if dataclasses.is_dataclass(kind):
-            kind = {one.name: one.type for one in dataclasses.fields(kind)}.get(word)
+            kind = {field.name: field.type for field in dataclasses.fields(kind)}.get(word)
         else:
             kind = (
                 ParticipantConfig if kind == list[ParticipantConfig] and word.isdecimal() else None
@@ -102,7 +102,7 @@ def kind_of(words: typing.Sequence[str]) -> Any:
 
 
 def is_text(kind: Any) -> bool:
-    """Tell whether a key of this type holds text, or nothing."""
+    """Tell whether a key of this type holds text, or text or null."""
     return str in (typing.get_args(kind) or (kind,)) and kind != list[str]
 
 
@@ -110,36 +110,36 @@ def meant(value: Any, kind: Any, key: str) -> Any:
     """Return what is meant by a value that :func:`read_yaml` returned.
 
     Args:
-        value: it.
-        kind: the type that its key has, see :func:`kind_of`.
-        key: which that is, for errors.
+        value: a text, list or dictionary.
+        kind: the type of its key, see :func:`kind_of`.
+        key: the key, for errors.
 
     Raises:
-        DoubtfulError: that is not clear.
+        DoubtfulError: a text is ambiguous.
     """
     if isinstance(value, dict):
         kinds = {}
         if dataclasses.is_dataclass(kind):
-            kinds = {one.name: one.type for one in dataclasses.fields(kind)}
-        parts = {str(name): one for name, one in value.items()}
+            kinds = {field.name: field.type for field in dataclasses.fields(kind)}
+        parts = {str(name): part for name, part in value.items()}
         return {
-            name: meant(one, kinds.get(name), f"{key}.{name}".lstrip("."))
-            for name, one in parts.items()
+            name: meant(part, kinds.get(name), f"{key}.{name}".lstrip("."))
+            for name, part in parts.items()
         }
     if isinstance(value, list):
         of = typing.get_args(kind)[0] if typing.get_origin(kind) is list else None
-        return [meant(one, of, f"{key}.{place}") for place, one in enumerate(value)]
+        return [meant(item, of, f"{key}.{place}") for place, item in enumerate(value)]
     if not isinstance(value, Unquoted):
         return value
     if is_text(kind) and value in DOUBTFUL:
         raise DoubtfulError(
-            f'{key}: {value} is nothing in YAML, and elsewhere a name: write null or "{value}"'
+            f'{key}: {value} is nothing in YAML, but may be a name: write null or "{value}"'
         )
     return of_text(value, kind)
 
 
 def of_text(text: str, kind: Any) -> Any:
-    """Return what is meant by an unquoted text; itself where the type does not allow it."""
+    """Return the value that an unquoted text means for this type; the text itself if none."""
     text = str(text)
     if text in NOTHING or (text in DOUBTFUL and not is_text(kind)):
         return None

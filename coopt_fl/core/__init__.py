@@ -1,1 +1,1 @@
-"""What everything else stands on: errors, files, seeds, devices, progress."""
+"""The lowest layer: errors, files, seeds, devices, progress."""

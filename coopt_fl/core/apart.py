@@ -1,6 +1,6 @@
-"""A function in a process of its own: ``python -m coopt_fl.core.apart MODULE:FUNCTION JOB``.
+"""Run a function in a child process: ``python -m coopt_fl.core.apart MODULE:FUNCTION JOB``.
 
-For what must not happen in the caller's process: Flower ends the Ray session that it finds, and
+This keeps the caller's process untouched: Flower shuts down the Ray session that it finds, and
 Fabric starts the running command again for each GPU.
 """
 
@@ -20,10 +20,10 @@ from coopt_fl.core.files import write_json
 
 
 def run_apart(function: str, **job: Any) -> None:
-    """Call ``MODULE:FUNCTION`` with the plain values of ``job``, and wait for its end.
+    """Call ``MODULE:FUNCTION`` in a child process with the JSON values of ``job``, and wait.
 
     Raises:
-        CooptError: the function's, or that its process died.
+        CooptError: the function raised it, or the process died.
     """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "job.json"
@@ -33,19 +33,19 @@ def run_apart(function: str, **job: Any) -> None:
         child = subprocess.run(command, env=os.environ | imports, check=False)
         if child.returncode:
             with suppress(OSError, ValueError):
-                told = json.loads(file.with_name("error.json").read_bytes())
-                raise error_named(told["kind"], told["message"])
+                reported = json.loads(file.with_name("error.json").read_bytes())
+                raise error_named(reported["kind"], reported["message"])
             raise CooptError(f"{function} failed in a process of its own, see above")
 
 
 def main(function: str, file: str) -> None:
-    """Do what :func:`run_apart` asked for."""
+    """Run the job that :func:`run_apart` wrote to ``file``; an error goes to ``error.json``."""
     module, _, name = function.partition(":")
     try:
         getattr(import_module(module), name)(**typed.read(Path(file), dict[str, Any]))
     except CooptError as error:
-        told = {"kind": kind_of(error), "message": str(error)}
-        write_json(Path(file).with_name("error.json"), told)
+        reported = {"kind": kind_of(error), "message": str(error)}
+        write_json(Path(file).with_name("error.json"), reported)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

@@ -1,8 +1,8 @@
-"""The per-user cache: downloads, and copies that make reading fast. All of it can be made again.
+"""The per-user cache: downloads, and copies that make reading fast. All of it can be rebuilt.
 
 Copies of Parquet images, downloaded shards and maps of targets together take at most
-``$COOPT_CACHE_GB`` gigabytes, 20 by default: when another is made, the files used longest ago are
-deleted. Whoever has such a file open can still read it, and whoever misses it makes it again.
+``$COOPT_CACHE_GB`` gigabytes, 20 by default: adding one evicts the least recently used files. A
+process that has an evicted file open can still read it; a process that misses one rebuilds it.
 """
 
 import fcntl
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 def cache_dir() -> Path:
-    """Return ``$COOPT_CACHE`` where it is set, else ``~/.cache/coopt-fl``; it may not exist yet.
+    """Return ``$COOPT_CACHE`` if it is set, else ``~/.cache/coopt-fl``; it may not exist yet.
 
     Raises:
         OutputError: there is no home directory.
@@ -41,7 +41,7 @@ def cache_dir() -> Path:
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Let one process at a time work in ``folder``, which is made where it is missing.
+    """Let one process at a time work in ``folder``, which is created if it is missing.
 
     Raises:
         OSError: the folder cannot be made or written to.
@@ -59,19 +59,19 @@ def cached(path: Path, load: Callable[[], T], make: Callable[[Path], object]) ->
 
     Args:
         path: a file, or a folder of files.
-        load: raises OSError, ValueError or EOFError where ``path`` is missing or damaged.
-        make: writes the file or folder at the path that it is given. When it returns, that is
-            renamed to ``path``, so ``path`` is whole or absent however the process ends.
+        load: raises OSError, ValueError or EOFError if ``path`` is missing or damaged.
+        make: writes the file or folder at the temporary path that it is given, which is then
+            renamed to ``path``. So ``path`` is whole or absent however the process ends.
 
     Raises:
-        ConfigError: ``COOPT_CACHE_GB`` is no number of gigabytes.
+        ConfigError: ``COOPT_CACHE_GB`` is not a number.
         OutputError: the cache has no room for it, or cannot be written.
     """
     limit = _limit_bytes()
     temporary = path.with_name(f".{path.name}.tmp")
     with suppress(OSError):  # the cache may be read-only
         for file in _files(path):
-            os.utime(file)  # the time of the last change serves as that of the last use
+            os.utime(file)  # eviction goes by the modification time, which records the last use
     with suppress(*_UNUSABLE):
         return load()
     try:
@@ -110,7 +110,7 @@ def _limit_bytes() -> float:
 
 
 def _evict(limit: float, newest: Path) -> None:
-    """Delete the files used longest ago, but for ``newest``, until ``limit`` bytes are left."""
+    """Delete the least recently used files, except ``newest``, until ``limit`` bytes are left."""
     stats = {file: file.stat() for kind in LIMITED for file in _files(cache_dir() / kind)}
     total = sum(stat.st_size for stat in stats.values())
     for file in sorted(stats, key=lambda file: stats[file].st_mtime_ns):
@@ -122,7 +122,7 @@ def _evict(limit: float, newest: Path) -> None:
 
 
 def _files(path: Path) -> list[Path]:
-    """Return the file ``path``, or the files below it, without locks and what is being made."""
+    """Return the file ``path``, or the files below it, without lock files and temporary ones."""
     below = [file for file in path.rglob("*") if "/." not in f"/{file.relative_to(path)}"]
     return [file for file in (path, *below) if file.is_file()]
 

@@ -9,7 +9,7 @@ class CooptError(Exception):
     exit_code = 1
 
     public = ""
-    """What is published in place of a message that quotes another host, and so may name places."""
+    """Published instead of a message that quotes another host, and so may contain its paths."""
 
 
 class VerificationError(CooptError):
@@ -41,20 +41,20 @@ class ParticipantError(CooptError):
 
 
 class OutputError(CooptError):
-    """The output directory cannot be used, or the disk refuses to take more."""
+    """The output directory cannot be used, or the disk is full or failing."""
 
     exit_code = 6
 
 
 INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
+"""Exit code after Ctrl-C, the shells' convention."""
 
 
 E = TypeVar("E", bound=CooptError)
 
 
 def quoting(error: E, public: str) -> E:
-    """Return ``error``, whose message quotes another host, with what is published instead."""
+    """Return ``error``, whose message quotes another host, with the ``public`` message set."""
     error.public = public
     return error
 

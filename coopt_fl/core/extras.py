@@ -1,7 +1,7 @@
-"""What to install where a package of an optional feature is missing.
+"""Which packages to install for an optional feature.
 
-CoOpt-FL is on no package index, so ``pip install 'coopt-fl[report]'`` would not find it: what an
-extra brings is named instead.
+CoOpt-FL is not on a package index, so ``pip install 'coopt-fl[report]'`` would fail: the hint lists
+the packages of the extra instead.
 """
 
 import shlex
@@ -15,8 +15,8 @@ DISTRIBUTION = "coopt-fl"
 def install_hint(extra: str) -> str:
     """Return the command that installs the packages of ``extra``, ready to be pasted.
 
-    They are read from the metadata of the installed distribution; where there is none, as in a
-    checkout that was only put on the path, the command is the one for a checkout.
+    They are read from the metadata of the installed distribution. A checkout that is only on
+    Python's path has none: then the command installs the checkout with the extra.
     """
     try:
         listed = map(Requirement, metadata.requires(DISTRIBUTION) or ())
@@ -27,7 +27,7 @@ def install_hint(extra: str) -> str:
 
 
 def _is_of(requirement: Requirement, extra: str) -> bool:
-    """Whether ``extra`` brings the requirement, and nothing else does."""
+    """Tell whether ``extra`` adds the requirement to those of the plain package."""
     marker = requirement.marker
     return (
         marker is not None

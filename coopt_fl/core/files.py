@@ -21,7 +21,7 @@ def expanded(path: str | Path) -> Path:
     """Return ``path`` with ``~`` and ``~user`` replaced by a home directory.
 
     Raises:
-        ConfigError: there is none, as in a container without HOME.
+        ConfigError: there is no home directory, as in a container without HOME.
     """
     try:
         return Path(path).expanduser()
@@ -30,17 +30,17 @@ def expanded(path: str | Path) -> Path:
 
 
 def is_folder(path: Path, kind: type[CooptError]) -> bool:
-    """Tell whether ``path`` is a folder; raise ``kind`` where that cannot be found out."""
+    """Tell whether ``path`` is a folder; raise ``kind`` if it may not be looked at."""
     return stat.S_ISDIR(_mode(path, kind))
 
 
 def is_file(path: Path, kind: type[CooptError]) -> bool:
-    """Tell whether ``path`` is a regular file; raise ``kind`` where that cannot be found out."""
+    """Tell whether ``path`` is a regular file; raise ``kind`` if it may not be looked at."""
     return stat.S_ISREG(_mode(path, kind))
 
 
 def _mode(path: Path, kind: type[CooptError]) -> int:
-    """Return the mode of a file, 0 of none. ``Path.is_dir`` raises below a locked folder."""
+    """Return a file's mode, 0 if there is no file; ``Path.is_dir`` raises below a locked folder."""
     try:
         return path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -48,16 +48,16 @@ def _mode(path: Path, kind: type[CooptError]) -> int:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise kind(
-            f"{path} cannot be looked at ({reason}): name another, or see who may enter the "
-            "folders above it"
+            f"{path} cannot be looked at ({reason}): give another path, or check the permissions "
+            "of the folders above it"
         ) from error
 
 
 def read_regular(path: Path) -> bytes:
-    """Return what is in a file that somebody named, which may be a pipe: reading it may not end.
+    """Return the bytes of a regular file. A pipe is refused: reading one may never end.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: it cannot be read, or is not a regular file.
     """
     number = os.open(os.fspath(path), os.O_RDONLY | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(number).st_mode):
@@ -68,7 +68,7 @@ def read_regular(path: Path) -> bytes:
 
 
 def require_utf8(path: Path | str, name: str, kind: type[CooptError]) -> None:
-    """Raise ``kind`` where the bytes of a path are no UTF-8, in which all that names it is kept."""
+    """Raise ``kind`` if a path is not valid UTF-8, the encoding of every file that records it."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
@@ -80,7 +80,7 @@ def require_utf8(path: Path | str, name: str, kind: type[CooptError]) -> None:
 
 @contextmanager
 def atomic(path: Path) -> Iterator[IO[bytes]]:
-    """Yield a file that gets its name ``path`` only once all of it is on the disk.
+    """Yield a temporary file that is fsynced and renamed to ``path`` when the block ends.
 
     Raises:
         OutputError: the disk is full, read-only or failing; nothing is left behind.
@@ -105,10 +105,10 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
 
 
 def adopt(file: Path, path: Path) -> None:
-    """Give a ``file`` that is whole and on the disk the name ``path`` on the same file system.
+    """Rename a complete, fsynced ``file`` to ``path`` on the same file system, atomically.
 
     Raises:
-        OutputError: it is not there, or the disk refuses.
+        OutputError: it is not there, or the disk is read-only or failing.
     """
     try:
         file.replace(path)
@@ -121,10 +121,10 @@ def adopt(file: Path, path: Path) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the folder of the lock file ``path``, which is made, for this process alone.
+    """Lock the folder of the lock file ``path`` for this process; both are created if missing.
 
     Raises:
-        OutputError: another process holds it, or it cannot be written or locked.
+        OutputError: another process holds the lock, or the file cannot be written or locked.
     """
     folder = path.parent
     make_folder(folder)
@@ -149,9 +149,9 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete what a killed process left half written in ``folder`` and below.
+    """Delete the temporary files that a killed process left in ``folder`` and below.
 
-    Only for a folder that no other process writes to.
+    Safe only if no other process writes to that folder.
     """
     for temporary in folder.rglob(".*.tmp"):
         _remove(temporary)
@@ -161,12 +161,12 @@ def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON, atomically."""
     with atomic(path) as file:
         text = json.dumps(value, indent=1, ensure_ascii=False)
-        file.write(text.encode(errors="backslashreplace") + b"\n")  # names that are no UTF-8
+        file.write(text.encode(errors="backslashreplace") + b"\n")  # for names not in UTF-8
 
 
 @contextmanager
 def understood(what: Path | str) -> Iterator[None]:
-    """Raise ConfigError where the block finds something else in ``what`` than it needs."""
+    """Turn errors of a block that meets unexpected content in ``what`` into a ConfigError."""
     try:
         yield
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
@@ -174,7 +174,7 @@ def understood(what: Path | str) -> Iterator[None]:
 
 
 def make_folder(path: Path) -> None:
-    """Create ``path`` and its parents; raise OutputError where that cannot be."""
+    """Create ``path`` and its parents; raise OutputError if that fails."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -188,7 +188,7 @@ def file_sha256(path: Path) -> str:
 
 
 def _sync_names(folder: Path) -> None:
-    """Have the names in ``folder`` on the disk."""
+    """Fsync the directory ``folder``, so that a rename in it survives a crash."""
     opened = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(opened)
@@ -197,5 +197,5 @@ def _sync_names(folder: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    with suppress(OSError):  # a read-only disk refuses even to look for it
+    with suppress(OSError):  # a read-only disk refuses even for a missing file
         path.unlink(missing_ok=True)

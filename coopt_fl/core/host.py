@@ -1,4 +1,4 @@
-"""What this process may use of its host."""
+"""How many cores and how much memory of the host this process may use."""
 
 import os
 import shutil
@@ -7,24 +7,21 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 SHARE = "LOKY_MAX_CPU_COUNT"
-"""Joblib's variable for the most cores of a process, which those that it starts inherit."""
+"""Joblib's environment variable that limits the cores of a process and of its children."""
 
 SHARED_MEMORY = Path("/dev/shm")
 
 
 def cores() -> int:
-    """Return the cores that this process may use.
-
-    That is by its affinity, by the limit of its container, and by its share of the host.
-    """
-    from joblib import cpu_count  # takes a second, which only those who start workers should wait
+    """Return how many cores this process may use: by affinity, container limit and ``SHARE``."""
+    from joblib import cpu_count  # takes a second, needed only before workers are started
 
     return int(cpu_count())
 
 
 @contextmanager
 def shared_by(processes: int) -> Iterator[None]:
-    """Leave to this process, and each that it starts, one of so many equal shares of the cores."""
+    """Limit this process, and each that it starts, to 1 / ``processes`` of the cores."""
     if processes == 1:
         yield
         return
@@ -40,9 +37,9 @@ def shared_by(processes: int) -> Iterator[None]:
 
 
 def free_memory() -> int:
-    """Return the bytes that processes could still use, as Linux tells it; elsewhere all there are.
+    """Return the bytes of memory that processes can still use; on other systems than Linux, all.
 
-    A container's limit counts whole, as nobody tells how much of what it uses could be freed.
+    A container's limit counts in full: how much of its current use could be freed is unknown.
     """
     found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     with suppress(OSError):
@@ -54,7 +51,7 @@ def free_memory() -> int:
 
 
 def free_shared_memory() -> int:
-    """Return the bytes that processes can still exchange in memory; a container has few."""
+    """Return the free bytes of shared memory, of which a container has little by default."""
     with suppress(OSError):
         return shutil.disk_usage(SHARED_MEMORY).free
     return free_memory()

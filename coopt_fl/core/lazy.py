@@ -1,4 +1,4 @@
-"""A mapping whose values are made whenever they are looked at."""
+"""A mapping whose values are computed at each look-up."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Generic, TypeVar
@@ -7,7 +7,7 @@ T = TypeVar("T")
 
 
 class Lazy(Mapping[str, T], Generic[T]):
-    """What ``make`` returns of each of ``names``; memory holds none of it.
+    """Maps each of ``names`` to ``make(name)``, which is not kept in memory.
 
     Raises:
         KeyError: another name is looked up.

@@ -1,7 +1,7 @@
-"""The way of batches to a device that computes on its own, so that it never waits for the next one.
+"""Transfer of batches to a GPU, overlapped with its computation so that it never waits for data.
 
-While it works on a batch, a thread reads the next ones and sends them. To a CPU, which reads and
-computes itself, there is no way to go: nothing is done ahead, and no thread is started.
+While the GPU works on a batch, a thread reads the next ones and copies them to it. The CPU reads
+and computes itself: there, nothing is prefetched, and no thread is started.
 """
 
 from collections import deque
@@ -17,23 +17,23 @@ T = TypeVar("T")
 Sent = tuple[Tensor, ...]
 
 IN_FLIGHT = 2
-"""Batches that are read and sent ahead, and as many that the device was given to work on."""
+"""Most batches that are prefetched, and most that are queued on the device."""
 
 
 class Work(Protocol):
-    """What a device was given to do, up to some moment."""
+    """All work that was queued on a device up to some moment."""
 
     def synchronize(self) -> None:
-        """Wait until it is done."""
+        """Wait until the work is done."""
 
 
 class Link:
-    """The plain way: to a CPU, where nothing moves, or at once to any other device.
+    """Synchronous transfer: nothing moves to a CPU, any other device gets a blocking copy.
 
     Attributes:
-        device: where it leads.
-        ahead: batches under way at a time; 0: each is fetched when it is asked for.
-        keeps: whether images may stay on the device, where they fit.
+        device: where the batches go.
+        ahead: batches to prefetch; 0: each is read when it is requested.
+        keeps: whether images may stay on the device if they fit.
     """
 
     ahead = 0
@@ -43,32 +43,32 @@ class Link:
         self.device = device
 
     def reading(self) -> AbstractContextManager[object]:
-        """Return what the thread that reads does so in."""
+        """Return the context in which the reading thread works."""
         return nullcontext()
 
     def send(self, batch: Sent) -> Any:
-        """Start to send tensors, in the thread that reads; return what :meth:`receive` takes."""
-        return tuple(one.to(self.device) for one in batch)
+        """Start to copy tensors, in the reading thread; return the input of :meth:`receive`."""
+        return tuple(tensor.to(self.device) for tensor in batch)
 
     def receive(self, sent: Any) -> Sent:
-        """Return the tensors on the device, for the work that this thread gives it from now on."""
+        """Return the tensors on the device, ready for work that this thread queues from now on."""
         arrived: Sent = sent
         return arrived
 
     def work(self) -> Work | None:
-        """Return all that this thread has given the device to do; None: it is done."""
+        """Return the work that this thread has queued on the device; None: it is done."""
         return None
 
     def fetch(self, values: Tensor) -> Tensor:
-        """Return values of the device on the CPU; they are there when :meth:`work` is done."""
+        """Copy values from the device to the CPU; they are valid once :meth:`work` is done."""
         return values.cpu()
 
 
 class CudaLink(Link):
-    """The way to a GPU: from page-locked memory, on a stream of its own, beside the computation.
+    """Asynchronous transfer to a GPU: from page-locked memory, on a CUDA stream of its own.
 
-    torch keeps page-locked and device memory that is free again, and gives neither away before the
-    copies and computations that use it are done.
+    torch caches freed page-locked and device memory, and reuses it only when the copies and
+    computations that use it are done.
     """
 
     ahead = IN_FLIGHT
@@ -78,14 +78,14 @@ class CudaLink(Link):
         self._copies = torch.cuda.Stream(device)
 
     def reading(self) -> AbstractContextManager[object]:
-        """Make this GPU the current one, which each thread has for itself."""
+        """Make this GPU the current one of the calling thread."""
         return torch.cuda.device(self.device)
 
     def send(self, batch: Sent) -> tuple[Sent, torch.cuda.Event]:
-        """Copy to page-locked memory, and start to copy from there; what is there stays."""
+        """Copy to page-locked memory and start the copy from there; CUDA tensors are not pinned."""
         with torch.cuda.stream(self._copies):
-            pinned = (one if one.is_cuda else one.pin_memory() for one in batch)
-            sent = tuple(one.to(self.device, non_blocking=True) for one in pinned)
+            pinned = (tensor if tensor.is_cuda else tensor.pin_memory() for tensor in batch)
+            sent = tuple(tensor.to(self.device, non_blocking=True) for tensor in pinned)
             return sent, self._copies.record_event()
 
     def receive(self, sent: tuple[Sent, torch.cuda.Event]) -> Sent:
@@ -98,49 +98,49 @@ class CudaLink(Link):
         return tensors
 
     def work(self) -> torch.cuda.Event:
-        """Return what the stream of this thread holds."""
+        """Return an event after all work in the current stream of this thread."""
         event: torch.cuda.Event = torch.cuda.current_stream(self.device).record_event()
         return event
 
     def fetch(self, values: Tensor) -> Tensor:
-        """Start to copy to page-locked memory, after the computation."""
+        """Start a copy to page-locked memory, which runs after the computation."""
         host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
         return host.copy_(values, non_blocking=True)
 
 
 def link_to(device: torch.device) -> Link:
-    """Return the way to a device."""
+    """Return the link to a device."""
     return CudaLink(device) if device.type == "cuda" else Link(device)
 
 
 def feed(batches: Iterable[tuple[Sent, T]], link: Link) -> Generator[tuple[Sent, T], None, None]:
-    """Yield tensors on the device, each with what came with it.
+    """Yield the tensors of each batch on the device, with the rest of the batch as it came.
 
-    A batch is taken to be in the hands of the device when the next one is asked for. It is given at
-    most ``IN_FLIGHT``, so that what waits for it does not fill its memory.
+    The caller has queued its work on a batch when it requests the next one. At most ``IN_FLIGHT``
+    batches are queued, so that waiting ones do not fill the device's memory.
     """
-    given = deque[Work]()
+    queued = deque[Work]()
     with closing(ahead(_sent(batches, link), link.ahead)) as coming:
-        for one, rest in coming:
-            yield link.receive(one), rest
+        for sent, rest in coming:
+            yield link.receive(sent), rest
             if (work := link.work()) is not None:
-                given.append(work)
-            if len(given) > IN_FLIGHT:
-                given.popleft().synchronize()
+                queued.append(work)
+            if len(queued) > IN_FLIGHT:
+                queued.popleft().synchronize()
 
 
 def _sent(batches: Iterable[tuple[Sent, T]], link: Link) -> Generator[tuple[Any, T], None, None]:
-    """Yield batches that are on their way; what reads them may decode on the device, too."""
+    """Yield batches whose copy has started; reading one may itself decode on the device."""
     with link.reading():
         for tensors, rest in batches:
             yield link.send(tensors), rest
 
 
 def ahead(items: Generator[T, None, None], most: int) -> Generator[T, None, None]:
-    """Yield ``items`` while a thread takes up to ``most`` of them ahead; 0: no thread.
+    """Yield ``items`` while a thread prefetches up to ``most`` of them; 0: no thread.
 
-    What they raise is raised here, in its place. When this iterator is closed, that thread closes
-    ``items``, and ends.
+    An exception of ``items`` is raised here in its turn. Closing this iterator closes ``items``,
+    in the thread, and ends the thread.
     """
     if not most:
         yield from items
@@ -153,6 +153,6 @@ def ahead(items: Generator[T, None, None], most: int) -> Generator[T, None, None
                 coming.append(thread.submit(next, items, end))
                 yield item
         finally:
-            for one in coming:
-                one.cancel()
+            for waiting in coming:
+                waiting.cancel()
             thread.submit(items.close).result()

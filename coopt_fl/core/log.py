@@ -1,7 +1,6 @@
-"""A log beside what a command writes: when each phase began, warnings, and what ended it.
+"""The log in a command's output directory: its phases, its warnings, and how it ended.
 
-Every attempt is appended. A log that cannot be written is left out, for the command can go on
-without it.
+Every attempt is appended. If the log cannot be written, the command goes on without it.
 """
 
 import os
@@ -18,21 +17,21 @@ from coopt_fl.core.errors import OutputError
 from coopt_fl.core.progress import Progress
 
 LOG = "log.txt"
-"""Name of the file."""
+"""Name of the log file."""
 
 _KEPT = "logged in "
-"""Before the path, in the note of an error whose traceback is in a log."""
+"""Begins the note that names the log file with an error's traceback."""
 
 
 @contextmanager
 def logged(folder: Path, progress: Progress) -> Iterator[None]:
-    """Log in ``folder`` what ``progress`` is told, until the block ends, and what ended it.
+    """Log what ``progress`` reports until the block ends, and how the block ended.
 
-    Of several processes that train together only the first does.
+    Of several processes that train together only the first one logs.
 
     Args:
-        folder: where the file is, made by the first line.
-        progress: its ``log`` is replaced meanwhile.
+        folder: gets the log file; created with the first line.
+        progress: its ``log`` is replaced while the block runs.
     """
     if os.environ.get("LOCAL_RANK", "0") != "0":  # a process that trains beside the first
         yield
@@ -62,14 +61,14 @@ def keep(path: Path, error: Exception) -> bool:
 
 
 def log_of(error: Exception) -> Path | None:
-    """Return the log with the traceback of ``error``: a command's own, else one in the cache.
+    """Return the log that holds the traceback of ``error``: the command's, else one in the cache.
 
-    It is None where that cannot be written.
+    None if neither can be written.
     """
     for note in getattr(error, "__notes__", ()):
         if note.startswith(_KEPT):
             return Path(note.removeprefix(_KEPT))
-    with suppress(OutputError):  # there is no cache
+    with suppress(OutputError):  # there is no home directory for the cache
         path = cache_dir() / LOG
         return path if keep(path, error) else None
     return None

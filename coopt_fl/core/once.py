@@ -1,4 +1,4 @@
-"""What is read once until a block ends, however often it is asked for meanwhile."""
+"""Memoisation that lasts until a block ends."""
 
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ _KNOWN: ContextVar[dict[Hashable, Any] | None] = ContextVar("known", default=Non
 
 @contextmanager
 def read_once() -> Iterator[None]:
-    """Until the block ends, let :func:`once` make nothing twice; a block inside adds to it."""
+    """Memoise :func:`once` until the block ends; a nested block shares the values."""
     token = _KNOWN.set({} if (known := _KNOWN.get()) is None else known)
     try:
         yield
@@ -21,7 +21,7 @@ def read_once() -> Iterator[None]:
 
 
 def once(key: Hashable, make: Callable[[], T]) -> T:
-    """Return what ``make`` returns for ``key``, in a block of :func:`read_once` made only once."""
+    """Return ``make()``; within a block of :func:`read_once` it is called once for each ``key``."""
     known = _KNOWN.get()
     if known is None:
         return make()

@@ -13,21 +13,21 @@ from rich.progress import TimeElapsedColumn as Elapsed
 from coopt_fl.core.words import about, noun, plural
 
 Level = Literal["quiet", "normal", "verbose"]
-"""Nothing but errors and the result; also what happens; also what Flower and Ray log."""
+"""Quiet: errors and the result; normal: progress as well; verbose: Flower's and Ray's logs, too."""
 
 SHORT = 5
-"""Seconds left that are not worth saying."""
+"""Seconds left below which no estimate is shown."""
 
 LONG = 60
 """Seconds left from which on the first estimate gets a line of its own."""
 
 
 class Progress:
-    """Shows nothing, as suits a library. Subclasses show something.
+    """Shows nothing, as suits a library; subclasses show something.
 
     Attributes:
-        record: told the name of each phase and the seconds that it took.
-        log: given each line of the log, see :mod:`coopt_fl.core.log`.
+        record: called with the name of each phase and the seconds that it took.
+        log: called with each line of the log, see :mod:`coopt_fl.core.log`.
         level: how much is shown.
     """
 
@@ -39,7 +39,7 @@ class Progress:
 
     @contextmanager
     def phase(self, name: str, note: str = "") -> Iterator[None]:
-        """Surround a phase; its seconds go to ``self.record``, finished or not."""
+        """Time a phase; its seconds go to ``self.record`` even if it fails."""
         started = time.perf_counter()
         self.log(f"{name} begins")
         self.show(name, 0, 0, note=note)
@@ -52,7 +52,7 @@ class Progress:
 
     @contextmanager
     def recording(self, record: Callable[[str, float], None]) -> Iterator[None]:
-        """Have ``record`` told of each phase and its seconds, until the block ends."""
+        """Call ``record`` with each phase and its seconds, until the block ends."""
         before, self.record = self.record, record
         try:
             yield
@@ -63,12 +63,12 @@ class Progress:
         """Show that ``done`` of ``total`` of ``name`` are done.
 
         Args:
-            name: of what is being done.
-            done: how many of ``unit`` are. The time left is estimated from the first call with a
-                total on, so one should be made before the work.
-            total: how many there are; 0: it has just begun, and nothing is known.
-            unit: what is counted, one of it, such as "epoch".
-            note: shown after it.
+            name: what is being done.
+            done: how many units are done. The time left is estimated from the first call with a
+                total on, so make one before the work begins.
+            total: how many units there are; 0: the work has just begun, and this is unknown.
+            unit: the singular of what is counted, such as "epoch".
+            note: shown at the end.
         """
 
     def say(self, message: str) -> None:
@@ -92,7 +92,7 @@ class Lines(Progress):
         self._estimated = set[str]()
 
     def show(self, name: str, done: int, total: int, unit: str = "", note: str = "") -> None:
-        """Print a line when a quarter more is done, and as soon as something proves to be long."""
+        """Print a line for each quarter done, and one with the first estimate of a long task."""
         quarter, left = 4 * done // total if total else 0, self._left(name, done, total)
         long = left is not None and left >= LONG and name not in self._estimated
         if self._quarters.get(name) != quarter or long:
@@ -114,13 +114,13 @@ class Lines(Progress):
         self._print(f"warning: {message}")
 
     def _left(self, name: str, done: int, total: int) -> float | None:
-        """Return the seconds that are left at the speed so far, if that is known and not short."""
+        """Return the seconds left at the speed so far; None if unknown or below ``SHORT``."""
         if not total:
             self._began.pop(name, None)
             return None
         now = time.monotonic()
         before, began = self._began.setdefault(name, (done, now))
-        if done < before:  # it begins anew
+        if done < before:  # the task starts over
             self._began[name] = (done, now)
         if not before < done < total:
             return None
@@ -143,7 +143,7 @@ class Bars(Lines):
             MofNCompleteColumn(),
             TextColumn("{task.fields[unit]}"),
             Elapsed(),
-            TextColumn("{task.fields[left]}"),  # rich's own knows nothing of steps of minutes
+            TextColumn("{task.fields[left]}"),  # rich's estimate fails if a step takes minutes
             TextColumn("{task.fields[note]}"),
             console=console,
             transient=True,
@@ -165,7 +165,7 @@ class Bars(Lines):
 
     @contextmanager
     def phase(self, name: str, note: str = "") -> Iterator[None]:
-        """Show a pulsing bar that turns full at the end."""
+        """Show a pulsing bar that is full at the end."""
         with super().phase(name, note):
             yield
         bar = self._bars[name]
@@ -175,11 +175,12 @@ class Bars(Lines):
 
 @contextmanager
 def console_progress(level: Level = "normal") -> Iterator[Progress]:
-    """Yield bars on a terminal, lines elsewhere, or what shows nothing; it goes to standard error.
+    """Yield a progress on standard error: bars on a terminal, lines elsewhere, nothing if quiet.
 
-    Rich would take a pipe for a terminal where FORCE_COLOR is set, and move the cursor in it.
+    The file is asked whether it is a terminal: if FORCE_COLOR is set, Rich takes a pipe for one,
+    and would move the cursor in it.
     """
-    console = Console(stderr=True, force_jupyter=False)  # a notebook would show each line apart
+    console = Console(stderr=True, force_jupyter=False)  # a notebook would frame each line
     if level == "quiet":
         yield Progress()
     elif not console.file.isatty() or console.is_dumb_terminal:

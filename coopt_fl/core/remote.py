@@ -1,8 +1,8 @@
-"""Objects under a URL, written whole, and read: a path, ``file://``, ``s3://`` and the like.
+"""Read and write objects under a URL: a path, ``file://``, ``s3://`` and the like.
 
-The only place that uses fsspec. Credentials and endpoints come from the environment, as the tools
-of each kind of storage have it (``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``,
-``AWS_ENDPOINT_URL``). s3fs tries again by itself where the network or the server fails for a while.
+The only module that uses fsspec. Credentials and endpoints come from the usual environment
+variables of each storage (``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_ENDPOINT_URL``).
+s3fs itself retries when the network or the server fails temporarily.
 """
 
 import re
@@ -20,7 +20,7 @@ _SECRET = re.compile(r"(?<=://)[^/\s@]*@|\?[^\s\"']*")
 
 
 TAGS = ("size", "mtime", "created", "ETag", "LastModified", "Last-Modified", "etag", "updated")
-"""What fsspec's file systems tell of an object that another one would not have."""
+"""Fields of fsspec's ``info`` that change when an object is replaced."""
 
 
 class MissingObject(DataError):  # noqa: N818 - a kind of DataError, named for what it is about
@@ -28,7 +28,7 @@ class MissingObject(DataError):  # noqa: N818 - a kind of DataError, named for w
 
 
 def join(url: str, *parts: str) -> str:
-    """Return the URL of what lies below ``url`` under the names ``parts``."""
+    """Return the URL of the object below ``url`` with the path components ``parts``."""
     return "/".join([url.rstrip("/"), *parts])
 
 
@@ -38,7 +38,7 @@ def shown(text: str) -> str:
 
 
 def store(url: str, data: bytes) -> None:
-    """Write an object; at ``url`` others find the one before or all of this one.
+    """Write an object atomically: readers of ``url`` find the former one or all of this one.
 
     Raises:
         OutputError: it cannot be written, or ``url`` is of a kind that cannot be used here.
@@ -68,7 +68,7 @@ def fetch(url: str, most_bytes: int) -> bytes:
                 f"{shown(url)} has {found} bytes where at most {most_bytes} are expected; "
                 "write it again, and see who else can write there"
             )
-        # S3 has no empty range; and what has grown since is not read any further.
+        # S3 has no empty ranges. Bytes appended since the size was read are left out.
         return bytes(system.cat_file(key, start=0, end=found)) if found else b""
 
 
@@ -82,14 +82,14 @@ def part(url: str, start: int, stop: int) -> bytes:
         found = bytes(system.cat_file(key, start=start, end=stop))
     if len(found) != stop - start:
         raise DataError(
-            f"{shown(url)} gives {len(found)} bytes where {stop - start} were asked for; see that "
-            "it stays as it is during a run"
+            f"{shown(url)} gives {len(found)} bytes where {stop - start} were asked for; make sure "
+            "that nobody changes it during a run"
         )
     return found
 
 
 def in_parts(url: str) -> bool:
-    """Tell whether an object of two bytes or more can be read from any place in it on.
+    """Tell whether an object, of two bytes or more, can be read from any offset.
 
     Raises:
         DataError: it is not there or cannot be read.
@@ -107,7 +107,7 @@ def in_parts(url: str) -> bool:
 
 @contextmanager
 def stream(url: str) -> Iterator[IO[bytes]]:
-    """Yield an object as a file that is read from its beginning on.
+    """Yield an object as a file that can only be read sequentially.
 
     Raises:
         DataError: it is not there or cannot be read.
@@ -119,7 +119,7 @@ def stream(url: str) -> Iterator[IO[bytes]]:
 
 
 def version(url: str) -> list[str]:
-    """Return what changes when the object does: its size, and its times or tags.
+    """Return the object's size, times and tags, some of which change when the object does.
 
     Raises:
         DataError: it is not there or cannot be read.
@@ -142,10 +142,10 @@ def below(url: str) -> list[str]:
 
 
 def size(url: str) -> int | None:
-    """Return how many bytes the object has; None where there is none.
+    """Return the object's size in bytes; None if there is no object.
 
     Raises:
-        DataError: that cannot be found out, or ``url`` is of a kind that cannot be used here.
+        DataError: it cannot be looked up, or ``url`` is of a kind that cannot be used here.
     """
     with _opened(url, DataError, "read") as (system, key):
         return _size(system, key)
@@ -170,13 +170,13 @@ def _size(system: Any, key: str) -> int | None:
 
 
 def _is_web(system: Any) -> bool:
-    """Tell whether a file system is a web server, which may have no ranges."""
+    """Tell whether a file system is a web server, which may not support range requests."""
     return "http" in system.protocol
 
 
 @contextmanager
 def _opened(url: str, kind: type[CooptError], done: str) -> Iterator[tuple[Any, str]]:
-    """Yield fsspec's file system and the key of ``url`` in it; what goes wrong is a ``kind``."""
+    """Yield fsspec's file system and the key of ``url`` in it; errors are raised as ``kind``."""
     try:
         yield _open(url, kind)
     except CooptError:
@@ -185,7 +185,7 @@ def _opened(url: str, kind: type[CooptError], done: str) -> Iterator[tuple[Any, 
         reason = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
         local = "://" not in url or url.startswith("file://")
         advice = (
-            "see that it is there, and whose it is"
+            "check that it exists, and its permissions"
             if local
             else "check the URL, the network, and the credentials in the environment"
         )
@@ -196,7 +196,7 @@ def _opened(url: str, kind: type[CooptError], done: str) -> Iterator[tuple[Any, 
 
 
 def _open(url: str, kind: type[CooptError]) -> tuple[Any, str]:
-    """Listings are not cached, for other processes write there, too."""
+    """Return file system and key. Listings are not cached: other processes write there, too."""
     import fsspec  # type: ignore[import-untyped]
 
     try:

@@ -15,12 +15,12 @@ from torch import nn
 from coopt_fl.core.errors import ConfigError
 
 BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
-"""Flags of a CPU, any of which says that it multiplies bfloat16."""
+"""CPU flags, any of which means that it multiplies bfloat16 in hardware."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
 
 _MOST_KEPT = 1 << 30
-"""Bytes at the end of the heap that are kept though they are free."""
+"""Free bytes at the end of the heap that the process keeps."""
 
 
 def pick_device() -> torch.device:
@@ -29,7 +29,7 @@ def pick_device() -> torch.device:
 
 
 def has_bfloat16() -> bool:
-    """Tell whether the CPU multiplies bfloat16; without, it is slower than float32."""
+    """Tell whether the CPU multiplies bfloat16 in hardware; emulated, it is slower than float32."""
     return not BFLOAT16.isdisjoint(_cpu_flags())
 
 
@@ -39,7 +39,7 @@ def instructions() -> str:
 
 
 def arithmetic(precision: str, device: torch.device) -> torch.dtype:
-    """Return the type in which a model multiplies on ``device``.
+    """Return the dtype in which a model multiplies on ``device``.
 
     Args:
         precision: "float32", "bfloat16", "float16", or "auto": bfloat16 on a GPU, else float32. On
@@ -64,7 +64,7 @@ def arithmetic(precision: str, device: torch.device) -> torch.dtype:
 
 @cache
 def _cpu_flags() -> frozenset[str]:
-    """Return what Linux says that the CPU can do; nothing elsewhere."""
+    """Return the CPU's feature flags as Linux lists them; none on other systems."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             name, _, flags = line.partition(":")
@@ -86,13 +86,13 @@ def devices() -> dict[str, str]:
 
 
 def is_first_process() -> bool:
-    """Whether this is the first, or only, of the processes that train together."""
+    """Tell whether this is the first, or only, of the processes that train together."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 @contextmanager
 def compute(threads: int, deterministic: bool = False) -> Iterator[None]:
-    """Compute with ``threads`` CPU threads, and if asked for with deterministic kernels only.
+    """Compute with ``threads`` CPU threads, and with ``deterministic`` kernels alone if it is set.
 
     The number of threads changes the order of sums and so the last bits of a result. Ray sets it
     by the size of an actor, so it is set here, around every computation that must be repeatable.
@@ -113,10 +113,10 @@ def compute(threads: int, deterministic: bool = False) -> Iterator[None]:
 
 @contextmanager
 def tensor_cores(device: torch.device) -> Iterator[None]:
-    """Let a GPU multiply float32 matrices as TF32, as torch lets it for convolutions anyway.
+    """Let a GPU multiply float32 matrices as TF32, as torch does in convolutions by default.
 
-    That rounds the factors to 10 bits and is several times as fast. With deterministic kernels
-    float32 stays what it is, and on a CPU nothing changes.
+    This rounds the factors to 10 bits and is several times as fast. With deterministic kernels,
+    and on a CPU, nothing changes.
     """
     if device.type != "cuda" or torch.are_deterministic_algorithms_enabled():
         yield
@@ -132,7 +132,7 @@ def tensor_cores(device: torch.device) -> Iterator[None]:
 def channels_last(model: nn.Module) -> None:
     """Keep the 4-D weights and buffers of ``model`` with their channels last, in place.
 
-    ``model.to(memory_format=torch.channels_last)`` fails where others are 5-D, as in timm's lambda
+    ``model.to(memory_format=torch.channels_last)`` fails if a weight is 5-D, as in timm's lambda
     layers.
     """
     for module in model.modules():
@@ -146,11 +146,11 @@ def channels_last(model: nn.Module) -> None:
 
 @cache
 def keep_freed_memory() -> None:
-    """Let this process use freed memory again instead of giving it back to the system.
+    """Make malloc reuse freed memory instead of returning it to the system.
 
     glibc maps and unmaps large buffers, such as the output of every layer, and the system then
-    clears each of their pages anew: a quarter to a half of a forward pass. Only for processes that
-    run a model: others, such as the platform, would hold on to memory for nothing. Other C
+    clears each of their pages anew: a quarter to a half of a forward pass. Use it only in processes
+    that run a model: others, such as the platform, would hold on to memory for nothing. Other C
     libraries have no such setting.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

@@ -1,9 +1,9 @@
-"""One decoder for whatever is read back: plain values in, dataclasses out, or one sentence.
+"""Decode plain values that were read back into typed ones; an error is one sentence.
 
 A type is a dataclass, ``list[X]``, ``tuple[X, Y]``, ``dict[str, X]``, ``X | None``, ``int``,
 ``float``, ``str``, ``bool``, ``Any``, a numpy array such as ``NDArray[np.int64]``, or
-``Annotated[X, Rule(...)]``. Only lists become tuples, and whole numbers floats; nothing else is
-converted. Arrays are neither copied nor looked into.
+``Annotated[X, Rule(...)]``. Lists become tuples and whole numbers floats where the type says so;
+nothing else is converted. Arrays are not copied, and their values are not checked.
 """
 
 import json
@@ -24,22 +24,22 @@ from coopt_fl.core.files import AGAIN, read_regular
 T = TypeVar("T")
 
 LATER = "later"
-"""In the metadata of a field with a default: files of before do not have it."""
+"""Metadata key of a field, with a default, that was added later: older files do not have it."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What a value must be beyond its type; ``words`` complete "FIELD is VALUE, not ..."."""
+    """A condition on a value beyond its type; ``words`` complete "FIELD is VALUE, not ..."."""
 
     holds: Callable[[Any], object]
     words: str
 
 
 MOST_WORDS = 2000
-"""Letters of a participant's error that are shown, or of what it says of itself."""
+"""Most characters kept of a participant's error message or description of itself."""
 
 MARKUP = "`|<>"
-"""Letters that could become markup where a participant's words are published."""
+"""Characters that could become markup where a participant's text is published."""
 
 
 def within(least: float, most: float) -> Rule:
@@ -48,7 +48,7 @@ def within(least: float, most: float) -> Rule:
 
 
 def plain_words(text: str) -> str:
-    """Return ``text`` from elsewhere as one line that neither a terminal nor a page acts upon."""
+    """Return untrusted ``text`` as one line without control characters and markup."""
     return "".join(
         letter if letter.isprintable() and letter not in MARKUP else " "
         for letter in text[:MOST_WORDS]
@@ -56,19 +56,19 @@ def plain_words(text: str) -> str:
 
 
 PLAIN = Rule(
-    lambda told: plain_words(str(told)) == str(told),
+    lambda text: plain_words(str(text)) == str(text),
     f"at most {MOST_WORDS} printable letters without {MARKUP}",
 )
 
 
 MOST_LICENCE = 100
-"""Letters of a licence as somebody states it: a name, or the URL of its text."""
+"""Most characters of a licence statement: a name, or the URL of the licence's text."""
 
 _PATH = re.compile(r"[/~.\\]|[A-Za-z]:[/\\]|file:")
 
 LICENCE = Rule(
-    lambda told: (
-        0 < len(told) <= MOST_LICENCE and plain_words(told) == told and not _PATH.match(told)
+    lambda text: (
+        0 < len(text) <= MOST_LICENCE and plain_words(text) == text and not _PATH.match(text)
     ),
     f"1 to {MOST_LICENCE} printable letters without {MARKUP}, and no path: it is published",
 )
@@ -94,7 +94,7 @@ def read(
     """Return the JSON in the file ``path`` as a ``kind``.
 
     Raises:
-        error: it cannot be read or holds something else; the sentence ends with ``advice``.
+        error: it cannot be read, or is no ``kind``; the message ends with ``advice``.
     """
     try:
         return parse(kind, read_regular(path))
@@ -103,7 +103,7 @@ def read(
 
 
 def parse(kind: type[T], content: bytes) -> T:
-    """Return the JSON in ``content`` as a ``kind``; ValueError where it holds none."""
+    """Return the JSON in ``content`` as a ``kind``; raise ValueError if it is none."""
     try:
         return decode(kind, json.loads(content))
     except RecursionError:
@@ -111,10 +111,10 @@ def parse(kind: type[T], content: bytes) -> T:
 
 
 def decode(kind: type[T], value: Any, place: str = "it") -> T:
-    """Return ``value``, made of what JSON has and of numpy arrays, as a ``kind``.
+    """Return ``value``, made of JSON's types and numpy arrays, as a ``kind``.
 
     Raises:
-        ValueError: it is none; the message names the field, and calls the whole ``place``.
+        ValueError: it is none; the message names the field, and calls the whole value ``place``.
     """
     return cast(T, _decode(kind, value, place))
 
@@ -124,7 +124,7 @@ def _decode(kind: Any, value: Any, place: str) -> Any:
     if origin is Annotated:
         return _obeying(args[1], _decode(args[0], value, place), place)
     if origin is UnionType:
-        inner = next(one for one in args if one is not NoneType)
+        inner = next(arg for arg in args if arg is not NoneType)
         return None if value is None else _decode(inner, value, place)
     if origin is dict:
         return {
@@ -145,7 +145,7 @@ def _decode(kind: Any, value: Any, place: str) -> Any:
 
 
 def _exactly(kind: type, value: Any, place: str) -> Any:
-    """Return ``value`` if it is a ``kind`` and no other, such as True for an int."""
+    """Return ``value`` if its type is exactly ``kind``: True is not an int."""
     if type(value) is not kind:
         raise _wrong(place, value, kind.__name__)
     return _obeying(_ALWAYS[kind], value, place) if kind in _ALWAYS else value
@@ -158,7 +158,7 @@ def _obeying(rule: Rule, value: Any, place: str) -> Any:
 
 
 def _items(args: tuple[Any, ...], items: list[Any], place: str, fixed: bool) -> list[Any]:
-    """Return the decoded items of a list or, of a ``fixed`` length, of a tuple."""
+    """Return the decoded items of a list, or of a tuple, whose length is ``fixed``."""
     if fixed and len(items) != len(args):
         raise _wrong(place, items, f"a list of {len(args)}")
     kinds = args if fixed else args * len(items)
@@ -167,12 +167,9 @@ def _items(args: tuple[Any, ...], items: list[Any], place: str, fixed: bool) -> 
 
 
 def _record(kind: Any, value: dict[str, Any], place: str) -> Any:
-    """Return an instance of the dataclass ``kind``, all of whose fields must be given.
-
-    But for those with ``LATER`` in their metadata: files of before do not have them.
-    """
+    """Return an instance of the dataclass ``kind``; only fields marked ``LATER`` may be missing."""
     hints = _hints(kind)
-    absent = {one.name for one in fields(kind) if LATER in one.metadata} - value.keys()
+    absent = {field.name for field in fields(kind) if LATER in field.metadata} - value.keys()
     if different := value.keys() ^ (hints.keys() - absent):
         raise ValueError(f"{place}: keys differ, {reprlib.repr(sorted(different))}")
     inside = "" if place == "it" else f"{place}."
@@ -186,7 +183,7 @@ def _hints(kind: type[Any]) -> dict[str, Any]:
 
 
 def _array(dtype: np.dtype[Any], value: Any, place: str) -> Any:
-    """Return ``value`` if it is an array of the very dtype and has at least a length."""
+    """Return ``value`` if it is an array of exactly this dtype with at least one dimension."""
     if not isinstance(value, np.ndarray) or value.dtype != dtype:
         came = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
         raise ValueError(f"{place} is {came}, not an array of {dtype}")

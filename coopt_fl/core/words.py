@@ -1,8 +1,8 @@
-"""Counts and times as people say them."""
+"""Counts and durations in words."""
 
 
 def noun(count: float, one: str) -> str:
-    """Return the word ``one`` for a single thing, or its plural."""
+    """Return the singular ``one`` if ``count`` is 1, else its plural."""
     return one if count == 1 or not one else f"{one}s"
 
 
@@ -12,7 +12,7 @@ def plural(count: int, one: str) -> str:
 
 
 def about(seconds: float) -> str:
-    """Return a time that is only roughly known: "about 40 s", "about 2 h 10 min"."""
+    """Return a rough duration: "about 40 s", "about 2 h 10 min"."""
     if seconds < 90:
         return f"about {max(5, 5 * round(seconds / 5))} s"
     minutes = round(seconds / 60)

@@ -1,7 +1,7 @@
 """Unlabeled images: sources with stable sample ids, batches, blocks, and device-side preprocessing.
 
-Labels are read by ``open_labels``, ``split_labels`` and ``unlabeled`` alone, which only the probe,
-the report and a partition by class may use.
+Only ``open_labels``, ``split_labels`` and ``unlabeled`` read labels, and only the probe, the report
+and a partition by class may use them.
 """
 
 from coopt_fl.data.batches import batches

@@ -1,7 +1,7 @@
-"""Blocks of ids in, batches of images out, decoded in worker processes where that pays off.
+"""Read blocks of ids as batches of images, decoded in worker processes if that pays off.
 
 Workers are started by a fork server. Forking this process would copy its threads' locks (Ray,
-OpenMP, CUDA), and spawning would import torch anew for each worker, where the server did it once.
+OpenMP, CUDA), and spawning would import torch for each worker; the server imports it once.
 """
 
 import multiprocessing
@@ -27,17 +27,17 @@ WORKERS_PAY_OFF_S = 10.0
 """Seconds of decoding from which starting worker processes (some seconds) is worth it."""
 
 WARM_UP = 2
-"""Batches read here before that is decided: the first opens files, the second is timed."""
+"""Batches read here before workers may start: the first opens files, the second is timed."""
 
 WORKER_BYTES = 200 << 20
-"""Memory of a worker's own, besides its batches: what it changes of what the server loaded."""
+"""Memory of a worker besides its batches: the pages that it does not share with the server."""
 
 BATCHES_OF_A_WORKER = 2
-"""That it makes ahead, in memory which it shares with this process."""
+"""Batches that a worker prefetches, in memory shared with this process."""
 
 Ids = NDArray[np.int64]
 Fit = Callable[[Tensor], Tensor]
-"""What is done to an image where it is read: uint8 (1, 3, H, W) to uint8 (1, 3, h, w)."""
+"""Transforms an image in the process that reads it: uint8 (1, 3, H, W) to uint8 (1, 3, h, w)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ class Batch:
         ids: int64 (B,), in the block's order.
         pixels: uint8, the images (H, W, 3) one after the other.
         sizes: int64 (B, 2), height and width of each image.
-        skipped: ids that were asked for, but whose images cannot be decoded.
+        skipped: requested ids whose images cannot be decoded.
     """
 
     ids: Ids
@@ -61,7 +61,7 @@ class Batch:
 
     @property
     def images(self) -> Tensor | list[Tensor]:
-        """The images: uint8 (B, 3, H, W) where all have one size, else B tensors (3, H, W)."""
+        """The images: uint8 (B, 3, H, W) if all have one size, else B tensors (3, H, W)."""
         if len(self.ids) and (self.sizes == self.sizes[0]).all():
             return self.pixels.view(-1, *self.sizes[0].tolist(), 3).permute(0, 3, 1, 2)
         runs = self.pixels.split((3 * self.sizes.prod(axis=1)).tolist())
@@ -84,15 +84,15 @@ def batches(
     """Read the blocks in order; a batch never crosses the border of a block.
 
     Args:
-        source: where the images are.
+        source: the source of the images.
         blocks: ids (R,) of each block.
         batch_size: most images in a batch; only the last of a block has fewer.
-        on_error: "raise", or "skip" to leave a corrupt image out and name it in ``skipped``.
+        on_error: "raise", or "skip" to leave a corrupt image out and list it in ``skipped``.
         workers: worker processes; 0 decodes here; None times the first batches and decides.
             The batches are the same either way.
-        fit: applied to each image where it is read. If it shrinks images, less data travels
-            between processes.
-        busy: cores that the caller needs meanwhile; workers get the others.
+        fit: applied to each image in the process that reads it. If it shrinks images, less data
+            is passed between processes.
+        busy: cores that the caller itself needs; workers get the others.
 
     Raises:
         CorruptImage: an image cannot be decoded and ``on_error`` is "raise".
@@ -121,9 +121,9 @@ def batches(
 
 
 def most_workers(batch_bytes: int, busy: int) -> int:
-    """Return how many workers there is room for: in cores, in memory, and in shared memory.
+    """Return how many workers fit into the free cores, memory and shared memory.
 
-    Half of the memory is left to others. 0: nothing but the caller's own core.
+    Half of the memory is left to others. 0: only the caller's core is free.
     """
     ahead = BATCHES_OF_A_WORKER * batch_bytes
     room = free_memory() // 2 // (WORKER_BYTES + ahead), free_shared_memory() // 2 // max(ahead, 1)
@@ -131,7 +131,7 @@ def most_workers(batch_bytes: int, busy: int) -> int:
 
 
 def read_batch(source: Source, on_error: str, fit: Fit | None, ids: Ids) -> Batch:
-    """Read ``ids``; image files one by one, so that only one is in memory in its own size."""
+    """Read ``ids``; image files one by one, so that only one is in memory at full size."""
     images, skipped = list[Tensor](), list[int]()
     parts = deque(ids[:, None] if source.encoded else [ids])
     while parts:
@@ -141,7 +141,7 @@ def read_batch(source: Source, on_error: str, fit: Fit | None, ids: Ids) -> Batc
         except CorruptImage:
             if on_error != "skip":
                 raise
-            if len(part) > 1:  # find those that can be read
+            if len(part) > 1:  # read them one by one, to find the corrupt ones
                 parts.extendleft(part[::-1, None])
             else:
                 skipped += part.tolist()
@@ -155,7 +155,7 @@ def read_batch(source: Source, on_error: str, fit: Fit | None, ids: Ids) -> Batc
 
 
 def _fitted(image: Tensor, fit: Fit) -> Tensor:
-    """Return (3, h, w) in bytes; a GPU resizes to floats."""
+    """Return the fitted image as uint8 (3, h, w); a GPU resizes to floats."""
     fitted = fit(image[None])[0]
     return fitted if fitted.dtype == torch.uint8 else fitted.round().to(torch.uint8)
 
@@ -164,7 +164,7 @@ def read_in_workers(read: Read, plan: Sequence[Ids], workers: int) -> Iterator[B
     """Read each batch of ``plan``, in order, in ``workers`` processes.
 
     Raises:
-        DataError: one that a worker met, or a worker died.
+        DataError: a worker raised it, or a worker died.
     """
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(["__main__", "torch", __name__, "coopt_fl.data.sources.parquet"])
@@ -207,7 +207,7 @@ class _Reader(Dataset[Batch | DataError]):
         except DataError as error:
             return error
         try:
-            batch.pixels.share_memory_()  # here: the queue's thread would swallow the error
+            batch.pixels.share_memory_()  # done here, as the queue's thread swallows errors
         except RuntimeError as error:
             return DataError(
                 f"no shared memory is left for decoded images ({error}); enlarge /dev/shm "
@@ -217,7 +217,7 @@ class _Reader(Dataset[Batch | DataError]):
 
 
 def _die_with_parent(_: int) -> None:
-    """End this worker when its parent is killed: its own parent, the fork server, lives on."""
+    """End this worker when the caller's process is killed, which the fork server survives."""
     parent = multiprocessing.parent_process()
     assert parent is not None  # a worker has one
 

@@ -1,4 +1,4 @@
-"""How ids are cut into blocks and units, and which of them every participant sees."""
+"""Cut ids into blocks and units, and draw the shared set."""
 
 import math
 import shlex
@@ -14,7 +14,7 @@ from coopt_fl.core.seeding import derive_seed
 FEWEST_SHARED = 4
 
 FITTED = ("imagefolder", "parquet", "webdataset", "manifest", "hf")
-"""Sources that `coopt config --fit` takes."""
+"""Sources that ``coopt config --fit`` supports."""
 
 
 def make_blocks(ids: NDArray[np.int64], block_rows: int, seed: int) -> list[NDArray[np.int64]]:
@@ -30,14 +30,14 @@ def make_blocks(ids: NDArray[np.int64], block_rows: int, seed: int) -> list[NDAr
 def make_units(
     blocks: list[NDArray[np.int64]], fraction: float, seed: int
 ) -> list[NDArray[np.int64]]:
-    """Return the ids to ask for with each block: its own and its audit ids, ascending together.
+    """Return the unit of each block: its own ids and its audit ids, ascending together.
 
-    The audit ids of a block of R ids are ceil(``fraction`` R) ids of the other blocks, or all of
-    those where there are fewer. Whoever gets a unit cannot tell them from the block's own. They
-    are drawn by the seed and the block's number alone, whoever the blocks are assigned to.
+    The audit ids of a block of R ids are ceil(``fraction`` R) ids of other blocks, at most all of
+    them. A participant cannot tell them from the block's own. They depend on the seed and the
+    block's number alone, not on the assignment.
 
     Args:
-        blocks: of :func:`make_blocks`; no id is in two of them.
+        blocks: from :func:`make_blocks`; no id is in two of them.
         fraction: audit ids per id of the block, at least 0.
         seed: the seed of the run.
     """
@@ -48,7 +48,7 @@ def make_units(
         size = min(math.ceil(fraction * len(block)), others)
         generator = np.random.default_rng(derive_seed(seed, "audit", number))
         places = generator.choice(others, size=size, replace=False) if size else np.empty(0, int)
-        places[places >= start] += len(block)  # the block's own places are not among the others'
+        places[places >= start] += len(block)  # skip the block's own ids
         units.append(np.sort(np.concatenate([block, ids[places]])))
         start += len(block)
     return units
@@ -59,7 +59,7 @@ def shared_set(
 ) -> NDArray[np.int64]:
     """Return the shared set S: ``size`` of ``ids``, drawn by seed, ascending.
 
-    If ``data`` says where the images come from, an error says how to get a size that suits them.
+    If ``data`` is given, an error names the command that fits the sizes to these images.
 
     Raises:
         DataError: ``size`` is below 4 or above the number of ids.
@@ -75,7 +75,7 @@ def shared_set(
 
 
 def among(ids: NDArray[np.int64], ascending: NDArray[np.int64]) -> NDArray[np.bool]:
-    """Return which of ``ids`` are in ``ascending``, which may be much longer."""
+    """Return a mask of the ``ids`` that are in ``ascending``, which may be much longer."""
     places = np.searchsorted(ascending, ids)
     found: NDArray[np.bool] = places < len(ascending)
     found[found] = ascending[places[found]] == ids[found]
@@ -83,10 +83,10 @@ def among(ids: NDArray[np.int64], ascending: NDArray[np.int64]) -> NDArray[np.bo
 
 
 def advised(sentence: str, data: DataConfig) -> str:
-    """Return advice to change a size, and with it the command that suits all sizes to ``data``.
+    """Append the command that fits all sizes to ``data`` to a sentence about a size.
 
-    A sentence that names neither ``shared.size`` nor ``optimize.block_rows`` stays as it is, and so
-    do all where the source is not one of files.
+    A sentence that names neither ``shared.size`` nor ``optimize.block_rows`` stays as it is, as
+    does any sentence about a source that the command does not support.
     """
     about_sizes = "shared.size" in sentence or "optimize.block_rows" in sentence
     if data.source not in FITTED or not data.root or is_url(data.root) or not about_sizes:

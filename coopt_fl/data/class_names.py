@@ -1,4 +1,4 @@
-"""What a source calls its classes, where its labels are more than numbers."""
+"""Names of classes, for sources that know more than their numbers."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,30 +14,30 @@ def class_names(
 ) -> dict[int, str]:
     """Return names of classes by their number; a class without a name is left out.
 
-    They are what the source lists, or else the label, as it stands there, of a row of each class.
+    They are the names that the source lists, or else the original label of a row of each class.
 
     Args:
-        data: where the source is from.
+        data: the settings of the source.
         source: its train split.
-        rows: of it, (R,).
-        classes: the number of each row's class, (R,).
+        rows: some rows of it, (R,).
+        classes: the class of each of these rows, (R,).
     """
     listed = PARTS.find("source", data.source).fact("class_names")
     if listed is not None and (names := listed(data)):
         return dict(enumerate(names))
     try:
         labels = source.column(data.label_column or LABEL)
-    except DataError:  # of a torn file, which data.on_error=skip leaves out
+    except DataError:  # a torn file, which data.on_error=skip leaves out
         return {}
     if labels is None:
         return {}
     found, first = np.unique(classes, return_index=True)
     words = dict(zip(found.tolist(), labels[rows[first]].tolist(), strict=True))
-    return {number: word for number, word in words.items() if not _says(word, number)}
+    return {number: word for number, word in words.items() if not _is_number(word, number)}
 
 
-def _says(word: str, number: int) -> bool:
-    """Tell whether a word says no more than the number of the class."""
+def _is_number(word: str, number: int) -> bool:
+    """Tell whether a word is empty, or just the number of the class."""
     try:
         return float(word) == number
     except ValueError:

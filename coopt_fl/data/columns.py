@@ -1,4 +1,4 @@
-"""Which column of a table holds the images, and which the labels."""
+"""Find the columns of a table that hold the images and the labels."""
 
 import json
 from collections.abc import Collection
@@ -12,21 +12,19 @@ from coopt_fl.core.errors import DataError
 from coopt_fl.data.source import LABEL
 
 IMAGE = "image"
-"""What the column of images is called where nothing else is said; that of labels: ``LABEL``."""
+"""Default name of the column of images; that of the column of labels is ``LABEL``."""
 
 
 def image_column(where: str, schema: Any, chosen: str | None) -> str:
-    """Return the name of the column of images.
-
-    That is ``chosen``, or ``image``, or the only column that can hold any.
+    """Return the name of the column of images: ``chosen``, ``image``, or the only possible one.
 
     Args:
         where: the file or folder, for errors.
-        schema: of Arrow, perhaps with Hugging Face's features in its metadata.
+        schema: an Arrow schema, perhaps with Hugging Face's features in its metadata.
         chosen: ``data.image_column``.
 
     Raises:
-        DataError: there is none, several can be meant, or it holds something else.
+        DataError: there is none, several are possible, or it does not hold image files.
     """
     require_one(where, schema, chosen or IMAGE)
     able = [name for name in schema.names if leaf_of(schema, name)]
@@ -58,9 +56,9 @@ def image_column(where: str, schema: Any, chosen: str | None) -> str:
 
 
 def label_column(where: str, schema: Any, chosen: str | None) -> str | None:
-    """Return the name of the column of labels; None where there is none.
+    """Return the name of the column of labels; None if there is none.
 
-    That is ``chosen``, or ``label``, or the only one that Hugging Face's features call one.
+    It is ``chosen``, or ``label``, or the only ClassLabel of Hugging Face's features.
 
     Raises:
         DataError: there are two of that name.
@@ -73,16 +71,16 @@ def label_column(where: str, schema: Any, chosen: str | None) -> str | None:
 
 
 def names_of_classes(schema: Any, column: str | None) -> list[str]:
-    """Return what Hugging Face's ``datasets`` call the classes of a column; [] where they do not.
+    """Return the class names of a column from Hugging Face's features; [] if there are none.
 
-    The place of a name is the number of its class.
+    A name's index is the number of its class.
     """
     names = _feature(schema, column).get("names") if column else None
     return [str(name) for name in names] if isinstance(names, list) else []
 
 
 def require_label(where: str, names: Collection[str], chosen: str | None) -> None:
-    """Raise DataError where ``data.label_column``, if it is ``chosen``, is none of ``names``."""
+    """Raise DataError if ``data.label_column`` is ``chosen``, but is not among the ``names``."""
     if chosen is not None and chosen not in names:
         raise DataError(
             f"{where} has no column {chosen}, but {', '.join(names)}; choose the one of labels by "
@@ -91,7 +89,7 @@ def require_label(where: str, names: Collection[str], chosen: str | None) -> Non
 
 
 def require_one(where: str, schema: Any, name: str) -> None:
-    """Raise DataError where there are two columns of one name."""
+    """Raise DataError if several columns have the name ``name``."""
     if schema.names.count(name) > 1:
         raise DataError(
             f"{where} has {schema.names.count(name)} columns {name}; rename all but one of them"
@@ -99,7 +97,7 @@ def require_one(where: str, schema: Any, name: str) -> None:
 
 
 def as_texts(where: str, name: str, column: Any) -> NDArray[np.str_]:
-    """Return the values (N,) of a column of Arrow as text, "" for nulls.
+    """Return the values (N,) of an Arrow column as text, "" for nulls.
 
     Raises:
         DataError: it holds neither text nor numbers nor dates.
@@ -111,7 +109,7 @@ def as_texts(where: str, name: str, column: Any) -> NDArray[np.str_]:
 
 
 def doubts(schema: Any, chosen: str | None) -> tuple[str, ...]:
-    """Return a sentence where the labels may be in one of several columns."""
+    """Return a sentence for a note if the labels may be in one of several columns."""
     classes = _classes(schema)
     if chosen is not None or LABEL in schema.names or len(classes) < 2:
         return ()
@@ -123,21 +121,21 @@ def _classes(schema: Any) -> list[str]:
 
 
 def _kind(schema: Any, column: str) -> Any:
-    """Return what Hugging Face's ``datasets`` call a column: "Image", "ClassLabel"."""
+    """Return a column's type in Hugging Face's features, such as "Image" or "ClassLabel"."""
     return _feature(schema, column).get("_type")
 
 
 def _feature(schema: Any, column: str) -> dict[str, Any]:
-    """Return what Hugging Face's ``datasets`` wrote of a column; {} where they did not."""
+    """Return a column's entry in Hugging Face's features; {} if there is none."""
     try:
-        told = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"][column]
-    except (KeyError, TypeError, ValueError):  # anybody may write metadata
+        entry = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"][column]
+    except (KeyError, TypeError, ValueError):  # the metadata may hold anything
         return {}
-    return told if isinstance(told, dict) else {}
+    return entry if isinstance(entry, dict) else {}
 
 
 def leaf_of(schema: Any, name: str) -> str:
-    """Return the path of the bytes in a column; "" where it holds none."""
+    """Return the Parquet path of the bytes in a column; "" if it holds none."""
     kind, path = schema.field(schema.names.index(name)).type, name
     if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
         kind, path = kind.field("bytes").type, f"{name}.bytes"

@@ -1,4 +1,4 @@
-"""The digest of some files: equal for equal names and contents, wherever they lie."""
+"""Digests of files by their names and contents, independent of the folder they are in."""
 
 import hashlib
 import os
@@ -18,23 +18,23 @@ AT_ONCE = 4096
 """Files whose digests are pending at once."""
 
 SETTLED_S = 2.0
-"""A file that changed within these seconds may change again without its times showing it."""
+"""A file changed less than these seconds ago may change again without a change of its times."""
 
 
 UNREADABLE = b"unreadable"
-"""Stands for the digest of a file that cannot be read, where that is allowed."""
+"""Replaces the digest of a file that cannot be read, if that is allowed."""
 
 
 def content_digest(folder: Path, names: Sequence[bytes], *, skip: bool = False) -> str:
     """Return the sha256 (hex) over the names and bytes of files, in the order given.
 
     Args:
-        folder: where the files are; its own name and place do not count.
+        folder: the folder of the files; its own path does not count.
         names: path of each file below ``folder``.
         skip: whether files that cannot be read are allowed.
 
     Raises:
-        DataError: naming the file that cannot be read.
+        DataError: a file cannot be read.
     """
     return remembered(folder, names, lambda: _digest(folder, names, skip), skip=skip)
 
@@ -47,20 +47,20 @@ def remembered(
     skip: bool = False,
     of: str = "",
 ) -> str:
-    """Return a digest of what is in files.
+    """Return ``compute()``, a digest of files, or its result from the per-user cache.
 
-    Reading 100 GB takes minutes, so the digest is remembered in the per-user cache for as long as
-    every file keeps its size and its times of change.
+    Reading 100 GB takes minutes, so the digest is cached for as long as no file's size or times of
+    change differ.
 
     Args:
         folder: see :func:`content_digest`.
-        names: likewise.
+        names: see :func:`content_digest`.
         compute: returns the sha256 (hex).
         skip: see :func:`content_digest`.
-        of: which digest it is, where there are several of the same files.
+        of: tells different digests of the same files apart.
 
     Raises:
-        DataError: naming the file that cannot be read.
+        DataError: a file cannot be read.
     """
     try:
         state, newest = _state(folder, names, skip)
@@ -77,7 +77,7 @@ def remembered(
             "or set data.on_error=skip, and see that the files stay as they are during a run"
         ) from error
     if time.time() - newest > SETTLED_S:
-        with suppress(OutputError):  # where it cannot be stored, it is computed again next time
+        with suppress(OutputError):  # if it cannot be stored, it is computed again next time
             make_folder(known.parent)
             with atomic(known) as file:
                 file.write(digest.encode())
@@ -85,7 +85,7 @@ def remembered(
 
 
 def _kept(known: Path) -> str:
-    """Return what is remembered; nothing where that cannot be read."""
+    """Return the cached digest; "" if it cannot be read."""
     with suppress(OSError, UnicodeDecodeError):
         return known.read_text()
     return ""

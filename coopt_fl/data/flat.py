@@ -1,4 +1,4 @@
-"""Images copied one after another into one file, from which any of them is read directly."""
+"""Images concatenated in one file, with offsets for random access."""
 
 import os
 from array import array
@@ -12,7 +12,7 @@ from coopt_fl.core.cache import cached
 
 
 class FlatCopy:
-    """A file with ``rows`` images, followed by int64 (rows + 1,), where they begin and end.
+    """A file with ``rows`` images, followed by their offsets, int64 (rows + 1,).
 
     Raises:
         OSError: it cannot be read.
@@ -36,7 +36,7 @@ class FlatCopy:
 
 
 def flat_copy(path: Path, rows: int, images: Iterable[bytes]) -> FlatCopy:
-    """Open the copy at ``path`` in the cache; the first time, make it of ``rows`` of ``images``.
+    """Open the copy at ``path`` in the cache, or make it of the first ``rows`` ``images``.
 
     Raises:
         OutputError: there is no room, or the cache cannot be written.

@@ -1,4 +1,4 @@
-"""From the bytes of an image file to uint8 RGB, and on to a model's input on its own device."""
+"""Decode image files to uint8 RGB, and preprocess images on a model's device."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,26 +27,27 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What shows an image of an EXIF orientation as people see it. Pillow's ``exif_transpose`` also
-writes the EXIF data anew, which damaged ones do not allow."""
+"""The transposition that shows an image upright, by its EXIF orientation. Pillow's
+``exif_transpose`` also rewrites the EXIF data, which fails if they are damaged."""
 
 BITS_PER_SAMPLE, SAMPLE_FORMAT = ExifTags.Base.BitsPerSample, ExifTags.Base.SampleFormat
 WHITE_IS_ZERO = ExifTags.Base.PhotometricInterpretation
-"""Of these TIFF tags, Pillow minds the last one in images of 8 bits only."""
+"""TIFF tags; Pillow respects the last one only in images of 8 bits."""
 
 KINDS = {2: "signed", 3: "floating-point"}
-"""Of numbers, by their ``SAMPLE_FORMAT``; all else is as good as unsigned."""
+"""Kinds of numbers by their ``SAMPLE_FORMAT``; all others are treated as unsigned."""
 
 TO_8_BITS = "convert it to 8 or 16 bits"
 
 LONGEST = 16
-"""Strips are cut to this many times their shorter edge: enlarged whole, they take gigabytes."""
+"""Longest edge of an image over its shorter one; the rest is cropped before resizing, since a long
+strip would be enlarged to gigabytes."""
 
 
 class UndecodableError(Exception):
-    """These bytes are no image that Pillow can decode; the message says why.
+    """Pillow cannot decode these bytes; the message says why.
 
-    ``advice`` says what to do about a sound image that is not read.
+    ``advice`` says what to do about an intact image of an unsupported kind.
     """
 
     def __init__(self, reason: str, advice: str = "") -> None:
@@ -55,23 +56,23 @@ class UndecodableError(Exception):
 
 
 def decoder() -> str:
-    """Return what decodes image files here, and how; others may give other pixels."""
+    """Return the libraries that decode image files here; others may give other pixels."""
     lossy = {name: features.version(name) for name in ("libjpeg_turbo", "jpg", "webp")}
     found = [f"{name} {version}" for name, version in lossy.items() if version]
     return ", ".join([f"Pillow {PIL.__version__}", *found, "turned as EXIF says"])
 
 
 def decode(encoded: bytes, edge: int | None = None, most_pixels: int = MOST_PIXELS) -> Tensor:
-    """Decode an image file to uint8 RGB (3, H, W), turned as people see it.
+    """Decode an image file to uint8 RGB (3, H, W), upright by its EXIF orientation.
 
     With ``edge``, a JPEG file is decoded at the smallest of 1, 1/2, 1/4 and 1/8 of its size whose
-    shorter edge has at least so many pixels.
+    shorter edge has at least that many pixels.
 
     Grey is repeated in all channels; of grey with 12 or 16 bits the upper 8 are kept. In memory,
-    the channels of a pixel lie side by side, as in most files and as resizing on a CPU is fastest.
+    the channels of a pixel are adjacent, as in most files; CPUs resize this layout fastest.
 
     Raises:
-        UndecodableError: whatever is wrong with the bytes, or it has more than ``most_pixels``.
+        UndecodableError: the bytes cannot be decoded, or have more than ``most_pixels``.
     """
     if not encoded:
         raise UndecodableError("it holds no bytes")
@@ -96,7 +97,7 @@ def decode(encoded: bytes, edge: int | None = None, most_pixels: int = MOST_PIXE
 def _decoded(
     encoded: bytes, edge: int | None, most_pixels: int
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """Return (H, W, 3)."""
+    """Return uint8 (H, W, 3)."""
     try:
         with opened(encoded, most_pixels) as image:
             if edge is not None:
@@ -109,10 +110,10 @@ def _decoded(
 
 
 def rgb(image: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """Return the pixels (H, W, 3), turned as its EXIF data say.
+    """Return the pixels (H, W, 3), upright by the EXIF orientation.
 
     Raises:
-        UndecodableError: nobody knows which of its values is white.
+        UndecodableError: the range of its values is unknown, as of floating-point numbers.
     """
     tags: Mapping[int, Any] = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
     bits = _bits(image, tags)
@@ -133,19 +134,19 @@ def rgb(image: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
 
 
 def _turned(image: Image.Image) -> Image.Image:
-    """Return an image as people see it, as Hugging Face's datasets do."""
-    image.load()  # or what is wrong with its pixels would be raised below
+    """Return an image upright by its EXIF orientation, as Hugging Face's ``datasets`` do."""
+    image.load()  # errors of its pixels must not be caught below
     try:
         orientation = image.getexif().get(ORIENTATION)
-    except Exception:  # damaged EXIF data, which no viewer minds, make Pillow raise nearly anything
+    except Exception:  # Pillow raises nearly anything for damaged EXIF data, which viewers ignore
         return image
     return image.transpose(TURNS[orientation]) if orientation in TURNS else image
 
 
 def _bits(image: Image.Image, tags: Mapping[int, Any]) -> int:
-    """Return how many bits a grey value has, 8 of any other image; ``tags`` are those of TIFF."""
+    """Return the bits of a grey value, or 8 for any other image; ``tags`` are those of TIFF."""
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
-        bits = 16  # which Pillow keeps in 32 of these formats
+        bits = 16  # Pillow stores these in 32 bits for PNG and PPM
     elif image.mode in "IF":
         bits = 32
     else:
@@ -159,10 +160,10 @@ class Preprocess:
 
     Attributes:
         size: side of the square input in pixels.
-        resize: length that the shorter edge gets before the centre crop, at least ``size``.
-        interpolation: "bilinear" or "bicubic", antialiased when shrinking as Pillow does it.
-        mean: per RGB channel, of values in [0, 1].
-        std: per RGB channel, of values in [0, 1].
+        resize: length of the shorter edge before the centre crop, at least ``size``.
+        interpolation: "bilinear" or "bicubic", antialiased when shrinking, like Pillow's.
+        mean: per RGB channel, for values in [0, 1].
+        std: per RGB channel, for values in [0, 1].
     """
 
     size: int
@@ -190,7 +191,7 @@ class Preprocess:
 
     @property
     def fitted(self) -> "Preprocess":
-        """What remains to be done with images that :meth:`square` has already fitted."""
+        """The preprocessing for images that :meth:`square` has already resized and cropped."""
         return replace(self, resize=self.size)
 
     def __call__(
@@ -200,12 +201,12 @@ class Preprocess:
 
         Args:
             images: uint8 (B, 3, H, W), or B tensors (3, H, W) of any sizes.
-            device: where this is computed, and where the result stays.
+            device: computes, and holds the result.
 
         Returns:
             float32 (B, 3, size, size). Before normalisation, values differ by at most 1/255 from
-            Pillow's. A GPU neither rounds between the two passes nor clips a bicubic there, as
-            Pillow and the CPU do: there, a few pixels differ by up to 5/255.
+            Pillow's. On a GPU a few pixels differ by up to 5/255: unlike Pillow and the CPU, it
+            neither rounds nor clips between the two passes of a resize.
         """
         if isinstance(images, Tensor):
             square = self.square(images.to(device))
@@ -218,7 +219,7 @@ class Preprocess:
     def square(self, images: Tensor) -> Tensor:
         """Resize the shorter edge and crop the centre, on the device of the images.
 
-        A CPU resizes bytes, many times as fast as floats; a GPU can only resize floats.
+        A CPU resizes bytes, which is many times as fast as floats; a GPU can only resize floats.
 
         Args:
             images: uint8 (B, 3, H, W).
@@ -241,7 +242,7 @@ class Preprocess:
 
 
 def per_channel(values: Sequence[float], device: torch.device | str) -> Tensor:
-    """Return float32 (C, 1, 1), filled on the device: a copy would wait for all its work."""
+    """Return float32 (C, 1, 1), filled on the device: a copy would wait for all queued work."""
     return torch.cat([torch.full((1, 1, 1), value, device=device) for value in values])
 
 

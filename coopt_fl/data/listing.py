@@ -1,4 +1,4 @@
-"""The files below a folder: each of them regular and met once; what is left out is named."""
+"""List the regular files below a folder, each once, with notes on what is left out."""
 
 import os
 import stat
@@ -10,11 +10,11 @@ from coopt_fl.core.errors import DataError
 from coopt_fl.core.once import once
 
 NAMED = 3
-"""Files that a note names of each kind that is left out."""
+"""Most files named in a note, for each reason."""
 
 SPECIAL = "neither a file nor a folder"
 BESIDE = "beside it"
-"""Of files that belong there, so that nothing is said of them."""
+"""The reason for files that are expected beside the images, and not worth a note."""
 
 AGAIN = "a link to a folder that is listed already, or that holds this one"
 FOLDER = "a folder"
@@ -23,17 +23,17 @@ SAME = "a link to a file that is listed already"
 OTHERS = "of another split, or a link there"
 
 Wanted = Callable[[bytes], str]
-"""Why a file is left out, given its path; "" if it is not."""
+"""Returns the reason why the file at a path is left out; "" if it is wanted."""
 
 
 @dataclass
 class Listing:
-    """What is below a folder.
+    """The result of listing a folder.
 
     Attributes:
         folder: the folder.
-        paths: of the files below it that are wanted, in no order.
-        left_out: of the others, by the reason.
+        paths: paths of the wanted files below it, in no order.
+        left_out: paths of the others, by reason.
     """
 
     folder: Path
@@ -42,7 +42,7 @@ class Listing:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Sentences that count and name what was left out."""
+        """Sentences that count and name the files left out."""
         return tuple(
             f"below {self.folder}, {len(paths):,} left out: {reason} ({named(sorted(paths))})"
             for reason, paths in sorted(self.left_out.items())
@@ -57,17 +57,18 @@ def listed(
     skip: bool = False,
     others: tuple[Path, ...] = (),
 ) -> Listing:
-    """List the files below ``folder`` that are wanted, but for hidden ones.
+    """List the wanted files below ``folder``, except hidden ones.
 
-    A link to a file counts as a file, also where it leads nowhere: who reads it finds out. A folder
-    is listed once, however many links lead to it, by its own path if it has one; likewise a file.
+    A link to a file counts as a file, even a dangling one: reading it raises the error. Folders and
+    files are listed once however many links lead to them, by their own path if it is below
+    ``folder``.
 
     Args:
-        folder: where to look.
-        wanted: told the full path of each file.
-        deep: whether to look into folders.
+        folder: the folder to list.
+        wanted: called with the full path of each file.
+        deep: whether to enter folders in it.
         skip: whether a folder that cannot be entered is left out.
-        others: folders of other splits: what is there, or a link there, is left out.
+        others: folders of other splits; files in them, and links to them, are left out.
 
     Raises:
         DataError: a folder cannot be entered.
@@ -87,7 +88,7 @@ def listed(
 
 
 def head(path: bytes, size: int) -> bytes:
-    """Return the first bytes of a file; none where it cannot be read."""
+    """Return the first ``size`` bytes of a file; none if it cannot be read."""
     try:
         with Path(os.fsdecode(path)).open("rb") as file:
             return file.read(size)
@@ -97,7 +98,7 @@ def head(path: bytes, size: int) -> bytes:
 
 @dataclass
 class _Walk:
-    """A walk through folders, which are known by device and inode."""
+    """A walk through folders, each identified by device and inode."""
 
     found: Listing
     wanted: Wanted
@@ -109,7 +110,7 @@ class _Walk:
     linked: list[bytes] = field(default_factory=list)
 
     def all(self) -> None:
-        """Walk through real folders, then through those that links lead to, then look at files."""
+        """Walk through real folders, then through linked ones, then take the linked files."""
         self.seen = {_key(parent) for parent in Path(os.path.realpath(self.found.folder)).parents}
         self._folders(b"")
         while self.links:
@@ -162,7 +163,7 @@ class _Walk:
         return folders
 
     def _linked_files(self) -> None:
-        """Sort the links to files: one beside what it leads to would give that twice."""
+        """Take or leave out the links to files; one whose target is listed is left out."""
         real = {_known_key(self._full(path)) for path in self.found.paths} if self.linked else set()
         for path in sorted(self.linked):
             if self._of_others(path):
@@ -178,7 +179,7 @@ class _Walk:
         return any(f"{real}/".startswith(f"{other}/") for other in self.others)
 
     def _may_enter(self, path: bytes) -> bool:
-        if not self.deep and not self.wanted(self._full(path)):  # named as the files are
+        if not self.deep and not self.wanted(self._full(path)):  # has the name of a wanted file
             self._leave_out(FOLDER, path)
         return self.deep
 
@@ -204,7 +205,7 @@ def _key(path: Path | bytes) -> tuple[int, int]:
 
 
 def _known_key(path: bytes) -> tuple[int, int] | None:
-    """Return what tells a file from others; None of a link that leads nowhere."""
+    """Return the device and inode of a file; None for a dangling link."""
     try:
         return _key(path)
     except OSError:
@@ -212,7 +213,7 @@ def _known_key(path: bytes) -> tuple[int, int] | None:
 
 
 def _mode(entry: "os.DirEntry[bytes]") -> int | None:
-    """Return what a link leads to; None: nothing that can be looked at."""
+    """Return the mode of a link's target; None if it cannot be looked up."""
     try:
         return entry.stat().st_mode
     except OSError:
@@ -220,6 +221,6 @@ def _mode(entry: "os.DirEntry[bytes]") -> int | None:
 
 
 def named(paths: Sequence[bytes]) -> str:
-    """Return the first paths, for people."""
+    """Return the first paths as text for messages."""
     shown = [path.decode("utf-8", "backslashreplace") for path in paths[:NAMED]]
     return ", ".join([*shown, *["..."] * (len(paths) > NAMED)])

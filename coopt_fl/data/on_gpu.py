@@ -1,7 +1,6 @@
-"""JPEG files decoded on the GPU, by nvJPEG through torchvision; its pixels are not quite Pillow's.
+"""Decode JPEG files on the GPU by nvJPEG through torchvision; pixels differ slightly from Pillow's.
 
-Everything else, what is to be turned, and what nvJPEG refuses, is decoded by Pillow, whatever else
-is in a batch.
+Pillow decodes other formats, files with an EXIF rotation, and what nvJPEG refuses, image by image.
 """
 
 import warnings
@@ -18,11 +17,11 @@ from coopt_fl.data.opening import opened
 
 JPEG = b"\xff\xd8\xff"
 DEVICE = "cuda"
-"""The GPU that is current."""
+"""The current GPU."""
 
 
 def require_gpu() -> None:
-    """Raise ConfigError where there is none."""
+    """Raise ConfigError if there is no GPU."""
     if not torch.cuda.is_available():
         raise ConfigError(
             "data.decode=device needs an NVIDIA GPU, and this process sees none: "
@@ -31,12 +30,12 @@ def require_gpu() -> None:
 
 
 def gpu_decoder() -> str:
-    """Return what decodes there."""
+    """Return the versions of the libraries that decode on the GPU."""
     return f"nvJPEG of CUDA {torch.version.cuda}, torchvision {version('torchvision')}"
 
 
 def decode_on_gpu(encoded: Sequence[bytes], most_pixels: int = MOST_PIXELS) -> list[Tensor]:
-    """Decode image files of at most so many pixels to uint8 RGB (3, H, W) on the GPU.
+    """Decode image files of at most ``most_pixels`` to uint8 RGB (3, H, W) on the GPU.
 
     Raises:
         UndecodableError: Pillow cannot decode one of them either.
@@ -45,7 +44,7 @@ def decode_on_gpu(encoded: Sequence[bytes], most_pixels: int = MOST_PIXELS) -> l
     jpegs = [torch.frombuffer(bytearray(encoded[place]), dtype=torch.uint8) for place in places]
     try:
         found = dict(zip(places, _decoded(jpegs), strict=True))
-    except RuntimeError as error:  # it says neither which one nor decodes the others
+    except RuntimeError as error:  # one file fails the whole call, and is not named
         if isinstance(error, torch.OutOfMemoryError):
             raise
         if len(encoded) > 1:
@@ -58,22 +57,22 @@ def decode_on_gpu(encoded: Sequence[bytes], most_pixels: int = MOST_PIXELS) -> l
 
 
 def _is_plain(file: bytes, most_pixels: int) -> bool:
-    """Tell whether a file is a JPEG that is as people see it, and not too large."""
+    """Tell whether a file is a JPEG without an EXIF rotation, and not too large."""
     if not file.startswith(JPEG):
         return False
     try:
         with opened(file, most_pixels) as image:
             return bool(image.getexif().get(ORIENTATION, 1) == 1)
-    except Exception:  # Pillow's, which decodes it, says what is wrong with it
+    except Exception:  # Pillow will decode it, and raise this again
         return False
 
 
 def _decoded(jpegs: list[Tensor]) -> list[Tensor]:
-    from torchvision.io import ImageReadMode, decode_jpeg  # which takes as long as torch to import
+    from torchvision.io import ImageReadMode, decode_jpeg  # takes as long to import as torch
 
     if not jpegs:
         return []
-    with warnings.catch_warnings():  # torchvision plans to leave this to TorchCodec
+    with warnings.catch_warnings():  # torchvision warns that this will move to TorchCodec
         warnings.simplefilter("ignore")
         images: list[Tensor] = decode_jpeg(jpegs, mode=ImageReadMode.RGB, device=DEVICE)
     return images

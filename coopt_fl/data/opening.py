@@ -1,4 +1,4 @@
-"""Opening an image file with Pillow: by its content, whatever its name, size or texts."""
+"""Open an image file with Pillow by its content, whatever its name, size or text chunks."""
 
 import io
 import threading
@@ -19,17 +19,17 @@ FAMOUS = (
     *TIFF,
     b"\0\0\0\x0cjP  \r\n\x87\n",  # JPEG 2000
 )
-"""How image files begin whose first bytes nothing else has."""
+"""First bytes that occur in image files alone."""
 
 PNG = FAMOUS[1]
 TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
-"""Parts of a PNG file that do not change its pixels as they are read here."""
+"""Chunks of a PNG file without influence on the pixels as they are read here."""
 
 PROGRAMS = ("EPS",)
-"""Formats whose files are programs, which Pillow has others run, such as Ghostscript."""
+"""Formats whose files are programs, for which Pillow would start an interpreter (Ghostscript)."""
 
 _UNLIMITED = threading.Lock()
-"""Held while Pillow's own limit, which all threads share, is off."""
+"""Held while Pillow's global limit of pixels, which all threads share, is off."""
 
 
 def looks_like_image(head: bytes) -> bool:
@@ -39,14 +39,14 @@ def looks_like_image(head: bytes) -> bool:
 
 
 def opened(encoded: bytes, most_pixels: int) -> Image.Image:
-    """Return the image in a file's bytes, whose pixels are not decoded yet.
+    """Open the image in a file's bytes without decoding its pixels.
 
     Raises:
         Image.DecompressionBombError: it has more than ``most_pixels``.
-        Exception: whatever Pillow raises.
+        Exception: any other error of Pillow.
     """
     with _UNLIMITED, _unlimited():
-        Image.init()  # so that all formats are known
+        Image.init()  # registers all formats
         formats = [name for name in Image.ID if name not in PROGRAMS]
         image = Image.open(io.BytesIO(encoded), formats=formats)
     if image.width * image.height > most_pixels:
@@ -55,9 +55,9 @@ def opened(encoded: bytes, most_pixels: int) -> Image.Image:
 
 
 def without_texts(encoded: bytes) -> bytes:
-    """Return a PNG file without its texts, of which Pillow takes so many only.
+    """Return a PNG file without its text chunks, whose size Pillow limits.
 
-    A file is a signature and then chunks: a length of 4 bytes, a type of 4, the data, and a
+    A file is a signature followed by chunks: a length of 4 bytes, a type of 4, the data, and a
     checksum of 4 (https://www.w3.org/TR/png-3/#5Chunk-layout).
     """
     kept, start = [encoded[: len(PNG)]], len(PNG)
@@ -71,7 +71,7 @@ def without_texts(encoded: bytes) -> bytes:
 
 @contextmanager
 def _unlimited() -> Iterator[None]:
-    """Let Pillow open images of any size until the block ends, without a warning of its own."""
+    """Switch off Pillow's limit of pixels, and its warning, until the block ends."""
     before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         yield

@@ -1,4 +1,4 @@
-"""Images that a program has in memory: arrays, or a torch Dataset."""
+"""Sources of images that a program has in memory: arrays, or a torch Dataset."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ from coopt_fl.data.sources.arrays import NAME, Arrays, remove
 
 
 class OwnSource(Source):
-    """Images given by a program: its own train split, and perhaps labels and a test split."""
+    """The train images of a program; it may also have labels and a test split."""
 
     def __init__(self, train: Arrays, test: Arrays | None) -> None:
         self._splits = {"train": train} if test is None else {"train": train, "test": test}
@@ -36,12 +36,12 @@ class OwnSource(Source):
         return self._images.fingerprint
 
     def save(self, folder: str | Path) -> DataConfig:
-        """Write all splits to ``folder``, replacing what is there, and return how to open them.
+        """Write all splits to ``folder``, replacing those in it, and return settings to open them.
 
-        Every command can then be given ``data.source=arrays data.root=FOLDER``.
+        Every command then takes ``data.source=arrays data.root=FOLDER``.
 
         Raises:
-            OutputError: the disk refuses.
+            OutputError: the files cannot be written.
         """
         root = expanded(folder).resolve()
         make_folder(root)
@@ -65,16 +65,16 @@ def from_arrays(
 ) -> OwnSource:
     """Return a source of images in memory; nothing is copied.
 
-    Labels are for the probe alone, which needs those of both splits.
+    Labels are used by the probe alone, which needs those of both splits.
 
     Args:
         images: uint8 (N, H, W, 3) for RGB, or (N, H, W) for grey.
         labels: whole numbers (N,), counted from 0.
-        test_images: like ``images``, of a test split.
-        test_labels: like ``labels``.
+        test_images: like ``images``, for the test split.
+        test_labels: like ``labels``, for the test split.
 
     Raises:
-        ConfigError: a shape or type is another.
+        ConfigError: an array has another shape or type.
     """
     if test_images is None and test_labels is not None:
         raise ConfigError("test_labels come without test_images: give both")
@@ -89,10 +89,10 @@ def from_dataset(train: Any, test: Any = None) -> OwnSource:
     (``data.source=imagefolder``).
 
     Args:
-        train: ``train[i]`` is (image, label), label None or a whole number from 0 on; an image is
-            one of PIL, a uint8 array (H, W) or (H, W, 3), or a tensor (1, H, W) or (3, H, W),
+        train: ``train[i]`` is (image, label). A label is None or a whole number from 0 on; an image
+            is a PIL image, a uint8 array (H, W) or (H, W, 3), or a tensor (1, H, W) or (3, H, W),
             uint8 or floating point in [0, 1].
-        test: another such dataset.
+        test: such a dataset for the test split.
 
     Raises:
         ConfigError: an image or label is something else.
@@ -105,8 +105,8 @@ def _split(images: ArrayLike, labels: ArrayLike | None, name: str) -> Arrays:
         pixels = np.asarray(images)
     except (ValueError, TypeError) as error:
         raise ConfigError(
-            f"{name} are no array of equally large images ({error}); from_dataset takes a list of "
-            "(image, label) of any sizes"
+            f"{name} are no array of equally large images ({error}); for images of several sizes, "
+            "give from_dataset a list of (image, label)"
         ) from error
     grey, colour = pixels.ndim == 3, pixels.ndim == 4 and pixels.shape[3] == 3
     if pixels.dtype != np.uint8 or not (grey or colour) or not pixels.size:
@@ -172,6 +172,6 @@ def _pixels(image: Any, row: int) -> NDArray[np.uint8]:
         if image.ndim == 3 and image.shape[2] in (1, 3) and image.size:
             return np.broadcast_to(image, (*image.shape[:2], 3)).copy()
     raise ConfigError(
-        f"image {row} of the dataset must be one of PIL, a uint8 array (H, W) or (H, W, 3), or a "
+        f"image {row} of the dataset must be a PIL image, a uint8 array (H, W) or (H, W, 3), or a "
         f"tensor (C, H, W), not {type(image).__name__}"
     )

@@ -1,6 +1,7 @@
-"""Which samples each participant gets, where that is not left to the assignment.
+"""Partitions that fix which samples each participant gets, instead of the assignment.
 
-Labels may decide who makes the target of a sample, for studies of skew; never what it is.
+For studies of skew, labels may decide which participant makes the target of a sample; they never
+influence the target.
 """
 
 import numpy as np
@@ -14,13 +15,13 @@ from coopt_fl.data.source import LABEL, Source
 
 Ids = NDArray[np.int64]
 Places = NDArray[np.intp]
-"""The place of each sample's participant in the roster, (N,)."""
+"""The index of each sample's participant in the roster, (N,)."""
 
 SHOWN = 5
 
 
 def is_partitioned(config: Config) -> bool:
-    """Tell whether it is settled whose samples are whose, so that nobody else is asked of them."""
+    """Tell whether each sample belongs to one participant, and no other may be asked about it."""
     return config.assignment.partition != AssignmentConfig().partition
 
 
@@ -31,7 +32,7 @@ def partition(config: Config, source: Source) -> dict[str, Ids] | None:
 
     Raises:
         DataError: there are no labels, or no such column, or it cannot be read.
-        ConfigError: its values cannot be given to the participants.
+        ConfigError: the column's values cannot be distributed among the participants.
     """
     if not is_partitioned(config):
         return None
@@ -54,60 +55,60 @@ def partition(config: Config, source: Source) -> dict[str, Ids] | None:
 
 
 def drawn(classes: Ids, alpha: float, weights: NDArray[np.float64], seed: int) -> Places:
-    """Share out each class at random, by shares that follow a Dirichlet distribution.
+    """Distribute each class at random, with shares drawn from a Dirichlet distribution.
 
-    As Yurochkin et al. (2019, arXiv 1905.12022) do. The concentration is ``alpha`` for each
-    participant, times its weight over the mean one, so that expected shares follow the weights.
-    Images without a label are a class of their own.
+    The method of Yurochkin et al. (2019, arXiv 1905.12022). Each participant's concentration is
+    ``alpha`` times its weight over the mean weight, so that expected shares are proportional to the
+    weights. Images without a label are a class of their own.
 
     Args:
-        classes: (N,), -1 where there is no label.
-        alpha: small for few participants in each class, large for equal shares.
+        classes: (N,), -1 for images without a label.
+        alpha: small for few participants per class, large for equal shares.
         weights: of the participants, above 0.
         seed: of the draw.
     """
     rng = np.random.default_rng(seed)
     owners = np.empty(len(classes), np.intp)
     sizes = np.unique(classes, return_counts=True)[1]
-    for one in np.split(np.argsort(classes, kind="stable"), np.cumsum(sizes)[:-1]):
+    for of_class in np.split(np.argsort(classes, kind="stable"), np.cumsum(sizes)[:-1]):
         shares = rng.dirichlet(alpha * weights / weights.mean())
-        ends = np.rint(np.cumsum(shares) * len(one)).astype(int)[:-1]
-        for place, rows in enumerate(np.split(rng.permutation(one), ends)):
+        ends = np.rint(np.cumsum(shares) * len(of_class)).astype(int)[:-1]
+        for place, rows in enumerate(np.split(rng.permutation(of_class), ends)):
             owners[rows] = place
     return owners
 
 
 def given(
-    values: NDArray[np.str_], names: list[str], weights: NDArray[np.float64], said: str
+    values: NDArray[np.str_], names: list[str], weights: NDArray[np.float64], setting: str
 ) -> Places:
-    """Give whole groups of equal values to participants.
+    """Distribute samples among participants in whole groups of equal values.
 
-    A group goes to the participant whose name its value is. If no value is a name, the largest
-    group comes first, and each goes to whoever then has the least for its weight.
+    If the values are participants' names, each group goes to the one of that name. Otherwise groups
+    are assigned by descending size, each to the participant with the least load per weight.
 
     Args:
         values: (N,).
         names: of the participants.
         weights: of the participants, above 0.
-        said: the setting, for errors.
+        setting: the setting that asked for this, for errors.
 
     Raises:
-        ConfigError: only some values are names, or names values; there are fewer groups than
-            participants; or weights are given where they have no meaning.
+        ConfigError: values and names agree only in part; there are fewer groups than participants;
+            or weights differ although the values are names.
     """
     groups, group_of, sizes = np.unique(values, return_inverse=True, return_counts=True)
     if not {*groups.tolist()}.isdisjoint(names):
-        owner_of = _by_name(groups.tolist(), names, said)
+        owner_of = _by_name(groups.tolist(), names, setting)
         if len(np.unique(weights)) > 1:
             raise ConfigError(
-                f"{said}: weights have no meaning where the values are the participants' names; "
+                f"{setting}: weights have no meaning where the values are the participants' names; "
                 "leave them out"
             )
         return owner_of[group_of]
     if len(groups) < len(names):
         raise ConfigError(
-            f"{said}: {len(names)} participants cannot share {len(groups)} groups of equal values; "
-            f"list at most {len(groups)} participants, or choose another column"
+            f"{setting}: {len(names)} participants cannot share {len(groups)} groups of equal "
+            f"values; list at most {len(groups)} participants, or choose another column"
         )
     load, owner_of = np.zeros(len(names)), np.empty(len(groups), np.intp)
     for group in np.argsort(-sizes, kind="stable"):
@@ -117,7 +118,7 @@ def given(
 
 
 def explained(config: Config, parts: dict[str, Ids]) -> str:
-    """Return a sentence on who gets how much, and what that means."""
+    """Return a sentence on each participant's number of samples, and what a partition implies."""
     shares = ", ".join(f"{name} {len(ids):,}" for name, ids in parts.items())
     return (
         f"assignment.partition={config.assignment.partition} (samples: {shares}): outside the "
@@ -127,7 +128,7 @@ def explained(config: Config, parts: dict[str, Ids]) -> str:
 
 
 def _classes(config: Config) -> Ids:
-    """Return the class of each sample, (N,), -1 where it has none."""
+    """Return the class of each sample, (N,), -1 for none."""
     classes = open_labels(config.data, "train")
     if classes is None:
         raise DataError(
@@ -137,21 +138,21 @@ def _classes(config: Config) -> Ids:
     return classes
 
 
-def _by_name(groups: list[str], names: list[str], said: str) -> Places:
-    """Return the place in ``names`` of each group's value."""
+def _by_name(groups: list[str], names: list[str], setting: str) -> Places:
+    """Return the index in ``names`` of each group's value."""
     strange = [repr(value) for value in groups if value not in names]
     absent = [name for name in names if name not in groups]
     if strange or absent:
         problems = [f"no participant is called {_some(strange)}"] if strange else []
         problems += [f"no sample has the value {_some(absent)}"] if absent else []
         raise ConfigError(
-            f"{said}: if one value is a participant's name, all must be, and each name a value; "
-            + ", and ".join(problems)
+            f"{setting}: if one value is a participant's name, all must be, and each name must be "
+            "a value; " + ", and ".join(problems)
         )
     return np.array([names.index(value) for value in groups])
 
 
 def _some(names: list[str]) -> str:
-    """Return the first of some names, in words."""
+    """Return the first names as text, and the number of others."""
     more = len(names) - SHOWN
     return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,4 +1,4 @@
-"""Which source takes a folder or a file of images."""
+"""Recognise which source can read a folder or a file of images."""
 
 import os
 from contextlib import suppress
@@ -15,7 +15,7 @@ from coopt_fl.data.sources.webdataset import has_tar
 
 
 def source_of(place: Path) -> str:
-    """Return the source that takes a folder or a file; "" if none does."""
+    """Return the name of the source that can read a folder or a file; "" if none can."""
     if is_file(place, DataError):
         return "manifest" if is_manifest(place) else "webdataset" if has_tar(place) else ""
     if not is_folder(place, DataError):
@@ -28,7 +28,7 @@ def source_of(place: Path) -> str:
         return "manifest"
     found = listed(train if is_folder(train, DataError) else place, _no_pack, skip=True)
     packs = [found.folder / os.fsdecode(path) for path in sorted(found.paths)]
-    for source, holds in (("webdataset", has_tar), ("parquet", has_parquet)):  # of its samples
+    for source, holds in (("webdataset", has_tar), ("parquet", has_parquet)):
         if any(map(holds, packs)):
             return source
     if is_folder(train, DataError):
@@ -37,7 +37,7 @@ def source_of(place: Path) -> str:
 
 
 def is_taken(place: Path) -> bool:
-    """Tell whether a source takes a folder or file, which perhaps cannot be entered."""
+    """Tell whether a source can read a folder or file; False if it cannot be entered."""
     with suppress(DataError):
         return bool(source_of(place))
     return False

@@ -1,4 +1,4 @@
-"""What a repository of the Hugging Face hub says of itself, wherever it was downloaded to."""
+"""Read the card and description of a downloaded repository of the Hugging Face hub."""
 
 import json
 from pathlib import Path
@@ -15,14 +15,14 @@ from coopt_fl.registry import PARTS
 
 CARD = "README.md"
 INFO = ("dataset_info.json", "train/dataset_info.json")
-"""What ``save_to_disk`` writes."""
+"""Descriptions that ``save_to_disk`` writes."""
 
 ABOVE = 2
-"""Folders above that of a configuration in which its repository's card may be."""
+"""Levels above the folder of a configuration at which its repository's card is looked for."""
 
 
 def stated_license(data: DataConfig) -> str:
-    """Return the licence of the images that their repository states; "" where nothing is said."""
+    """Return the licence of the images that their repository states; "" if it states none."""
     if data.root is None or not PARTS.find("source", data.source).fact("reads"):
         return ""
     root = placed(data)
@@ -31,23 +31,23 @@ def stated_license(data: DataConfig) -> str:
     if is_url(root):
         return ""
     folder = Path(root).parent if is_file(Path(root), DataError) else Path(root)
-    said = _license(_front_matter(folder / CARD))
-    if not said and not (folder / CARD).exists():
+    stated = _license(_front_matter(folder / CARD))
+    if not stated and not (folder / CARD).exists():
         for above in list(folder.parents)[:ABOVE]:
             if {"configs", "dataset_info"} & (card := _front_matter(above / CARD)).keys():
-                said = _license(card)
+                stated = _license(card)
                 break
-    return said or next(filter(None, (_license(_info(folder / name)) for name in INFO)), "")
+    return stated or next(filter(None, (_license(_info(folder / name)) for name in INFO)), "")
 
 
-def _license(told: dict[str, Any]) -> str:
-    """Return the licence that a card or a description names, if it is one line."""
-    said = told.get("license")
-    if said == "other":
-        said = told.get("license_name") or said
-    if isinstance(said, list):
-        said = ", ".join(map(str, said))
-    return said if isinstance(said, str) and LICENCE.holds(said) else ""
+def _license(description: dict[str, Any]) -> str:
+    """Return the licence in a card's front matter or a description; "" if it is none to publish."""
+    stated = description.get("license")
+    if stated == "other":
+        stated = description.get("license_name") or stated
+    if isinstance(stated, list):
+        stated = ", ".join(map(str, stated))
+    return stated if isinstance(stated, str) and LICENCE.holds(stated) else ""
 
 
 def _front_matter(card: Path | None) -> dict[str, Any]:
@@ -58,10 +58,10 @@ def _front_matter(card: Path | None) -> dict[str, Any]:
 
 
 def front_matter(card: str) -> dict[str, Any]:
-    """Return what is between the first two lines of dashes; nothing where that is no YAML."""
+    """Return the YAML between a card's first two lines of dashes; {} if there is none."""
     try:
-        _, told, _ = card.split("---\n", 2) if card.startswith("---\n") else ("", "", "")
-        found = yaml.safe_load(told)
+        _, text, _ = card.split("---\n", 2) if card.startswith("---\n") else ("", "", "")
+        found = yaml.safe_load(text)
     except (ValueError, RecursionError, yaml.YAMLError):
         return {}
     return found if isinstance(found, dict) else {}
@@ -76,7 +76,7 @@ def _info(path: Path) -> dict[str, Any]:
 
 
 def _kept_card(url: str) -> Path | None:
-    """Return the card of a dataset on the hub that was downloaded with it."""
+    """Return the cached card of a dataset on the hub; None if it was not downloaded."""
     from huggingface_hub import try_to_load_from_cache
 
     name = "/".join(url.removeprefix(HUB).split("/")[:2])

@@ -1,4 +1,4 @@
-"""What a source is: one split of images, known by stable ids, without labels."""
+"""The base classes of sources: one split of images with stable ids, without labels."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -22,11 +22,11 @@ from coopt_fl.registry import PARTS
 SPLITS = ("train", "test")
 
 LABEL = "label"
-"""What :meth:`Source.column` calls an image's class."""
+"""The name of an image's class for :meth:`Source.column`."""
 
 
 def open_source(data: DataConfig, split: str = "train") -> "Source":
-    """Open the images of ``split`` ("train" or "test") as ``data`` says.
+    """Open the images of ``split`` ("train" or "test") by the settings in ``data``.
 
     Raises:
         ConfigError: there is no such source.
@@ -51,11 +51,11 @@ def open_source(data: DataConfig, split: str = "train") -> "Source":
 
 
 def copy_streams(data: DataConfig, tell: Callable[[str, int], None]) -> None:
-    """Copy what can only be read from its beginning on, so that :func:`open_source` opens it.
+    """Copy streams, which can only be read sequentially, so that :func:`open_source` opens them.
 
     Args:
-        data: says what; other sources stay as they are.
-        tell: called with the split and the number of images that are copied.
+        data: the settings of the source; other sources than streams are not copied.
+        tell: called with the split and the number of images copied.
 
     Raises:
         DataError: it cannot be read.
@@ -98,9 +98,9 @@ class Source(ABC):
         ids: int64 (N,), ascending; an id is the image's row in the full split, so a limit
             leaves the ids of the remaining images as they were.
         encoded: whether images must be decoded (JPEG, PNG), so that worker processes pay off.
-        image_size: (height, width) where all images have the same size by nature, else None.
-        given_labels: int64 (N,), where a program gave them, too; for ``open_labels`` alone.
-        notes: sentences about what was found beside the images and left out.
+        image_size: (height, width) if all images of this source have the same size, else None.
+        given_labels: int64 (N,), if passed from Python; for ``open_labels`` alone.
+        notes: sentences about files that were left out.
     """
 
     encoded = False
@@ -118,11 +118,11 @@ class Source(ABC):
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of what the split holds: equal data have equal ones, on any host."""
+        """SHA-256 (hex) of the split's content: the same on every host."""
 
     @property
     def decoder(self) -> str:
-        """What decodes the images here, on which their pixels depend; "" where nothing does."""
+        """The libraries that decode the images here, which affect pixels; "" if not encoded."""
         return ""
 
     def read(self, ids: NDArray[np.int64]) -> list[Tensor]:
@@ -132,8 +132,8 @@ class Source(ABC):
             One uint8 RGB tensor (3, H, W) per id; grey images have three equal channels.
 
         Raises:
-            CorruptImage: naming the first image that cannot be decoded.
-            DataError: an id is not in this source, or a file of it went missing.
+            CorruptImage: an image cannot be decoded; the first one is named.
+            DataError: an id is not in this source, or one of its files is gone.
         """
         wrong = ids[(ids < 0) | (ids >= len(self))]
         if len(wrong):
@@ -146,15 +146,15 @@ class Source(ABC):
     def for_edge(self, edge: int) -> "Source":
         """Return this source for a reader that shrinks images to ``edge`` pixels or fewer.
 
-        Only ``data.decode`` makes a difference; then larger images may come smaller than they are.
+        Unless ``data.decode`` is "exact", larger images may then be decoded at a reduced size.
         """
         return self
 
     def column(self, name: str) -> NDArray[np.str_] | None:
-        """Return what is known of every image as ``name``, (N,), "" where it is not; or None.
+        """Return the values (N,) of the column ``name``, "" for missing ones; None: no such column.
 
-        For ``assignment.partition=column:NAME``. A source that has more than images overrides this;
-        a class is known as "label" of every source with labels, whether it does or not.
+        Used by ``assignment.partition=column:NAME``. A source with further columns overrides this;
+        "label" works for every source with labels, even if it does not.
 
         Raises:
             DataError: the column cannot be read, or holds neither text nor numbers.
@@ -162,7 +162,7 @@ class Source(ABC):
         return None
 
     def where(self, id: int) -> str:
-        """Return the name by which a person finds the image ``id``."""
+        """Return where a person finds the image ``id``, for messages."""
         return f"{self.name} row {id}"
 
     @abstractmethod
@@ -210,17 +210,17 @@ class EncodedSource(Source):
         return f"{gpu_decoder()}, {decoder()}" if self.decoding == "device" else decoder()
 
     def for_edge(self, edge: int) -> "EncodedSource":
-        """Return this source, or one that decodes as ``data.decode`` allows for a model.
+        """Return this source, or one that decodes by ``data.decode`` for images of ``edge`` pixels.
 
         Raises:
-            ConfigError: that is on a GPU, and there is none.
+            ConfigError: ``data.decode`` is "device", and there is no GPU.
         """
         if self.decoding == "exact":
             return self
         other = copy(self)
         if self.decoding == "device":
             require_gpu()
-            other.encoded = False  # for worker processes, which have no GPU
+            other.encoded = False  # no worker processes, which have no GPU
         else:
             other._edge = edge
         return other
@@ -252,7 +252,7 @@ class EncodedSource(Source):
         try:
             return decode_on_gpu([self.file_bytes(id) for id in ids.tolist()], self.max_pixels)
         except UndecodableError as error:
-            if len(ids) > 1:  # find out which
+            if len(ids) > 1:  # read them one by one, to find the corrupt one
                 return [image for id in ids for image in self._read_on_gpu(id[None])]
             id = int(ids[0])
             raise CorruptImage(id, self.where(id), str(error), error.advice) from error
@@ -266,8 +266,8 @@ class CopiedSource(EncodedSource):
     """A stream, read from its copy.
 
     Args:
-        data: names the source.
-        stream: what the stream is called.
+        data: gives the source's name.
+        stream: the stream's name.
         copied: its copy.
     """
 

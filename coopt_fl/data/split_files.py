@@ -1,4 +1,4 @@
-"""Files of a kind in a folder, or below it, and which of them belong to a split."""
+"""Find the files of one kind in a folder, or below it, and those of each split."""
 
 import os
 import re
@@ -14,24 +14,24 @@ from coopt_fl.data.source import NoSplitError
 from coopt_fl.data.splits import names, of_split, split_of_path
 
 NUMBERED = re.compile(r"-(\d{5})-of-(\d{5})")
-"""How ``datasets`` and others number the files of a split, from 0 on."""
+"""The numbers that ``datasets`` and others give to the files of a split, usually from 0 on."""
 
 HasLabels = Callable[[list[str], list[str]], bool]
-"""Whether some files have labels, given those of train."""
+"""Called with the train files and others: tells whether the others have labels."""
 
 
 FILES = re.compile(r"[*?\[{]|\.\w+$")
-"""In a ``data.root`` that names files and no folder."""
+"""Matches a ``data.root`` that names files and not a folder."""
 
 
 @dataclass(frozen=True)
 class Files:
-    """Files of one split, or of all.
+    """Files of one split, or of all splits.
 
     Attributes:
-        root: the folder, or the URL, that all of them are below.
-        names: of each, below the folder, in order.
-        notes: sentences about what was left out.
+        root: the folder or URL that contains all of them.
+        names: their paths below ``root``, in order.
+        notes: sentences about files that were left out.
     """
 
     root: str
@@ -40,16 +40,16 @@ class Files:
 
     @property
     def paths(self) -> list[Path]:
-        """Where they are in a folder."""
+        """The full paths, if ``root`` is a folder."""
         return [Path(self.root, name) for name in self.names]
 
 
 def below(data: DataConfig, unwanted: Wanted, kind: str) -> Files:
-    """Return all files of a kind in ``data.root``, or, if none there names a split, below it.
+    """Return all files of a kind in ``data.root``, or, if no name there contains a split, below it.
 
     Args:
-        data: says where they are.
-        unwanted: says why a file is left out.
+        data: the settings of the source.
+        unwanted: returns why a file is left out.
         kind: the files' suffix, for errors.
 
     Raises:
@@ -68,21 +68,19 @@ def below(data: DataConfig, unwanted: Wanted, kind: str) -> Files:
 
 
 def choose(found: Files, data: DataConfig, split: str, kind: str, has_labels: HasLabels) -> Files:
-    """Return the files of a split.
-
-    Where no name says of which split a file is, all are for training.
+    """Return the files of a split; if no name contains a split, all files are for training.
 
     Args:
         found: all files.
-        data: says what splits are called.
+        data: gives the names of the splits.
         split: "train" or "test".
         kind: the files' suffix, for errors.
-        has_labels: see :func:`coopt_fl.data.splits.of_split`; it is given names.
+        has_labels: see :func:`coopt_fl.data.splits.of_split`; called with file names.
 
     Raises:
-        NoSplitError: there are none of the test split.
-        DataError: there are none to train on, a name says several splits, or they are of several
-            configurations.
+        NoSplitError: there are no files of the test split.
+        DataError: there are no train files, a name contains several splits, or the files belong to
+            several configurations.
     """
     every, notes = found.names, found.notes
     wanted = data.split
@@ -116,19 +114,19 @@ def choose(found: Files, data: DataConfig, split: str, kind: str, has_labels: Ha
 
 
 def is_named(name: str, wanted: SplitConfig) -> bool:
-    """Tell whether a path says of which split it is."""
+    """Tell whether a path contains the name of a split."""
     called = [one for one in (wanted.train, wanted.test) if one is not None]
     return any(names(name, one) for one in called) or split_of_path(name) is not None
 
 
 def _missing(found: Files, mine: Sequence[str]) -> tuple[str, ...]:
-    """Return a sentence where files that are numbered 00000-of-00002 and so on are not all there.
+    """Return a sentence if files numbered 00000-of-00002 and so on are not complete.
 
-    It is a sentence and no error: who wants a part of a large dataset downloads only some.
+    This is not an error, since one may download only a part of a large dataset.
     """
     there: dict[tuple[str, str], set[int]] = {}
     for name in found.names:
-        if numbered := NUMBERED.search(name):  # what follows may be another hash for each
+        if numbered := NUMBERED.search(name):  # a hash that differs for each file may follow
             group = name[: numbered.start()], numbered[2]
             there.setdefault(group, set()).add(int(numbered[1]))
     absent = []
@@ -152,9 +150,9 @@ def _first(names: Sequence[str]) -> str:
 
 
 def _require_one_folder(root: str, mine: Sequence[str]) -> None:
-    """Raise DataError where files are of several configurations of a repository.
+    """Raise DataError if files belong to several configurations of a repository.
 
-    Each has a folder, which is above what names the split.
+    Each configuration is a folder, above the part of the path that names the split.
     """
     folders = sorted({_configuration(name) for name in mine})
     if len(folders) > 1:

@@ -1,4 +1,4 @@
-"""Which split a file belongs to, by the words of its name, as Hugging Face's ``datasets`` says."""
+"""Find the split of a file by the words of its name, as Hugging Face's ``datasets`` does."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -19,14 +19,14 @@ WORDS = {
     "validation": "validation",
     "dev": "validation",
 }
-"""The words that name a split; words end where letters do, so "strains" and "latest" are none."""
+"""The words that name a split; a word is a run of letters, so "strains" and "latest" do not."""
 
 
 def split_of(name: str) -> str | None:
-    """Return "train", "test" or "validation", or None where a file's name has none of the words.
+    """Return "train", "test" or "validation"; None if the name contains no word for a split.
 
     Raises:
-        DataError: it has words of several splits.
+        DataError: it contains words for several splits.
     """
     words = re.findall(r"[^\W\d_]+", name.lower())
     splits = {WORDS[word] for word in words if word in WORDS}
@@ -42,13 +42,13 @@ def split_of_path(path: str) -> str | None:
     """Return the split that a path names: that of the file, or else of the nearest folder.
 
     Raises:
-        DataError: one of these names several splits.
+        DataError: a name contains words for several splits.
     """
     return next(filter(None, map(split_of, reversed(path.split("/")))), None)
 
 
 def names(path: str, split: str) -> bool:
-    """Tell whether ``split`` is a whole word of a path, or several, whatever their case."""
+    """Tell whether ``split`` occurs in a path as one or more whole words, ignoring case."""
     word = re.escape(split.lower())
     ends = r"(?![^\W\d_])" if split[-1:].isalpha() else r"(?!\d)"
     return re.search(rf"(?<![^\W\d_]){word}{ends}", path.lower()) is not None
@@ -62,31 +62,31 @@ def of_split(
     is_called: Callable[[T, str], bool],
     has_labels: Callable[[list[T], list[T]], bool],
 ) -> list[T]:
-    """Return what of ``found`` belongs to ``split``, in order; nothing where there is none.
+    """Return the items of ``found`` that belong to ``split``, in order; [] if there are none.
 
-    Validation is the test split where nothing is named for test, or where it alone has labels.
-    Nothing that is trained on is judged on.
+    Validation serves as the test split if nothing is named test, or if only validation has labels.
+    Train items are never in the test split.
 
     Args:
         found: files, folders or splits.
-        wanted: what the splits are called, where the configuration says so.
+        wanted: the names of the splits in the configuration.
         split: "train" or "test".
-        named: "train", "test", "validation", or None where its name has none of their words.
-        is_called: tells whether it belongs to the split of that name.
-        has_labels: tells whether some of them have labels, given those of train.
+        named: returns "train", "test", "validation", or None, by the words of an item's name.
+        is_called: tells whether an item belongs to the split of that name.
+        has_labels: called with the train items and others: tells whether the others have labels.
     """
     found = list(found)
 
     def called(name: str | None, rule: str) -> list[T]:
         if name is not None:
-            return [one for one in found if is_called(one, name)]
-        return [one for one in found if named(one) == rule]
+            return [item for item in found if is_called(item, name)]
+        return [item for item in found if named(item) == rule]
 
     train = called(wanted.train, "train")
     if split == "train":
         return train
     test, other = (
-        [one for one in called(wanted.test, rule) if one not in train]
+        [item for item in called(wanted.test, rule) if item not in train]
         for rule in ("test", "validation")
     )
     hidden = other and test and not has_labels(train, test) and has_labels(train, other)

@@ -1,6 +1,6 @@
-"""Images that can only be read from their beginning on; a run reads them in any order.
+"""Streams: images that can only be read sequentially, whereas a run reads images in any order.
 
-They are copied once, by ``coopt publish-shards``, and then read from the copy.
+A stream is copied once, by ``coopt publish-shards``, and then read from the copy.
 """
 
 import hashlib
@@ -27,18 +27,18 @@ IMAGES, ABOUT = "images", "about.npz"
 """The files of a copy."""
 
 Rows = Callable[[], Iterable[tuple[Any, Any]]]
-"""Yields (image, label) from the beginning on. An image is the bytes of an image file, Hugging
-Face's ``{"bytes": ...}``, or an image of PIL; a label a whole number, a text, or None."""
+"""Yields (image, label) from the beginning. An image is the bytes of an image file, Hugging Face's
+``{"bytes": ...}``, or a PIL image; a label is a whole number, a text, or None."""
 
 
 @dataclass(frozen=True)
 class Stream:
-    """What a source returns for images that can only be read from their beginning on.
+    """What a source returns for images that can only be read sequentially.
 
     Attributes:
         rows: see :data:`Rows`.
-        name: what errors call it.
-        version: changes when the images do, as far as is known.
+        name: its name in messages.
+        version: changes when the images do, as far as that can be known.
     """
 
     rows: Rows
@@ -51,8 +51,8 @@ class Copied:
     """The copy of a stream.
 
     Attributes:
-        images: any of them.
-        texts: of labels, (N,) bytes in UTF-8, b"" where there is none.
+        images: the image files, with random access.
+        texts: the labels as text, (N,) bytes in UTF-8, b"" for none.
         sha256: of all images.
     """
 
@@ -65,7 +65,7 @@ def find_copy(stream: Stream, data: DataConfig, split: str) -> Copied:
     """Return the copy of a stream.
 
     Raises:
-        DataError: there is none; it says how to make one.
+        DataError: there is none; the message says how to make one.
     """
     try:
         return _load(_place(stream, data, split))
@@ -77,13 +77,13 @@ def find_copy(stream: Stream, data: DataConfig, split: str) -> Copied:
 
 
 def copy_stream(stream: Stream, data: DataConfig, split: str, tell: Callable[[int], None]) -> None:
-    """Copy a stream into the cache, unless there is a copy.
+    """Copy a stream into the cache, unless it has been copied.
 
     Args:
         stream: the images.
-        data: where they are from; only the first rows are copied where it has a limit.
-        split: which they are.
-        tell: called with the number of images that are copied.
+        data: the settings of the source; with a limit, only the first rows are copied.
+        split: the split of the images.
+        tell: called with the number of images copied.
 
     Raises:
         DataError: it cannot be read, or is empty.
@@ -118,21 +118,21 @@ def _load(place: Path) -> Copied:
 
 
 def _place(stream: Stream, data: DataConfig, split: str) -> Path:
-    """Return the folder of a copy, named for all that it depends on."""
+    """Return the folder of a copy, named by a digest of everything that it depends on."""
     part = asdict(data)
     kept = ("source", "root", "limit", "image_column", "label_column", "split")
     read = {key: part[key] for key in kept}
-    told = json.dumps([read, split, stream.name, stream.version], sort_keys=True)
-    return cache_dir() / "streams" / hashlib.sha256(told.encode()).hexdigest()
+    text = json.dumps([read, split, stream.name, stream.version], sort_keys=True)
+    return cache_dir() / "streams" / hashlib.sha256(text.encode()).hexdigest()
 
 
 def _settings(data: DataConfig) -> str:
-    """Return what the configuration says of the images, for a command."""
+    """Return the settings of the images as arguments of a command."""
     kept = ("source", "root", "limit", "image_column", "label_column")
-    told = {f"data.{key}": getattr(data, key) for key in kept}
-    told |= {f"data.split.{key}": value for key, value in asdict(data.split).items()}
+    settings = {f"data.{key}": getattr(data, key) for key in kept}
+    settings |= {f"data.split.{key}": value for key, value in asdict(data.split).items()}
     return " ".join(
-        shlex.quote(f"{key}={value}") for key, value in told.items() if value is not None
+        shlex.quote(f"{key}={value}") for key, value in settings.items() if value is not None
     )
 
 
@@ -147,6 +147,6 @@ def _file(image: Any, where: str) -> bytes:
     if isinstance(image, bytes) or image is None:
         return image or b""
     raise DataError(
-        f"{where} is {type(image).__name__}; an image is the bytes of a file, a dictionary "
-        "{'bytes': ...}, or an image of PIL"
+        f"{where} is {type(image).__name__}; an image must be the bytes of a file, a dictionary "
+        "{'bytes': ...}, or a PIL image"
     )

@@ -1,7 +1,7 @@
-"""Where the images lie in a tar file of WebDataset's, so that any of them is read directly.
+"""Index the images of a WebDataset tar file for random access.
 
-Successive files whose names are equal up to the first dot are one sample; what follows is the field
-(https://github.com/webdataset/webdataset#the-webdataset-format).
+Successive files whose names are equal up to the first dot are one sample; the rest of the name is
+the field (https://github.com/webdataset/webdataset#the-webdataset-format).
 """
 
 import hashlib
@@ -28,7 +28,7 @@ CLASS = "cls"
 MOST_FIELDS = 20
 
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
-"""How gzip, bzip2, xz and Zstandard begin."""
+"""The first bytes of gzip, bzip2, xz and Zstandard files."""
 
 BLOCK = tarfile.BLOCKSIZE
 BUFFER = 1 << 20
@@ -36,21 +36,21 @@ BUFFER = 1 << 20
 
 @dataclass(frozen=True)
 class Fields:
-    """Which fields of a sample are read.
+    """The fields of a sample that are read.
 
     Attributes:
-        image: its only one that is an image by its name, if None.
-        label: ``cls``, if None; ``json.KEY`` is an entry of the field ``json``.
+        image: the field of the image; None: the only one whose name is that of an image.
+        label: the field of the label; None: ``cls``; ``json.KEY``: an entry of the field ``json``.
     """
 
     image: str | None
     label: str | None
 
     def image_of(self, names: list[str], where: str) -> str | None:
-        """Return the field of the image among those of a sample.
+        """Return the field of the image among the ``names`` of a sample's fields; None if absent.
 
         Raises:
-            DataError: several can be meant.
+            DataError: several may be the image.
         """
         if self.image is not None:
             return self.image if self.image in names else None
@@ -64,12 +64,12 @@ class Fields:
 
     @property
     def text(self) -> str:
-        """The field that a label is in."""
+        """The field that contains the label."""
         label = self.label or CLASS
         return "json" if label.startswith("json.") else label
 
     def label_of(self, content: bytes) -> str:
-        """Return the label in the content of :attr:`text`; "" where it has none."""
+        """Return the label in the content of the field :attr:`text`; "" if it has none."""
         if self.label is None or self.text == self.label:
             return content.decode("utf-8", "replace").strip()
         try:
@@ -84,15 +84,15 @@ class Index:
     """The samples of one tar file that have an image.
 
     Attributes:
-        names: keys of samples, (N,) bytes.
-        places: int64 (N, 2), where each image begins and ends.
-        texts: of labels, (N,) bytes in UTF-8, b"" where there is none.
-        images: the fields that images were found in.
-        fields: all fields, or the first of very many, for errors.
-        without: how many samples have no image.
+        names: keys of the samples, (N,) bytes.
+        places: int64 (N, 2), offsets of the beginning and end of each image.
+        texts: the labels as text, (N,) bytes in UTF-8, b"" for none.
+        images: the fields in which images were found.
+        fields: the first ``MOST_FIELDS`` fields or more, for errors.
+        without: number of samples without an image.
         first_without: the key of the first of these.
         sha256: of the whole file.
-        torn: why it ends early; "" if it is whole.
+        torn: why the file ends early; "" if it is complete.
     """
 
     names: NDArray[np.bytes_]
@@ -106,24 +106,24 @@ class Index:
     torn: str
 
     def save(self, path: Path) -> None:
-        """Write it to a file."""
+        """Write the index to a file."""
         arrays = [self.names, self.places, self.texts]
-        told = [self.images, self.fields, self.without, self.first_without, self.sha256, self.torn]
+        rest = [self.images, self.fields, self.without, self.first_without, self.sha256, self.torn]
         with path.open("wb") as file:
-            np.savez(file, *arrays, np.array(json.dumps(told)))
+            np.savez(file, *arrays, np.array(json.dumps(rest)))
 
     @classmethod
     def load(cls, path: Path) -> "Index":
-        """Read it from a file.
+        """Read an index from a file.
 
         Raises:
-            OSError: there is none.
+            OSError: there is no such file.
             ValueError: it is damaged.
         """
         try:
             with np.load(path) as held:
-                *arrays, told = (held[f"arr_{place}"] for place in range(4))
-                return cls(*arrays, *json.loads(str(told)))
+                *arrays, rest = (held[f"arr_{place}"] for place in range(4))
+                return cls(*arrays, *json.loads(str(rest)))
         except (KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f"{path} is damaged") from error
 
@@ -134,8 +134,8 @@ class Sample:
 
     Attributes:
         key: its name.
-        places: by field where it begins and ends.
-        contents: of the fields that were to be kept.
+        places: offsets of the beginning and end of each field.
+        contents: the content of each field that was to be kept.
     """
 
     key: str
@@ -144,7 +144,7 @@ class Sample:
 
 
 class Hashed:
-    """A file that is read from its beginning on, and its sha256."""
+    """A file that is read sequentially and hashed on the way."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file, self._sha256, self._last = file, hashlib.sha256(), b""
@@ -152,7 +152,7 @@ class Hashed:
         self.compressed = self._ahead.startswith(COMPRESSED)
 
     def read(self, size: int) -> bytes:
-        """Return at most ``size`` of the next bytes."""
+        """Return the next bytes, at most ``size``."""
         ahead, self._ahead = self._ahead, b""
         found = ahead + self._file.read(max(0, size - len(ahead)))
         self._sha256.update(found)
@@ -160,19 +160,19 @@ class Hashed:
         return found
 
     def rest(self) -> tuple[str, bool]:
-        """Read to the end; return the sha256 (hex) of all, and whether it ends as a tar file."""
+        """Read to the end; return the file's sha256 (hex), and whether it ends like a tar file."""
         while self.read(BUFFER):
             pass
         return self._sha256.hexdigest(), self._last == bytes(BLOCK)
 
 
 def index_of(file: IO[bytes], where: str, fields: Fields) -> Index:
-    """Return what is in a tar file.
+    """Read a tar file once and return its index.
 
     Args:
-        file: it, read from its beginning on.
-        where: what errors call it.
-        fields: which fields are read.
+        file: the tar file, which is read sequentially.
+        where: its name in errors.
+        fields: the fields to read.
 
     Raises:
         DataError: it is compressed, or it is not clear which field is the image.
@@ -180,7 +180,7 @@ def index_of(file: IO[bytes], where: str, fields: Fields) -> Index:
     hashed, torn = Hashed(file), ""
     if hashed.compressed:
         raise DataError(
-            f"{where} is compressed, which its name does not say; rename it to {where}.gz"
+            f"{where} is compressed, but has no suffix that says so; rename it to {where}.gz"
         )
     names, texts, places = list[bytes](), list[bytes](), list[tuple[int, int]]()
     images, seen, without = dict[str, None](), dict[str, None](), list[str]()
@@ -218,14 +218,14 @@ def samples(
     """Yield the samples of a tar file in order.
 
     Args:
-        file: it, read from its beginning on.
-        where: what errors call it.
-        keep: tells by a field and its size whether its content is kept.
-        mode: of ``tarfile.open``; "r|*" is for compressed files, too.
+        file: the tar file, which is read sequentially.
+        where: its name in errors.
+        keep: called with a field and its size: tells whether to keep its content.
+        mode: as of ``tarfile.open``; "r|*" reads compressed files, too.
 
     Raises:
         DataError: a sample has two fields of one name.
-        tarfile.TarError: it is damaged; the sample in which that is found is not yielded.
+        tarfile.TarError: the file is damaged; the sample at that place is not yielded.
     """
     sample: Sample | None = None
     with tarfile.open(fileobj=file, mode=mode, bufsize=BUFFER) as tar:  # type: ignore[call-overload]

@@ -63,7 +63,10 @@ def test_a_student_of_another_licence_is_told(coopt: Coopt) -> None:
     asked = ("centralized", coopt.tiny, "--prior", "alpha", "--out", "next", *free)
     assert coopt(*asked)[0] == 0
     code, _, err = coopt("push", "next", "there")
-    assert (code, "student beside the dataset is another: non-commercial" in err) == (0, True)
+    assert (code, "student beside the dataset has another licence: non-commercial" in err) == (
+        0,
+        True,
+    )
 
 
 def test_a_pushed_student_does_not_say_where_its_images_were(coopt: Coopt, run: Path) -> None:

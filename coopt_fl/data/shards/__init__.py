@@ -1,8 +1,8 @@
-"""Images that a platform publishes for participants that do not hold them.
+"""Shards: images that a platform publishes for participants that do not hold them.
 
-``URL/blocks/0000000.parquet`` and so on, one file for each unit, hold the ids and the images that
-are asked for with it; ``URL/shared.parquet`` those of the shared set; ``URL/manifest.json``, which
-is written last, tells what they are and how each can be verified.
+``URL/blocks/0000000.parquet`` and so on, one file per unit, contain the ids and images of the unit;
+``URL/shared.parquet`` contains those of the shared set. ``URL/manifest.json``, written last,
+describes the files and how each is verified.
 """
 
 from coopt_fl.data.shards.fetch import Shards, open_shards

@@ -1,4 +1,4 @@
-"""Published shards as a source: the files that are needed are downloaded, verified and kept."""
+"""Published shards as a source: files are downloaded when needed, verified and cached."""
 
 import hashlib
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from coopt_fl.data.shards.unit import Unit, decode_unit
 from coopt_fl.data.source import EncodedSource
 
 KEPT_OPEN_BYTES = 256 << 20
-"""Files in memory at once, but never fewer than two: a batch may need rows of both."""
+"""Most bytes of files in memory, but at least two files: a batch may need rows of both."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class Shards:
 
     @property
     def fingerprint(self) -> str:
-        """The fingerprint of the source that they were made of."""
+        """The fingerprint of the source that was published."""
         return self.manifest.fingerprint
 
     def source(self, blocks: Sequence[int], shared: bool) -> "ShardSource":
-        """Return the source, of which only some images can be read.
+        """Return the source, limited to the images of some units.
 
         Args:
             blocks: numbers of the blocks whose units can be read.
@@ -77,10 +77,10 @@ def open_shards(url: str) -> Shards:
 
 
 class ShardSource(EncodedSource):
-    """The published source, for a participant that can read the files ``paths`` of it.
+    """The published source, for a participant that can read its files ``paths``.
 
     Ids, name, fingerprint and image size are those of the source that was published, so that the
-    targets are the same to the last bit. A file is downloaded when an id is first searched in it.
+    targets are the same to the last bit. A file is downloaded when an id is first looked up in it.
     """
 
     def __init__(self, shards: Shards, paths: Sequence[str]) -> None:
@@ -89,12 +89,12 @@ class ShardSource(EncodedSource):
         self._url, self._fingerprint = shards.url, manifest.fingerprint
         self._folder = cache_dir() / "shards" / shards.manifest_sha256
         self._files = {path: manifest.files[path] for path in paths}
-        self._ids: dict[str, NDArray[np.int64]] = {}  # of every file that was open
-        self._open: dict[str, Unit] = {}  # the last one was used last
+        self._ids: dict[str, NDArray[np.int64]] = {}  # of every file opened so far
+        self._open: dict[str, Unit] = {}  # least recently used first
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of what the source holds, as the manifest says."""
+        """SHA-256 (hex) of the source's content, from the manifest."""
         return self._fingerprint
 
     def where(self, id: int) -> str:
@@ -107,9 +107,9 @@ class ShardSource(EncodedSource):
         return self._unit(path).image(row)
 
     def _find(self, id: int) -> tuple[str, int]:
-        """Return a file that holds ``id``, and the row in it.
+        """Return a file that contains ``id``, and the row in it.
 
-        The file used last is searched first, and files that were never open last.
+        The most recently used file is searched first; files not opened yet are searched last.
         """
         for path in chain(islice(reversed(self._open), 1), self._ids, self._files):
             if path not in self._ids:
@@ -124,15 +124,15 @@ class ShardSource(EncodedSource):
         )
 
     def _unit(self, path: str) -> Unit:
-        """Return the content of a file, which is downloaded where it is not in the cache."""
+        """Return the content of a file, which is downloaded if it is not in the cache."""
         unit = self._open.pop(path, None)
         if unit is None:
             url, file = remote.join(self._url, path), self._files[path]
             taken = file.bytes + sum(self._files[other].bytes for other in self._open)
             while len(self._open) > 1 and taken > KEPT_OPEN_BYTES:
-                longest_ago = next(iter(self._open))
-                taken -= self._files[longest_ago].bytes
-                del self._open[longest_ago]
+                oldest = next(iter(self._open))
+                taken -= self._files[oldest].bytes
+                del self._open[oldest]
             content = verified(url, file, self._folder / path)
             try:
                 unit = decode_unit(content, file.rows)
@@ -145,15 +145,15 @@ class ShardSource(EncodedSource):
         return unit
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": {}}  # a worker process opens what it needs
+        return {**self.__dict__, "_open": {}}  # each worker process opens its own files
 
 
 def verified(url: str, file: ShardFile, kept: Path) -> bytes:
     """Return the content of ``file`` from ``kept`` in the cache; download it the first time.
 
     Raises:
-        DataError: what is at ``url`` is missing or not what the manifest says.
-        OutputError: there is no room to keep it.
+        DataError: the file at ``url`` is missing, or not the one in the manifest.
+        OutputError: the cache has no room for it.
     """
 
     def intact(content: bytes, error: Exception) -> bytes:

@@ -1,6 +1,6 @@
-"""``manifest.json``: what published shards are, and how each of their files can be verified.
+"""``manifest.json``: describes published shards, and how each of their files is verified.
 
-The seed is not in it: whoever knows the seed can tell audit rows from work.
+It does not contain the seed, with which participants could tell audit rows from a block's own.
 """
 
 import hashlib
@@ -20,14 +20,14 @@ SHARED = "shared.parquet"
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """What is published, for all participants together.
+    """The ids in each file, for all participants together.
 
     Attributes:
-        units: ids (R,) of each unit, as :func:`coopt_fl.data.make_units` gives them.
+        units: ids (R,) of each unit, from :func:`coopt_fl.data.blocks.make_units`.
         shared: ids (S,) of the shared set.
-        block_rows: ids of a block.
+        block_rows: ids per block.
         audit_fraction: audit ids per id of a block.
-        owners: the only participant that is given each unit; empty if any may be given any.
+        owners: the participant that alone may get each unit; empty if any may get any.
     """
 
     units: list[NDArray[np.int64]]
@@ -37,13 +37,13 @@ class Layout:
     owners: list[str] = field(default_factory=list)
 
     def files(self) -> Iterator[tuple[str, NDArray[np.int64]]]:
-        """Yield the path below the URL of every file, and the ids in it."""
+        """Yield each file's path below the URL, and the ids in it."""
         for number, unit in enumerate(self.units):
             yield block_path(number), unit
         yield SHARED, self.shared
 
     def by_owner(self) -> dict[str, list[str]]:
-        """Return, where units have owners, the first and the last file of each owner's units."""
+        """Return the first and the last file of each owner's units; {} if units have no owners."""
         found: dict[str, list[str]] = {}
         for number, name in enumerate(self.owners):
             found[name] = [found.get(name, [block_path(number)])[0], block_path(number)]
@@ -58,27 +58,27 @@ class Layout:
 
 
 def block_path(number: int) -> str:
-    """Return the path below the URL of the file that holds the unit of block ``number``."""
+    """Return the path, below the URL, of the file with the unit of block ``number``."""
     return f"blocks/{number:07}.parquet"
 
 
 FORMAT = 1
 
 MOST_BYTES = 64 << 20
-"""Of a manifest: half a million blocks."""
+"""Largest manifest: half a million blocks."""
 
 MOST_FILE_BYTES = 1 << 30
-"""Of a file, for it is in memory as a whole."""
+"""Largest file, since it is held in memory as a whole."""
 
 MOST_ROWS = 1 << 30
-"""Of a source, for 8 bytes of memory are taken for each before anything is read."""
+"""Most rows of a source, since each takes 8 bytes of memory before anything is read."""
 
 _Side = Annotated[int, within(1, 1 << 16)]
 
 
 @dataclass(frozen=True)
 class ShardFile:
-    """How one file is verified: its sha256 (hex), its size, and the images in it."""
+    """One file: its sha256 (hex), its size, and the number of images in it."""
 
     sha256: Sha256
     bytes: Annotated[int, within(1, MOST_FILE_BYTES)]
@@ -87,17 +87,17 @@ class ShardFile:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What was published.
+    """The content of ``manifest.json``.
 
     Attributes:
-        name: of the source, such as ``"digits"``.
-        fingerprint: of the source.
-        rows: images in the source.
-        image_size: (height, width) where every image has it by nature, else None.
-        block_rows: ids of a block.
+        name: the name of the source, such as ``"digits"``.
+        fingerprint: the fingerprint of the source.
+        rows: number of images in the source.
+        image_size: (height, width) if all images of the source have the same size, else None.
+        block_rows: ids per block.
         audit_fraction: audit ids per id of a block.
         ids_sha256: :meth:`coopt_fl.data.shards.Layout.digest`.
-        files: by path below the URL.
+        files: the files by path below the URL.
     """
 
     name: Annotated[str, matching("[a-z0-9_]{1,64}", "the name of a source")]
@@ -111,7 +111,7 @@ class Manifest:
 
     @property
     def blocks(self) -> int:
-        """How many blocks there are: a file each, beside that of the shared set."""
+        """The number of blocks: all files but that of the shared set."""
         return len(self.files) - 1
 
     def encode(self) -> bytes:
@@ -133,13 +133,13 @@ def parse(content: bytes) -> Manifest:
     _need(tree.pop("complete") is True, "it says that it is not complete")
     read = typed.decode(Manifest, tree)
     _check_files(read)
-    _need(content == read.encode(), "it is not as it was written")  # keys given twice, and so on
+    _need(content == read.encode(), "it is not as it was written")  # such as duplicate keys
     return read
 
 
 def _check_files(read: Manifest) -> None:
     """Raise ValueError unless there is a file for every block, and one for the shared set."""
-    least = -(-read.rows // read.block_rows)  # more, where each participant has its own
+    least = -(-read.rows // read.block_rows)  # a partition may make more blocks
     _need(read.blocks >= least, f"{least} blocks and the shared set need files")
     paths = {block_path(number) for number in range(read.blocks)}
     _need(set(read.files) == paths | {SHARED}, "its files are not the blocks and the shared set")

@@ -1,4 +1,4 @@
-"""Writing shards; what an interrupted run wrote is not written again."""
+"""Write shards; files that an interrupted call finished are not written again."""
 
 import hashlib
 import io
@@ -29,7 +29,7 @@ from coopt_fl.data.shards.unit import ROWS_AT_ONCE, encode_unit
 from coopt_fl.data.source import CorruptImage, EncodedSource, Source
 
 AT_ONCE = 2
-"""Files in progress at once, all in memory: one is read while another is sent."""
+"""Files in progress at once, each held in memory: one is read while another is sent."""
 
 Files = dict[str, ShardFile]
 """Files by path below the URL."""
@@ -37,7 +37,7 @@ Files = dict[str, ShardFile]
 
 @dataclass(frozen=True)
 class Published:
-    """Finished shards, and how many of their files this run wrote."""
+    """Finished shards, and the number of files that this call wrote."""
 
     manifest: Manifest
     manifest_sha256: str
@@ -49,16 +49,16 @@ def publish(
 ) -> Published:
     """Write the files of ``layout`` and then their manifest below ``url``.
 
-    A file is not written again if the manifest, or else a record on this host, says that it was
-    written. An image is published as the bytes of its file, or else as a PNG of its pixels.
+    A file is not written again if the manifest, or a record on this host, lists it as written. An
+    image is published as the bytes of its file, or, if it has none, as a PNG of its pixels.
 
     Args:
-        url: where the shards go; an absolute path, ``file://``, or ``s3://`` and the like.
-        source: of the images; it is read from several threads.
-        layout: which ids go where.
-        on_error: "skip" publishes a file that cannot be read as empty, to be skipped again;
-            "raise" stops.
-        tell: called with the number of files that are done, and of all files.
+        url: destination: an absolute path, ``file://``, or ``s3://`` and the like.
+        source: the images; read from several threads.
+        layout: the ids in each file.
+        on_error: "skip" publishes an unreadable file as an empty one, which readers skip; "raise"
+            stops.
+        tell: called with the number of files done, and of all files.
 
     Raises:
         DataError: an image cannot be read, or a block's images are too many bytes.
@@ -99,9 +99,9 @@ def publish(
 
 @contextmanager
 def _record(url: str, what: str) -> Iterator[Path]:
-    """Yield the file that records what was written of ``what`` at ``url``.
+    """Yield the file that records which files of the shards ``what`` were written at ``url``.
 
-    Only one process at a time may publish at a URL.
+    Only one process on this host at a time may publish at a URL.
 
     Raises:
         OutputError: the cache cannot be written.
@@ -122,17 +122,17 @@ def _record(url: str, what: str) -> Iterator[Path]:
 
 
 def _finished(url: str, source: Source, ids_sha256: str) -> Manifest | None:
-    """Return the manifest of the same shards, where they are finished.
+    """Return the manifest at ``url`` if these shards are finished; None if there is no manifest.
 
     Raises:
-        OutputError: others are there.
+        OutputError: there are other shards, or it cannot be read.
     """
     place = remote.join(url, "manifest.json")
     try:
         found = parse(remote.fetch(place, MOST_BYTES))
     except remote.MissingObject:
         return None
-    except DataError as error:  # the first time that anything is asked of the place
+    except DataError as error:  # this is the first access to the destination
         raise OutputError(str(error)) from error
     except ValueError as error:
         raise OutputError(
@@ -151,7 +151,7 @@ def _finished(url: str, source: Source, ids_sha256: str) -> Manifest | None:
 def _all(
     url: str, source: Source, layout: Layout, on_error: str, known: Files
 ) -> Iterator[tuple[str, ShardFile]]:
-    """Yield all files; those that are not ``known``, or have not their size, are written."""
+    """Yield all files; a file that is not ``known``, or has another size, is written first."""
 
     def one(item: tuple[str, NDArray[np.int64]]) -> tuple[str, ShardFile]:
         path, ids = item
@@ -168,11 +168,11 @@ def _all(
         return path, ShardFile(hashlib.sha256(content).hexdigest(), len(content), len(ids))
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        yield from pool.map(one, layout.files())  # which cancels the rest when one fails
+        yield from pool.map(one, layout.files())  # map cancels the rest when one fails
 
 
 def _images(source: Source, ids: NDArray[np.int64], on_error: str) -> Iterator[bytes]:
-    """Yield the file of each image; an empty one where it cannot be read and is to be skipped."""
+    """Yield the bytes of each image's file; b"" if it is unreadable and ``on_error`` is "skip"."""
     if not isinstance(source, EncodedSource):
         for start in range(0, len(ids), ROWS_AT_ONCE):
             yield from map(_png, source.read(ids[start : start + ROWS_AT_ONCE]))
@@ -187,7 +187,7 @@ def _images(source: Source, ids: NDArray[np.int64], on_error: str) -> Iterator[b
 
 
 def _png(image: Tensor) -> bytes:
-    """Return uint8 (3, H, W) as a file from which the same pixels are decoded."""
+    """Return an image, uint8 (3, H, W), as a PNG file, which is lossless."""
     out = io.BytesIO()
     Image.fromarray(image.permute(1, 2, 0).numpy()).save(out, "PNG")
     return out.getvalue()

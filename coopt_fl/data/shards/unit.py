@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 SCHEMA = pa.schema([pa.field("id", pa.int64(), False), pa.field("image", pa.binary(), False)])
 ROWS_AT_ONCE = 64
-"""Rows that are written together, and that are read before their size is looked at."""
+"""Rows that are written together, and that are read before their size is checked."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +22,7 @@ class Unit:
 
     Attributes:
         ids: int64 (R,), ascending.
-        images: a column of Arrow's, R binary values.
+        images: an Arrow column of R binary values.
     """
 
     ids: NDArray[np.int64]
@@ -34,12 +34,12 @@ class Unit:
 
 
 def encode_unit(ids: NDArray[np.int64], images: Iterable[bytes]) -> bytes:
-    """Return the content of a file with ``images``, whose ids (R,) ascend.
+    """Return the content of a file with ``images`` and their ``ids`` (R,), which ascend.
 
     ``images`` is consumed while the file is written, so that only one copy of them is in memory.
     """
     out, left = io.BytesIO(), iter(images)
-    # Images are compressed already, and no two are the same.
+    # Images are already compressed, and a dictionary finds no repeated values.
     plain = {"compression": "none", "use_dictionary": False, "write_statistics": False}
     with pq.ParquetWriter(out, SCHEMA, **plain) as writer:
         for start in range(0, len(ids), ROWS_AT_ONCE):
@@ -50,7 +50,7 @@ def encode_unit(ids: NDArray[np.int64], images: Iterable[bytes]) -> bytes:
 
 
 def decode_unit(content: bytes, rows: int) -> Unit:
-    """Return the ``rows`` images of a file, which may come from anybody.
+    """Return the ``rows`` images of a file, which is not trusted.
 
     Raises:
         ValueError: it is not such a file; the message says why.
@@ -69,8 +69,8 @@ def decode_unit(content: bytes, rows: int) -> Unit:
 def _table(file: Any, rows: int, most_bytes: int) -> Any:
     """Read all rows; refuse a file that expands to more than ``most_bytes``.
 
-    The bytes are counted. Asking pyarrow whether a column is compressed would end the process if
-    a damaged file names an unknown compression.
+    The bytes are counted, because asking pyarrow whether a column is compressed aborts the process
+    if a damaged file names an unknown compression.
     """
     if not file.schema_arrow.equals(SCHEMA):
         raise ValueError(f"it has the columns {', '.join(map(str, file.schema_arrow))}")

@@ -1,1 +1,1 @@
-"""One module per kind of source: ``images(data, split)`` and ``labels(data, split)``."""
+"""One module per kind of source, with ``images(data, split)`` and ``labels(data, split)``."""

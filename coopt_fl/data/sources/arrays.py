@@ -1,7 +1,7 @@
-"""Images as arrays: in memory, or saved in the folder ``data.root``, which is mapped.
+"""Images as arrays in memory, or in files of the folder ``data.root``, which are memory-mapped.
 
-For each split the folder holds ``SPLIT-images.npy``, uint8 (N, H, W) or (N, H, W, 3), or, where
-sizes differ, uint8 (bytes,) with ``SPLIT-sizes.npy``, int64 (N, 2); and, where labels are known,
+For each split the folder holds ``SPLIT-images.npy``, uint8 (N, H, W) or (N, H, W, 3). If sizes
+differ, it is uint8 (bytes,), beside ``SPLIT-sizes.npy``, int64 (N, 2). Labels, if known, are in
 ``SPLIT-labels.npy``, int64 (N,).
 """
 
@@ -25,7 +25,7 @@ from coopt_fl.data.source import ArraySource, NoSplitError, Source
 NAME = "arrays"
 PARTS = ("images", "sizes", "labels")
 LARGEST = 1 << 24
-"""Height or width of an image: products of larger ones may not fit into 64 bits."""
+"""Largest height or width of an image: products of larger ones may not fit into 64 bits."""
 
 Pixels = NDArray[np.uint8]
 Ints = NDArray[np.int64]
@@ -36,9 +36,9 @@ class Arrays:
     """One split.
 
     Attributes:
-        images: uint8 (N, H, W) or (N, H, W, 3); (bytes,) where sizes differ, each image (H, W, 3).
-        sizes: int64 (N, 2), height and width of each, where they differ.
-        labels: int64 (N,), where they are known.
+        images: uint8 (N, H, W) or (N, H, W, 3); if sizes differ (bytes,), each image (H, W, 3).
+        sizes: int64 (N, 2), height and width of each image, if they differ.
+        labels: int64 (N,), if they are known.
     """
 
     images: Pixels
@@ -52,10 +52,10 @@ class Arrays:
         return RaggedSource(self.images, self.sizes[:limit])
 
     def save(self, folder: Path, split: str) -> None:
-        """Write the files of a split, the images last; until then the split is not there.
+        """Write the files of a split, the images last, which make the split exist.
 
         Raises:
-            OutputError: the disk refuses.
+            OutputError: the files cannot be written.
         """
         remove(folder, split)
         for part in reversed(PARTS):
@@ -66,11 +66,11 @@ class Arrays:
 
 
 class RaggedSource(Source):
-    """RGB images of several sizes, one after another.
+    """RGB images of several sizes, concatenated.
 
     Args:
-        pixels: uint8 (bytes,), each image as (H, W, 3); what follows the last one is ignored.
-        sizes: int64 (N, 2), height and width of each.
+        pixels: uint8 (bytes,), each image as (H, W, 3); bytes after the last one are ignored.
+        sizes: int64 (N, 2), height and width of each image.
     """
 
     def __init__(self, pixels: Pixels, sizes: Ints) -> None:
@@ -100,7 +100,7 @@ def remove(folder: Path, split: str) -> None:
     """Remove the files of a split, the images first.
 
     Raises:
-        OutputError: the disk refuses.
+        OutputError: a file cannot be removed.
     """
     for part in PARTS:
         file = _file(folder, split, part)
@@ -132,7 +132,7 @@ def _load(data: DataConfig, split: str) -> Arrays:
     files = {part: _file(folder, split, part) for part in PARTS}
     there = {part: file for part, file in files.items() if os.path.lexists(file)}
     if "images" not in there:
-        is_file(files["images"], DataError)  # or it raises: the folder is locked
+        is_file(files["images"], DataError)  # raises if the folder is locked
         raise NoSplitError(f"there is no {files['images']}; see data.root")
     held: dict[str, NDArray[Any]] = {}
     for part, file in there.items():
@@ -151,20 +151,20 @@ def _load(data: DataConfig, split: str) -> Arrays:
 def _problem(arrays: Arrays) -> str:
     """Return what is wrong with the arrays of a split; "" if nothing is."""
     images, sizes, labels = arrays.images, arrays.sizes, arrays.labels
-    told = f"are {images.dtype} {images.shape}"
+    actual = f"are {images.dtype} {images.shape}"
     if sizes is None:
         if (
             images.dtype != np.uint8
             or images.ndim not in (3, 4)
             or images.shape[3:] not in ((), (3,))
         ):
-            return f"images {told}, not uint8 (N, H, W) or (N, H, W, 3)"
+            return f"images {actual}, not uint8 (N, H, W) or (N, H, W, 3)"
         if not images.size:
-            return f"images {told}, so that there are none"
+            return f"images {actual}, so that there are none"
         rows = len(images)
     else:
         if images.dtype != np.uint8 or images.ndim != 1:
-            return f"images {told}, not uint8 (bytes,), as beside sizes"
+            return f"images {actual}, not uint8 (bytes,), as beside sizes"
         if sizes.dtype != np.int64 or sizes.ndim != 2 or sizes.shape[1] != 2:
             return f"sizes are {sizes.dtype} {sizes.shape}, not int64 (N, 2)"
         if not len(sizes):

@@ -1,4 +1,4 @@
-"""Columns of labels as numbers of classes."""
+"""Turn columns of labels into class numbers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,25 +12,24 @@ from coopt_fl.core.errors import DataError
 from coopt_fl.data.stream import Copied
 
 UNKNOWN = -1
-"""Of an image whose class is not known: test splits hide theirs so."""
+"""The class of an image whose label is unknown; test splits use it to hide their labels."""
 
 Columns = Mapping[str, Any]
-"""Arrow arrays of labels by where they are from: a file, a split. Nulls where they have none."""
+"""Arrow arrays of labels, with nulls for missing ones, by the file or split that they are from."""
 
 
 def numbers(train: Columns, columns: Columns, name: str = "label") -> NDArray[np.int64] | None:
-    """Return the class of each row of ``columns``, int64 (N,), -1 where it is not known.
+    """Return the class of each row of ``columns``, int64 (N,), -1 if unknown; None: all unknown.
 
-    Texts are numbered by their place among the sorted ones of ``train``. None: no row of
-    ``columns`` has a class.
+    Texts are numbered by their index among the sorted texts of ``train``.
 
     Args:
         train: the labels of the train split.
-        columns: those that are numbered.
-        name: what their column is called, for errors.
+        columns: the labels to number.
+        name: the name of their column, for errors.
 
     Raises:
-        DataError: they are neither whole numbers nor text, or some are this and some that.
+        DataError: labels are neither whole numbers nor text, or a mixture of them.
     """
     plain = {where: _plain(column) for where, column in {**train, **columns}.items()}
     texts = {where: column for where, column in plain.items() if _is_text(column)}
@@ -53,7 +52,7 @@ def numbers(train: Columns, columns: Columns, name: str = "label") -> NDArray[np
 def numbers_of_texts(
     train: Columns, columns: Columns, name: str = "label"
 ) -> NDArray[np.int64] | None:
-    """Like :func:`numbers`, of texts which are read as numbers where all of them are whole ones."""
+    """Like :func:`numbers`, for texts; they are read as numbers if all of them are numbers."""
     every = {where: _plain(column) for where, column in {**train, **columns}.items()}
     for kind in (pa.int64(), pa.float64()):
         try:
@@ -83,9 +82,9 @@ def _filled(column: Any) -> Any:
 
 
 def _plain(column: Any) -> Any:
-    """Return a column as one array of a kind that Arrow computes with.
+    """Return a column as one array of a type that Arrow computes with.
 
-    Categories become what they stand for, booleans numbers.
+    Categories are decoded, booleans become numbers.
     """
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
@@ -102,7 +101,7 @@ def _is_text(column: Any) -> bool:
 
 
 def _words(column: Any) -> list[str]:
-    """Return the texts in a column, each once, but for empty ones and nulls."""
+    """Return the distinct texts in a column, except empty ones and nulls."""
     return [word for word in column.unique().to_pylist() if word]
 
 
@@ -112,7 +111,9 @@ def _whole(column: Any, where: str, name: str) -> NDArray[np.int64]:
     try:
         if pa.types.is_null(kind):
             column = column.cast(pa.int64())
-        elif pa.types.is_floating(kind):  # as pandas writes a column where some are missing
+        elif pa.types.is_floating(
+            kind
+        ):  # pandas turns whole numbers into floats if some are missing
             column = column.cast(pa.float64())  # nothing is computed with those of 16 bits
             column = pc.if_else(pc.is_nan(column), UNKNOWN, column)
         elif not pa.types.is_integer(kind):

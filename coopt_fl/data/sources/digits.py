@@ -37,7 +37,7 @@ def _rows(split: str) -> NDArray[Any]:
         with path.open("wb") as out:
             np.save(out, _made(split))
 
-    with suppress(OutputError):  # without a cache it only takes longer
+    with suppress(OutputError):  # without a cache, this just takes longer
         return cached(file, lambda: np.load(file), make)
     return _made(split)
 

@@ -14,14 +14,14 @@ from coopt_fl.core.files import expanded
 from coopt_fl.data.source import ArraySource, Source
 
 _UNUSABLE = (OSError, RuntimeError, ValueError, EOFError, AssertionError)
-"""What torchvision's datasets raise where files are missing, damaged or cannot be downloaded."""
+"""Errors of torchvision's datasets if files are missing, damaged or cannot be downloaded."""
 
 DOWNLOADS = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "fashion_mnist": "FashionMNIST"}
 """The class of each source in ``torchvision.datasets``."""
 
 
 def images(data: DataConfig, split: str) -> Source:
-    """Open the images, which are downloaded below ``data.root``, or else into the cache."""
+    """Open the images, downloading them to ``data.root`` or, by default, the cache if needed."""
     return ArraySource(data.source, np.asarray(_dataset(data, split).data)[: data.limit])
 
 
@@ -31,12 +31,12 @@ def labels(data: DataConfig, split: str) -> NDArray[np.int64]:
 
 
 def class_names(data: DataConfig) -> list[str]:
-    """Return what the classes are called, in order."""
+    """Return the names of the classes, in order."""
     return list(_dataset(data, "train").classes)
 
 
 def present(data: DataConfig) -> bool:
-    """Return whether both splits are here already; downloads nothing."""
+    """Tell whether both splits are here already; download nothing."""
     try:
         for split in ("train", "test"):
             _stored(data, split, download=False)
@@ -46,13 +46,13 @@ def present(data: DataConfig) -> bool:
 
 
 def address(source: str) -> str:
-    """Return where torchvision downloads ``source`` from."""
+    """Return the URL from which torchvision downloads ``source``."""
     kind = _class(source)
     return str(kind.mirrors[0] if hasattr(kind, "mirrors") else kind.url)
 
 
 def to_fetch(source: str) -> str:
-    """Return what to fetch by hand where ``source`` cannot be downloaded."""
+    """Return what to fetch by hand if ``source`` cannot be downloaded."""
     if source == "fashion_mnist":
         return "the four *-ubyte.gz files of https://github.com/zalandoresearch/fashion-mnist"
     return address(source)
@@ -76,7 +76,7 @@ def _dataset(data: DataConfig, split: str) -> Any:
 
 
 def _stored(data: DataConfig, split: str, *, download: bool) -> Any:
-    """Open torchvision's dataset, which raises one of ``_UNUSABLE`` where it is not whole."""
+    """Open torchvision's dataset; raise one of ``_UNUSABLE`` if it is incomplete."""
     return _class(data.source)(_root(data), train=split == "train", download=download)
 
 

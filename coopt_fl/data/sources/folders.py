@@ -1,6 +1,6 @@
 """Image files in a tree of folders: ``ROOT/train/CLASS/...``, and ``ROOT/val`` or ``ROOT/test``.
 
-A folder that names no split at all, ``ROOT/CLASS/...`` or ``ROOT/...``, is all to train on.
+If no folder has the name of a split, ``ROOT/CLASS/...`` or ``ROOT/...``, all are train images.
 """
 
 import os
@@ -23,7 +23,7 @@ from coopt_fl.data.splits import split_of
 
 SUFFIXES = (b".jpg", b".jpeg", b".png", b".webp", b".bmp", b".gif", b".tif", b".tiff", b".ppm")
 SIDECARS = (b".txt", b".json", b".xml", b".csv")
-"""What lies beside images by the million, and is not opened to see what it is."""
+"""Files that are often beside images in large numbers, and are not opened to look for an image."""
 
 NO_IMAGE = "no image by its suffix or its first bytes"
 TEST_FOLDERS = ("val", "validation", "test")
@@ -38,9 +38,9 @@ def images(data: DataConfig, split: str) -> Source:
 
 
 def labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
-    """Return int64 (N,): the place of each image's first folder among those of train.
+    """Return int64 (N,): the index of each image's first folder among the sorted ones of train.
 
-    -1 where an image lies in none of these, and None where train has none.
+    It is -1 for an image in none of these folders. None: train has no folders.
     """
     skip, (folder, others) = data.on_error == "skip", _folders(data, split)
     train, rest = (folder, others) if split == "train" else _folders(data, "train")
@@ -55,12 +55,12 @@ def labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
 
 
 class FilesSource(EncodedSource):
-    """Image files.
+    """A source of image files.
 
     Args:
-        data: names the source, limits it, and says whether unreadable files are skipped.
-        folder: which their paths are below.
-        paths: (N,) bytes; an id is a row of them.
+        data: gives name, limit, and whether unreadable files are skipped.
+        folder: the folder that ``paths`` are relative to.
+        paths: (N,) bytes, indexed by id.
         image_size: see :class:`coopt_fl.data.source.Source`.
     """
 
@@ -90,14 +90,14 @@ class FilesSource(EncodedSource):
 
 
 class FolderSource(FilesSource):
-    """The image files below one folder, at any depth, but for those of ``others``.
+    """The image files below one folder, at any depth, except those of other splits.
 
     Args:
         data: see :class:`FilesSource`.
-        folder: where they are.
+        folder: the folder to look in.
         image_size: see :class:`FilesSource`.
         others: folders of other splits.
-        wanted: tells why a file is none of them.
+        wanted: returns why a file is left out; default: :func:`no_image`.
     """
 
     def __init__(
@@ -130,11 +130,11 @@ class FolderSource(FilesSource):
 def images_below(
     folder: Path, wanted: Wanted, *, skip: bool = False, others: tuple[Path, ...] = ()
 ) -> tuple[Paths, tuple[str, ...]]:
-    """Return the paths of all images below ``folder``, as (N,) bytes; an id is a row of them.
+    """Return the paths of all images below ``folder``, (N,) bytes by id, and notes.
 
-    They are ordered by a hash of the path, so that the first rows, which ``data.limit`` keeps,
-    are a fair sample of all classes, and the same on every host. Sentences about what was left out
-    come with them; ``others`` are folders of other splits.
+    Paths are ordered by a hash, so that the first ones, which ``data.limit`` keeps, are a fair
+    sample of all classes, and the same on every host. The notes are sentences about files that were
+    left out; ``others`` are folders of other splits.
 
     Raises:
         DataError: the folder is missing, unreadable, or without images.
@@ -157,14 +157,14 @@ def images_below(
 
 
 def class_numbers(paths: Paths, classes: Iterable[bytes]) -> NDArray[np.int64]:
-    """Return the place of each path's first folder among the sorted ``classes``; -1 in none."""
+    """Return the index of each path's first folder among the sorted ``classes``; -1 if in none."""
     number = {name: place for place, name in enumerate(sorted(classes))}
     firsts = (path.partition(b"/") for path in paths.tolist())
     return np.array([number.get(first, -1) if rest else -1 for first, _, rest in firsts], np.int64)
 
 
 def no_image(path: bytes) -> str:
-    """Return why a file is no image: neither its name says that it is one nor its first bytes."""
+    """Return why a file is no image, by its suffix and its first bytes; "" if it is one."""
     name = path.lower()
     if name.endswith(SUFFIXES):
         return ""
@@ -174,9 +174,9 @@ def no_image(path: bytes) -> str:
 
 
 def _folders(data: DataConfig, split: str) -> tuple[Path, tuple[Path, ...]]:
-    """Return the folder of a split, and those of others, but for what holds it.
+    """Return the folder of a split, and those of other splits that do not contain it.
 
-    That of train may be missing. A link to it is no test split.
+    The train folder may be missing. A link to it does not count as a test split.
     """
     if data.root is None:
         raise DataError(f"data.source={data.source} needs data.root=DIR, the folder of the images")
@@ -201,10 +201,10 @@ def _folders(data: DataConfig, split: str) -> tuple[Path, tuple[Path, ...]]:
 
 
 def is_whole(root: Path) -> bool:
-    """Tell whether a folder is one split: none in it, or in those in it, is named as a split is.
+    """Tell whether a folder is a single split: no folder up to two levels below is named like one.
 
     Raises:
-        DataError: it has no ``train/``, but others that are named so.
+        DataError: it has no ``train/``, but a folder named like another split.
     """
     if is_folder(root / "train", DataError):
         return False
@@ -221,12 +221,12 @@ def is_whole(root: Path) -> bool:
 
 
 def _has_class(folder: Path, train: Path) -> bool:
-    """Tell whether a folder holds one that train has, too: the images of others are unlabeled."""
+    """Tell whether a folder and train have a class folder in common; else it has no labels."""
     try:
         return any(
             (train / below.name).is_dir() and below.is_dir()
             for below in folder.iterdir()
             if not below.name.startswith(".")
         )
-    except OSError:  # who lists them says so
+    except OSError:  # listing the images will raise it
         return False

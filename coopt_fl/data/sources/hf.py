@@ -1,4 +1,4 @@
-"""Hugging Face's ``datasets``: a folder of ``save_to_disk``, a repository, or a name on the hub."""
+"""Hugging Face datasets: a folder of ``save_to_disk``, a repository, or a name on the hub."""
 
 import hashlib
 import os
@@ -37,10 +37,10 @@ from coopt_fl.data.sources.classes import numbers
 from coopt_fl.data.splits import of_split, split_of
 
 SAVED = ("dataset_dict.json", "state.json")
-"""What ``save_to_disk`` writes: of several splits, and of one."""
+"""Files that ``save_to_disk`` writes for several splits, and for one."""
 
 ROWS_AT_ONCE = 256
-"""Rows in memory while all are read."""
+"""Rows in memory at once while all are read."""
 
 
 def images(data: DataConfig, split: str) -> Source:
@@ -57,7 +57,7 @@ def images(data: DataConfig, split: str) -> Source:
 
 
 def labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
-    """Return the column of labels, int64 (N,), as :func:`classes.numbers` does."""
+    """Return the labels, int64 (N,), numbered by :func:`classes.numbers`, or None."""
     splits = _splits(data)
     train, mine = (_of_split(data, splits, one) for one in ("train", split))
     require_label(str(data.root), train.column_names, data.label_column)
@@ -66,7 +66,7 @@ def labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
 
 
 def class_names(data: DataConfig) -> list[str]:
-    """Return what the dataset calls its classes, in order; [] where it does not."""
+    """Return the dataset's names of its classes, in order; [] if it has none."""
     schema = _of_split(data, _splits(data), "train").features.arrow_schema
     return names_of_classes(schema, label_column(str(data.root), schema, data.label_column))
 
@@ -77,7 +77,7 @@ def is_saved(folder: Path) -> bool:
 
 
 def problem() -> str | None:
-    """Return why nothing can be opened on this host; None if something can."""
+    """Return why this source cannot be used on this host; None if it can."""
     if find_spec("datasets") is not None:
         return None
     return f"data.source=hf needs datasets, which is not installed: {install_hint('hf')}"
@@ -87,9 +87,9 @@ class HFSource(EncodedSource):
     """The rows of a split.
 
     Args:
-        data: names the source, and limits its rows.
-        rows: the split.
-        column: which holds the images.
+        data: gives the name and the limit of the source.
+        rows: the split, a ``datasets.Dataset``.
+        column: the column of the images.
     """
 
     def __init__(self, data: DataConfig, rows: Any, column: str) -> None:
@@ -100,15 +100,15 @@ class HFSource(EncodedSource):
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of the images used, however they are packed."""
-        if not self._files:  # it is in memory
+        """SHA-256 (hex) of the images used, independent of how they are packed in files."""
+        if not self._files:  # the dataset is in memory
             return self._digest()
         files = [*map(os.fsencode, self._files), *map(os.fsencode, self._outside())]
         of = f"hf {self._rows.column_names[0]} {len(self)}"
         return remembered(Path("/"), files, self._digest, skip=self._skip, of=of)
 
     def column(self, name: str) -> NDArray[np.str_] | None:
-        """Return the values of a column, as text; None where there is none."""
+        """Return the values (N,) of a column as text; None if there is no such column."""
         if name not in self._every.column_names:
             return None
         table = self._every.select_columns([name]).with_format("arrow")[: len(self)]
@@ -133,13 +133,13 @@ class HFSource(EncodedSource):
         return total.hexdigest()
 
     def _chunks(self) -> Iterator[Any]:
-        """Yield what stands in the rows, as arrays of Arrow."""
+        """Yield the column of images as Arrow arrays."""
         for start in range(0, len(self), ROWS_AT_ONCE):
             stop = min(start + ROWS_AT_ONCE, len(self))
             yield from self._rows[start:stop].column(0).chunks
 
     def _outside(self) -> Iterator[str]:
-        """Yield the paths of images that are in files of their own."""
+        """Yield the paths of images that are separate files."""
         for chunk in self._chunks():
             if pa.types.is_struct(chunk.type) and chunk.type.get_field_index("path") >= 0:
                 missing = chunk.filter(pc.is_null(chunk.field("bytes")))
@@ -147,7 +147,7 @@ class HFSource(EncodedSource):
 
 
 def _content(value: Any) -> bytes:
-    """Return the bytes of an image's file; none of a null."""
+    """Return the bytes of an image's file; b"" for a null."""
     if isinstance(value, dict):
         if value["bytes"] is None and value.get("path"):
             return read_regular(Path(value["path"]))
@@ -170,8 +170,8 @@ def _of_split(data: DataConfig, splits: dict[str, Any], split: str) -> Any:
     """Return the rows of a split.
 
     Raises:
-        NoSplitError: there is no such split.
-        DataError: it is not clear which one is meant.
+        NoSplitError: there is no test split.
+        DataError: there is no train split, or several may be meant.
     """
 
     def known(train: list[str], some: list[str]) -> bool:
@@ -204,14 +204,14 @@ def _splits(data: DataConfig) -> dict[str, Any]:
     return once(("hf", root), lambda: _opened(datasets, root, data.root))
 
 
-def _opened(datasets: Any, root: str, said: str | None) -> dict[str, Any]:
-    """Return the splits of a dataset that is called ``said``."""
+def _opened(datasets: Any, root: str, name: str | None) -> dict[str, Any]:
+    """Return the splits of the dataset at ``root``; errors call it ``name``."""
     try:
         if root.startswith(HUB):
             found = _from_hub(datasets, root)
         elif not is_folder(folder := Path(root), DataError):
             raise DataError(
-                f"data.root={said} is not a folder; set it to one of save_to_disk, or to "
+                f"data.root={name} is not a folder; set it to one of save_to_disk, or to "
                 "hf://USER/NAME for a dataset on the Hugging Face hub"
             )
         else:
@@ -223,9 +223,9 @@ def _opened(datasets: Any, root: str, said: str | None) -> dict[str, Any]:
                 )
     except DataError:
         raise
-    except Exception as error:  # whatever the library raises, and those that it uses
+    except Exception as error:  # the library and its dependencies may raise anything
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        problem = f"data.root={said} cannot be opened by datasets ({reason})"
+        problem = f"data.root={name} cannot be opened by datasets ({reason})"
         here = "; there is no such folder here either" if root.startswith(HUB) else ""
         raise DataError(f"{problem}{here}") from error
     return found if isinstance(found, dict) else {str(found.split or "train"): found}
@@ -239,7 +239,7 @@ def _from_hub(datasets: Any, url: str) -> Any:
 
 @contextmanager
 def _silent(datasets: Any) -> Iterator[None]:
-    """Leave out the library's own progress bars until the block ends; a download has them."""
+    """Hide the library's progress bars until the block ends."""
     shown = not datasets.utils.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:

@@ -1,8 +1,8 @@
 """A list of image files and their labels: CSV, TSV or JSON lines, or a folder of such lists.
 
-A list has a column of paths, from its own folder on. The splits are a column ``split``, or lists
-of their own, named as other files of a split are: ``test.csv``, or ``train/metadata.csv`` as
-Hugging Face's ``datasets`` have it.
+A list has a column of paths, relative to its own folder. The splits are given by a column
+``split``, or by one list each, whose path names the split: ``test.csv``, or, as in Hugging Face's
+``datasets``, ``train/metadata.csv``.
 """
 
 import os
@@ -32,13 +32,13 @@ from coopt_fl.data.split_files import below, choose
 from coopt_fl.data.splits import of_split, split_of
 
 PATHS = ("path", "file_name", "filename", "file", "filepath", "image_path", "image")
-"""What the column of paths may be called."""
+"""Possible names of the column of paths."""
 
 SPLIT = "split"
-"""What the column of splits is called."""
+"""Name of the column of splits."""
 
 ASKED = "asked"
-"""What the column that is asked for is called here."""
+"""Name, in the tables made here, of a further column that was requested."""
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (*SEPARATORS, ".jsonl")
@@ -67,29 +67,29 @@ def images(data: DataConfig, split: str) -> Source:
 
 
 def labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
-    """Return the column of labels, int64 (N,), as :func:`classes.numbers` does."""
+    """Return the labels, int64 (N,), numbered by :func:`classes.numbers`, or None."""
     folder, mine, _ = _rows(data, split)
     train = mine if split == "train" else _rows(data, "train")[1]
     found = _numbers(data, {"train": train}, {split: mine})
     if found is not None:
-        found = found[_fit(data, split, folder, mine)][: data.limit]
+        found = found[_kept(data, split, folder, mine)][: data.limit]
     return found
 
 
 class ListSource(FilesSource):
-    """The images of ``split`` in a list, whose other columns are read when they are asked for."""
+    """The images of ``split`` in a list; other columns of the list are read on request."""
 
     def __init__(self, data: DataConfig, folder: Path, paths: Paths, split: str) -> None:
         super().__init__(data, folder, paths)
         self._data, self._split = data, split
 
     def column(self, name: str) -> NDArray[np.str_] | None:
-        """Return the values of a column, as text; None where no list has it."""
+        """Return the values (N,) of a column as text; None if no list has it."""
         folder, table, _ = _rows(self._data, self._split, name)
         if ASKED not in table.column_names:
             return None
         values = as_texts(str(folder), name, table.column(ASKED))
-        return values[_fit(self._data, self._split, folder, table)][: len(self)]
+        return values[_kept(self._data, self._split, folder, table)][: len(self)]
 
 
 def is_manifest(path: Path) -> bool:
@@ -103,13 +103,14 @@ def is_manifest(path: Path) -> bool:
 def _rows(
     data: DataConfig, split: str, asked: str | None = None
 ) -> tuple[Path, Any, tuple[str, ...]]:
-    """Return the folder that paths are below, a table of paths and labels, and what was left out.
+    """Return the folder that paths are relative to, a table of paths and labels, and notes.
 
-    The table also has the column ``asked``.
+    The notes are sentences about files left out. The table has a column ``ASKED`` with the values
+    of the column ``asked``, if any list has it.
 
     Raises:
         NoSplitError: there is no such split.
-        DataError: a list is missing, or cannot be understood.
+        DataError: a list is missing or cannot be read.
     """
     root = expanded(data.root or "")
     if is_file(root, DataError):
@@ -134,7 +135,7 @@ def _rows(
 
 
 def _of_split(data: DataConfig, table: Any, split: str) -> Any:
-    """Return the rows of a split of the only list; without a column ``split`` all are for train."""
+    """Return the rows of a split of a single list; without a column ``split`` all are for train."""
     if SPLIT not in table.column_names:
         if split == "train" and data.split.train is None:
             return table
@@ -171,10 +172,10 @@ def _numbers(
 
 
 def _table(path: Path, data: DataConfig, folder: bytes, asked: str | None = None) -> Any:
-    """Return the columns path, from ``folder`` on, label, and split and ``asked`` where they are.
+    """Return a list's columns: path below ``folder``, label, and, if any, split and ``asked``.
 
     Raises:
-        DataError: the list cannot be read, or it is not clear which column is that of paths.
+        DataError: the list cannot be read, or its column of paths is unclear.
     """
     wanted = data.label_column or LABEL
     try:
@@ -195,7 +196,7 @@ def _table(path: Path, data: DataConfig, folder: bytes, asked: str | None = None
 
 
 def _read(path: Path, chosen: str | None) -> Any:
-    """Return a list as it is; of CSV, all columns are texts, and paths are bytes."""
+    """Return the table in a list; of CSV, paths are bytes, and all other columns are text."""
     separator = SEPARATORS.get(path.suffix.lower())
     if separator is None:
         return json.read_json(path)
@@ -211,18 +212,18 @@ def _path_column(path: Path, names: Sequence[str], chosen: str | None) -> str:
     """Return the name of the column of paths.
 
     Raises:
-        DataError: there is none, or several can be meant.
+        DataError: there is none, several are possible, or two columns have the same name.
     """
     found = [name for name in names if name in ([chosen] if chosen else PATHS)]
     if len(found) == 1 and len(set(names)) == len(names):
         return found[0]
-    said = f"no column {chosen or 'path'}"
+    problem = f"no column {chosen or 'path'}"
     if found:
-        said = f"several columns that may hold the paths, {' and '.join(found)}"
+        problem = f"several columns that may hold the paths, {' and '.join(found)}"
     if len(set(names)) < len(names):
-        said = "two columns of one name"
+        problem = "two columns of one name"
     raise DataError(
-        f"{path} has {said}; its columns are {', '.join(names)}: choose the one of paths by "
+        f"{path} has {problem}; its columns are {', '.join(names)}: choose the one of paths by "
         "data.image_column"
     )
 
@@ -232,18 +233,19 @@ def _paths(table: Any) -> list[bytes]:
     return found
 
 
-def _fit(data: DataConfig, split: str, folder: Path, table: Any) -> list[bool]:
+def _kept(data: DataConfig, split: str, folder: Path, table: Any) -> list[bool]:
+    """Return for each row whether it is an image of the split."""
     return [not reason for reason in _reasons(data, split, folder, table)]
 
 
 def _reasons(data: DataConfig, split: str, folder: Path, table: Any) -> list[str]:
-    """Return for each row why it is left out; "" where it is not."""
+    """Return for each row why it is left out; "" if it is kept."""
     trained, seen, found = set[bytes](), dict[bytes, object](), list[str]()
     if split != "train":
         with suppress(DataError):  # there is nothing to train on
             trained = {os.path.normpath(name) for name in _paths(_rows(data, "train")[1])}
     for name, label in zip(_paths(table), table.column(LABEL).to_pylist(), strict=True):
-        plain, reason = os.path.normpath(name), _unfit(folder, name)
+        plain, reason = os.path.normpath(name), _not_an_image(folder, name)
         if not reason and plain in trained:
             reason = TRAINED
         elif not reason and plain in seen:
@@ -253,20 +255,20 @@ def _reasons(data: DataConfig, split: str, folder: Path, table: Any) -> list[str
     return found
 
 
-def _unfit(folder: Path, name: bytes) -> str:
-    """Return why a path is not that of an image; "" of one that is missing or unreadable, too."""
+def _not_an_image(folder: Path, name: bytes) -> str:
+    """Return why a path is no image; "" if it is one, or if it is missing or unreadable."""
     try:
         if not stat.S_ISREG((folder / os.fsdecode(name)).stat().st_mode):
             return NO_FILE
-    except OSError:  # who reads it says so
+    except OSError:  # reading the image will raise it
         return ""
-    except ValueError:  # it holds a zero
+    except ValueError:  # the path contains a zero byte
         return NO_FILE
     return no_image(os.path.join(os.fsencode(folder), name))  # noqa: PTH118 - of bytes
 
 
 def _left_out(skip: bool, path: bytes) -> str:
-    """Return why a file is no list, or cannot be read and need not."""
+    """Return why a file is no list, or, if ``skip``, that it cannot be read; "" if it is wanted."""
     if not path.lower().endswith(tuple(map(str.encode, SUFFIXES))):
         return BESIDE
     return "" if not skip or os.access(path, os.R_OK) else "unreadable"

@@ -1,4 +1,4 @@
-"""``python:MODULE:FUNCTION``: the source that a function returns, which is imported by its name."""
+"""``python:MODULE:FUNCTION``: a source made by a function that is imported by its name."""
 
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.data.source import Source

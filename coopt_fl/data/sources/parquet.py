@@ -1,8 +1,8 @@
 """Parquet files with a column of images (bytes, or Hugging Face's ``{bytes, path}``).
 
-They lie in one folder, or below it as in a repository of the Hugging Face hub. A block's ids lie
-anywhere in the source, and Parquet must decode a whole row group for one image. So the images are
-first copied into one file, from which any of them is read directly.
+They are in one folder, or below it as in a repository of the Hugging Face hub. A block's ids are
+spread over the source, and Parquet must decode a whole row group to read one image. So the images
+are first copied into one file with random access.
 """
 
 import hashlib
@@ -44,13 +44,13 @@ from coopt_fl.data.split_files import Files, below, choose
 
 SUFFIX = ".parquet"
 MAGIC = b"PAR1"
-"""How a Parquet file begins."""
+"""First bytes of a Parquet file."""
 
 NO_PARQUET = "no Parquet by its suffix or its first bytes"
 TORN = "Parquet that cannot be read"
 
 ROWS_AT_ONCE = 256
-"""Rows in memory while the files are copied."""
+"""Rows in memory at once while the files are copied."""
 
 
 def images(data: DataConfig, split: str) -> Source:
@@ -79,7 +79,7 @@ def images(data: DataConfig, split: str) -> Source:
 
 
 def labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
-    """Return the column of labels, int64 (N,), as :func:`classes.numbers` does."""
+    """Return the labels, int64 (N,), numbered by :func:`classes.numbers`, or None."""
     every = _every(data)
     read = _Labels(data, Path(every.root))
     mine, train = (choose(every, data, one, SUFFIX, read.known).names for one in (split, "train"))
@@ -89,7 +89,7 @@ def labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
 
 
 def class_names(data: DataConfig) -> list[str]:
-    """Return what Hugging Face's ``datasets`` call the classes, in order; [] where they do not."""
+    """Return the class names in Hugging Face's features, in order; [] if there are none."""
     every = _every(data)
     train = choose(every, data, "train", SUFFIX, _Labels(data, Path(every.root)).known)
     for file in train.paths:
@@ -102,18 +102,18 @@ def class_names(data: DataConfig) -> list[str]:
 
 
 def has_parquet(path: Path) -> bool:
-    """Tell whether a path is that of a Parquet file, by its suffix."""
+    """Tell whether a path has the suffix of a Parquet file."""
     return path.suffix.lower() == SUFFIX
 
 
 class ParquetSource(EncodedSource):
-    """The rows of some files, one after the other.
+    """The rows of some files, one file after the other.
 
     Args:
-        data: names the source, and limits its rows.
+        data: gives the name and the limit of the source.
         found: the files.
-        column: which holds the images.
-        ends: the number of rows up to the end of each file.
+        column: the column of the images.
+        ends: cumulative number of rows at the end of each file.
     """
 
     def __init__(self, data: DataConfig, found: Files, column: str, ends: Sequence[int]) -> None:
@@ -127,11 +127,11 @@ class ParquetSource(EncodedSource):
         """SHA-256 (hex) of the files' names and contents, and of the rows and column used."""
         names = [os.fsencode(name) for name in self._found.names]
         content = content_digest(Path(self._found.root), names)
-        column = "" if self._column == IMAGE else f" {self._column}"  # as before there was a choice
+        column = "" if self._column == IMAGE else f" {self._column}"  # "" keeps older digests valid
         return hashlib.sha256(f"parquet {len(self)} {content}{column}".encode()).hexdigest()
 
     def column(self, name: str) -> NDArray[np.str_] | None:
-        """Return the values of a column, as text; None where no file has it."""
+        """Return the values (N,) of a column as text; None if no file has it."""
         every = {file: _texts(file, name) for file in self._found.paths}
         found = [one for one in every.values() if one is not None]
         if found and len(found) < len(every):
@@ -147,7 +147,7 @@ class ParquetSource(EncodedSource):
 
     def _bytes(self, id: int) -> bytes:
         if self._copy is None:
-            # Named for the content, so that changed files never meet an old copy.
+            # Named by the content, so that changed files never get an old copy.
             path = cache_dir() / "parquet" / f"{self.fingerprint[:32]}.images"
             every = (_images(file, self._column, self._skip) for file in self._found.paths)
             self._copy = flat_copy(path, len(self), chain.from_iterable(every))
@@ -158,7 +158,7 @@ class ParquetSource(EncodedSource):
 
     @cached_property
     def _paths(self) -> list[str | None]:
-        """Where each image once was, as Hugging Face's ``datasets`` have it beside the bytes."""
+        """The original path of each image, if it is stored beside the bytes."""
         return list(chain.from_iterable(_paths(file, self._column) for file in self._found.paths))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -166,9 +166,9 @@ class ParquetSource(EncodedSource):
 
 
 class _Labels:
-    """The labels in files below ``root``, each of which is read once.
+    """The labels in files below ``root``; each file is read once.
 
-    ``columns`` are those of all files that were read.
+    ``columns`` has the columns of all files read so far.
     """
 
     def __init__(self, data: DataConfig, root: Path) -> None:
@@ -188,7 +188,7 @@ class _Labels:
         return numbers(of_train, mine, self._chosen or LABEL)
 
     def _column(self, name: str) -> Any:
-        """Return the labels of a file, nulls where it has none."""
+        """Return the labels of a file, nulls if it has none."""
         if name not in self._read:
             file = self._root / name
             with opened(file) as parquet:
@@ -215,7 +215,7 @@ class _Labels:
 
 @contextmanager
 def opened(file: Path) -> Iterator[Any]:
-    """Open a file, whatever its name; turn what a damaged one raises into one sentence."""
+    """Open a Parquet file with any name; raise DataError if it is damaged."""
     try:
         with pa.memory_map(os.fsencode(file)) as mapped, pq.ParquetFile(mapped) as parquet:
             yield parquet
@@ -236,11 +236,11 @@ def _texts(file: Path, name: str) -> NDArray[np.str_] | None:
 
 
 def _paths(file: Path, column: str) -> list[str | None]:
-    """Return the path beside the bytes of each row; None where there is none to read."""
+    """Return the path beside the bytes of each row; None if there is none."""
     with opened(file) as parquet:
         rows, kind = parquet.metadata.num_rows, parquet.schema_arrow.field(column).type
         if rows and pa.types.is_struct(kind) and kind.get_field_index("path") >= 0:
-            with suppress(OSError, pa.ArrowException):  # it is torn
+            with suppress(OSError, pa.ArrowException):  # the file is torn
                 found = parquet.read([f"{column}.path"]).column(column)
                 return [value and value["path"] for value in found.to_pylist()]
         return [None] * rows
@@ -253,7 +253,7 @@ def _every(data: DataConfig) -> Files:
 
 
 def _left_out(skip: bool, path: bytes) -> str:
-    """Return why a file is no Parquet, or cannot be read and need not."""
+    """Return why a file is no Parquet, or, if ``skip``, that it is torn; "" if it is wanted."""
     if not path.lower().endswith(SUFFIX.encode()) and head(path, len(MAGIC)) != MAGIC:
         return BESIDE if path.endswith(b"/README.md") else NO_PARQUET
     if skip:
@@ -266,9 +266,9 @@ def _left_out(skip: bool, path: bytes) -> str:
 
 
 def _images(file: Path, column: str, skip: bool) -> Iterator[bytes]:
-    """Yield the images of ``file``; empty ones for nulls, and for torn row groups to be skipped."""
+    """Yield the images of ``file``; b"" for nulls and, if ``skip``, rows of torn row groups."""
     with opened(file) as parquet:
-        if not parquet.metadata.num_rows:  # as pandas writes it, its columns have no type
+        if not parquet.metadata.num_rows:  # written by pandas, its columns have no type
             return
         leaf = leaf_of(parquet.schema_arrow, column)
         for group in range(parquet.num_row_groups):

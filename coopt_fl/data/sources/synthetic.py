@@ -1,6 +1,6 @@
 """Images computed from their ids alone: any number of them, for tests of scale.
 
-The class ``id % 10`` is planted as a coarse template under heavy noise, so a student can learn it.
+The class ``id % 10`` is a coarse template under heavy noise, so that a student can learn it.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ _TEMPLATE_LEVELS = 64  # noise has at most 255 - 63 levels, so their sum fits in
 
 
 class SyntheticSource(Source):
-    """8x8 RGB images, made when they are read."""
+    """8x8 RGB images, computed when they are read."""
 
     def __init__(self, rows: int, split: str) -> None:
         super().__init__("synthetic", rows, (SIDE, SIDE))
@@ -61,8 +61,8 @@ def _templates() -> NDArray[np.uint8]:
 
 
 def _noise(ids: NDArray[np.int64], stream: int) -> NDArray[np.uint8]:
-    """Return (B, 192) levels from 0 to 192 that depend only on id, place and stream."""
-    # Words from 512 on: the templates are made of those below.
+    """Return (B, 192) levels from 0 to 192 that depend only on id, pixel and stream."""
+    # Words from 512 on, since the templates use those below.
     first = (ids.astype(np.uint64) * np.uint64(len(SPLITS)) + np.uint64(stream + 2)) << np.uint64(8)
     places: NDArray[np.uint64] = np.arange(_WORDS, dtype=np.uint64)
     words = _mix(np.add(first[:, None], places, dtype=np.uint64))

@@ -22,9 +22,9 @@ def images(data: DataConfig, split: str) -> Source:
 
 
 def labels(data: DataConfig, split: str) -> NDArray[np.int64]:
-    """Return int64 (N,): the place of each image's WNID among the sorted WNIDs of train.
+    """Return int64 (N,): the index of each image's WNID among the sorted WNIDs of train.
 
-    -1 of an image in no such folder, or that the list of the validation images does not name.
+    It is -1 for a train image in no such folder, and a validation image that is not annotated.
     """
     folder, train = _folder(data, split), _folder(data, "train")
     skip = data.on_error == "skip"
@@ -44,7 +44,7 @@ def labels(data: DataConfig, split: str) -> NDArray[np.int64]:
 
 
 def _no_image(path: bytes) -> str:
-    """Return why a file is no image; nothing of the boxes, which belong there."""
+    """Return why a file is no image; files of bounding boxes are left out without a note."""
     return BESIDE if path.endswith(b"_boxes.txt") else no_image(path)
 
 

@@ -1,7 +1,7 @@
-"""Tar shards of WebDataset's: a folder, one file, or a URL such as ``s3://DIR/x-{000..099}.tar``.
+"""WebDataset tar shards: a folder, one file, or a URL such as ``s3://DIR/x-{000..099}.tar``.
 
-The first time, each shard is read once from its beginning to its end, and where its images lie is
-kept in the cache. From then on any image is read directly: of a URL, only its bytes.
+The first time, each shard is read once to its end, and an index of its images is cached. From then
+on any image is read directly; from a URL, only the bytes of that image.
 """
 
 import hashlib
@@ -39,14 +39,14 @@ TAR = ".tar"
 TARS = (TAR, ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 NO_TAR = "no tar file by its suffix"
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
-"""Numbers as shells expand them."""
+"""A range of numbers, expanded as in shells."""
 
 THREADS = 8
-"""Shards that are indexed at once."""
+"""Shards that are indexed in parallel."""
 
 
 def images(data: DataConfig, split: str) -> Source | Stream:
-    """Open the shards of a split; what cannot be read at any place is a stream."""
+    """Open the shards of a split; shards that can only be read sequentially become a stream."""
     shards = once(repr(data), lambda: Shards(data))
     found = shards.of(split)
     if shards.streamed(found.names):
@@ -75,7 +75,7 @@ def images(data: DataConfig, split: str) -> Source | Stream:
 
 
 def labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
-    """Return the labels, int64 (N,), as :func:`classes.numbers_of_texts` does."""
+    """Return the labels, int64 (N,), numbered by :func:`classes.numbers_of_texts`."""
     shards = once(repr(data), lambda: Shards(data))
     mine, train = shards.of(split), shards.of("train")
     if shards.streamed(mine.names):
@@ -95,17 +95,17 @@ def labels(data: DataConfig, split: str) -> NDArray[np.int64] | None:
 
 
 def has_tar(path: Path) -> bool:
-    """Tell whether a path is that of a tar file."""
+    """Tell whether a path has the suffix of a tar file."""
     return path.name.lower().endswith(TARS)
 
 
 class TarSource(EncodedSource):
-    """The samples of some shards that have an image, one shard after the other.
+    """The samples with an image in some shards, one shard after the other.
 
     Args:
-        data: names the source, and limits its samples.
+        data: gives the name and the limit of the source.
         found: the shards.
-        indexes: of each shard.
+        indexes: the index of each shard.
     """
 
     def __init__(self, data: DataConfig, found: Files, indexes: Sequence[Index]) -> None:
@@ -117,8 +117,8 @@ class TarSource(EncodedSource):
         self._spans = np.concatenate([index.places for index in indexes])[: len(self)]
         self.fields = sorted({name for index in indexes for name in index.images})
         sums = [[name, index.sha256] for name, index in zip(found.names, indexes, strict=True)]
-        told = json.dumps([len(self), self.fields, sums])
-        self._fingerprint = hashlib.sha256(f"webdataset {told}".encode()).hexdigest()
+        identity = json.dumps([len(self), self.fields, sums])
+        self._fingerprint = hashlib.sha256(f"webdataset {identity}".encode()).hexdigest()
 
     @property
     def fingerprint(self) -> str:
@@ -126,11 +126,11 @@ class TarSource(EncodedSource):
         return self._fingerprint
 
     def column(self, name: str) -> NDArray[np.str_] | None:
-        """Return a field as text, such as ``cls`` or ``json.site``; None where no sample has it.
+        """Return a field (N,) as text, such as ``cls`` or ``json.site``; None if no sample has it.
 
-        The shards are read to their end for it, once.
+        This reads the shards to their end, once.
         """
-        if name == LABEL:  # whichever field that is
+        if name == LABEL:  # the field of the labels
             name = self._data.label_column or CLASS
         chosen = None if name == CLASS else name
         indexes = Shards(replace(self._data, label_column=chosen)).indexes(self._shards.names)
@@ -155,7 +155,7 @@ class TarSource(EncodedSource):
 
 
 class Shards:
-    """All shards that a configuration names; each is indexed once.
+    """All shards of a configuration; each is indexed once.
 
     Raises:
         DataError: there are none, or they cannot be listed.
@@ -176,16 +176,13 @@ class Shards:
         return choose(self._every, self._data, split, TAR, known)
 
     def streamed(self, names: list[str]) -> bool:
-        """Tell whether shards can only be read from their beginning on."""
+        """Tell whether shards can only be read sequentially."""
         first = _joined(self._every, names[0])
         compressed = not all(name.lower().endswith(TAR) for name in names)
         return compressed or (is_url(first) and not remote.in_parts(first))
 
     def indexes(self, names: list[str]) -> list[Index]:
-        """Return the index of each shard, up to the last one that ``data.limit`` leaves.
-
-        Several are made at once.
-        """
+        """Return the index of each shard, in order, until they have ``data.limit`` samples."""
         found, rows = list[Index](), 0
         with ThreadPoolExecutor(THREADS) as threads:
             for start in range(0, len(names), THREADS):
@@ -208,14 +205,14 @@ class Shards:
         return numbers_of_texts(of_train, mine, self._fields.text)
 
     def stream(self, found: Files, split: str) -> Stream:
-        """Return shards that can only be read from their beginning on."""
+        """Return shards that can only be read sequentially."""
         places = [_joined(found, name) for name in found.names]
         versions = [] if is_url(found.root) else [remote.version(place) for place in places]
         name = f"{places[0]}" if len(places) == 1 else f"{places[0]} and {len(places) - 1} more"
         return Stream(partial(self._rows, places), name, json.dumps([places, versions]))
 
     def _rows(self, places: list[str]) -> Iterator[tuple[bytes, str]]:
-        """Yield image and label of each sample that has an image."""
+        """Yield the image and the label of each sample that has an image."""
         fields = self._fields
 
         def keep(name: str, _: int) -> bool:
@@ -237,8 +234,8 @@ class Shards:
     def _index(self, name: str) -> Index:
         if name not in self._known:
             place = _joined(self._every, name)
-            told = json.dumps([place, remote.version(place), vars(self._fields)])
-            key = hashlib.sha256(told.encode()).hexdigest()
+            identity = json.dumps([place, remote.version(place), vars(self._fields)])
+            key = hashlib.sha256(identity.encode()).hexdigest()
             path = cache_dir() / "webdataset" / key / "index.npz"
 
             def make(path: Path) -> None:
@@ -271,7 +268,7 @@ def _every(data: DataConfig) -> Files:
 
 
 def _at_url(url: str, data: DataConfig) -> Files:
-    """Return the shards at a URL: one, those of a pattern, or all below."""
+    """Return the shards at a URL: a single one, those that match a pattern, or all below it."""
     if not url.lower().endswith(TARS):
         names = [name for name in remote.below(url) if name.lower().endswith(TARS)]
         flat = [name for name in names if "/" not in name and is_named(name, data.split)]
@@ -291,7 +288,7 @@ def _some(found: Files) -> Files:
 
 
 def _expanded(pattern: str) -> list[str]:
-    """Return the names that a pattern with ranges of numbers stands for."""
+    """Return the names that a pattern with ranges of numbers expands to."""
     matched = RANGE.search(pattern)
     if matched is None:
         return [pattern]
@@ -309,7 +306,7 @@ def _joined(found: Files, name: str) -> str:
 
 
 def _left_out(skip: bool, path: bytes) -> str:
-    """Return why a file is no shard, or cannot be read and need not."""
+    """Return why a file is no shard, or, if ``skip``, that it is unreadable; "" if it is wanted."""
     if not path.lower().endswith(tuple(map(str.encode, TARS))):
         return BESIDE if path.endswith(b"/README.md") else NO_TAR
     return "" if not skip or os.access(path, os.R_OK) else "unreadable"

@@ -87,7 +87,7 @@ def test_a_limit_and_a_missing_split(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_is_no_image_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ROWS, "train", [(encode(pixels(0)), 0), ("photo.png", 1)])
-    with pytest.raises(DataError, match=r"the train rows row 1 is str; an image is the bytes"):
+    with pytest.raises(DataError, match=r"the train rows row 1 is str; an image must be the bytes"):
         copied()
     monkeypatch.setitem(ROWS, "train", [])
     with pytest.raises(DataError, match="the train rows holds no images of the train split"):
