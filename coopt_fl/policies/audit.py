@@ -196,9 +196,9 @@ def odd_spread(targets: Targets, expected: Expected) -> str | None:
     Their median distance from the mean is compared with that of held-out targets of S. The two
     differ by chance, and because held-out targets come from alignments fitted on fewer samples. The
     allowed difference was measured (docs/decisions/2026-11-27-audit-spread.md); it grows as S has
-    fewer samples beyond the width n. An alignment that predicts next to nothing may have shrunk its targets to any extent,
-    so only targets wider than both the fitted and the held-out ones are odd. Targets with few
-    distinct values, or in few dimensions, are odd, too.
+    fewer samples beyond the width n. An alignment that predicts next to nothing may have shrunk its
+    targets to any extent, so only targets wider than both the fitted and the held-out ones are odd.
+    Targets with few distinct values, or in few dimensions, are odd, too.
 
     Fewer than 20 rows are not judged. Do not call this for rows that the reference's projection was
     fitted on: in everyone's targets they are spread more widely than all others.
