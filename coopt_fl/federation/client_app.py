@@ -295,15 +295,14 @@ def _answer(
         request = protocol.decode(kind, message.content)
         participant, task = identify(context, request.task), request.task
         keep_freed_memory()
-        with compute(task.threads, task.deterministic):
-            content = protocol.encode(act(participant, request))
-    except torch.OutOfMemoryError:
-        content = protocol.encode_error(
-            PriorError(
+        try:
+            with compute(task.threads, task.deterministic):
+                content = protocol.encode(act(participant, request))
+        except torch.OutOfMemoryError as error:
+            raise PriorError(
                 f"{participant.prior_name} with batches of {task.batch_size} does not fit on the "
                 "GPU: lower optimize.batch_size or simulation.actors"
-            )
-        )
+            ) from error
     except CooptError as error:
         content = protocol.encode_error(error)
     return Message(content, reply_to=message)
