@@ -1,4 +1,4 @@
-"""``--to timm``: ``model.safetensors`` and ``config.json``, which ``local-dir:`` opens."""
+"""``--to timm``: ``model.safetensors`` and ``config.json``, loaded by ``local-dir:FOLDER``."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +22,7 @@ features = model(transform(image.convert("RGB"))[None])  # (1, {width})"""
 
 
 def check() -> None:
-    """Nothing more than the product itself is needed."""
+    """Do nothing: timm is always installed."""
 
 
 def write(student: LoadedStudent, folder: Path) -> Written:
@@ -58,12 +58,12 @@ def write(student: LoadedStudent, folder: Path) -> Written:
 
 
 def _apart(module: nn.Module, state: dict[str, Tensor], prefix: str, metadata: Any) -> None:
-    """Copy weights that layers share, of which safetensors would keep none."""
+    """Clone all weights, because safetensors refuses tensors that share memory."""
     state |= {name: weight.clone() for name, weight in state.items()}
 
 
 def _read(folder: Path) -> Callable[[Tensor], Tensor]:
-    """Return the model as anybody opens it, behind the normalisation that its file names."""
+    """Return the model, loaded by timm, preceded by the normalisation from its configuration."""
     import timm
     from timm.data.config import resolve_model_data_config
 
