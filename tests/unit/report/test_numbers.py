@@ -136,7 +136,7 @@ def test_coverage_and_audit(page: Page, provenance: Any, runs: Runs) -> None:
         assert f"{one['name']} {rows} {100 * rows / 203:.0f}%" in page.text
     audited = answered_twice(runs.full / "state")
     assert audited > 0
-    assert f"{audited} samples were answered by two participants" in page.text
+    assert f"{audited} samples got a target from two participants" in page.text
     assert page.table("Verdicts") == [
         [one["name"], "accepted", "nothing against it"] for one in provenance["contributors"]
     ]

@@ -154,7 +154,7 @@ def test_every_table_scrolls_in_a_place_of_its_own(html: str) -> None:
 
 
 def test_runs_of_other_images_do_not_compare(page: Page, runs: Runs) -> None:
-    assert "These runs name different images" in page.text
+    assert "These runs use different images" in page.text
     assert "different images" not in report(runs.full, runs.baseline).text
 
 
@@ -173,7 +173,7 @@ def test_seconds_of_another_machine_give_no_speed_up(runs: Runs, tmp_path: Path)
 
 def test_a_preparation_that_is_too_high_is_said_to_be(runs: Runs, tmp_path: Path) -> None:
     shared = report(runs.full, runs.ours, runs.baseline).text
-    assert "Preparation of full, regression is too high" in shared
+    assert "The preparation times of full, regression, and all times" in shared
     assert "participants shared a device; simulation.actors=1 measures each alone" in shared
     alone = copied(runs, tmp_path, "dataset", "summary.json", "student")
     edit(alone / "summary.json", lambda value: value["config"]["simulation"].update(actors=1))
