@@ -1,4 +1,4 @@
-"""What alignment and fusion cost, against optimizing, and fusion against a plain write."""
+"""Cost of alignment and fusion relative to optimization, and of fusion to a plain write."""
 
 import os
 import tempfile
@@ -38,9 +38,9 @@ FUSION_OVER_WRITING = Case(
 
 
 def alignment() -> Iterator[Row]:
-    """Yield the row of random features and targets with a planted common part.
+    """Yield the row for random features and targets with a common component.
 
-    The time depends on their shapes alone.
+    The time depends only on their shapes.
     """
     generator = np.random.default_rng(0)
     common = generator.normal(size=(SHARED, HIDDEN))
