@@ -151,7 +151,7 @@ def test_what_is_no_backlog(text: str, tmp_path: Path) -> None:
     if text == "{}":
         assert read(tmp_path / "list.yaml") == []
         return
-    with pytest.raises(ConfigError, match="is no list of table, scale"):
+    with pytest.raises(ConfigError, match="is not a list of entries with table, scale"):
         read(tmp_path / "list.yaml")
 
 
