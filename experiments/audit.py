@@ -180,9 +180,9 @@ def judged_alone(study: Study) -> list[Cell]:
 def audit_spreads(lab: Lab, cell: Cell) -> Cell:
     """Does the audit's test of spread accuse honest participants?
 
-    Counts odd spreads among sets of honest, doubled and halved rows of several block sizes; ``runs``
-    is the number of judged sets. No rows come from blocks on which the reference's projection was
-    fitted.
+    Counts odd spreads among sets of honest, doubled and halved rows of several block sizes;
+    ``runs`` is the number of judged sets. No rows come from blocks on which the reference's
+    projection was fitted.
     """
     counts = counted(lab, cell["size"], cell["seed"])[cell["predicts"], cell["rows"]]
     return {name: float(counts[name]) for name in ("runs", *FACTORS)}

@@ -175,7 +175,7 @@ def totals(known: Cell) -> list[Cell]:
 
 
 def ranks(cells: list[Cell]) -> list[Cell]:
-    """Return Spearman's correlation of -uniformity and probe, among all and among trained priors."""
+    """Return Spearman's correlation of -uniformity and probe, among all and trained priors."""
     trained = [cell for cell in cells if not cell["prior"].startswith("random:")]
     rows = []
     for name, among in (("all priors", cells), ("trained priors", trained)):

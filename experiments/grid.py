@@ -93,5 +93,5 @@ class Weighing(InProcess):
 
 
 def weigh(sent: InflatableObject) -> int:
-    """Return the bytes of a message, or of a part of one, as Flower serialises it piece by piece."""
+    """Return the bytes of a message, or of a part of one, as Flower serialises it."""
     return sum(len(piece.deflate()) for piece in get_all_nested_objects(sent).values())

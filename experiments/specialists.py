@@ -2,8 +2,8 @@
 
 IMAGES names a file of :mod:`experiments.domains`, or is ``train`` for the study's own images; HOW
 is an objective without targets, or ``labels``. Checkpoints are cached by all that they depend on,
-and trained on first use. ``python -m experiments.specialists --root DIR`` trains all of a scale, and
-resumes after an interruption.
+and trained on first use. ``python -m experiments.specialists --root DIR`` trains all of a scale,
+and resumes after an interruption.
 """
 
 import hashlib
