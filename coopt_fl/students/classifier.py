@@ -101,7 +101,7 @@ def fit_linear(features: Tensor, labels: Tensor, method: str = "lbfgs") -> Linea
     x = (x - mean) / std
     if not x.isfinite().all():
         raise ConfigError(
-            "the features to judge contain NaN or infinity: train the student again "
+            "the features to judge are not finite: train the student again "
             "with a lower student.lr, or choose another prior"
         )
     with torch.enable_grad():

@@ -1,10 +1,10 @@
-"""What a participant's process imports: in a deployment each message starts one."""
+"""Imports of a participant's process, which a deployment starts anew for each message."""
 
 import subprocess
 import sys
 
 HEAVY = {"lightning", "pyarrow.dataset", "ray", "scipy", "sklearn", "timm", "torchvision"}
-"""Each takes a good part of what torch itself takes, or more, and only some work needs it."""
+"""Each takes nearly as long as torch itself, or longer, and only some messages need it."""
 
 
 def test_a_participant_imports_what_its_work_needs_and_no_more() -> None:

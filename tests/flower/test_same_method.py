@@ -1,4 +1,4 @@
-"""The platform and the experiments' laboratory make the same targets of the same images."""
+"""The platform and the experiments make the same targets from the same images."""
 
 from dataclasses import replace
 from pathlib import Path
