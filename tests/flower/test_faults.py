@@ -503,7 +503,7 @@ def test_a_node_that_comes_back_before_it_is_missed_is_asked_again(
 
 
 def test_what_was_asked_is_what_the_loss_of_privacy_counts(tmp_path: Path) -> None:
-    """The reference projects and dies; its blocks count as released by it and by their new owners."""
+    """The reference projects and dies; its blocks count as released by both it and the heirs."""
     config = impatient(**{"privacy.clip": 1.0, "audit.fraction": 0, "targets.dim": 4,
                           "min_participants": 2})  # fmt: skip
     run_platform(config, tmp_path / "whole", Deployment().start(*NAMES))

@@ -1,4 +1,4 @@
-"""The commands beside ``coopt``: what is wrong is one sentence, and every argument is explained."""
+"""The commands beside ``coopt``: errors are one sentence, and every argument has a help text."""
 
 import runpy
 import sys

@@ -1,4 +1,4 @@
-"""The election: who is the reference, and who can never be."""
+"""The election of the reference, and candidates that can never be elected."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The page: self-contained, closed to hostile names, and complete whatever a run lacks."""
+"""The page: self-contained, safe against hostile names, and complete for partial runs."""
 
 import json
 import re
@@ -148,7 +148,7 @@ def test_what_is_between_backticks_is_code(page: Page, runs: Runs, tmp_path: Pat
 
 
 def test_every_table_scrolls_in_a_place_of_its_own(html: str) -> None:
-    """So that no column is cut off on a small screen; tests/e2e looks at it in a browser."""
+    """No column is then cut off on a small screen; tests/e2e checks this in a browser."""
     tables = re.findall(r"(<div class=\"scroll[^>]*>\s*)?<table>", html)
     assert len(tables) > 10 and all(tables)
 
@@ -181,7 +181,7 @@ def test_a_preparation_that_is_too_high_is_said_to_be(runs: Runs, tmp_path: Path
 
 
 def test_accuracies_are_of_the_training_that_is_shown(runs: Runs, tmp_path: Path) -> None:
-    """A later one with other settings, which has not ended, was not probed."""
+    """A later, unfinished training with other settings has no accuracy yet."""
     folder = copied(runs, tmp_path, "dataset", "summary.json", "student")
     assert report(folder).table("Every student")[0][1] != "–"
     later = {"objective": "rela", "epochs": 5000}

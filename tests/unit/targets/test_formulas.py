@@ -1,4 +1,4 @@
-"""What torch fits, on the CPU and on a GPU where there is one, against numpy and scipy."""
+"""Fits by torch, on the CPU and on a GPU if there is one, compared with numpy and scipy."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def problem(
 
 
 def apart(found: torch.Tensor | np.ndarray, expected: np.ndarray) -> float:
-    """The distance of two matrices relative to the second one."""
+    """Return the distance of two matrices relative to the norm of the second."""
     ours = found.cpu().numpy() if isinstance(found, torch.Tensor) else found
     return float(np.linalg.norm(ours - expected) / np.linalg.norm(expected))
 
@@ -79,7 +79,7 @@ def test_solvers_of_features_without_full_rank(
 def test_least_squares_as_far_as_the_condition_allows(
     shape: tuple[int, int, int], condition: float, device: torch.device
 ) -> None:
-    """Nothing damps it: a condition number of 1e12 would leave four digits to anybody."""
+    """Least squares has no damping: a condition number of 1e12 leaves only four digits."""
     agree("lstsq", *problem(*shape, condition), device)
 
 
