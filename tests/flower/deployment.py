@@ -26,12 +26,12 @@ class Deployment(FakeGrid):
     """Nodes by name; ``fault`` happens to requests of the type ``at``.
 
     Attributes:
-        names: what each node id says that it is.
-        registered: under which name the key of a node is registered.
-        activated: when a node was last activated.
-        fault: what happens.
-        code: Flower's error in place of an answer; None: silence.
-        done: how often each block was delivered.
+        names: the name that each node claims, by node id.
+        registered: the name under which a node's key is registered.
+        activated: the time at which a node was last activated.
+        fault: the fault.
+        code: Flower's error code instead of an answer; None for no answer at all.
+        done: the number of deliveries of each block.
     """
 
     partitions: int = 0

@@ -51,8 +51,8 @@ def pretended() -> Iterator[None]:
 class Guessed(TorchFunctionMode):
     """Replaces the numbers that lightly's losses read from tensors.
 
-    How many entries a mask of the diagonal, or of all else, picks; and where a queue is: at 0,
-    which must be known on the CPU, or every step would wait for the GPU.
+    These are the number of entries that a mask selects (the diagonal, or all others), and a queue's
+    pointer, here 0, which must be on the CPU, or every step would wait for the GPU.
     """
 
     def __torch_function__(
@@ -89,8 +89,8 @@ def moved(module: nn.Module, but: str | None = None) -> nn.Module:
     """Move parameters and buffers to the pretended GPU, as ``.to(GPU)`` would.
 
     Args:
-        module: changed in place; what it holds otherwise stays behind, as fake ones on the CPU.
-        but: the name of a parameter or buffer that is left on the CPU, as a fake one.
+        module: changed in place; its other tensors become fake tensors on the CPU.
+        but: the name of a parameter or buffer that is left on the CPU, as a fake tensor.
     """
     for path, part in module.named_modules():
         for kept in (part._parameters, part._buffers):

@@ -24,10 +24,11 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 def problem(
     rows: int, m: int, n: int, condition: float, rank: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Features of a condition number or a rank, and targets that they explain but for noise.
+    """Return features of a condition number or a rank, and targets that are linear in them + noise.
 
-    The noise is of the size that other priors' targets have. With less than a hundredth, ridge
-    hardly damps, and what the Gram matrix lost in its faintest directions is seen from 1e-9 on.
+    The noise has the size found with other priors' targets. With less than a hundredth of it, ridge
+    hardly damps, and the precision that the Gram matrix loses in its faintest directions shows from
+    1e-9 on.
     """
     rng = np.random.default_rng(rows)
     least = rank or min(rows, m)
