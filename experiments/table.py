@@ -63,7 +63,7 @@ class Table:
         """
         file = results / f"{self.name}-{scale}.json"
         chosen = studies(scale, root, only)
-        labs = {one: Lab(study) for one, study in chosen.items()}  # fails before hours are spent
+        labs = {one: Lab(study) for one, study in chosen.items()}  # a missing source fails early
         for study_name, lab in labs.items():
             command = f"python -m experiments {self.name} --scale {scale}"
             fill(file, command, study_name, lab, self, part)

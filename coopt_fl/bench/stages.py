@@ -53,7 +53,7 @@ def alignment() -> Iterator[Row]:
         fit_alignment(features, targets)
 
     with optimizing(SAMPLES) as optimize, compute(1), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that 1,000 shared samples are few for 512 targets
+        warnings.simplefilter("ignore")  # 1,000 shared samples are few for 512 dimensions
         aligned, optimized = in_turn(timed(align), optimize, REPEATS)
     yield ALIGNMENT.measured(
         spread(aligned / optimized),

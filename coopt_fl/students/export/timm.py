@@ -41,7 +41,7 @@ def write(student: LoadedStudent, folder: Path) -> Written:
     options = timm_options(tagged, own.image_size)
     model: Any = timm.create_model(tagged, pretrained=False, num_classes=0, **options)
     fill(model, student, "timm")
-    kept = ("first_conv", "classifier", "fixed_input_size")  # not, for one, ImageNet's license
+    kept = ("first_conv", "classifier", "fixed_input_size")  # without ImageNet's license
     known = {key: value for key, value in model.pretrained_cfg.items() if key in kept}
     described = known | {"architecture": name, "num_classes": 0} | description(student)
     model.pretrained_cfg = described
