@@ -1,8 +1,8 @@
-"""What a platform needs for many participants and many samples: CPU time, bytes and memory.
+"""CPU time, traffic and memory of the platform with many participants and many samples.
 
 ``python -m benchmarks.crowd [PARTICIPANTSxSAMPLES]... --out FILE``, in a checkout with the extra
-``dev``. The real platform talks to the real participants' code in one process: messages
-are those of a run, but nobody carries them. Priors are ``trivial``, data synthetic, targets narrow.
+``dev``. The real platform and the real participants' code run in one process: messages are those of
+a run, but there is no transport. Priors are ``trivial``, data synthetic, targets narrow.
 """
 
 import json
@@ -39,7 +39,7 @@ from experiments.command import run
 from experiments.grid import InProcess
 
 DIM, WIDTHS, SHARED = 32, range(64, 68), 256
-"""Numbers in a target and in features, and samples of the shared set."""
+"""Width of a target, widths of the priors, and size of the shared set."""
 
 SIZES = ("10x100000", "100x100000", "1000x100000", "10x1000000", "100x1000000", "1000x1000000",
          "1000x10000000")  # fmt: skip
@@ -48,14 +48,14 @@ LOOK_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class Size:
-    """How many participants and samples there are."""
+    """Numbers of participants and of samples."""
 
     participants: int
     samples: int
 
     @classmethod
     def of(cls, word: str) -> "Size":
-        """Return what "KxN" says."""
+        """Parse "KxN"."""
         try:
             participants, samples = map(int, word.split("x"))
         except ValueError:
@@ -63,7 +63,7 @@ class Size:
         return cls(participants, samples)
 
     def config(self) -> Config:
-        """Return the configuration of a run: default blocks, a consensus, 1% audited."""
+        """Return a run's configuration with the default blocks, reference and audit."""
         widths = [WIDTHS[k % len(WIDTHS)] for k in range(self.participants)]
         people = [{"name": f"p{k}", "prior": f"trivial:{m}"} for k, m in enumerate(widths)]
         tree = {
@@ -79,11 +79,11 @@ class Size:
 
 @dataclass
 class Crowd(InProcess):
-    """Counts what is sent and received.
+    """Counts the bytes of messages.
 
     Attributes:
         arrays: bytes of arrays, by type of message.
-        words: letters of everything else.
+        words: characters of all other values, by type of message.
     """
 
     arrays: Counter[str] = field(default_factory=Counter)
@@ -99,9 +99,9 @@ class Crowd(InProcess):
 
 
 class Watch(Progress):
-    """Notes the platform's CPU time and the peak of its memory in each phase.
+    """Records the platform's CPU time and peak memory in each phase.
 
-    Memory is what the process holds but for files, above what it held at the start, in MB.
+    Memory is anonymous resident memory in MB, above that at the start.
     """
 
     def __init__(self, crowd: Crowd) -> None:
@@ -124,20 +124,20 @@ class Watch(Progress):
         self.peaks[name] = round(max(self.peak, self._now()), 1)
 
     def platform(self) -> float:
-        """Return CPU seconds so far but for those of participants."""
+        """Return CPU seconds so far, without those of the participants."""
         return time.process_time() - self.crowd.seconds
 
     def elect(
         self, features: Mapping[str, NDArray[np.float32]], wanted: str, dim: int, seed: int
     ) -> Election:
-        """Hold the default election, and note its CPU time."""
+        """Hold the default election, and record its CPU time."""
         before = time.process_time()
         election = elect(features, wanted, dim, seed)
         self.election = round(time.process_time() - before, 2)
         return election
 
     def look(self) -> None:
-        """Look at the memory until the process ends."""
+        """Track the peak memory until the process ends."""
         while True:
             self.peak = max(self.peak, self._now())
             time.sleep(LOOK_SECONDS)
@@ -147,14 +147,14 @@ class Watch(Progress):
 
 
 def own_memory() -> float:
-    """Return the memory that this process holds but for files and what it shares, in MB."""
+    """Return the anonymous resident memory of this process in MB."""
     status = Path("/proc/self/status").read_text().splitlines()
     (line,) = [line for line in status if line.startswith("RssAnon:")]
     return int(line.split()[1]) * 1024 / 1e6
 
 
 def measure(size: Size) -> dict[str, Any]:
-    """Have a dataset optimized and published in this process; return what it took."""
+    """Optimize and publish a dataset in this process; return time, memory and traffic."""
     keep_freed_memory()
     crowd = Crowd(app, size.participants)
     watch = Watch(crowd)
@@ -185,10 +185,11 @@ def main(
         list[str] | None, typer.Argument(metavar="[PARTICIPANTSxSAMPLES]...", help="Default: all.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Add the results to this JSON; a figure comes beside it.")
+        Path | None,
+        typer.Option(help="Add results to this JSON file, and draw a figure beside it."),
     ] = None,
 ) -> None:
-    """Measure the platform with each number of participants and samples."""
+    """Measure the platform at each given number of participants and samples."""
     chosen = [Size.of(word) for word in sizes or SIZES]
     found = results_of(["python -m benchmarks.crowd"])
     if out is not None and out.exists():
@@ -204,7 +205,7 @@ def main(
 
 
 def figure(rows: list[dict[str, Any]]) -> Figure:
-    """Draw seconds, bytes and memory over the samples, a line for each number of participants."""
+    """Draw time, traffic and memory over samples, with a line for each number of participants."""
     whole = Figure(figsize=(10, 3.2), dpi=110, layout="constrained")
     panels: dict[str, Callable[[dict[str, Any]], float]] = {
         "CPU seconds of the platform": lambda row: sum(row["cpu_seconds"].values()),

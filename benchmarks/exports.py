@@ -1,8 +1,9 @@
-"""Which students can be trained and exported where: ``python -m benchmarks.exports``.
+"""Which students can be trained, and exported where: ``python -m benchmarks.exports [NAME]...``.
 
-The students that are named, or the smallest of each family of timm's and each of torchvision's
-models, with random weights. A student can be trained if it takes a step; an export counts if its
-features are the checkpoint's. The same command continues, and prints the table of docs/export.md.
+Tries the named students, or the smallest model of each family in timm and every model of
+torchvision, with random weights. A student counts as trainable if one backward pass succeeds, an
+export if it gives the checkpoint's features. The same command resumes after an interruption, and
+prints the table of docs/export.md.
 """
 
 import json
@@ -27,13 +28,13 @@ RESULTS = Path(__file__).parent / "results" / "exports.jsonl"
 SIDE = 224
 
 EVERY = ("train", *TARGETS)
-"""What is tried."""
+"""What is tried with each student."""
 
 Row = dict[str, Any]
 
 
 def smallest(known: set[str]) -> Iterator[str]:
-    """Yield the student of each family of which none is known."""
+    """Yield the smallest timm model of each family without a known one, and torchvision's."""
     import timm
     from torchvision import models
 
@@ -45,18 +46,18 @@ def smallest(known: set[str]) -> Iterator[str]:
 
 
 def parameters(name: str) -> float:
-    """Return how many a timm model has, without making them."""
+    """Return the number of parameters of a timm model, without allocating them."""
     import timm
 
     try:
         with torch.device("meta"):
             return sum(one.numel() for one in timm.create_model(name).parameters())
-    except Exception:  # some compute while they are built
+    except Exception:  # some models compute while they are built, which the meta device cannot
         return float("inf")
 
 
 def tried(name: str) -> Row:
-    """Return, of a student's training and of each export, the seconds, or why it failed."""
+    """Try training and each export of a student; return the seconds or the error of each."""
     import timm
 
     library, _, architecture = name.rpartition(":")
@@ -82,7 +83,7 @@ def tried(name: str) -> Row:
 
 
 def _outcome(work: Callable[[], object]) -> float | str:
-    """Return the seconds that work takes, or its error."""
+    """Return the seconds that ``work`` takes, or its error message."""
     start = time.perf_counter()
     try:
         work()
@@ -94,14 +95,14 @@ def _outcome(work: Callable[[], object]) -> float | str:
 
 
 def _step(model: Student) -> None:
-    """Take gradients of a student as it is trained."""
+    """Do a forward and a backward pass in training mode."""
     channels_last(model.train())
     images = torch.rand(2, 3, model.image_size, model.image_size)
     torch.autograd.backward(model(images.to(memory_format=torch.channels_last)).square().mean())
 
 
 def table(rows: list[Row]) -> str:
-    """Return as Markdown which students went everywhere, and for the others what failed and why."""
+    """Return Markdown: the students with which all succeeded, and a table of failures."""
     failed = [(row, what) for row in rows for what in EVERY if isinstance(row.get(what), str)]
     whole = [f"`{row['student']}`" for row in rows if all(row is not one for one, _ in failed)]
     lines = [f"| `{row['student']}` | {what} | {row[what]} |" for row, what in failed]
@@ -110,7 +111,7 @@ def table(rows: list[Row]) -> str:
 
 
 def read(file: Path) -> list[Row]:
-    """Return what a file of JSON lines has."""
+    """Return the rows of a file of JSON lines; none if there is no file."""
     lines = file.read_text().splitlines() if file.exists() else []
     return [json.loads(line) for line in lines]
 
@@ -119,7 +120,7 @@ def main(
     names: Annotated[list[str] | None, typer.Argument()] = None,
     out: Annotated[Path, typer.Option()] = RESULTS,
 ) -> None:
-    """Try all that ``out``, a file of JSON lines, does not have."""
+    """Try all students that ``out``, a file of JSON lines, does not have yet."""
     warnings.filterwarnings("ignore")
     known = {row["student"] for row in read(out)}
     for name in names or smallest(known):

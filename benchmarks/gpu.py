@@ -1,8 +1,8 @@
-"""What only a GPU can show, in order of worth: ``python -m benchmarks.gpu --root DIR``.
+"""All checks that need a GPU, most important first: ``python -m benchmarks.gpu --root DIR``.
 
-Two stages of a few minutes: does everything work there and how fast, and a first result on all of
-CIFAR-10. Each step has a log, and what it found is written when it is known. ``--toy`` does the
-same in small wherever it runs, to see that the command itself works.
+There are two stages of a few minutes each: tests and benchmarks, then a first result on all of
+CIFAR-10. Each step has a log, and its outcome is written as soon as it ends. ``--toy`` runs small
+versions of the steps on any host, to check the command itself.
 """
 
 import subprocess
@@ -22,12 +22,12 @@ from coopt_fl.core.files import make_folder, write_json
 from experiments.command import run
 
 STAGES = {1: 300.0, 2: 360.0}
-"""Seconds that each may take."""
+"""Time limit of each stage in seconds."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """A command of a stage; its words follow ``python -m``."""
+    """A command of a stage; ``words`` are the arguments of ``python -m``."""
 
     stage: int
     name: str
@@ -35,7 +35,7 @@ class Step:
 
 
 def steps(out: Path, root: str | None, toy: bool) -> Iterator[Step]:
-    """Yield what is run, in order of worth."""
+    """Yield the steps, most important first."""
     yield Step(1, "tests", ("pytest", "-n", "0", "tests/gpu"))
     rows = ("imports",) if toy else ("overlap", "optimize", "handwritten", "student", "sharing")
     yield Step(1, "bench", ("coopt_fl", "bench", *rows, "--out", f"{out}/bench.json"))
@@ -46,14 +46,16 @@ def steps(out: Path, root: str | None, toy: bool) -> Iterator[Step]:
 
 def main(
     out: Annotated[
-        Path, typer.Option(help="Folder of what is found; what is there is replaced.")
+        Path, typer.Option(help="Folder for the results; earlier ones are replaced.")
     ] = Path("experiments/results/gpu"),
     root: Annotated[str | None, typer.Option(help="Folder of CIFAR-10 as Parquet files.")] = None,
-    toy: Annotated[bool, typer.Option("--toy", help="In small, with or without a GPU.")] = False,
+    toy: Annotated[
+        bool, typer.Option("--toy", help="Run small versions of the steps, even without a GPU.")
+    ] = False,
 ) -> None:
-    """Run both stages on the first GPU; ends with exit code 1 where a step failed."""
+    """Run both stages on the first GPU; exit with code 1 if a step failed."""
     if not toy and not torch.cuda.is_available():
-        raise ConfigError("there is no GPU; `--toy` tries the command in small")
+        raise ConfigError("there is no GPU; `--toy` runs small versions of the steps without one")
     if not toy and root is None:
         raise ConfigError("stage 2 needs --root DIR, the folder of CIFAR-10 as Parquet files")
     make_folder(out)

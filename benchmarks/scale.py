@@ -1,7 +1,7 @@
-"""ImageNet-1K's size: 1,281,167 x 512 targets through a simulation and through a deployment.
+"""A run at ImageNet-1K's size, 1,281,167 x 512 targets, in a simulation and in a deployment.
 
 ``python -m benchmarks.scale [NAME]... [--scale smoke]``, in a checkout with the extra ``dev``.
-The priors do nothing but multiply small synthetic images, so what is measured is everything
+The priors are trivial linear maps of small synthetic images, so the cost is that of everything
 else: messages, checks, disk. The run is stopped once the dataset is published.
 """
 
@@ -35,14 +35,14 @@ LOOK_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Size:
-    """How many targets of how many numbers."""
+    """Number and width of the targets."""
 
     rows: int
     dim: int
 
     @property
     def gigabytes(self) -> float:
-        """Of all targets."""
+        """Size of all targets."""
         return self.rows * self.dim * 2 / 1e9
 
     def config(self) -> dict[str, Any]:
@@ -60,16 +60,16 @@ class Size:
 
 
 SIZES = {"smoke": Size(20_000, 32), "paper": Size(1_281_167, 512)}
-"""By ``--scale``: one to see that all works, and ImageNet-1K's."""
+"""Sizes by ``--scale``: one to check that all works, and that of ImageNet-1K."""
 
 
 class Host:
-    """psutil.Popens that run in ``folder``, with a Flower home of their own.
+    """Starts programs in ``folder``, with a Flower home of their own.
 
     Attributes:
-        size: of the dataset that is made.
-        started: every program so far.
-        config: the configuration's file.
+        size: size of the dataset to make.
+        started: all programs started so far.
+        config: the configuration file.
         out: the run directory.
     """
 
@@ -79,7 +79,7 @@ class Host:
         self.config.write_text(yaml.safe_dump(size.config()))
 
     def start(self, *command: str | Path) -> psutil.Popen:
-        """Start a program of this environment; its output goes to a file of its name."""
+        """Start a program of this Python environment; its output goes to a log named after it."""
         programs = Path(sys.executable).parent
         env = os.environ | {
             "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
@@ -98,7 +98,7 @@ class Host:
 
 @contextmanager
 def running(size: Size) -> Iterator[Host]:
-    """Yield a host; at the end whatever it has started is killed, and has ended."""
+    """Yield a host; at the end kill all programs that it started, and wait for them."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         host = Host(Path(folder), size)
         try:
@@ -121,11 +121,11 @@ def simulation(size: Size) -> dict[str, Any]:
 def deployment(size: Size, *, out_of_band: bool = False) -> dict[str, Any]:
     """Measure a SuperLink, three SuperNodes and a run, all on this host.
 
-    As docs/deployment.md does it, but on loopback, without nginx and registered keys.
+    The set-up is that of docs/deployment.md, but on loopback, without nginx and registered keys.
 
     Args:
-        size: of the dataset.
-        out_of_band: payloads go through a folder.
+        size: size of the dataset.
+        out_of_band: whether payloads go through a folder instead of messages.
     """
     with running(size) as host:
         tls, address = host.folder / "tls", f"127.0.0.1:{_free_port()}"
@@ -152,7 +152,7 @@ def deployment(size: Size, *, out_of_band: bool = False) -> dict[str, Any]:
 
 
 def _server_app(link: psutil.Process) -> psutil.Process:
-    """Wait for the platform's process, which the SuperLink starts."""
+    """Wait for the platform's process, which the SuperLink starts, and return it."""
     while True:
         for process in _family(link):
             with suppress(psutil.Error):
@@ -179,9 +179,9 @@ def _watch(
     watched: dict[str, Callable[[], psutil.Process]],
     processes: list[psutil.Popen],
 ) -> dict[str, Any]:
-    """Look at memory and CPU time until the dataset is fused; return what was seen.
+    """Track memory and CPU time until the dataset is fused; return the measurements.
 
-    Memory is unique set size, counted from the first optimize request for the growth.
+    Memory is the unique set size; its growth is counted from the first optimize request.
     """
     peaks, before = dict.fromkeys(watched, 0.0), dict.fromkeys(watched, 0.0)
     spent = dict[tuple[int, float], float]()
@@ -212,7 +212,7 @@ def _watch(
 
 
 def _family(process: psutil.Process) -> list[psutil.Process]:
-    """Return a process and all that it has started, unless it has ended."""
+    """Return a process and its descendants; none if it has ended."""
     with suppress(psutil.Error):
         return [process, *process.children(recursive=True)]
     return []
@@ -230,9 +230,7 @@ def main(
         list[str] | None,
         typer.Argument(metavar="[NAME]...", help=f"{', '.join(MEASURED)} (default: all)."),
     ] = None,
-    scale: Annotated[
-        str, typer.Option(help=f"How large the dataset is: {', '.join(SIZES)}.")
-    ] = "paper",
+    scale: Annotated[str, typer.Option(help=f"Size of the dataset: {', '.join(SIZES)}.")] = "paper",
     out: Annotated[Path | None, typer.Option(help="Write the results here as JSON.")] = None,
 ) -> None:
     """Measure a run at ImageNet-1K's size, and print time, memory and CPU time."""

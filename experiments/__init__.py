@@ -1,1 +1,1 @@
-"""One file per table or figure: a few lines over the library, and results with provenance."""
+"""Experiments: tables and figures measured with the library, and results with provenance."""

@@ -1,7 +1,8 @@
 """All tables and figures: ``python -m experiments [NAME...] --scale cpu --root DIR``.
 
-One is measured in this process, several one after another, or one on each GPU.
-``python -m experiments queue`` does what is worth most in a given time.
+A single table is measured in this process; several run in processes of their own, one after
+another or one per GPU. ``python -m experiments queue`` measures the most valuable cells in a given
+time.
 """
 
 import json
@@ -47,7 +48,7 @@ STUDIES = (
 TABLES: dict[str, Table] = {
     name: one for module in STUDIES for name, one in vars(module).items() if isinstance(one, Table)
 }
-"""By name."""
+"""All tables by name."""
 
 
 def main(
@@ -57,21 +58,29 @@ def main(
     ] = None,
     scale: Scale = "cpu",
     root: Annotated[
-        str | None, typer.Option(help="Folder of the images; of several studies, of their folders.")
+        str | None,
+        typer.Option(
+            help="Folder of the images; if several studies need one, with a subfolder for each."
+        ),
     ] = None,
-    only: Annotated[str | None, typer.Option(help="One study of the scale.")] = None,
+    only: Annotated[str | None, typer.Option(help="Measure only this study of the scale.")] = None,
     results: Annotated[Path, typer.Option(help="Folder of the results.")] = RESULTS,
     figures: Annotated[Path, typer.Option(help="Folder of the figures.")] = FIGURES,
-    gpus: Annotated[int, typer.Option(help="GPUs, each with a table at a time; 0: none.")] = 0,
+    gpus: Annotated[
+        int, typer.Option(help="Number of GPUs, each measuring one table at a time; 0: none.")
+    ] = 0,
     part: Annotated[
         str | None,
-        typer.Option(help="Only the cells of one table with these settings, as JSON; no figure."),
+        typer.Option(
+            help="Measure only the cells of one table with these settings, given as JSON; draw no "
+            "figure."
+        ),
     ] = None,
     draw: Annotated[
-        bool, typer.Option("--draw", help="Only draw the figure of what is known of each.")
+        bool, typer.Option("--draw", help="Measure nothing; draw figures of the stored results.")
     ] = False,
 ) -> None:
-    """Measure what is missing of every table; the same command goes on where it was stopped."""
+    """Measure all missing cells of the tables; the same command resumes after an interruption."""
     check("table", names or [], TABLES)
     check("--scale", [scale], SCALES)
     if draw:
@@ -80,12 +89,12 @@ def main(
             TABLES[name].picture(scale, results, figures)
         return
     if gpus > (here := torch.cuda.device_count()):
-        raise ConfigError(f"--gpus {gpus} is more than the {here} of this host")
+        raise ConfigError(f"--gpus {gpus} is more than the {here} GPU(s) of this host")
     if names and len(names) == 1 and not gpus:
         TABLES[names[0]].run(scale, root, only, results, figures, _part(part))
         return
     if part is not None:
-        raise ConfigError("--part is of one table: name it, and leave out --gpus")
+        raise ConfigError("--part needs exactly one table: name it, and leave out --gpus")
     options = ["--scale", scale, "--results", str(results), "--figures", str(figures)]
     for option, value in (("--root", root), ("--only", only)):
         options += [option, value] if value else []
@@ -94,7 +103,7 @@ def main(
 
 
 def _part(text: str | None) -> Cell | None:
-    """Return the settings of the cells that ``--part`` asks for."""
+    """Parse ``--part``: the settings of the cells to measure."""
     try:
         return None if text is None else dict(json.loads(text))
     except (ValueError, TypeError) as error:
@@ -104,7 +113,7 @@ def _part(text: str | None) -> Cell | None:
 
 
 def work(names: Sequence[str], options: list[str], gpus: int) -> list[str]:
-    """Measure each table in a process of its own, one at a time on each GPU; return who failed."""
+    """Measure each table in its own process, one at a time per GPU; return the failed ones."""
     free: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     usable = given.split(",") if given else [str(gpu) for gpu in range(gpus)]

@@ -1,4 +1,4 @@
-"""What participants agree on before their work, and elections that the platform would not hold."""
+"""The agreement of participants before optimization, and elections that only experiments use."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,17 +17,17 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Agreed:
-    """Participants that have agreed on what targets are, and have made none yet.
+    """The state of a collaboration before optimization: plan, reference and alignments.
 
     Attributes:
         features: float32 (N, m_k) of all images, by participant.
-        plan: who optimizes which of them; an image's id is its row.
-        recipe: how targets are made.
-        on_s: float32 (S, m_k), what each participant says of the shared set.
-        election: who is the reference.
-        shared_targets: float32 (S, n), which everyone's targets of the shared set are fitted to.
+        plan: the plan; an image's id is its row.
+        recipe: projection, solver and width of the targets.
+        on_s: float32 (S, m_k), the features of the shared set that each participant sent.
+        election: the election of the reference.
+        shared_targets: float32 (S, n), to which all participants align.
         alignments: from features to targets, by participant; the reference's is its projection.
-        seconds: of uniformity, election and alignment.
+        seconds: time for uniformity, election and alignment.
     """
 
     features: Mapping[str, Array]
@@ -45,11 +45,11 @@ class Agreed:
         return np.concatenate([np.empty(0, np.int64), *blocks])
 
     def targets(self, name: str, features: Array) -> Array:
-        """Return the targets (R, n) that a participant's alignment makes of features (R, m)."""
+        """Return the targets (R, n) of features (R, m) by a participant's alignment."""
         return apply(self.alignments[name], features)
 
     def held_out(self) -> dict[str, HeldOut]:
-        """Return the cross-validation of every alignment; the reference predicts itself."""
+        """Return each alignment's cross-validation on the shared set; the reference's R2 is 1."""
         wanted = self.shared_targets
         return {
             name: HeldOut(wanted, 1.0)
@@ -63,11 +63,11 @@ class Agreed:
         return [one.r2 for one in self.held_out().values()]
 
     def fused(self, replicas: int = 1) -> tuple[Array, NDArray[np.int16]]:
-        """Return the targets (N, n) of all images, and who made each: -1 where several did.
+        """Return the targets (N, n) of all images, and their participants (N,), -1 for averages.
 
         Args:
-            replicas: how many participants make each target: the owner of the block and those
-                that follow it. Theirs are averaged.
+            replicas: number of participants that make each target, beginning with the block's
+                owner; their targets are averaged.
         """
         names = list(self.features)
         rows = len(self.features[names[0]])
@@ -89,10 +89,10 @@ def uniformity_alone(
     seed: int,
     choose: Callable[..., str] = min,
 ) -> Election:
-    """Elect by uniformity, as the paper does, without the platform's test for noise.
+    """Elect by uniformity, as in the paper, without the platform's test of alignability.
 
-    That test cannot tell with fewer than 7 shared samples, and may refuse sound priors with few.
-    ``choose`` is ``max`` to elect the worst.
+    With fewer than 7 shared samples that test is impossible, and with few samples it may refuse
+    sound priors. ``choose=max`` elects the least uniform prior.
     """
     scores = {name: uniformity(x) for name, x in features.items()}
     best = choose(scores, key=scores.__getitem__)
@@ -101,5 +101,5 @@ def uniformity_alone(
 
 
 def as_told(features: Mapping[str, Array], wanted: str, dim: int, seed: int) -> Election:
-    """Elect the participant, or the consensus, that is wanted."""
+    """Elect ``wanted``: a participant, or the consensus."""
     return Election(wanted, wanted, list(features), {}, [])

@@ -1,4 +1,4 @@
-"""Every architecture, trained until it shows: ours against its own baseline, at equal steps."""
+"""Longer trainings of every architecture: CoOpt against a baseline at the same number of steps."""
 
 from dataclasses import replace
 
@@ -12,19 +12,19 @@ from experiments.scales import Study
 from experiments.table import Cell, table
 
 RATE = 1e-3
-"""Slow enough for every architecture."""
+"""Learning rate: low enough for every architecture."""
 
 BASELINE = "dcl"
 
 GRID = 4
-"""Patches along a side of an image for the transformer: a core can train on 16, not on 64."""
+"""The transformer's patches along one side: a CPU core can train with 16 patches, not with 64."""
 
 OWN = {"vit_tiny": f"python:{__name__}:vit_tiny"}
 """Models that no library has for images as small as these."""
 
 
 def vit_tiny(name: str, size: int) -> nn.Module:
-    """Return timm's vit_tiny_patch16_224 without its classifier, of 4x4 patches of any image."""
+    """Return timm's vit_tiny_patch16_224 without classifier, with 4x4 patches at any image size."""
     import timm
 
     patch = size // GRID
@@ -41,11 +41,12 @@ def _rows(study: Study) -> list[Cell]:
 
 @table(_rows)
 def table3_long(lab: Lab, cell: Cell) -> Cell:
-    """One optimized dataset for every architecture, against the best baseline of the same one.
+    """One optimized dataset for every architecture, against the best baseline with the same one.
 
-    Both take as many steps, with the same rate. The random backbone has the batch statistics of the
-    images, as after a training's first steps. Sides and epochs are what a core allows: the
-    baseline, whose step costs more than twice as much, takes about twenty minutes.
+    Both take the same number of steps with the same learning rate. The random backbone has the
+    batch norm statistics of the images, as after a training's first steps. Image sizes and epochs
+    are chosen so that the baseline, whose step costs more than twice as much, takes about twenty
+    minutes on a CPU core.
     """
     changes = {
         "model": OWN.get(cell["model"], cell["model"]),

@@ -1,9 +1,9 @@
-"""Are honest participants ever accused, and which lies are seen?
+"""Does the audit ever accuse honest participants, and which lies does it detect?
 
-Each cell counts over several runs of the platform, played with features that are computed once:
-shared set, blocks, units, owners and alignments are drawn anew with each run, and what participants
-answer is judged as the platform does. A lie is told about everything except the shared set, which a
-liar knows; where a lie allows it, an id that is asked twice gets the same answer twice.
+Each cell counts over several simulated runs with precomputed features. Shared set, blocks, units,
+owners and alignments are drawn anew for each run, and the answers are judged as the platform does.
+A liar lies about all samples except the shared set, which it knows. If the kind of lie allows it,
+an id that is requested twice gets the same answer twice.
 """
 
 from collections import Counter, defaultdict
@@ -25,20 +25,20 @@ from experiments.scales import Study
 from experiments.table import Cell, table
 
 SHARED = ((25, 16), (60, 32), (130, 128), (260, 128))
-"""|S| and n."""
+"""Size of the shared set, and width of the targets."""
 
 FRACTIONS = (0.01, 0.03, 0.1)
 LIED_IN = ((60, "best"), (260, CONSENSUS))
-"""|S| and reference of the runs in which lies are told, with ridge."""
+"""Size of the shared set and reference of the runs with a liar, all with ridge."""
 
 HONEST_RUNS, LYING_RUNS = 34, 4
-"""In a cell; three seeds give a hundred and a dozen."""
+"""Runs per cell without and with a liar; three seeds give about 100 and 12."""
 
 HONEST = "none"
 
 
 def runs(study: Study) -> list[Cell]:
-    """Return the kinds of runs: who takes part, |S|, n, reference and solver."""
+    """Return the kinds of runs: participants, shared set size, width, reference and solver."""
     small = study.data.source == "synthetic"
     return [
         {"mix": mix, "size": size, "dim": dim, "reference": reference, "solver": solver}
@@ -50,9 +50,10 @@ def runs(study: Study) -> list[Cell]:
 
 
 def lied(study: Study) -> list[Cell]:
-    """Return a row for each kind of run and what is told in it, with the liar's kind of prior.
+    """Return a row for each kind of run, share of audit samples, lie and kind of the liar's prior.
 
-    Where no lies are told, only the largest share of audit rows is tried: it accuses most easily.
+    Runs without a liar have only the largest share of audit samples, with which accusations are
+    most likely.
     """
     small = study.data.source == "synthetic"
     rows = []
@@ -73,12 +74,12 @@ def lied(study: Study) -> list[Cell]:
     lines("fraction", "found", mix="mixed", reference=CONSENSUS, solver="ridge", liar="trained"),
 )
 def audit(lab: Lab, cell: Cell) -> Cell:
-    """Count over the runs of a cell.
+    """Count the failed tests over the runs of a cell.
 
-    Tests are ``itself`` (contradicts what it said before), ``spread`` (targets are spread too
-    widely or too narrowly) and ``others`` (the majority contradicts it). A count is of the runs in
-    which the liar fails; ``honest, TEST`` of participants that fail it and did not lie;
-    ``samples`` is the mean number of audited ones.
+    Tests are ``itself`` (the participant contradicts its own earlier answers), ``spread`` (its
+    targets are spread too widely or too narrowly) and ``others`` (the majority contradicts it).
+    ``TEST`` counts the runs in which the liar fails the test, ``honest, TEST`` the honest
+    participants that fail it; ``samples`` is the mean number of audited samples.
     """
     counts = Counter[str]()
     run = {key: cell[key] for key in ("mix", "size", "dim", "reference", "solver", "fraction")}
@@ -112,7 +113,10 @@ def outcome(run: Played, cell: Cell, seed: int) -> dict[str, float]:
 def accused(
     run: Played, asked: Collection[str], answers: Answers
 ) -> tuple[dict[str, set[str]], Judgement, list[Answer]]:
-    """Return who fails each test, the judgement, and what it is of: what two were asked for."""
+    """Return the participants that fail each test, the judgement, and the answers it is based on.
+
+    These are the answers to samples that two participants got.
+    """
     twice = asked_twice(run, answers)
     others = [one for one in twice if one.owner != one.auditor]
     judged = Audit().judge(run.expected, others)
@@ -122,13 +126,13 @@ def accused(
 
 
 def contradicted(run: Played, twice: Sequence[Answer]) -> set[str]:
-    """Return who answered twice to the same ids, and not the same."""
+    """Return the participants that gave different answers to the same ids."""
     alone = [one for one in twice if one.owner == one.auditor]
     return set(Audit().judge(run.expected, alone).rejected)
 
 
 def inspected(run: Played, asked: Collection[str], answers: Answers) -> dict[str, set[str]]:
-    """Return whose answers contradict its features of S, and whose have an odd spread."""
+    """Return participants that contradict their own features of S, and those with an odd spread."""
     plan, policy, none = run.agreed.plan, Audit(), np.empty(0, np.int64)
     itself, spread = set[str](), set[str]()
     for index, ids in enumerate(plan.units):
@@ -145,7 +149,7 @@ def inspected(run: Played, asked: Collection[str], answers: Answers) -> dict[str
 
 
 def asked_twice(run: Played, answers: Answers) -> list[Answer]:
-    """Return what was answered to every id of an audit, by block and unit."""
+    """Return both answers to each audited id: the block's owner's and the auditing unit's."""
     plan = run.agreed.plan
     home = np.empty(len(run.lab.all), np.int64)
     for index, ids in enumerate(plan.blocks):
@@ -160,13 +164,13 @@ def asked_twice(run: Played, answers: Answers) -> list[Answer]:
 
 
 ROWS = (20, 40, 64, 128, 512, 1024, 4096)
-"""In a set of rows."""
+"""Numbers of rows in a judged set."""
 
 FACTORS = {"honest": 1.0, "doubled": 2.0, "halved": 0.5}
 
 
 def judged_alone(study: Study) -> list[Cell]:
-    """Return a row for each |S|, whether held-out targets predict anything, and block size."""
+    """Return a row for each size of S, predictive or unpredictive participants, and block size."""
     sizes = dict.fromkeys(run["size"] for run in runs(study))
     each = product(sizes, (True, False), ROWS)
     return [{"size": size, "predicts": predicts, "rows": rows} for size, predicts, rows in each]
@@ -174,11 +178,11 @@ def judged_alone(study: Study) -> list[Cell]:
 
 @table(judged_alone, lines("rows", "honest"))
 def audit_spreads(lab: Lab, cell: Cell) -> Cell:
-    """Does the audit's test of spread accuse the honest?
+    """Does the audit's test of spread accuse honest participants?
 
-    Counts of odd spreads among rows of any block size: as they are, doubled and halved; ``runs`` is
-    how many sets of rows were judged. Nothing else is said of them, and they are of no block that
-    the reference's projection was fitted on.
+    Counts odd spreads among sets of honest, doubled and halved rows of several block sizes;
+    ``runs`` is the number of judged sets. No rows come from blocks on which the reference's
+    projection was fitted.
     """
     counts = counted(lab, cell["size"], cell["seed"])[cell["predicts"], cell["rows"]]
     return {name: float(counts[name]) for name in ("runs", *FACTORS)}

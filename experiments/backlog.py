@@ -1,9 +1,9 @@
-"""Study in the hours there are: ``python -m experiments queue --budget 150m --root DIR``.
+"""Measuring within a time budget: ``python -m experiments queue --budget 150m --root DIR``.
 
-``backlog.yaml`` lists cells of tables in order of worth. Each is measured in a process of its own
-with one thread, so that its CPU seconds are those of a core. When the time is over what is at work
-is stopped; the same command goes on there, for a student is saved after each epoch. Results are
-written, and never committed.
+``backlog.yaml`` lists cells of tables, most valuable first. Each is measured in its own process
+with one thread, so that its CPU seconds are those of a single core. When the budget is used up,
+running processes are stopped; the same command resumes them, because a student is saved after each
+epoch. Results are written, but never committed.
 """
 
 import json
@@ -31,7 +31,7 @@ BACKLOG = Path(__file__).with_suffix(".yaml")
 
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 PATIENCE = 60.0
-"""Seconds that a measurement may take to end when it is told to."""
+"""Seconds that a process may take to end after SIGTERM, before it is killed."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class Entry:
     """Cells of one row of a table.
 
     Attributes:
-        table: Its name.
-        scale: Of its study.
+        table: The table's name.
+        scale: The scale of its study.
         where: The row's settings.
-        seeds: One cell for each.
-        minutes: What a cell is thought to take on one core.
+        seeds: The seeds; there is one cell for each.
+        minutes: Estimated time of a cell on one core.
     """
 
     table: str
@@ -58,39 +58,41 @@ class Entry:
         return [self.where | {"seed": seed} for seed in self.seeds]
 
     def measured(self, results: Path) -> list[Cell]:
-        """Return what is known of the row, for whatever seeds."""
+        """Return the measured cells of the row, of any seed."""
         known = stored(results / f"{self.table}-{self.scale}.json").values()
         cells = (cell for study in known for cell in study["cells"])
         return [cell for cell in cells if self.where.items() <= cell.items()]
 
     def left(self, results: Path) -> list[Cell]:
-        """Return the cells that are still to be measured."""
+        """Return the cells that are not measured yet."""
         known = {"cells": self.measured(results)}
         return [cell for cell in self.cells if not holds(known, cell)]
 
     def predicted(self, results: Path) -> float:
-        """Return the minutes that a cell is thought to take."""
+        """Return the expected minutes of a cell: the mean of measured ones, else the estimate."""
         known = [max(c["took"], c.get("training s", 0)) for c in self.measured(results)]
         return fmean(known) / 60 if known else self.minutes
 
 
 def main(
-    budget: Annotated[str, typer.Option(help="For how long: 90s, 150m, 8h.")] = "150m",
+    budget: Annotated[str, typer.Option(help="Time to measure: 90s, 150m, 8h.")] = "150m",
     root: Annotated[
         list[str] | None,
         typer.Option(
-            help="Folder of the images; SCALE=DIR: of those of one scale. May be repeated."
+            help="Folder of the images, or SCALE=DIR for those of one scale. May be repeated."
         ),
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Cells at a time, each with one thread.")] = 1,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Cells measured at the same time, each with one thread.")
+    ] = 1,
     show: Annotated[
-        bool, typer.Option("--list", help="Say what is left, and measure nothing.")
+        bool, typer.Option("--list", help="List the cells that are left, and measure nothing.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="The list as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
     results: Annotated[Path, typer.Option(help="Folder of the results.")] = RESULTS,
-    backlog: Annotated[Path, typer.Option(help="What is to be measured.")] = BACKLOG,
+    backlog: Annotated[Path, typer.Option(help="YAML file with the cells to measure.")] = BACKLOG,
 ) -> None:
-    """Measure what is worth most, as far as the time goes; the same command goes on from there."""
+    """Measure the most valuable cells within a time budget; the same command resumes."""
     entries, seconds = read(backlog), _seconds(budget)
     if as_json:
         typer.echo(json.dumps([_row(entry, results) for entry in entries]))
@@ -103,22 +105,22 @@ def main(
 
 
 def read(file: Path) -> list[Entry]:
-    """Return the entries of a backlog.
+    """Return the entries of a backlog file.
 
     Raises:
-        ConfigError: It is not a list of such entries.
+        ConfigError: The file is not a list of such entries.
     """
     try:
         listed = yaml.safe_load(file.read_text())
         return [Entry(**one | {"seeds": tuple(one["seeds"])}) for one in listed]
     except (OSError, TypeError, KeyError, yaml.YAMLError) as error:
         raise ConfigError(
-            f"{file} is no list of table, scale, where, seeds, minutes: {error}"
+            f"{file} is not a list of entries with table, scale, where, seeds, minutes: {error}"
         ) from error
 
 
 def roots(given: Sequence[str]) -> dict[str, str]:
-    """Return the folder of the images by scale, that of all others as ""."""
+    """Return the image folders of ``--root`` by scale; the default for other scales is at ""."""
     words = [word.partition("=") for word in given]
     return {scale if found else "": folder if found else scale for scale, found, folder in words}
 
@@ -126,10 +128,10 @@ def roots(given: Sequence[str]) -> dict[str, str]:
 def work(
     entries: list[Entry], root: dict[str, str], results: Path, seconds: float, jobs: int
 ) -> list[str]:
-    """Measure cells until the time is over, and return which failed."""
+    """Measure cells until the time is over, and return the names of those that failed."""
     end, running, failed = time.monotonic() + seconds, dict[str, subprocess.Popen[bytes]](), []
     waiting = _tasks(entries, root, results)
-    # a shell's background jobs ignore the first of them
+    # SIGINT is ignored by default in a shell's background jobs
     numbers = signal.SIGINT, signal.SIGTERM
     before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
     try:
@@ -159,7 +161,7 @@ def work(
 def _tasks(
     entries: list[Entry], root: dict[str, str], results: Path
 ) -> Iterator[tuple[str, list[str]]]:
-    """Yield the name of each cell that is left, and the command that measures it."""
+    """Yield the name of each cell that is not measured yet, and the command that measures it."""
     for entry in entries:
         for cell in entry.left(results):
             words = [entry.table, "--scale", entry.scale, "--results", str(results)]
@@ -170,7 +172,7 @@ def _tasks(
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Wait for a process that was told to end, and kill it where it does not."""
+    """Wait for a process to end after SIGTERM, and kill it after ``PATIENCE`` seconds."""
     try:
         process.wait(PATIENCE)
     except subprocess.TimeoutExpired:
@@ -181,7 +183,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _seconds(budget: str) -> float:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", budget)
     if found is None:
-        raise ConfigError(f"--budget {budget!r} is no time: give for example 90s, 150m or 8h")
+        raise ConfigError(f"--budget {budget!r} is not a time: give for example 90s, 150m or 8h")
     return float(found[1]) * UNITS[found[2]]
 
 

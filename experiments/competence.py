@@ -1,10 +1,10 @@
-"""Assignment by competence: an image goes to whoever predicts the reference best in its region.
+"""Assignment by competence: an image goes to the participant that is best in the image's region.
 
-Regions are clusters of the reference's targets of the shared set. Which of them any other image is
-in has to be known before somebody has looked at it with a prior: a linear classifier of thumbnails
-tells, which is fitted to the shared set. It costs the platform to decode every image once, and no
-forward pass. How well each participant does in a region is known from the shared set, too: by the
-held-out targets that its R2 is computed of.
+Regions are clusters of the reference's targets on the shared set. The region of any other image is
+predicted before any prior has seen it, by a linear classifier of thumbnails that is fitted on the
+shared set. This costs the platform decoding every image once, but no forward pass. A participant's
+competence in a region is measured on the shared set by the held-out targets from which its R2 is
+computed.
 """
 
 import numpy as np
@@ -22,7 +22,7 @@ from coopt_fl.targets import represent
 from experiments.agreement import Agreed, Array, Rows
 
 SIDE = 8
-"""Of a thumbnail in pixels."""
+"""Side of a thumbnail in pixels."""
 
 Counts = NDArray[np.int64]
 Exact = NDArray[np.float64]
@@ -43,10 +43,10 @@ def regions(agreed: Agreed, seen: Array, count: int, seed: int) -> Rows:
     """Return the region of every image, int64 (N,).
 
     Args:
-        agreed: Has the reference's targets of the shared set.
-        seen: float32 (N, d), what is known of every image beforehand.
+        agreed: Contains the reference's targets of the shared set.
+        seen: float32 (N, d), such as the thumbnails of all images.
         count: Number of regions.
-        seed: Of the clusters.
+        seed: Seed of the clustering.
     """
     seed = derive_seed(seed, "regions") % 2**32
     clusters = KMeans(count, n_init=4, random_state=seed).fit_predict(agreed.shared_targets)
@@ -64,19 +64,19 @@ def errors(agreed: Agreed) -> Exact:
 
 
 def by_competence(agreed: Agreed, region: Rows, most: float, seed: int) -> dict[str, Rows]:
-    """Return each participant's rows, so that the error in all is least.
+    """Return each participant's rows such that the total expected error is least.
 
     Args:
-        agreed: Says how well each does.
-        region: int64 (N,), of every image.
-        most: Largest shard, in shards of the mean size; 1 makes all equal.
-        seed: Of who gets which images of a region that several share.
+        agreed: Contains the held-out targets that measure competence.
+        region: int64 (N,), the region of every image.
+        most: Largest shard relative to the mean size; 1 makes all equal.
+        seed: Seed of the distribution of a region's images among several participants.
     """
     wrong, names = errors(agreed), list(agreed.features)
     _, region = np.unique(region, return_inverse=True)
     sizes = np.bincount(region)
     known = np.eye(len(sizes))[region[agreed.plan.shared]]  # (S, R)
-    # one sample more, of the participant's mean, for regions of which few samples are shared
+    # one pseudo-sample with the participant's mean error, for regions with few shared samples
     each = (wrong @ known + wrong.mean(axis=1, keepdims=True)) / (known.sum(axis=0) + 1)
     quotas = shared_out(sizes, each.T, int(np.ceil(min(most / len(names), 1) * len(region))))
     rng, owner = np.random.default_rng(derive_seed(seed, "competence")), np.empty_like(region)
@@ -87,12 +87,12 @@ def by_competence(agreed: Agreed, region: Rows, most: float, seed: int) -> dict[
 
 
 def shared_out(sizes: Counts, costs: Exact, most: int) -> Counts:
-    """Return how many images (R, K) of each region each participant gets, at the least cost.
+    """Return the numbers of images (R, K) of each region for each participant, at the least cost.
 
     Args:
-        sizes: (R,), images of each region.
-        costs: (R, K), of one image.
-        most: Images that a participant gets at most.
+        sizes: (R,), number of images of each region.
+        costs: (R, K), cost of one image of a region for a participant.
+        most: Most images of a participant.
     """
     regions, people = costs.shape
     found = linprog(
@@ -101,14 +101,14 @@ def shared_out(sizes: Counts, costs: Exact, most: int) -> Counts:
         b_eq=sizes,
         A_ub=np.kron(np.ones(regions), np.eye(people)),
         b_ub=np.full(people, most),
-        method="highs-ds",  # ends in a corner, and a transport's corners are whole numbers
+        method="highs-ds",  # ends at a vertex; vertices of a transport problem are integers
     )
     whole: Counts = np.rint(found.x).astype(np.int64).reshape(costs.shape)
     return whole
 
 
 def predicted(agreed: Agreed) -> float:
-    """Return the R2 of held-out targets of the shared set, each by the owner of its sample."""
+    """Return the R2 of the shared set's held-out targets, each by its sample's owner."""
     wanted, at = agreed.shared_targets.astype(np.float64), agreed.plan.shared
     mine = np.stack([np.isin(at, agreed.rows_of(name)) for name in agreed.features])  # (K, S)
     total = np.square(wanted - wanted.mean(axis=0)).sum()

@@ -1,13 +1,13 @@
-"""Cycles with ever better priors.
+"""Cycles with better and better priors.
 
-In every cycle one better prior arrives and takes over one shard: the one whose prior is the least
-uniform, with the best prior as the reference, as in the paper; or the oldest, with a consensus.
-Then the reference is made anew, and the other shards are
+In every cycle one better prior arrives and takes over one shard: the one with the least uniform
+prior, with the best prior as the reference, as in the paper; or the oldest, with a consensus.
+Then the reference is determined anew, and the other shards are
 
-- ``left``: as they are, in the old reference's terms;
-- ``realigned``: mapped from the old reference's terms to the new one's, without any prior;
+- ``left``: not changed, and so still aligned to the old reference;
+- ``realigned``: mapped from the old reference to the new one, without any prior;
 - ``recomputed``: made again, at the full cost;
-- ``as needed``: realigned where that is enough, else recomputed.
+- ``as needed``: realigned if that is accurate enough, else recomputed.
 """
 
 import time
@@ -24,18 +24,18 @@ from experiments.table import Cell, table
 
 WAYS = ("left", "realigned", "recomputed", "as needed")
 ENOUGH = 0.9
-"""Of the variance of the targets that the prior itself would give now, the share from which on a
-map of the old ones takes its place: on shared samples held out."""
+"""Held-out R2 on the shared set, between realigned old targets and those that the prior would give
+now, from which on realignment is accurate enough."""
 
 RULES = {"least uniform": "best", "oldest": "consensus"}
-"""The reference that goes with each way to choose the shard that is taken over."""
+"""The reference by the rule that chooses the shard to take over."""
 
 SHARDS = 3
 
 
 @table(lambda _: [{"taken over": r, "old shards": way} for r in RULES for way in WAYS], cycles)
 def continual(lab: Lab, cell: Cell) -> Cell:
-    """Play all cycles, with a student after each."""
+    """Run all cycles, and train a student after each."""
     seed, rule, played, seconds, shards = cell["seed"], cell["taken over"], [], 0.0, 0
     owners = [lab.study.ladder[0]] * SHARDS
     made = fresh = lab.collaborate(seed, priors=owners, reference=RULES[rule])
@@ -61,9 +61,9 @@ def continual(lab: Lab, cell: Cell) -> Cell:
 
 
 def kept(old: Made, fresh: Made, worst: int, way: str, seed: int) -> Made:
-    """Return the new cycle's targets: those of participant ``worst`` are fresh.
+    """Return the new cycle's targets, in which participant ``worst`` has fresh ones.
 
-    What realignment takes, tried or done, is added to ``align``.
+    The time of realignment, also if it was only tried, is added to ``align``.
     """
     if way == "recomputed":
         return fresh

@@ -1,4 +1,4 @@
-"""What collaboration costs in bytes: sent by each participant, stored for each image."""
+"""The cost of collaboration in bytes: sent by each participant, stored for each image."""
 
 import tempfile
 from dataclasses import asdict, dataclass, replace
@@ -31,13 +31,13 @@ Codes = NDArray[np.int8]
 LEVELS = 127
 MB = 1e6
 COMMON = (protocol.REPRESENT, protocol.PROJECT, protocol.ALIGN)
-"""What is sent before a participant's own targets, however many images it has."""
+"""Messages before a participant's targets, whose size does not depend on its number of images."""
 
 
 def quantised(targets: Array) -> tuple[Codes, Array]:
     """Return int8 codes (R, n) of targets, and the scale of each dimension, float32 (n,).
 
-    A code times its scale is at most half a scale from the target.
+    A code times its scale differs from the target by at most half a scale.
     """
     scales = np.abs(targets.astype(np.float32)).max(axis=0, initial=0) / LEVELS
     scales[scales == 0] = 1
@@ -46,7 +46,7 @@ def quantised(targets: Array) -> tuple[Codes, Array]:
 
 @dataclass(frozen=True)
 class Payload8(protocol.Delivery):
-    """A payload in int8, as the protocol would send it: ids, codes (R, n), scales (n,)."""
+    """A hypothetical payload in int8: ids (R,), codes (R, n), scales (n,)."""
 
     ids: protocol.IntArray
     codes: Codes
@@ -55,11 +55,11 @@ class Payload8(protocol.Delivery):
 
 @dataclass
 class Weighing8(Weighing):
-    """Also counts what the payloads would weigh in int8.
+    """Also counts the bytes that payloads would have in int8.
 
     Attributes:
-        int8: Bytes of all answers with targets, with a scale for each dimension of each payload.
-        rows: Targets in them; there are more than images, because some are for the audit.
+        int8: Bytes of all replies with targets in int8, with a scale per dimension of a payload.
+        rows: Number of targets in them: more than images, because some are for the audit.
     """
 
     int8: int = 0
@@ -81,12 +81,12 @@ class Weighing8(Weighing):
 
 @dataclass(frozen=True)
 class Traffic:
-    """What a run sent and stored.
+    """The bytes that a run sent and stored.
 
     Attributes:
-        sent: All its messages.
+        sent: Counts of all its messages.
         stored: Bytes of the published Parquet files.
-        stored8: Those in int8.
+        stored8: Bytes that they would have in int8.
     """
 
     sent: Weighing8
@@ -95,10 +95,10 @@ class Traffic:
 
 
 def traffic(lab: Lab, participants: int, dim: int, seed: int) -> Traffic:
-    """Have the real platform and participants make targets of the study's images, and weigh it.
+    """Run the real platform and participants on the study's images, and count the bytes.
 
-    Priors are random maps as wide as the study's, and all of them are believed: neither what a
-    target says nor the election changes a size.
+    Priors are random maps as wide as the study's, and the election accepts all of them: sizes
+    depend neither on the values of targets nor on the election.
     """
     config = run_of(lab.study, len(lab.all), participants, dim, seed)
     grid = Weighing8(app, participants)
@@ -111,7 +111,7 @@ def traffic(lab: Lab, participants: int, dim: int, seed: int) -> Traffic:
 
 
 def run_of(study: Study, samples: int, participants: int, dim: int, seed: int) -> Config:
-    """Return the configuration of a run with so many participants."""
+    """Return the configuration of a run with the given number of participants."""
     wide = widths(study)
     people = [
         {"name": f"p{k}", "prior": f"trivial:{wide[k % len(wide)]}"} for k in range(participants)
@@ -129,25 +129,25 @@ def run_of(study: Study, samples: int, participants: int, dim: int, seed: int) -
 
 
 def widths(study: Study) -> list[int]:
-    """Return how many numbers a feature of each of the study's priors has."""
+    """Return the feature widths of the study's priors."""
     return [load_prior(spec, pick_device(), study.precision).width for spec in study.priors]
 
 
 def shared_for(study: Study, dim: int) -> int:
-    """Return the samples of the shared set: a consensus needs twice as many as a target is wide."""
+    """Return the size of the shared set: a consensus needs at least twice the target width."""
     return max(study.shared, 2 * dim)
 
 
 def blocks_for(study: Study, samples: int, participants: int) -> int:
-    """Return the samples of a block, so few that there is one for each participant."""
+    """Return the block size, small enough that every participant gets a block."""
     return min(study.block_rows, -(-samples // participants))
 
 
 def stored_in_int8(dataset: OptimizedDataset, file: Path, block_rows: int) -> int:
-    """Write a dataset's targets in int8, and return the bytes that they take.
+    """Write a dataset's targets in int8, and return the size of the file in bytes.
 
-    The columns are those of the published files, but a target is one value of n bytes: Parquet
-    stores each int8 in four. Beside them stand the scales of each participant's targets.
+    The columns are those of the published files, but a target is a single value of n bytes, because
+    Parquet stores an int8 in four bytes. The scales of each participant's targets are metadata.
     """
     targets = dataset.targets.astype(np.float32)
     codes, scales = np.zeros(targets.shape, np.int8), dict[bytes, bytes]()
@@ -173,15 +173,15 @@ def stored_in_int8(dataset: OptimizedDataset, file: Path, block_rows: int) -> in
 def arrays_up(
     shared: int, width: int, dim: int, rows: float, each: int, payloads: float = 0
 ) -> float:
-    """Return the bytes of the numbers that a participant sends, by formula.
+    """Return the bytes of the arrays that a participant sends, by formula.
 
     Args:
-        shared: Samples of the shared set, of which it sends float32 features.
-        width: Numbers in a feature; its alignment has as many rows, and a bias.
-        dim: Numbers in a target.
-        rows: Its targets, each with an id of 8 bytes.
+        shared: Size of the shared set, of which it sends float32 features.
+        width: Width of its features; its alignment has as many rows, and a bias.
+        dim: Width of a target.
+        rows: Number of its targets, each with an id of 8 bytes.
         each: Bytes of a number in a target.
-        payloads: That have float32 scales, and an id for each row.
+        payloads: Number of payloads with float32 scales.
     """
     fixed = shared * (4 * width + 8) + 4 * dim * (width + 1)
     return fixed + rows * (8 + each * dim) + 4 * dim * payloads
@@ -192,11 +192,11 @@ def arrays_up(
     lines("participants", "up each, MB"),
 )
 def costs(lab: Lab, cell: Cell) -> Cell:
-    """How much is sent and stored: the bytes of the messages and files of a run.
+    """Traffic and storage: the bytes of the messages and files of a run.
 
-    Each participant's share of them, in MB; stored bytes are those of an image. What does not grow
-    with a participant's images: features of the shared set and the alignment go up, the ids of the
-    shared set, features and targets to align go down. ``by formula``: the numbers alone.
+    Sent bytes are per participant, in MB; stored bytes per image. Some traffic does not grow with a
+    participant's images: features of the shared set and the alignment go up; ids of the shared set,
+    features and targets for alignment go down. ``by formula`` counts the arrays alone.
     """
     k, dim = cell["participants"], cell["dim"]
     found, images = traffic(lab, k, dim, cell["seed"]), len(lab.all)
@@ -227,10 +227,10 @@ STORED = ("float16", "int8")
 
 @table(lambda study: [{"dim": n, "stored as": t} for n in study.widths for t in STORED])
 def target_width(lab: Lab, cell: Cell) -> Cell:
-    """What narrower or coarser targets cost the student.
+    """The student's accuracy with narrower or coarser targets.
 
-    In int8 each participant's targets have a scale for each dimension. The shared set grows with
-    the widest targets as a consensus needs it.
+    In int8 each participant's targets have a scale per dimension. The shared set grows with the
+    target width as far as a consensus needs it.
     """
     seed, dim = cell["seed"], cell["dim"]
     made = lab.collaborate(seed, dim=dim, shared=shared_for(lab.study, dim))
@@ -240,7 +240,7 @@ def target_width(lab: Lab, cell: Cell) -> Cell:
 
 
 def in_int8(made: Made) -> Made:
-    """Return the targets after each participant's were quantised."""
+    """Return the targets after quantising each participant's to int8 and back."""
     targets = made.targets.copy()
     for owner in np.unique(made.participants):
         mine = made.participants == owner

@@ -1,4 +1,4 @@
-"""Elections among many priors, whose chance is looked for in a sample of pairs."""
+"""Elections among many priors: permutations of every pair, or of a sample of pairs."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -15,11 +15,12 @@ from experiments.scales import Study
 from experiments.table import Cell, table
 
 KINDS = {"sound": 40, "untrained": 8, "noise": 12}
-"""How many candidates there are of each."""
+"""Number of candidates of each kind."""
 
 SAMPLED = "of a sample of pairs"
 ORDERS = {"of each pair": sum(KINDS.values()), SAMPLED: MOST_PAIRED}
-"""Whose orders of the rows chance is looked for in, and up to how many priors in each pair's."""
+"""Most priors up to which the test of alignability permutes the rows of every pair; with more it
+permutes those of a sample of pairs."""
 
 DRAWS = 5
 
@@ -30,17 +31,17 @@ def _rows(study: Study) -> list[Cell]:
         {"shared": size, "orders": orders}
         for size in (SIZES[2:3] if small else SIZES)
         for orders in ORDERS
-        if orders == SAMPLED or (size < 64 and not small)  # of each pair they take minutes
+        if orders == SAMPLED or (size < 64 and not small)  # permuting every pair takes minutes
     ]
 
 
 @table(_rows)
 def crowded_election(lab: Lab, cell: Cell) -> Cell:
-    """Who may be the reference among sixty, and is noise ever?
+    """Which of sixty candidates may be the reference, and is noise ever elected?
 
     Each sound candidate has a random half of the features of one of the study's priors, each
-    untrained one of a prior that has seen no image. Shares are of the candidates of a kind in all
-    draws of the shared set, or of the draws.
+    untrained one half of those of an untrained prior. Shares are of the candidates of a kind over
+    all draws of the shared set, or of the draws.
     """
     seen, draws = Counter[str](), DRAWS if len(lab.study.seeds) > 1 else 1
     for draw in range(draws):
@@ -59,7 +60,7 @@ def crowded_election(lab: Lab, cell: Cell) -> Cell:
 
 
 def _candidates(lab: Lab, at: Rows, seed: int) -> Iterator[tuple[str, Array]]:
-    """Yield each candidate's kind, and its features of the shared set, in an order of no matter."""
+    """Yield each candidate's kind and its features of the shared set."""
     rng = np.random.default_rng(derive_seed(seed, "candidates"))
     priors = {"sound": lab.study.priors, "untrained": lab.study.weak[:1]}
     for kind, count in KINDS.items():

@@ -1,11 +1,11 @@
 """The documents' tables and the README's figures, from results: ``python -m experiments.document``.
 
-It fills the tables of all documents in a folder and below. A table stands between
-``<!-- NAME STUDY -->`` and ``<!-- end -->``, such as ``<!-- recipe-cpu digits -->``; what is
-between them is replaced. ``<!-- NAME STUDY speed -->`` is how many times faster ours is than each
-row, ``<!-- NAME STUDY ranks -->`` whether uniformity ranks priors as probes do,
-``<!-- NAME STUDY totals -->`` accuracies with the seconds by both clocks, and
-``<!-- NAME STUDY provenance -->`` by what, when and on what it was measured.
+It fills the tables of all documents in a folder and its subfolders. A table is between
+``<!-- NAME STUDY -->`` and ``<!-- end -->``, such as ``<!-- recipe-cpu digits -->``; the text
+between these is replaced. ``<!-- NAME STUDY speed -->`` is a table of speed-ups over each row,
+``<!-- NAME STUDY ranks -->`` of the rank correlation of uniformity and probes,
+``<!-- NAME STUDY totals -->`` of accuracies with seconds by both clocks, and
+``<!-- NAME STUDY provenance -->`` a sentence with command, dates, hardware and versions.
 """
 
 import re
@@ -46,11 +46,11 @@ CLOCKS = {
     "all, one device": "preparation s, one device",
     "all, one each": "preparation s, one each",
 }
-"""What a training is charged with: nothing else, or its targets and their alignment too."""
+"""Key of the preparation seconds that each clock adds to those of training; None for none."""
 
 
 def filled(text: str, results: Path = RESULTS) -> str:
-    """Return a document with every table as the results in a folder say."""
+    """Return a document with every table filled from the results in a folder."""
 
     def table(place: re.Match[str]) -> str:
         known = measured(results / f"{place['name']}.json", place["study"])
@@ -80,7 +80,7 @@ def measured(file: Path, study: str) -> Cell:
 
 
 def provenance(known: Cell) -> str:
-    """Return in a sentence how the cells of a study were measured."""
+    """Return a sentence on how the cells of a study were measured."""
     about = known["about"]
     days = sorted({cell["date"] for cell in known["cells"] if "date" in cell})
     hardware = ", ".join(f"{name} {value}" for name, value in about["hardware"].items())
@@ -113,10 +113,10 @@ def _number(name: str, value: dict[str, float] | None) -> str:
 def speed_ups(cells: list[Cell]) -> list[Cell]:
     """Return a row for each of ours and each baseline: its seconds over ours, by every clock.
 
-    Where rows are objectives, ours is the regression; in ``weak_priors`` it is all with targets.
-    ``equal``: for as many epochs, where they are as many. ``to accuracy``: until ours reaches the
-    baseline's final accuracy; seeds in which it never does are left out, and baselines that end no
-    better than the random backbone.
+    If rows are objectives, ours is the regression; in ``weak_priors`` ours are all with targets.
+    ``equal``: for the same number of epochs, if both have it. ``to accuracy``: until ours reaches
+    the baseline's final accuracy; it leaves out seeds in which ours never does, and baselines that
+    end no better than the random backbone.
     """
     key = next(iter(cells[0]))
     names = dict.fromkeys(cell[key] for cell in cells if "curve" in cell)
@@ -155,7 +155,7 @@ def _faster(cells: list[Cell], key: str, our: str, other: str) -> Cell:
 
 
 def totals(known: Cell) -> list[Cell]:
-    """Return each row's accuracy, and its seconds by both clocks as :func:`points_of` has them."""
+    """Return each row's accuracy, epochs, and seconds (see :func:`points_of`) by two clocks."""
     rows = []
     for row in known["table"]:
         settings = settings_of(row)
@@ -175,7 +175,7 @@ def totals(known: Cell) -> list[Cell]:
 
 
 def ranks(cells: list[Cell]) -> list[Cell]:
-    """Return Spearman's rank correlation of -uniformity and probe, among all and trained priors."""
+    """Return Spearman's correlation of -uniformity and probe, among all and trained priors."""
     trained = [cell for cell in cells if not cell["prior"].startswith("random:")]
     rows = []
     for name, among in (("all priors", cells), ("trained priors", trained)):
@@ -193,7 +193,7 @@ ROWS: dict[str | None, Callable[[Cell], list[Cell]]] = {
     "ranks": lambda known: ranks(known["cells"]),
     "totals": totals,
 }
-"""Of the results of a study, by the last word of a place."""
+"""Rows made from the results of a study, by the last word of the table's marker."""
 
 
 STUDY = "cifar10"
@@ -203,8 +203,8 @@ PANELS = ("not aligned", "aligned to the consensus")
 def draw(results: Path, figures: Path) -> None:
     """Draw the README's two figures, in the report's style.
 
-    The t-SNE of targets that are not aligned and of those that are, and accuracy over seconds of
-    all objectives by either clock.
+    These are the t-SNE of targets with and without alignment, and all objectives' accuracy over
+    seconds by two clocks.
     """
     for name, scale, make in (("tsne", "cpu", alignment), ("table1_baselines", "whole", seconds)):
         known = measured(results / f"{name}-{scale}.json", STUDY)
@@ -212,7 +212,7 @@ def draw(results: Path, figures: Path) -> None:
 
 
 def alignment(known: Cell) -> str:
-    """Return the targets before and after alignment, in the colours of their classes."""
+    """Return the figure of targets before and after alignment, coloured by class."""
     panels = []
     for number, how in enumerate(PANELS):
         cell = next(one for one in known["cells"] if one["targets"] == how and "places" in one)
@@ -225,7 +225,7 @@ def alignment(known: Cell) -> str:
 
 
 def seconds(known: Cell) -> str:
-    """Return accuracy over seconds of every objective, its seeds and their mean, by each clock."""
+    """Return the figure of each objective's accuracy over seconds, by seed and mean, two clocks."""
     untrained, *trained = sorted(known["table"], key=lambda row: row["objective"] != "random")
     panels = []
     for clock in ("training alone", "all, one device"):
@@ -240,7 +240,7 @@ def seconds(known: Cell) -> str:
 
 
 def student(cell: Cell, untrained: float, clock: str) -> Student:
-    """Return what a cell of the table says of a training, by a clock."""
+    """Return the training in a cell of the table, with its preparation by a clock."""
     key = CLOCKS[clock]
     before = cell[key] if key else 0.0
     return Student(

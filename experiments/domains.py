@@ -1,9 +1,9 @@
 """One unlabeled set of several domains: ``python -m experiments.domains --out DIR --cifar DIR``.
 
-Photographs (CIFAR-10), clothes (Fashion-MNIST) and handwritten digits (scikit-learn), all as PNG
-of 32x32 pixels in RGB, shuffled once: ``train.parquet`` and ``test.parquet`` with the columns
-image, label (30 classes) and domain. Beside them ``specialists-DOMAIN.parquet`` has images of each
-domain for the training of its specialists: others than the set's.
+Photographs (CIFAR-10), clothes (Fashion-MNIST) and handwritten digits (scikit-learn), all as RGB
+PNG of 32x32 pixels, shuffled once: ``train.parquet`` and ``test.parquet`` with the columns image,
+label (30 classes) and domain. Besides, ``specialists-DOMAIN.parquet`` has further images of each
+domain, on which its specialists are trained.
 """
 
 import gzip
@@ -28,14 +28,16 @@ from coopt_fl.data import open_source, split_labels
 from experiments.command import run
 
 SIDE, CLASSES = 32, 10
-"""Of every image in pixels, and of every domain."""
+"""Image size in pixels, and number of classes of each domain."""
 
 MOST = {"train": 6000, "test": 2000}
+"""Most images of a domain in each split."""
+
 SPECIALISTS = 10_000
-"""Images of a domain in each split of the set, and for its specialists, at most."""
+"""Most images for the training of a domain's specialists."""
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
-"""Where Debian's package dataset-fashion-mnist puts it."""
+"""Folder of Debian's package dataset-fashion-mnist."""
 
 Part = tuple[NDArray[np.uint8], NDArray[np.int64]]
 """Images (N, 32, 32, 3), and their classes from 0 to 9 (N,)."""
@@ -46,7 +48,7 @@ def main(
     cifar: Annotated[Path, typer.Option(help="Folder of CIFAR-10 as Parquet files.")],
     fashion: Annotated[Path, typer.Option(help="Folder of Fashion-MNIST's idx files.")] = FASHION,
 ) -> None:
-    """Write the set, and what its specialists are trained on."""
+    """Write the set, and the images for training its specialists."""
     make_folder(out)
     for split, most in MOST.items():
         every = {
@@ -54,7 +56,7 @@ def main(
             "fashion": idx(fashion, {"train": "train", "test": "t10k"}[split]),
             "digits": of_source(DataConfig("digits"), split),
         }
-        left = 2 if split == "train" else 1  # half at least, for specialists
+        left = 2 if split == "train" else 1  # leave at least half of train for specialists
         ends = {domain: min(most, len(y) // left) for domain, (_, y) in every.items()}
         parts = {one: (x[: ends[one]], y[: ends[one]]) for one, (x, y) in every.items()}
         write(out / f"{split}.parquet", parts, list(every))
@@ -67,7 +69,7 @@ def main(
 
 
 def of_source(data: DataConfig, split: str) -> Part:
-    """Return a split of a source."""
+    """Return the images and labels of a source's split."""
     source, labels = open_source(data, split), split_labels(data, split)
     if labels is None:
         raise DataError(f"data.source={data.source} has no labels of its {split} split")
@@ -75,7 +77,7 @@ def of_source(data: DataConfig, split: str) -> Part:
 
 
 def idx(folder: Path, split: str) -> Part:
-    """Return a split of Fashion-MNIST; its black border of two pixels makes 28 pixels 32.
+    """Return a split of Fashion-MNIST, padded from 28 to 32 pixels with black.
 
     Raises:
         DataError: A file is missing.
@@ -95,7 +97,7 @@ def idx(folder: Path, split: str) -> Part:
 
 
 def squares(images: Iterable[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Return images (H, W, 3) of any size at 32x32 pixels."""
+    """Return images (H, W, 3) of any size, resized to 32x32 pixels."""
     size = (SIDE, SIDE)
     return np.stack(
         [Image.fromarray(one).resize(size, Image.Resampling.BILINEAR) for one in images]
@@ -103,7 +105,7 @@ def squares(images: Iterable[NDArray[np.uint8]]) -> NDArray[np.uint8]:
 
 
 def write(file: Path, parts: dict[str, Part], domains: list[str]) -> None:
-    """Write the images of some domains, shuffled; each of all has ten classes of its own."""
+    """Write the shuffled images of some domains; labels are unique over all ``domains``."""
     images = np.concatenate([x for x, _ in parts.values()])
     labels = np.concatenate([CLASSES * domains.index(one) + y for one, (_, y) in parts.items()])
     names = np.repeat(list(parts), [len(y) for _, y in parts.values()])

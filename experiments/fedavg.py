@@ -1,4 +1,4 @@
-"""Sending weights instead: Flower's own FedAvg of a student trained without targets."""
+"""Sending weights instead of targets: Flower's FedAvg of a self-supervised student."""
 
 import time
 from copy import deepcopy
@@ -31,10 +31,10 @@ OBJECTIVE = "simclr"
 
 
 class Local(Training):
-    """What one participant trains: weights come, are trained for some epochs, and go.
+    """The training of one participant, which gets weights, trains them and returns them.
 
-    Its optimizer starts anew in every round, because a participant keeps nothing between messages.
-    The learning rate follows the schedule of the whole training.
+    The optimizer's state is reset in every round, because a participant keeps nothing between
+    messages. The learning rate follows the schedule of the whole training.
     """
 
     def __init__(self, fabric: Fabric, lab: Lab, rows: Rows, config: StudentConfig, seed: int):
@@ -46,11 +46,11 @@ class Local(Training):
 
     @property
     def weights(self) -> ArrayRecord:
-        """All that is trained, and what batch norm has counted, as Flower sends it."""
+        """The weights and batch norm statistics as a Flower record."""
         return ArrayRecord(dict(self._objective.state_dict()))
 
     def take(self, weights: ArrayRecord, like: "Local | None" = None) -> None:
-        """Replace the weights, and normalise images as another one does."""
+        """Load weights, reset the optimizer, and take over the normalisation of ``like``."""
         self._objective.load_state_dict(weights.to_torch_state_dict())
         self._optimizer.load_state_dict(self._new)
         self._preprocess = like._preprocess if like else self._preprocess
@@ -58,14 +58,14 @@ class Local(Training):
 
 @dataclass
 class Spent:
-    """Seconds that participants trained, one after another: by the wall and of the CPU."""
+    """Seconds that participants trained, one after another: wall clock and CPU time."""
 
     wall: float = 0.0
     cpu: float = 0.0
 
 
 def participant(everyone: list[Local], whole: Local, epochs: int, spent: Spent) -> ClientApp:
-    """Return the app that trains each participant's student for some epochs in every round."""
+    """Return the app that trains a participant's student for ``epochs`` epochs per round."""
     app = ClientApp()
 
     @app.train()
@@ -85,9 +85,9 @@ def participant(everyone: list[Local], whole: Local, epochs: int, spent: Spent) 
 
 
 def federated(lab: Lab, participants: int, epochs: int, seed: int) -> Cell:
-    """Train by FedAvg, ``epochs`` at every participant between two averages, and return its curve.
+    """Train by FedAvg with ``epochs`` local epochs per round, and return the curve.
 
-    Shards are those of a run with so many participants, and the epochs in all the study's.
+    Shards are those of a run with the same participants; the total of epochs is the study's.
     """
     student = replace(lab.study.student, objective=OBJECTIVE)
     epochs = min(epochs, student.epochs)
@@ -138,9 +138,9 @@ def shards_of(lab: Lab, participants: int, seed: int) -> list[Rows]:
 
 
 def by_targets(lab: Lab, participants: int, seed: int) -> Cell:
-    """Train on the targets of so many participants, whose priors are the study's in turns.
+    """Train on the targets of participants with the study's priors in rotation.
 
-    What they send is what the platform's messages weigh, see ``costs``.
+    The traffic is that of the platform's messages, see ``costs``.
     """
     study = replace(lab.study, block_rows=blocks_for(lab.study, len(lab.all), participants))
     crowd = Lab(study)
@@ -157,7 +157,7 @@ def by_targets(lab: Lab, participants: int, seed: int) -> Cell:
 
 
 LOCAL = (1, 5)
-"""Epochs at every participant between two averages."""
+"""Local epochs per round."""
 
 
 def _rows(study: Study) -> list[Cell]:
@@ -171,7 +171,7 @@ def _rows(study: Study) -> list[Cell]:
 
 @panel
 def over_bytes(axis: Axes, known: Known) -> float:
-    """Draw accuracy over what a participant has sent and received; one line for each seed."""
+    """Draw accuracy over a participant's traffic, with one line for each seed."""
     for number, row in enumerate(known["table"]):
         settings = {key: value for key, value in row.items() if not isinstance(value, dict)}
         for cell in known["cells"]:
@@ -187,11 +187,10 @@ def over_bytes(axis: Axes, known: Known) -> float:
 
 @table(_rows, over_bytes)
 def sending_weights(lab: Lab, cell: Cell) -> Cell:
-    """Targets against weights: the same student on the same shards, for as many epochs.
+    """Targets against weights: the same student on the same shards, for the same number of epochs.
 
-    Weights are averaged by Flower's FedAvg after each epoch, or after five, of SimCLR at every
-    participant; where nothing is sent SimCLR has all images. Seconds are of one participant after
-    another on one device.
+    Weights are averaged by Flower's FedAvg after one or five local epochs of SimCLR; if nothing is
+    sent, SimCLR sees all images. Seconds are for participants one after another on one device.
     """
     if cell["sent"] == "weights":
         return federated(lab, cell["participants"], cell["epochs a round"], cell["seed"])

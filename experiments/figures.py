@@ -14,7 +14,7 @@ from coopt_fl.students.curve import Point
 
 Known = dict[str, Any]
 Draw = Callable[[dict[str, Known]], Figure]
-"""Makes a figure from what is known of each study."""
+"""Draws a figure from the results of each study."""
 
 WIDTH, ROW = 5.2, 0.3
 INK, MARK = "#333333", "#2f6fc4"
@@ -22,9 +22,9 @@ MARKERS = "os^Dv<>P"
 
 
 def panel(draw: Callable[[Axes, Known], float]) -> Draw:
-    """Return what draws every study's panel, side by side.
+    """Return a function that draws a panel for each study, side by side.
 
-    ``draw`` fills the panel of one study, and returns the height in inches that it needs.
+    ``draw`` fills the panel of one study, and returns the height that it needs in inches.
     """
 
     def figure(found: dict[str, Known]) -> Figure:
@@ -45,7 +45,7 @@ def panel(draw: Callable[[Axes, Known], float]) -> Draw:
 
 @panel
 def dots(axis: Axes, known: Known) -> float:
-    """Draw each row's accuracy (its first measure, where it has none) and its spread."""
+    """Draw each row's accuracy, or else its first measure, with its spread over seeds."""
     rows = known["table"][::-1]
     name = measures(rows)[0]
     for place, row in enumerate(rows):
@@ -59,7 +59,7 @@ def dots(axis: Axes, known: Known) -> float:
 
 @panel
 def curves(axis: Axes, known: Known) -> float:
-    """Draw accuracy over seconds, the preparation included, of each row."""
+    """Draw each row's accuracy over seconds, including preparation."""
     _curves(axis, known, prepared=True)
     axis.legend(fontsize=7, frameon=False)
     return 3.8
@@ -69,7 +69,7 @@ CLOCKS = {"training alone": False, "targets and alignment counted, on one device
 
 
 def clocks(found: dict[str, Known]) -> Figure:
-    """Draw accuracy over seconds by either clock, a line of two panels for each study."""
+    """Draw accuracy over seconds by two clocks, as two panels for each study."""
     figure = Figure(figsize=(2 * WIDTH, 3.8 * len(found)), dpi=110, layout="constrained")
     axes = figure.subplots(len(found), len(CLOCKS), squeeze=False, sharey="row")
     for line, (name, known) in zip(axes, found.items(), strict=True):
@@ -82,7 +82,7 @@ def clocks(found: dict[str, Known]) -> Figure:
 
 
 def _curves(axis: Axes, known: Known, *, prepared: bool) -> None:
-    for row in known["table"]:  # in every panel in the same order, and so in the same colours
+    for row in known["table"]:  # the same order, and so the same colours, in every panel
         probed = [_probed(cell, prepared) for cell in _cells(known, row) if "curve" in cell]
         if probed:
             x, y = np.moveaxis(probed, -1, 0)
@@ -99,7 +99,7 @@ def _curves(axis: Axes, known: Known, *, prepared: bool) -> None:
 
 @panel
 def cycles(axis: Axes, known: Known) -> float:
-    """Draw accuracy after every cycle of each row."""
+    """Draw each row's accuracy after every cycle."""
     for row in known["table"]:
         y = [[cycle["accuracy"] for cycle in cell["cycles"]] for cell in _cells(known, row)]
         _band(axis, range(1, len(y[0]) + 1), y, label(row))
@@ -110,7 +110,7 @@ def cycles(axis: Axes, known: Known) -> float:
 
 @panel
 def points(axis: Axes, known: Known) -> float:
-    """Draw accuracy over uniformity, a point for each row."""
+    """Draw accuracy over uniformity, with a point for each row."""
     for row in known["table"]:
         x, y = row["uniformity"]["mean"], row["accuracy"]["mean"]
         axis.plot(x, y, "o", color=MARK, markersize=4)
@@ -120,9 +120,10 @@ def points(axis: Axes, known: Known) -> float:
 
 
 def lines(over: str, measure: str, **only: object) -> Draw:
-    """Return what draws a measure over a setting that is a number, a line for all others.
+    """Return a function that draws ``measure`` over the numeric setting ``over``.
 
-    ``only`` are settings that rows must have to be drawn.
+    There is a line for each combination of the other settings. Only rows with the settings ``only``
+    are drawn.
     """
 
     @panel
@@ -143,7 +144,7 @@ def lines(over: str, measure: str, **only: object) -> Draw:
 
 
 def scatters(found: dict[str, Known]) -> Figure:
-    """Draw a line of panels for each study, one for each row, of targets in the plane."""
+    """Draw scatter plots of targets: one line of panels per study, one panel per row."""
     rows = len(next(iter(found.values()))["table"])
     figure = Figure(figsize=(13, 4.4 * len(found)), dpi=90, layout="constrained")
     axes = figure.subplots(len(found), rows, squeeze=False)
@@ -156,7 +157,7 @@ def scatters(found: dict[str, Known]) -> Figure:
 
 
 def _scatter(axis: Axes, cell: Known) -> None:
-    """Show each target: colour is the class, shape the participant."""
+    """Draw each target: its colour is the class, its shape the participant."""
     places, owners, labels = (np.array(cell[key]) for key in ("places", "owners", "labels"))
     for owner in np.unique(owners):
         x, y = places[owners == owner].T
@@ -168,16 +169,16 @@ def _scatter(axis: Axes, cell: Known) -> None:
 
 
 def points_of(cell: Known) -> list[Point]:
-    """Return a training's curve; its seconds are the CPU's where those are known.
+    """Return a training's curve, with CPU seconds if known.
 
-    They are then those of a host that does nothing else, see :class:`experiments.lab.CpuClock`.
+    CPU seconds are the time on an otherwise idle host, see :class:`experiments.lab.CpuClock`.
     """
     curve, pace = [Point(**point) for point in cell["curve"]], cell.get("epoch cpu s")
     return [replace(point, seconds=pace * point.epoch) if pace else point for point in curve]
 
 
 def _probed(cell: Known, prepared: bool) -> list[tuple[float, float]]:
-    """Return when a student was probed, in seconds, and what came of it."""
+    """Return (seconds, accuracy) of each probe."""
     before = cell["preparation s, one device"] if prepared else 0.0
     probed = [point for point in points_of(cell) if point.accuracy is not None]
     return [(before + point.seconds, point.accuracy or 0.0) for point in probed]
@@ -197,18 +198,18 @@ def _band(axis: Axes, x: ArrayLike, y: ArrayLike, name: str) -> None:
 
 
 def measures(rows: list[Known]) -> list[str]:
-    """Return the names of what was measured, accuracy first."""
+    """Return the names of the measures, accuracy first."""
     found = (key for row in rows for key, value in row.items() if isinstance(value, dict))
     return sorted(dict.fromkeys(found), key=lambda name: name != "accuracy")
 
 
 def settings_of(row: Known) -> Known:
-    """Return what tells a row from the others."""
+    """Return a row's settings, without its measures."""
     return {key: value for key, value in row.items() if not isinstance(value, dict)}
 
 
 def label(row: Known) -> str:
-    """Return what a row is, in words."""
+    """Return a row's settings as text."""
     return ", ".join(_word(key, value) for key, value in settings_of(row).items())
 
 

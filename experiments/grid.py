@@ -16,14 +16,14 @@ from flwr.superlink.grid import InMemoryGrid
 
 @dataclass
 class InProcess(InMemoryGrid):
-    """Has messages answered when their answers are asked for, so that no reply waits here.
+    """Answers a message when its reply is pulled, so that no replies are held in memory.
 
     Attributes:
-        app: Answers as every participant.
-        participants: How many nodes there are.
+        app: The ClientApp that answers as every participant.
+        participants: Number of nodes.
         seconds: CPU time of the participants.
-        messages: How many requests there were, by type.
-        waiting: Those whose answers nobody asked for yet.
+        messages: Number of requests by type.
+        waiting: Requests by id whose replies have not been pulled yet.
     """
 
     app: ClientApp
@@ -33,12 +33,12 @@ class InProcess(InMemoryGrid):
     waiting: dict[str, Message] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Be the task that Flower stamps messages with, and let it log no rounds."""
+        """Set the task identity that Flower puts on messages, and silence its log of rounds."""
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
         logging.getLogger("flwr").setLevel(logging.WARNING)
 
     def get_node_ids(self) -> list[int]:
-        """Return all nodes' ids."""
+        """Return the ids of all nodes."""
         return [1 + k for k in range(self.participants)]
 
     def get_nodes(self) -> list[NodeInfo]:
@@ -46,7 +46,7 @@ class InProcess(InMemoryGrid):
         return [NodeInfo(node_id=node) for node in self.get_node_ids()]
 
     def push_messages(self, messages: Any) -> list[str]:
-        """Keep messages until somebody asks for their replies."""
+        """Hold messages until their replies are pulled."""
         keys = []
         for message in messages:
             key = f"m{self.messages.total()}"
@@ -58,11 +58,11 @@ class InProcess(InMemoryGrid):
         return keys
 
     def pull_messages(self, message_ids: Any) -> list[Message]:
-        """Have each message answered now."""
+        """Answer each message now, and return the replies."""
         return [self._answer(self.waiting.pop(key)) for key in message_ids if key in self.waiting]
 
     def seen(self, message: Message) -> None:
-        """Be told of each request and each reply."""
+        """Do nothing; subclasses observe each request and each reply."""
 
     def _answer(self, message: Message) -> Message:
         node = message.metadata.dst_node_id
@@ -93,5 +93,5 @@ class Weighing(InProcess):
 
 
 def weigh(sent: InflatableObject) -> int:
-    """Return the bytes of a message, or of a part of one, as Flower sends it: piece by piece."""
+    """Return the bytes of a message, or of a part of one, as Flower serialises it."""
     return sum(len(piece.deflate()) for piece in get_all_nested_objects(sent).values())

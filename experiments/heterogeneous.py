@@ -24,13 +24,13 @@ from experiments.specialists import of_crowd
 from experiments.table import Cell, table
 
 PRIOR, STUDENT = "prior", "student"
-"""Whose features a probe is of."""
+"""Whether a probe judges a prior's features or a student's."""
 
 
 def wide_enough(features: Mapping[str, Array], wanted: str, dim: int, seed: int) -> Election:
-    """Elect as the platform does, among those whose features are as wide as a target.
+    """Elect as the platform does, among the participants whose features are as wide as a target.
 
-    The platform would stop where the most uniform prior is narrower.
+    The platform would stop if the most uniform prior were narrower.
     """
     return elect({n: x for n, x in features.items() if x.shape[1] >= dim}, wanted, dim, seed)
 
@@ -45,7 +45,7 @@ TOGETHER: dict[str, Cell] = {
 
 
 def central(study: Study) -> list[Cell]:
-    """Return a row for each kind of targets, and one for each prior as it is."""
+    """Return a row for a student on each kind of targets, and one for each prior itself."""
     priors = of_crowd(study)
     rows = [{"targets": how, "features": STUDENT} for how in (*TOGETHER, *priors)]
     return rows + [{"targets": spec, "features": PRIOR} for spec in priors]
@@ -53,10 +53,10 @@ def central(study: Study) -> list[Cell]:
 
 @table(central)
 def crowd_central(lab: Lab, cell: Cell) -> Cell:
-    """Is the collaboration better than each prior centrally, and than that prior itself?
+    """Is a collaboration's student better than each prior's, and than the prior itself?
 
-    Accuracy is that of one probe of all domains. By domain it is that of a probe of this domain
-    alone; ``DOMAIN, one probe`` is how the one of all does there.
+    ``accuracy`` is that of one probe of all domains. ``DOMAIN`` is that of a probe of the domain
+    alone; ``DOMAIN, one probe`` is that of the probe of all domains on the domain's images.
     """
     how, seed = cell["targets"], cell["seed"]
     if cell["features"] == PRIOR:
@@ -79,7 +79,12 @@ def student(lab: Lab, made: Made, seed: int) -> Cell:
 
 
 def by_domain(lab: Lab, features: Sequence[Array]) -> Cell:
-    """Return what features (R, m) of the training and of the test images with a label are worth."""
+    """Return accuracies, over all and by domain, on features of labeled train and test images.
+
+    Args:
+        lab: The study.
+        features: (R, m) for each split, of the images with a label.
+    """
     known = [labels >= 0 for labels in lab.labels()]
     here, there = (lab.domains(split)[k] for split, k in zip(SPLITS, known, strict=True))
     y, w = (torch.from_numpy(all[k]) for all, k in zip(lab.labels(), known, strict=True))
@@ -94,11 +99,11 @@ def by_domain(lab: Lab, features: Sequence[Array]) -> Cell:
 
 
 Assign = Callable[[Lab, Agreed, int], Mapping[str, Any]]
-"""Says who gets what, from what was agreed with equal shards."""
+"""Returns ``weights`` or ``parts`` for :meth:`Lab.agree`, given an agreement with equal shards."""
 
 
 def equal(lab: Lab, agreed: Agreed, seed: int) -> Cell:
-    """Leave it at that."""
+    """Keep equal shards."""
     return {}
 
 
@@ -130,28 +135,28 @@ def half(whose: Callable[[Sequence[float]], float], lab: Lab, agreed: Agreed, se
 
 
 Divide = Callable[[Lab, Agreed, int], Rows]
-"""Says which region each image is in."""
+"""Returns the region of each image."""
 
 REGIONS = 8
 
 
 def undivided(lab: Lab, agreed: Agreed, seed: int) -> Rows:
-    """Have one region."""
+    """Return a single region."""
     return np.zeros(len(lab.all), np.int64)
 
 
 def clusters(lab: Lab, agreed: Agreed, seed: int) -> Rows:
-    """Have regions of similar targets, told by thumbnails."""
+    """Return regions of similar targets, predicted from thumbnails."""
     return regions(agreed, thumbnails(lab.source), REGIONS, seed)
 
 
 def domains(lab: Lab, agreed: Agreed, seed: int) -> Rows:
-    """Have the domains, which somebody tells."""
+    """Return the true domains as regions."""
     return np.unique(lab.domains("train"), return_inverse=True)[1]
 
 
 def competent(divide: Divide, most: float, lab: Lab, agreed: Agreed, seed: int) -> Cell:
-    """Give each region to whoever knows it best, in shards of at most so many mean ones."""
+    """Give each region to the most competent; a shard has at most ``most`` times the mean size."""
     return {"parts": by_competence(agreed, divide(lab, agreed, seed), most, seed)}
 
 
@@ -172,18 +177,18 @@ SHARDS: dict[str, Assign] = {
     "half by the best": partial(half, max),
     "half by the worst": partial(half, min),
 }
-"""Who gets which samples. "The best five" (of ten) and "the best alone" are competence in a single
-region, with shards of at most twice the mean and of any size: what competence gains over them is
-due to regions."""
+"""Assignments of samples to participants. "The best five" (of ten) and "the best alone" are
+competence in a single region, with shards of at most twice the mean size and of any size: the gain
+of competence over them is due to regions."""
 
 
 @table(lambda _: [{"shards": how} for how in SHARDS])
 def crowd_shards(lab: Lab, cell: Cell) -> Cell:
-    """Who should get which samples? All align to the consensus.
+    """Which participant should get which samples? All align to the consensus.
 
-    ``r2`` is that of the held-out targets of the shared set, each by the owner of its sample;
-    ``largest shard`` its share of all samples. Assignment by competence has seen the former, in
-    regions, which flatters its ``r2`` a little, but no accuracy.
+    ``r2`` is the held-out R2 on the shared set, with each sample predicted by its owner;
+    ``largest shard`` is the largest share of all samples. Assignment by competence uses the same
+    held-out targets, by region, so its ``r2`` is slightly optimistic, but no accuracy is.
     """
     seed, assign = cell["seed"], SHARDS[cell["shards"]]
     crowd = of_crowd(lab.study)
@@ -192,14 +197,14 @@ def crowd_shards(lab: Lab, cell: Cell) -> Cell:
 
 
 def shares(agreed: Agreed | None) -> Cell:
-    """Return what is known of shards before any training."""
+    """Return measures of the shards that need no training."""
     assert agreed is not None
     sizes = [len(agreed.rows_of(name)) for name in agreed.features]
     return {"r2": predicted(agreed), "largest shard": max(sizes) / sum(sizes)}
 
 
 def without_accused(lab: Lab, agreed: Agreed, seed: int) -> Cell:
-    """Give nothing to those whom the audit would reject."""
+    """Give no samples to participants that the audit would reject."""
     run = before_audit(lab, agreed)
     failed = set[str]().union(*accused(run, list(agreed.features), run.answers())[0].values())
     return {"weights": [float(name not in failed) for name in agreed.features]}
@@ -215,9 +220,9 @@ RESCUES: dict[str, tuple[Cell, Assign]] = {
 
 
 def crews(study: Study) -> dict[str, tuple[str, ...]]:
-    """Return crowds by name: without one each, with ever more weak ones, and without these.
+    """Return crowds by name: each without one prior; with more and more weak ones; without those.
 
-    Weak priors take the places of the last sound ones of the crowd.
+    Weak priors replace the last sound ones of the crowd.
     """
     crowd, found = tuple(of_crowd(study)), dict[str, tuple[str, ...]]()
     sound = [spec for spec in crowd if spec not in study.weak]
@@ -231,7 +236,7 @@ def crews(study: Study) -> dict[str, tuple[str, ...]]:
 
 
 def contributions(study: Study) -> list[Cell]:
-    """Return a row for each crowd, and for all that may rescue the ones with weak priors."""
+    """Return a row for each crowd, and for each remedy in the crowds with weak priors."""
     names = list(crews(study))
     weak = [name for name in names if name.endswith(" weak")]
     rows = [{"crowd": name, "how": CONSENSUS} for name in names]
@@ -242,10 +247,11 @@ def contributions(study: Study) -> list[Cell]:
 
 @table(contributions)
 def crowd_contribution(lab: Lab, cell: Cell) -> Cell:
-    """What does each prior add, how many weak ones hurt, and what rescues?
+    """What does each prior add, how many weak ones hurt, and which remedy helps?
 
-    The whole crowd is the consensus of ``crowd_central``. ``r2`` is as in ``crowd_shards``; to the
-    best prior everyone aligns, whatever the crowd.
+    The result of the whole crowd is in ``crowd_central``, as consensus. ``r2`` is as in
+    ``crowd_shards``; with the reference ``best``, all participants align to the best prior,
+    whatever the crowd.
     """
     seed, crew = cell["seed"], crews(lab.study)[cell["crowd"]]
     how, assign = RESCUES[cell["how"]]

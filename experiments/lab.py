@@ -1,4 +1,4 @@
-"""What every experiment does: targets as the platform would make them, and students on them."""
+"""Common parts of all experiments: targets as the platform would make them, and students."""
 
 import hashlib
 import shutil
@@ -42,25 +42,25 @@ NAMES = (
     "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa",
 )
 # fmt: on
-"""Of participants, in order, as in the shipped configurations."""
+"""Names of participants, in order, as in the shipped configurations."""
 
 SPLITS = ("train", "test")
 
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """Targets that some way of making them gave.
+    """Targets made in some way, and the time that they took.
 
     Attributes:
-        rows: int64 (N,), of the training split, ascending.
+        rows: int64 (N,), rows of the training split, ascending.
         targets: float32 (N, n).
-        participants: int16 (N,): who made each; -1 where several did.
-        optimize: Seconds of each participant alone on the device.
-        represent: Seconds of all participants' features of the shared set.
-        align: Seconds of uniformity, reference and alignment.
-        on_s: float32 (S, n), each participant's of the shared set.
-        agreed: What participants agreed on, where several did.
-        parts: Widths of what stands side by side in a target, if several teachers' do.
+        participants: int16 (N,), index of each target's participant; -1 for averages.
+        optimize: Seconds of optimization of each participant, alone on the device.
+        represent: Seconds for all participants' features of the shared set.
+        align: Seconds for uniformity, reference and alignment.
+        on_s: float32 (S, n), each participant's targets of the shared set.
+        agreed: The agreement of the participants; None without collaboration.
+        parts: Widths of the parts of a target, if several teachers' targets are concatenated.
     """
 
     rows: Rows
@@ -75,19 +75,20 @@ class Made:
 
     @property
     def preparation(self) -> tuple[float, float]:
-        """Seconds before training on one device, and with one for each participant.
+        """Seconds before training with one device for all participants, and with one for each.
 
-        As :mod:`coopt_fl.optimized.preparation` counts them.
+        They are counted as in :mod:`coopt_fl.optimized.preparation`.
         """
         shared = self.represent + self.align
         return sum(self.optimize) + shared, max(self.optimize, default=0.0) + shared
 
 
 class Lab:
-    """A study's data, the features of its priors, and students trained on what is made of them.
+    """A study's data and its priors' features, and methods that make targets and train students.
 
     Attributes:
-        cell: What is measured now: a training that was interrupted goes on in the same cell.
+        cell: Name of the cell that is being measured; an interrupted training resumes in the same
+            cell.
     """
 
     def __init__(self, study: Study) -> None:
@@ -112,10 +113,10 @@ class Lab:
         return labels
 
     def domains(self, split: str) -> NDArray[np.str_]:
-        """Return the domain of each image of a split, (N,): ``all`` where there are none.
+        """Return the domain (N,) of each image of a split; ``all`` if the source has no domains.
 
         Raises:
-            ConfigError: The study's crowd wants domains.
+            ConfigError: The study's crowd needs domains.
         """
         source = open_source(self.study.data, split)
         known = source.column("domain")
@@ -127,7 +128,7 @@ class Lab:
         return np.full(len(source), "all") if known is None else known
 
     def shared(self, size: int, seed: int) -> Rows:
-        """Return the rows of a shared set."""
+        """Return the rows of a shared set of ``size`` samples."""
         return shared_set(self.all, size, seed)
 
     def agree(
@@ -148,27 +149,27 @@ class Lab:
         parts: Mapping[str, Rows] | None = None,
         on_s: Mapping[str, Array] | None = None,
     ) -> Agreed:
-        """Take every step of the method before the work itself.
+        """Do all steps of the method that precede optimization.
 
         Args:
-            seed: Of the plan, the shared set, and what draws.
-            features: float32 (N, m_k) of all images, by participant; those of ``priors`` unless
-                given.
-            priors: One for each participant; the study's own unless given.
-            reference: What the election is asked for: ``consensus`` or ``best``.
-            elect: Chooses the reference.
+            seed: Seed of the plan, the shared set and all random draws.
+            features: float32 (N, m_k) of all images, by participant; default: those of ``priors``.
+            priors: One for each participant; default: the study's own.
+            reference: The reference that is requested: ``consensus`` or ``best``.
+            elect: Elects the reference.
             solver: See :func:`coopt_fl.targets.fit_alignment`.
             projection: See :func:`coopt_fl.targets.fit_projection`.
-            dim: Width n of a target; the study's unless given, as the next two.
-            shared: Samples of the shared set.
-            audit: Samples for the audit, as a share of a block's.
-            order: Of the participants in the plan; that of the features unless given.
-            weights: Of their shards, in that order; equal unless given.
-            parts: Whose rows are whose, where weights do not say it.
-            on_s: What participants say of the shared set, if it differs from their features.
+            dim: Width n of a target; default: the study's.
+            shared: Size of the shared set; default: the study's.
+            audit: Samples for the audit, as a share of a block; default: the study's.
+            order: Order of the participants in the plan; default: that of the features.
+            weights: Relative sizes of their shards, in that order; default: equal.
+            parts: Each participant's rows, instead of ``weights``.
+            on_s: The features of the shared set that participants send, if they are not the true
+                ones.
 
         Raises:
-            ParticipantError: Of the platform's election, where no prior is alignable.
+            ParticipantError: The platform's election finds no alignable prior.
         """
         specs = zip(NAMES, priors or self.study.priors, strict=False)
         features = features or {name: self.features(spec)[0] for name, spec in specs}
@@ -204,12 +205,12 @@ class Lab:
         """Return the targets of a collaboration.
 
         Args:
-            seed: Of the plan, the shared set, and what draws.
-            replicas: Participants that make each sample's target; theirs are averaged.
-            by_r2: Give shards in proportion to the held-out R2 instead of equal ones.
-            assign: Says from what was agreed, with equal shards, who gets what instead: ``weights``
-                or ``parts`` of :meth:`agree`. Its seconds are among those of alignment.
-            how: See :meth:`agree`.
+            seed: Seed of the plan, the shared set and all random draws.
+            replicas: Number of participants that make each target; their targets are averaged.
+            by_r2: Whether shards are proportional to the held-out R2 instead of equal.
+            assign: Returns ``weights`` or ``parts`` for :meth:`agree`, given the agreement with
+                equal shards. Its time is counted as alignment.
+            how: Further arguments of :meth:`agree`.
         """
         agreed = self.agree(seed, **how)
         if by_r2:
@@ -243,11 +244,11 @@ class Lab:
     def every_prior(
         self, seed: int, share: float = 1.0, *, priors: Sequence[str] | None = None
     ) -> Made:
-        """Return the targets of every prior for each of a share of the samples, side by side.
+        """Return the concatenated targets of every prior for a share of the samples.
 
-        The ceiling of multi-teacher distillation: one head for each teacher, whose targets PHI-S
-        (Ranzinger et al. 2024) puts on one scale. Its Hadamard rotation is left out: a head that
-        ends linearly and a loss of the squared error or the cosine do not see a rotation.
+        This is the ceiling of multi-teacher distillation: one head per teacher, whose targets are
+        brought to one scale by PHI-S (Ranzinger et al. 2024). Its Hadamard rotation is left out,
+        because it makes no difference to a linear last layer with squared error or cosine loss.
         """
         rows = self.shared(round(share * len(self.all)), derive_seed(seed, "every prior"))
         found = [self.features(spec) for spec in priors or self.study.priors]
@@ -276,11 +277,11 @@ class Lab:
         """Train a student on ``made``, or without targets, and return its curve.
 
         Args:
-            made: The targets, for an objective that needs them.
-            seed: Of the training.
-            every: Epochs between two probes; only at the end unless given.
-            judge: Judges the student at the end, instead of all other probes.
-            changes: Of the study's ``student``, such as ``objective="byol"``.
+            made: The targets; None for an objective without targets.
+            seed: Seed of the training.
+            every: Epochs between two probes; default: only after the last epoch.
+            judge: Judges the trained student, instead of all probes.
+            changes: Changes of the study's ``student``, such as ``objective="byol"``.
         """
         config = replace(self.study.student, **changes)
         dataset = None if made is None else self.dataset(made)
@@ -307,12 +308,12 @@ class Lab:
         }
 
     def random(self, seed: int, **changes: Any) -> float | None:
-        """Return the probe of the student before any training."""
+        """Return the accuracy of the student before any training."""
         config = replace(self.study.student, **changes)
         return self.judge(random_student(config, self.study.data, seed)).accuracy
 
     def dataset(self, made: Made) -> OptimizedDataset:
-        """Return the targets as the optimized dataset that they would make."""
+        """Return the targets as an optimized dataset in memory."""
         source = {"fingerprint": self.source.fingerprint}
         known = draft(config=Config(), source=source, reference="consensus")
         targets, ids = made.targets.astype(np.float16), self.all[made.rows]
@@ -323,18 +324,18 @@ class Lab:
 
 
 def hardware() -> dict[str, str]:
-    """Return what computes here: of several GPUs the first, which alone is used."""
+    """Return this host's hardware; of several GPUs only the first, because only that is used."""
     found = devices()
     return found | {"GPUs": found["GPUs"].partition(", ")[0]}
 
 
 class TimedJudge(Judge):
-    """A judge that knows for how many seconds its probes kept CPUs busy."""
+    """A judge that sums up the CPU seconds of its probes."""
 
     busy = 0.0
 
     def __call__(self, student: LoadedStudent) -> Judged:
-        """Return what the features are worth, see :class:`Judge`."""
+        """Probe the student, see :class:`Judge`."""
         zero = time.process_time()
         judged = super().__call__(student)
         self.busy += time.process_time() - zero
@@ -342,20 +343,20 @@ class TimedJudge(Judge):
 
 
 class CpuClock:
-    """Seconds that a training's epochs keep a CPU's threads busy, whatever else the host does.
+    """Measures the CPU seconds of a training's epochs, whatever else the host does.
 
-    Probes do not count. The seconds are in a file, for a training that is interrupted.
+    Probes do not count. The seconds are kept in a file, so that they survive an interruption.
     """
 
     def __init__(self, file: Path, judge: TimedJudge) -> None:
         self._file, self._judge, self._zero = file, judge, 0.0
 
     def begun(self, done: int, epochs: int) -> None:
-        """Start to count."""
+        """Start the clock."""
         self._zero = self._now()
 
     def epoch(self, point: Point, epochs: int) -> None:
-        """Count an epoch."""
+        """Record the CPU seconds of an epoch."""
         now = self._now()
         with self._file.open("a") as file:
             file.write(f"{now - self._zero}\n")
@@ -363,7 +364,7 @@ class CpuClock:
 
     @property
     def found(self) -> dict[str, float]:
-        """The median over the epochs, if a CPU took them."""
+        """The median over the epochs per thread, if they ran on a CPU; else nothing."""
         if pick_device().type != "cpu":
             return {}
         epochs = [float(line) for line in self._file.read_text().split()]
@@ -375,7 +376,7 @@ class CpuClock:
 
 @contextmanager
 def resumed(training: str) -> Iterator[Path]:
-    """Yield the folder of a training, as an interruption left it; it is removed at the end."""
+    """Yield the folder of a training, as an interruption left it; remove it after success."""
     folder = cache_dir() / "trainings" / hashlib.sha256(training.encode()).hexdigest()[:32]
     folder.mkdir(parents=True, exist_ok=True)
     yield folder
@@ -383,11 +384,11 @@ def resumed(training: str) -> Iterator[Path]:
 
 
 def features_of(spec: str, study: Study, split: str) -> tuple[NDArray[np.float32], float]:
-    """Return a prior's features (N, m) of a split, and the seconds that they took here.
+    """Return a prior's features (N, m) of a split, and the seconds that they took on this host.
 
-    They are computed once and kept in the cache. Experiments at work at once compute theirs one
-    after another, because they would share the cores that decode images. On a CPU the seconds are
-    those that its threads were busy, for a host that does nothing else needs no longer.
+    They are computed once and kept in the cache. Concurrent experiments compute features one after
+    another, because they would share the cores that decode images. On a CPU the seconds are CPU
+    time per thread, which is the time on an otherwise idle host.
     """
     prior = load_prior(spec, pick_device(), study.precision)
     source = open_source(study.data, split)
@@ -404,9 +405,13 @@ def features_of(spec: str, study: Study, split: str) -> tuple[NDArray[np.float32
 def kept(
     of: str, spec: str, precision: str, compute: Callable[[], Array]
 ) -> tuple[NDArray[np.float32], float]:
-    """Return features and the seconds that they took, computed unless the cache has them.
+    """Return features and the seconds that they took, from the cache if it has them.
 
-    ``of`` says of what they are, ``spec`` and ``precision`` by which prior and how.
+    Args:
+        of: Identifies the prior's weights and the images.
+        spec: The prior's specification.
+        precision: Precision of the prior.
+        compute: Computes the features (N, m).
     """
     on = hardware() | {"device": pick_device().type, "threads": torch.get_num_threads()}
     key = f"{spec} {of} {on} {precision}"
@@ -422,7 +427,7 @@ def kept(
         seconds = time.perf_counter() - started
         if pick_device().type == "cpu":
             seconds = min(seconds, (time.process_time() - busy) / torch.get_num_threads())
-        with path.open("wb") as whole:  # of a name alone numpy would make another
+        with path.open("wb") as whole:  # given a name, numpy would append .npz to it
             np.savez(whole, features=made, seconds=seconds)
 
     return cached(file, load, make)

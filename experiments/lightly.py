@@ -1,4 +1,4 @@
-"""lightly-train itself, from its package, on the same images, student and core."""
+"""lightly-train itself, with the same images and student, on the same core."""
 
 import os
 import tempfile
@@ -24,7 +24,7 @@ THEIR_PRECISION = {"auto": "32-true", "float32": "32-true", "bfloat16": "bf16-mi
 
 
 class Wrapped(nn.Module):
-    """A student as lightly-train wants a model of one's own."""
+    """A student with lightly-train's interface for custom models."""
 
     def __init__(self, student: Student) -> None:
         super().__init__()
@@ -35,27 +35,27 @@ class Wrapped(nn.Module):
         return self.student.width
 
     def forward_features(self, x: Tensor) -> dict[str, Tensor]:
-        """Return the features (B, width) of images, as maps of one pixel."""
+        """Return the features of images as maps (B, width, 1, 1)."""
         return {"features": self.student(x)[:, :, None, None]}
 
     def forward_pool(self, x: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return what :meth:`forward_features` gave: there is nothing to pool."""
+        """Return the features unchanged: there is nothing to pool."""
         return {"pooled_features": x["features"]}
 
     def get_model(self) -> nn.Module:
-        """Return what is kept."""
+        """Return the model to export."""
         return self.student
 
 
 @table(lambda study: [{"method": "simclr"}] if study.lightly else [])
 def lightly_train(lab: Lab, cell: Cell) -> Cell:
-    """What does the tool that people would pick reach in the seconds of ours?
+    """Which accuracy does a widely used tool reach in the time of CoOpt?
 
-    Its teachers for distillation are DINOv2 and DINOv3, which have to be downloaded; its own
-    self-supervised methods need nothing. Its augmentation and learning rate are its defaults, but
-    that crops are as large as the images. The study says for how many epochs.
-    Images are normalised as it does. Its seconds have all that it does in a call: it reads the
-    images anew in each epoch, writes checkpoints and exports; ours are those of the epochs.
+    Only its self-supervised methods are used, because its teachers for distillation, DINOv2 and
+    DINOv3, must be downloaded. Augmentation and learning rate are its defaults, except that crops
+    are as large as the images; the number of epochs is the study's. The probe normalises images as
+    lightly-train does. Its seconds are those of the whole call, in which it reads the images in
+    each epoch, writes checkpoints and exports; ours are those of the epochs.
     """
     config, size = lab.study.student, own_size(lab.source)
     student = initial_student(config, size, cell["seed"])
@@ -70,7 +70,7 @@ def lightly_train(lab: Lab, cell: Cell) -> Cell:
             method=cell["method"],
             epochs=lab.study.lightly,
             batch_size=config.batch_size,
-            num_workers=0,  # with a worker the other core would help
+            num_workers=0,  # a worker would use a second core
             accelerator="cpu",
             devices=1,
             precision=THEIR_PRECISION[config.precision],
@@ -101,8 +101,8 @@ def _written(lab: Lab, folder: Path) -> Path:
 
 
 def _theirs() -> Callable[..., None]:
-    """Return lightly-train's function."""
-    os.environ.setdefault("LIGHTLY_TRAIN_EVENTS_DISABLED", "1")  # it would tell its makers
+    """Return ``lightly_train.pretrain``."""
+    os.environ.setdefault("LIGHTLY_TRAIN_EVENTS_DISABLED", "1")  # no telemetry
     try:
         from lightly_train import pretrain
     except ModuleNotFoundError as error:

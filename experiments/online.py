@@ -1,7 +1,7 @@
-"""Distillation as people do it: teachers look at every view in every step, and nothing is kept.
+"""Usual distillation: teachers compute features of every view in every step; none are stored.
 
-With one teacher it is what lightly-train does, with several AM-RADIO (Ranzinger et al. 2024) and
-Theia (Shang et al. 2024): a head for each teacher, whose features are standardised.
+With one teacher this is what lightly-train does; with several, AM-RADIO (Ranzinger et al. 2024) and
+Theia (Shang et al. 2024): one head per teacher, whose features are standardised.
 """
 
 import hashlib
@@ -28,14 +28,14 @@ from coopt_fl.students.objectives.objective import (
 
 
 class Online(Objective):
-    """The mean over the teachers of 1 - cosine between a head and what its teacher says.
+    """The mean over the teachers of 1 - cosine between a head's output and its teacher's features.
 
-    View, head and loss are those of our regression. A teacher sees the student's own view, resized
-    as it needs it, and its features are standardised by the batch.
+    View, head and loss are those of our regression. A teacher sees the student's view, resized to
+    its input size, and its features are standardised over the batch.
 
     Attributes:
-        specs: The teachers.
-        precision: In which they compute.
+        specs: Specifications of the teachers.
+        precision: Precision of the teachers.
     """
 
     specs: ClassVar[tuple[str, ...]]
@@ -48,7 +48,7 @@ class Online(Objective):
         device = pick_device()
         moments = (setting.normalised.mean, setting.normalised.std)
         self._mean, self._std = (torch.tensor(m, device=device).view(3, 1, 1) for m in moments)
-        # in a tuple, so that they are no part of the state that a checkpoint keeps
+        # in a tuple, so that they are not in the state dict of a checkpoint
         self._teachers = tuple(load_prior(spec, device, self.precision) for spec in self.specs)
         widths = [teacher.width for teacher in self._teachers]
         self.heads = nn.ModuleList(mlp(student.width, width) for width in widths)
@@ -66,7 +66,7 @@ class Online(Objective):
 
 
 def online(specs: Sequence[str], precision: str) -> str:
-    """Return the name of the objective with these teachers, which is registered if it is new."""
+    """Return the name of the objective with these teachers; register it if it is new."""
     name = f"online-{hashlib.sha256(repr((specs, precision)).encode()).hexdigest()[:12]}"
     if not PARTS.has("objective", name):
         made = type("Online", (Online,), {"specs": tuple(specs), "precision": precision})

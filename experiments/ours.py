@@ -1,4 +1,4 @@
-"""Tables that the paper has not: fairness of its tables, the platform's decisions, the priors."""
+"""Tables that are not in the paper: fairness of its tables, the platform's decisions, priors."""
 
 import tempfile
 from collections import Counter
@@ -33,7 +33,7 @@ from experiments.table import Cell, table
 
 
 def rates(study: Study) -> list[Cell]:
-    """Return a row for each objective, with a third, once and three times the learning rate."""
+    """Return a row for each objective with 1/3, 1 and 3 times the study's learning rate."""
     tried = [round(factor * study.student.lr, 6) for factor in (1 / 3, 1, 3)]
     return [
         {"objective": name, "lr": rate} for name in PARTS.shipped("objective") for rate in tried
@@ -42,7 +42,7 @@ def rates(study: Study) -> list[Cell]:
 
 @table(rates)
 def learning_rates(lab: Lab, cell: Cell) -> Cell:
-    """Whether the one learning rate that all objectives of ``table1_baselines`` share is fair."""
+    """Is the learning rate that all objectives of ``table1_baselines`` share fair to each?"""
     return train(lab, cell, every=lab.study.student.epochs, lr=cell["lr"])
 
 
@@ -55,8 +55,8 @@ LASTING = ("random", "regression", PLAIN, "moco", "dcl", "byol")
 def long_training(lab: Lab, cell: Cell) -> Cell:
     """Does the lead last? Self-supervised learning gains from long training.
 
-    Eight times the epochs of the other tables, for ours and the strongest baselines, with a probe
-    for each of the shorter trainings' length.
+    CoOpt and the strongest baselines are trained for eight times the epochs of the other tables,
+    and probed at every multiple of the shorter training.
     """
     epochs, changes = lab.study.student.epochs, {}
     if cell["objective"] == PLAIN:
@@ -69,9 +69,9 @@ NORMS = ("as built", "of the images")
 
 @table(lambda study: [{"model": m, "batch norm": how} for m in study.models for how in NORMS])
 def untrained(lab: Lab, cell: Cell) -> Cell:
-    """What the features of ``table3_architectures`` are worth before training.
+    """The accuracy of ``table3_architectures`` before training.
 
-    As built, batch norm does nothing: its running means are 0, its variances 1. A training never
+    As built, batch norm is the identity: its running means are 0, its variances 1. A training never
     sees that network, because its first step normalises by the statistics of the batch.
     """
     config = replace(lab.study.student, model=cell["model"])
@@ -84,7 +84,7 @@ def untrained(lab: Lab, cell: Cell) -> Cell:
 
 @torch.no_grad()
 def take_statistics(student: LoadedStudent, lab: Lab) -> None:
-    """Give batch norm the mean statistics of the training images, in batches as a training's."""
+    """Set batch norm's statistics to their means over batches of the training images."""
     for layer in student.model.modules():
         if isinstance(layer, _BatchNorm):
             layer.momentum = None  # the mean over all batches
@@ -103,10 +103,11 @@ ORIGINS = ("other images", "nothing", "these images")
 
 @table(lambda study: [{"trained on": origin} for origin in ORIGINS])
 def prior_data(lab: Lab, cell: Cell) -> Cell:
-    """What the priors were trained on.
+    """How does it matter what the priors were trained on?
 
-    Three participants each time: priors of another dataset, priors that have seen none, and one
-    prior that learned from the very images by SimCLR, without labels (its training is not counted).
+    There are three participants with priors trained on another dataset, three with untrained
+    priors, or one prior trained by SimCLR, without labels, on the study's own images (its training
+    time is not counted).
     """
     seed = cell["seed"]
     if cell["trained on"] == "these images":
@@ -116,7 +117,7 @@ def prior_data(lab: Lab, cell: Cell) -> Cell:
 
 
 def of_own(lab: Lab, seed: int) -> Made:
-    """Return the targets of a prior that was trained on the images of the study."""
+    """Return the targets of a prior that is trained by SimCLR on the study's images."""
     student = replace(lab.study.student, objective="simclr")
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
@@ -127,7 +128,7 @@ def of_own(lab: Lab, seed: int) -> Made:
 
 @table(lambda study: [{"side": side} for side in study.sides])
 def prior_size(lab: Lab, cell: Cell) -> Cell:
-    """Which size of the images do priors pay for? The same priors, shown larger images."""
+    """Which input size of the priors is worth its cost? The same priors with larger images."""
     side = cell["side"]
     priors = [
         f"{spec.partition('?')[0]}?size={side}" if "size=" in spec else spec
@@ -138,19 +139,18 @@ def prior_size(lab: Lab, cell: Cell) -> Cell:
 
 @table(lambda study: [{"replicas": r} for r in range(1, len(study.priors) + 1)])
 def redundancy(lab: Lab, cell: Cell) -> Cell:
-    """Each sample optimized by r participants, averaged after alignment.
+    """Each sample is optimized by r participants, whose aligned targets are averaged.
 
-    r times the inference; at equal cost compare it with a student that is trained longer.
+    This costs r times the inference. For equal cost, compare it with a student trained longer.
     """
     return lab.student(lab.collaborate(cell["seed"], replicas=cell["replicas"]), cell["seed"])
 
 
 @table(lambda s: [{"prior": p} for p in dict.fromkeys((*s.priors, *s.weak, *s.ladder))], points)
 def uniformity_as_judge(lab: Lab, cell: Cell) -> Cell:
-    """Does the platform's score rank the priors that a study knows as their probes do?
+    """Does uniformity rank the study's priors as their linear probes do?
 
-    The uniformity is that of the features of a shared set; the probe is a linear classifier of all
-    features.
+    Uniformity is computed on the features of a shared set, the probe on all features.
     """
     x, z = (lab.features(cell["prior"], split)[0] for split in SPLITS)
     score = uniformity(x[lab.shared(lab.study.shared, cell["seed"])])
@@ -165,10 +165,10 @@ SIZES = (8, 10, 13, 16, 25, 64, 260)
 
 @table(lambda study: [{"shared": size} for size in SIZES])
 def election(lab: Lab, cell: Cell) -> Cell:
-    """Who may be the reference, and is noise ever?
+    """Which candidates may be the reference, and is noise ever elected?
 
-    The platform elects among the study's priors, one that has seen no image, and isotropic noise,
-    whose uniformity is the best of all. A cell holds shares of many draws of the shared set.
+    The platform elects among the study's priors, an untrained one, and isotropic noise, which has
+    the best uniformity of all. A cell contains shares over many draws of the shared set.
     """
     seen, size = Counter[str](), cell["shared"]
     sound = {spec: lab.features(spec)[0] for spec in lab.study.priors}
@@ -196,7 +196,8 @@ def election(lab: Lab, cell: Cell) -> Cell:
 
 
 PAPER = {"reference": "best", "solver": "sgd", "projection": "random"}
-"""Section 3.3 of the paper: a random W, and T by gradient descent, to the most uniform prior."""
+"""Section 3.3 of the paper: a random W, T by gradient descent, the most uniform prior as reference.
+"""
 
 TARGETS: dict[str, Cell] = {
     "the paper's": PAPER,
@@ -209,7 +210,7 @@ TARGETS: dict[str, Cell] = {
     "weak third": {},
     "weak third, shards by R2": {"by_r2": True},
 }
-"""How targets are made, where it is not as in ours."""
+"""Recipes that differ from ours in how targets are made: arguments of :meth:`Lab.collaborate`."""
 
 STUDENT: dict[str, Cell] = {
     "the paper's": {"loss": "mse", "head": "linear"},
@@ -218,7 +219,7 @@ STUDENT: dict[str, Cell] = {
     "whiten: true": {"whiten": True},
     "augment: none": {"augment": "none"},
 }
-"""How a student is trained, likewise."""
+"""Recipes that differ from ours in the student's training: changes of its settings."""
 
 
 def balanced(made: Made) -> Made:
@@ -231,9 +232,9 @@ def balanced(made: Made) -> Made:
 
 
 def phi_s(made: Made) -> Made:
-    """Return targets by PHI-S (Ranzinger et al. 2024): the same variance in every entry.
+    """Return targets normalised by PHI-S (Ranzinger et al. 2024): equal variance in every entry.
 
-    Their principal components are rotated by a Hadamard matrix, and all have one scale.
+    Principal components are rotated by a Hadamard matrix and share a single scale.
     """
     targets = scaled(made.targets)
     n = targets.shape[1]
@@ -243,7 +244,7 @@ def phi_s(made: Made) -> Made:
 
 
 def scaled(targets: Array) -> Array:
-    """Return targets centred, with a mean square of 1."""
+    """Return centred targets with a mean square of 1."""
     centred = targets - targets.mean(axis=0)
     unit: Array = centred / np.sqrt(np.square(centred).mean())
     return unit
@@ -253,15 +254,15 @@ NORMALISED: dict[str, Callable[[Made], Made]] = {
     "each participant normalised": balanced,
     "PHI-S": phi_s,
 }
-"""What is done to targets after they are made."""
+"""Recipes that normalise targets after they are made."""
 
 
 @table(lambda _: [{"recipe": r} for r in dict.fromkeys(("ours", *STUDENT, *NORMALISED, *TARGETS))])
 def recipe(lab: Lab, cell: Cell) -> Cell:
-    """What of a recipe matters: ours, the paper's, and ours with one thing changed.
+    """Which parts of a recipe matter: ours, the paper's, and ours with one change.
 
-    What each costs is in its seconds. In the last rows one of the participants has a prior that has
-    seen no image.
+    The seconds include the cost of each. In the last rows one of the participants has an untrained
+    prior.
     """
     name, seed = cell["recipe"], cell["seed"]
     priors = (*lab.study.priors[:-1], lab.study.weak[-1]) if "weak third" in name else None

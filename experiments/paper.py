@@ -1,4 +1,4 @@
-"""The paper's tables, but for the one with a file of its own: ``continual``."""
+"""The paper's tables, except ``continual``, which has a file of its own."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -23,23 +23,24 @@ from experiments.scales import Study
 from experiments.table import Cell, table
 
 ONLINE = {"one teacher online": 1, "every teacher online": None}
-"""Distillation whose teachers look at each view of each step, and how many of the priors these are.
+"""Distillation with teachers that compute features of each view in each step: number of teachers,
+None for all priors.
 
-A study says for how many epochs, because each takes several times as long as ours.
+The study sets the number of epochs, because an epoch takes several times as long as ours.
 """
 
 
 def objectives(study: Study) -> list[Cell]:
-    """Return a row for each objective, and for those who distil online if the study has them."""
+    """Return a row for each objective, and for online distillation if the study has epochs."""
     online = [name for name, epochs in zip(ONLINE, study.online, strict=False) if epochs]
     return [{"objective": name} for name in ("random", *PARTS.shipped("objective"), *online)]
 
 
 @table(objectives, clocks)
 def table1_baselines(lab: Lab, cell: Cell) -> Cell:
-    """CoOpt against self-supervised learning: train by the objective, probed again and again.
+    """CoOpt against self-supervised learning: accuracy over training, by objective.
 
-    All objectives have the same loop, images, optimizer, precision, clock and probe.
+    All objectives share the loop, images, optimizer, precision, clock and probe.
     """
     study, name = lab.study, cell["objective"]
     if name not in ONLINE:
@@ -61,14 +62,14 @@ def train(lab: Lab, cell: Cell, *, every: int, **changes: Any) -> Cell:
 
 AT_EQUAL_SECONDS = ("random", "regression", "dcl", "byol")
 PROBES = 5
-"""Of a training at equal seconds, about."""
+"""Approximate number of probes of a training at equal seconds."""
 
 
 @table(lambda study: [{"objective": name} for name in AT_EQUAL_SECONDS], curves)
 def equal_seconds(lab: Lab, cell: Cell) -> Cell:
-    """CoOpt and two baselines, each trained for the same seconds on one device, targets counted.
+    """CoOpt and two baselines, each for the same seconds on one device, including targets.
 
-    The number of epochs follows from the second epoch of a training of two.
+    The number of epochs is computed from the time of the second epoch of a short training.
     """
     objective, seed = cell["objective"], cell["seed"]
     if objective == "random":
@@ -89,8 +90,8 @@ CEILING = {"every prior, equal cost": lambda k: 1 / k, "every prior, K times the
 def table2_centralized(lab: Lab, cell: Cell) -> Cell:
     """CoOpt against one prior for all samples, and against every prior for every sample.
 
-    The ceiling has one head for each teacher, on PHI-S targets (AM-RADIO, Theia): at equal cost it
-    sees one K-th of the samples, else all of them at K times the cost.
+    The latter, the ceiling, has one head per prior on PHI-S targets (AM-RADIO, Theia). It uses 1/K
+    of the samples at equal cost, or all of them at K times the cost.
     """
     how, seed = cell["targets"], cell["seed"]
     if how == "coopt":
@@ -104,12 +105,12 @@ def table2_centralized(lab: Lab, cell: Cell) -> Cell:
 
 
 STAGES: tuple[Cell, ...] = ({"trained": False}, {"trained": True, "lr": 1e-3})
-"""Before and after a training that is slow enough for every architecture."""
+"""Before training, and after it with a learning rate low enough for every architecture."""
 
 
 @table(lambda study: [{"model": model} | stage for model in study.models for stage in STAGES])
 def table3_architectures(lab: Lab, cell: Cell) -> Cell:
-    """One optimized dataset for every architecture: train it on the same targets as all others."""
+    """One optimized dataset for all architectures: each is trained on the same targets."""
     model, seed = cell["model"], cell["seed"]
     if not cell["trained"]:
         return {"accuracy": lab.random(seed, model=model)}
@@ -117,7 +118,7 @@ def table3_architectures(lab: Lab, cell: Cell) -> Cell:
 
 
 def at_random(features: Mapping[str, Array], wanted: str, dim: int, seed: int) -> Election:
-    """Elect any participant."""
+    """Elect a random participant."""
     rng = np.random.default_rng(derive_seed(seed, "elect"))
     return as_told(features, list(features)[rng.integers(len(features))], dim, seed)
 
@@ -128,11 +129,11 @@ REFERENCES: dict[str, Cell] = {
     "best": {"reference": "best"},
     "consensus": {"reference": "consensus"},
 }
-"""The worst and the random one are elected without the platform's test for noise."""
+"""The worst and the random reference are elected without the platform's test of alignability."""
 
 
 def alignments(study: Study) -> list[Cell]:
-    """Return each reference with the default solver, and each other solver with the best prior."""
+    """Return rows for each reference with ridge, and each other solver with the best prior."""
     rows = [{"reference": reference, "solver": "ridge"} for reference in REFERENCES]
     others = ("none", "sgd", "lstsq", "procrustes")
     return rows + [{"reference": "best", "solver": solver} for solver in others]
@@ -140,7 +141,7 @@ def alignments(study: Study) -> list[Cell]:
 
 @table(alignments)
 def alignment(lab: Lab, cell: Cell) -> Cell:
-    """To what targets are aligned, and how."""
+    """Alignment: the choice of the reference, and of the solver."""
     how = REFERENCES[cell["reference"]] | {"solver": cell["solver"]}
     made = lab.collaborate(cell["seed"], **how)
     return lab.student(made, cell["seed"]) | {"r2": float(np.mean(made.agreed.r2()))}
@@ -150,7 +151,7 @@ ALONE = "uniformity alone"
 
 
 def elect_anyhow(features: Mapping[str, Array], wanted: str, dim: int, seed: int) -> Election:
-    """Elect as the platform does; by uniformity alone where it finds no reference."""
+    """Elect as the platform does, but by uniformity alone if it finds no reference."""
     try:
         return elect(features, wanted, dim, seed)
     except ParticipantError:
@@ -158,7 +159,7 @@ def elect_anyhow(features: Mapping[str, Array], wanted: str, dim: int, seed: int
 
 
 def sizes(study: Study) -> list[Cell]:
-    """Return a row for each size, with either reference where it is possible."""
+    """Return a row for each size of S with the best prior, and with a consensus where possible."""
     rows = [{"shared": size, "reference": "best"} for size in study.sizes]
     large = [size for size in study.sizes if size >= 2 * study.dim]
     return rows + [{"shared": size, "reference": "consensus"} for size in large]
@@ -166,11 +167,11 @@ def sizes(study: Study) -> list[Cell]:
 
 @table(sizes)
 def shared_size(lab: Lab, cell: Cell) -> Cell:
-    """How large must the shared set be? Train on targets that so many samples aligned.
+    """How large must the shared set be?
 
-    A consensus needs twice as many samples as a target has numbers. Where the platform finds no
-    reference and stops (always below 7 samples, sometimes with a few more), the reference of this
-    table is the most uniform prior; ``elected by`` of such a cell is ``uniformity alone``.
+    A consensus needs at least twice as many samples as the width of a target. If the platform would
+    find no reference and stop (always with fewer than 7 samples, sometimes with a few more), the
+    most uniform prior is the reference, and the cell has ``elected by: uniformity alone``.
     """
     how = {"shared": cell["shared"], "reference": cell["reference"]}
     made = lab.collaborate(cell["seed"], elect=elect_anyhow, **how)
@@ -180,10 +181,10 @@ def shared_size(lab: Lab, cell: Cell) -> Cell:
 
 @table(lambda study: [{"shared": size} for size in study.sizes])
 def overhead(lab: Lab, cell: Cell) -> Cell:
-    """What collaboration adds to targets and training.
+    """The overhead of collaboration, relative to making targets and to training.
 
-    Uniformity, the test of alignability and alignment, and each participant's features of the
-    shared set S. References of few samples are elected as in ``shared_size``.
+    It consists of uniformity, the test of alignability and alignment, and of each participant's
+    features of the shared set S. References are elected as in ``shared_size``.
     """
     how = {"shared": cell["shared"], "reference": "best", "elect": elect_anyhow}
     made = lab.collaborate(cell["seed"], **how)
@@ -206,20 +207,20 @@ TRIED: dict[str, tuple[str, Cell]] = {
     "every prior, whitened": ("every prior", {"whiten": True}),
     "rela": ("consensus", {"objective": "rela"}),
 }
-"""What the targets come from, and how the student is trained."""
+"""Source of the targets, and changes of the student's settings."""
 
 WITHOUT = ("byol", "simclr")
-"""Trainings without priors."""
+"""Objectives without priors."""
 
 
 @table(lambda study: [{"how": how} for how in ("random", *TRIED, *WITHOUT)], curves)
 def weak_priors(lab: Lab, cell: Cell) -> Cell:
-    """Priors that have seen no image, and early training, probed after every epoch.
+    """Untrained priors, the paper's open problem: early training, probed after every epoch.
 
-    The paper's open problem. What is tried against it: a consensus in place of the best prior;
-    targets whitened, because those of weak priors vary in few directions; every weak prior for
-    every sample, at K times the cost; and ReLA, which regresses two strongly augmented views and
-    goes on with BYOL when that no longer helps.
+    Remedies that are tried: a consensus instead of the best prior; whitened targets, because those
+    of weak priors vary in few directions; every weak prior for every sample, at K times the cost;
+    and ReLA, which regresses two strongly augmented views, and continues with BYOL when that no
+    longer helps.
     """
     how, seed, weak = cell["how"], cell["seed"], lab.study.weak
     if how == "random":
@@ -241,17 +242,16 @@ ALIGNMENTS = {
     "aligned to the consensus": {"reference": "consensus"},
 }
 SHOWN = 1200
-"""Most targets that are compared and drawn; a seeded choice."""
+"""Most targets that are compared and drawn, chosen by seed."""
 
 
 @table(lambda study: [{"targets": how} for how in ALIGNMENTS], scatters)
 def tsne(lab: Lab, cell: Cell) -> Cell:
-    """What alignment does to targets.
+    """The effect of alignment on targets.
 
-    The accuracy of this table is no student's: it is how often the nearest target of *another*
-    participant is of the same class, which is chance where participants mean different things by a
-    target. The figure shows the first seed's targets by t-SNE; colour is the class, shape the
-    participant.
+    The accuracy of this table is not a student's: it is how often the nearest target of *another*
+    participant is of the same class, which is chance if participants' targets are incompatible. The
+    figure shows the first seed's targets by t-SNE; colour is the class, shape the participant.
     """
     made = lab.collaborate(cell["seed"], **ALIGNMENTS[cell["targets"]])
     rows = lab.shared(min(SHOWN, len(lab.all)), 0)
@@ -266,7 +266,7 @@ def tsne(lab: Lab, cell: Cell) -> Cell:
 def across(
     targets: NDArray[np.float32], owners: NDArray[np.int16], labels: NDArray[np.int64]
 ) -> float:
-    """Return the share of rows whose nearest row (by cosine) of another participant agrees."""
+    """Return how often the nearest row (by cosine) of another participant has the same label."""
     distance = pairwise_distances(targets, metric="cosine")
     distance[owners[:, None] == owners] = np.inf
     return float((labels[distance.argmin(1)] == labels).mean())

@@ -1,4 +1,4 @@
-"""Runs of the platform up to their audit, played with features that are computed once, and lies."""
+"""Simulated runs of the platform up to their audit, with precomputed features, and lies."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,10 +23,11 @@ MIXES = {
     "six": ("trained0", "trained1", "trained2", "random0", "random18", "trivial512"),
     "weak": ("random0", "random2", "trivial64", "random18"),
 }
-"""Participants, named for their priors: the study's own, its ``weak`` ones (random), and others."""
+"""Participants by mix, named after their priors: the study's own (trained), its ``weak`` ones
+(random), and others."""
 
 Answers = list[np.ndarray]
-"""What came for each unit: float16 targets, in the order of the unit's ids."""
+"""The float16 targets of each unit, in the order of the unit's ids."""
 
 Generator = np.random.Generator
 
@@ -36,12 +37,12 @@ class Played:
     """A run before its audit.
 
     Attributes:
-        lab: Where it is played.
-        agreed: The plan, and everyone's alignment.
-        expected: What the platform knows of everyone's targets.
-        honest: Everyone's targets (N, n) of all images, float16.
-        fitted_on: Blocks that the reference's projection was fitted on: a PCA is wider there than
-            anywhere else.
+        lab: The study in which it is simulated.
+        agreed: The plan, and all alignments.
+        expected: What the platform expects of each participant's targets.
+        honest: Each participant's honest targets, float16 (N, n), of all images.
+        fitted_on: Blocks on which the reference's projection was fitted; a PCA has a wider spread
+            there than elsewhere.
     """
 
     lab: Lab
@@ -51,28 +52,28 @@ class Played:
     fitted_on: list[int]
 
     def owner(self, index: int) -> str:
-        """Return who optimizes a block."""
+        """Return the participant that optimizes a block."""
         return self.agreed.plan.contributors[self.agreed.plan.owners[index]]
 
     def answers(self, said: Mapping[str, np.ndarray] | None = None) -> Answers:
-        """Return what comes for each unit, where ``said`` replaces the targets of some."""
+        """Return the answers to all units; ``said`` replaces the targets of some participants."""
         everyone = self.honest | dict(said or {})
         return [everyone[self.owner(k)][unit] for k, unit in enumerate(self.agreed.plan.units)]
 
     def untrained(self, name: str) -> np.ndarray:
-        """Return what a trained participant's targets were, had its prior not been trained."""
+        """Return the targets that a trained participant would make with an untrained prior."""
         features, _ = self.lab.features(prior(self.lab, f"random{name[-1]}"))
         return self.agreed.targets(name, features).astype(np.float16)
 
 
-@lru_cache(maxsize=4)  # the runs in which each lie is told
+@lru_cache(maxsize=4)  # every lie is told in the same few runs
 def play(
     lab: Lab, seed: int, mix: str, size: int, dim: int, reference: str, solver: str, fraction: float
 ) -> Played:
-    """Draw and fit everything that precedes the work.
+    """Draw the plan of a run, fit its alignments, and simulate it up to the audit.
 
-    The reference is the consensus, or any participant that is wide enough: an election would pick
-    the trained.
+    The reference is the consensus, or any participant that is wide enough; an election would always
+    choose a trained one.
     """
     features = {name: lab.features(prior(lab, name))[0] for name in MIXES[mix]}
     able = [name for name, x in features.items() if x.shape[1] >= dim]
@@ -83,7 +84,7 @@ def play(
 
 
 def before_audit(lab: Lab, agreed: Agreed) -> Played:
-    """Play a run up to its audit: everyone makes targets, and is honest."""
+    """Simulate a run up to its audit, with honest targets of all participants."""
     expected = {
         name: Expected(agreed.targets(name, agreed.on_s[name]), heldout.targets, heldout.r2)
         for name, heldout in agreed.held_out().items()
@@ -97,18 +98,18 @@ def before_audit(lab: Lab, agreed: Agreed) -> Played:
 
 
 def prior(lab: Lab, name: str) -> str:
-    """Return the prior of a participant."""
+    """Return the specification of a participant's prior."""
     own = lab.study.priors if kind(name) == "trained" else lab.study.weak
     return EXTRA.get(name) or own[int(name[-1])]
 
 
 def kind(name: str) -> str:
-    """Return what sort of prior a participant has."""
+    """Return the kind of a participant's prior: trained or untrained."""
     return "trained" if name.startswith("trained") else "untrained"
 
 
 def _mixed(y: Array, rng: Generator, share: float) -> Array:
-    """Return targets of which a share are of other samples."""
+    """Return targets of which a share is replaced by targets of other samples."""
     wrong = rng.random(len(y)) < share
     return np.where(wrong[:, None], y[rng.permutation(len(y))], y)
 
@@ -138,21 +139,21 @@ BY_SAMPLE: dict[str, Callable[[Array, Array, Generator], Array]] = {
     "scaled by 0.5": lambda y, other, rng: 0.5 * y,
     "scaled by 1.1": lambda y, other, rng: 1.1 * y,
 }
-"""From the honest targets (N, n) of all images, and those of some other participant."""
+"""Lies made from the honest targets (N, n) of all images, and from another participant's."""
 
 PERMUTED = {"permuted within each block": None, "permuted within one block": 1}
-"""In how many blocks the right targets come in the wrong order; None: in all."""
+"""Lies with the right targets in the wrong order: in how many blocks, None for all."""
 
 SWAPPED = "untrained prior instead"
 
 LIES = (*BY_SAMPLE, SWAPPED, *PERMUTED)
-"""Everything that a participant may answer but the truth."""
+"""All kinds of lies."""
 
 
 def tell(lie: str, run: Played, liar: str, rng: Generator) -> Answers:
-    """Return everyone's answers where one participant lies.
+    """Return all answers of a run in which one participant lies.
 
-    About the shared set, which it knows, it tells the truth.
+    It is honest on the shared set, which it knows.
     """
     plan, honest = run.agreed.plan, run.honest[liar]
     if lie in PERMUTED:

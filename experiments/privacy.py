@@ -1,7 +1,7 @@
-"""What does privacy cost?
+"""The cost of privacy: accuracy by clip and noise, and the resulting epsilon.
 
-Accuracy over clip and noise, and the epsilon that they buy. The consensus is of all priors: the
-platform's election would refuse those whose features drown in noise, and stop.
+The consensus is of all priors, because the platform's election would refuse priors whose features
+drown in noise, and stop.
 """
 
 import math
@@ -33,7 +33,7 @@ def guards(study: Study) -> list[Cell]:
 
 @table(guards)
 def privacy(lab: Lab, cell: Cell) -> Cell:
-    """Fit a classifier on released targets, and test it on exact ones, as ``solvers`` does."""
+    """Fit a classifier on released targets, and test it on noiseless ones, as in ``solvers``."""
     guard, agreed = collaboration(lab, cell)
     targets = {name: y.astype(np.float32) for name, y in released(guard, agreed).items()}
     exact = replace(guard, noise_multiplier=0.0) if guard else None
@@ -50,8 +50,8 @@ def privacy(lab: Lab, cell: Cell) -> Cell:
 def privacy_students(lab: Lab, cell: Cell) -> Cell:
     """Train a student on released targets, and probe it; RANDOM is the student before training.
 
-    Regression onto targets with noise is unbiased. A noise of 100 leaves nothing of the targets:
-    what it teaches, any noise teaches.
+    Regression onto noisy targets is unbiased. A noise of 100 drowns the targets completely, so its
+    accuracy is what training on any noise gives.
     """
     seed = cell["seed"]
     if cell["noise"] is None:
@@ -65,7 +65,7 @@ def privacy_students(lab: Lab, cell: Cell) -> Cell:
 
 
 def collaboration(lab: Lab, cell: Cell) -> tuple[Guard | None, Agreed]:
-    """Return what guards a cell's rows, and what participants agreed on under its guard."""
+    """Return a cell's guard, and the agreement of participants under it."""
     seed, guard = cell["seed"], None
     if cell["clip"] is not None:
         guard = Guard(cell["clip"], cell["noise"], f"{seed}".encode())
@@ -77,7 +77,7 @@ def collaboration(lab: Lab, cell: Cell) -> tuple[Guard | None, Agreed]:
 
 
 def released(guard: Guard | None, agreed: Agreed) -> Each:
-    """Return the targets of each participant's shard as they leave it, float16 (R, n)."""
+    """Return the released targets of each participant's shard, float16 (R, n)."""
     found = {}
     for name, x in agreed.features.items():
         rows = agreed.rows_of(name)
@@ -86,17 +86,17 @@ def released(guard: Guard | None, agreed: Agreed) -> Each:
 
 
 def normal(guard: Guard | None, x: Array) -> Array:
-    """Return features (N, m), normalised where they are guarded."""
+    """Return features (N, m), normalised if there is a guard."""
     return normalise(torch.from_numpy(x)).numpy() if guard else x
 
 
 def leave(guard: Guard | None, rows: Array, ids: np.ndarray, *what: Any) -> Array:
-    """Return rows as they leave a participant."""
+    """Return rows as a participant releases them."""
     return guard.release(rows, ids, *what) if guard else rows
 
 
 def epsilons(lab: Lab, noise: float) -> dict[str, float | None]:
-    """Return epsilon of a sample that is in no other role, audited once, or shared."""
+    """Return epsilon of samples that are released once, audited once, or in the shared set."""
     releases = {"ordinary": 1, "audited": 2, "shared": 1 + len(lab.study.priors)}
     found = {what: epsilon(noise, k, 1 / (10 * len(lab.all))) for what, k in releases.items()}
     return {f"epsilon_{what}": x if math.isfinite(x) else None for what, x in found.items()}

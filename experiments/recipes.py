@@ -1,4 +1,4 @@
-"""Trainings on targets that no configuration offers, and which pay when training is long."""
+"""Training recipes that no configuration offers, in short and in long trainings."""
 
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -24,18 +24,18 @@ from experiments.scales import Study
 from experiments.table import Cell, table
 
 STRONG = RELA.small[0]
-"""Crops from half of the area on, and changes of colour, as in ReLA's public code."""
+"""Crops of at least half of the area, and colour jitter, as in ReLA's public code."""
 
 MOMENTUM = 0.999
 BATCH = 32
 
 
 class Several(Regression):
-    """A regression of several views of an image onto its target, the mean of their losses.
+    """A regression of several views of an image onto its target, with the mean of their losses.
 
     Attributes:
-        view: How each is made; None: as ``student.augment`` says.
-        count: How many there are.
+        view: Augmentation of each view; None: that of ``student.augment``.
+        count: Number of views.
     """
 
     view: ClassVar[View | None] = None
@@ -65,9 +65,9 @@ class TwoStrong(Several):
 
 
 class Averaged(Regression):
-    """A regression whose student is a moving average of the weights that are trained.
+    """A regression whose student is a moving average of the trained weights.
 
-    Momentum rises to 0.999, so that the average forgets where a short training began.
+    Momentum rises to 0.999, so that even a short training forgets its initial weights.
     """
 
     steps: Tensor
@@ -78,7 +78,7 @@ class Averaged(Regression):
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def forward(self, views: list[Tensor], rows: Tensor, progress: float) -> Tensor:
-        """Return the loss of the weights that are trained."""
+        """Return the loss of the trained weights."""
         average, self.student = self.student, self.trained
         loss = super().forward(views, rows, progress)
         self.student = average
@@ -86,7 +86,7 @@ class Averaged(Regression):
 
     @torch.no_grad()
     def after_step(self, progress: float) -> None:
-        """Move the average, with what batch norm has counted."""
+        """Update the average of weights and batch norm statistics."""
         self.steps += 1
         step = int(self.steps)
         rate = 1 - min(MOMENTUM, (1 + step) / (10 + step))
@@ -101,7 +101,7 @@ OBJECTIVES = {"two": Several, "strong": Strong, "two-strong": TwoStrong, "averag
 
 
 def objective(name: str) -> str:
-    """Return the name of one of these objectives, which is registered if it is new."""
+    """Return the registered name of one of these objectives; register it if it is new."""
     registered = f"recipe-{name}"
     if not PARTS.has("objective", registered):
         register.objective(registered, on_targets=True)(OBJECTIVES[name])
@@ -110,13 +110,13 @@ def objective(name: str) -> str:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One way of training.
+    """A training recipe.
 
     Attributes:
-        changes: Of the study's student.
-        objective: One of these; None: ours.
-        standardised: Whether each dimension of the targets has mean 0 and deviation 1.
-        views: Of each image that a prior sees; its features are averaged.
+        changes: Changes of the study's ``student``.
+        objective: One of OBJECTIVES; None: regression.
+        standardised: Whether targets are standardised in each dimension.
+        views: Number of views of each image over which a prior's features are averaged.
     """
 
     changes: Cell
@@ -140,7 +140,7 @@ RECIPES = {
     "augment: crop_flip": Recipe({"augment": "crop_flip"}),
     "targets of 4 views": Recipe({}, views=4),
 }
-"""Most telling first. One of the augmentations is that of ours, and need not be measured."""
+"""Recipes, most informative first. The one with our own augmentation is not measured again."""
 
 
 def _rows(study: Study) -> list[Cell]:
@@ -155,10 +155,10 @@ def _rows(study: Study) -> list[Cell]:
 
 @table(_rows)
 def recipe_long(lab: Lab, cell: Cell) -> Cell:
-    """What of a recipe matters when training is short, and when it is long.
+    """Which parts of a recipe matter in short trainings, and in long ones?
 
-    Ours is one view, augmented as the study says. Of several views of an image the prior's first is
-    the image itself, the others are augmented like a student's. What each costs is in its seconds.
+    Ours has one view with the study's augmentation. A prior's first view is the image itself, its
+    further views are augmented like a student's. The seconds include the cost of each recipe.
     """
     recipe, seed = RECIPES[cell["recipe"]], cell["seed"]
     made = of_views(lab, recipe.views, seed)
@@ -171,13 +171,13 @@ def recipe_long(lab: Lab, cell: Cell) -> Cell:
 
 
 def standardised(made: Made) -> Made:
-    """Return targets of which each dimension has mean 0 and standard deviation 1."""
+    """Return targets with mean 0 and standard deviation 1 in each dimension."""
     centred = made.targets - made.targets.mean(axis=0)
     return replace(made, targets=centred / np.maximum(centred.std(axis=0), 1e-6))
 
 
 def of_views(lab: Lab, views: int, seed: int) -> Made:
-    """Return the targets of a collaboration whose priors look at several views of each image."""
+    """Return targets of a collaboration with priors' features averaged over views of each image."""
     if views == 1:
         return lab.collaborate(seed)
     found = [[lab.features(spec), *more(lab, spec, views)] for spec in lab.study.priors]
@@ -194,7 +194,7 @@ def of_views(lab: Lab, views: int, seed: int) -> Made:
 
 
 def more(lab: Lab, spec: str, views: int) -> list[tuple[Array, float]]:
-    """Return a prior's features (N, m) of further views of all images, and what each took."""
+    """Return a prior's features (N, m) of further views of all images, and their seconds."""
     precision, how = lab.study.precision, lab.study.student.augment
     prior = load_prior(spec, pick_device(), precision)
     return [

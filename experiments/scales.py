@@ -1,4 +1,4 @@
-"""How large an experiment is: what it runs on at each ``--scale``, as ``scales.yaml`` says."""
+"""The studies of each ``--scale``, read from ``scales.yaml``."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,39 +15,39 @@ LONG = (
     ("mobilenet_v2", 16, 13),
     ("efficientnet_b0", 16, 9),
 )
-"""Architectures, the side of their images, and epochs."""
+"""Architectures with image size and epochs."""
 
 
 @dataclass(frozen=True)
 class Study:
-    """One source of images with what is used on it.
+    """One source of images with the settings of experiments on it.
 
     Attributes:
-        data: Training images; the probe is tested on its test split.
-        priors: One for each participant.
-        shared: Samples of the shared set.
+        data: The images; training uses the train split, the probe also the test split.
+        priors: One prior for each participant.
+        shared: Size of the shared set.
         dim: Width n of a target.
-        block_rows: Samples of a block, which shards are made of.
-        student: Model and training; an experiment changes the objective.
-        weak: Priors that have seen no image, as many.
-        ladder: Ever better priors, for the cycles of ``continual``.
-        sizes: Of the shared set, for ``shared_size``.
+        block_rows: Samples of a block.
+        student: Model and training; experiments change the objective.
+        weak: The same number of untrained priors.
+        ladder: Better and better priors, for the cycles of ``continual``.
+        sizes: Sizes of the shared set, for ``shared_size``.
         models: Architectures, for ``table3_architectures``.
-        lightly: Epochs of lightly-train's own SimCLR; 0: none.
+        lightly: Epochs of lightly-train's SimCLR; 0: none.
         crowd: One prior for each of many participants, for the tables of :mod:`heterogeneous`.
-        sides: Of the images that priors see, in pixels, for ``prior_size``.
+        sides: Input sizes of the priors in pixels, for ``prior_size``.
         crowds: Numbers of participants, for ``costs`` and ``sending_weights``.
-        widths: Of a target, for ``costs`` and ``target_width``.
+        widths: Widths of a target, for ``costs`` and ``target_width``.
         lengths: Epochs of a training, for ``recipe_long``.
-        trained: Architectures, the side of their images and epochs, for ``table3_long``.
-        elsewhere: Other labeled images to judge on, for ``transfer``.
-        audit: Samples for the audit, as a share of a block's.
-        seconds: Of each training of ``equal_seconds``, with what its targets cost on one device.
-        precision: In which priors compute; the student's is its own.
+        trained: Architectures with image size and epochs, for ``table3_long``.
+        elsewhere: Sources of other labeled images, for ``transfer``.
+        audit: Samples for the audit, as a share of a block.
+        seconds: Time of each training of ``equal_seconds``, including its targets on one device.
+        precision: Precision of the priors; the student has its own.
         every: Epochs between two probes of a curve.
-        probe: Most rows that a probe is fitted to, and most that it is tested on; None: all.
-        online: Epochs of distillation by one teacher online, and by every one; 0: neither.
-        seeds: Of the whole: plan, shared set, initialisation, augmentation.
+        probe: Most train rows, and most test rows, of a probe; None: all.
+        online: Epochs of online distillation by one teacher, and by all; 0: none.
+        seeds: Seeds of everything: plan, shared set, initialisation, augmentation.
     """
 
     data: DataConfig
@@ -84,7 +84,7 @@ def _study(told: dict[str, Any]) -> Study:
 
 
 ON_DISK = ("parquet", "imagefolder", "tiny_imagenet")
-"""Sources of images that are in a folder of the user's."""
+"""Sources that read images from a folder of the user."""
 
 SCALES: dict[str, dict[str, Study]] = {
     scale: {name: _study(told) for name, told in every.items()}
@@ -93,9 +93,10 @@ SCALES: dict[str, dict[str, Study]] = {
 
 
 def studies(scale: str, root: str | None, only: str | None = None) -> dict[str, Study]:
-    """Return the studies of a scale, or one, with images from ``root`` where the source needs one.
+    """Return the studies of a scale, or only one, with ``root`` as the folder of their images.
 
-    Where several do, each has its folder in there: ``root/tiny_imagenet``, ``root/imagenet``.
+    If several sources of the scale need a folder, each has a subfolder named after its study:
+    ``root/tiny_imagenet``, ``root/imagenet``.
 
     Raises:
         ConfigError: There is no such study at this scale, or ``root`` is missing.
@@ -103,7 +104,7 @@ def studies(scale: str, root: str | None, only: str | None = None) -> dict[str, 
     every = SCALES[scale]
     chosen = {name: study for name, study in every.items() if only in (None, name)}
     if not chosen:
-        raise ConfigError(f"--only is one of {', '.join(every)} at this scale, not {only!r}")
+        raise ConfigError(f"--only must be one of {', '.join(every)} at this scale, not {only!r}")
     rooted = [name for name, study in every.items() if study.data.source in ON_DISK]
     if root is None and chosen.keys() & rooted:
         raise ConfigError(f"--scale {scale} needs --root DIR, the images of {', '.join(rooted)}")

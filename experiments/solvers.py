@@ -1,13 +1,13 @@
-"""Which solver, projection and reference?
+"""Comparison of solvers, projections and references.
 
-No student is trained: a linear classifier, fitted on the fused targets of the training images, is
-tested on targets of the test images, which is an upper bound of what a student can reach. What the
-target of a test image is matters: in ``reference`` it is the reference's own (of a consensus: the
-mean of all participants'), in ``mean`` the mean of all participants', in ``each`` any one
-participant's, averaged over the participants.
+No student is trained. A linear classifier, fitted on the fused targets of the training images, is
+tested on targets of the test images, which gives an upper bound on a student's accuracy. There are
+three kinds of test targets: ``reference`` is the reference's own (for a consensus, the mean of all
+participants'), ``mean`` the mean of all participants', and ``each`` a single participant's, with
+accuracies averaged over the participants.
 
-References are elected by uniformity alone: with 10 samples the platform's test cannot tell, and all
-priors of the study are known to be sound.
+References are elected by uniformity alone, because with 10 samples the platform's test cannot
+decide, and all priors of the study are known to be sound.
 """
 
 from collections.abc import Callable
@@ -27,20 +27,20 @@ from experiments.scales import Study
 from experiments.table import Cell, table
 
 STRENGTHS = (1.0, 0.01)
-"""C of the classifier: the project's own, and one that overfits less."""
+"""C of the classifier: the probe's own, and one that overfits less."""
 
 SIZES = {
     "digits": (10, 30, 60, 120, 256, 500, 1000),
     "parquet": (10, 30, 60, 120, 250, 512, 1000, 2000, 5000),
 }
-"""Of the shared set, by source; elsewhere the study's."""
+"""Sizes of the shared set by source; other sources use the study's ``sizes``."""
 
 NORMALISATIONS = ("plain", "matched", "unit")
-"""Targets as they are; with mean 0 and unit RMS over each participant's shard; of unit length."""
+"""Targets unchanged; with mean 0 and unit RMS over each participant's shard; of unit length."""
 
 NORMALISED = ("ridge", "procrustes")
 RANDOM_WITH = ("ridge", "procrustes", "sgd")
-"""The solvers that are also tried with normalised targets, and on a random projection."""
+"""Solvers that are also tried with normalised targets, and with a random projection."""
 
 Each = dict[str, Array]
 
@@ -64,7 +64,7 @@ def tried(study: Study) -> list[Cell]:
 
 @table(tried, lines("size", "each_c1", normalisation="plain"))
 def solvers(lab: Lab, cell: Cell) -> Cell:
-    """Return the R2 on test images, and accuracies by what the target of a test image is."""
+    """Return the R2 on test images, and accuracies by the kind of test targets."""
     how = {key: cell[key] for key in ("reference", "projection", "solver")}
     agreed = lab.agree(cell["seed"], shared=cell["size"], elect=uniformity_alone, **how)
     reference = agreed.election.reference
@@ -86,18 +86,18 @@ def solvers(lab: Lab, cell: Cell) -> Cell:
 
 
 def r2(truth: Array, found: Array) -> float:
-    """Return the share of the variance of the targets (N, n) that those found predict."""
+    """Return the share of the variance of ``truth`` (N, n) that ``found`` explains."""
     return r2_score(torch.from_numpy(truth), torch.from_numpy(found))
 
 
 def own(tests: Each, reference: str) -> Array:
-    """Return the reference's targets; of a consensus the mean of all."""
+    """Return the reference's targets; for a consensus the mean of all."""
     mean: Array = np.mean(list(tests.values()), axis=0)
     return tests.get(reference, mean)
 
 
 def normaliser(shard: Array, how: str) -> Callable[[Array], Array]:
-    """Return what ``how`` does to targets of the participant that has these of its shard (R, n)."""
+    """Return the normalisation ``how`` for targets of the participant with this shard (R, n)."""
     if how == "unit":
         return lambda targets: targets / np.linalg.norm(targets, axis=1, keepdims=True).clip(1e-12)
     if how == "plain":
@@ -112,16 +112,17 @@ def accuracies(
 ) -> dict[float, list[float]]:
     """Fit classifiers on fused targets; return their accuracies on several targets of test images.
 
-    scikit-learn's, because it is 8 times faster here than ``fit_probe`` and finds the same optimum.
+    It uses scikit-learn directly, which was 8 times faster here than ``fit_probe`` and finds the
+    same optimum.
 
     Args:
-        lab: Of the labels.
-        agreed: Of the shards.
+        lab: The study with its labels.
+        agreed: The agreement with its shards.
         ours: Targets (R, n) of each participant's shard.
-        tests: Targets (N, n) of all test images.
+        tests: Several kinds of targets (N, n) of all test images.
 
     Returns:
-        By the strength of the classifier.
+        One accuracy for each of ``tests``, by the C of the classifier.
     """
     labels, test_labels = lab.labels()
     fused = np.concatenate([*ours.values()])

@@ -1,9 +1,9 @@
-"""Priors that are trained here: ``trained:IMAGES/HOW/MODEL/EPOCHS`` in a study.
+"""Priors that the experiments train themselves: ``trained:IMAGES/HOW/MODEL/EPOCHS`` in a study.
 
-IMAGES says of which file of :mod:`experiments.domains`, or is ``train`` for the study's own; HOW is
-an objective that knows no targets, or ``labels``. Checkpoints are kept in the cache by all that
-they depend on, and made when they are asked for: ``python -m experiments.specialists --root DIR``
-asks for all of a scale, and goes on where it was stopped.
+IMAGES names a file of :mod:`experiments.domains`, or is ``train`` for the study's own images; HOW
+is an objective without targets, or ``labels``. Checkpoints are cached by all that they depend on,
+and trained on first use. ``python -m experiments.specialists --root DIR`` trains all of a scale,
+and resumes after an interruption.
 """
 
 import hashlib
@@ -35,10 +35,10 @@ TRAINED = "trained"
 
 
 class Labels(Objective):
-    """The cross-entropy of a linear layer's scores, which is dropped after the training.
+    """Supervised training: the cross-entropy of a linear layer, which is dropped afterwards.
 
     Attributes:
-        classes: int64 (N,), of each image, counted from 0.
+        classes: int64 (N,), the class of each image, counted from 0.
     """
 
     classes: ClassVar[Tensor]
@@ -56,9 +56,9 @@ class Labels(Objective):
 
 
 def loadable(spec: str, study: Study) -> str:
-    """Return a spec that ``load_prior`` knows; a prior that is trained here is, if it was not yet.
+    """Return a spec that ``load_prior`` can load; a ``trained:`` prior is trained first if needed.
 
-    Other processes that need the same one wait until it is trained.
+    Other processes that need the same prior wait until it is trained.
     """
     scheme, _, recipe = spec.partition(":")
     if scheme != TRAINED:
@@ -71,17 +71,17 @@ def loadable(spec: str, study: Study) -> str:
     key = hashlib.sha256(f"{spec} {student} {open_source(data).fingerprint}".encode()).hexdigest()
     folder = cache_dir() / "specialists" / key[:32]
     with exclusive(folder):
-        out = folder / "trained"  # which has a lock of its own, for nobody to wait at
+        out = folder / "trained"  # train_student's own lock in there refuses instead of waiting
         own_weights = Config(derive_seed(0, "specialist", spec), data, student=student)
         trained = train_student(None, own_weights, out, devices=1)
     return f"checkpoint:{trained.checkpoint}"
 
 
 def labelled(data: DataConfig) -> str:
-    """Return the name of the objective with these labels, which is registered if it is new.
+    """Return the name of the objective with these labels; register it if it is new.
 
     Raises:
-        DataError: There are none.
+        DataError: There are no labels.
     """
     labels = split_labels(data, "train")
     if labels is None:
@@ -95,7 +95,7 @@ def labelled(data: DataConfig) -> str:
 
 
 def of_crowd(study: Study) -> Sequence[str]:
-    """Return the priors of the study's crowd, or its own where it has none."""
+    """Return the priors of the study's crowd, or its ``priors`` if it has no crowd."""
     return study.crowd or study.priors
 
 
@@ -105,7 +105,7 @@ def main(
     ] = None,
     scale: Scale = "crowd",
 ) -> None:
-    """Train what is missing of a scale's priors."""
+    """Train the missing priors of a scale."""
     check("--scale", [scale], SCALES)
     for study in studies(scale, root).values():
         for spec in of_crowd(study):

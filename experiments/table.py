@@ -1,4 +1,4 @@
-"""A table: cells, each measured once, stored at once, summed up over the seeds."""
+"""Tables of cells, each measured once, stored immediately, and summarised over the seeds."""
 
 import json
 import time
@@ -23,9 +23,9 @@ RESULTS = Path(__file__).parent / "results"
 FIGURES = Path(__file__).parents[1] / "docs" / "figures"
 
 METHOD = 2
-"""Of the way in which targets are made. Tables without it are of an implementation that experiments
-had for themselves, without the test of alignability, blocks and audit; see
-docs/decisions/2026-11-29-experiments-use-the-platform.md."""
+"""Version of the way in which targets are made. Tables without it were measured with an earlier
+implementation of the experiments, without the test of alignability, blocks and audit
+(docs/decisions/2026-11-29-experiments-use-the-platform.md)."""
 
 Cell = dict[str, Any]
 Rows = Callable[[Study], list[Cell]]
@@ -34,13 +34,13 @@ Measure = Callable[[Lab, Cell], Cell]
 
 @dataclass(frozen=True)
 class Table:
-    """What is measured, and on what.
+    """A table: its rows, how a cell is measured, and how the figure is drawn.
 
     Attributes:
         name: Results go to ``NAME-SCALE.json``, the figure to ``NAME-SCALE.png``.
-        rows: The rows' settings, as plain values, for a study.
-        measure: What is found for one row and seed (``cell["seed"]``); plain values.
-        draw: Makes the figure from the results.
+        rows: Returns the rows' settings, as plain values, for a study.
+        measure: Returns the measures, as plain values, of one row and seed (``cell["seed"]``).
+        draw: Draws the figure from the results.
     """
 
     name: str
@@ -57,13 +57,13 @@ class Table:
         figures: Path,
         part: Cell | None = None,
     ) -> None:
-        """Measure what is missing, write the results after every cell, draw the figure.
+        """Measure missing cells, write the results after each, and draw the figure.
 
-        Of a ``part``, the cells with these settings, no figure is drawn.
+        With ``part``, only cells with these settings are measured, and no figure is drawn.
         """
         file = results / f"{self.name}-{scale}.json"
         chosen = studies(scale, root, only)
-        labs = {one: Lab(study) for one, study in chosen.items()}  # fails before hours are spent
+        labs = {one: Lab(study) for one, study in chosen.items()}  # a missing source fails early
         for study_name, lab in labs.items():
             command = f"python -m experiments {self.name} --scale {scale}"
             fill(file, command, study_name, lab, self, part)
@@ -71,10 +71,10 @@ class Table:
             self.picture(scale, results, figures)
 
     def picture(self, scale: str, results: Path, figures: Path) -> None:
-        """Draw the figure of what is known.
+        """Draw the figure of the stored results.
 
         Raises:
-            ConfigError: Nothing is.
+            ConfigError: There are no results.
         """
         file, figure = results / f"{self.name}-{scale}.json", figures / f"{self.name}-{scale}.png"
         if not file.exists():
@@ -85,19 +85,19 @@ class Table:
 
 
 def table(rows: Rows, draw: Draw = dots) -> Callable[[Measure], Table]:
-    """Make a function that measures a cell the table of its name."""
+    """Return a decorator that turns a function that measures a cell into the table of its name."""
     return lambda measure: Table(measure.__name__, rows, measure, draw)
 
 
 def fill(
     file: Path, command: str, study_name: str, lab: Lab, table: Table, part: Cell | None = None
 ) -> None:
-    """Measure every cell, or those of a ``part``, that ``file`` lacks, and store each at once.
+    """Measure the cells that ``file`` lacks, or those of ``part``, and store each immediately.
 
-    Other processes may fill the same table: a cell that both have measured is stored once.
+    Other processes may fill the same table; a cell that both have measured is stored once.
 
     Raises:
-        ConfigError: The table has no such part, or the file is of other settings.
+        ConfigError: The table has no such part, or the file was measured with other settings.
     """
     about = {
         "command": command,
@@ -108,7 +108,7 @@ def fill(
         "hardware": hardware() | {"threads": str(torch.get_num_threads())},
         "versions": versions(),
     }
-    about = json.loads(json.dumps(about))  # as it comes back from its file
+    about = json.loads(json.dumps(about))  # as it is read back from the file
     rows = table.rows(lab.study)
     cells = [row | {"seed": seed} for seed in lab.study.seeds for row in rows]
     wanted = [cell for cell in cells if (part or {}).items() <= cell.items()]
@@ -130,19 +130,19 @@ def fill(
 
 
 def _told(study: Study) -> Cell:
-    """Return the settings of a study that are not the default, so that it may gain new ones."""
+    """Return a study's settings that differ from the defaults, so that new ones can be added."""
     plain = {one.name: one.default for one in fields(Study)}
     return {key: value for key, value in asdict(study).items() if value != plain[key]}
 
 
 def _other_versions(known: Cell, about: Cell) -> Cell:
-    """Return those ``versions`` of a cell that are not the table's, which are of its first cell."""
+    """Return ``versions`` of a cell that differ from the table's, which are its first cell's."""
     other = about["versions"].items() - known["about"]["versions"].items()
     return {"versions": dict(sorted(other))} if other else {}
 
 
 def holds(known: Cell, cell: Cell) -> bool:
-    """Tell whether a cell of a study's table has been measured."""
+    """Return whether a cell of a study's table has been measured."""
     return any(cell.items() <= one.items() for one in known["cells"])
 
 
@@ -150,37 +150,40 @@ def _known(file: Path, study_name: str, about: Cell) -> Cell:
     """Return a study's table so far.
 
     Raises:
-        ConfigError: its cells cannot be compared with what is measured now.
+        ConfigError: its cells are not comparable with those measured now.
     """
     known: Cell = stored(file).get(study_name, {"about": about, "cells": []})
     before = _settled(known["about"])
     for part, now in _settled(about).items():
         if now != before[part]:
             raise ConfigError(
-                f"{file} holds cells of another {part} of {study_name}, which cannot stand in one "
+                f"{file} holds cells of another {part} of {study_name}, which cannot be in one "
                 "table with new ones: give another --results, or delete that file"
             )
     return known
 
 
 def _settled(about: Cell) -> Cell:
-    """Return what all cells of a table have in common: their seconds are compared, too."""
+    """Return the parts of ``about`` that all cells of a table must share.
+
+    Hardware is among them, because their seconds are compared.
+    """
     parts = {part: about.get(part) for part in ("method", "study", "fingerprint")}
     return parts | {"hardware": about["hardware"] | {"system": "", "memory": ""}}
 
 
 def stored(file: Path) -> dict[str, Cell]:
-    """Return the results of all studies so far."""
+    """Return the results in a file by study; none if there is no file."""
     return json.loads(file.read_text()) if file.exists() else {}
 
 
 def summary(cells: list[Cell], rows: list[Cell]) -> list[Cell]:
-    """Return each row with mean, standard deviation (n - 1) and number of seeds of its numbers."""
+    """Return each row with mean, sample standard deviation and number of seeds of its measures."""
     summed = []
     for row in rows:
         same = [cell for cell in cells if row.items() <= cell.items()]
         numbers = (k for cell in same for k, value in cell.items() if isinstance(value, float))
-        # seconds of a cell with its probes, which are for planning, are not shown
+        # "took", the seconds of a cell with its probes, only serves the queue's predictions
         measures = [key for key in dict.fromkeys(numbers) if key not in (*row, "took")]
         if same:
             found = {k: mean_and_spread([one[k] for one in same if k in one]) for k in measures}

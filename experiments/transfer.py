@@ -1,4 +1,4 @@
-"""What a student is worth on images that it was not trained on, with few labels and with all."""
+"""Accuracy of a student on images of other datasets, with few labels and with all."""
 
 from functools import partial
 
@@ -17,9 +17,9 @@ TRAINED = ("regression", "dcl", "random")
 
 @table(lambda study: [{"objective": name} for name in TRAINED])
 def transfer(lab: Lab, cell: Cell) -> Cell:
-    """Judge a student on other images: linear probes with 1, 10, 100 labels a class, and with all.
+    """Linear probes on other datasets, with 1, 10, 100 labels per class, and with all.
 
-    ``accuracy`` is that on the images of the study. The random backbone has their batch statistics.
+    ``accuracy`` is that on the study's images. The random backbone has their batch norm statistics.
     """
     if cell["objective"] != "random":
         every = lab.study.student.epochs
@@ -30,7 +30,7 @@ def transfer(lab: Lab, cell: Cell) -> Cell:
 
 
 def everywhere(lab: Lab, student: LoadedStudent) -> Cell:
-    """Return a student's accuracies on the images of the study, and on each of its others."""
+    """Return a student's accuracies on the study's images, and on each other dataset."""
     found: Cell = dict(vars(lab.judge(student)))
     for source in lab.study.elsewhere:
         told = evaluate_student(student, DataConfig(source), 0, Progress())

@@ -1,7 +1,7 @@
-"""Speed as ratios to a roofline that is measured in the same run, in turn: ``coopt bench``.
+"""``coopt bench``: speed as ratios to a roofline that is measured in the same run.
 
-Machines differ and are noisy, so no time here is compared with one of another machine: every
-benchmark measures its own roofline together with what it is about, and yields a row for each ratio.
+Machines differ and are noisy, so times are never compared between machines: every benchmark
+measures its code alternately with its own roofline, and yields a row for each ratio.
 """
 
 MODULES = {
@@ -19,4 +19,4 @@ MODULES = {
     "imports": "startup",
     "transport": "transport",
 }
-"""Benchmarks in the order of the table: name of the function, and its module."""
+"""Benchmarks in the order of the table: name of the function -> its module."""

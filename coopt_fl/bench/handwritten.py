@@ -1,8 +1,8 @@
-"""Optimization against what people write today: DataLoader, Pillow, torchvision, model.
+"""Optimization against a typical handwritten loop: DataLoader, Pillow, torchvision, model.
 
-That is how ReLA and clip-retrieval compute targets. It runs in a process of its own, with none of
-our settings but the number of threads. What it leaves out is in its favour: projection, alignment,
-float16, checks; it only keeps the features.
+ReLA and clip-retrieval compute targets that way. The loop runs in a process of its own and shares
+none of our settings except the number of threads. It has an advantage: it only keeps the features,
+without projection, alignment, float16 and checks.
 """
 
 import os
@@ -28,7 +28,7 @@ from coopt_fl.priors import Prior, load_prior
 REPEATS = 3
 ROWS = 1024
 WARM = 4
-"""Batches before the clock starts."""
+"""Batches of warm-up, which are not timed."""
 
 CASES = (
     ("array", "lite0", "lite0", None),
@@ -41,7 +41,7 @@ CASES = (
     ("parquet", "resnet50", "resnet50", Reach(3.0)),
     ("jpeg-folder", "resnet50", "resnet50", None),
 )
-"""Source, our setting, the setting of the loop, reach."""
+"""Kind of source, our setting, the loop's setting, expected ratio."""
 
 
 def handwritten() -> Iterator[Row]:
@@ -74,7 +74,7 @@ def handwritten() -> Iterator[Row]:
 
 
 class Images(Dataset[Any]):
-    """``rows`` images, over and over the same, transformed one by one."""
+    """A dataset of ``rows`` transformed images, which repeats those of ``origin``."""
 
     def __init__(self, kind: str, origin: Any, transform: Any, rows: int) -> None:
         self._kind, self._origin, self._transform = kind, origin, transform
@@ -96,7 +96,7 @@ class Images(Dataset[Any]):
 
 
 def loop(prior: Prior, setting: Setting, images: Images) -> Seconds:
-    """Return the loop; the clock starts once its worker processes are at work."""
+    """Return the handwritten loop; timing starts after warm-up, once its workers are running."""
     reduced, dtype = setting.precision != "float32", getattr(torch, setting.precision)
 
     def seconds() -> float:
@@ -136,7 +136,7 @@ def _transform(prior: Prior) -> Any:
 
 @contextmanager
 def _measuring(kind: str, name: str) -> Iterator[Seconds]:
-    """Yield the loop, in a process of its own."""
+    """Yield the loop; called in a process of its own."""
     setting = SETTINGS[name]
     prior = load_prior(setting.prior, setting.device)
     rows = setting.rows + WARM * setting.batch_size

@@ -1,4 +1,4 @@
-"""What is measured on: images of three kinds of source, made from a seed, and random targets."""
+"""Inputs of the benchmarks: synthetic images in three kinds of source, and random targets."""
 
 import io
 import tempfile
@@ -27,22 +27,22 @@ Pixels = NDArray[np.uint8]
 
 CIFAR = (32, 32)
 IMAGENET = (375, 500)
-"""Height and width of ImageNet's typical photograph."""
+"""Height and width of a typical image of ImageNet."""
 
 KINDS = {
     "array": "CIFAR's size, in memory",
     "jpeg-folder": "JPEG files of 500x375",
     "parquet": "JPEG of CIFAR's size in Parquet",
 }
-"""In words."""
+"""Description of each kind of source."""
 
 
 @contextmanager
 def pictures(kind: str, rows: int) -> Iterator[tuple[Source, Any]]:
-    """Make ``rows`` images of a kind; they are gone at the end of the block.
+    """Make ``rows`` images of a kind; they are deleted at the end of the block.
 
     Yields:
-        How we read them, and what is behind it: an array (N, H, W, 3), or a folder.
+        A source of the images, and the data behind it: an array (N, H, W, 3), or a folder.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -62,23 +62,23 @@ def pictures(kind: str, rows: int) -> Iterator[tuple[Source, Any]]:
 
 
 def unfinished(rows: int, dim: int) -> Provenance:
-    """Return the provenance of a dataset (rows, dim) by nobody, before its blocks are written."""
+    """Return the provenance of a dataset (rows, dim) with no contributors and no blocks yet."""
     source = {"name": "array", "fingerprint": "", "rows": rows}
     nobody = draft(config=load_config("digits"), source=source, reference="one")
     return replace(nobody, dim=dim)
 
 
 def store(state: RunState, made: Iterable[Encoded]) -> None:
-    """Store blocks that one participant made, as the platform does."""
+    """Store the blocks of one participant, as the platform does."""
     for index, one in enumerate(made):
         participants, skipped = np.zeros(len(one.ids), np.int16), np.empty(0, np.int64)
         state.save_block(index, Block(one.ids, one.values, participants, skipped, 0.0))
 
 
 def photograph(seed: int, size: tuple[int, int]) -> Pixels:
-    """Return (H, W, 3) of soft colours under fine noise, which JPEG compresses like a photograph.
+    """Return an image (H, W, 3) of soft colours and fine noise, as compressible as a photograph.
 
-    At 500x375 a JPEG of it has some 60 kB.
+    As JPEG, 500x375 pixels take about 60 kB.
     """
     generator = np.random.default_rng(seed)
     coarse = generator.integers(0, 256, (12, 16, 3), dtype=np.uint8)
@@ -88,7 +88,7 @@ def photograph(seed: int, size: tuple[int, int]) -> Pixels:
 
 
 def jpeg(pixels: Pixels) -> bytes:
-    """Return the file's bytes."""
+    """Return the image encoded as JPEG."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=90)
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""A case is measured in turn with its roofline, so that noise hits both alike."""
+"""Measuring a case alternately with its roofline, so that noise affects both equally."""
 
 import statistics
 import time
@@ -13,45 +13,45 @@ from numpy.typing import NDArray
 from coopt_fl.core.extras import install_hint
 
 Spread = dict[str, float]
-"""``min``, ``median`` and ``max`` of a figure."""
+"""``min``, ``median`` and ``max`` of a measurement."""
 
 Row = dict[str, Any]
-"""A :class:`Case` with its figure, or with the reason why it has none; it can be JSON."""
+"""A :class:`Case` with its figure, or with the reason why it has none, as JSON values."""
 
 SKIPPED = {
     "no-gpu": "there is no GPU",
-    "one-gpu": "there are no two GPUs",
-    "gpu-here": "for a host without GPU: hide it with CUDA_VISIBLE_DEVICES=",
+    "one-gpu": "there is only one GPU",
+    "gpu-here": "only measured without a GPU: hide it with CUDA_VISIBLE_DEVICES=",
     "no-bfloat16": "this CPU does not multiply bfloat16",
     "no-lightly-train": f"lightly-train is not installed: {install_hint('rival')}",
     "no-lightly": f"the baselines are not installed: {install_hint('baselines')}",
 }
-"""Why a case may have no figure."""
+"""Reasons for which a case is not measured."""
 
 
 @dataclass(frozen=True)
 class Reach:
-    """A figure is good from ``bound`` on, or, if not ``at_least``, up to it."""
+    """The expected figure: at least ``bound``, or at most ``bound`` if not ``at_least``."""
 
     bound: float
     at_least: bool = True
 
     def met(self, figure: Spread) -> bool:
-        """Whether the median is good."""
+        """Return whether the median is as expected."""
         median = figure["median"]
         return median >= self.bound if self.at_least else median <= self.bound
 
 
 @dataclass(frozen=True)
 class Case:
-    """One figure.
+    """One measured case.
 
     Attributes:
-        name: by which results are compared, such as ``optimize/array``.
-        path: what is measured.
-        roofline: what it is divided by.
-        reach: what the figure should be; None where nothing is demanded.
-        unit: of the figure; "" for a ratio.
+        name: key by which results are compared, such as ``optimize/array``.
+        path: description of the measured code.
+        roofline: description of the roofline, by which the speed is divided.
+        reach: the expected figure; None if nothing is expected.
+        unit: unit of the figure; "" for a ratio.
     """
 
     name: str
@@ -61,26 +61,29 @@ class Case:
     unit: str = ""
 
     def measured(self, figure: Spread, **details: Any) -> Row:
-        """Return the row of a figure; ``details`` are numbers for those who want to know more."""
+        """Return the row of a figure; ``details`` are further numbers for the results file."""
         reached = self.reach.met(figure) if self.reach else None
         found = {"figure": figure, "reached": reached, "skipped": None, "details": details}
         return {**asdict(self), **found}
 
     def skipped(self, reason: str) -> Row:
-        """Return the row of what cannot be measured here; ``reason`` is a key of SKIPPED."""
+        """Return the row of a case not measured on this host; ``reason`` is a key of SKIPPED."""
         assert reason in SKIPPED
         nothing: Row = {"figure": None, "reached": None, "skipped": reason, "details": {}}
         return {**asdict(self), **nothing}
 
 
 Seconds = Callable[[], float]
-"""Does some work and returns how long the measured part of it took."""
+"""A function that does some work and returns the seconds that its measured part took."""
 
 Times = NDArray[np.float64]
 
 
 def not_here(*devices: str) -> str | None:
-    """Return why work on these devices is not measured, if so; with a GPU, the CPU is not."""
+    """Return the key of SKIPPED if work on these devices is not measured here, else None.
+
+    Work on the CPU is not measured on a host with a GPU.
+    """
     gpus = torch.cuda.device_count()
     if "cpu" in devices:
         return "gpu-here" if gpus else None
@@ -90,7 +93,7 @@ def not_here(*devices: str) -> str | None:
 
 
 def timed(work: Callable[[], Any]) -> Seconds:
-    """Return ``work`` as something that is timed as a whole, until the GPU is done, too."""
+    """Return a function that times ``work`` as a whole, waiting for the GPUs."""
 
     def seconds() -> float:
         synchronise()
@@ -103,13 +106,13 @@ def timed(work: Callable[[], Any]) -> Seconds:
 
 
 def synchronise() -> None:
-    """Wait until the GPUs have nothing more to do."""
+    """Wait until all GPUs have finished their work."""
     for device in range(torch.cuda.device_count()):
         torch.cuda.synchronize(device)
 
 
 def in_turn(work: Seconds, roofline: Seconds, repeats: int) -> tuple[Times, Times]:
-    """Return the seconds of both, ``repeats`` each; both run once before, to warm up."""
+    """Run both alternately and return ``repeats`` times of each, after one warm-up run."""
     work()
     roofline()
     pairs = [(work(), roofline()) for _ in range(repeats)]
@@ -118,7 +121,7 @@ def in_turn(work: Seconds, roofline: Seconds, repeats: int) -> tuple[Times, Time
 
 
 def spread(values: Iterable[float]) -> Spread:
-    """Return minimum, median and maximum, to five digits."""
+    """Return minimum, median and maximum, rounded to five significant digits."""
     known = sorted(values)
     kept = {"min": known[0], "median": statistics.median(known), "max": known[-1]}
     return {name: float(f"{value:.5g}") for name, value in kept.items()}

@@ -1,8 +1,8 @@
-"""Optimization from the source to the disk: by one participant, and by several at the same time.
+"""Optimization from the source to the disk, by one participant and by several concurrently.
 
-One is compared with the bare model on a batch in memory, several with one of them alone. A long run
-is measured in the middle of it: worker processes that decode images, where they pay off, are up
-before the clock starts.
+One participant is compared with the bare model on a batch in memory, several with a single one.
+The measurement is taken from the middle of a long run, after the worker processes that decode
+images, if any, have started.
 """
 
 import tempfile
@@ -31,24 +31,24 @@ from coopt_fl.targets import Alignment
 
 REPEATS = 5
 COMMON = {"cpu": "lite0", "cuda": "resnet50"}
-"""The setting that other work is compared with, by device."""
+"""The setting with which other work is compared, by device."""
 LONG_RUN = 4096
-"""Blocks that are asked for, of which only the first few are made."""
+"""Blocks of the run, of which only the first few are computed."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A prior and how it is used.
+    """A prior and the settings of its optimization.
 
     Attributes:
-        prior: its specification.
+        prior: the prior's specification.
         device: ``cpu`` or ``cuda``.
         batch_size: rows of a forward pass.
         block_rows: rows of a block.
-        warm: blocks before the clock starts.
-        blocks: blocks on the clock.
-        precision: arithmetic.
-        dim: width n of a target.
+        warm: blocks of warm-up, not timed.
+        blocks: timed blocks.
+        precision: ``float32`` or ``bfloat16``.
+        dim: width D of a target.
     """
 
     prior: str
@@ -62,7 +62,7 @@ class Setting:
 
     @property
     def rows(self) -> int:
-        """Samples on the clock."""
+        """Number of timed samples."""
         return self.blocks * self.block_rows
 
 
@@ -89,14 +89,14 @@ PLAN = {
     "jpeg-folder": ("lite0", "resnet50", "vit-b-32"),
     "parquet": ("lite0", "resnet50", "vit-b-32"),
 }
-"""Which priors are measured on which source."""
+"""Settings that are measured on each kind of source."""
 
 CROWDS = {
     "four-on-one-gpu": ("resnet50", ("cuda:0",) * 4, Reach(0.9)),
     "two-gpus": ("resnet50", ("cuda:0", "cuda:1"), Reach(1.9)),
     "two-cpu-shares": ("lite0", ("cpu", "cpu"), Reach(1.8)),
 }
-"""Participants at the same time: how their prior is used, the device of each, the reach."""
+"""Concurrent participants: their setting, the device of each, the expected ratio."""
 IN_WORDS = {
     "four-on-one-gpu": ("four participants sharing one GPU", "one participant with all of it"),
     "two-gpus": ("two participants, each with a GPU", "one participant with one GPU"),
@@ -120,7 +120,7 @@ def _row(kind: str, source: Source, name: str) -> Row:
     case = Case(
         f"optimize/{kind}/{name}",
         f"optimize end to end, {KINDS[kind]}, {label(setting)}",
-        "forward only, on a batch that lies ready",
+        "forward passes alone, on a batch in memory",
         Reach(0.9),
     )
     if reason := missing(setting):
@@ -136,7 +136,7 @@ def _row(kind: str, source: Source, name: str) -> Row:
 
 
 def sharing() -> Iterator[Row]:
-    """Yield a row for each crowd: all its samples/s over those of the first one alone."""
+    """Yield a row for each crowd: samples/s of all participants over those of one alone."""
     for name, (prior, devices, reach) in CROWDS.items():
         setting, (all_of_them, first) = SETTINGS[prior], IN_WORDS[name]
         case = Case(f"sharing/{name}", f"{all_of_them}, {label(setting)}", first, reach)
@@ -166,7 +166,7 @@ def _participant(setting: Setting) -> Iterator[Seconds]:
 
 
 def missing(setting: Setting) -> str | None:
-    """Return why a setting is not measured on this host, if so."""
+    """Return the key of SKIPPED if a setting is not measured on this host, else None."""
     if reason := not_here(setting.device):
         return reason
     reduced = setting.device == "cpu" and setting.precision == "bfloat16"
@@ -180,7 +180,7 @@ def label(setting: Setting) -> str:
 
 
 def path(prior: Prior, source: Source, setting: Setting, link: Link | None = None) -> Seconds:
-    """Return what makes the targets of some blocks and stores them as the platform does."""
+    """Return a timed function that makes targets and stores them as the platform does."""
     keep_freed_memory()  # as a participant does
     blocks = long_run(source, setting)
     weight = np.random.default_rng(0).normal(size=(prior.width, setting.dim)) / prior.width
@@ -208,13 +208,13 @@ def path(prior: Prior, source: Source, setting: Setting, link: Link | None = Non
 
 
 def long_run(source: Source, setting: Setting) -> list[NDArray[np.int64]]:
-    """Return the blocks of a run of which only the first few are made."""
+    """Return the ids of the blocks of a run that is longer than the measurement."""
     numbers = np.arange(LONG_RUN * setting.block_rows) % len(source)
     return np.split(source.ids[numbers], LONG_RUN)
 
 
 def roofline(prior: Prior, setting: Setting) -> Seconds:
-    """Return what does nothing but the forward passes for as many rows."""
+    """Return a timed function that does only the forward passes for the same number of rows."""
     side = prior.preprocess.size
     ready = torch.rand(setting.batch_size, 3, side, side, device=prior.device)
     ready = ready.contiguous(memory_format=torch.channels_last)
@@ -230,7 +230,10 @@ def roofline(prior: Prior, setting: Setting) -> Seconds:
 
 @contextmanager
 def optimizing(samples: int) -> Iterator[Seconds]:
-    """Yield what tells how long so many samples take here: ``COMMON`` on an array, scaled up."""
+    """Yield a function that returns the seconds to optimize so many samples on this host.
+
+    It measures the ``COMMON`` setting on an array and scales the time up.
+    """
     setting = SETTINGS[COMMON[pick_device().type]]
     with _participant(setting) as work:
         yield lambda: work() * samples / setting.rows

@@ -1,7 +1,8 @@
-"""Does an accelerator wait for images? Optimization and training on one that is simulated.
+"""Whether an accelerator has to wait for images: optimization and training on a simulated one.
 
-It takes as long for a batch as reading one does, which is where overlap is hardest: with both at
-work all the time, the whole takes as long as either alone. Its time is set once for each source.
+The simulated accelerator takes as long for a batch as reading one takes, the case in which overlap
+is hardest: if both work all the time, the whole takes as long as either alone. The time per batch
+is set once for each source.
 """
 
 import time
@@ -26,7 +27,7 @@ from coopt_fl.students.session import devices_for
 REPEATS = 5
 REACH = Reach(1.1, at_least=False)
 LEAST_SECONDS = 0.02
-"""For a batch: a student of 64 images of 32 px on a GPU takes about as long."""
+"""Shortest time per batch: about what training on 64 images of 32 px takes on a GPU."""
 
 ROWS = 1024
 BATCH = 16
@@ -109,7 +110,7 @@ def _training(case: Case, source: Source, fabric: Fabric) -> Row:
 
 
 def _row(case: Case, ours: Seconds, reading: Seconds, model: Timed, steps: int) -> Row:
-    """Set the accelerator's time, measure in turn, and return the row."""
+    """Set the accelerator's time per batch, measure, and return the row."""
     reading()
     model.seconds = max(LEAST_SECONDS, reading() / steps)
     whole, read = in_turn(ours, reading, REPEATS)

@@ -1,4 +1,4 @@
-"""An epoch of training in bfloat16 against float32, on a CPU that multiplies both."""
+"""An epoch of training in bfloat16 against float32, on a CPU with bfloat16 instructions."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,11 +22,11 @@ TRAININGS = (
     ("resnet18", 128, 32),
     ("convnet:64", 512, 8),
 )
-"""Student, images of an epoch, and their side."""
+"""Student, number of images in an epoch, and image size in pixels."""
 
 
 def precision() -> Iterator[Row]:
-    """Yield a row for each training: how many times as fast bfloat16 is."""
+    """Yield a row for each training: the speed-up of bfloat16 over float32."""
     for model, images, side in TRAININGS:
         case = Case(
             f"precision/{model}/{images}x{side}",

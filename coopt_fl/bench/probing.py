@@ -1,4 +1,4 @@
-"""The probe's classifier against scikit-learn's, by the CPU seconds of the same features."""
+"""The probe's classifier against scikit-learn's: CPU seconds on the same features."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from coopt_fl.students.classifier import LinearClassifier, fit_linear
 
 REPEATS = 5
 ROWS = (1437, 10_000)
-"""Images of the digits' train split; of CIFAR-10 as the README probes it."""
+"""Number of train rows: of the digits, and of CIFAR-10 with the README's probe.limit."""
 
 WIDTH, CLASSES, DIRECTIONS = 1280, 10, 60
 TEST_ROWS = 2000
@@ -59,9 +59,10 @@ def _row(case: Case, rows: int) -> Row:
 
 
 def planted(rows: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return features (R, 1280) like a network's after its last ReLU, and labels (R,) of ten.
+    """Return non-negative features (R, 1280), like a network's after a ReLU, and labels (R,).
 
-    They fill some directions and have noise in all; most labels follow from them.
+    Features have a signal in 60 directions and noise in all; the ten labels follow from the signal,
+    with noise.
     """
     generator = np.random.default_rng(0)
     inner = generator.normal(size=(rows, DIRECTIONS))
@@ -73,7 +74,7 @@ def planted(rows: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 
 
 def _theirs(features: Tensor, labels: Tensor) -> Any:
-    """Return scikit-learn's pipeline, fitted."""
+    """Return scikit-learn's fitted pipeline."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -83,7 +84,7 @@ def _theirs(features: Tensor, labels: Tensor) -> Any:
 
 
 def _as_ours(pipeline: Any) -> LinearClassifier:
-    """Return scikit-learn's classifier as one of ours."""
+    """Convert scikit-learn's fitted pipeline into our classifier."""
     scaler, known = pipeline[0], pipeline[1]
     parts = known.coef_, known.intercept_, scaler.mean_, scaler.scale_, known.classes_
     return LinearClassifier(*map(torch.from_numpy, parts))
@@ -94,7 +95,7 @@ def _share(right: Tensor) -> float:
 
 
 def _cpu_seconds(work: Callable[[], object]) -> Seconds:
-    """Return ``work`` timed by what all threads of this process compute."""
+    """Return a function that measures the CPU time of ``work`` over all threads."""
 
     def seconds() -> float:
         started = time.process_time()

@@ -1,4 +1,4 @@
-"""Processes that measure on demand: apart from each other, and started beforehand."""
+"""Separate child processes, started beforehand, that measure on demand."""
 
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
@@ -12,12 +12,12 @@ from coopt_fl.core.errors import CooptError
 GRACE_SECONDS = 10.0
 
 Prepare = Callable[[], AbstractContextManager[Seconds]]
-"""Prepares some work; it must be possible to pickle it."""
+"""A picklable function that prepares some work and yields it as a timed function."""
 
 
 @contextmanager
 def children(work: Sequence[Prepare]) -> Iterator[list[Connection]]:
-    """Start a process for each work, wait until all have done it once, end them at last."""
+    """Start a process for each work, and wait until each has run once; end them after the block."""
     context = multiprocessing.get_context("spawn")
     with ExitStack() as stack:
         started = []
@@ -27,14 +27,18 @@ def children(work: Sequence[Prepare]) -> Iterator[list[Connection]]:
                 process = context.Process(target=_serve, args=(one, there))
                 process.start()
             stack.callback(_end, process)
-            started.append(stack.enter_context(here))  # closed first, on which the process ends
+            started.append(stack.enter_context(here))  # closed first, so that the process ends
         for child in started:
             _answer(child)
         yield started
 
 
 def together(some: Sequence[Connection]) -> list[float]:
-    """Let children measure at the same time; return what each took."""
+    """Let children measure concurrently; return the seconds of each.
+
+    Raises:
+        CooptError: a child ended too early.
+    """
     for child in some:
         child.send(None)
     return [_answer(child) for child in some]
@@ -44,12 +48,12 @@ def _answer(child: Connection) -> float:
     try:
         return float(child.recv())
     except EOFError:
-        problem = "a process that measures ended too early; its own error is above"
+        problem = "a measuring process ended too early; its own error message is above"
         raise CooptError(problem) from None
 
 
 def _end(process: SpawnProcess) -> None:
-    """Let a process remove its files, and kill it where that takes too long."""
+    """Wait for a process to clean up, and kill it after ``GRACE_SECONDS``."""
     process.join(GRACE_SECONDS)
     process.kill()
     process.join()
@@ -57,7 +61,7 @@ def _end(process: SpawnProcess) -> None:
 
 
 def _serve(prepare: Prepare, parent: Connection) -> None:
-    """Do the work once to warm up, then once for each message, until nobody can send any."""
+    """Do the work once to warm up, then once for each message, until the pipe is closed."""
     with prepare() as work, suppress(EOFError, BrokenPipeError):
         while True:
             parent.send(work())

@@ -1,4 +1,4 @@
-"""An epoch of SimCLR against lightly-train's: the same images, network, batches and cores."""
+"""An epoch of SimCLR against lightly-train's, on the same images, network, batches and cores."""
 
 import importlib.util
 import os
@@ -22,7 +22,7 @@ REPEATS = 3
 IMAGES, SIDE, BATCH = 512, 96, 64
 STEPS = IMAGES // BATCH
 EPOCHS = 1000
-"""Epochs that our learning rate is planned for; only a few of them are run."""
+"""Epochs for which our learning rate schedule is set; only a few of them are run."""
 
 THEIR_PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed"}
 
@@ -81,18 +81,18 @@ def _next_epoch(training: Training) -> Callable[[], float]:
 
 
 def _lightly_train(images: Path, out: Path, precision: str) -> Seconds:
-    """Return an epoch of theirs: their steps, without what they do before and after these.
+    """Return a timed epoch of lightly-train: its steps, without set-up and clean-up.
 
-    They decode the images anew in every epoch, ours lie in memory after the first one: that is
-    how each is used.
+    It decodes the images again in every epoch, whereas ours stay in memory after the first, because
+    that is how each is normally used.
     """
-    os.environ.setdefault("LIGHTLY_TRAIN_EVENTS_DISABLED", "1")  # it would tell its makers
+    os.environ.setdefault("LIGHTLY_TRAIN_EVENTS_DISABLED", "1")  # no telemetry
     import lightly_train
     from torchvision.models import resnet18
 
     def seconds() -> float:
         model, passes = resnet18(), _Passes()
-        model.conv1.register_forward_pre_hook(passes)  # they call the layers, not the model
+        model.conv1.register_forward_pre_hook(passes)  # it calls the layers, not the model
         lightly_train.pretrain(
             out=out,
             data=images,
@@ -100,23 +100,23 @@ def _lightly_train(images: Path, out: Path, precision: str) -> Seconds:
             method="simclr",
             epochs=1,
             batch_size=BATCH,
-            num_workers=0,  # 1 takes a core from the training where there are two
+            num_workers=0,  # on two cores a worker would take one away from the training
             accelerator="cpu",
             devices=1,
             precision=THEIR_PRECISION[precision],
             transform_args={"image_size": (SIDE, SIDE)},
             overwrite=True,
         )
-        each = len(passes.began) // STEPS  # forward passes of a step
+        each = len(passes.began) // STEPS  # forward passes per step
         return (passes.began[-each] - passes.began[0]) * STEPS / (STEPS - 1)
 
     return seconds
 
 
 class _Passes:
-    """Notes when each forward pass begins, also of copies of the model.
+    """A hook that records when each forward pass begins, also in copies of the model.
 
-    They copy the model, and pickle it with its hooks, so that a function would not do.
+    It is not a closure, because lightly-train copies the model and pickles it with its hooks.
     """
 
     def __init__(self) -> None:

@@ -1,6 +1,6 @@
-"""An accelerator that takes a set time for each batch, and none of the CPU's.
+"""A simulated accelerator that takes a set time per batch, and no CPU time.
 
-Like a GPU, it is given work and returns at once; only who reads a result waits for it.
+Like a GPU it works asynchronously: launching work returns at once, and only reading a result waits.
 """
 
 import time
@@ -14,39 +14,39 @@ from coopt_fl.data.image import Preprocess
 from coopt_fl.priors import Prior
 
 BYTES_PER_S = 10e9
-"""What page-locked memory sends over a PCI Express 4 bus of 16 lanes, with some to spare."""
+"""Simulated bandwidth: a bit less than from page-locked memory over 16 lanes of PCI Express 4."""
 
 SIDE = 32
 
 
 class Simulated:
-    """The accelerator: it does what it is given one after another."""
+    """The accelerator: a queue of work that is done in order."""
 
     def __init__(self) -> None:
-        self._free = 0.0  # when all is done, by time.perf_counter
+        self._free = 0.0  # time.perf_counter() at which all work will be done
 
     def launch(self, seconds: float) -> None:
-        """Give it work of so many seconds."""
+        """Enqueue work of so many seconds."""
         self._free = max(self._free, time.perf_counter()) + seconds
 
     def given(self) -> "Until":
-        """Return what it was given so far."""
+        """Return an event for the end of all work enqueued so far."""
         return Until(self._free)
 
 
 @dataclass(frozen=True)
 class Until:
-    """Work that is done at a time."""
+    """An event at the time ``done``, by ``time.perf_counter()``."""
 
     done: float
 
     def synchronize(self) -> None:
-        """Wait until then."""
+        """Wait for the event."""
         time.sleep(max(0.0, self.done - time.perf_counter()))
 
 
 class SimulatedLink(Link):
-    """The way to it, on which it keeps no images."""
+    """The link to the accelerator, which does not keep images in its memory."""
 
     ahead = IN_FLIGHT
     keeps = False
@@ -56,22 +56,22 @@ class SimulatedLink(Link):
         self._accelerator = accelerator
 
     def send(self, batch: Sent) -> Sent:
-        """Take as long as a bus."""
+        """Return the batch after the time that a bus would take to transfer it."""
         time.sleep(sum(one.nbytes for one in batch) / BYTES_PER_S)
         return batch
 
     def work(self) -> Until:
-        """Return what the accelerator was given."""
+        """Return an event for the end of the work enqueued so far."""
         return self._accelerator.given()
 
 
 class Timed(nn.Module):
-    """The mean colour, for which the accelerator is busy for some seconds, whatever the batch."""
+    """A model of the mean colour that keeps the accelerator busy for ``seconds`` per batch."""
 
     def __init__(self) -> None:
         super().__init__()
         self.accelerator, self.seconds = Simulated(), 0.0
-        self.scale = nn.Parameter(torch.ones(()))  # a student has something to train
+        self.scale = nn.Parameter(torch.ones(()))  # so that there is a parameter to train
 
     def forward(self, images: Tensor) -> Tensor:
         """Return features (B, 3)."""
@@ -80,7 +80,7 @@ class Timed(nn.Module):
 
 
 def prior(model: Timed) -> Prior:
-    """Return a prior of images of 32 pixels, on the CPU as torch sees it."""
+    """Return a prior for images of 32 pixels, which torch takes to be on the CPU."""
     preprocess = Preprocess(SIDE, SIDE, "bilinear", (0.5,) * 3, (0.5,) * 3)
     return Prior("simulated", 3, "", preprocess, model.eval(), torch.device("cpu"))
 

@@ -1,4 +1,4 @@
-"""What alignment and fusion cost, against optimizing, and fusion against a plain write."""
+"""Cost of alignment and fusion relative to optimization, and of fusion to a plain write."""
 
 import os
 import tempfile
@@ -38,9 +38,9 @@ FUSION_OVER_WRITING = Case(
 
 
 def alignment() -> Iterator[Row]:
-    """Yield the row of random features and targets with a planted common part.
+    """Yield the row for random features and targets with a common component.
 
-    The time depends on their shapes alone.
+    The time depends only on their shapes.
     """
     generator = np.random.default_rng(0)
     common = generator.normal(size=(SHARED, HIDDEN))
@@ -53,7 +53,7 @@ def alignment() -> Iterator[Row]:
         fit_alignment(features, targets)
 
     with optimizing(SAMPLES) as optimize, compute(1), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that 1,000 shared samples are few for 512 targets
+        warnings.simplefilter("ignore")  # 1,000 shared samples are few for 512 dimensions
         aligned, optimized = in_turn(timed(align), optimize, REPEATS)
     yield ALIGNMENT.measured(
         spread(aligned / optimized),

@@ -1,7 +1,7 @@
-"""How long a user waits for the first sign: of the package, of the help, of a run.
+"""Start-up times: of importing the package, of the help, and of a run until its first message.
 
-A run's first message is sent when Flower hands it to its pool of actors, the processes of
-participants. Whether these are up already makes no difference.
+A run's first message counts as sent when Flower submits it to its pool of actors (the participants'
+processes), whether or not these have started.
 """
 
 import os
@@ -16,7 +16,7 @@ from coopt_fl.bench.measure import Case, Reach, Row, Seconds, in_turn, spread, t
 
 REPEATS = 3
 PAIRS = 9
-"""Repeats of ``imports``, which is quick."""
+"""Repeats of ``imports``, which is fast."""
 
 WHAT = {
     "import": ("import coopt_fl", ("-c", "import coopt_fl")),
@@ -68,7 +68,7 @@ def startup() -> Iterator[Row]:
 
 
 def imports() -> Iterator[Row]:
-    """Yield a row for each, in seconds more than ``python -c pass``."""
+    """Yield a row for each command of WHAT, in seconds more than ``python -c pass``."""
     for name, (path, arguments) in WHAT.items():
         case = Case(f"imports/{name}", path, "python -c pass", Reach(0.5, at_least=False), "s more")
         whole, nothing = in_turn(_python(*arguments), _python("-c", "pass"), PAIRS)
@@ -85,7 +85,7 @@ def _run() -> float:
 
 
 def _until_sign(script: str, *arguments: str) -> float:
-    """Return the seconds until a script says that it is there; then kill it, and Ray with it."""
+    """Return the seconds until a script prints SIGN; then kill its process group, including Ray."""
     started = time.perf_counter()
     with subprocess.Popen(
         [sys.executable, "-c", script, *arguments],
@@ -101,7 +101,7 @@ def _until_sign(script: str, *arguments: str) -> float:
         finally:
             os.killpg(process.pid, signal.SIGKILL)
     if not seen:
-        raise RuntimeError(f"{' '.join(arguments) or 'the roofline'} ended before it began")
+        raise RuntimeError(f"{' '.join(arguments) or 'the roofline'} ended before its first sign")
     return seconds
 
 

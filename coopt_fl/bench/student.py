@@ -1,4 +1,4 @@
-"""Training a student: with data and augmentation over without, and against a baseline."""
+"""Training a student, against steps without data and augmentation, and against a baseline."""
 
 import importlib.util
 from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ STUDENTS = {
 }
 REACHES = {"cpu": Reach(0.85), "cuda": Reach(0.90)}
 EPOCHS = 1000
-"""Epochs that the learning rate is planned for; only a few of them are run."""
+"""Epochs for which the learning rate schedule is set; only a few of them are run."""
 
 
 def student() -> Iterator[Row]:
@@ -83,7 +83,7 @@ def _against_byol(fabric: Fabric, source: Source, kind: str, case: Case) -> Row:
 
 
 def epochs_of(fabric: Fabric, source: Source, student: StudentConfig) -> Callable[[], object]:
-    """Return what trains one more epoch whenever it is called; on random targets, if on any."""
+    """Return a function that trains one more epoch at each call; a regression on random targets."""
     dataset = None
     if student.objective == "regression":
         dataset = in_memory(source)
@@ -93,7 +93,7 @@ def epochs_of(fabric: Fabric, source: Source, student: StudentConfig) -> Callabl
 
 
 def in_memory(source: Source) -> OptimizedDataset:
-    """Return random targets for a source."""
+    """Return an optimized dataset of random targets for a source."""
     targets = np.random.default_rng(0).normal(size=(len(source), DIM)).astype(np.float16)
     participants = np.zeros(len(source), np.int16)
     known = replace(unfinished(len(source), DIM), rows=len(source))
@@ -101,7 +101,7 @@ def in_memory(source: Source) -> OptimizedDataset:
 
 
 def _resident(fabric: Fabric, source: Source, kind: str) -> Callable[[], None]:
-    """Return the same steps on one batch, with nothing around them."""
+    """Return a function that does the same steps on one batch that stays on the device."""
     config, device = STUDENTS[kind], fabric.device
     targets = torch.randn(config.batch_size, DIM, device=device)
     setting = Setting(len(source), config=config, dim=DIM, targets=lambda rows: targets)

@@ -1,4 +1,4 @@
-"""``coopt bench``: runs benchmarks, keeps, compares and shows their results."""
+"""``coopt bench``: running benchmarks, and storing, comparing and showing their results."""
 
 import json
 import os
@@ -31,25 +31,25 @@ Tell = Callable[[Row], None]
 
 
 def bench(names: Sequence[str], out: Path | None, earlier: Path | None, tell: Tell) -> Results:
-    """Measure, write each row to ``out`` at once, and compare with what is in ``earlier``.
+    """Run benchmarks, write each row to ``out`` at once, and compare with ``earlier`` results.
 
     Args:
-        names: of benchmarks; none: all.
-        out: gets the results as JSON.
-        earlier: what an earlier run wrote.
-        tell: told of each row as soon as it is known.
+        names: names of benchmarks; empty for all.
+        out: JSON file for the results.
+        earlier: results file of an earlier run.
+        tell: called with each row as soon as it is measured.
 
     Raises:
-        ConfigError: there is no such benchmark, or ``earlier`` cannot be compared with.
+        ConfigError: there is no such benchmark, or ``earlier`` is not comparable.
         OutputError: ``out`` cannot be written.
     """
     unknown = [name for name in names if name not in MODULES]
     if unknown:
-        raise ConfigError(f"there is no benchmark {unknown[0]!r}; choose of {', '.join(MODULES)}")
+        raise ConfigError(f"there is no benchmark {unknown[0]!r}; choose from {', '.join(MODULES)}")
     before = read(earlier) if earlier is not None else None
     if out is not None:
         if out.is_dir():
-            raise OutputError(f"{out} is a folder; give --out the name of a file")
+            raise OutputError(f"{out} is a folder; give --out a file name")
         make_folder(out.parent)
     found = results_of(["coopt bench", *names])
     for name in names or MODULES:
@@ -62,7 +62,7 @@ def bench(names: Sequence[str], out: Path | None, earlier: Path | None, tell: Te
 
 
 def results_of(command: Sequence[str]) -> Results:
-    """Return results that are measured here and now, without a row yet."""
+    """Return new results of this host without rows."""
     return {
         "format": FORMAT,
         "command": " ".join(command),
@@ -100,8 +100,8 @@ def _are_rows(rows: Any) -> bool:
 
 
 def hardware() -> dict[str, Any]:
-    """Return what this host computes with."""
-    import torch  # takes seconds: only once the command line is known to be right
+    """Return a description of this host's processor, cores and GPUs."""
+    import torch  # takes seconds: only once the command line has been checked
 
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {
@@ -113,7 +113,7 @@ def hardware() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """Return the processor's name, where Linux tells it."""
+    """Return the processor's name, on Linux from /proc/cpuinfo."""
     with suppress(OSError):
         if name := re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text()):
             return name[1].strip()
@@ -121,9 +121,9 @@ def _processor() -> str:
 
 
 def compare(before: Results, after: Results) -> dict[str, Any]:
-    """Return what changed: rows that both have, and what makes them less comparable.
+    """Compare the rows that both results have; warn of differing hardware and versions.
 
-    A change is ``better`` or ``worse`` only where the two spreads do not overlap.
+    A change is ``better`` or ``worse`` only if the two spreads do not overlap.
     """
     older = {row["name"]: row for row in before["rows"]}
     return {
@@ -133,7 +133,7 @@ def compare(before: Results, after: Results) -> dict[str, Any]:
 
 
 def _differences(before: Results, after: Results) -> Iterator[str]:
-    """Say where hardware and versions differ."""
+    """Yield a sentence for each difference in hardware and versions."""
     for group in ("hardware", "versions"):
         old, new = before[group], after[group]
         for key in sorted(old | new):
@@ -152,7 +152,7 @@ def _change(old: Row, new: Row) -> dict[str, Any]:
 
 
 def _verdict(old: Spread, new: Row) -> str:
-    """Say whether a figure is better; more is, unless its reach is a limit."""
+    """Return whether a figure is better or worse; higher is better unless its reach is a limit."""
     figure, reach = new["figure"], new["reach"]
     if old["min"] <= figure["max"] and figure["min"] <= old["max"]:
         return "within the spread"
@@ -161,7 +161,7 @@ def _verdict(old: Spread, new: Row) -> str:
 
 
 def rendered(found: dict[str, Any]) -> RenderableType:
-    """Render results, and what changed if they were compared."""
+    """Render results, and the comparison if there is one."""
     parts: list[RenderableType] = [_results(found["rows"]), Text(_origin(found))]
     if found.get("comparison"):
         parts.append(_changes(found["comparison"]))
@@ -170,7 +170,7 @@ def rendered(found: dict[str, Any]) -> RenderableType:
 
 
 def line(row: Row) -> str:
-    """Return a row as one line, for those who wait."""
+    """Return a row as one line of progress."""
     return f"{row['name']}: {_outcome(row)}"
 
 
@@ -195,7 +195,7 @@ def _changes(comparison: dict[str, Any]) -> Table:
 
 
 def _outcome(row: Row) -> str:
-    """Return the figure, or why there is none."""
+    """Return the figure, or the reason why there is none."""
     if row["skipped"]:
         return f"skipped: {SKIPPED[row['skipped']]}"
     return f"{_median(row['figure'])} {row['unit']}".rstrip()

@@ -1,10 +1,9 @@
-"""Payloads from participants to the platform's disk, against a plain copy of as many bytes.
+"""Payloads from participants to the platform's disk, against a plain copy of the same bytes.
 
-A Flower simulation whose participants do nothing but leave ready-made payloads, as files on this
-host, written and synced anew for each request; the platform checks and adopts them as in a run.
-There are more participants than actors, so that these never wait for Flower to look for messages,
-which it does ten times a second. The roofline copies a file of the same size and syncs it to the
-disk.
+In a Flower simulation, participants only write a ready-made payload to a file on this host and sync
+it, for each request; the platform checks and adopts the files as in a run. There are more
+participants than actors, so that actors never wait for Flower, which polls for messages ten times a
+second. The roofline copies a file of the same size and syncs it to the disk.
 """
 
 import os
@@ -50,7 +49,7 @@ client_app = ClientApp()
 
 @client_app.train("optimize")
 def answer(message: Message, context: Context) -> Message:
-    """Leave random targets without computing any."""
+    """Reply with ready-made random targets."""
     request = protocol.decode(protocol.Optimize, message.content)
     rows, digest = _unit()
     leave_unit(Path(request.folder), 0, rows)
@@ -87,7 +86,10 @@ def transport() -> Iterator[Row]:
 
 
 def _gather(grid: Grid, state: RunState) -> float:
-    """Ask, receive, check and store all chunks but a first of each, which starts the clock."""
+    """Return the seconds to request, receive, check and store CHUNKS payloads.
+
+    Timing starts after a first payload of each participant.
+    """
     while len(nodes := list(grid.get_node_ids())) < PARTICIPANTS:
         time.sleep(0.1)
     waiting = dict(_ask(grid, state, node) for node in nodes)
@@ -109,7 +111,7 @@ def _gather(grid: Grid, state: RunState) -> float:
 
 
 def _ask(grid: Grid, state: RunState, node: int) -> tuple[str, Path]:
-    """Ask a node for a unit; return the message's id, and the folder for the unit."""
+    """Request a unit from a node; return the message's id, and the folder for the unit."""
     folder = Path(tempfile.mkdtemp(dir=state.out))
     request = replace(_request(), folder=str(folder))
     (sent,) = grid.push_messages([Message(protocol.encode(request), node, protocol.OPTIMIZE)])
@@ -133,7 +135,7 @@ def _unit() -> tuple[Rows, str]:
 
 
 def _copy(folder: Path) -> float:
-    """Return the seconds of copying as many bytes as all chunks have, synced."""
+    """Return the seconds to copy and sync a file as large as all chunks together."""
     source = folder / "plain"
     if not source.exists():
         source.write_bytes(np.random.default_rng(0).bytes(CHUNKS * ROWS * DIM * 2))

@@ -1,5 +1,5 @@
-"""``coopt report``: what run directories hold, as one HTML page that needs nothing else.
+"""``coopt report``: the results of run directories as one self-contained HTML page.
 
-No script, no font, no request: tables are HTML, figures are SVG in the page's own colours, and
-thumbnails are data URIs. Needs the extra ``report``.
+The page has no scripts or fonts and makes no requests: tables are HTML, figures are SVG in the
+page's own colours, thumbnails are data URIs. Needs the extra ``report``.
 """

@@ -1,4 +1,4 @@
-"""What run directories hold: the output of ``coopt run``, ``centralized`` or ``pretrain``."""
+"""Reading run directories: the output of ``coopt run``, ``centralized`` or ``pretrain``."""
 
 import statistics
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,9 @@ from coopt_fl.students.pretrain import RESULT
 
 Values = dict[str, Any]
 
-UNFINISHED = "there is no summary.json, for this run is not at its end; the same command goes on"
+UNFINISHED = (
+    "there is no summary.json, because this run is not at its end; the same command resumes it"
+)
 
 
 @dataclass(frozen=True)
@@ -29,14 +31,14 @@ class Student:
 
     Attributes:
         objective: ``regression`` or the name of a self-supervised baseline.
-        model: as in ``student.model``.
-        seed: of the training.
-        epochs: that were planned.
+        model: the value of ``student.model``.
+        seed: the seed of the training.
+        epochs: the number of planned epochs.
         curve: measurements after each finished epoch, at least one.
-        preparation: cost of the dataset; None for baselines, and where it is not known.
-        random_accuracy: of the probe on the untrained model.
-        accuracy: of the probe at the end; None without labels, or where it was not probed.
-        judgements: what ``coopt probe`` said of it as it is now.
+        preparation: seconds spent on the dataset; None for baselines, or if unknown.
+        random_accuracy: accuracy of the probe on the untrained model.
+        accuracy: accuracy of the probe after training; None without labels, or if not probed.
+        judgements: accuracies that ``coopt probe`` measured on its current checkpoint.
     """
 
     objective: str
@@ -51,7 +53,7 @@ class Student:
 
     @property
     def seconds(self) -> float:
-        """Seconds of training."""
+        """Training time in seconds."""
         return self.curve[-1].seconds
 
 
@@ -67,12 +69,12 @@ class Seeds:
         return self.students[0]
 
     def mean(self, name: str) -> float | None:
-        """Return the mean of the students' attribute ``name``; None where one has none."""
+        """Return the mean of the students' attribute ``name``; None if a student lacks it."""
         known = self._known(name)
         return statistics.fmean(known) if known else None
 
     def spread(self, name: str) -> float | None:
-        """Return the sample standard deviation of ``name``; None of less than two."""
+        """Return the sample standard deviation of ``name``; None for fewer than two students."""
         known = self._known(name)
         return statistics.stdev(known) if len(known) > 1 else None
 
@@ -86,14 +88,14 @@ class Run:
     """One run directory.
 
     Attributes:
-        name: what the report calls it: the end of its path, long enough to tell it from others.
+        name: its name in the report: the shortest end of its path that is unique.
         path: the directory.
         config: resolved configuration, as plain values.
-        versions: of the packages that determine the numbers.
-        students: all that were trained, the run's own first.
-        hardware: what it ran on, where that was written down.
-        provenance: of its optimized dataset; None where it made none.
-        summary: ``summary.json``; None where there is none.
+        versions: versions of the packages that determine the numbers.
+        students: all trained students, the run's own first.
+        hardware: the hardware it ran on, if recorded.
+        provenance: provenance of its optimized dataset; None without one.
+        summary: content of ``summary.json``; None without one.
         results: the ``pretrain.json`` of each seed; empty for other commands.
     """
 
@@ -109,7 +111,7 @@ class Run:
 
     @property
     def student(self) -> Seeds | None:
-        """The run's own student; None where it made only a dataset."""
+        """The run's own student; None if the run made only a dataset."""
         return self.students[0] if self.students else None
 
     @property
@@ -122,7 +124,7 @@ def collect(paths: Sequence[Path]) -> list[Run]:
     """Read run directories, in order.
 
     Raises:
-        ConfigError: a directory is missing, is given twice, holds no finished run, or a damaged
+        ConfigError: a directory is missing or given twice, or holds no finished run or a damaged
             file.
         VerificationError: a provenance is damaged.
     """
@@ -134,7 +136,9 @@ def collect(paths: Sequence[Path]) -> list[Run]:
 
 def _read(path: Path, name: str) -> Run:
     if not is_folder(path, ConfigError):
-        raise ConfigError(f"no directory {path}; give what `coopt run --out` wrote")
+        raise ConfigError(
+            f"there is no directory {path}; give the --out of `coopt run` or `coopt pretrain`"
+        )
     folder = dataset_folder(path)
     results = [*path.glob(RESULT), *path.glob(f"seed-*/{RESULT}")]
     with understood(f"a file in {path}"):
@@ -165,7 +169,7 @@ def _optimized(path: Path, name: str, provenance: Provenance) -> Run:
 
 
 def _trained(path: Path, summary: Values | None) -> Iterator[Student]:
-    """Yield the student of a run, then those of ``coopt train``, which the run has not probed.
+    """Yield the student of a run, then those of ``coopt train``, which the run did not probe.
 
     Raises:
         ConfigError: a checkpoint is of another version.
@@ -179,10 +183,10 @@ def _trained(path: Path, summary: Values | None) -> Iterator[Student]:
 
 
 def _of_checkpoint(file: Path, before: Preparation | None, summary: Values | None) -> Student:
-    """Return the student in ``file``, with its accuracies in ``summary``.
+    """Return the student in ``file``, with its accuracies from ``summary``.
 
-    These are of another student if a later training with other settings has not ended yet. Where
-    there are none, the accuracy is what ``coopt probe`` said on the images of the training.
+    The summary is not used if a later training with other settings has replaced its student. The
+    accuracy is then the one that ``coopt probe`` measured on the data of the training.
     """
     content = read_checkpoint(file)
     meta: Values = content["meta"]
@@ -212,16 +216,16 @@ def _of_checkpoint(file: Path, before: Preparation | None, summary: Values | Non
 
 
 def _chosen(student: Values) -> Values:
-    """Return settings that a checkpoint and a configuration both have, whatever their version."""
+    """Return the settings that checkpoints and configurations of all versions share."""
     known = {key: student[key] for key in student.keys() - {"precision", "init_sha256"}}
     return {"init": None} | known
 
 
 def _pretrained(path: Path, name: str, seeds: list[Values]) -> Run:
-    """Return a run of several seeds, which differ in nothing else.
+    """Return a run of several seeds.
 
     Raises:
-        ConfigError: they do.
+        ConfigError: the seeds differ in other settings.
     """
     first, settings = seeds[0], _settings(seeds[0])
     for other in seeds[1:]:
@@ -229,7 +233,7 @@ def _pretrained(path: Path, name: str, seeds: list[Values]) -> Run:
             raise ConfigError(
                 f"seeds {first['seed']} and {other['seed']} in {path} were trained with another "
                 f"{', '.join(different)}: repeat `coopt pretrain` with all seeds, or remove the "
-                "folder of the one that is out of date"
+                "folder of the outdated seed"
             )
     return Run(
         name=name,
@@ -258,13 +262,13 @@ def _of_result(known: Values) -> Student:
 
 
 def _settings(result: Values) -> Values:
-    """Return what every seed of a run has in common."""
+    """Return the settings that all seeds of a run must share, by dotted key."""
     config = {key: value for key, value in result["config"].items() if key != "seed"}
     student = {f"student.{key}": value for key, value in config.pop("student").items()}
     return config | student | {"dataset": result["dataset_digest"]}
 
 
 def _names(places: Sequence[Path]) -> list[str]:
-    """Return the shortest ends of the paths that differ."""
+    """Return the shortest ends of the paths that are unique, all with the same number of parts."""
     ends = (["/".join(place.parts[-length:]) for place in places] for length in count(1))
     return next(names for names in ends if len(set(names)) == len(names))

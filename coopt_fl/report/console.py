@@ -1,4 +1,4 @@
-"""What the commands print for people: the values that ``--json`` gives, as tables."""
+"""Terminal output of the commands: the values of ``--json``, as tables and sentences."""
 
 from shlex import quote
 from typing import Any
@@ -91,12 +91,12 @@ def _over_seeds(found: Values) -> str:
         lines.append(f"Probe {accuracy} after {seconds} s")
     if made:
         lines.append(
-            f"Targets took {made['sum']:.1f} s on one device, {made['max']:.1f} s with one for "
-            "each participant; the seconds above do not contain them"
+            f"Targets took {made['sum']:.1f} s on one device, or {made['max']:.1f} s with one "
+            "device for each participant; the seconds above do not include them"
         )
     if made and not made["alone"]:
         lines.append(
-            "These are too high: participants shared a device; simulation.actors=1 "
+            "These times are too high, because participants shared a device; simulation.actors=1 "
             "measures each alone"
         )
     if found["speed_up"]:
@@ -105,8 +105,8 @@ def _over_seeds(found: Values) -> str:
 
 
 def _faster(found: Values, prepared: bool) -> list[str]:
-    """Say how many times faster a training is than a baseline, in both senses."""
-    prepared |= found["sum"] != found["max"]  # the baseline was
+    """Return sentences on the speed-up over a baseline, by epochs and by accuracy."""
+    prepared |= found["sum"] != found["max"]  # then the baseline has a preparation
     target = found["accuracy"] and f", {_spread(found['accuracy'], '.1%')}"
     lines = []
     for which, clock in (("sum", "one device for all"), ("max", "a device for each participant")):
@@ -122,7 +122,7 @@ def _faster(found: Values, prepared: bool) -> list[str]:
 
 
 def _spread(found: Values, form: str) -> str:
-    """Return the mean over the seeds, and the spread of more than one."""
+    """Return the mean over the seeds, with the spread if there is more than one."""
     return f"{found['mean']:{form}}" + (f" ± {found['std']:{form}}" if found["n"] > 1 else "")
 
 
@@ -133,16 +133,16 @@ def probed(found: Values) -> RenderableType:
         row(judged, method, percent(accuracy))
     if not found.get("kept"):
         return judged
-    return Group(judged, to_copy(f"Kept for `coopt report` in {found['kept']}"))
+    return Group(judged, to_copy(f"Stored for `coopt report` in {found['kept']}"))
 
 
 MOST_CLASSES = 20
-"""Up to so many classes, their confusion fits on a terminal."""
+"""Most classes whose confusion matrix fits on a terminal."""
 
 
 def evaluated(found: Values) -> RenderableType:
-    """Render accuracies, by class, too, and for few classes what is taken for what."""
-    title = f"Accuracy on {plural(found['test'], 'image')} ({found['train']:,} to learn from)"
+    """Render accuracies, also by class, and the confusion matrix if there are few classes."""
+    title = f"Accuracy on {plural(found['test'], 'test image')} ({found['train']:,} for training)"
     ways = table(title, "classifier", numbers=("accuracy",))
     row(ways, "linear, on frozen features", percent(found["linear"]), style="bold")
     row(ways, "20 nearest neighbours", percent(found["knn"]))
@@ -154,7 +154,7 @@ def evaluated(found: Values) -> RenderableType:
         row(ways, tuned, percent(found["fine_tuned"]))
     numbers = [str(one["label"]) for one in found["classes"]]
     shown = numbers if len(numbers) <= MOST_CLASSES else []
-    heading = "Each class by the linear probe" + (", and what it is taken for" if shown else "")
+    heading = "Each class by the linear probe" + (", with the predicted classes" if shown else "")
     by_class = table(heading, "class", numbers=("images", "right", *shown))
     for one, counts in zip(found["classes"], found["confusion"], strict=True):
         right = "no images" if one["accuracy"] is None else percent(one["accuracy"])
@@ -165,7 +165,7 @@ def evaluated(found: Values) -> RenderableType:
 
 
 def embedded(found: Values) -> RenderableType:
-    """Render what was embedded."""
+    """Render the summary of a file of embeddings."""
     skipped = f", {plural(found['skipped'], 'image')} left out" if found["skipped"] else ""
     columns = "id, image, embedding, label" if found["labeled"] else "id, image, embedding"
     return to_copy(
@@ -176,7 +176,7 @@ def embedded(found: Values) -> RenderableType:
 
 
 def exported(found: Values) -> RenderableType:
-    """Render what was exported, and the code that loads it."""
+    """Render the exported files, and the code that loads them."""
     files = ", ".join(found["files"])
     return to_copy(
         f"Exported to {found['target']}: {files} in {found['folder']}; its features differ from "
@@ -185,7 +185,7 @@ def exported(found: Values) -> RenderableType:
 
 
 def inspected(found: Values) -> RenderableType:
-    """Render the provenance and what is wrong."""
+    """Render the provenance of a dataset, and the faults found in it."""
     known = found["provenance"]
     keys = ("digest", "reference", "normalisation", "seed")
     facts = facts_table(
@@ -209,7 +209,7 @@ def inspected(found: Values) -> RenderableType:
         who = cells(one | {"prior": short(one["prior"])}, name="", prior="", weights_sha256=".16")
         row(people, *who, *cells(one, uniformity=".3f", r2_heldout=".3f"))
     problems = found["problems"]
-    verdict = "Every checksum is right and every id is there once."
+    verdict = "Every checksum is correct, and every id occurs exactly once."
     if problems:
         verdict = "\n- ".join([f"WRONG, {plural(len(problems), 'fault')}:", *problems])
     return Group(facts, people, Text(verdict, style="red" if problems else "green"))
@@ -220,14 +220,14 @@ def _source(name: str, fingerprint: str, rows: int, **_: Any) -> str:
 
 
 def reported(found: Values) -> RenderableType:
-    """Render where the report is."""
+    """Render the path of the report."""
     return Text(
         f"Report of {', '.join(found['runs'])}: {found['report']} ({found['bytes'] / 1e6:.2f} MB)"
     )
 
 
 def published(found: Values) -> RenderableType:
-    """Render what was published as shards."""
+    """Render the published shards, and how participants read them."""
     written = f"{found['written']} of them now" if found["written"] else "all there already"
     alone = "".join(
         f"\nOnly {name} needs {first} to {last}" for name, (first, last) in found["owners"].items()
@@ -242,14 +242,14 @@ def published(found: Values) -> RenderableType:
 
 
 def pushed(found: Values) -> RenderableType:
-    """Render what was pushed, and how others get it."""
+    """Render what was pushed, and the command that pulls it."""
     command = to_copy(f"coopt pull {quote(found['url'])}")
     return Group(Text(f"{_transferred(found)} to {found['url']}"), command)
 
 
 def pulled(found: Values) -> RenderableType:
-    """Render what was pulled, and what can be done with it."""
-    root = " data.root=DIR" if found["needs_root"] else ""  # of the images, which were not pushed
+    """Render what was pulled, and a command that trains on it."""
+    root = " data.root=DIR" if found["needs_root"] else ""  # the images were not pushed
     command = to_copy(f"coopt train {quote(found['out'])}{root}")
     return Group(Text(f"{_transferred(found)} from {found['url']}"), command)
 
@@ -265,13 +265,13 @@ def _transferred(found: Values) -> str:
 
 def configuration(found: Values) -> RenderableType:
     """Render a configuration as YAML."""
-    import yaml  # not needed by any other command, and not quick
+    import yaml  # slow, and no other command needs it
 
     return Text(yaml.safe_dump(found, sort_keys=False).rstrip())
 
 
 def fitted(found: Values) -> RenderableType:
-    """Render what was chosen for some images, and why."""
+    """Render the settings that were chosen for the given images, with reasons."""
     chosen = table(found["path"], "key", "value", "reason")
     for key, value in found["values"].items():
         if key == "participants":
@@ -282,7 +282,7 @@ def fitted(found: Values) -> RenderableType:
 
 
 def explained(found: Values) -> RenderableType:
-    """Render what keys mean and may be, a table for each section."""
+    """Render the meaning, allowed values and default of each key, one table per section."""
     parts = list[RenderableType]()
     for section, about in found["sections"].items():
         listed = table(section or "top level", "key", "meaning", "allowed", "default")
@@ -300,7 +300,7 @@ def allowed(key: Values) -> str:
 
 
 def examined(found: Values) -> RenderableType:
-    """Render what can be used here."""
+    """Render the doctor's findings: the devices, priors, sources and parts usable on this host."""
     tables = [facts_table("This host", {**found["devices"], **found["versions"]})]
     for kind in ("priors", "sources"):
         usable = table(kind.capitalize(), kind[:-1], "usable here, or why not")
@@ -318,7 +318,7 @@ def examined(found: Values) -> RenderableType:
 
 
 def certified(found: Values) -> RenderableType:
-    """Render what a new certificate is for, and whether participants must learn of its CA."""
+    """Render a new certificate, and whether participants need the certificate of a new CA."""
     ca = "a new CA: give its ca.crt to all participants" if found["ca_is_new"] else "the same CA"
     return Text(
         f"Server certificate for {', '.join(found['names'])}\n"
@@ -329,5 +329,5 @@ def certified(found: Values) -> RenderableType:
 
 
 def key_pair(found: Values) -> RenderableType:
-    """Render where a participant's keys are."""
+    """Render the paths of a participant's keys."""
     return Text(f"Private key, to keep: {found['private']}\nPublic key: {found['public']}")

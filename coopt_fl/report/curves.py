@@ -1,4 +1,4 @@
-"""Curves of students: accuracy of all runs over seconds and samples, and each one's own loss."""
+"""Curves of students: accuracy of all runs over seconds and samples, and each student's loss."""
 
 from collections.abc import Sequence
 from statistics import fmean
@@ -15,10 +15,10 @@ Places = list[tuple[float, float]]
 
 
 def accuracy_figures(entries: Sequence[Entry]) -> Figures:
-    """Return accuracy over seconds, the preparation included, and over samples, of all students.
+    """Return all students' accuracy over seconds, including preparation, and over samples.
 
     Raises:
-        LeftOut: nothing was probed, or one student alone and only at its end.
+        LeftOut: no student was probed, or a single one and only at its end.
     """
     found = [(one, one.seeds) for one in entries if one.seeds]
     probed = [(one, seeds) for one, seeds in found if seeds.mean("accuracy") is not None]
@@ -26,7 +26,7 @@ def accuracy_figures(entries: Sequence[Entry]) -> Figures:
         raise LeftOut("no student was probed: there are no labels, or none was trained")
     if len(probed) == 1 and _kind(probed[0][1].first) == "ends":
         raise LeftOut(
-            "the student was probed at its end alone; `coopt pretrain` probes after every epoch"
+            "the student was probed only after training; `coopt pretrain` probes after every epoch"
         )
     alt = "Probe accuracy at the end: " + ", ".join(
         f"{one.name} {seeds.mean('accuracy'):.1%}" for one, seeds in probed
@@ -40,7 +40,7 @@ def accuracy_figures(entries: Sequence[Entry]) -> Figures:
 
 
 def training_figures(entries: Sequence[Entry]) -> Figures:
-    """Return loss and, where measured, feature spread over samples of a run's first seeds.
+    """Return loss and, if measured, feature spread over samples, of the run's first seeds.
 
     Raises:
         LeftOut: no student was trained for at least two epochs.
@@ -60,12 +60,16 @@ def training_figures(entries: Sequence[Entry]) -> Figures:
 
 
 def _kind(student: Student) -> Kind:
-    """Return "ends" where nothing was probed between the beginning and the end."""
+    """Return "ends" if no epoch before the last one was probed, else "mean"."""
     return "ends" if all(point.accuracy is None for point in student.curve[:-1]) else "mean"
 
 
 def _lines(entry: Entry, seeds: Seeds, clock: str) -> list[Curve]:
-    """Return each seed's curve, one after the slowest participant alone, and the mean over all."""
+    """Return each seed's curve and their mean over the epochs that all have.
+
+    If participants' preparation differs in sum and maximum, the mean is also drawn as after the
+    slowest participant alone.
+    """
     before = seeds.first.preparation if clock == "seconds" else None
     probes = [_probes(student, clock) for student in seeds.students]
     own = [list(known.values()) for known in probes]
@@ -84,7 +88,7 @@ def _lines(entry: Entry, seeds: Seeds, clock: str) -> list[Curve]:
 
 
 def _probes(student: Student, clock: str) -> dict[int, tuple[float, float]]:
-    """Return when a student was probed and what came of it, by epoch; untrained it is at 0."""
+    """Return (seconds or samples, accuracy) of each probe, by epoch; epoch 0 is untrained."""
     last = student.curve[-1]
     known = {0: (0.0, student.random_accuracy)} | {
         point.epoch: (float(getattr(point, clock)), point.accuracy) for point in student.curve
@@ -95,7 +99,7 @@ def _probes(student: Student, clock: str) -> dict[int, tuple[float, float]]:
 
 
 def _measured(name: str, what: str, students: Sequence[tuple[int, Student]]) -> Markup:
-    """Return loss or spread over samples of students, each with its colour."""
+    """Return a figure of the students' loss or spread over samples."""
     lines = []
     for colour, one in students:
         known = [(float(point.samples), getattr(point, what)) for point in one.curve]

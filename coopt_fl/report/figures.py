@@ -1,4 +1,4 @@
-"""The report's figures: curves with their names beside them, and points in the plane."""
+"""The report's figures: labeled curves, and scatter plots."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,8 +18,10 @@ from coopt_fl.report.svg import INK, OTHERS, PAPER, series, svg
 
 CURVES, CLOUD = (4.0, 2.8), (4.0, 3.0)
 LAYERS = 8
+"""Layers in which a scatter plot is drawn."""
+
 LETTERS, LETTER = 18, 0.0158
-"""Most letters of a name beside a curve, and the share of the width that one takes."""
+"""Most letters of a curve's label, and the width of a letter as a share of the figure's."""
 
 Kind = Literal["mean", "seed", "alone", "ends"]
 STYLES: dict[Kind, dict[str, Any]] = {
@@ -40,14 +42,15 @@ LINE: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Curve:
-    """One line.
+    """One line of a figure.
 
     Attributes:
-        name: printed at its end; empty: not named.
+        name: the label at its right end; empty for none.
         colour: index of its series.
-        places: x, ascending, and y.
-        kind: "mean" is drawn strongly, a single "seed" thinly, one after the slowest participant
-            "alone" dashed; of "ends" only the first and last point are known, between are dots.
+        places: points (x, y), with ascending x.
+        kind: "mean" is drawn strong, a single "seed" thin, one that counts the preparation of the
+            slowest participant "alone" dashed, and "ends", with known first and last points only,
+            dotted.
     """
 
     name: str
@@ -59,7 +62,7 @@ class Curve:
 def curves(
     name: str, alt: str, lines: Sequence[Curve], x_label: str, *, percent: bool = False
 ) -> Markup:
-    """Return lines over a common axis from 0, each named at the right."""
+    """Return an SVG of lines over an x axis from 0, labeled at their right ends."""
 
     def draw(figure: Figure) -> None:
         named = [line for line in lines if line.name]
@@ -86,9 +89,9 @@ def curves(
 def points(
     name: str, alt: str, places: NDArray[np.float64], groups: NDArray[np.int64], seed: int
 ) -> Markup:
-    """Return points (N, 2) in the colours of their groups (N,); -1 is "others".
+    """Return an SVG of points (N, 2), coloured by groups (N,), where -1 means "others".
 
-    In layers, so that no group hides another.
+    Points are drawn in random layers, so that no group hides another.
     """
 
     def draw(figure: Figure) -> None:
@@ -107,7 +110,7 @@ def points(
 
 
 def _name(axis: Axes, lines: Sequence[Curve]) -> None:
-    """Write the names in the right margin, at the height of their lines' ends but not closer."""
+    """Write the labels in the right margin, near the lines' ends but without overlap."""
     frame = axis.transAxes
     low, high = axis.get_ylim()
     heights = _apart([(line.places[-1][1] - low) / (high - low) for line in lines], 0.074)
@@ -120,7 +123,7 @@ def _name(axis: Axes, lines: Sequence[Curve]) -> None:
 
 
 def _apart(heights: Sequence[float], least: float) -> NDArray[np.float64]:
-    """Return heights at least ``least`` apart, in the same order, moved as little as it takes."""
+    """Return heights in the same order, at least ``least`` apart, with least squared movement."""
     order = np.argsort(heights, kind="stable")
     steps = least * np.arange(len(heights))
     placed = np.empty(len(heights))
@@ -129,7 +132,7 @@ def _apart(heights: Sequence[float], least: float) -> NDArray[np.float64]:
 
 
 def _dots(places: NDArray[np.float64], colour: str) -> PathPatch:
-    """Return points as one path of strokes without length, whose round caps are the dots."""
+    """Return points as one path of zero-length strokes, whose round caps make the dots."""
     vertices = np.repeat(places, 2, axis=0)
     codes = np.tile([Path.MOVETO, Path.LINETO], len(places))
     return PathPatch(

@@ -1,4 +1,4 @@
-"""Images and labels of a run's samples, and which samples are nearest by their targets."""
+"""Images and labels of a run's samples, and nearest neighbours by target."""
 
 import base64
 import io
@@ -21,28 +21,33 @@ from coopt_fl.report.parts import LeftOut, Part
 from coopt_fl.report.shared import MOST, Ids, choose, unit
 
 SIDE = 64
-"""Most pixels on the longer side of a thumbnail."""
+"""Longest side of a thumbnail in pixels."""
 
 LOSSLESS = 32
-"""Side up to which a thumbnail is a PNG: JPEG would blur what little there is."""
+"""Longest side in pixels of a thumbnail that is stored as PNG, because JPEG would blur it."""
 
 Values = dict[str, Any]
 
 QUERIES, NEIGHBOURS = 6, 6
+"""Number of queries shown, and of neighbours of each."""
+
 CHUNK = 65_536
-"""Rows that are compared at once."""
+"""Rows that are compared with the queries at once."""
 
 
 def images_of(run: Run) -> Source:
-    """Open the images that the run's dataset was made from.
+    """Open the images from which the run's dataset was made.
 
     Raises:
-        LeftOut: they are not on this host, or others are.
-        DataError: they cannot be opened.
+        LeftOut: this host does not have these images.
+        DataError: the images cannot be opened.
     """
     data = _settings(run)
     if data.source in DOWNLOADS and not present(data):
-        raise LeftOut(f"the images of {data.source} are not on this host, and a report loads none")
+        raise LeftOut(
+            f"the images of {data.source} are not on this host, and a report loads none from the "
+            "network"
+        )
     source = open_source(data)
     if run.provenance and source.fingerprint != run.provenance.source["fingerprint"]:
         raise LeftOut(f"the images of {data.source} on this host are not those of this dataset")
@@ -50,10 +55,10 @@ def images_of(run: Run) -> Source:
 
 
 def labels_of(run: Run, images: Part[Source]) -> Ids:
-    """Return the classes of ``images`` by id, to look at targets, which never saw one.
+    """Return the labels of ``images`` by id, to judge targets, which were made without labels.
 
     Raises:
-        LeftOut: there are no images, or no classes.
+        LeftOut: there are no images, or no labels.
     """
     images.there()
     data = _settings(run)
@@ -66,9 +71,9 @@ def labels_of(run: Run, images: Part[Source]) -> Ids:
 def neighbours(
     dataset: OptimizedDataset, source: Source, labels: Ids | None, seed: int
 ) -> list[list[Values]]:
-    """Return seeded queries, each followed by its nearest samples in all of ``dataset``.
+    """Return seeded queries, each followed by its nearest neighbours in the whole ``dataset``.
 
-    The similarity is the cosine of a sample's target with the query's.
+    The similarity is the cosine between a sample's target and the query's.
     """
     queries = choose(len(dataset), QUERIES, seed)
     rows, similarities = nearest(dataset.targets, queries, NEIGHBOURS)
@@ -94,7 +99,7 @@ def neighbours(
 def nearest(
     targets: NDArray[np.float16], queries: Ids, count: int
 ) -> tuple[Ids, NDArray[np.float64]]:
-    """Return the rows nearest to the rows ``queries`` (Q,) by cosine, without themselves.
+    """Return the rows of ``targets`` nearest to the rows ``queries`` (Q,), excluding themselves.
 
     Returns:
         Rows and cosines, both (Q, min(count, N - 1)), the nearest first.
@@ -108,16 +113,16 @@ def nearest(
 
 
 def agreement(dataset: OptimizedDataset, labels: Ids, seed: int) -> tuple[float, float, int]:
-    """Return how often the nearest target of *another* participant is of the same class.
+    """Measure how often the nearest target of *another* participant is of the same class.
 
     Returns:
-        The share of sampled rows, what chance would give, and how many rows.
+        The share of the sampled rows, the share expected by chance, and the number of rows.
 
     Raises:
-        LeftOut: one participant alone made the targets.
+        LeftOut: a single participant made the targets.
     """
     rows = choose(len(dataset), MOST, seed)
-    rows = rows[labels[dataset.ids[rows]] >= 0]  # the others have no class
+    rows = rows[labels[dataset.ids[rows]] >= 0]  # -1: no label
     classes, who = labels[dataset.ids[rows]], dataset.participants[rows]
     if len(np.unique(who)) < 2:
         raise LeftOut("one participant alone made the targets")
@@ -142,5 +147,8 @@ def _thumbnail(image: Tensor) -> str:
 def _settings(run: Run) -> DataConfig:
     data = run.config["data"]
     if str(data.get("source")).startswith(OUTSIDE):
-        raise LeftOut("its images come from a function, which no file makes this command import")
+        raise LeftOut(
+            "its images come from a Python function, and no file may decide which code this "
+            "command imports"
+        )
     return data_from(data, [], str(run.path))

@@ -1,4 +1,4 @@
-"""The page: values and figures put into the templates, and written as one file."""
+"""Rendering the report from values, figures and templates into one HTML file."""
 
 import re
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ Values = dict[str, Any]
 def write_report(directories: Sequence[Path], out: Path, progress: Progress) -> Values:
     """Write the report of run directories to ``out``, and return its path, size and runs.
 
-    The same directories give the same page, byte for byte, with equal versions.
+    With equal package versions, the same directories give the same page, byte for byte.
 
     Raises:
         ConfigError: a directory holds no finished run.
@@ -58,7 +58,7 @@ def render(runs: Sequence[Run], progress: Progress) -> str:
 
 
 def _environment() -> Environment:
-    """Return an environment that escapes everything: names and paths come from outside."""
+    """Return a Jinja environment that escapes all values, because names and paths are untrusted."""
     environment = Environment(
         loader=PackageLoader("coopt_fl.report"),
         autoescape=True,
@@ -72,7 +72,7 @@ def _environment() -> Environment:
 
 
 def _prose(sentence: str) -> Markup:
-    """Return a sentence as HTML, what stands between backticks in it as code."""
+    """Return a sentence as HTML, with text between backticks as code."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(sentence))))
 
 
@@ -85,12 +85,12 @@ def _number(value: float | None, digits: int = 1) -> str:
 
 
 def _or_dash(value: float | None, style: str) -> str:
-    """Return a number, or a dash where nobody measured it."""
+    """Return a formatted number, or a dash for None."""
     return "–" if value is None else format(value, style).replace("-", "−")
 
 
 def _duration(seconds: float) -> str:
-    """Return a time as people say it."""
+    """Return a duration in seconds, minutes or hours."""
     if seconds < 100:
         return f"{seconds:.1f} s"
     whole = round(seconds)

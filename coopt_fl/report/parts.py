@@ -1,4 +1,4 @@
-"""Parts of the report: a value, or one sentence on why there is none."""
+"""Parts of the report: a value, or one sentence that says why it is missing."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class LeftOut(Exception):  # noqa: N818 - no error: the report goes on without that part
-    """Why a part cannot be shown, in one sentence."""
+    """Raised, with one sentence as the reason, if a part cannot be shown."""
 
 
 @dataclass(frozen=True)
@@ -18,18 +18,18 @@ class Part(Generic[T]):
     """A part of the report.
 
     Attributes:
-        value: what is shown; None where it is left out.
-        why: one sentence on that; empty where it is there.
+        value: the content; None if the part is left out.
+        why: one sentence with the reason; empty if there is a value.
     """
 
     value: T | None
     why: str = ""
 
     def there(self) -> T:
-        """Return the value, for another part that is made from it.
+        """Return the value, to make another part from it.
 
         Raises:
-            LeftOut: there is none, for the same reason.
+            LeftOut: the part was left out; the reason is the same.
         """
         if self.value is None:
             raise LeftOut(self.why)
@@ -37,7 +37,7 @@ class Part(Generic[T]):
 
 
 def part(make: Callable[[], T]) -> Part[T]:
-    """Return what ``make`` returns, or why it is left out."""
+    """Return the result of ``make``, or the reason why it is left out."""
     try:
         return Part(make())
     except (LeftOut, CooptError) as reason:

@@ -1,4 +1,4 @@
-"""One run's section of the page: its parts, each there or with the reason why not."""
+"""One run's section of the page: its parts, each with a value or the reason why it is left out."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +21,7 @@ Values = dict[str, Any]
 
 
 def section(run: Run, entries: Sequence[tables.Entry]) -> Values:
-    """Return what the template shows of a run and its students' entries in the overview."""
+    """Return the template's values for a run, whose ``entries`` are those in the overview."""
     return {
         "run": run,
         "anchor": entries[0].anchor,
@@ -35,7 +35,7 @@ def section(run: Run, entries: Sequence[tables.Entry]) -> Values:
 
 
 def _of_dataset(run: Run, anchor: str) -> Values:
-    """Return the parts that are about the optimized dataset."""
+    """Return the parts on the optimized dataset."""
     dataset = load(run.path, mmap=True)
     known, images = dataset.provenance, part(lambda: images_of(run))
     labels = part(lambda: labels_of(run, images))
@@ -55,13 +55,13 @@ def _of_dataset(run: Run, anchor: str) -> Values:
 
 
 def _alignment(views: Views) -> dict[str, tuple[str, float, float]]:
-    """Return the solver of each participant, and its matches before and after alignment."""
+    """Return, by participant, its solver and its :func:`matches` before and after alignment."""
     columns = zip(views.solvers, matches(views.before), matches(views.after), strict=True)
     return dict(zip(views.names, columns, strict=True))
 
 
 def _audit(run: Run, known: Provenance) -> Values:
-    """Return the audited participants, and what is known of those that were rejected or lost."""
+    """Return the audited participants, with evidence on those that were rejected or lost."""
     if not known.audit:
         raise LeftOut("One prior alone made all targets: there was nobody to compare it with")
     named = known.audit.get("rejected", [])
@@ -75,6 +75,6 @@ def _audit(run: Run, known: Provenance) -> Values:
     for change in known.plan_changes:
         lost[change["origin"]] = str(change["reason"])
         for heir in change["owners"]:
-            lost.pop(heir, None)  # it was lost, and came back
+            lost.pop(heir, None)  # it came back, as it got blocks
     names = dict.fromkeys([*(one.name for one in known.contributors), *named])
     return {"names": list(names), "rejected": rejected, "lost": lost}

@@ -1,4 +1,4 @@
-"""The shared set as every participant sees it, before alignment and after."""
+"""Every participant's targets of the shared set, before and after alignment."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,7 @@ MOST = 1500
 """Most points of a figure, and most rows that are compared with each other."""
 
 PROJECTION = "projection:"
-"""Prefix of the solver's name of a map that was not fitted on the shared set."""
+"""Prefix of an alignment's solver if it is the reference's projection, not fitted on S."""
 
 Ids = NDArray[np.int64]
 Targets = NDArray[np.float32]
@@ -31,11 +31,11 @@ class Views:
     """Targets of the same shared samples by each of K participants.
 
     Attributes:
-        names: the participants.
-        solvers: how each was aligned.
-        ids: (S',) those that are compared.
-        before: (K, S', n') each prior's own principal components: no alignment.
-        after: (K, S', n) each by an alignment that was fitted without that sample.
+        names: the K participants.
+        solvers: the solver of each participant's alignment.
+        ids: (S',), a subset of the shared set.
+        before: (K, S', D'), without alignment: each prior's own principal components.
+        after: (K, S', D), by alignments that were fitted without the sample (cross-validated).
     """
 
     names: list[str]
@@ -46,10 +46,10 @@ class Views:
 
 
 def shared_views(run: Run) -> Views:
-    """Return the shared samples as every participant sees them, aligned and not.
+    """Return every participant's targets of the shared set, with and without alignment.
 
     Raises:
-        LeftOut: there are not two participants whose features and alignments are stored.
+        LeftOut: fewer than two participants' features and alignments are stored.
         OutputError: a file of the state is damaged.
     """
     state = RunState(run.path)
@@ -73,7 +73,7 @@ def shared_views(run: Run) -> Views:
     for name, fitted in zip(names, maps, strict=True):
         x = features[name][np.isin(seen, common)]
         before.append(_own(x, dim)[shown])
-        if fitted.solver.startswith(PROJECTION):  # which was not fitted on the shared set
+        if fitted.solver.startswith(PROJECTION):  # not fitted on the shared set: all held out
             after.append(apply(fitted, x)[shown])
         else:
             seed = derive_seed(run.seed, "align", name)
@@ -91,10 +91,10 @@ def matches(targets: Targets) -> list[float]:
     """Return how often the nearest target of another participant is of the same sample.
 
     Args:
-        targets: (K, S, n), compared by cosine.
+        targets: (K, S, D), compared by cosine.
 
     Returns:
-        For each participant the mean over the others, 1 / S by chance.
+        The share for each participant, averaged over the others; 1 / S by chance.
     """
     units = unit(targets)
     found = []
@@ -106,20 +106,20 @@ def matches(targets: Targets) -> list[float]:
 
 
 def unit(targets: NDArray[Any]) -> NDArray[np.float64]:
-    """Return targets (..., n) at length 1."""
+    """Return targets (..., D), L2-normalised."""
     wide = targets.astype(np.float64)
     lengths = np.linalg.norm(wide, axis=-1, keepdims=True)
     return np.asarray(wide / np.maximum(lengths, 1e-12))
 
 
 def choose(rows: int, most: int, seed: int) -> Ids:
-    """Return at most ``most`` of ``rows`` rows, ascending, by seed."""
+    """Return a seeded choice of at most ``most`` of ``rows`` rows, ascending."""
     generator = np.random.default_rng(derive_seed(seed, "report", rows))
     return np.sort(generator.permutation(rows)[:most])
 
 
 def _own(features: Targets, dim: int) -> Targets:
-    """Return features (S, m) in their own first ``dim`` principal axes, at unit RMS."""
+    """Return features (S, M) projected on their first ``dim`` principal axes, at unit RMS."""
     x = as_matrix(features, "features")
     scores = principal_scores(x - x.mean(dim=0), min(dim, x.shape[1]))
     wide = functional.pad(scores, (0, dim - scores.shape[1]))

@@ -1,7 +1,7 @@
 """Matplotlib figures as SVG that takes its colours and its font from the page around it.
 
-Figures are drawn in placeholder colours, which become CSS variables: one figure is then legible
-in light and dark, and series have the colour that tables give them.
+Figures are drawn in placeholder colours, which are replaced by CSS variables. The same figure is
+then legible in light and dark mode, and its series have the colours of the tables.
 """
 
 import io
@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 SERIES = 10
-"""Colours that can be told apart; whoever comes later is drawn as "others"."""
+"""Number of distinguishable colours; further series are drawn in the colour of "others"."""
 
 INK, MUTED, RULE, PAPER, OTHERS = "#fd00fd", "#fd01fd", "#fd02fd", "#fd03fd", "#fd04fd"
 
@@ -68,13 +68,13 @@ def variable(index: int) -> str:
 
 
 def svg(name: str, alt: str, size: tuple[float, float], draw: Callable[[Figure], None]) -> Markup:
-    """Return what ``draw`` draws on an empty figure, as inline SVG.
+    """Return an inline SVG of the figure that ``draw`` fills.
 
     Args:
-        name: unique on the page; ids begin with it.
-        alt: what it shows, in words, for those who do not see it.
-        size: width and height in inches, of which the page only keeps the ratio.
-        draw: draws with the placeholder colours.
+        name: prefix of the SVG's ids, unique on the page.
+        alt: text alternative for screen readers.
+        size: width and height in inches; the page uses only their ratio.
+        draw: draws on an empty figure, in the placeholder colours.
     """
     buffer = io.StringIO()
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
@@ -86,7 +86,7 @@ def svg(name: str, alt: str, size: tuple[float, float], draw: Callable[[Figure],
 
 
 def _for_page(text: str, name: str, alt: str) -> str:
-    """Return SVG without what would leak into the page, or depend on anything but it."""
+    """Return SVG without global styles, metadata and comments, and with unique ids."""
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", text, flags=re.DOTALL)
     text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
@@ -98,7 +98,7 @@ def _for_page(text: str, name: str, alt: str) -> str:
 
 
 def _tag(text: str, name: str) -> str:
-    """Return a tag with ids of its own, short numbers, and the page's font and colours."""
+    """Return a tag with prefixed ids, rounded numbers, and the page's font and colours."""
     text = re.sub(r'<g id="[^"]*"', "<g", text)
     text = re.sub(r'(\bid="|xlink:href="#|url\(#)', rf"\g<1>{name}-", text)
     text = re.sub(r"(\d\.\d)\d+", r"\1", text)
@@ -109,7 +109,7 @@ def _tag(text: str, name: str) -> str:
 
 
 def standalone(figures: Sequence[tuple[str, Markup]]) -> str:
-    """Return titles and figures, side by side, as one SVG file that needs nothing else."""
+    """Return titles and figures, side by side, as one self-contained SVG file."""
     found = [_OPENING.match(figure) for _, figure in figures]
     sizes = [(float(one[1]), float(one[2])) for one in found if one]
     parts, x = [], SPACE

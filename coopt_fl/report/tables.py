@@ -15,15 +15,15 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True)
 class Entry:
-    """A student, with each of its seeds, in the overview and in the curves.
+    """A row of the overview: a student with all its seeds, or a run without one.
 
     Attributes:
         colour: index of its series.
         run: name of its run.
-        name: the same, with its model where the run has several.
-        anchor: of its run's section.
-        method: how it came about, in words.
-        seeds: the student; None where the run has made a dataset only.
+        name: name of its run, followed by the student's model if the run has several.
+        anchor: HTML id of its run's section.
+        method: how it was trained, in words.
+        seeds: the student's seeds; None if the run made only a dataset.
     """
 
     colour: int
@@ -35,7 +35,7 @@ class Entry:
 
 
 def entries(runs: Sequence[Run]) -> list[Entry]:
-    """Return the students of all runs."""
+    """Return the overview's rows for the students of all runs."""
     found: list[Entry] = []
     for number, run in enumerate(runs, 1):
         for seeds in run.students or (None,):
@@ -47,7 +47,7 @@ def entries(runs: Sequence[Run]) -> list[Entry]:
 
 
 def differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
-    """Return the key of every setting that is not the same in all runs, and its value in each."""
+    """Return each setting that differs between runs: its key, and its value in each run."""
     flat = [dict(_flat(run.config)) | _seeds(run) for run in runs]
     keys = dict.fromkeys(key for one in flat for key in one)
     rows = [(key, [one.get(key, "–") for one in flat]) for key in keys]
@@ -55,7 +55,7 @@ def differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
 
 
 def _flat(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the dotted key and the value, as YAML writes it, of every setting below ``key``."""
+    """Yield dotted key and value, in YAML notation, of every setting below ``key``."""
     items = value.items() if isinstance(value, dict) else enumerate(value)
     for name, one in items:
         if isinstance(one, (dict, list)):
@@ -66,13 +66,13 @@ def _flat(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _seeds(run: Run) -> dict[str, str]:
-    """Return the seeds of a run that has several in place of its first."""
+    """Return all seeds of a run with several, to replace its first seed."""
     seeds = [str(one.seed) for one in run.student.students] if run.student else []
     return {"seed": ", ".join(seeds)} if len(seeds) > 1 else {}
 
 
 def shared_devices(entries: Sequence[Entry]) -> list[str]:
-    """Return the runs whose preparation was measured while participants shared a device."""
+    """Return the names of runs in which participants shared a device during preparation."""
     prepared = [(one.run, one.seeds.first.preparation) for one in entries if one.seeds]
     return list(dict.fromkeys(run for run, before in prepared if before and not before.alone))
 
@@ -81,7 +81,7 @@ def costs(run: Run) -> dict[str, float]:
     """Return seconds by phase.
 
     Raises:
-        LeftOut: the run is not at its end, when the times are written down.
+        LeftOut: the run is not finished; times are written at its end.
     """
     if run.summary:
         return dict(run.summary["seconds"])
@@ -92,18 +92,18 @@ def costs(run: Run) -> dict[str, float]:
 
 
 def speed_ups(runs: Sequence[Run]) -> list[Values]:
-    """Return a row for each pair of a student on targets and a baseline, both by ``pretrain``.
+    """Return a row for each pair of a student trained on targets and a baseline, by ``pretrain``.
 
     Raises:
-        LeftOut: one of the two is not among the runs.
+        LeftOut: the runs do not include both.
     """
     trained = [run for run in runs if run.results]
     ours = [run for run in trained if on_targets(run.results[0]["objective"])]
     baselines = [run for run in trained if run not in ours]
     if not ours or not baselines:
         raise LeftOut(
-            "it takes the outputs of two `coopt pretrain`: by regression or rela on an optimized "
-            "dataset, and by a baseline"
+            "it takes the outputs of two `coopt pretrain`: one by regression or rela on an "
+            "optimized dataset, and one by a baseline"
         )
     return [
         {"name": one.name, "baseline": other.name, "found": part(partial(_compared, one, other))}
@@ -123,7 +123,7 @@ def _compared(ours: Run, baseline: Run) -> Values:
 
 
 def _method(run: Run, seeds: Seeds | None) -> str:
-    """Return how a student came about, in words."""
+    """Return how a student was trained, in words."""
     objective = [seeds.first.objective] if seeds else []
     if run.provenance is None:
         number = len(seeds.students) if seeds else 0
@@ -134,7 +134,7 @@ def _method(run: Run, seeds: Seeds | None) -> str:
 
 
 def judged(run: Run) -> list[Values]:
-    """Return a row for each student and images that ``coopt probe`` has judged it on."""
+    """Return a row for each judgement of a student by ``coopt probe``."""
     return [
         {"student": seeds.first.model, "images": _named(one.data), "accuracy": one.accuracy}
         for seeds in run.students
@@ -143,12 +143,12 @@ def judged(run: Run) -> list[Values]:
 
 
 def images(run: Run) -> str:
-    """Return which images a run is of, in words that are equal for equal images."""
+    """Return a description of a run's images, the same for the same images."""
     return _named(run.config["data"])
 
 
 def _named(data: Values) -> str:
     place = f" in {data['root']}" if data["root"] else ""
     first = f", the first {data['limit']:,}" if data["limit"] else ""
-    splits = [one for one in data.get("split", {}).values() if one]  # files of before have none
+    splits = [one for one in data.get("split", {}).values() if one]  # absent in older files
     return f"{data['source']}{place}{first}{''.join(f', {one}' for one in splits)}"

@@ -1,7 +1,7 @@
 """Tables and lines on a terminal.
 
-Names, paths and messages come from outside, and rich would read "[b]" and ":x:" in a string as
-markup; so every cell and every title is a Text, which is printed as it is.
+Every cell and every title is a rich Text, which is printed literally: in a plain string rich would
+interpret "[b]" and ":x:", which names, paths and messages may contain.
 """
 
 import json
@@ -14,26 +14,26 @@ from rich.table import Table
 from rich.text import Text
 
 PIPE_WIDTH = 124
-"""Columns of a table that is not printed on a terminal."""
+"""Width in columns of a table that is not printed on a terminal."""
 
 
 def short(prior: str) -> str:
-    """Return a prior's specification, of a program's object with the begin of its sha256."""
+    """Return a prior's specification, with a Python object's sha256 cut to 12 digits."""
     return re.sub(r"(?<=@[0-9a-f]{12})[0-9a-f]{52}$", "", prior)
 
 
 def to_copy(text: str) -> Group:
-    """Return text that is not wrapped: the paths and commands in it are copied.
+    """Return text that is not wrapped, so that users can copy paths and commands from it.
 
-    It is in a group, for rich forgets that of a text that it is to print by itself.
+    It is in a group, because rich ignores ``no_wrap`` of a text that is printed by itself.
     """
     return Group(Text(text, no_wrap=True, overflow="ignore"))
 
 
 def table(title: str, *texts: str, numbers: Sequence[str] = ()) -> Table:
-    """Return an empty table, at least as wide as its title, with headings of its columns.
+    """Return an empty table with column headings, at least as wide as its title.
 
-    What does not fit goes on in the next line: nothing is cut.
+    Cells that do not fit are wrapped, never cut.
     """
     plain = Text(title, style="table.title")
     empty = Table(title=plain, title_justify="left", min_width=plain.cell_len)
@@ -45,7 +45,7 @@ def table(title: str, *texts: str, numbers: Sequence[str] = ()) -> Table:
 
 
 def row(to: Table, *cells: str | Text, style: str | None = None) -> None:
-    """Add a row of cells that are printed as they are."""
+    """Add a row of cells that are printed literally."""
     to.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in cells), style=style)
 
 
@@ -59,15 +59,18 @@ def facts_table(title: str, known: Mapping[str, Any]) -> Table:
 
 
 def as_yaml(value: Any) -> str:
-    """Return a value as YAML has it."""
+    """Return a value in YAML notation."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
 def percent(accuracy: float | None) -> str:
-    """Return a share in [0, 1] as text; None is one that takes labels."""
+    """Return a share in [0, 1] as a percentage, or "no labels" for None."""
     return "no labels" if accuracy is None else f"{100 * accuracy:.1f}%"
 
 
 def cells(known: Mapping[str, Any], **formats: str) -> list[str]:
-    """Return values as text; one who was lost before the alignment lacks some."""
+    """Return the named values as text by their formats; None becomes an empty cell.
+
+    A participant that was lost before alignment lacks some values.
+    """
     return ["" if known[key] is None else format(known[key], how) for key, how in formats.items()]

@@ -1,4 +1,4 @@
-"""t-SNE panels: the same places in the colours of the participants, and in those of the classes."""
+"""t-SNE panels: the same points coloured by participant, and by class."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,7 @@ from coopt_fl.report.svg import SERIES
 from coopt_fl.targets.linear import principal_scores
 
 FEWEST = 12
-"""Points below which there are too few neighbours to speak of."""
+"""Fewest points for a t-SNE."""
 
 PERPLEXITY = 30.0
 
@@ -27,7 +27,7 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class Cloud:
-    """Targets to draw: (N, n) of the samples ``ids`` (N,) by the participants ``who`` (N,)."""
+    """Targets (N, D) to draw, of the samples ``ids`` (N,), by the participants ``who`` (N,)."""
 
     title: str
     targets: NDArray[np.float32]
@@ -38,10 +38,11 @@ class Cloud:
 def tsne_panels(
     run: Run, anchor: str, dataset: OptimizedDataset, labels: Ids | None, views: Views | None
 ) -> list[Values]:
-    """Return the shared set before and after alignment, or else the optimized dataset.
+    """Return panels of the shared set before and after alignment, or of the optimized dataset.
 
-    For each kind of colours: what a colour is, series (-1 for the others) and name of each, and
-    title and SVG of each figure.
+    Returns:
+        A row for each colouring, participant or class: ``title``; ``legend``, pairs of series (-1
+        for the others) and name; ``figures``, pairs of title and SVG.
 
     Raises:
         LeftOut: there are too few samples.
@@ -93,7 +94,7 @@ def _fused(dataset: OptimizedDataset, seed: int) -> Cloud:
 
 
 def _ten(classes: list[Ids]) -> tuple[list[Ids], dict[int, str]]:
-    """Return groups and legend of the ten most frequent classes; the others, and none, are -1."""
+    """Return groups and legend of the ten most frequent classes; other or no class is -1."""
     known = np.concatenate(classes)
     found, counts = np.unique(known[known >= 0], return_counts=True)
     kept = np.sort(found[np.argsort(-counts, kind="stable")[:SERIES]])
@@ -107,15 +108,15 @@ def _ten(classes: list[Ids]) -> tuple[list[Ids], dict[int, str]]:
 
 
 def embed(targets: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
-    """Return places (N, 2) of targets (N, n), compared by cosine.
+    """Return t-SNE coordinates (N, 2) of targets (N, D), compared by cosine.
 
-    On one thread and with exact neighbours, so that a seed gives the same picture again.
+    It runs on one thread and with exact neighbours, so that a seed always gives the same picture.
 
     Raises:
-        LeftOut: fewer than 12 targets.
+        LeftOut: there are fewer than 12 targets.
     """
     if len(targets) < FEWEST:
-        raise LeftOut(f"{len(targets)} samples are too few for a t-SNE")
+        raise LeftOut(f"{len(targets)} samples are too few for a t-SNE; it needs {FEWEST}")
     units = unit(targets)
     fitted = TSNE(
         perplexity=min(PERPLEXITY, (len(units) - 1) / 3),
@@ -126,6 +127,6 @@ def embed(targets: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
         random_state=derive_seed(seed, "report", "tsne") % 2**32,
     ).fit(units)
     places = torch.tensor(np.asarray(fitted, np.float64))
-    flat = principal_scores(places - places.mean(dim=0), 2)  # it has no orientation of its own
+    flat = principal_scores(places - places.mean(dim=0), 2)  # t-SNE's orientation is arbitrary
     laid: NDArray[np.float64] = flat.numpy()
     return laid

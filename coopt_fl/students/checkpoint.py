@@ -1,6 +1,6 @@
-"""Checkpoints of a student: written whole or not at all, read without running any code.
+"""Checkpoints of a student: written atomically, read without running any code.
 
-One is also a prior of the next cycle: ``checkpoint:PATH``.
+A checkpoint can serve as a prior of the next cycle: ``checkpoint:PATH``.
 """
 
 import io
@@ -35,10 +35,10 @@ class LoadedStudent:
 
     Attributes:
         model: Eval mode, channels_last; maps normalised images (B, 3, s, s) to features.
-        preprocess: What an image goes through before the model, normalised as in training.
+        preprocess: Resizing, cropping and normalisation of an image, as in training.
         meta: ``data`` and ``student`` (configuration), ``dataset_digest``, ``dim``, ``seed``,
             ``epochs``, ``curve`` (see :class:`coopt_fl.students.curve.Point`), ``hardware``,
-            ``versions``, ``license`` (what followed for that of the dataset).
+            ``versions``, ``license`` (derived from those of the images, priors and weights used).
     """
 
     model: Student
@@ -56,7 +56,7 @@ class LoadedStudent:
     def features(self, images: Tensor | list[Tensor]) -> Tensor:
         """Return float32 features (B, width) of uint8 images (B, 3, H, W), on the model's device.
 
-        Images of other sizes than the student's, which may come as a list, are resized there.
+        Images of another size than the student's, which may come as a list, are resized there.
         """
         device = next(self.model.parameters()).device
         ready = self.preprocess(images, device).contiguous(memory_format=torch.channels_last)
@@ -67,12 +67,12 @@ def save_student(path: Path, student: LoadedStudent, resume: dict[str, Any] | No
     """Write a checkpoint to ``path``, atomically.
 
     Args:
-        path: The file; its folder is made.
-        student: Its weights are stored on the CPU, and its ``meta`` must be plain values.
-        resume: What training continues from; None after the last epoch.
+        path: The file; its folder is created.
+        student: Its weights are stored as CPU tensors; its ``meta`` must be plain values.
+        resume: The state from which training resumes; None after the last epoch.
 
     Raises:
-        OutputError: It cannot be written; an older checkpoint stays as it was.
+        OutputError: The file cannot be written; an older checkpoint stays as it was.
     """
     make_folder(path.parent)
     model = student.model
@@ -86,17 +86,17 @@ def save_student(path: Path, student: LoadedStudent, resume: dict[str, Any] | No
         "meta": student.meta,
         "resume": resume,
     }
-    buffer = io.BytesIO()  # torch would make its own kind of error of a full disk
+    buffer = io.BytesIO()  # on a full disk, torch.save to a file raises no OSError
     torch.save(content, buffer)
     with atomic(path) as file:
         file.write(buffer.getbuffer())
 
 
 def shareable(path: Path) -> bytes | None:
-    """Return the checkpoint ``path`` without the places of the images; None before its last epoch.
+    """Return the checkpoint ``path`` without local paths, or None if training is not finished.
 
     Raises:
-        ConfigError: It is not a checkpoint.
+        ConfigError: ``path`` is not a checkpoint.
     """
     content = read_checkpoint(path)
     if content["resume"] is not None:
@@ -104,7 +104,7 @@ def shareable(path: Path) -> bytes | None:
     meta = content["meta"]
     buffer = io.BytesIO()
     content["meta"] = meta | {"data": meta["data"] | {"root": None, "shards": None}}
-    if "init" in meta.get("student", {}):  # a checkpoint of before has the path
+    if "init" in meta.get("student", {}):  # older checkpoints stored the path itself
         init = public_init(meta["student"]["init"])
         content["meta"]["student"] = meta["student"] | {"init": init}
     torch.save(content, buffer)
@@ -112,21 +112,23 @@ def shareable(path: Path) -> bytes | None:
 
 
 def load_student(path: str | Path, model: str | None = None) -> LoadedStudent:
-    """Read the student in the checkpoint ``path``, finished or not.
+    """Read the student from the checkpoint ``path``, whether its training is finished or not.
 
     Args:
         path: A ``.pt`` file.
-        model: Its ``python:MODULE:FUNCTION``, if it has one: no file decides what is imported.
+        model: The student's ``python:MODULE:FUNCTION``, if it has one: the caller has to name it,
+            so that no file can decide which code is imported.
 
     Raises:
-        ConfigError: There is no file, or it is not a checkpoint of a student.
+        ConfigError: There is no such file, it is not a checkpoint of a student, its weights do
+            not fit the model, or ``model`` is missing.
     """
     path = Path(path)
     content = read_checkpoint(path)
     if content["name"].startswith(OUTSIDE) and content["name"] != model:
         raise ConfigError(
-            f"{path} holds a student that a function builds: to import that, give "
-            f"student.model={content['name']}"
+            f"{path} holds a student that a Python function builds: to allow importing that "
+            f"function, give student.model={content['name']}"
         )
     student = build_student(content["name"], content["image_size"], seed=0)
     try:
@@ -145,16 +147,16 @@ def read_checkpoint(path: Path, advice: str = ANOTHER) -> dict[str, Any]:
 
     Args:
         path: The file.
-        advice: What to do where it is not a checkpoint.
+        advice: What the error message tells the user to do if it is not a checkpoint.
 
     Raises:
-        ConfigError: There is no file, or it is not a checkpoint.
+        ConfigError: There is no such file, or it is not a checkpoint.
     """
     if not is_file(path, ConfigError):
         raise ConfigError(f"there is no checkpoint {path}; train a student with `coopt train`")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # torch's reader fails in its own many ways on what it did not write
+    except Exception:  # torch raises many kinds of errors for a file that it did not write
         content = None
     if not isinstance(content, dict) or set(content) != KEYS or content["format"] != FORMAT:
         raise ConfigError(f"{path} is not a checkpoint of a student; {advice}")
@@ -162,7 +164,7 @@ def read_checkpoint(path: Path, advice: str = ANOTHER) -> dict[str, Any]:
 
 
 def checkpoint_file(given: str | Path) -> Path:
-    """Return the checkpoint in the directory of a run or of a training, or the given file."""
+    """Return the checkpoint in a run's or a training's directory; a file is returned as given."""
     path = expanded(given)
     if not is_folder(path, ConfigError):
         return path
@@ -170,17 +172,18 @@ def checkpoint_file(given: str | Path) -> Path:
 
 
 def check(spec: PriorSpec) -> None:
-    """Require the file of a prior ``checkpoint:PATH``."""
+    """Raise PriorError unless the file of a prior ``checkpoint:PATH`` exists."""
     if not is_file(Path(spec.name), PriorError):
         raise PriorError(f"there is no file {spec.name}; name one that `coopt train` wrote")
 
 
 def load(spec: PriorSpec) -> tuple[nn.Module, Preprocess]:
-    """Load the student as a prior; its features are those that the probe judges."""
+    """Load the student as a prior, with the same features that the probe judges."""
     if read_checkpoint(Path(spec.name))["name"].startswith(OUTSIDE):
         raise PriorError(
-            "a student that python: names is no prior, as a file would decide what is imported: "
-            "register its function instead (docs/plugins.md), and train it under that name"
+            "a student built by python:MODULE:FUNCTION cannot be a prior, because its file would "
+            "decide which code is imported: register the function as a plug-in instead "
+            "(docs/plugins.md), and train the student under that name"
         )
     student = load_student(Path(spec.name))
     size = spec.size or student.model.image_size
@@ -188,6 +191,6 @@ def load(spec: PriorSpec) -> tuple[nn.Module, Preprocess]:
 
 
 def license(spec: PriorSpec) -> str | None:
-    """Return the licence that followed for what the student was trained on, where it was kept."""
+    """Return the licence derived for the student when it was trained; None if not recorded."""
     stated: str | None = read_checkpoint(Path(spec.name))["meta"].get("license")
     return stated

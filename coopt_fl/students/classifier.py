@@ -1,4 +1,4 @@
-"""The linear classifier that judges features: logistic regression, fitted in one of two ways."""
+"""The linear classifier of the probe: logistic regression, fitted by L-BFGS or by AdamW."""
 
 import warnings
 from dataclasses import dataclass
@@ -18,25 +18,25 @@ INVERSE_STRENGTH = 1.0
 """scikit-learn's C: weight of the summed loss against half the squared norm of the weights."""
 
 TOLERANCE, MOST_STEPS = 1e-4, 1000
-"""Where the solver ends: largest entry of the gradient of the mean loss, as in scikit-learn."""
+"""When L-BFGS stops: largest gradient entry of the mean loss (as in scikit-learn), iterations."""
 
 DOUBLE_ENTRIES = 1 << 27
-"""Most entries of features that are fitted in float64 (1 GB), where that is needed."""
+"""Largest number of feature entries (N * m) that may be fitted in float64 (1 GB)."""
 
 ADAMW_EPOCHS, ADAMW_BATCH, ADAMW_LR, ADAMW_DECAY = 50, 128, 1e-3, 0.01
-"""Of the ``adamw`` variant. The paper names the optimizer and the batch, but nothing else."""
+"""Settings of the ``adamw`` variant. The paper states only the optimizer and the batch size."""
 
 
 def fit_probe(
     train_x: Tensor, train_y: Tensor, test_x: Tensor, test_y: Tensor, method: str = "lbfgs"
 ) -> float:
-    """Return the accuracy in [0, 1], on the test rows, of a classifier fitted on the train rows.
+    """Fit a classifier on the train features and return its test accuracy in [0, 1].
 
     Args:
-        train_x: (N, m); standardised inside.
+        train_x: (N, m); both splits are standardised by the statistics of this one.
         train_y: int64 (N,).
         test_x: (T, m).
-        test_y: int64 (T,); a class that ``train_y`` lacks counts as wrong.
+        test_y: int64 (T,); rows of a class that ``train_y`` lacks count as wrong.
         method: See :func:`fit_linear`.
     """
     predicted = fit_linear(train_x, train_y, method).predict(test_x)
@@ -45,7 +45,15 @@ def fit_probe(
 
 @dataclass(frozen=True)
 class LinearClassifier:
-    """Scores ``(x - mean) / std @ weight.T + bias`` of C classes for features x (B, m)."""
+    """A classifier with scores ``(x - mean) / std @ weight.T + bias``.
+
+    Attributes:
+        weight: (C, m) for C classes.
+        bias: (C,).
+        mean: (m,), of the train features.
+        std: (m,), likewise; 1 for a constant feature.
+        classes: int64 (C,), ascending: the labels.
+    """
 
     weight: Tensor
     bias: Tensor
@@ -54,14 +62,14 @@ class LinearClassifier:
     classes: Tensor
 
     def predict(self, features: Tensor) -> Tensor:
-        """Return the class, as it was labeled, of each row of features (B, m)."""
+        """Return the predicted labels int64 (B,) of features (B, m)."""
         x = (features.to(self.weight) - self.mean) / self.std
         return self.classes[F.linear(x, self.weight, self.bias).argmax(1)]
 
     def steepness(self, features: Tensor, labels: Tensor) -> float:
-        """Return how far this is from the optimum for features (N, m) with labels (N,).
+        """Return the largest entry of the loss gradient on features (N, m) with labels (N,).
 
-        That is the largest entry of the gradient that ``lbfgs`` ends by, computed in float64.
+        Computed in float64; ``lbfgs`` stops once this is at most :data:`TOLERANCE`.
         """
         mean, std, weight, bias = (
             one.double() for one in (self.mean, self.std, self.weight, self.bias)
@@ -76,12 +84,12 @@ def fit_linear(features: Tensor, labels: Tensor, method: str = "lbfgs") -> Linea
     Args:
         features: (N, m), any float type.
         labels: int64 (N,), any values.
-        method: ``lbfgs``, deterministic: multinomial logistic regression with an L2 penalty, as
-            scikit-learn's ``LogisticRegression`` by default, which fits it on a CPU; or ``adamw``,
-            a linear layer trained by AdamW in batches of 128, as in the paper.
+        method: ``lbfgs``: multinomial logistic regression with an L2 penalty, deterministic, with
+            the defaults of scikit-learn's ``LogisticRegression``, which is used on a CPU; or
+            ``adamw``: a linear layer trained by AdamW in batches of 128, as in the paper.
 
     Raises:
-        ConfigError: Features are not finite.
+        ConfigError: The features are not finite.
     """
     double = features.is_cuda and method == "lbfgs" and features.numel() <= DOUBLE_ENTRIES
     x = features.detach().to(torch.float64 if double else torch.float32)
@@ -93,7 +101,7 @@ def fit_linear(features: Tensor, labels: Tensor, method: str = "lbfgs") -> Linea
     x = (x - mean) / std
     if not x.isfinite().all():
         raise ConfigError(
-            "features that are to be judged are not finite: train the student again "
+            "the features to judge are not finite: train the student again "
             "with a lower student.lr, or choose another prior"
         )
     with torch.enable_grad():
@@ -102,13 +110,13 @@ def fit_linear(features: Tensor, labels: Tensor, method: str = "lbfgs") -> Linea
 
 
 def _lbfgs(x: Tensor, y: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Return weight (C, m) and bias (C,) at the optimum of float32 features, by scikit-learn.
+    """Fit float32 features by scikit-learn and return weight (C, m) and bias (C,).
 
-    In float32 two losses can be too near to each other to tell which is lower before the gradient
-    is small enough. Then it goes on in float64 from there.
+    In float32 the line search can stall before the gradient is small enough, as rounding hides
+    differences of the loss. The fit then continues in float64 from there.
 
-    Of two classes it fits one row. Twice its ``C`` gives the optimum of two rows, which are half
-    of that row and its opposite.
+    For two classes scikit-learn fits a single row w. With twice its ``C``, the optimum of the
+    two-row model is (-w/2, w/2).
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression  # takes a second
@@ -134,7 +142,7 @@ def _lbfgs(x: Tensor, y: Tensor, classes: int) -> tuple[Tensor, Tensor]:
 
 
 def _steepness(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor) -> float:
-    """Return the largest entry of the gradient of the mean loss, its penalty included."""
+    """Return the largest entry of the gradient of the mean loss, including the L2 penalty."""
     error = torch.softmax(F.linear(x, weight, bias), 1)
     error[torch.arange(len(y)), y] -= 1
     slopes = (error.T @ x + weight / INVERSE_STRENGTH) / len(x)
@@ -142,7 +150,7 @@ def _steepness(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor) -> float:
 
 
 def _lbfgs_on_gpu(x: Tensor, y: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Return weight (C, m) and bias (C,) at the optimum, by torch, as far as scikit-learn goes."""
+    """Fit by torch's L-BFGS, to scikit-learn's tolerance; return weight (C, m) and bias (C,)."""
     weight = x.new_zeros(classes, x.shape[1], requires_grad=True)
     bias = x.new_zeros(classes, requires_grad=True)
     decay = 0.5 / (INVERSE_STRENGTH * len(x))
@@ -166,7 +174,7 @@ def _lbfgs_on_gpu(x: Tensor, y: Tensor, classes: int) -> tuple[Tensor, Tensor]:
 
 
 def _adamw(x: Tensor, y: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Return weight (C, m) and bias (C,) after training by AdamW with a cosine schedule."""
+    """Train by AdamW with a cosine schedule; return weight (C, m) and bias (C,)."""
     weight = x.new_zeros(classes, x.shape[1], requires_grad=True)
     bias = x.new_zeros(classes, requires_grad=True)
     solver = torch.optim.AdamW([weight, bias], lr=ADAMW_LR, weight_decay=ADAMW_DECAY)

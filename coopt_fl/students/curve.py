@@ -1,4 +1,4 @@
-"""The learning curve of a training, and how two trainings are compared."""
+"""The learning curve of a training, and the speed-up of one training over another."""
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -15,7 +15,8 @@ class Point:
         seconds: Time spent loading images and training so far, without probes and checkpoints.
         loss: Mean training loss of the epoch.
         accuracy: Accuracy of the probe in [0, 1]; None without labels, and in epochs not probed.
-        spread: Spread of the features, see :func:`coopt_fl.students.probe.spread`; None likewise.
+        spread: Spread of the features, see :func:`coopt_fl.students.probe.spread`; None in epochs
+            not probed.
     """
 
     epoch: int
@@ -32,18 +33,18 @@ def speed_up(
     preparation: float = 0.0,
     baseline_preparation: float = 0.0,
 ) -> dict[str, float | None]:
-    """Return how many times faster a training is than a baseline, in both senses.
+    """Return how many times faster a training is than a baseline, by epochs and by accuracy.
 
     Args:
-        curve: Of the training.
-        baseline: Of the baseline.
-        preparation: Seconds before the training began, such as making the targets; they count.
-        baseline_preparation: Likewise of the baseline.
+        curve: The learning curve of the training.
+        baseline: The learning curve of the baseline.
+        preparation: Seconds spent before the training, such as on the targets; added to its time.
+        baseline_preparation: The same for the baseline.
 
     Returns:
-        ``equal_epochs``: the baseline's seconds over ours until the end of the last epoch that
-        both have; ``to_accuracy``: the baseline's seconds over ours until the probe first reaches
-        the baseline's final accuracy, None where ours never does.
+        Ratios of the baseline's seconds to ours. ``equal_epochs``: until the end of the last epoch
+        that both have; ``to_accuracy``: until the probe first reaches the baseline's final
+        accuracy, None if ours never does.
     """
     last, final = min(curve[-1].epoch, baseline[-1].epoch), baseline[-1].accuracy
 
@@ -62,9 +63,9 @@ def speed_up(
 
 
 def mean_and_spread(values: Sequence[float | None]) -> dict[str, float] | None:
-    """Return mean, sample standard deviation (0 of one value) and number of those not None.
+    """Return the mean, sample standard deviation and number of the values that are not None.
 
-    None if there are none.
+    The standard deviation of a single value is 0. Return None if all values are None.
     """
     known = [value for value in values if value is not None]
     if not known:

@@ -1,4 +1,4 @@
-"""What can be known of the data before any work: what cannot be judged, and what cannot be read."""
+"""Checks of the data before any work: which labels are missing, and which images unreadable."""
 
 import time
 from contextlib import closing, suppress
@@ -15,26 +15,27 @@ from coopt_fl.data.source import CorruptImage, NoSplitError
 from coopt_fl.students.probe import open_splits
 
 SECONDS = 5.0
-"""How long test images are decoded before the work; most test splits take less."""
+"""Longest time that decoding test images before the work may take; most splits take less."""
 
 ROWS = 16
-"""Images that are decoded between two looks at the clock."""
+"""Images decoded between two checks of the time."""
 
 
 def tell_doubts(data: DataConfig, progress: Progress, train: Source | None = None) -> None:
-    """Say, before any work, what of the data cannot be judged, and what was found beside them.
+    """Warn, before any work, about missing labels and about what opening the sources noticed.
 
     Args:
         data: Where the images and labels are.
-        progress: Told of it.
-        train: The images to train on, where they are open: a large folder takes seconds.
+        progress: Shows the warnings.
+        train: The images to train on, if they are open already: opening a large folder takes
+            seconds.
 
     Raises:
         DataError: Labels cannot be read.
     """
     with read_once():
         notes = list((train or open_source(data)).notes)
-        with suppress(NoSplitError):  # which is among what cannot be judged
+        with suppress(NoSplitError):  # unlabeled() warns of a missing test split
             notes += open_source(data, "test").notes
         said = unlabeled(data)
     for sentence in [*dict.fromkeys(notes), *said]:
@@ -45,24 +46,24 @@ def tell_doubts(data: DataConfig, progress: Progress, train: Source | None = Non
 def check_data(
     data: DataConfig, limit: int | None, progress: Progress, train: Source | None = None
 ) -> None:
-    """Call :func:`tell_doubts` and :func:`require_readable`, and read what both need once."""
+    """Call :func:`tell_doubts` and :func:`require_readable`; files that both need are read once."""
     tell_doubts(data, progress, train)
     require_readable(data, limit, progress)
 
 
 def require_readable(data: DataConfig, limit: int | None, progress: Progress) -> None:
-    """Decode the images that students will be judged on before any work, as many as fit into 5 s.
+    """Decode test images for up to 5 seconds, so that unreadable ones are found before any work.
 
-    They come in a seeded random order. How many fit depends on the host; where a source first makes
-    a copy of its split, as Parquet files do, that takes longer.
+    The images come in a seeded random order. How many are decoded depends on the host. A source
+    that first copies its split, as Parquet files do, takes longer than 5 seconds.
 
     Args:
         data: Where the images are.
         limit: See :class:`coopt_fl.students.probe.Judge`.
-        progress: Told how many are left out, and how many were not looked at.
+        progress: Shows how many images are unreadable and how many were not decoded.
 
     Raises:
-        DataError: One of them cannot be read, and ``data.on_error`` is not "skip"; or none can.
+        DataError: An image cannot be read and ``data.on_error`` is not "skip", or none can be read.
     """
     splits = open_splits(data, limit)
     if len(splits) < 2 or not splits[1].source.encoded:

@@ -1,7 +1,8 @@
 """``coopt embed``: the embeddings of a source's images as one Parquet file.
 
-A Parquet file cannot be continued, so each block is written as a file of its own into a hidden
-folder beside it; at the end they are put together, and the folder is deleted.
+A Parquet file cannot be appended to. To make the work resumable, each block is first written as a
+file of its own into a hidden folder beside the output; at the end the blocks are concatenated and
+the folder is deleted.
 """
 
 import hashlib
@@ -26,27 +27,27 @@ from coopt_fl.priors.prior import Prior
 from coopt_fl.targets.optimize import Encoded, represent_blocks
 
 ROWS, BATCH = 1024, 64
-"""Images in a block, what at most is computed again; and in a call of the model."""
+"""Images in a block, which is the most that resuming computes again, and in a forward batch."""
 
 KEY = b"coopt"
-"""Of what is known about the embeddings, in the metadata of the file."""
+"""Metadata key of the Parquet file under which the origin of the embeddings is stored."""
 
 Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """What a file of embeddings holds.
+    """Summary of a file of embeddings.
 
     Attributes:
         file: The Parquet file.
-        model: The prior.
-        source: Of the images.
-        split: Of the source.
-        rows: Embeddings in it.
-        width: Numbers in each.
+        model: The prior that computed the embeddings.
+        source: The source of the images.
+        split: The split of the source.
+        rows: Number of embeddings.
+        width: Width of an embedding.
         labeled: Whether there is a column ``label``.
-        skipped: Images that could not be read.
+        skipped: Number of images that could not be read.
     """
 
     file: str
@@ -62,12 +63,12 @@ class Embedded:
 def embed_source(
     prior: Prior, data: DataConfig, split: str, out: Path, progress: Progress
 ) -> Embedded:
-    """Embed the images of a split by ``prior`` into the file ``out``, or continue that.
+    """Embed the images of a split by ``prior`` into the file ``out``, or resume doing so.
 
     Raises:
         ConfigError: The name of the file does not end with .parquet.
         DataError: The images cannot be read.
-        OutputError: ``out`` holds something else, or cannot be written.
+        OutputError: ``out`` exists with other content, or cannot be written.
     """
     require_utf8(out, "--out", OutputError)
     if out.suffix != ".parquet":
@@ -140,7 +141,7 @@ def _parts(
 
 
 def _schema(width: int, labeled: bool, key: str) -> pa.Schema:
-    """Return the columns, and what the embeddings are of."""
+    """Return the columns, with the JSON ``key`` of the embeddings' origin as metadata."""
     columns = {
         "id": pa.int64(),
         "image": pa.string(),
@@ -161,31 +162,32 @@ def _table(schema: pa.Schema, block: Encoded, names: list[str], labels: Ids | No
 
 
 def _write(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
-    """Write the tables, one row group or more for each, atomically."""
+    """Write the tables to ``path`` atomically; each becomes one row group or more."""
     with atomic(path) as file, pq.ParquetWriter(file, schema) as writer:
         for table in tables:
             writer.write_table(table)
 
 
 def _is_there(out: Path, schema: pa.Schema) -> bool:
-    """Tell whether all is done.
+    """Return whether ``out`` already holds these embeddings.
 
     Raises:
-        OutputError: There is something else.
+        OutputError: ``out`` holds something else.
     """
     if not out.exists():
         return False
     if not is_file(out, OutputError) or not _is_of(out, schema):
         raise OutputError(
-            f"{out} is there already and holds something else: give another --out, or delete it"
+            f"{out} is there already and holds something else than these embeddings: give another "
+            "--out, or delete it"
         )
     return True
 
 
 def _is_of(path: Path, schema: pa.Schema) -> bool:
-    """Tell whether ``path`` is a file of the same embeddings."""
+    """Return whether ``path`` is a Parquet file of embeddings of the same origin."""
     try:
         known = pq.read_schema(path).metadata or {}
-    except (OSError, pa.ArrowException):  # it is not there, or no Parquet file
+    except (OSError, pa.ArrowException):  # missing, or not a Parquet file
         return False
     return bool(known.get(KEY) == schema.metadata[KEY])

@@ -1,6 +1,7 @@
-"""``coopt evaluate``: what a student's features are worth for classification, in several ways.
+"""``coopt evaluate``: how well a student classifies, by several classifiers.
 
-Each way is fitted on the train split and judged on the test split; nothing is chosen by the latter.
+Linear probe, nearest neighbours, few labels, fine-tuning: each is fitted on the train split and
+judged on the test split, and no setting is chosen by the test split.
 """
 
 from collections.abc import Callable
@@ -24,25 +25,26 @@ from coopt_fl.students.probe import FEWER, Judge
 from coopt_fl.students.session import enough_memory
 
 NEIGHBOURS, TEMPERATURE = 20, 0.07
-"""Of the nearest-neighbour classifier, as usual for features (Wu et al. 2018, section 3.4)."""
+"""Settings of the nearest-neighbour classifier. The temperature is that of Wu et al. 2018,
+section 3.4."""
 
 FEW = (1, 10, 100)
-"""Labels a class."""
+"""Numbers of labels per class."""
 
 DRAWS = 5
-"""Choices of the few labels, over which accuracies are averaged."""
+"""Random choices of the few labels; accuracies are averaged over them."""
 
 
 @dataclass(frozen=True)
 class OfClass:
-    """How a class is recognised by the linear probe.
+    """Accuracy of the linear probe on one class.
 
     Attributes:
         label: The number of the class.
-        name: What the source calls it; "" where it does not.
-        train: Rows of the train split.
-        test: Rows of the test split.
-        accuracy: Share of the latter that the probe recognises; None where there are none.
+        name: Its name in the source; "" if it has none.
+        train: Number of its rows in the train split.
+        test: Number of its rows in the test split.
+        accuracy: Share of these test rows that the probe classifies correctly; None without any.
     """
 
     label: int
@@ -54,14 +56,14 @@ class OfClass:
 
 @dataclass(frozen=True)
 class FewLabels:
-    """The linear probe with few labels.
+    """Accuracy of the linear probe with few labels.
 
     Attributes:
-        per_class: Labels of each class, or as many as it has.
-        labels: In all.
+        per_class: Most labels used of each class; a class may have fewer.
+        labels: Number of labels used in all.
         accuracy: Mean over the draws.
-        std: Standard deviation over the draws; 0 of one, which is made where all labels are used.
-        draws: Their number.
+        std: Sample standard deviation over the draws; 0 for a single draw.
+        draws: Number of draws: 1 if all labels are used.
     """
 
     per_class: int
@@ -76,16 +78,16 @@ class Evaluation:
     """Accuracies in [0, 1] on the test split.
 
     Attributes:
-        train: Rows of the train split.
-        test: Rows of the test split.
-        linear: Of the linear probe.
-        knn: Of the weighted 20 nearest neighbours by cosine similarity.
-        fine_tuned: Of the student, trained with labels; None if that was not asked for.
-        epochs: Of that training.
-        classes: One by one.
-        confusion: Rows of the test split by class (row) and the probe's answer (column), in the
+        train: Number of rows of the train split.
+        test: Number of rows of the test split.
+        linear: Accuracy of the linear probe.
+        knn: Accuracy of a weighted vote of the 20 nearest neighbours by cosine similarity.
+        fine_tuned: Accuracy after fine-tuning; None without fine-tuning.
+        epochs: Epochs of fine-tuning.
+        classes: The linear probe's accuracy on each class.
+        confusion: Counts of test rows by true class (row) and predicted class (column), in the
             order of ``classes``.
-        few: The linear probe with 1, 10 and 100 labels a class.
+        few: The linear probe with 1, 10 and 100 labels per class.
     """
 
     train: int
@@ -105,14 +107,14 @@ def evaluate_student(
     """Judge ``student`` on labeled images.
 
     Args:
-        student: Its own weights stay as they are.
+        student: The student; its own weights are not changed.
         data: Labeled images with a train and a test split.
-        epochs: Of the fine-tuning; 0 leaves it out.
-        progress: Told of each step.
+        epochs: Epochs of fine-tuning; 0 leaves it out.
+        progress: Shows each step.
 
     Raises:
         ConfigError: The GPU has too little memory.
-        DataError: Images or labels cannot be read, or there are none.
+        DataError: Images or labels cannot be read, or a split has no labels.
     """
     from sklearn.metrics import confusion_matrix  # takes a second
 
@@ -122,8 +124,8 @@ def evaluate_student(
         labeled = judge.labeled
     if not labeled:
         raise DataError(
-            f"data.source={data.source} has no labels in both of its splits, so nothing can be "
-            "judged there; name labeled images by data.source and data.root"
+            f"data.source={data.source} has no labels in both of its splits, train and test, so "
+            "no student can be judged by it; name labeled images by data.source and data.root"
         )
     names = judge.class_names()
     with progress.phase("features"):
@@ -142,7 +144,7 @@ def evaluate_student(
     if epochs:
         with progress.phase("fine-tuning"):
             train, test = judge.marked(student.model.image_size)
-            tuned = fine_tuned(student, probe, train, test, epochs, _told(progress, epochs))
+            tuned = fine_tuned(student, probe, train, test, epochs, _shown(progress, epochs))
     return Evaluation(
         train=len(known),
         test=len(truth),
@@ -159,7 +161,16 @@ def evaluate_student(
 def nearest_neighbours(
     train_x: Tensor, train_y: NDArray[np.int64], test_x: Tensor, test_y: NDArray[np.int64]
 ) -> float:
-    """Return the accuracy of the nearest train rows' votes, each of ``exp(cosine / 0.07)``."""
+    """Return the accuracy of 20 nearest neighbours by cosine similarity (Wu et al. 2018).
+
+    A neighbour's vote weighs ``exp(cosine / 0.07)``.
+
+    Args:
+        train_x: Features (N, m).
+        train_y: Labels (N,).
+        test_x: Features (T, m).
+        test_y: Labels (T,).
+    """
     from sklearn.neighbors import KNeighborsClassifier
 
     def votes(distances: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -174,7 +185,7 @@ def nearest_neighbours(
 def few_labels(
     train_x: Tensor, train_y: Tensor, test_x: Tensor, test_y: Tensor, number: int
 ) -> FewLabels:
-    """Return the accuracy of the linear probe with ``number`` labels of each class."""
+    """Return the accuracy of the linear probe with ``number`` labels per class."""
     known = train_y.cpu().numpy()
     rows = [np.flatnonzero(known == label) for label in np.unique(known)]
     draws = DRAWS if max(map(len, rows)) > number else 1
@@ -194,7 +205,7 @@ def _classes(
     known: NDArray[np.int64],
     confusion: NDArray[np.int64],
 ) -> list[OfClass]:
-    """Return the rows and the accuracy of each class."""
+    """Return the row counts and the probe's accuracy of each class."""
     found = []
     for label, answers, right in zip(labels, confusion, confusion.diagonal(), strict=True):
         tested = int(answers.sum())
@@ -204,8 +215,8 @@ def _classes(
     return found
 
 
-def _told(progress: Progress, epochs: int) -> Callable[[int, float], None]:
-    """Return what is called with the number of epochs done and the loss."""
+def _shown(progress: Progress, epochs: int) -> Callable[[int, float], None]:
+    """Return a callback that shows the number of epochs done and the mean loss."""
     progress.show("fine-tuning", 0, epochs, "epoch")
     return lambda done, loss: progress.show(
         "fine-tuning", done, epochs, "epoch", f"loss {loss:.4f}"

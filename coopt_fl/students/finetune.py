@@ -1,7 +1,7 @@
-"""Fine-tuning: all of a student's weights, with a linear layer behind them, trained on labels.
+"""Fine-tuning: training all weights of a student, and a linear layer on top, on labels.
 
-The layer begins as the linear probe, behind its standardisation: one at random would spoil the
-features before it has learned anything (Kumar et al. 2022, arXiv:2202.10054).
+The linear layer starts from the linear probe and its standardisation, because a random one would
+distort the features before it has learned anything (Kumar et al. 2022, arXiv:2202.10054).
 """
 
 import copy
@@ -23,17 +23,16 @@ from coopt_fl.students.probe import BATCH, FEWER
 from coopt_fl.students.session import enough_memory
 
 Marked = tuple[Squares, Tensor]
-"""The images of a split, and int64 labels by their row."""
+"""The images of a split, and their int64 labels, indexed by the images' rows."""
 
 ROWS = 64
-"""Images of a step."""
+"""Batch size."""
 
 RATE, DECAY = 1e-3, 0.05
 """Peak learning rate and weight decay of AdamW."""
 
-
 EPSILON = 1e-5
-"""Added to the variance of a feature, over the mean variance: a feature may be constant."""
+"""Added to the variance of a feature, which may be 0, relative to the mean variance."""
 
 
 def fine_tuned(
@@ -44,15 +43,15 @@ def fine_tuned(
     epochs: int,
     told: Callable[[int, float], None],
 ) -> float:
-    """Return the accuracy on the test split of ``student``, trained on the train split.
+    """Fine-tune a copy of ``student`` on the train split and return its test accuracy in [0, 1].
 
     Args:
-        student: Where training begins; its own weights stay as they are.
-        probe: A classifier of its features.
+        student: The student; its own weights are not changed.
+        probe: A linear classifier of its features, from which the head starts.
         train: The train split.
         test: The test split.
-        epochs: Passes over the train split; the augmentation is the student's own.
-        told: Called after each with its number and the mean loss.
+        epochs: Passes over the train split, augmented as the student's training was.
+        told: Called after each epoch with its number, from 1, and the mean loss.
     """
     device = pick_device()
     model = nn.Sequential(copy.deepcopy(student.model), head_of(probe)).to(device)
@@ -62,7 +61,7 @@ def fine_tuned(
         torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
         tensor_cores(device),
     ):
-        torch.manual_seed(derive_seed(0, "fine-tuning"))  # of dropout
+        torch.manual_seed(derive_seed(0, "fine-tuning"))  # for dropout
         squares, labels = train
         places = torch.searchsorted(probe.classes, labels.to(probe.classes))
         _train(model, student, (squares, places.to(device)), view, epochs, told)
@@ -70,7 +69,7 @@ def fine_tuned(
 
 
 def head_of(probe: LinearClassifier) -> nn.Module:
-    """Return layers with the probe's scores: they standardise by each batch while they train."""
+    """Return batch norm and a linear layer that, in eval mode, give the probe's scores."""
     classes, width = probe.weight.shape
     scale = float(probe.std.square().mean())
     norm = nn.BatchNorm1d(width, eps=EPSILON * scale, affine=False)
@@ -92,7 +91,7 @@ def _train(
     epochs: int,
     told: Callable[[int, float], None],
 ) -> None:
-    """Train in place; a last batch of one image is left out, as batch norm needs two."""
+    """Train in place; a last batch of one image is dropped, because batch norm needs two."""
     optimizer, (squares, classes) = make_optimizer(model, RATE, DECAY), train
     full, rest = divmod(len(squares.rows), ROWS)
     steps = full + (rest > 1)
@@ -115,7 +114,7 @@ def _train(
 
 @torch.inference_mode()
 def _accuracy(model: nn.Module, student: LoadedStudent, test: Marked, classes: Tensor) -> float:
-    """Return the share of the test images whose class the model names."""
+    """Return the share of the test images that the model classifies correctly."""
     model.eval()
     squares, labels = test[0], test[1].to(classes.device)
     right = [

@@ -1,8 +1,8 @@
-"""The images that a student sees: uint8 squares of its own size, resident where they fit.
+"""The images that a student sees: uint8 squares of its own size, kept on the device if they fit.
 
-An image is decoded, resized and cropped to the student's size and rounded to bytes, all on the CPU,
-so that a student sees the same bits on every device, in training and when it is judged. Cropping at
-random, flipping and normalising happen per batch on the device (:mod:`coopt_fl.students.augment`).
+An image is decoded, resized, cropped to the student's size and rounded to bytes on the CPU, so that
+a student sees the same bits on every device, in training and in the probe. Random crops, flips
+and normalisation happen per batch on the device (:mod:`coopt_fl.students.augment`).
 """
 
 from collections.abc import Iterator
@@ -21,16 +21,19 @@ from coopt_fl.data import Preprocess, Source, batches
 from coopt_fl.data.image import per_channel
 
 RESIDENT_BYTES = 2 << 30
-"""Up to this much, all images are kept on the device."""
+"""Images, and targets, are kept on the device if they take at most this many bytes."""
 
 SMALLEST_SIDE, LARGEST_SIDE = 8, 224
+"""Bounds in pixels of an image size chosen by :func:`own_size`."""
+
 MEASURED = 64
-"""Images looked at to find the side of a source whose images differ in size."""
+"""Most images read to choose an image size for a source whose images differ in size."""
 
 MEASURED_ROWS = 4096
-"""Images whose mean and standard deviation the normalisation takes."""
+"""Most images whose mean and standard deviation are computed for the normalisation."""
 
 READ_ROWS = 512
+"""Batch size while the images to keep are read."""
 
 
 class Squares:
@@ -40,8 +43,8 @@ class Squares:
 
     Attributes:
         size: Their side s in pixels.
-        rows: int64 (R,), ascending: the places in ``ids`` of the images; of those that could be
-            read where they are kept.
+        rows: int64 (R,), ascending: the images' indices into ``ids``. If the images are kept on
+            the device, unreadable ones are not among them.
 
     Raises:
         DataError: An image cannot be read and ``on_error`` is not "skip".
@@ -59,7 +62,7 @@ class Squares:
     def batches(self, rows: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield uint8 (B, 3, s, s) and their rows (B,), on the device, in the order of ``rows``.
 
-        Images that cannot be read are left out if ``on_error`` allows it.
+        Unreadable images are left out if ``on_error`` is "skip".
         """
         if self._kept is None:
             yield from ((images, some) for images, some, _ in self._streamed(rows, batch_size))
@@ -69,7 +72,7 @@ class Squares:
                 yield self._kept[part], part
 
     def _keep(self) -> Tensor:
-        """Return the images on the device, and leave only the rows of those that could be read."""
+        """Read all images to the device and return them; drop unreadable ones from ``rows``."""
         images = torch.empty(
             (len(self._ids), 3, self.size, self.size),
             dtype=torch.uint8,
@@ -86,7 +89,7 @@ class Squares:
     def _streamed(
         self, rows: Tensor, batch_size: int, busy: int = 1
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield images and their rows, on the device, and their rows on the CPU."""
+        """Yield batches of images and their rows on the device, and the same rows on the CPU."""
         ids, square = self._ids[rows.numpy()], resizing(self.size).square
         read = batches(self._source, [ids], batch_size, self._on_error, fit=square, busy=busy)
         pairs = ((batch, self._rows(batch.ids)) for batch in read if len(batch.ids))
@@ -97,23 +100,24 @@ class Squares:
                 yield images, some, places
 
     def _rows(self, ids: NDArray[np.int64]) -> Tensor:
-        """Return the places of ``ids`` among those of all images."""
+        """Return the indices of ``ids`` into the ids of all images."""
         places = np.searchsorted(self._ids, ids, sorter=self._order)
         return torch.from_numpy(self._order[places])
 
 
 def own_size(source: Source) -> int:
-    """Return the side that suits ``source``: its images' shorter edge, between 8 and 224 pixels.
+    """Return an image size for ``source``: its images' shorter edge, clipped to 8 to 224 pixels.
 
-    Where the images differ, it is the median over up to 64 of them, spread over the source.
+    If the images differ in size, this is the median over up to 64 of them, spread over the source.
     """
     return int(np.clip(np.median(shorter_edges(source)), SMALLEST_SIDE, LARGEST_SIDE))
 
 
 def shorter_edges(source: Source) -> list[int]:
-    """Return the shorter edge in pixels of up to 64 images, spread over ``source``.
+    """Return the shorter edges in pixels of up to 64 images, spread over ``source``.
 
-    Images that cannot be read are left out; where all have one size by nature, it is there once.
+    Unreadable images are left out. If the source states one size of all images, this is a single
+    edge.
 
     Raises:
         DataError: None of the images can be read.
@@ -123,12 +127,12 @@ def shorter_edges(source: Source) -> list[int]:
     read = batches(source, [spread_ids(source)], MEASURED, on_error="skip", workers=0)
     edges = [min(image.shape[-2:]) for batch in read for image in batch.images]
     if not edges:
-        raise DataError(f"none of {MEASURED} images of {source.name} can be read; see data.root")
+        raise DataError(f"none of {MEASURED} images of {source.name} can be read; check data.root")
     return edges
 
 
 def spread_ids(source: Source) -> NDArray[np.int64]:
-    """Return up to 64 ids, spread over ``source``: those that are looked at to find its sizes."""
+    """Return up to 64 ids, spread evenly over ``source``."""
     return np.unique(source.ids[np.linspace(0, len(source.ids) - 1, MEASURED).astype(int)])
 
 
@@ -146,15 +150,15 @@ def normalise(images: Tensor, preprocess: Preprocess) -> Tensor:
 
 
 def measured_ids(ids: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return those of a source's ids to measure on: up to 4,096, spread evenly over them."""
+    """Return up to 4,096 of a source's ids, spread evenly, to compute mean and deviation on."""
     step = -(-len(ids) // MEASURED_ROWS)
     return ids[:: max(step, 1)]
 
 
 def measure(squares: Squares, rows: Tensor) -> Preprocess:
-    """Return the preprocessing that normalises the images in ``rows``, in whatever order they come.
+    """Return a preprocessing with the mean and standard deviation of the images in ``rows``.
 
-    The sums are of whole numbers, and so exact.
+    The sums are exact integers, so the order of ``rows`` does not matter.
 
     Raises:
         DataError: None of the images can be read.

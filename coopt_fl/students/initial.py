@@ -1,4 +1,4 @@
-"""What a student is before its training: random, or with pretrained weights (``student.init``)."""
+"""A student before its training: random, or with pretrained weights (``student.init``)."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -17,10 +17,10 @@ from coopt_fl.students.models import SMALL_IMAGE, Student, build_student
 
 
 def initial_student(config: StudentConfig, size: int, seed: int) -> Student:
-    """Return the student that a training with ``seed`` starts from.
+    """Return the student that a training with ``seed`` starts from, for images of ``size`` pixels.
 
     Raises:
-        ConfigError: It cannot be built, or the weights of ``student.init`` are of another model.
+        ConfigError: It cannot be built, or the weights of ``student.init`` do not fit the model.
         PriorError: There are no such weights.
     """
     student = build_student(config.model, size, derive_seed(seed, "student"))
@@ -29,10 +29,10 @@ def initial_student(config: StudentConfig, size: int, seed: int) -> Student:
             student.backbone.load_state_dict(_weights(config.init, size))
         except RuntimeError:
             why = (
-                f"up to {SMALL_IMAGE} pixels a student has a stem of its own, unless it is from a "
-                "checkpoint of that size: set a larger student.image_size"
+                f"for images up to {SMALL_IMAGE} pixels the model gets another stem, which only a "
+                "checkpoint of a student of that size has: set a larger student.image_size"
                 if size <= SMALL_IMAGE
-                else "set the student.model and the student.image_size that they are of"
+                else "set the student.model and the student.image_size of these weights"
             )
             raise ConfigError(
                 f"the weights of student.init={config.init} do not fit "
@@ -42,10 +42,10 @@ def initial_student(config: StudentConfig, size: int, seed: int) -> Student:
 
 
 def student_settings(config: StudentConfig) -> dict[str, Any]:
-    """Return what a student depends on, but for the precision, as plain values.
+    """Return the settings that determine a student, without the precision, as plain values.
 
-    The weights that it begins with are known by the sha256 of their file, wherever that lies.
-    Students without such lack that key, as those have that were trained before it existed.
+    Initial weights are identified by the sha256 of their file, not by its path. Without
+    ``student.init`` that key is absent, as in checkpoints written before the key existed.
     """
     known = {key: value for key, value in asdict(config).items() if key != "precision"}
     if config.init is None:
@@ -56,7 +56,7 @@ def student_settings(config: StudentConfig) -> dict[str, Any]:
 
 
 def initial_license(init: str) -> str:
-    """Return the licence of the weights that ``student.init`` names; "" where none is stated.
+    """Return the licence of the weights that ``student.init`` names; "" if none is stated.
 
     Raises:
         ConfigError: There is no such checkpoint.
@@ -73,7 +73,7 @@ def _is_prior(init: str, path: Path) -> bool:
 
 
 def _weights(init: str, size: int) -> dict[str, Tensor]:
-    """Return the weights of a backbone: from a checkpoint, or of a prior for ``size`` pixels."""
+    """Return the weights of a backbone from a checkpoint, or from a prior for ``size`` pixels."""
     path = checkpoint_file(init)
     if _is_prior(init, path):
         sized = init if "?" in init or not init.startswith("timm:") else f"{init}?size={size}"

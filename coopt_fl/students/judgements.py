@@ -1,4 +1,4 @@
-"""``probe.json`` beside a checkpoint: what ``coopt probe`` said of the student in it."""
+"""``probe.json`` beside a checkpoint: the accuracies that ``coopt probe`` measured."""
 
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -18,8 +18,8 @@ class Judgement:
     """Accuracies of one student on one set of images.
 
     Attributes:
-        data: the settings of the images, as plain values.
-        accuracy: by the name of the classifier; None without labels.
+        data: the ``data`` configuration of the images, as plain values.
+        accuracy: accuracies in [0, 1] by name of the classifier; None without labels.
     """
 
     data: dict[str, Any]
@@ -35,7 +35,7 @@ class _Stored:
 
 
 def judgements(checkpoint: Path) -> list[Judgement]:
-    """Return what is known of the student in ``checkpoint``, as it is now.
+    """Return the stored judgements of ``checkpoint``; none if the file has changed since.
 
     Raises:
         ConfigError: the file is damaged.
@@ -50,11 +50,14 @@ def judgements(checkpoint: Path) -> list[Judgement]:
 def keep_judgement(
     checkpoint: Path, data: DataConfig, accuracy: dict[str, float | None]
 ) -> Path | None:
-    """Keep a judgement beside those on other images; return the file, None if it is read-only."""
+    """Store a judgement, keeping those on other images.
+
+    Return the file, or None if it cannot be written, as on a read-only disk.
+    """
     path, new, others = checkpoint.with_name(JUDGEMENTS), Judgement(asdict(data), accuracy), []
     with suppress(ConfigError):  # a damaged file is replaced
         others = [one for one in judgements(checkpoint) if one.data != new.data]
-    with suppress(OutputError):  # a student may be on a disk that is not one's own
+    with suppress(OutputError):  # the checkpoint may lie on a read-only disk
         write_json(path, asdict(_Stored(file_sha256(checkpoint), [*others, new])))
         return path
     return None

@@ -45,11 +45,11 @@ WARMUP = 0.05
 class Training:
     """An objective with its student, its optimizer and its data, on one device.
 
-    Everything random derives from the seed, the number of the epoch and a sample's row, so the
-    state of the objective and of the optimizer is all that a checkpoint needs.
+    All randomness derives from the seed, the number of the epoch and a sample's row, so a
+    checkpoint needs only the states of the objective and of the optimizer.
 
     Attributes:
-        samples: Samples that an epoch trains on, over all devices.
+        samples: Number of samples that an epoch trains on, over all devices.
     """
 
     def __init__(
@@ -100,11 +100,11 @@ class Training:
 
     @property
     def student(self) -> LoadedStudent:
-        """The student as it is now, sharing its weights, to give features on the device."""
+        """The student in its current state, on the device, sharing the weights in training."""
         return LoadedStudent(self._objective.student, self._preprocess, {})
 
     def save(self, path: Path, meta: dict[str, Any], *, last: bool) -> None:
-        """Write a checkpoint; all but the last one hold what :meth:`resume` needs."""
+        """Write a checkpoint; unless it is the last one, with the state for :meth:`resume`."""
         resume = {
             "objective": self._objective.state_dict(),
             "optimizer": self._optimizer.state_dict(),
@@ -112,12 +112,12 @@ class Training:
         save_student(path, replace(self.student, meta=meta), None if last else resume)
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Continue from the ``resume`` of a checkpoint that was not the last."""
+        """Load ``resume`` of a checkpoint that was not the last."""
         self._objective.load_state_dict(state["objective"])
         self._optimizer.load_state_dict(state["optimizer"])
 
     def epoch(self, number: int) -> float:
-        """Train on every sample once in a new order and return the mean loss; ``number`` is from 0.
+        """Train for one epoch, shuffled, and return the mean loss; ``number`` counts from 0.
 
         Drops the incomplete last batch.
 
@@ -135,9 +135,10 @@ class Training:
         return mean
 
     def steps(self, number: int) -> Tensor:
-        """Take the steps of an epoch and return their mean loss, on this device.
+        """Train for the steps of one epoch and return their mean loss on this device.
 
-        Nothing waits for a GPU, but where images are not kept there for the batch two steps back.
+        The loop does not wait for a GPU, except that images which are not kept there wait for the
+        batch two steps back.
         """
         config, device, steps = self._config, self._fabric.device, self._steps
         total, all_steps = torch.zeros((), device=device), config.epochs * steps
@@ -182,9 +183,10 @@ def augmented(
     seeds: Sequence[int],
     preprocess: Preprocess,
 ) -> list[Tensor]:
-    """Return views (B, 3, v, v) of uint8 images (B, 3, s, s), augmented by seed and normalised.
+    """Return augmented, normalised views (B, 3, v, v) of uint8 images (B, 3, s, s).
 
-    All of it happens on the device that the images and their ``rows`` (B,) are on.
+    View i draws its random numbers from ``seeds[i]`` and the images' ``rows`` (B,). All work
+    happens on the device of the images.
     """
     unit = images.to(torch.float32, memory_format=torch.channels_last).div_(255)
     return [
@@ -196,7 +198,10 @@ def augmented(
 def _lookup(
     targets: NDArray[np.float16], whiten: bool, device: torch.device
 ) -> Callable[[Tensor], Tensor]:
-    """Return rows -> float32 (B, n) on ``device``; the targets stay there if they fit."""
+    """Return a function from rows (B,) to float32 targets (B, D) on ``device``.
+
+    The targets are kept there if they fit.
+    """
     change = fit_whitening(targets, device).on(device) if whiten else Tensor.float
     fits = targets.nbytes <= RESIDENT_BYTES
     resident = torch.tensor(targets, device=device) if fits else None
@@ -207,7 +212,7 @@ def _lookup(
             if resident is None
             else resident[rows]
         )
-        with torch.autocast(device.type, enabled=False):  # it would round whitening's products
+        with torch.autocast(device.type, enabled=False):  # whitening needs float32 products
             return change(found)
 
     return lookup
@@ -216,9 +221,9 @@ def _lookup(
 def _whole(
     parts: Iterable[tuple[Tensor, Tensor]], steps: int, size: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield ``steps`` batches of ``size`` images, repeating images where others cannot be read.
+    """Yield ``steps`` batches of ``size`` images, repeating images in place of unreadable ones.
 
-    All devices then take as many steps, in each of which they wait for each other.
+    All devices must take the same number of steps, as they wait for each other in each.
 
     Raises:
         DataError: Not one image of the epoch can be read.
@@ -246,7 +251,7 @@ def make_optimizer(model: nn.Module, lr: float, weight_decay: float) -> Optimize
 
 
 def set_rate(optimizer: Optimizer, step: int, steps: int, peak: float) -> None:
-    """Set the learning rate of ``step``, from 0 to ``steps`` - 1: linear warm-up, then cosine."""
+    """Set the learning rate of ``step`` (0 to ``steps`` - 1): linear warm-up, then cosine."""
     warmup = max(1, round(WARMUP * steps))
     if step < warmup:
         rate = peak * (step + 1) / warmup

@@ -1,6 +1,7 @@
-"""Students by name: our convnet, and torchvision's and timm's models without their classifier.
+"""Student models by name: our convnet, and torchvision's and timm's models without classifier.
 
-For small images they get another stem: one made for 224 pixels would discard most of 32 pixels.
+For images up to 64 pixels the library models get another stem, because a stem made for 224 pixels
+would discard most of a small image.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ STAGES = (1, 2, 4, 4)
 """Widths of the stages in units of W."""
 
 SMALL_IMAGE = 64
-"""Up to this side in pixels a stem must keep the resolution of the image."""
+"""Largest side in pixels of images for which a stem must keep the resolution."""
 
 MIN_GRID, MAX_GRID = 4, 8
-"""Patches along one side of a small image for a vision transformer."""
+"""Fewest and most patches of a vision transformer along one side of a small image."""
 
 
 class ConvNet(nn.Module):
@@ -68,7 +69,7 @@ class Student(nn.Module):
     """A model that is trained on an optimized dataset, without the head that fits the targets.
 
     Attributes:
-        name: As in ``student.model``.
+        name: The value of ``student.model``.
         image_size: Side s of its images in pixels.
         width: Width of its features.
     """
@@ -95,10 +96,10 @@ def build_student(name: str, image_size: int, seed: int) -> Student:
 
     Args:
         name: ``convnet:WIDTH``, a torchvision classification model, ``timm:NAME``,
-            ``python:MODULE:FUNCTION``, or that of a registered one.
+            ``python:MODULE:FUNCTION``, or the name of a registered student.
         image_size: Side s of its images. Up to 64 pixels the stem is replaced by one that keeps
             the resolution (3x3, stride 1, no max-pool; smaller patches in transformers).
-        seed: Decides the initialisation; torch's own random state is left as it was.
+        seed: Seed of the initialisation; torch's global random state is restored.
 
     Raises:
         ConfigError: There is no such model, or it cannot take images of that size.
@@ -110,7 +111,7 @@ def build_student(name: str, image_size: int, seed: int) -> Student:
             return Student(name, image_size, _part(name).object(name, image_size))
         except ConfigError:
             raise
-        except Exception as error:  # what a library raises for a size it cannot take is its own
+        except Exception as error:  # libraries raise various errors for a size they do not support
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise ConfigError(
                 f"student.model {name!r} cannot take images of {image_size}x{image_size} pixels "
@@ -119,7 +120,7 @@ def build_student(name: str, image_size: int, seed: int) -> Student:
 
 
 def check_student(name: str) -> None:
-    """Raise ConfigError with the nearest names unless ``name`` is one that can be built."""
+    """Raise ConfigError, with the nearest known names, unless ``name`` is a known student."""
     scheme, _, rest = name.partition(":")
     if scheme == "python":
         function(name)
@@ -147,10 +148,10 @@ def check_student(name: str) -> None:
 
 
 def check_features(name: str, size: int) -> None:
-    """Raise ConfigError unless the student gives features of images of ``size`` pixels.
+    """Raise ConfigError unless student ``name`` can be built for images of ``size`` pixels.
 
-    A model is tried on the meta device, which has shapes but no numbers and so costs neither
-    memory nor time; what fails there is built.
+    A model is first tried on the meta device (shapes without data), which costs neither memory nor
+    time, and built in full only if that fails.
     """
     check_student(name)
     if CONVNET.fullmatch(name):
@@ -166,7 +167,7 @@ def small_stem(model: nn.Module) -> None:
     """Make the first convolution 3x3 with stride 1 and drop the first max-pool, in place.
 
     This is the usual change for CIFAR (He et al. 2016, section 4.2). A model whose first
-    convolution keeps the resolution already, as VGG's does, stays as it is.
+    convolution already keeps the resolution, such as VGG, is not changed.
     """
     path, first = _first(model, nn.Conv2d)
     if first is None or max(first.stride) == 1:
@@ -180,10 +181,10 @@ def small_stem(model: nn.Module) -> None:
 
 
 def patch_side(size: int) -> int:
-    """Return the side of the patches that cut an image of ``size`` pixels into 4 to 8 per side.
+    """Return the patch size that cuts an image of ``size`` pixels into 4 to 8 patches per side.
 
     Raises:
-        ConfigError: No whole patch does.
+        ConfigError: No such patch size divides ``size``.
     """
     for grid in range(MAX_GRID, MIN_GRID - 1, -1):
         if size % grid == 0:
@@ -195,7 +196,7 @@ def patch_side(size: int) -> int:
 
 
 def small_patches(vit: VisionTransformer, size: int) -> None:
-    """Give a torchvision vision transformer patches that suit ``size`` pixels, in place."""
+    """Replace the patches of a torchvision vision transformer for ``size`` pixels, in place."""
     patch = patch_side(size)
     projection = nn.Conv2d(3, vit.hidden_dim, patch, patch)
     nn.init.trunc_normal_(projection.weight, std=math.sqrt(1 / (3 * patch**2)))
@@ -205,13 +206,13 @@ def small_patches(vit: VisionTransformer, size: int) -> None:
 
 
 def _first(model: nn.Module, kind: type[nn.Module]) -> tuple[str, Any]:
-    """Return the path of the first layer of a kind and the layer, or None without one."""
+    """Return path and layer of the first layer of a kind, or ("", None) if there is none."""
     layers = model.named_modules()
     return next(((path, layer) for path, layer in layers if isinstance(layer, kind)), ("", None))
 
 
 def _part(name: str) -> Part:
-    """Return what builds a student; names of torchvision stand alone."""
+    """Return the registered builder of a student; names without a scheme are torchvision's."""
     stem = name.partition(":")[0]
     return PARTS.find("student", stem if PARTS.has("student", stem) else "torchvision")
 
@@ -222,7 +223,7 @@ def convnet(name: str, size: int) -> nn.Module:
 
 
 def python(name: str, size: int) -> nn.Module:
-    """Return what the function ``python:MODULE:FUNCTION`` returns for the name and the size."""
+    """Return the model that the function of ``python:MODULE:FUNCTION`` builds for ``size``."""
     return cast(nn.Module, function(name)(name, size))
 
 
@@ -236,7 +237,7 @@ def torchvision(name: str, size: int) -> nn.Module:
         model: nn.Module = build()
         if small:
             small_stem(model)
-    elif small:  # built for as many patches of its own side, which its name ends with
+    elif small:  # built for as many patches of its own patch size, with which its name ends
         own = int(name.rpartition("_")[2])
         model = build(image_size=own * (size // patch_side(size)))
         small_patches(model, size)
@@ -264,10 +265,10 @@ def timm(name: str, size: int) -> nn.Module:
 
 
 def timm_options(name: str, size: int) -> dict[str, Any]:
-    """Return with which options timm builds ``name`` for images of ``size`` pixels.
+    """Return the options for ``timm.create_model`` to build ``name`` for ``size`` pixels.
 
     Raises:
-        ConfigError: It is a vision transformer that cannot cut them into patches.
+        ConfigError: It is a vision transformer, and no patch size fits; see :func:`patch_side`.
     """
     import timm
 

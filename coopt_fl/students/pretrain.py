@@ -1,4 +1,4 @@
-"""Pretraining by any objective over several seeds, and its speed-up over a baseline's."""
+"""Pretraining by any objective over several seeds, and its speed-up over a baseline."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -22,7 +22,7 @@ from coopt_fl.students.probe import Judge, random_student
 from coopt_fl.students.train import Record, train_student
 
 RESULT = "pretrain.json"
-"""What ``coopt pretrain`` writes for each seed, beside the checkpoint."""
+"""The file that ``coopt pretrain`` writes for each seed, beside the checkpoint."""
 
 Result = dict[str, Any]
 
@@ -38,24 +38,25 @@ def pretrain(
     count: int | str = "auto",
     against: Path | None = None,
 ) -> Result:
-    """Train a student by ``config.student.objective`` with each seed, or continue the trainings.
+    """Train a student by ``config.student.objective`` with each seed, or resume the trainings.
 
     Args:
         config: The data, the student, and the first seed.
         dataset: A run directory, or the dataset folder in it, for an objective on targets.
-        out: Gets a folder ``seed-S`` for each, with ``checkpoint.pt`` and ``pretrain.json``.
-        progress: Told of every epoch.
-        seeds: How many seeds, one after another from ``config.seed`` on.
+        out: Output directory; each seed S gets a folder ``seed-S`` in it, with ``checkpoint.pt``
+            and ``pretrain.json``.
+        progress: Shows every epoch.
+        seeds: Number of seeds, counted up from ``config.seed``.
         watch_every: Epochs between two probes; the last epoch is always probed.
         count: Number of devices, or "auto".
-        against: Output directory of a baseline's pretraining, to state the speed-up over it.
+        against: Output directory of a baseline's pretraining, over which to compute the speed-up.
 
     Returns:
         The results of all seeds, and mean and standard deviation over them.
 
     Raises:
-        ConfigError: The objective needs a dataset and there is none, or the other way round; or
-            the baseline was trained under other conditions.
+        ConfigError: The objective needs a dataset and none is given, or needs none and one is
+            given; or the baseline was trained under other conditions.
     """
     targets = _open(config, dataset)
     prepared = preparation(dataset) if dataset else None
@@ -82,11 +83,11 @@ def pretrain(
                 watch_every=watch_every,
             )
             if not is_first_process():
-                continue  # a process that was started for a later seed, where it ends
+                continue  # this process was started for a later seed, at whose end it exits
             start = judge(random_student(one.student, one.data, seed)).accuracy
             result = _result(one, trained, targets, prepared, start)
             write_json(folder / RESULT, result)
-            _require_alike(baseline, result, result["hardware"])  # also one that was trained before
+            _require_alike(baseline, result, result["hardware"])  # if it was trained earlier, too
             results.append(result)
     return {
         "path": str(out),
@@ -100,15 +101,17 @@ def pretrain(
 
 
 def compare(ours: Sequence[Result], baseline: Sequence[Result]) -> Result:
-    """Return mean and spread over the seeds of both speed-ups, see :func:`speed_up`.
+    """Return the speed-ups over a baseline, see :func:`speed_up`, as mean and spread over seeds.
 
     Returns:
-        ``objective`` and ``accuracy`` of the baseline, and for ``sum`` and ``max`` (of the seconds
-        that the participants' targets took) ``equal_epochs`` and ``to_accuracy``, the latter over
-        those seeds that reach the baseline's accuracy at all, None where none does.
+        ``objective`` and ``accuracy`` of the baseline; and under ``sum`` and ``max``, which count
+        the sum or the maximum of the participants' seconds for making targets, ``equal_epochs``
+        and ``to_accuracy``. The latter is over the seeds that reach the baseline's accuracy, None
+        if no seed does.
 
     Raises:
-        ConfigError: They differ in more than the objective, so their seconds are not comparable.
+        ConfigError: The trainings differ in more than the objective, so their times cannot be
+            compared.
     """
     pairs = list(zip(ours, baseline, strict=True))
     for one, other in pairs:
@@ -170,7 +173,7 @@ def _read_baseline(folder: Path, seeds: Sequence[int]) -> list[Result]:
     """Return the results of the same seeds in an output directory of ``coopt pretrain``.
 
     Raises:
-        ConfigError: One of them is not there, is damaged, or lacks what :func:`compare` needs.
+        ConfigError: A result is missing or damaged, or lacks a value that :func:`compare` needs.
     """
     found = []
     for seed in seeds:
@@ -188,7 +191,10 @@ def _read_baseline(folder: Path, seeds: Sequence[int]) -> list[Result]:
 
 
 def _speed_up(ours: Result, baseline: Result, which: str) -> dict[str, float | None]:
-    """Return both speed-ups; targets cost the ``which`` of the participants' seconds, if any."""
+    """Return both speed-ups of one seed.
+
+    The cost of the targets is the ``which`` ("sum" or "max") of the participants' seconds.
+    """
     curves = ([Point(**point) for point in one["curve"]] for one in (ours, baseline))
     seconds = (float((one["preparation"] or {}).get(which, 0.0)) for one in (ours, baseline))
     curve, its_curve = curves
@@ -196,7 +202,7 @@ def _speed_up(ours: Result, baseline: Result, which: str) -> dict[str, float | N
 
 
 def _require_alike(baseline: Sequence[Result], one: Result, hardware: dict[str, str]) -> None:
-    """Raise ConfigError where seconds of two trainings cannot be compared."""
+    """Raise ConfigError if the time of a training cannot be compared with the baseline's."""
     ours = _conditions(one, hardware)
     for other in baseline:
         theirs = _conditions(other, other["hardware"])
@@ -204,12 +210,12 @@ def _require_alike(baseline: Sequence[Result], one: Result, hardware: dict[str, 
         if different:
             raise ConfigError(
                 f"the baseline is of another {', '.join(different)}: seconds cannot be compared; "
-                "train both with the same on the same machine"
+                "train both with the same settings on the same machine"
             )
 
 
 def _conditions(result: Result, hardware: dict[str, str]) -> dict[str, Any]:
-    """Return what the seconds of a training depend on, other than its objective."""
+    """Return the settings and the hardware that determine a training's time, but its objective."""
     config = result["config"]
     data = asdict(DataConfig()) | config["data"]  # an older result lacks the newest keys
     return {

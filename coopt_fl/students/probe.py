@@ -1,8 +1,8 @@
 """The probe: a linear classifier on frozen features, the only user of labels.
 
-The classifier is in :mod:`coopt_fl.students.classifier`. Priors and students become features by
-:func:`coopt_fl.targets.optimize.encode`, a student always from the squares that it is trained on:
-its score is the same whoever asks and on any device.
+The classifier is in :mod:`coopt_fl.students.classifier`. Features of priors and students are
+computed by :func:`coopt_fl.targets.optimize.encode`. Those of a student always come from the same
+uint8 squares as in its training, so its score does not depend on the command or the device.
 """
 
 from __future__ import annotations
@@ -38,30 +38,34 @@ if TYPE_CHECKING:
     from coopt_fl.priors.prior import Prior
 
 VERSION = 2
-"""Of the probe: counted up when it gives another score to the same student."""
+"""Version of the probe, incremented whenever the same student would get another score."""
 
 BATCH = {"cuda": 256, "cpu": 32}
-"""Images in one call of a model; a CPU is fastest while they fit into its cache."""
+"""Images in a forward batch, by device; a CPU is fastest if the batch fits into its cache."""
 
-FEWER = "end what else uses it, set a lower data.limit, or set CUDA_VISIBLE_DEVICES= for the CPU"
+FEWER = (
+    "end other programs that use it, set a lower data.limit, or set CUDA_VISIBLE_DEVICES= to use "
+    "the CPU"
+)
+"""Remedies for too little memory on a GPU."""
 
 Labeled = tuple[Tensor, Tensor | None]
-"""Features (R, m) of a split, and its labels int64 (R,) if both splits have some."""
+"""Features (R, m) of a split, and its int64 labels (R,), or None unless both splits have labels."""
 
 FITTING = "fitting a classifier"
 
 SHORT = 2.0
-"""Seconds of a probe of which nothing is shown."""
+"""Seconds after which the progress of a probe is shown."""
 
 SHOWN_ROWS = 1024
-"""Images of a prior that are encoded between two looks at the progress."""
+"""Images that a prior encodes between two updates of the progress."""
 
 
 class Told(Protocol):
-    """Told how many images of how many are encoded, and what happens then."""
+    """A callback for the progress of a probe."""
 
     def __call__(self, done: int, total: int, note: str = "", /) -> object:
-        """Show it."""
+        """Show that ``done`` of ``total`` images are encoded; ``note`` names the step after."""
 
 
 def nobody(done: int, total: int, note: str = "", /) -> None:
@@ -69,7 +73,7 @@ def nobody(done: int, total: int, note: str = "", /) -> None:
 
 
 def probing(progress: Progress, whom: str) -> Told:
-    """Return what shows how far the probe of ``whom`` is, once it has taken two seconds."""
+    """Return a callback that shows the progress of the probe of ``whom`` after two seconds."""
     began = time.monotonic()
 
     def told(done: int, total: int, note: str = "", /) -> None:
@@ -82,17 +86,17 @@ def probing(progress: Progress, whom: str) -> Told:
 def probe_student(
     student: LoadedStudent, data: DataConfig, limit: int | None = None, told: Told = nobody
 ) -> float | None:
-    """Return a student's accuracy in [0, 1].
+    """Return a student's accuracy in [0, 1] by the linear probe.
 
     Args:
         student: The student.
         data: Labeled images: a classifier is fitted on the train split and judged on the test
             split.
         limit: Most rows of each split, always the same seeded choice; None for all.
-        told: Told how far it is.
+        told: Called with the progress.
 
     Returns:
-        None where ``data`` has no labels or no test split.
+        The accuracy; None if ``data`` has no labels or no test split.
 
     Raises:
         ConfigError: The GPU has too little memory.
@@ -104,7 +108,7 @@ def probe_student(
 def probe_prior(
     prior: Prior, data: DataConfig, limit: int | None = None, told: Told = nobody
 ) -> float | None:
-    """Return the accuracy of a prior's own features, see :func:`probe_student`."""
+    """Return the accuracy of a prior's features by the linear probe, see :func:`probe_student`."""
     splits = open_splits(data, limit)
     if len(splits) < 2:
         return None
@@ -124,7 +128,7 @@ def probe_prior(
 
 
 def _features(prior: Prior, split: Split, on_error: str) -> Iterator[Encoded]:
-    """Return the prior's features of the split, some images at a time."""
+    """Yield the prior's features of the split, some images at a time."""
     some = np.split(split.ids, range(SHOWN_ROWS, len(split.ids), SHOWN_ROWS))
     size = BATCH[prior.device.type]
     return represent_blocks(
@@ -133,9 +137,9 @@ def _features(prior: Prior, split: Split, on_error: str) -> Iterator[Encoded]:
 
 
 def random_student(student: StudentConfig, data: DataConfig, seed: int) -> LoadedStudent:
-    """Return the student that a training on ``data`` with ``seed`` starts from, at random.
+    """Return the random student with which a training on ``data`` with ``seed`` starts.
 
-    Only the images that its normalisation is measured on are read.
+    Only the images that its normalisation is computed from are read.
 
     Raises:
         ConfigError: The student cannot be built.
@@ -150,19 +154,24 @@ def random_student(student: StudentConfig, data: DataConfig, seed: int) -> Loade
 
 @dataclass(frozen=True)
 class Judged:
-    """What a student's features are worth: accuracy in [0, 1] or None, and :func:`spread`."""
+    """The quality of a student's features.
+
+    Attributes:
+        accuracy: Accuracy of the probe in [0, 1]; None without labels.
+        spread: See :func:`spread`.
+    """
 
     accuracy: float | None
     spread: float | None
 
 
 class Judge:
-    """Probes students, again and again; the images are read once for each size of students.
+    """Probes any number of students; the images are read once for each image size.
 
     Args:
         data: Where the images and labels are.
         limit: Most rows of each split, always the same seeded choice; None for all.
-        told: Told how far each probe is.
+        told: Called with the progress of each probe.
     """
 
     def __init__(self, data: DataConfig, limit: int | None = None, told: Told = nobody) -> None:
@@ -182,7 +191,7 @@ class Judge:
     def accuracies(
         self, student: LoadedStudent, methods: Sequence[str] = METHODS
     ) -> dict[str, float | None]:
-        """Return the accuracy by each method; None, and nothing is encoded, without labels."""
+        """Return the accuracy by each method; without labels None, without computing features."""
         if not self.labeled:
             return dict.fromkeys(methods)
         found = self.encode(student)
@@ -198,15 +207,15 @@ class Judge:
         return len(self._splits) == 2
 
     def marked(self, size: int) -> list[tuple[Squares, Tensor]]:
-        """Return the images of each split, as students of ``size`` see them, and labels by row.
+        """Return each split's images as squares of ``size`` pixels, and their labels by row.
 
-        Only where there are labels.
+        Both splits must have labels.
         """
         pairs = zip(self._squares(size), self._splits, strict=True)
         return [(squares, torch.from_numpy(split.labels)) for squares, split in pairs]
 
     def class_names(self) -> dict[int, str]:
-        """Return what the source calls classes, by their number; only where there are labels."""
+        """Return the source's class names by class number; both splits must have labels."""
         train = self._splits[0]
         assert train.labels is not None
         return class_names(self._data, train.source, train.ids, train.labels)
@@ -220,9 +229,9 @@ class Judge:
         return self._read[size]
 
     def encode(self, student: LoadedStudent) -> list[Labeled]:
-        """Return the features of each split's readable images, in the order of ``rows``.
+        """Return features and labels of each split's readable images, by ascending row.
 
-        They are of uint8 squares, which are normalised on the device.
+        Features are computed from uint8 squares, which are normalised on the device.
         """
         device, model = pick_device(), student.model.to(pick_device())
         batch, encoded = BATCH[device.type], list[Labeled]()
@@ -243,7 +252,7 @@ class Judge:
     def _watched(
         self, parts: Iterable[tuple[Tensor, Tensor]], done: int, total: int
     ) -> Iterator[Read]:
-        """Yield what :func:`encode` takes, and tell how many images it has had."""
+        """Yield batches for :func:`encode`, and report how many images it has consumed."""
         for images, rows in parts:
             yield rows, images, ()
             done += len(rows)
@@ -252,17 +261,23 @@ class Judge:
 
 @dataclass(frozen=True)
 class Split:
-    """Images ``ids`` (R,), ascending, to probe with; labels int64 (R,) if both splits have some."""
+    """The images of one split that the probe uses.
+
+    Attributes:
+        source: The source of the split.
+        ids: int64 (R,), ascending.
+        labels: int64 (R,); None unless both splits have labels.
+    """
 
     source: Source
     ids: NDArray[np.int64]
     labels: NDArray[np.int64] | None
 
     def labeled(self, features: Tensor, rows: NDArray[np.int64]) -> Labeled:
-        """Return features (B, m) with the labels of ``rows`` (B,), the readable ones of ``ids``.
+        """Return features (B, m) with the labels of ``rows`` (B,), indices of readable ``ids``.
 
         Raises:
-            DataError: There are none.
+            DataError: ``rows`` is empty.
         """
         if not len(rows):
             raise DataError(
@@ -275,9 +290,10 @@ class Split:
 
 @read_once()
 def open_splits(data: DataConfig, limit: int | None) -> list[Split]:
-    """Return the train and the test split, or the train split alone where one has no labels.
+    """Return the train and test splits, or only the train split unless both have labels.
 
-    Of each at most ``limit`` rows that have a label, always the same seeded choice.
+    If both have labels, unlabeled rows are left out. At most ``limit`` rows of each split are
+    taken, always the same seeded choice.
     """
     train = split_labels(data, "train")
     test = None if train is None else split_labels(data, "test")
@@ -298,7 +314,7 @@ def open_splits(data: DataConfig, limit: int | None) -> list[Split]:
 
 
 def _accuracy(encoded: Sequence[Labeled], method: str = "lbfgs") -> float:
-    """Return the accuracy on the second split of a classifier fitted on the first one."""
+    """Fit a classifier on the first split and return its accuracy on the second."""
     (train_x, train_y), (test_x, test_y) = encoded
     assert train_y is not None and test_y is not None
     with enough_memory("fit the probe", FEWER):
@@ -306,10 +322,10 @@ def _accuracy(encoded: Sequence[Labeled], method: str = "lbfgs") -> float:
 
 
 def spread(features: Tensor) -> float:
-    """Return how far features (N, m) are from collapse: 0 where all point the same way.
+    """Return how far features (N, m) are from collapse: 0 if all point in the same direction.
 
-    The mean over the columns of the standard deviation of the L2-normalised features, times the
-    root of m (Chen and He 2021, section 4.1): 1 for an isotropic distribution.
+    This is the standard deviation of the L2-normalised features, averaged over the columns and
+    multiplied by sqrt(m) (Chen and He 2021, section 4.1); 1 for an isotropic distribution.
     """
     unit = F.normalize(features.double())
     return float(unit.std(0).mean() * unit.shape[1] ** 0.5)

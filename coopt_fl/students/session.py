@@ -27,33 +27,35 @@ PRECISIONS: dict[torch.dtype, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
 
 
 def training_dtype(config: Config) -> torch.dtype:
-    """Return the type in which the student of ``config`` multiplies on this host.
+    """Return the dtype of the matrix products in training the student on this host.
 
     Raises:
-        ConfigError: The processor lacks the instructions.
+        ConfigError: The processor lacks the instructions for ``student.precision``.
     """
     return arithmetic(config.student.precision, pick_device())
 
 
 @contextmanager
 def devices_for(config: Config, devices: int | str, staged: bool = False) -> Iterator[Fabric]:
-    """Yield a Fabric over GPUs, or over CPU processes where there is no GPU.
+    """Yield a Fabric over GPUs, or over CPU processes without a GPU.
 
-    Several devices mean as many processes: Fabric starts the running command again for each device
-    but the first. Those processes exit with status 0 at the end of the block, so that only the
-    first one continues after it.
+    There is one process per device: Fabric starts the running command again for each device but
+    the first. Those processes exit with status 0 at the end of the block, so that only the first
+    one continues after it.
 
     Args:
         config: Precision of the student, and determinism on a GPU.
-        devices: How many; "auto" is all GPUs, but one device in a notebook or without a GPU.
-        staged: Whether some weights have no gradient in some steps: several devices must be told.
+        devices: Number of devices; "auto" means all GPUs, but a single device in a notebook or
+            without a GPU.
+        staged: Whether some weights have no gradient in some steps, which data-parallel training
+            must know.
 
     Raises:
-        ConfigError: ``devices`` is less than 1, more than there are GPUs, or more than 1 in a
-            notebook or at a prompt, where there is no command to start again.
+        ConfigError: ``devices`` is less than 1, more than the number of GPUs, or more than 1 in a
+            notebook or at a prompt, where there is no command that could be started again.
     """
-    # It takes seconds, which only a training should cost, and more where it imports torchmetrics,
-    # to ask for its version.
+    # Importing Fabric takes seconds, so only trainings do it. Without this it also imports
+    # torchmetrics, and with it SciPy and torchvision, to ask for a version.
     torchmetrics = sys.modules.setdefault("torchmetrics", None)  # type: ignore[arg-type]
     from lightning_fabric import Fabric
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
@@ -83,13 +85,13 @@ def devices_for(config: Config, devices: int | str, staged: bool = False) -> Ite
         torch.distributed.destroy_process_group()
         if not fabric.is_global_zero:
             raise SystemExit(0)
-        for name in set(os.environ) - outside:  # or the next launch would start no process
+        for name in set(os.environ) - outside:  # else the next launch would start no processes
             del os.environ[name]
 
 
 @contextmanager
 def enough_memory(work: str, remedy: str) -> Iterator[None]:
-    """Raise ConfigError with the ``remedy`` where a GPU has no memory left for the ``work``."""
+    """Turn a GPU's out-of-memory error into a ConfigError that names ``work`` and ``remedy``."""
     try:
         yield
     except torch.OutOfMemoryError as error:
@@ -97,7 +99,7 @@ def enough_memory(work: str, remedy: str) -> Iterator[None]:
 
 
 def _count(devices: int | str, gpu: bool) -> int:
-    """Return how many devices that is; without a GPU any number of processes is possible."""
+    """Return the number of devices to use; on the CPU this may be any number of processes."""
     interactive = hasattr(sys, "ps1") or bool(sys.flags.interactive)
     found = torch.cuda.device_count()
     if isinstance(devices, str):

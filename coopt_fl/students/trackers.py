@@ -1,7 +1,7 @@
-"""Where the learning curve of a training goes besides its checkpoint: the key ``tracker``.
+"""Experiment trackers that log the learning curve besides the checkpoint: the key ``tracker``.
 
-A tracker is told every epoch of the training anew when it continues, so that what it wrote in an
-earlier session, which may lack an epoch, need not be trusted. It changes no result.
+When a training resumes, all its epochs are logged again, because the tracker's files of an earlier
+session may lack an epoch. A tracker never changes a result.
 """
 
 import os
@@ -20,68 +20,68 @@ from coopt_fl.registry import PARTS
 from coopt_fl.students.curve import Point
 
 FOLDER = "tracking"
-"""Beside a checkpoint: where trackers that write files do."""
+"""Folder beside a checkpoint into which trackers write their files."""
 
 EXPERIMENT = "coopt-fl"
-"""Of mlflow, unless MLFLOW_EXPERIMENT_NAME names another."""
-
+"""The mlflow experiment, unless MLFLOW_EXPERIMENT_NAME names another."""
 
 MLFLOW = {"MLFLOW_ALLOW_FILE_STORE": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
-"""Without these it refuses to write files, and tells its makers that it is used."""
+"""Environment of mlflow: allows it to write files, and turns its telemetry off."""
 
 
 class Tracker(Protocol):
-    """Told of a training, in the first process alone.
+    """Logs a training, in the first process alone.
 
-    It is made by a call with its folder, and the settings of the training by their dotted names.
+    A tracker is created by calling its class with the folder for its files and the settings of
+    the training, by dotted names.
     """
 
     def log(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Keep what is known after an epoch, from 1: ``samples``, ``seconds``, ``loss``, ...
+        """Log the metrics after an epoch, counted from 1: ``samples``, ``seconds``, ``loss``, ...
 
-        ``accuracy`` and ``spread`` are known only of epochs that were probed.
+        ``accuracy`` and ``spread`` are there only after epochs that were probed.
         """
 
     def close(self) -> None:
-        """Have all of it written; the training ended, or was stopped."""
+        """Finish writing: the training ended, or was stopped."""
 
 
 def check_tracker(name: str) -> None:
-    """Raise ConfigError unless there is a tracker of that name, and its package is installed."""
+    """Raise ConfigError unless the tracker exists and its package is installed."""
     needed = PARTS.find("tracker", name).fact("needs")
     if needed and find_spec(needed) is None:
         raise ConfigError(f"tracker={name} needs {needed}: {install_hint('tracking')}")
 
 
 class Track:
-    """Tells a tracker of the points of a curve."""
+    """Passes the points of a learning curve on to a tracker."""
 
     def __init__(self, name: str, tracker: Tracker) -> None:
         self.name, self.tracker = name, tracker
 
     def add(self, point: Point) -> None:
-        """Tell of an epoch; the checkpoint already has it."""
-        known = {key: value for key, value in vars(point).items() if value is not None}
-        with _told(self.name):
-            self.tracker.log(known.pop("epoch"), known)
+        """Log an epoch that the checkpoint already has."""
+        metrics = {key: value for key, value in vars(point).items() if value is not None}
+        with _as_output_error(self.name):
+            self.tracker.log(metrics.pop("epoch"), metrics)
 
 
 @contextmanager
 def tracked(
     name: str, out: Path, settings: Mapping[str, Any], curve: Sequence[Point]
 ) -> Iterator[Track]:
-    """Yield what tells the tracker ``name`` of a training, after the points of earlier sessions.
+    """Yield a :class:`Track` for the tracker ``name``, after logging the points of ``curve``.
 
     Args:
-        name: of the tracker.
+        name: the tracker.
         out: the folder of the checkpoint.
-        settings: of the training, which may be nested.
-        curve: what is known already.
+        settings: the settings of the training, which may be nested.
+        curve: the points of earlier sessions.
 
     Raises:
-        OutputError: the tracker failed; the checkpoint is not behind.
+        OutputError: the tracker failed; the checkpoint has all finished epochs.
     """
-    with _told(name):
+    with _as_output_error(name):
         made: Tracker = PARTS.find("tracker", name).call(out / FOLDER, _flat(settings))
     track = Track(name, made)
     try:
@@ -89,26 +89,27 @@ def tracked(
             track.add(point)
         yield track
     finally:
-        with _told(name):
+        with _as_output_error(name):
             made.close()
 
 
 @contextmanager
-def _told(name: str) -> Iterator[None]:
+def _as_output_error(name: str) -> Iterator[None]:
+    """Turn any error of the tracker ``name`` into an OutputError with a remedy."""
     try:
         yield
     except CooptError:
         raise
-    except Exception as error:  # trackers write files, or ask servers
+    except Exception as error:  # trackers write files or talk to servers
         reason = " ".join(str(error).split()) or type(error).__name__
         raise OutputError(
-            f"tracker={name} failed ({reason}): the checkpoint has all finished epochs; mend it or "
-            "set tracker=none, then run the same command again"
+            f"tracker={name} failed ({reason}): the checkpoint has all finished epochs; fix the "
+            "tracker or set tracker=none, then run the same command again"
         ) from error
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings by dotted names."""
+    """Return nested settings as one dict with dotted names."""
     flat: dict[str, Any] = {}
     for key, value in settings.items():
         inside = isinstance(value, Mapping)
@@ -117,7 +118,7 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 class Nothing:
-    """Keeps nothing."""
+    """Logs nothing."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         pass
@@ -167,9 +168,9 @@ class TensorBoard:
 
 
 class MLflow:
-    """Logs a run of mlflow: to MLFLOW_TRACKING_URI, or else to files in ``tracking/mlflow``.
+    """Logs to mlflow: at MLFLOW_TRACKING_URI, or else in files under ``tracking/mlflow``.
 
-    A training is one run, whose id is kept in ``tracking/mlflow.json`` with its settings.
+    A training is one mlflow run, whose id and settings are kept in ``tracking/mlflow.json``.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
@@ -184,7 +185,7 @@ class MLflow:
         self._known = {one.step for one in self._client.get_metric_history(self._run, "loss")}
 
     def log(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Log an epoch that the run does not have; the loss last, by which it is known."""
+        """Log an epoch unless the run has it; the loss is last, so that it marks the epoch done."""
         if epoch not in self._known:
             for name in sorted(metrics, key="loss".__eq__):
                 self._client.log_metric(self._run, name, metrics[name], step=epoch)
@@ -194,7 +195,7 @@ class MLflow:
         self._client.set_terminated(self._run)
 
     def _run_of(self, record: Path, settings: Mapping[str, Any]) -> str:
-        """Return the id of the run that ``record`` tells of, or of a new one."""
+        """Return the id of the run in ``record`` if its settings are the same, else a new run's."""
         plain = {key: str(value) for key, value in settings.items()}
         if record.is_file():
             known = typed.read(record, dict[str, Any], OutputError, f"delete {record}")

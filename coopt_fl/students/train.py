@@ -30,18 +30,18 @@ from coopt_fl.students.trackers import check_tracker, tracked
 
 LOCK = ".lock"
 
-REPLACE = "a student would be trained in its place: remove it, or give another --out"
+REPLACE = "the checkpoint of this training would replace it: remove it, or give another --out"
 
-SMALLER = "lower student.batch_size or student.image_size, or take a smaller student.model"
+SMALLER = "lower student.batch_size or student.image_size, or choose a smaller student.model"
 
 OnEpoch = Callable[[Point, int], None]
-"""Called after each epoch with its point of the curve and the number of epochs in all."""
+"""Called after each epoch with its point of the curve and the total number of epochs."""
 
 Begun = Callable[[int, int], None]
-"""Called with the number of epochs that are done and of all, before the first of this session."""
+"""Called before the first epoch of a session with the numbers of epochs done and in total."""
 
 Ready = Callable[[dict[str, str]], None]
-"""Called with the hardware before a training starts or continues; may raise to prevent that."""
+"""Called with the hardware before a training starts or resumes; may raise to prevent that."""
 
 
 def train_student(
@@ -56,30 +56,30 @@ def train_student(
     watch: Judge | None = None,
     watch_every: int = 1,
 ) -> "Record":
-    """Train a student on the images of ``config.data``, or continue where a training was stopped.
+    """Train a student on the images of ``config.data``, or resume an interrupted training.
 
-    After every epoch ``out/checkpoint.pt`` is replaced. The same call continues from it, and
-    returns at once when all is done. In float32, on a CPU with as many threads, the result is bit
-    for bit that of a training that was never stopped; bfloat16 is not repeatable there. A
+    ``out/checkpoint.pt`` is replaced after every epoch. The same call resumes from it, and returns
+    at once if the training is finished. In float32 on a CPU with the same number of threads, the
+    result equals that of an uninterrupted training bit for bit; in bfloat16 it need not. A
     checkpoint of other settings or of another dataset is replaced.
 
     Args:
-        dataset: The targets; None for an objective without, which sees every sample.
-        config: ``data``, the images that ``dataset`` was made from; ``student``: model, objective
-            and optimization; ``runtime``: determinism on a GPU (the number of CPU
-            threads is the process's); ``seed`` of initialisation, shuffling, augmentation, dropout;
-            ``tracker``, which is told of every epoch, off the clock.
+        dataset: The targets; None for an objective without targets, which sees every sample.
+        config: ``data``: the images from which ``dataset`` was made; ``student``: model, objective
+            and optimization; ``runtime``: determinism on a GPU (the number of CPU threads is set
+            outside); ``seed`` of initialisation, shuffling, augmentation and dropout; ``tracker``,
+            whose time is not counted.
         out: Folder of the checkpoint.
         devices: See :func:`coopt_fl.students.session.devices_for`.
         ready: Called with the hardware before the first epoch of this session.
         begun: Called before the first epoch of this session, in the first process alone.
         progress: Called after every epoch, in the first process alone.
-        watch: Judges the student, off the clock.
-        watch_every: Epochs between two judgements; the last epoch is always judged.
+        watch: Probes the student; its time is not counted.
+        watch_every: Epochs between two probes; the last epoch is always probed.
 
     Raises:
         ConfigError: A setting is unusable, the loss is not finite, or the GPU's memory too small.
-        DataError: The data are not what ``dataset`` was made from, or cannot be read.
+        DataError: The images are not those of ``dataset``, or cannot be read.
         OutputError: The checkpoint cannot be written, or another process trains in ``out``.
     """
     source, settings = _prepare(dataset, config, watch)
@@ -87,7 +87,7 @@ def train_student(
     if record.before is not None and record.before["resume"] is None:  # it is finished
         if is_first_process():
             with tracked(config.tracker, out, settings, record.curve):
-                return record  # the tracker may have failed at its end, or be another
+                return record  # the tracker may have failed last time, or be a new one
         return record
     with (
         locked(out / LOCK) if is_first_process() else nullcontext(),
@@ -126,10 +126,10 @@ def _prepare(
 ) -> tuple[Source, dict[str, Any]]:
     """Check the settings, and open the images to train on.
 
-    This imports the objective, which takes seconds that the clock must not count.
+    This imports the objective, which takes seconds that must not count as training time.
 
     Returns:
-        The images, and what a training must have in common with a checkpoint to continue from it.
+        The images, and the settings that must equal those of a checkpoint to resume from it.
     """
     objective = config.student.objective
     check_student(config.student.model)
@@ -140,11 +140,11 @@ def _prepare(
         raise ConfigError(f"student.objective={objective} {needs} optimized dataset")
     source = open_source(config.data)
     if dataset is not None:
-        dataset.pair(source)  # refuses a source that the dataset was not made from
+        dataset.pair(source)  # raises if the dataset was made from another source
     code, decode = student_code(config), config.data.decode
     return source, {
-        **({"plugins": code} if code else {}),  # which checkpoints of shipped students lack
-        **({"decode": decode} if decode != "exact" else {}),  # likewise those of before
+        **({"plugins": code} if code else {}),  # absent for students without plug-ins
+        **({"decode": decode} if decode != "exact" else {}),  # absent in older checkpoints
         "student": student_settings(config.student),
         "dataset_digest": dataset.digest if dataset else None,
         "fingerprint": source.fingerprint,
@@ -156,7 +156,7 @@ def _prepare(
 
 
 def _license(dataset: OptimizedDataset | None, config: Config) -> str:
-    """Return the licence that follows for a student from what it begins with and is trained on."""
+    """Return the licence of a student, derived from its training data and initial weights."""
     parts = statements(dataset.provenance) if dataset else {"the images": of_source(config.data)}
     if config.student.init is not None:
         parts["the initial weights"] = stated(initial_license(config.student.init), owner="")
@@ -164,12 +164,12 @@ def _license(dataset: OptimizedDataset | None, config: Config) -> str:
 
 
 class Record:
-    """A training's checkpoint, and what is recorded in it.
+    """A training's checkpoint and the metadata in it.
 
     Attributes:
         checkpoint: The file for :func:`coopt_fl.students.checkpoint.load_student`.
-        before: Content of the checkpoint that the training continues from, if there is one.
-        seconds: Time inside :meth:`timed`, over all sessions.
+        before: Content of the checkpoint from which the training resumes; None without one.
+        seconds: Time spent inside :meth:`timed`, over all sessions.
         curve: A point for every epoch so far.
         meta: See :class:`coopt_fl.students.checkpoint.LoadedStudent`.
     """
@@ -184,15 +184,15 @@ class Record:
 
     @contextmanager
     def timed(self) -> Iterator[None]:
-        """Count the time until the end of the block."""
+        """Add the time that the block takes to ``seconds``."""
         zero = time.perf_counter()
         yield
         self.seconds += time.perf_counter() - zero
 
     def begin(self, data: DataConfig, epochs: int, processes: int) -> None:
-        """Record data, hardware and versions of this session; changed hardware is "A, then B".
+        """Record data, hardware and versions of this session, and the seconds of earlier ones.
 
-        Also the seconds of the sessions before it.
+        Hardware that changed between sessions is recorded as "A, then B".
         """
         hardware = devices() | {
             "devices in use": str(processes),

@@ -12,7 +12,7 @@ from tests.flower.grid import run_platform, tiny
 
 @pytest.fixture(autouse=True)
 def identity() -> Iterator[None]:
-    """Set an identity; it is private API, hence touched only here."""
+    """Set Flower's task identity. It is private API, so only this fixture touches it."""
     TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
     yield
     TaskIdentity._run_id = TaskIdentity._node_id = TaskIdentity._task_id = None
@@ -20,7 +20,7 @@ def identity() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the platform look often, and take a grid's own word for what it is."""
+    """Make the platform poll often, and let a grid say itself whether it is a simulation."""
     monkeypatch.setattr(conversation, "LOOK_SECONDS", 0.0)
     monkeypatch.setattr(platform, "is_simulated", lambda grid: grid.simulated)
     monkeypatch.setattr(exchange, "POLL_SECONDS", 0.01)
@@ -29,7 +29,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, identity: None, quick: None) -> Path:
-    """The tiny run that nothing disturbed, made once; no test may change it."""
+    """The undisturbed tiny run, made once and shared; no test may change it."""
     out = tmp_path_factory.getbasetemp() / "whole"
     if not (out / "dataset" / "provenance.json").exists():
         run_platform(tiny(), out)

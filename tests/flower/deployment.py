@@ -18,7 +18,7 @@ from tests.flower.grid import FakeGrid, tiny
 OFFLINE, DIED = 5, 8
 
 Fault = Callable[["Deployment", str, Message], bool]
-"""Told of every request of a kind before it is answered; True: no answer comes of it."""
+"""Called with every request of one type before its answer; True suppresses the answer."""
 
 
 @dataclass
@@ -26,12 +26,12 @@ class Deployment(FakeGrid):
     """Nodes by name; ``fault`` happens to requests of the type ``at``.
 
     Attributes:
-        names: what each node id says that it is.
-        registered: under which name the key of a node is registered.
-        activated: when a node was last activated.
-        fault: what happens.
-        code: Flower's error in place of an answer; None: silence.
-        done: how often each block was delivered.
+        names: the name that each node claims, by node id.
+        registered: the name under which a node's key is registered.
+        activated: the time at which a node was last activated.
+        fault: the fault.
+        code: Flower's error code instead of an answer; None for no answer at all.
+        done: the number of deliveries of each block.
     """
 
     partitions: int = 0
@@ -116,12 +116,12 @@ def patient(**changes: object) -> Config:
 
 
 def impatient(**changes: object) -> Config:
-    """Return one for tests in which somebody does not come, or not again."""
+    """Return a configuration with short deadlines, for tests in which a participant stays away."""
     return patient(**{"deadline.join": 0.5, "deadline.rejoin": 0.3} | changes)
 
 
 def targets_of(out: Path) -> np.ndarray:
-    """Return the targets of a run by id, each of which must be there once."""
+    """Return the targets of a run by id; every id must occur exactly once."""
     import coopt_fl
 
     dataset = coopt_fl.load(out)

@@ -94,7 +94,7 @@ ANSWERS = {
 def telling(
     kind: str, change: Callable[[Any], Any], nodes: Container[int] = range(1000)
 ) -> Callable[[Message, Message], Message]:
-    """Return a ``tamper`` with which ``nodes`` change their answers to messages of a ``kind``."""
+    """Return a ``tamper`` by which ``nodes`` change their answers to messages of one ``kind``."""
 
     def tamper(request: Message, reply: Message) -> Message:
         if request.metadata.message_type != kind or request.metadata.dst_node_id not in nodes:
@@ -108,7 +108,7 @@ def telling(
 def run_platform(
     config: Config, out: Path, grid: FakeGrid | None = None, **policies: Any
 ) -> FakeGrid:
-    """Run the platform on ``grid``; everything it learns is in ``out``."""
+    """Run the platform on ``grid``; its state and dataset are in ``out``."""
     grid = grid or FakeGrid(len(config.participants))
     OpenDataPlatform(config, out, **policies).start(grid)
     return grid

@@ -1,4 +1,4 @@
-"""Units that simulated participants leave as files: adopted as they are, or refused as a whole."""
+"""Units that simulated participants leave as files are adopted unchanged or refused as a whole."""
 
 import errno
 import hashlib
@@ -27,7 +27,7 @@ NAMES = ("alpha", "beta", "gamma")
 
 
 def run(out: Path, grid: FakeGrid | None = None) -> FakeGrid:
-    """Run the platform as one that has started its participants itself."""
+    """Run the platform as in a simulation, where it starts the participants itself."""
     return run_platform(tiny(), out, grid, own_host=True)
 
 
@@ -38,7 +38,7 @@ def digest(out: Path) -> str:
 
 @pytest.fixture
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run whose payloads came in replies."""
+    """A run whose payloads came in the replies."""
     out = tmp_path_factory.mktemp("whole")
     run_platform(tiny(), out)
     return out
@@ -82,7 +82,7 @@ def test_a_file_is_what_its_digest_is_of(tmp_path: Path) -> None:
 
 
 def rewritten(change: Callable[[Rows], Rows]) -> Callable[[Path], str]:
-    """Change the rows in a file, and return the digest of what is then there."""
+    """Change the rows in a file, and return the digest of its new content."""
 
     def act(file: Path) -> str:
         rows = change(np.fromfile(file, row_type(DIM)))
@@ -113,7 +113,7 @@ def piped(file: Path) -> str:
 
 
 def silent(file: Path) -> str:
-    """Change the rows, and say nothing of it."""
+    """Change the rows, but keep the digest in the reply."""
     true = hashlib.sha256(file.read_bytes()).hexdigest()
     with_value("target", 0.5)(file)
     return true
@@ -137,7 +137,7 @@ BAD = {
     "a pipe": piped,
 }
 UNREADABLE = ("a row less", "a row more", "no file", "a link", "a pipe")
-"""Those that end a simulation, since whoever wrote the file may not be to blame."""
+"""Faults that end a simulation, because the participant that wrote the file may not be to blame."""
 
 
 @pytest.mark.parametrize("kind", list(BAD))
@@ -168,7 +168,7 @@ def test_a_file_that_is_not_what_was_asked_for_is_not_adopted(kind: str, tmp_pat
 
 
 def test_a_deployed_participant_leaves_no_files(tmp_path: Path) -> None:
-    """Nor does the platform of a deployment ask for any."""
+    """The platform of a deployment does not ask for files either."""
     grid = run_platform(tiny(), tmp_path / "run")
     request = next(m for m in grid.sent if m.metadata.message_type == protocol.OPTIMIZE)
     asked = protocol.decode(protocol.Optimize, request.content)
@@ -186,7 +186,7 @@ def test_a_deployed_participant_leaves_no_files(tmp_path: Path) -> None:
 def test_a_run_goes_on_whichever_way_its_payloads_came_before(
     files_first: bool, number: int, whole: Path, tmp_path: Path
 ) -> None:
-    """And what a platform that was killed left behind is removed."""
+    """A run resumes with either route, and files that a killed platform left behind are removed."""
 
     class Dying(FakeGrid):
         def pull_messages(self, message_ids: list[str]) -> list[Message]:
@@ -247,7 +247,7 @@ def test_a_death_between_renaming_and_recording_costs_that_unit_alone(
 def test_a_full_disk_stops_the_run_and_a_later_one_completes_it(
     number: int, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether it is the participant that cannot write or the platform."""
+    """The disk is full for the participant, or for the platform."""
     count, real = [0], os.fsync
 
     def full(handle: int) -> None:

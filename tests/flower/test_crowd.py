@@ -1,4 +1,4 @@
-"""Many participants: what is under way, what memory holds of them, and what an audit is told."""
+"""Many participants: messages in flight, memory, and the answers that the audit gets."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ from coopt_fl.strategies.answers import answers
 from tests.flower.grid import FakeGrid, run_platform, tiny
 
 MOST = 25_000
-"""Bytes under way: of features of the shared set, three answers."""
+"""Limit of bytes in flight: three replies with features of the shared set."""
 
 
 def many(count: int) -> Config:
@@ -44,14 +44,14 @@ def many(count: int) -> Config:
 
 
 def weight(message: Message) -> int:
-    """Return the bytes of the numbers in a message, without what says of which type they are."""
+    """Return the bytes of the arrays' numbers in a message, without their type headers."""
     records = message.content.array_records.values()
     return sum(array.numpy().nbytes for record in records for array in record.values())
 
 
 @dataclass
 class Weighing(FakeGrid):
-    """Notes the bytes of arrays in all requests and answers under way, and how many those are."""
+    """Records the number of messages in flight, and the bytes of their arrays."""
 
     under_way: list[tuple[str, int, int]] = field(default_factory=list)
 
@@ -95,7 +95,7 @@ def test_what_memory_does_not_hold_is_read_again(
 
 @pytest.mark.parametrize("fraction", [0.0, 0.3])
 def test_answers_in_a_file_are_those_that_were_stored(tmp_path: Path, fraction: float) -> None:
-    """Compared with a dictionary of all rows; some samples were skipped by either side."""
+    """The file is compared with a dictionary of all rows; either side skipped some samples."""
     rng, state = np.random.default_rng(0), RunState(tmp_path)
     ids = np.arange(0, 210, 2)
     blocks = make_blocks(ids, 10, 0)

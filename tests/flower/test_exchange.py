@@ -1,4 +1,4 @@
-"""What counts as an answer that came too late."""
+"""Which answers count as late."""
 
 import threading
 import time
@@ -14,7 +14,7 @@ DEADLINE = 0.05
 
 
 class Nodes:
-    """A grid whose nodes answer at once, but for the silent."""
+    """A grid whose nodes answer at once, except the silent ones."""
 
     def __init__(self, *silent: int) -> None:
         self.silent = silent

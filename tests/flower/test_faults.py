@@ -1,4 +1,4 @@
-"""Whatever happens to a participant or the platform, nothing is lost, or done or fused twice."""
+"""After any fault of a participant or the platform, no block is lost, and none is fused twice."""
 
 import errno
 import json
@@ -117,7 +117,7 @@ def test_a_later_run_may_also_go_on_without_it(tmp_path: Path) -> None:
 
 
 def test_one_that_joins_late_only_takes_over(tmp_path: Path) -> None:
-    """gamma starts once the plan is made, and beta goes for good later."""
+    """gamma starts after the plan was made, and beta leaves for good later."""
 
     def begin(grid: Deployment) -> None:
         grid.kill("beta")
@@ -153,7 +153,7 @@ def test_one_that_joins_late_and_is_not_needed_gets_nothing(tmp_path: Path) -> N
 def test_who_is_lost_before_it_delivered_anything_is_replaced(
     kind: str, undisturbed: Path, tmp_path: Path
 ) -> None:
-    """Even the reference: another one is elected."""
+    """Even the reference is replaced: another one is elected."""
     reference = verify(undisturbed / "dataset")[0].reference
     lost = reference if kind == "project" else next(n for n in NAMES if n != reference)
 
@@ -175,7 +175,7 @@ def test_who_is_lost_before_it_delivered_anything_is_replaced(
 
 @dataclass
 class Slow(Deployment):
-    """An answer of beta comes at the tenth look at it, that of anybody else at the first."""
+    """beta's answers arrive at the tenth poll, all others' at the first."""
 
     looks: Counter[str] = field(default_factory=Counter)
     came: list[str] = field(default_factory=list)
@@ -205,7 +205,7 @@ def test_a_straggler_ten_times_slower_is_waited_for_and_holds_nobody_up(
 
 
 def test_who_is_ten_times_slower_may_be_given_a_tenth(tmp_path: Path) -> None:
-    """By measured speed; and nobody is believed to be more than 20 times as fast as the median."""
+    """Shares follow the measured speed, which counts at most 20 times the median's."""
     speeds = {"alpha": 1000.0, "beta": 100.0, "gamma": 1000.0}
 
     def told(said: protocol.Description) -> protocol.Description:
@@ -285,7 +285,7 @@ def test_a_platform_that_dies_between_any_two_messages_goes_on(
 
 
 def test_a_platform_that_dies_after_a_handover_keeps_to_it(tmp_path: Path) -> None:
-    """The change is stored before the heirs are asked, and nobody's blocks come back to beta."""
+    """The handover is stored before the new owners get requests, and beta gets no block back."""
     gone = Nth("beta", 2, lambda grid: grid.kill("beta"))
 
     class Dying(Deployment):
@@ -307,7 +307,7 @@ def test_a_platform_that_dies_after_a_handover_keeps_to_it(tmp_path: Path) -> No
 
 
 def test_an_error_of_its_own_does_not_stop_a_deployment(tmp_path: Path) -> None:
-    """A participant that cannot read its images any more is replaced."""
+    """A participant that can no longer read its images is replaced."""
 
     class Broken(Deployment):
         def _answer(self, message: Message) -> Message | None:
@@ -333,7 +333,7 @@ def test_a_node_must_be_whom_it_is_registered_as(tmp_path: Path) -> None:
 
 
 def test_who_is_away_while_it_says_who_it_is_gets_no_name(tmp_path: Path) -> None:
-    """mallory's node is not there when the platform looks, and its answer is."""
+    """mallory's node is absent when the platform lists the nodes, but its answer arrives."""
 
     @dataclass
     class Flapping(Deployment):
@@ -354,7 +354,7 @@ def test_who_is_away_while_it_says_who_it_is_gets_no_name(tmp_path: Path) -> Non
 
 
 def test_an_answer_that_flower_cannot_decode_counts_as_lost(tmp_path: Path) -> None:
-    """Its sums are right, its content is no record: whoever sends it stops nobody else."""
+    """Its checksums are right, but its content is not a record; no other participant suffers."""
 
     class Broken(Deployment):
         def pull_messages(self, message_ids: list[str]) -> list[Message]:
@@ -387,7 +387,7 @@ def test_a_second_node_of_a_name_gets_nothing_while_the_first_is_there(
 def test_a_new_node_comes_while_a_message_to_the_old_one_is_under_way(
     undisturbed: Path, tmp_path: Path
 ) -> None:
-    """beta's node vanishes without a word; the new one gets no work until the old one is late."""
+    """beta's node vanishes silently; the new node gets no work until the old one is overdue."""
 
     def vanish(grid: Deployment) -> None:
         grid.kill("beta")
@@ -409,7 +409,7 @@ def test_a_new_node_comes_while_a_message_to_the_old_one_is_under_way(
 
 @dataclass
 class OwnPriors(Deployment):
-    """Nodes that bring a prior of their own."""
+    """Nodes with their own priors."""
 
     priors: dict[int, str] = field(default_factory=dict)
 
@@ -492,7 +492,7 @@ def test_without_the_reference_s_alignment_nothing_can_be_aligned_anew(
 def test_a_node_that_comes_back_before_it_is_missed_is_asked_again(
     undisturbed: Path, tmp_path: Path
 ) -> None:
-    """With ``deadline.reply`` of an hour, which this test does not have."""
+    """``deadline.reply`` is an hour, so the request must be repeated without waiting for it."""
     back = Nth("beta", 2, lambda grid: grid.restart("beta"))
     grid = Deployment(fault=back, code=None).start(*NAMES)
     run_platform(patient(), tmp_path / "cut", grid)
@@ -503,7 +503,7 @@ def test_a_node_that_comes_back_before_it_is_missed_is_asked_again(
 
 
 def test_what_was_asked_is_what_the_loss_of_privacy_counts(tmp_path: Path) -> None:
-    """The reference projects and dies: others do its blocks, which were seen all the same."""
+    """The reference projects and dies; its blocks count as released by both it and the heirs."""
     config = impatient(**{"privacy.clip": 1.0, "audit.fraction": 0, "targets.dim": 4,
                           "min_participants": 2})  # fmt: skip
     run_platform(config, tmp_path / "whole", Deployment().start(*NAMES))
@@ -514,7 +514,7 @@ def test_what_was_asked_is_what_the_loss_of_privacy_counts(tmp_path: Path) -> No
 
 
 def test_an_answer_about_the_shared_set_that_was_lost_is_counted_too(tmp_path: Path) -> None:
-    """Each of the 64 shared samples: three times its features, and its target."""
+    """Each of the 64 shared samples counts three times by its features, and once by its target."""
     gone = Nth("gamma", 1, lambda grid: grid.kill("gamma"))
     grid = Deployment(fault=gone, at=protocol.REPRESENT).start(*NAMES)
     config = impatient(min_participants=2, **{"privacy.clip": 1.0, "audit.fraction": 0})
@@ -533,13 +533,13 @@ def test_a_run_that_was_begun_before_questions_were_recorded_counts_answers(tmp_
 
 
 def released(out: Path) -> Counter[int]:
-    """Return how many samples the provenance says were released how often."""
+    """Return the provenance's number of samples by how often they were released."""
     loss = verify(out / "dataset")[0].privacy["loss"]
     return Counter({row["releases"]: row["samples"] for row in loss})
 
 
 def asked_of(grid: Deployment) -> Counter[int]:
-    """Return of how many samples something was asked how often."""
+    """Return the number of samples by how often they were requested."""
     asked = Counter[int]()
     for message in grid.sent:
         kinds = {protocol.REPRESENT: protocol.Represent, protocol.PROJECT: protocol.Project,
@@ -550,7 +550,7 @@ def asked_of(grid: Deployment) -> Counter[int]:
 
 
 def test_nobody_is_waited_for_that_three_times_vanished_behind_a_successor() -> None:
-    """A node of its name is there each time, so nothing but the strikes tells."""
+    """A node of its name is there each time, so only the strikes reveal that it keeps vanishing."""
     decisions: Any = SimpleNamespace(config=patient(), source=None, records=None)
     members = Membership(cast(Any, None), decisions, simulated=False)
     members.nodes = {"beta": 200}
@@ -562,7 +562,7 @@ def test_nobody_is_waited_for_that_three_times_vanished_behind_a_successor() -> 
 
 
 def test_without_the_plan_nothing_is_planned_anew(tmp_path: Path) -> None:
-    """Blocks are stored under the plan's indexes: another plan would credit them to others."""
+    """Blocks are stored by their index in the plan; another plan would credit them to others."""
     grid = Deployment(fault=Nth("beta", 2, lambda grid: grid.kill("beta"))).start(*NAMES)
     with pytest.raises(ParticipantError):
         run_platform(impatient(), tmp_path, grid)

@@ -1,4 +1,4 @@
-"""A configuration of `coopt config --fit`, run by the real platform and the real participants."""
+"""A configuration made by `coopt config --fit`, run by the real platform and participants."""
 
 from collections import Counter
 from pathlib import Path
@@ -20,7 +20,7 @@ PRIORS = [f"participants.{k}.prior=trivial:{width}" for k, width in enumerate((6
 
 
 class Told(Progress):
-    """Keeps the warnings."""
+    """Collects warnings."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class Told(Progress):
 
 
 def photos(folder: Path, count: int) -> Path:
-    """Write gradients of random colours and sizes, which different priors see alike."""
+    """Write gradients of random colours and sizes, on which different priors agree."""
     rng = np.random.default_rng(count)
     (folder / "train").mkdir(parents=True)
     for number in range(count):
@@ -68,7 +68,7 @@ def unfitted(folder: Path, **sizes: int) -> Config:
 
 
 def test_warnings_about_sizes_propose_it(tmp_path: Path) -> None:
-    """What the error of a shared set advises: as many as there are images."""
+    """The error for a too small shared set advises as many samples as there are images."""
     told = Told()
     config = unfitted(tmp_path / "photos", shared_size=50, targets_dim=40)
     run_platform(config, tmp_path / "run", progress=told)

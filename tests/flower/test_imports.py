@@ -6,7 +6,7 @@ import sys
 import pytest
 
 HEAVY = {"pyarrow.dataset", "ray", "scipy", "sklearn", "timm", "torchmetrics", "torchvision"}
-"""Each takes a good part of what torch itself takes, or more, and only some work needs it."""
+"""Each takes nearly as long as torch itself, or longer, and only some work needs it."""
 
 TRAINING = """
 import sys

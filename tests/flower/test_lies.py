@@ -1,4 +1,4 @@
-"""Participants that lie are found out, their blocks are done by others, and nobody else suffers."""
+"""Liars are rejected, others take over their blocks, and no honest participant is rejected."""
 
 import json
 from collections.abc import Callable
@@ -65,7 +65,7 @@ class Lying(Deployment):
 
 
 def signed(request: protocol.Optimize, payload: Payload) -> Payload:
-    """Return ``payload`` with digests that fit, where it has the shape of one."""
+    """Return ``payload`` with matching digests, if it has the shape of a payload."""
     if payload.digests != ["?"]:
         ends = np.cumsum(payload.rows).tolist()
         parts = [slice(end - rows, end) for end, rows in zip(ends, payload.rows, strict=True)]
@@ -85,7 +85,7 @@ def signed(request: protocol.Optimize, payload: Payload) -> Payload:
 
 
 def digits(**changes: object) -> Config:
-    """Four participants that see the same: their targets agree almost wholly."""
+    """Four participants with similar priors, whose targets agree almost completely."""
     tree = {
         "data.source": "digits", "data.limit": ROWS, "shared.size": 100, "targets.dim": 16,
         "optimize.block_rows": 45, "optimize.chunk_mb": 0.003, "audit.fraction": 0.05,
@@ -95,7 +95,7 @@ def digits(**changes: object) -> Config:
 
 
 def thousands() -> Config:
-    """As many samples as the default ``audit.fraction`` needs: 25 of a liar's are compared."""
+    """Enough samples for the default ``audit.fraction``: 25 of a liar's are compared."""
     tree = {
         "data.limit": THOUSANDS, "shared.size": 100, "targets.dim": 16, "optimize.block_rows": 225,
         "optimize.batch_size": 64, "optimize.chunk_mb": 1, "deadline.join": 5,
@@ -105,7 +105,7 @@ def thousands() -> Config:
 
 
 def roster() -> dict[str, str]:
-    """Return the participants, by key of the configuration."""
+    """Return the configuration's participants by key."""
     priors = {name: f"trivial:{64 + 8 * index}" for index, name in enumerate(NAMES)}
     pairs = list(enumerate(priors.items()))
     names = {f"participants.{index}.name": name for index, (name, _) in pairs}
@@ -128,7 +128,7 @@ def rotated(payload: Payload) -> np.ndarray:
 
 
 def replayed(grid: Lying, payload: Payload) -> np.ndarray:
-    """Somebody else's targets, for other ids."""
+    """Another participant's targets, for other ids."""
     other = next((p for name, p in grid.seen if name != grid.liar), payload)
     return np.resize(other.targets, payload.targets.shape)
 
@@ -140,7 +140,7 @@ def targets(make: Callable[[Lying, Payload], np.ndarray]) -> Lie:
 
 
 def honest_about_shared(make: Callable[[Payload], np.ndarray]) -> Lie:
-    """It knows the shared set, and tells the truth there: only other participants can tell."""
+    """It knows the shared set and is honest on it, so only others' targets expose it."""
 
     def lie(grid: Lying, request: protocol.Optimize, payload: Payload) -> Payload:
         shared = next(
@@ -180,7 +180,7 @@ MALFORMED: dict[str, Lie] = {  # others are in tests/unit/policies/test_payloads
 
 
 def rejection(out: Path, liar: str, rows: int = ROWS) -> dict[str, Any]:
-    """Return how ``liar`` was rejected; nobody else was, and every id is there once."""
+    """Return the rejection of ``liar``; assert that it is the only one and that no id is lost."""
     provenance, problems = verify(out / "dataset")
     assert problems == []
     (change,) = provenance.plan_changes
@@ -287,7 +287,7 @@ def test_who_sends_malformed_records_is_rejected(name: str, tmp_path: Path) -> N
 
 
 def test_a_lie_in_one_chunk_alone_is_found(tmp_path: Path) -> None:
-    """Right statistics, wrong samples, in its last chunk, and honest about the shared set."""
+    """Its last chunk has the right statistics but targets of other samples; it is honest on S."""
     lie, told = honest_about_shared(permuted), []
 
     def last(grid: Lying, request: protocol.Optimize, payload: Payload) -> Payload:
@@ -300,7 +300,7 @@ def test_a_lie_in_one_chunk_alone_is_found(tmp_path: Path) -> None:
 
 
 def test_who_answers_twice_and_not_the_same_needs_nobody_to_contradict_it(tmp_path: Path) -> None:
-    """Of two, nobody could tell; but some of its audit rows are of blocks of its own."""
+    """With two participants there is no majority, but some audit rows are from its own blocks."""
     config = digits(min_participants=2, **{"deadline.join": 0.2, "audit.fraction": 0.3})
     grid = Lying(liar="beta", lie=honest_about_shared(permuted)).start("alpha", "beta")
     run_platform(config, tmp_path, grid)
@@ -308,7 +308,7 @@ def test_who_answers_twice_and_not_the_same_needs_nobody_to_contradict_it(tmp_pa
 
 
 def test_a_projection_is_asked_of_the_rows_that_targets_are_asked_of(tmp_path: Path) -> None:
-    """Else the reference could tell which of them are for the audit."""
+    """Otherwise the reference could tell which rows are for the audit."""
     grid = Deployment().start(*NAMES)
     run_platform(digits(reference="best"), tmp_path, grid)
     units: dict[int, np.ndarray] = {}
@@ -353,14 +353,14 @@ def test_of_two_nobody_can_tell_who_lies(tmp_path: Path) -> None:
 
 
 def test_features_that_later_targets_contradict(tmp_path: Path) -> None:
-    """Another prior's features of the shared set: the targets of the same samples differ."""
+    """It sends another prior's features of S, so later targets of the same samples differ."""
     grid = Lying(features=lambda f: np.roll(f, 1, axis=1)).start(*NAMES)
     run_platform(digits(), tmp_path, grid)
     assert "shared" in rejection(tmp_path, "delta")["reason"]
 
 
 def test_a_rejected_participant_stays_out_of_later_runs(tmp_path: Path) -> None:
-    """The verdict is stored before its blocks are freed; a platform that dies then goes on."""
+    """The verdict is stored before its blocks are freed, in case the platform dies in between."""
 
     class Dying(Lying):
         def push_messages(self, messages: list[Message]) -> list[str]:
@@ -440,7 +440,7 @@ def test_what_a_projection_was_fitted_on_is_no_evidence_against_anyone(
 def test_an_alignment_of_its_own_is_found_whatever_it_is_called(
     solver: str, tmp_path: Path
 ) -> None:
-    """Targets that are what its own map makes, and agree with nobody's."""
+    """Its targets follow its own alignment, but agree with no other participant's."""
 
     def own(fitted: protocol.Aligned) -> protocol.Aligned:
         weight = np.random.default_rng(7).normal(size=fitted.weight.shape)

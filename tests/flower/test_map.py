@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[2]
 OURS = tuple(f"{ROOT / folder}/" for folder in ("coopt_fl", "strategies"))
 CORE = str(ROOT / "coopt_fl" / "core")
 ROWS = 37
-"""Of the block: no other array here has as many rows."""
+"""Rows of the block; no other array in this test has as many."""
 
 MAP = """
 coopt_fl/federation/client_app.py
@@ -79,7 +79,7 @@ def test_one_block_passes_these_files(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 class Apart(FakeGrid):
-    """Participants answer on another thread."""
+    """A grid whose participants answer on another thread."""
 
     def _answer(self, message: Message) -> Message:
         with ThreadPoolExecutor(1) as participant:

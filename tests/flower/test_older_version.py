@@ -1,4 +1,4 @@
-"""What the version of commit ef90e68 wrote can still be used."""
+"""Files written by the version of commit ef90e68 can still be used."""
 
 import shutil
 from pathlib import Path
@@ -40,7 +40,7 @@ def test_its_student_is_loaded() -> None:
 def test_its_half_finished_run_is_finished_with_the_digest_of_the_whole_one(
     tmp_path: Path,
 ) -> None:
-    """Only what is missing is asked for."""
+    """Only missing blocks are requested."""
     shutil.copytree(OLD / "half", tmp_path / "half")
     kept = sorted((tmp_path / "half").glob("state/blocks/*.npz"))
     before = [path.read_bytes() for path in kept]

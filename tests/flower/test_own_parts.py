@@ -32,7 +32,7 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
 
 @pytest.fixture(autouse=True)
 def registry() -> Iterator[None]:
-    """Begin with what is shipped, whatever tests registered before; forget what this one does."""
+    """Start with only the shipped parts, and unregister this test's afterwards."""
     before = dict(PARTS._parts)
     forget()
     yield
@@ -40,7 +40,7 @@ def registry() -> Iterator[None]:
 
 
 def forget() -> None:
-    """Be as a process that has imported no plug-in."""
+    """Put the process into the state before it imported any plug-in."""
     PARTS._parts = {key: part for key, part in PARTS._parts.items() if part.shipped}
     for name in [name for name in sys.modules if name.startswith("coopt_plugin_")]:
         del sys.modules[name]
@@ -136,7 +136,7 @@ def test_the_tutorial_s_parts_and_command_make_a_run(tmp_path: Path) -> None:
 
 
 MODULE = "antigravity"
-"""Of the standard library; whoever imports it opens a web browser."""
+"""A module of the standard library whose import opens a web browser."""
 
 
 @pytest.mark.parametrize("field", ["prior", "source", "plugins", "object"])

@@ -1,4 +1,4 @@
-"""Runs in which it is settled whose samples are whose."""
+"""Runs with ``assignment.partition``, which fixes each sample's participant."""
 
 import os
 from collections import defaultdict
@@ -33,7 +33,7 @@ NAMES = ("alpha", "beta", "gamma")
 SKEWED = {"assignment.partition": "dirichlet:0.3", "reference": "consensus"}
 HOW: dict[str, Any] = {"batch_size": 8, "precision": "float32", "on_error": "raise"}
 ULP = 2.0**-10
-"""Of float16, relative."""
+"""Relative precision of float16."""
 
 ASKED = {
     protocol.REPRESENT: protocol.Represent,
@@ -49,7 +49,7 @@ def parts_of(config: Config) -> dict[str, np.ndarray]:
 
 
 def asked(grid: FakeGrid) -> dict[str, set[int]]:
-    """Return which samples each participant was asked about."""
+    """Return the ids that each participant was sent."""
     found = defaultdict[str, set[int]](set)
     for message in grid.sent:
         if kind := ASKED.get(message.metadata.message_type):
@@ -59,7 +59,7 @@ def asked(grid: FakeGrid) -> dict[str, set[int]]:
 
 
 def test_a_dataset_has_the_targets_that_any_partition_gives(tmp_path: Path) -> None:
-    """Maps are fitted on S alone, so a participant says the same of a sample, whoever's it is."""
+    """Alignments are fitted on S alone, so a participant's targets do not depend on its shard."""
     found, config = {}, tiny(**SKEWED)
     for name, chosen in (("skewed", config), ("iid", tiny(reference="consensus"))):
         run_platform(chosen, tmp_path / name)
@@ -91,7 +91,7 @@ def test_a_dataset_has_the_targets_that_any_partition_gives(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("reference", ["best", "consensus"])
 def test_nobody_is_asked_about_anothers_samples(reference: str, tmp_path: Path) -> None:
-    """Not for the audit, and not for the reference's projection; S is everybody's."""
+    """This includes the audit and the reference's projection; only S is sent to all."""
     config = tiny(**SKEWED | {"reference": reference, "audit.fraction": 0.3})
     grid = run_platform(config, tmp_path)
     shared = np.load(tmp_path / "state" / "order.npz")["shared"].tolist()
@@ -101,7 +101,7 @@ def test_nobody_is_asked_about_anothers_samples(reference: str, tmp_path: Path) 
 
 
 def forgetful(grid: Lying, request: protocol.Optimize, told: protocol.Payload) -> Any:
-    """Answer what was asked before with noise, but for shared samples."""
+    """Answer repeated ids with noise, except those of the shared set."""
     before = [one.ids for name, one in grid.seen if name == grid.liar]
     again = np.isin(told.ids, np.concatenate([*before, np.empty(0, np.int64)]))
     again[np.setdiff1d(np.arange(len(told.ids)), np.unique(told.ids, return_index=True)[1])] = True
@@ -111,7 +111,7 @@ def forgetful(grid: Lying, request: protocol.Optimize, told: protocol.Payload) -
 
 
 def test_who_answers_twice_must_say_the_same(tmp_path: Path) -> None:
-    """What is left of the audit: samples of a participant's other blocks are asked once more."""
+    """The remaining audit requests samples of a participant's own other blocks again."""
     config = patient(**SKEWED | {"audit.fraction": 0.5})
     grid = Lying(liar="beta", lie=forgetful).start(*NAMES)
     with pytest.raises(ParticipantError, match=r"beta: of samples asked for twice.*nobody else"):
@@ -133,7 +133,7 @@ def test_who_is_lost_is_waited_for_and_not_replaced(tmp_path: Path) -> None:
 
 
 def test_skew_alone_accuses_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of one class targets are less spread than of all, which is odd where samples are random."""
+    """Targets of a single class have less spread, which would be odd for random samples."""
     rng, labels = np.random.default_rng(0), np.arange(300) % 3
     colours = np.array([[250, 0, 0], [0, 250, 0], [0, 0, 250]])
     images = colours[labels][:, None, None] + rng.integers(-3, 4, (300, 8, 8, 3))
@@ -170,7 +170,7 @@ def test_what_it_means_is_told_before_the_work(tmp_path: Path) -> None:
 
 @dataclass
 class Holders(FakeGrid):
-    """Each participant has the files of its own blocks only, and that of the shared set."""
+    """Participants that have only the files of their own blocks and of the shared set."""
 
     url: Path = Path()
     held: Path = Path()

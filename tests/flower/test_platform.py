@@ -146,7 +146,7 @@ def test_reference_has_the_lowest_uniformity(tmp_path: Path) -> None:
 
 
 def test_deployment_names_participants_by_node_config(tmp_path: Path) -> None:
-    """The same dataset whether participants are named by partition or by --node-config."""
+    """The dataset is the same whether participants are named by partition or by --node-config."""
     names = ["gamma", "alpha", "beta"]
     run_platform(tiny(), tmp_path / "simulated")
     grid = FakeGrid(3, node_config=lambda k: {"name": names[k]})
@@ -311,7 +311,7 @@ def test_what_leaves_nothing_to_a_consensus_falls_back_to_the_best(tmp_path: Pat
 
 
 def test_uploads_are_counted(tmp_path: Path) -> None:
-    """alpha's features (64, 24) float32 and its targets float16 (rows, 16) must at least come."""
+    """It is at least alpha's float32 features (64, 24) and float16 targets (rows, 16)."""
     run_platform(tiny(), tmp_path)
     uploads = json.loads((tmp_path / "state" / "uploads.json").read_text())
     rows = int((coopt_fl.load(tmp_path).participants == 0).sum())
@@ -334,7 +334,7 @@ def test_a_silent_stranger_does_not_end_the_run(tmp_path: Path) -> None:
 def test_what_is_under_way_at_once_is_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With room for one message, one is under way at a time, and the dataset is the same."""
+    """With room for one message, one is in flight at a time, and the dataset is the same."""
     most = []
 
     class Counting(FakeGrid):
@@ -356,7 +356,7 @@ def test_what_is_under_way_at_once_is_bounded(
 def test_with_room_for_one_message_everyone_has_a_turn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else the last participants of the roster would begin when the first ones are done."""
+    """Otherwise the roster's last participants would only begin after the first have finished."""
     monkeypatch.setattr(exchange, "IN_FLIGHT_BYTES", 3000)
     grid = FakeGrid(3)
     run_platform(tiny(), tmp_path, grid)

@@ -24,7 +24,7 @@ NAMES = ["alpha", "beta", "gamma"]
 
 
 def highest_r2(features: Mapping[str, np.ndarray], wanted: str, dim: int, seed: int) -> Election:
-    """Elect whose features the others' predict best."""
+    """Elect the participant whose features the others' predict best."""
 
     def predicted(name: str) -> float:
         others = [x for other, x in features.items() if other != name]
@@ -84,7 +84,7 @@ def test_another_audit_looks_at_each_payload(tmp_path: Path) -> None:
 def test_alignments_are_judged_once_and_beside_the_event_loop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While a slow cross-validation runs, the platform goes on looking who is there."""
+    """While a slow cross-validation runs, the platform continues to poll the nodes."""
     judged: list[tuple[str, bool, int]] = []
     grid = FakeGrid(3)
     true = Recipe.held_out

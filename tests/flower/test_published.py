@@ -57,7 +57,7 @@ def assert_nothing_planted(dataset: Path, *more: str) -> None:
 
 
 def said(kind: str, request: Message, reply: Message) -> Message:
-    """Return what beta answers with a fault of a kind."""
+    """Return beta's answer with a fault of one kind."""
     asked = request.metadata.message_type
     if kind == "solver" and asked in (protocol.PROJECT, protocol.ALIGN):
         return telling(asked, lambda told: replace(told, solver=SAID[:90]))(request, reply)
@@ -74,7 +74,7 @@ def said(kind: str, request: Message, reply: Message) -> Message:
 
 @dataclass
 class Planted(Deployment):
-    """Beta has a prior of its own, and a fault of some kind."""
+    """A grid on which beta has its own prior, and one kind of fault."""
 
     prior: str = ""
     kind: str = ""
@@ -137,7 +137,7 @@ def test_a_fault_is_published_without_the_words_of_its_participant(
 
 
 def test_what_reads_the_published_dataset_works_without_the_places(tmp_path: Path) -> None:
-    """The prior is probed by its own path, and the dataset trains a student anywhere."""
+    """A prior is probed by its local path, and the dataset trains a student on any host."""
     prior = f"checkpoint:{checkpoint(tmp_path)}"
     found = api.centralized(
         tiny(**STUDENT), prior=prior, out=tmp_path / "out", progress=None

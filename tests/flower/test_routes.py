@@ -1,4 +1,4 @@
-"""Ways for images and payloads other than the participant's disk and Flower: the same dataset."""
+"""Other routes for images and payloads than local disk and Flower give the same dataset."""
 
 import json
 import shutil
@@ -56,7 +56,7 @@ def parts(folder: Path) -> list[Path]:
 
 
 def test_a_part_that_was_changed_is_not_used(tmp_path: Path) -> None:
-    """Somebody else writes into the store: the sum does not fit, and nobody's file is adopted."""
+    """A third party writes into the store: the digest does not match, and no file is adopted."""
 
     class Changing(Deployment):
         def pull_messages(self, message_ids: list[str]) -> list[Message]:
@@ -103,7 +103,7 @@ def test_a_part_that_was_changed_is_not_used(tmp_path: Path) -> None:
 def test_who_announces_another_file_than_it_wrote_is_replaced(
     forge: Callable[[Receipt], Receipt], asked: int, reason: str, tmp_path: Path
 ) -> None:
-    """A file may have been changed by others, so it is asked for three times; a size may not."""
+    """A third party may have changed the content, so it is requested three times; a size is not."""
 
     class Forging(Deployment):
         def _answer(self, message: Message) -> Message | None:
@@ -147,7 +147,7 @@ def test_a_part_that_is_lost_is_asked_for_again(undisturbed: Path, tmp_path: Pat
 def test_a_reply_that_is_lost_after_the_upload_costs_its_chunk(
     route: str, undisturbed: Path, tmp_path: Path
 ) -> None:
-    """The work is done and the payload has left; the platform hears only that beta went offline."""
+    """The payload was uploaded, but the platform only learns that beta went offline."""
     place = str(tmp_path / "remote")
     lost = []
 
@@ -170,7 +170,7 @@ def test_a_reply_that_is_lost_after_the_upload_costs_its_chunk(
 
 
 def test_a_file_that_comes_after_its_deadline_is_removed(tmp_path: Path) -> None:
-    """Beta is given up while it is still writing; its file comes when others have taken over."""
+    """beta is replaced while it is still writing; its file arrives after others have taken over."""
     late: list[tuple[Path, bytes]] = []
 
     class Late(Deployment):
@@ -223,7 +223,7 @@ def test_no_shards_are_named(tmp_path: Path) -> None:
 
 
 def test_shards_published_anew_meanwhile_are_refused(tmp_path: Path) -> None:
-    """What a participant finds there must be what the platform has opened."""
+    """A participant must find the same shards as the platform has opened."""
     url, other = str(tmp_path / "remote"), tmp_path / "other"
     api.publish_shards(tiny(), url=url, progress=None)
     api.publish_shards(tiny(seed=1), url=str(other), progress=None)

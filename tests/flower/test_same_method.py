@@ -1,4 +1,4 @@
-"""The platform and the experiments' laboratory make the same targets of the same images."""
+"""The platform and the experiments make the same targets from the same images."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -63,7 +63,7 @@ def test_targets(lab: Lab, tmp_path: Path, reference: str, solver: str) -> None:
 def close(one: np.ndarray, other: np.ndarray) -> None:
     """Assert that float16 numbers differ by 2 units in the last place at most.
 
-    Below 0.001 the unit is that of 0.001: there it is smaller than what rounding in float32 leaves.
+    Below 0.001 the unit is that of 0.001, because smaller units are below float32 rounding errors.
     """
     unit = np.spacing(np.maximum(np.abs(one), np.float16(0.001)))
     np.testing.assert_array_less(np.abs(one - other), 2.1 * unit.astype(np.float32))

@@ -1,4 +1,4 @@
-"""Licences from whoever states them to the card of a whole run."""
+"""Licences on their way from those who state them to the dataset card of a run."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ def named(partition: int) -> dict[str, int | str]:
 
 
 def test_one_non_commercial_prior_is_enough(tmp_path: Path) -> None:
-    """Though the run's configuration says of it, too, that all is free."""
+    """This holds even if the run's configuration states a free licence for that prior."""
     config = tiny(**MIT)
     run_platform(config, tmp_path, FakeGrid(3, named, simulated=False))
     assert card_of(tmp_path)["license_name"] == "non-commercial"
@@ -70,7 +70,7 @@ def test_a_licence_changes_neither_key_nor_digest(tmp_path: Path) -> None:
 
 
 def retold(change: Any) -> Any:
-    """Return a ``tamper`` that changes what participants say of themselves, as plain values."""
+    """Return a ``tamper`` that changes participants' descriptions, given as plain values."""
 
     def tamper(request: Message, reply: Message) -> Message:
         if request.metadata.message_type == protocol.DESCRIBE:

@@ -1,4 +1,4 @@
-"""A real S3 server of our own, in a thread of this process: moto's, on a free port."""
+"""A real S3 server (moto's), in a thread of this process, on a free port."""
 
 import logging
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ def running() -> Iterator[dict[str, str]]:
 
 
 def make_bucket(name: str) -> str:
-    """Make a bucket with what the environment says; return its URL."""
+    """Make a bucket with the environment's credentials; return its URL."""
     import fsspec
 
     fsspec.filesystem("s3", use_listings_cache=False).mkdir(name)

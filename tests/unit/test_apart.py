@@ -1,4 +1,4 @@
-"""A function that runs in a process of its own, and how its errors come back."""
+"""Running a function in a separate process, and how its errors are returned."""
 
 import os
 import sys
@@ -30,7 +30,7 @@ def crash():
 
 @pytest.fixture(autouse=True)
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A module that only this process's path leads to."""
+    """A module that is only on this process's path."""
     (tmp_path / "elsewhere.py").write_text(MODULE)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
 

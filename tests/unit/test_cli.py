@@ -144,7 +144,7 @@ def test_a_corrupt_image_is_named_or_counted(coopt: Coopt) -> None:
 
 
 def test_seconds_are_those_of_the_student_that_is_there(coopt: Coopt) -> None:
-    """Trainings that another replaced do not count, whatever their phases took."""
+    """The time of trainings that were replaced by another does not count."""
     assert coopt.centralized()[0] == 0
     record = coopt.folder / "run" / "state" / "seconds.json"
     (spent,) = json.loads(record.read_text())
@@ -159,7 +159,7 @@ def test_seconds_are_those_of_the_student_that_is_there(coopt: Coopt) -> None:
 
 
 def test_seconds_of_earlier_attempts_are_told_apart(coopt: Coopt) -> None:
-    """Here the first attempt stopped after the targets; an earlier version had written it."""
+    """The first attempt, by an earlier version, stopped after the targets."""
     assert coopt.centralized()[0] == 0
     record, run = coopt.folder / "run" / "state" / "seconds.json", coopt.folder / "run"
     assert json.loads((run / "summary.json").read_text())["earlier_seconds"] == {}
@@ -265,7 +265,7 @@ def test_a_score_is_of_the_probe_and_of_the_labels_that_gave_it(
 
 
 class Full(io.StringIO):
-    """As /dev/full."""
+    """A stream that fails like /dev/full."""
 
     def write(self, _: str) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -1,4 +1,4 @@
-"""Comments change nothing about the values, whatever these are."""
+"""Comments in the YAML do not change any value."""
 
 import yaml
 from hypothesis import given

@@ -192,13 +192,13 @@ def test_relative_root_is_made_absolute(tmp_path: Path, monkeypatch: pytest.Monk
     ],
 )
 def test_the_dataset_key_holds_what_the_dataset_depends_on(change: str, same: bool) -> None:
-    """A run may go on with what changes no finished block."""
+    """A run may resume with changed settings if they affect no finished block."""
     before = dataset_key(load_config("digits"), "f")
     assert (dataset_key(load_config("digits", [change]), "f") == before) is same
 
 
 def test_the_dataset_key_is_that_of_before_there_were_columns_and_splits() -> None:
-    """Of commit 7469569; which column and split are read is in the data's fingerprint."""
+    """The key is that of commit 7469569; column and split are part of the data's fingerprint."""
     known = "868d163df8be4ddcc3f9ee6ba643450a9cec2054b3e225349d1957845c66099d"
     assert dataset_key(load_config("digits"), "f") == known
 
@@ -227,7 +227,7 @@ def test_columns_and_splits_are_those_of_sources_that_have_some(
 
 
 def test_a_root_may_be_a_url_or_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that is a link keeps the folder that it is in."""
+    """A file that is a symbolic link keeps its own folder."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "lists").mkdir()
     (tmp_path / "blob").write_bytes(b"path")

@@ -1,4 +1,4 @@
-"""`coopt config --explain`: what is said of each key is what loading it enforces."""
+"""`coopt config --explain`: loading enforces what is documented for each key."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""What to install where a package is missing: names that pip finds on an index."""
+"""Hints for missing packages use names that pip finds on an index."""
 
 import shlex
 from importlib import metadata

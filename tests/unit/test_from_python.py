@@ -1,4 +1,4 @@
-"""Calls from Python: own models and images, what identifies them, and what is refused."""
+"""Calls from Python: own models and images, their identity, and refusals."""
 
 import threading
 from pathlib import Path
@@ -31,7 +31,7 @@ SMALL = {
 
 
 class Pooled(nn.Module):
-    """A prior of ours: it averages squares, and mixes them."""
+    """A test prior that averages squares of pixels, and mixes them."""
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ def test_it_works_from_a_thread(tmp_path: Path) -> None:
 
 
 def test_where_the_results_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A changed dataset has a directory of its own; another student does not."""
+    """Another dataset gets a directory of its own; another student does not."""
     monkeypatch.chdir(tmp_path)
     tiny = {"data.limit": 60, "student.epochs": 1, "student.model": "convnet:2"}
     one, other = ({**tiny, "seed": seed} for seed in (0, 1))
@@ -316,7 +316,7 @@ def test_a_bare_module_is_told_what_is_missing(tmp_path: Path) -> None:
 
 
 def test_public_names_are_found_by_help_and_stay_functions(tmp_path: Path) -> None:
-    """A package of the same name would take a function's place once it is imported."""
+    """Importing a package of the same name would replace the function."""
     import coopt_fl.report.page
 
     assert {"run", "write_report", "Prior", "register"} <= set(dir(coopt_fl))
@@ -351,7 +351,7 @@ def test_a_student_that_learned_nothing_is_said(
 
 
 class Told(Progress):
-    """Remembers what it is warned of."""
+    """Collects warnings."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -21,7 +21,7 @@ COOPT = "import sys; sys.argv[0] = 'coopt'; from coopt_fl.cli.main import main; 
 
 
 def pages(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Yield the words of every command."""
+    """Yield the path of every command, such as ("config",)."""
     yield path
     for name, below in getattr(command, "commands", {}).items():
         yield from pages(below, (*path, name))

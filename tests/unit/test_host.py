@@ -1,4 +1,4 @@
-"""What a process may use of its host."""
+"""The cores and memory of the host that a process may use."""
 
 import os
 import shutil

@@ -170,7 +170,7 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_leaves_no_part_of_a_key(tmp_path: Path) -> None:
-    """The same command works once there is room."""
+    """The same command succeeds once there is room."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))

@@ -1,4 +1,4 @@
-"""Who may import the strategy, and which names stay; import-linter checks the layers."""
+"""Importers of the strategy, and public names; import-linter checks the layers."""
 
 import ast
 import importlib
@@ -22,7 +22,7 @@ def test_only_what_starts_runs_imports_the_strategy() -> None:
 
 
 def imported(path: Path) -> Iterator[str]:
-    """Yield the names that a file imports, in functions, too."""
+    """Yield the names that a file imports, including imports in functions."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (one.name for one in node.names)
@@ -32,7 +32,7 @@ def imported(path: Path) -> Iterator[str]:
 
 
 def test_no_two_modules_have_one_name() -> None:
-    """So that a name says which is meant; a scheme's module is called as the scheme is."""
+    """Module names are unique, except that a scheme's module has the scheme's name."""
     folders = [PACKAGE, PACKAGE.parent / "strategies"]
     paths = [path for folder in folders for path in folder.rglob("*.py")]
     names = Counter(path.name for path in paths if path.parent.name != "schemes")

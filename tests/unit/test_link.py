@@ -1,4 +1,4 @@
-"""What is done ahead of a device, by whom, how much of it, and that nothing is left behind."""
+"""Work ahead of a device: its thread, its limit, and that nothing is left behind."""
 
 import threading
 from collections.abc import Generator
@@ -23,7 +23,7 @@ def threads() -> list[str]:
 
 @dataclass
 class Items:
-    """Numbers up to ``end``, and then perhaps an error; notes who takes them."""
+    """Yields numbers up to ``end``, then optionally an error; records the consuming threads."""
 
     end: int
     error: bool = False
@@ -80,7 +80,7 @@ def test_who_stops_early_leaves_nothing_behind(taken: int) -> None:
 
 
 class Slow(Link):
-    """A device that does nothing until somebody waits for it."""
+    """A device that does no work until the caller waits for it."""
 
     ahead = 2
 
@@ -128,7 +128,7 @@ def test_to_a_cpu_nothing_moves_and_nobody_else_reads() -> None:
 
 
 class Recorder:
-    """Stands for torch.cuda's streams: keeps what was asked of them, in order."""
+    """Stands in for torch.cuda's streams, and records their calls in order."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.said = list[str]()

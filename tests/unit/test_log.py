@@ -1,4 +1,4 @@
-"""The log beside what a command writes."""
+"""The log file beside a command's output."""
 
 import re
 import traceback
@@ -12,7 +12,7 @@ from coopt_fl.core.progress import Progress
 
 
 def said(path: Path) -> list[str]:
-    """Return the lines that begin with a time, without it."""
+    """Return the lines that begin with a time stamp, without the stamp."""
     stamp = r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d) (.*)"
     return [
         found[2] for found in map(re.compile(stamp).match, path.read_text().splitlines()) if found

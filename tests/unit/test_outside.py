@@ -32,7 +32,7 @@ def solve(source, target, seed):
 
 @pytest.fixture(autouse=True)
 def forget() -> Iterator[None]:
-    """Forget what a test registers and imports."""
+    """Undo a test's registrations and imports."""
     before, modules = dict(PARTS._parts), set(sys.modules)
     yield
     PARTS._parts = before
@@ -197,7 +197,7 @@ def test_what_is_installed_is_known_by_its_version() -> None:
 
 
 def test_no_file_makes_a_command_import_anything(coopt: Coopt, functions: str) -> None:
-    """Neither a checkpoint nor a dataset, be they one's own or somebody's."""
+    """Neither a checkpoint nor a dataset, one's own or a stranger's, causes an import."""
     arguments = ["--prior", "trivial:8", "data.limit=20", "student.epochs=1", "shared.size=8",
                  "targets.dim=4", "student.model=python:outside_three:student",
                  "data.source=python:outside_three:images", "student.image_size=8"]  # fmt: skip
@@ -238,7 +238,7 @@ def test_a_report_imports_nothing_that_a_run_names(coopt: Coopt, tmp_path: Path)
 
 
 def test_an_object_is_named_by_its_digest_and_nothing_else(tmp_path: Path) -> None:
-    """Not by a path, which could be that of anything."""
+    """Its name has no path, which could be that of anything."""
     file = write(tmp_path / "evil.pkl", "")
     with given({}):
         for name in (str(file), "../evil.pkl", "parts", "mine@abc"):
@@ -246,7 +246,7 @@ def test_an_object_is_named_by_its_digest_and_nothing_else(tmp_path: Path) -> No
 
 
 def test_a_part_of_a_plugin_is_not_pickled(tmp_path: Path) -> None:
-    """Other processes import the plug-in; a part of the program itself is given to them."""
+    """Other processes import the plug-in; only parts defined in the program itself are pickled."""
     plugin = write(tmp_path / "mine.py", SOLVER.format(name="of_a_plugin"))
     load_config("digits", [f"plugins=[{plugin}]"])
 

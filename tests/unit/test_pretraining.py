@@ -1,4 +1,4 @@
-"""``coopt pretrain``: several seeds, what is written, what targets cost, speed-up, and refusals."""
+"""``coopt pretrain``: several seeds, files, cost of the targets, speed-up, and refusals."""
 
 import json
 import sys
@@ -67,7 +67,7 @@ class StoppedError(Exception):
 
 
 class Stopping(Progress):
-    """Ends the process, as it were, after two epochs of the second seed."""
+    """Simulates the end of the process after two epochs of the second seed."""
 
     def show(self, name: str, done: int, *rest: Any, **more: Any) -> None:
         if (name, done) == ("seed 1", 2):
@@ -206,7 +206,7 @@ def test_nobody_knows_what_a_dataset_without_its_run_cost(tmp_path: Path, optimi
 
 
 def result_of(seconds: float, accuracies: list[float], made: float = 0.0, **other: Any) -> Any:
-    """A training that takes as many seconds in each epoch."""
+    """Return the result of a training with the given seconds per epoch."""
     curve = [
         {"epoch": k, "samples": k, "seconds": k * seconds, "loss": 1.0, "accuracy": accuracy}
         for k, accuracy in enumerate(accuracies, 1)
@@ -240,7 +240,7 @@ def test_speed_up_is_stated_for_equal_epochs_and_to_the_baselines_accuracy() -> 
 
 
 def test_equal_epochs_are_those_that_both_have() -> None:
-    """What was made before is charged whole, however long either went on."""
+    """Preparation counts in full, whatever the number of epochs of either."""
     baseline, ours = result_of(3.0, [0.5] * 4), result_of(1.0, [0.4] * 8, made=2.0)
     assert compare([ours], [baseline])["sum"]["equal_epochs"]["mean"] == pytest.approx(12 / 6)
     longer = result_of(3.0, [0.5] * 80)

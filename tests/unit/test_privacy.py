@@ -42,7 +42,7 @@ def some_rows(rows: int = 40, width: int = 500, seed: int = 0) -> np.ndarray:
 
 
 def noise_of(guard: Guard, x: np.ndarray, ids: np.ndarray, *what: str) -> np.ndarray:
-    """What was added, in units of its planned standard deviation."""
+    """Return the added noise, in units of its planned standard deviation."""
     clipped = Guard(guard.clip, 0.0, b"").release(x, ids)
     planned = guard.noise_multiplier * guard.clip * math.sqrt(x.shape[1])
     return (guard.release(x, ids, *what).astype(np.float64) - clipped) / planned
@@ -116,7 +116,7 @@ def test_a_row_is_released_as_the_same_bits_whatever_comes_with_it() -> None:
 def test_whatever_differs_has_noise_of_its_own(
     guard: Guard, what: tuple[str, ...], shift: int, change: float
 ) -> None:
-    """Else the difference of two releases would show the difference of two rows."""
+    """Otherwise the difference of two releases would reveal the difference of two rows."""
     x, ids = some_rows(10), np.arange(10)
     first = noise_of(Guard(1.0, 0.5, SECRET), x, ids, *WHAT)
     second = noise_of(guard, x * np.float32(1 + change), ids + shift, *what)
@@ -149,7 +149,7 @@ def test_float16_never_overflows() -> None:
 
 
 def delta_of(noise: float, eps: float) -> float:
-    """Balle & Wang 2018, theorem 8, for rows that are twice the largest norm apart."""
+    """Balle & Wang 2018, theorem 8, for rows at a distance of twice the largest norm."""
     ratio = 2 / noise
     near = stats.norm.cdf(ratio / 2 - eps / ratio)
     return float(near - np.exp(eps + stats.norm.logcdf(-ratio / 2 - eps / ratio)))
@@ -162,7 +162,7 @@ def test_epsilon_of_one_release_is_the_analytic_one(noise: float, delta: float) 
 
 
 def test_epsilon_of_one_release_by_the_definition() -> None:
-    """delta is the integral of max(0, p - e^eps q) over what the platform may see."""
+    """delta is the integral of max(0, p - e^eps q) over the platform's observations."""
     noise, eps = 3.0, epsilon(3.0, 1, 1e-4)
     seen = np.linspace(-40, 42, 2_000_001)
     p, q = (stats.norm.pdf(seen, centre, noise) for centre in (2.0, 0.0))

@@ -1,4 +1,4 @@
-"""What a log, a pipe and a terminal say of a run."""
+"""Progress of a run in a log, a pipe and a terminal."""
 
 import os
 import pty
@@ -32,7 +32,7 @@ class Clock:
 
 @contextmanager
 def lines() -> Iterator[tuple[Lines, list[str]]]:
-    """Yield what prints lines, and the lines, which are there when the block has ended."""
+    """Yield a progress that prints lines, and the list of lines, complete after the block."""
     console, said = Console(width=80), list[str]()
     with console.capture() as capture:
         yield Lines(console), said

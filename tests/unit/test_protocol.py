@@ -1,4 +1,4 @@
-"""Messages survive the wire, and nothing else passes for one."""
+"""Messages survive encoding and decoding, and anything else is refused."""
 
 import contextlib
 import io
@@ -59,7 +59,7 @@ EXAMPLES: list[Any] = [
     Receipt(9, "0" * 64),
     Representation(np.arange(2), np.ones((2, 3), np.float32), np.arange(0)),
 ]
-"""Read back, and fuzzed, in test_typed."""
+"""Messages that test_typed reads back and fuzzes."""
 
 
 def test_an_error_travels_as_itself() -> None:
@@ -82,7 +82,7 @@ def test_another_message_is_malformed() -> None:
 
 
 def records_of(told: dict[str, Any]) -> RecordDict:
-    """Return records as anybody can make them, of arrays and of whatever JSON can say."""
+    """Return arbitrary records, with arrays and any JSON value."""
     sent = {name: Array(one) for name, one in told.items() if isinstance(one, np.ndarray)}
     plain = {name: one for name, one in told.items() if name not in sent}
     return RecordDict(
@@ -109,7 +109,7 @@ def test_damaged_array_bytes_are_a_typed_error() -> None:
 
 
 def test_bytes_that_break_their_reader_are_a_malformed_message() -> None:
-    """An archive's first bytes make numpy try to open an archive."""
+    """The first bytes of an archive make numpy try to open one."""
     arrays = {"weight": Array(np.zeros((3, 2), np.float32))}
     arrays["bias"] = Array("float32", (2,), "numpy.ndarray", b"PK\x03\x04junk")
     plain = ConfigRecord({"json": json.dumps({"solver": "ridge"})})
@@ -127,7 +127,7 @@ def test_a_payload_survives_a_file() -> None:
 
 @given(st.data())
 def test_a_damaged_file_is_a_payload_or_a_typed_error(data: st.DataObject) -> None:
-    """Any bytes changed, any part cut off, anything else instead."""
+    """Any bytes are changed, any part is cut off, or the file is replaced."""
     whole = bytearray(pack(PAYLOAD))
     for _ in range(data.draw(st.integers(1, 8))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
@@ -145,7 +145,7 @@ def test_a_pickle_in_a_file_is_not_opened() -> None:
 
 
 def test_a_compressed_file_is_not_inflated() -> None:
-    """A small file may hold gigabytes."""
+    """A small compressed file could contain gigabytes."""
     file = io.BytesIO()
     np.savez_compressed(file, plain=np.array(b"{}"), ids=np.zeros(100_000, np.int64))
     with pytest.raises(ParticipantError, match="compressed"):

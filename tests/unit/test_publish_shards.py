@@ -1,4 +1,4 @@
-"""`coopt publish-shards`: what it prints, where it writes, and how it ends."""
+"""`coopt publish-shards`: output, files and exit codes."""
 
 import gzip
 import json
@@ -20,7 +20,7 @@ from tests.unit.data.pack import shard
 
 
 def test_the_shards_are_those_of_the_run(coopt: Coopt) -> None:
-    """Its blocks with their audit ids, and its shared set."""
+    """They are the run's blocks with their audit ids, and its shared set."""
     code, out, _ = coopt("publish-shards", coopt.tiny, "seed=3", "--out", "shards", "--json")
     found = json.loads(out.splitlines()[-1])
     assert code == 0
@@ -74,7 +74,7 @@ def test_it_continues_and_says_when_all_is_there(
 def test_what_can_only_be_streamed_is_copied_by_the_command_that_the_error_names(
     coopt: Coopt,
 ) -> None:
-    """And then a run finds the copy, and participants the shards."""
+    """The error names the command; a run then finds the copy, and participants the shards."""
     many = [encode(pixels(seed)) for seed in range(50)], ["a", "b"] * 25
     write(coopt.folder / "in/x-train-0.tar.gz", gzip.compress(shard(many)))
     where = ("data.source=webdataset", "data.root=in")

@@ -1,4 +1,4 @@
-"""`coopt push` and `coopt pull`: a dataset goes to a URL, and whoever has that URL trains on it."""
+"""`coopt push` and `coopt pull`: a dataset goes to a URL, from which others train on it."""
 
 import json
 import shutil
@@ -81,7 +81,7 @@ def test_a_pushed_student_does_not_say_where_its_images_were(coopt: Coopt, run: 
 def test_the_hub_is_asked_for_one_commit_and_one_snapshot(
     coopt: Coopt, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What huggingface_hub is called with; the hub itself is not."""
+    """Check only the calls of huggingface_hub, without the Hub itself."""
     import huggingface_hub
 
     asked: list[Any] = []
@@ -150,7 +150,7 @@ def test_a_training_does_not_pull_over_another_dataset(coopt: Coopt, run: Path) 
 
 
 def test_a_student_of_a_non_commercial_prior_makes_a_non_commercial_dataset(coopt: Coopt) -> None:
-    """Though the next run says of its checkpoint that it is free."""
+    """This holds even if the next run states a free licence for the checkpoint."""
     coopt.centralized("participants.0.license=cc-by-nc-4.0")
     prior = f"participants.0.prior=checkpoint:{coopt.folder}/run/student/checkpoint.pt"
     free = ["participants.0.license=apache-2.0", "data.license=apache-2.0"]

@@ -1,4 +1,4 @@
-"""Objects under a URL: on this disk, and in a real S3 server that the test starts."""
+"""Objects under a URL: on the local disk, and on a real S3 server started by the test."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ from tests.unit import s3
 
 @pytest.fixture(params=["path", "file", "s3"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where objects can go; nothing is there."""
+    """An empty place for objects."""
     if request.param == "s3":
         return str(request.getfixturevalue("bucket"))
     folder = str(tmp_path / "a folder")
@@ -26,7 +26,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def fresh_s3(bucket: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A bucket whose next use reads the environment anew, and which is tried only once."""
+    """A bucket whose next use reads the environment again, with a single attempt."""
     from s3fs import S3FileSystem
 
     monkeypatch.setattr(S3FileSystem, "_cache", {})
@@ -111,7 +111,7 @@ def test_special_files_are_no_objects(tmp_path: Path) -> None:
 
 
 def test_other_processes_see_what_is_written_and_are_seen(bucket: str) -> None:
-    """Whoever else uses s3fs in this process makes it remember listings, and sizes with them."""
+    """Other code that uses s3fs in this process may make it cache listings, and sizes with them."""
     mine, theirs = remote.join(bucket, "mine"), remote.join(bucket, "theirs")
     remote.store(mine, b"old")
     assert len(fsspec.filesystem("s3").ls(bucket)) == 1
@@ -198,7 +198,7 @@ def test_no_credentials_of_urls_in_errors(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_server_that_fails_once_is_asked_again(
     fresh_s3: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By botocore, on which coopt_fl.core.remote relies for it."""
+    """botocore retries, on which coopt_fl.core.remote relies."""
     asked = []
 
     class Flaky(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""What a process that runs models sets."""
+"""Settings of a process that runs models."""
 
 import resource
 import subprocess
@@ -53,7 +53,7 @@ def strides(model: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def test_weights_have_their_channels_last_as_torch_has_them() -> None:
-    """1x1 kernels, too, whose strides decide which code computes with them."""
+    """This includes 1x1 kernels, whose strides decide which implementation is used."""
 
     def model() -> nn.Module:
         made = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 1), nn.BatchNorm2d(5))

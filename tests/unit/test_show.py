@@ -1,4 +1,4 @@
-"""What people are shown: names and paths as they are, whatever rich would make of them."""
+"""Terminal output shows names and paths literally, without rich's markup."""
 
 from typing import Any
 

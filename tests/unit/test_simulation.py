@@ -1,4 +1,4 @@
-"""Starting Ray, whose own deadlines a busy host misses now and then."""
+"""Starting Ray, whose own timeouts a busy host sometimes exceeds."""
 
 import json
 import logging
@@ -96,7 +96,7 @@ def test_where_the_caller_uses_ray_the_simulation_has_a_process_of_its_own(
 
 
 def _slow(monkeypatch: pytest.MonkeyPatch, failures: int) -> list[dict[str, Any]]:
-    """Let Ray fail to start so many times; return what it was started with."""
+    """Make Ray fail to start a number of times; return the arguments of each start."""
     starts: list[dict[str, Any]] = []
 
     def init(**settings: Any) -> None:

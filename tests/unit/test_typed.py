@@ -1,4 +1,4 @@
-"""Whatever is read back is what was written, or refused in one sentence that names the field."""
+"""Data is read back as written, or refused in one sentence that names the field."""
 
 import json
 import math
@@ -119,7 +119,7 @@ def test_any_bytes_are_refused(content: bytes) -> None:
 
 
 def read_provenance(tree: Any) -> Provenance:
-    """Also verify the dataset by it, which may find it wrong but not fail."""
+    """Read the provenance and verify the dataset by it, which may report faults but not fail."""
     with TemporaryDirectory() as name:
         folder = Path(shutil.copytree(DATASET, Path(name) / "dataset"))
         (folder / "provenance.json").write_text(json.dumps(tree))
@@ -164,7 +164,7 @@ CASES = [
 ]
 
 ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()), max_size=5)
-"""Lone surrogates, too, which JSON can say."""
+"""Text, including lone surrogates, which JSON can contain."""
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | ANY_TEXT,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(ANY_TEXT, inner, max_size=3),
@@ -179,7 +179,7 @@ NEAR: dict[type, list[Any]] = {
     int: [True, 1.0, -1, 1 << 63, -(1 << 63) - 1],
     str: ["", "a\udfff", "A" * 64],
 }
-"""What may be taken for a value of that type."""
+"""Values that could be mistaken for a value of the type."""
 
 
 def instead_of(old: Any) -> st.SearchStrategy[Any]:
@@ -232,7 +232,7 @@ def test_whatever_is_changed_is_read_or_refused(case: Case, data: st.DataObject)
 
 
 def fits(hint: Any, found: Any, told: Any) -> bool:
-    """Whether ``found`` is a ``hint``, to the last value, and says what ``told`` does."""
+    """Return whether ``found`` is fully of type ``hint`` and has the values of ``told``."""
     origin, args = get_origin(hint), get_args(hint)
     if is_dataclass(hint):
         kinds = get_type_hints(hint)

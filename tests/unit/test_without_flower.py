@@ -1,4 +1,4 @@
-"""What needs no Flower runs where neither Flower nor Ray can be imported."""
+"""Everything that needs no Flower works if neither Flower nor Ray can be imported."""
 
 import json
 import subprocess
@@ -34,7 +34,7 @@ for words in json.loads(sys.argv[1]):
 
 @pytest.mark.whole
 def test_all_but_run_work_without_flower_and_ray(tmp_path: Path) -> None:
-    """The baseline, its students, and what is said of them, in one process."""
+    """Run the baseline, its students and their reports in one process."""
     config, run, student = tmp_path / "tiny.yaml", tmp_path / "run", tmp_path / "student"
     config.write_text(json.dumps(TINY))  # JSON is YAML
     words = [

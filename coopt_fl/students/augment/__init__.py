@@ -1,1 +1,1 @@
-"""Augmentation of a batch on the device, with random numbers of its own for each sample."""
+"""Augmentation of batches on the device, with separate random numbers for each sample."""

@@ -1,7 +1,7 @@
 """Colour operations on float (B, 3, h, w) in [0, 1], each sample with its own factor (B,).
 
-They are torchvision's adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue,
-rgb_to_grayscale, gaussian_blur and solarize, for a whole batch without leaving the device.
+They compute torchvision's adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue,
+rgb_to_grayscale, gaussian_blur and solarize for a whole batch on its device.
 """
 
 import torch
@@ -15,23 +15,23 @@ def each(factor: Tensor) -> Tensor:
 
 
 def brighten(images: Tensor, factor: Tensor) -> Tensor:
-    """Return the images times a factor."""
+    """Return the images multiplied by a factor."""
     return (images * each(factor)).clamp(0, 1)
 
 
 def contrast(images: Tensor, factor: Tensor) -> Tensor:
-    """Return the images blended with (factor 0), or away from, their mean grey."""
+    """Interpolate from the images' mean grey (factor 0) to the images (factor 1) and beyond."""
     mean = grey(images).mean((1, 2, 3))
     return torch.lerp(each(mean), images, each(factor)).clamp(0, 1)
 
 
 def saturate(images: Tensor, factor: Tensor) -> Tensor:
-    """Return the images blended with (factor 0), or away from, their grey versions."""
+    """Interpolate from the grey images (factor 0) to the images (factor 1) and beyond."""
     return torch.lerp(grey(images), images, each(factor)).clamp(0, 1)
 
 
 def rotate_hue(images: Tensor, turns: Tensor) -> Tensor:
-    """Return the images with their hue moved by a part of a full turn, in HSV."""
+    """Return the images with their hue (HSV) rotated by ``turns`` full turns."""
     value, low = images.amax(1), images.amin(1)
     chroma = value - low
     red, green, blue = images.unbind(1)
@@ -56,9 +56,9 @@ def grey(images: Tensor) -> Tensor:
 
 
 def blur(images: Tensor, sigma: Tensor) -> Tensor:
-    """Return the images under a Gaussian of ``sigma`` pixels; 0 leaves a sample as it is.
+    """Return the images blurred by a Gaussian of ``sigma`` pixels; 0 leaves a sample unchanged.
 
-    The kernel is a tenth of the side wide (Chen et al. 2020), reflected at the border.
+    The kernel is a tenth of the side wide (Chen et al. 2020); the border is padded by reflection.
     """
     batch, channels, height, width = images.shape
     reach = max(1, round(0.05 * min(height, width)))
@@ -74,5 +74,5 @@ def blur(images: Tensor, sigma: Tensor) -> Tensor:
 
 
 def solarise(images: Tensor) -> Tensor:
-    """Return the images with everything from one half on inverted."""
+    """Return the images with all values of at least 0.5 inverted."""
     return torch.where(images >= 0.5, 1 - images, images)

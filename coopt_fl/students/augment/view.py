@@ -1,4 +1,4 @@
-"""How one view of an image is made, and the random numbers that it takes."""
+"""Random views of images, and the random numbers that they are made with."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from coopt_fl.students.augment import colour
 from coopt_fl.students.augment.colour import each
 
 DRAWS = 14
-"""Number of uniform numbers that one view of one sample takes."""
+"""Number of uniform random numbers that one view of one sample needs."""
 
 MASK = (1 << 64) - 1
 
@@ -20,8 +20,8 @@ def draw_view(rows: Tensor, seed: int) -> Tensor:
     """Return float32 (B, DRAWS), uniform in [0, 1), on the device of ``rows``.
 
     Args:
-        rows: int64 (B,): the samples' rows of the dataset.
-        seed: Of this view in this epoch.
+        rows: int64 (B,): the samples' rows in the dataset.
+        seed: The seed of this view in this epoch.
     """
     columns = torch.arange(1, DRAWS + 1, device=rows.device)
     counter = rows.long()[:, None] * DRAWS + columns
@@ -30,14 +30,14 @@ def draw_view(rows: Tensor, seed: int) -> Tensor:
 
 
 def _mix(x: Tensor) -> Tensor:
-    """Return the finaliser of SplitMix64 (Steele, Lea, Flood 2014) of int64 x, modulo 2^64."""
+    """Apply the finaliser of SplitMix64 (Steele, Lea, Flood 2014) to int64 x, modulo 2^64."""
     x = (x ^ _shifted(x, 30)) * _signed(0xBF58476D1CE4E5B9)
     x = (x ^ _shifted(x, 27)) * _signed(0x94D049BB133111EB)
     return x ^ _shifted(x, 31)
 
 
 def _shifted(x: Tensor, bits: int) -> Tensor:
-    """Return x >> bits of x taken as unsigned, where torch would repeat the sign."""
+    """Return x >> bits with x taken as unsigned; torch's shift would repeat the sign bit."""
     return (x >> bits) & (MASK >> bits)
 
 
@@ -50,23 +50,23 @@ def _signed(value: int) -> int:
 class View:
     """Random resized crop, flip, colour jitter, grey, blur, solarisation, in this order.
 
-    Every probability is of one sample, and a change that is not drawn leaves the sample as it is.
-    The four changes of colour are drawn as torchvision's ColorJitter draws them, but always applied
-    in the order below (there it is random).
+    Probabilities apply to each sample separately, and a step that is not drawn leaves the sample
+    unchanged. The four factors of the colour jitter are drawn as in torchvision's ColorJitter, but
+    always applied in the order below, where torchvision's order is random.
 
     Attributes:
         size: Side of the view relative to the image's.
         scale: Range of the crop's area relative to the image's.
         ratio: Range of the crop's width over its height, drawn on a logarithmic scale.
         flip: Probability of mirroring left and right.
-        jitter: Probability of all four changes of colour together.
-        brightness: Half-width of the range of the factor around 1; likewise the next two.
+        jitter: Probability of the colour jitter: brightness, contrast, saturation and hue together.
+        brightness: Half-width of the factor's range around 1.
         contrast: See ``brightness``.
         saturation: See ``brightness``.
-        hue: Half-width of the range of the rotation, as a part of a full turn.
-        grey: Probability of losing all colour.
-        blur: Probability of a Gaussian of 0.1 to 2 pixels.
-        solarise: Probability of inverting what is brighter than one half.
+        hue: Half-width of the rotation's range, as a fraction of a full turn.
+        grey: Probability of conversion to grey.
+        blur: Probability of a Gaussian blur of 0.1 to 2 pixels.
+        solarise: Probability of inverting all values of at least 0.5.
     """
 
     size: float = 1.0
@@ -107,7 +107,7 @@ class View:
     def _crop(
         self, images: Tensor, area: Tensor, shape: Tensor, x: Tensor, y: Tensor, flip: Tensor
     ) -> Tensor:
-        """Return the crops, bilinear; a crop longer than the image is cut to it."""
+        """Return bilinearly resized, randomly mirrored crops, clipped to the image's sides."""
         if self.scale == (1.0, 1.0) and self.size == 1.0 and not self.flip:
             return images
         area = self.scale[0] + (self.scale[1] - self.scale[0]) * area
@@ -116,7 +116,7 @@ class View:
         width, height = (area.sqrt() * root).clamp(max=1), (area.sqrt() / root).clamp(max=1)
         mirror = torch.where(flip < self.flip, -1.0, 1.0)
         nothing = torch.zeros_like(width)
-        # affine_grid counts from -1 to 1 over the image: the free space on each side is 1 - width
+        # affine_grid's coordinates run from -1 to 1, so the crop's centre can move by 1 - width
         rows = [width * mirror, nothing, (2 * x - 1) * (1 - width)]
         rows += [nothing, height, (2 * y - 1) * (1 - height)]
         theta = torch.stack(rows, dim=1).view(-1, 2, 3).to(images.dtype)
@@ -125,7 +125,7 @@ class View:
         return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
     def _colour(self, images: Tensor, chosen: Tensor, *draws: Tensor) -> Tensor:
-        """Return the images, the chosen ones with all four changes of colour."""
+        """Apply the colour jitter to the ``chosen`` images."""
         changes = (
             (self.brightness, colour.brighten),
             (self.contrast, colour.contrast),

@@ -1,7 +1,7 @@
-"""A student for other tools: as a timm or torchvision model, or as an ONNX graph.
+"""Export of a student to other tools: as a timm or torchvision model, or as an ONNX graph.
 
-What is written is read back by the tool itself, and must give the features of the checkpoint on
-photographs, before it gets its name.
+Exported files get their final names only after the tool itself has loaded them and computed the
+same features of sample photographs as the checkpoint.
 """
 
 import tempfile
@@ -21,20 +21,20 @@ from coopt_fl.students.checkpoint import LoadedStudent
 from coopt_fl.students.images import resizing
 
 TARGETS = ("timm", "torchvision", "onnx")
-"""Each a module here, with ``write(student, folder) -> Written`` and ``check()``."""
+"""Formats; each is a module here with ``write(student, folder) -> Written`` and ``check()``."""
 
 TOLERANCE = 1e-4
-"""Largest difference of a feature, over the largest feature."""
+"""Largest allowed difference of a feature, relative to the largest feature."""
 
 
 @dataclass(frozen=True)
 class Written:
-    """What a target wrote, to be read back.
+    """Files that a target wrote, still to be verified.
 
     Attributes:
-        read: Returns what gives features (B, m) of uint8 images (B, 3, s, s), from the files.
-        example: Python that loads them, from a folder that it calls ``{folder}``.
-        another: What to say where that is another model than the student.
+        read: Loads the files; returns a function from uint8 images (B, 3, s, s) to features (B, m).
+        example: Python code that loads them, with ``{folder}`` in place of the folder.
+        another: Error message in case the loaded model is not the same as the student.
     """
 
     read: Callable[[], Callable[[Tensor], Tensor]]
@@ -47,13 +47,13 @@ class Exported:
     """An exported student.
 
     Attributes:
-        checkpoint: What was exported.
+        checkpoint: The checkpoint that was exported.
         target: One of :data:`TARGETS`.
-        folder: Where the files are.
+        folder: The folder of the files.
         files: Their names.
-        difference: The largest difference of a feature on photographs from the checkpoint's, over
-            the largest feature.
-        example: Python that loads them and computes features.
+        difference: Largest difference between the exported model's features of photographs and the
+            checkpoint's, relative to the largest feature.
+        example: Python code that loads the files and computes features.
     """
 
     checkpoint: str
@@ -65,17 +65,18 @@ class Exported:
 
 
 def export_student(student: LoadedStudent, checkpoint: Path, target: str, out: Path) -> Exported:
-    """Write ``student`` into the folder ``out`` as ``target`` reads it, and verify that.
+    """Write ``student`` into the folder ``out`` in the format ``target``, and verify the files.
 
     Args:
-        student: On the CPU.
-        checkpoint: Where it is from.
+        student: The student, on the CPU.
+        checkpoint: The checkpoint that it was loaded from.
         target: One of :data:`TARGETS`.
-        out: Is made; files of the same names in it are replaced.
+        out: Created if it does not exist; files of the same names in it are replaced.
 
     Raises:
-        ConfigError: There is no such target, a package is not installed, the library has no such
-            model, or the student's features are all 0, so that nothing would be verified.
+        ConfigError: The target is unknown, a package is not installed, the library has no such
+            model, its features differ from the student's, or the student's features are all 0, so
+            that nothing can be verified.
         OutputError: The files cannot be written.
     """
     require_utf8(out, "--out", OutputError)
@@ -119,14 +120,17 @@ def _difference(student: LoadedStudent, read: Callable[[Tensor], Tensor]) -> flo
     wanted = student.features(images)
     scale = float(wanted.abs().max())
     if scale == 0:
-        raise ConfigError("the student's features of photographs are all 0: train it anew")
+        raise ConfigError(
+            "the student's features of sample photographs are all 0, so the export cannot be "
+            "verified: train the student again"
+        )
     found = torch.cat([read(part) for part in images.split([1, 3, 4])])  # batches of three sizes
     largest = (found - wanted).abs().nan_to_num(torch.inf).max()
     return float(largest) / scale
 
 
 def description(student: LoadedStudent) -> dict[str, object]:
-    """Return the licence and what an image goes through, under the names that timm has for it."""
+    """Return licence and preprocessing under the keys of timm's ``pretrained_cfg``."""
     size = student.model.image_size
     return {
         "license": student.meta.get("license", UNKNOWN),

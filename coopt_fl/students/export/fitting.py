@@ -1,4 +1,4 @@
-"""Weights of a student in a model that a library builds."""
+"""Loading the weights of a student into a model that a library builds."""
 
 from torch import nn
 
@@ -7,11 +7,11 @@ from coopt_fl.students.checkpoint import LoadedStudent
 from coopt_fl.students.models import SMALL_IMAGE
 
 LARGER = 96
-"""A side in pixels at which a student keeps the stem of its library."""
+"""An image size in pixels at which a student keeps its library's stem."""
 
 
 def fill(model: nn.Module, student: LoadedStudent, library: str) -> None:
-    """Load the weights of ``student`` strictly, or raise ConfigError with what to do instead."""
+    """Load the weights of ``student`` strictly; raise ConfigError with an alternative otherwise."""
     try:
         model.load_state_dict(student.model.backbone.state_dict())
     except RuntimeError:
@@ -19,11 +19,11 @@ def fill(model: nn.Module, student: LoadedStudent, library: str) -> None:
 
 
 def another(student: LoadedStudent, library: str) -> str:
-    """Return one sentence: why the student is not a model of ``library``, and what to do."""
+    """Return an error message: why the student is not a model of ``library``, and what to do."""
     own = student.model
     if own.image_size <= SMALL_IMAGE:
         reason = (
-            f"has the stem for images up to {SMALL_IMAGE} pixels, which {library} has not: "
+            f"has the stem for images up to {SMALL_IMAGE} pixels, which {library} does not have: "
             f"export it to onnx, or train it with student.image_size={LARGER}"
         )
     else:

@@ -1,7 +1,7 @@
-"""``--to onnx``: ``model.onnx``, uint8 images in and features out, in batches of any size.
+"""``--to onnx``: ``model.onnx``, from uint8 images to features, in batches of any size.
 
-The normalisation is a part of the graph. What remains to be done before it is to resize the
-shorter edge to the side and to crop the centre; the side stands in the metadata.
+Normalisation is part of the graph. Its user has to resize the images' shorter edge to the input
+size, which is in the metadata, and to crop the centre.
 """
 
 import json
@@ -32,7 +32,7 @@ features = session.run(None, {{"images": batch}})[0]  # (B, {width})"""
 
 
 class FromBytes(nn.Module):
-    """A student behind its normalisation."""
+    """A student preceded by its normalisation."""
 
     factor: Tensor
     offset: Tensor
@@ -52,23 +52,23 @@ class FromBytes(nn.Module):
 
 
 def problem() -> str | None:
-    """Return which packages of the extra ``export`` are not here, and how to get them."""
+    """Return a sentence on missing packages of the extra ``export``; None if all are installed."""
     missing = [name for name in NEEDS if find_spec(name) is None]
     return f"ONNX needs {', '.join(missing)}: {install_hint('export')}" if missing else None
 
 
 def check() -> None:
-    """Require the packages of the extra ``export``."""
+    """Raise ConfigError unless the packages of the extra ``export`` are installed."""
     if found := problem():
         raise ConfigError(found)
 
 
 @contextmanager
 def plain_attention(model: nn.Module) -> Iterator[None]:
-    """Let timm's attentions multiply their matrices one after another, until the block ends.
+    """Turn off fused attention in timm's layers until the block ends.
 
-    torch translates its fused attention only where there are no windows (Hiera), and not with a
-    batch of any size where positions have a bias (BEiT).
+    torch cannot export fused attention with windows (Hiera), nor with a position bias and a dynamic
+    batch size (BEiT).
     """
     fused: list[Any] = [one for one in model.modules() if getattr(one, "fused_attn", False)]
     for layer in fused:
@@ -89,7 +89,7 @@ def write(student: LoadedStudent, folder: Path) -> Written:
     own = student.model
     images = photographs(own.image_size)[:2].contiguous()
     try:
-        with warnings.catch_warnings(action="ignore"), plain_attention(own):  # it warns of itself
+        with warnings.catch_warnings(action="ignore"), plain_attention(own):  # torch's own warnings
             program: Any = torch.onnx.export(
                 FromBytes(student).eval(),
                 (images,),
@@ -112,7 +112,7 @@ def write(student: LoadedStudent, folder: Path) -> Written:
 
 
 def _read(file: Path) -> Callable[[Tensor], Tensor]:
-    """Return what onnxruntime computes."""
+    """Return the model as onnxruntime runs it."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])

@@ -1,4 +1,4 @@
-"""``--to timm``: ``model.safetensors`` and ``config.json``, which ``local-dir:`` opens."""
+"""``--to timm``: ``model.safetensors`` and ``config.json``, loaded by ``local-dir:FOLDER``."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +22,7 @@ features = model(transform(image.convert("RGB"))[None])  # (1, {width})"""
 
 
 def check() -> None:
-    """Nothing more than the product itself is needed."""
+    """Do nothing: timm is always installed."""
 
 
 def write(student: LoadedStudent, folder: Path) -> Written:
@@ -41,7 +41,7 @@ def write(student: LoadedStudent, folder: Path) -> Written:
     options = timm_options(tagged, own.image_size)
     model: Any = timm.create_model(tagged, pretrained=False, num_classes=0, **options)
     fill(model, student, "timm")
-    kept = ("first_conv", "classifier", "fixed_input_size")  # not, for one, ImageNet's license
+    kept = ("first_conv", "classifier", "fixed_input_size")  # without ImageNet's license
     known = {key: value for key, value in model.pretrained_cfg.items() if key in kept}
     described = known | {"architecture": name, "num_classes": 0} | description(student)
     model.pretrained_cfg = described
@@ -58,12 +58,12 @@ def write(student: LoadedStudent, folder: Path) -> Written:
 
 
 def _apart(module: nn.Module, state: dict[str, Tensor], prefix: str, metadata: Any) -> None:
-    """Copy weights that layers share, of which safetensors would keep none."""
+    """Clone all weights, because safetensors refuses tensors that share memory."""
     state |= {name: weight.clone() for name, weight in state.items()}
 
 
 def _read(folder: Path) -> Callable[[Tensor], Tensor]:
-    """Return the model as anybody opens it, behind the normalisation that its file names."""
+    """Return the model, loaded by timm, preceded by the normalisation from its configuration."""
     import timm
     from timm.data.config import resolve_model_data_config
 

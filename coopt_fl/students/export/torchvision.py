@@ -1,7 +1,7 @@
 """``--to torchvision``: a state dict that torchvision's model loads strictly.
 
-The model is to be built without its classifier, as the example does: an ``Identity`` in the place
-of its last linear layer. ``config.json`` beside it says what an image goes through before.
+The model must first be built without its classifier, as the example does: with an ``Identity`` in
+place of its last linear layer. ``config.json`` beside it describes the preprocessing.
 """
 
 import io
@@ -29,11 +29,11 @@ features = model.eval()(small(image.convert("RGB"))[None])  # (1, {width}); imag
 
 
 def check() -> None:
-    """Nothing more than the product itself is needed."""
+    """Do nothing: torchvision is always installed."""
 
 
 def write(student: LoadedStudent, folder: Path) -> Written:
-    """Save the state dict, and the preprocessing beside it.
+    """Save the state dict, and ``config.json`` beside it.
 
     Raises:
         ConfigError: torchvision has no such model.
@@ -48,7 +48,7 @@ def write(student: LoadedStudent, folder: Path) -> Written:
     fill(model, student, "torchvision")
     file = f"{own.name}.pth"
     weights = {key: value.contiguous() for key, value in model.state_dict().items()}
-    buffer = io.BytesIO()  # torch would make its own kind of error of a full disk
+    buffer = io.BytesIO()  # on a full disk, torch.save to a file raises no OSError
     torch.save(weights, buffer)
     (folder / file).write_bytes(buffer.getbuffer())
     described = {"architecture": own.name, "classifier": classifier, **description(student)}
@@ -68,7 +68,7 @@ def write(student: LoadedStudent, folder: Path) -> Written:
 
 
 def _empty(name: str, sized: dict[str, int]) -> tuple[nn.Module, str]:
-    """Return the model without its classifier, and the path of that."""
+    """Return the model without its classifier, and the classifier's path in it."""
     from torchvision import models
 
     model = models.get_model(name, **sized)
@@ -78,7 +78,7 @@ def _empty(name: str, sized: dict[str, int]) -> tuple[nn.Module, str]:
 
 
 def _read(student: LoadedStudent, sized: dict[str, int], file: Path) -> Callable[[Tensor], Tensor]:
-    """Return the model as the example opens it, behind the normalisation."""
+    """Return the model, loaded as in the example, preceded by its preprocessing."""
     model, _ = _empty(student.model.name, sized)
     model.load_state_dict(torch.load(file, weights_only=True))
     model.eval()

@@ -20,7 +20,7 @@ def find_objective(name: str) -> type[Objective]:
     """Return the class of an objective; importing it may take seconds.
 
     Raises:
-        ConfigError: There is none, or its losses and heads are not installed.
+        ConfigError: There is no such objective, or it needs lightly, which is not installed.
     """
     part = PARTS.find("objective", name)
     try:

@@ -1,7 +1,7 @@
 """Objectives that contrast samples, or clusters of them: SimCLR, DCL, MoCo v2, InstDisc, SwAV.
 
-Settings are those of the papers on ImageNet, and for images up to 64 pixels those that the
-authors, or else common reproductions, use on CIFAR-10.
+Settings are those of the papers for ImageNet. For images up to 64 pixels they are those of the
+authors for CIFAR-10, or else of common reproductions.
 """
 
 from copy import deepcopy
@@ -31,11 +31,11 @@ FROZEN, UNQUEUED = 0.01, 0.075
 
 
 class SimCLR(Objective):
-    """Chen et al. 2020: of all views in a batch, find the other one of the same sample.
+    """Chen et al. 2020: find the other view of the same sample among all views in the batch.
 
     Attributes:
-        criterion_of: lightly's loss.
-        temperatures: Its temperature for small images and for large ones.
+        criterion_of: The class of lightly's loss.
+        temperatures: Temperature of the loss for small and for large images.
     """
 
     criterion_of: ClassVar[type[nn.Module]] = NTXentLoss
@@ -62,8 +62,9 @@ class DCL(SimCLR):
 class MoCo(Objective):
     """He et al. 2020, Chen et al. 2020 (v2): a queue of a momentum teacher's outputs as negatives.
 
-    The queue is a sixteenth of the samples, at most 65,536: about the paper's share of ImageNet
-    and the authors' 4,096 on CIFAR-10. Momentum 0.999, or 0.99 for small images, as they have it.
+    The queue is as long as a sixteenth of the samples, at most 65,536: about the paper's share of
+    ImageNet and the authors' 4,096 on CIFAR-10. Momentum 0.999, or 0.99 for small images, as the
+    authors have.
     """
 
     def __init__(self, student: Student, setting: Setting) -> None:
@@ -76,14 +77,15 @@ class MoCo(Objective):
         self.momentum = 0.99 if self.small else 0.999
         memory = self.criterion.memory_bank
         place = memory.bank_ptr
-        del memory.bank_ptr  # a buffer goes to the GPU, and lightly reads this one in every step
+        del memory.bank_ptr  # not a buffer, which would move to the GPU; lightly reads it each step
         memory.bank_ptr = place
 
     def forward(self, views: list[Tensor], rows: Tensor, progress: float) -> Tensor:
-        """Return the loss of finding the teacher's output of the other view, in both directions.
+        """Return the contrastive loss against the teacher's output for the other view.
 
-        (The symmetric form of the authors' CIFAR-10 code; on ImageNet they have one direction.)
-        Both see the same queue: with the first keys in it, a sample would be its own negative.
+        It is symmetric, as in the authors' CIFAR-10 code; on ImageNet they have one direction.
+        Both directions see the same queue: if the first's keys were already in it, a sample would
+        be its own negative in the second.
         """
         queries = [self.head(self.student(view)) for view in views]
         keys = [self._key(view) for view in reversed(views)]
@@ -92,7 +94,7 @@ class MoCo(Objective):
     def _key(self, view: Tensor) -> Tensor:
         """Return the teacher's outputs (B, 128), computed in batches shuffled over the devices.
 
-        A query and its key would otherwise share a batch's statistics, which would betray the pair.
+        Otherwise a query and its key would share batch norm statistics, which reveal the pair.
         """
         if self.devices == 1:
             return cast(Tensor, self.teacher(view))
@@ -104,22 +106,23 @@ class MoCo(Objective):
         self.teacher.follow(self.momentum, self.student, self.head)
 
     def get_extra_state(self) -> dict[str, Tensor]:
-        """Return the queue, which lightly does not count as state."""
+        """Return the queue, which is not in lightly's state dict."""
         memory = self.criterion.memory_bank
         return {"bank": memory.bank.cpu(), "place": memory.bank_ptr}
 
     def set_extra_state(self, state: Any) -> None:
-        """Put the queue back."""
+        """Restore the queue."""
         memory = self.criterion.memory_bank
         memory.bank, memory.bank_ptr = state["bank"].to(memory.bank.device), state["place"].cpu()
 
 
 class InstanceDiscrimination(Objective):
-    """Wu et al. 2018: every sample is a class of its own, whose weights are a memory bank.
+    """Wu et al. 2018: every sample is a class of its own, with its weights in a memory bank.
 
-    128 wide, temperature 0.07, or 0.1 for small images, and a bank that moves halfway to each new
-    output. The softmax over all samples is exact, as in the authors' CIFAR-10 code; on ImageNet
-    they estimate it by noise contrast, to save what a GPU now has.
+    Outputs are 128 wide, the temperature is 0.07, or 0.1 for small images, and an entry of the
+    bank moves halfway to each new output. The softmax over all samples is exact, as in the
+    authors' CIFAR-10 code; on ImageNet they approximate it by noise-contrastive estimation to save
+    memory, of which today's GPUs have enough.
     """
 
     bank: Tensor
@@ -150,11 +153,12 @@ class InstanceDiscrimination(Objective):
 class SwAV(Objective):
     """Caron et al. 2020: predict the cluster of one view from every other one.
 
-    3,000 prototypes (a tenth of the samples if that is less: a batch is shared out equally among
-    them), which are frozen for the first 1% of the steps. As a batch is smaller than that, the
-    last 3,840 outputs (an eighth of the samples if that is less) of either global view are shared
-    out with it, from 7.5% of the steps on: the authors' recipe for batches of 256 (15 epochs of
-    200). The queue is full by then in a training of two epochs or more.
+    There are 3,000 prototypes, or a tenth of the samples if that is less, because a batch is
+    assigned to them in equal parts; they are frozen for the first 1% of the steps. As a batch is
+    smaller than that, a queue of the last 3,840 outputs (an eighth of the samples if that is less)
+    of both global views is assigned together with it from 7.5% of the steps on: the authors'
+    recipe for batches of 256 (15 epochs of 200). By then the queue is full in any training of two
+    epochs or more.
     """
 
     staged = True
@@ -174,7 +178,7 @@ class SwAV(Objective):
         self.prototypes.requires_grad_(progress >= FROZEN)
         outputs = [F.normalize(self.head(self.student(view)).float()) for view in views]
         self._seen = torch.stack(outputs[:2], dim=1).detach()
-        own = self.queue[dist.rank() :: self.devices]  # each device adds its share to the batch
+        own = self.queue[dist.rank() :: self.devices]  # each device adds its share of the queue
         queued = own.unbind(1) if progress >= UNQUEUED else None
 
         def loss(outputs: list[Tensor]) -> Tensor:
@@ -187,7 +191,7 @@ class SwAV(Objective):
 
     @torch.no_grad()
     def after_step(self, progress: float) -> None:
-        """Normalise the prototypes, and put the outputs into the queue."""
+        """Normalise the prototypes, and push the outputs onto the queue."""
         self.prototypes.normalize()
         seen = concat_all_gather(self._seen) if self.devices > 1 else self._seen
         self.queue.copy_(torch.cat([seen, self.queue])[: len(self.queue)])

@@ -1,4 +1,4 @@
-"""The base class of the objectives, which compute a loss from views of a batch; and ours."""
+"""The base class of the objectives, and CoOpt's own: regression onto targets."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -18,16 +18,17 @@ from coopt_fl.students.models import SMALL_IMAGE, Student
 
 @dataclass(frozen=True)
 class Setting:
-    """What an objective needs to know of a training.
+    """The properties of a training on which an objective depends.
 
     Attributes:
         samples: Number of rows of the dataset.
-        devices: Number of devices that share a batch; contrastive losses gather their negatives.
-        config: Its ``augment`` counts, and ``loss`` and ``head`` of a regression.
-        dim: Width n of the targets; 0 where there are none.
-        parts: Widths of the parts of a target, each with its own head; their sum is n.
-        targets: Rows (B,) to float32 targets (B, n).
-        normalised: How views are normalised.
+        devices: Number of devices that share a batch; contrastive losses gather negatives from all.
+        config: The student's configuration, for ``augment``, and for a regression's ``loss`` and
+            ``head``.
+        dim: Width D of the targets; 0 without targets.
+        parts: Widths of the parts of a target, each of which gets its own head; their sum is D.
+        targets: A function from rows (B,) to float32 targets (B, D).
+        normalised: The preprocessing that normalises the views.
     """
 
     samples: int
@@ -40,15 +41,15 @@ class Setting:
 
 
 class Objective(nn.Module, ABC):
-    """A student with all that its loss needs: heads, a teacher, a memory.
+    """A student together with all that its loss needs, such as heads, a teacher, a memory bank.
 
-    Parameters without a gradient are not optimized; checkpoints keep the whole ``state_dict()``.
+    Parameters without gradients are not optimized; checkpoints keep the whole ``state_dict()``.
 
     Attributes:
         student: The model that is kept after the training.
-        views: How each view of an image is made; may change between two steps.
-        mirrored: Whether views may be mirrored: by all objectives or by none, as the mirror image
-            of a digit is no digit.
+        views: The augmentation of each view; may change between two steps.
+        mirrored: Whether views may be mirrored. This holds for all objectives or for none, because
+            the mirror image of a digit is not a digit.
         devices: Number of devices that share a batch.
         small: Whether the papers' settings for small images apply.
         staged: Whether some weights are frozen in some steps.
@@ -69,15 +70,19 @@ class Objective(nn.Module, ABC):
 
         Args:
             views: Normalised float (B, 3, v, v) for each of ``self.views``.
-            rows: int64 (B,), the samples' rows of the dataset.
-            progress: The part of all steps that is done, in [0, 1).
+            rows: int64 (B,), the samples' rows in the dataset.
+            progress: Fraction of all steps done so far, in [0, 1).
         """
 
     def after_step(self, progress: float) -> None:
-        """Update what the optimizer does not, such as the teacher, after each of its steps."""
+        """Update what the optimizer does not, such as a teacher; called after each step."""
 
     def fitting(self, published: Published) -> tuple[View, ...]:
-        """Return the views, all of the student's own image size if it takes no smaller images."""
+        """Return the published views, adapted to the student.
+
+        They are not mirrored unless allowed, and have the student's image size if the model
+        cannot take smaller images.
+        """
         size = self.student.image_size
         views = published.at(size)
         if not self.mirrored:
@@ -89,7 +94,7 @@ class Objective(nn.Module, ABC):
 
 
 class Teacher(nn.Module):
-    """Copies of modules whose weights are moving averages of the originals', without a gradient."""
+    """Copies of modules without gradients, whose weights are moving averages of the originals'."""
 
     def __init__(self, *copies: nn.Module) -> None:
         super().__init__()
@@ -97,12 +102,12 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, view: Tensor) -> Tensor:
-        """Return the output of the copies, applied one after another, for a view."""
+        """Return the output of the copies, applied one after another to a view."""
         return cast(Tensor, self.copies(view))
 
     @torch.no_grad()
     def follow(self, momentum: float, *followed: nn.Module) -> None:
-        """Set every weight to ``momentum`` times itself plus the rest times its original."""
+        """Set each weight to ``momentum * weight + (1 - momentum) * original``."""
         originals = [p.detach() for module in followed for p in module.parameters()]
         torch._foreach_lerp_(list(self.copies.parameters()), originals, 1 - momentum)
 
@@ -119,11 +124,11 @@ def in_float32(loss: Callable[..., Tensor], *values: Tensor | list[Tensor]) -> T
 
 @torch.no_grad()
 def _takes(student: Student, side: int) -> bool:
-    """Tell whether the student can take images of another side; most transformers cannot."""
+    """Return whether the student can take images of ``side`` pixels; most transformers cannot."""
     training = student.training
     try:
         student.eval()(torch.zeros(1, 3, side, side))
-    except Exception:  # what a library raises for a size it cannot take is its own
+    except Exception:  # libraries raise various errors for a size they do not support
         return False
     finally:
         student.train(training)
@@ -135,14 +140,15 @@ AUGMENTATIONS = {
     "crop": View(scale=(0.64, 1.0), ratio=(1.0, 1.0), flip=0.0, jitter=0.0, grey=0.0),
     "crop_flip": View(scale=(0.64, 1.0), ratio=(1.0, 1.0), flip=0.5, jitter=0.0, grey=0.0),
 }
-"""The view of a regression by ``student.augment``. Crops keep at least 0.8 of the side: a target is
-that of the whole image, and a crop without the subject should not be trained towards it."""
+"""The view of a regression, by ``student.augment``. Crops keep at least 0.8 of the side, because
+targets are those of the whole image: a crop that misses the subject should not be trained on one.
+"""
 
 
 def cosine(output: Tensor, target: Tensor) -> Tensor:
-    """Return the mean over the batch of 1 - cos(output, target); both (B, n), a scalar in [0, 2].
+    """Return 1 - cos(output, target), both (B, D), averaged over the batch: a scalar in [0, 2].
 
-    The lengths of the targets do not count, so that a few long ones cannot dominate.
+    The lengths of the targets do not matter, so a few long ones cannot dominate.
     """
     return 1 - F.cosine_similarity(output, target, dim=1).mean()
 
@@ -155,7 +161,7 @@ HIDDEN = 2048
 
 
 def mlp(width: int, dim: int) -> nn.Module:
-    """Return a map with one hidden layer from features (B, width) to outputs (B, dim).
+    """Return a head with one hidden layer, from features (B, width) to outputs (B, dim).
 
     The head absorbs target-specific detail, which the features then need not hold.
     """
@@ -170,7 +176,7 @@ HEADS: dict[str, Callable[[int, int], nn.Module]] = {"mlp": mlp, "linear": nn.Li
 class Regression(Objective):
     """One view, one head, one loss (CoOpt, arXiv 2505.14117; the paper's head is linear).
 
-    Where a target has parts, each has a head, and the loss is the mean of theirs.
+    If a target has parts, each part has its own head, and the loss is the mean over the parts.
     """
 
     def __init__(self, student: Student, setting: Setting) -> None:
@@ -184,7 +190,7 @@ class Regression(Objective):
         self._loss, self._targets = LOSSES[setting.config.loss], setting.targets
 
     def forward(self, views: list[Tensor], rows: Tensor, progress: float) -> Tensor:
-        """Return the loss between the heads' outputs and the rows' targets."""
+        """Return the loss between the heads' outputs and the targets of ``rows``."""
         features = self.student(views[0])
         targets = self._targets(rows).split(self._parts, dim=1)
         losses = [

@@ -28,7 +28,7 @@ from coopt_fl.students.objectives.objective import (
 )
 
 LOOKED_AT = 32
-"""ReLA's steps between two checks whether its first stage is over: each waits for the device."""
+"""Steps of ReLA between two checks for the end of its first stage; a check waits for the device."""
 
 
 def rising(base: float, progress: float) -> float:
@@ -65,11 +65,12 @@ class BYOL(Objective):
 class ReLA(BYOL):
     """Sun, Jiang, Lin 2024: regression of both views onto the target, then BYOL.
 
-    The first stage lasts until the regression no longer gets better.
-    As in the authors' code: ``fast`` follows the loss (0.999), ``slow`` follows ``fast`` (0.99),
-    from 1 and 2; the first stage is over when exp(-(slow - fast)) reaches 0.995. That takes 2,400
-    steps if the loss is 0.5 from the start, 3,100 if it is 0, and longer while it falls (3,330 to
-    3,390 on the digits), so a short training never leaves it. The teacher follows all the time.
+    The first stage lasts until the regression no longer improves, which is detected as in the
+    authors' code: ``fast`` is a moving average of the loss (0.999, from 1), ``slow`` one of
+    ``fast`` (0.99, from 2), and the stage ends when exp(-(slow - fast)) reaches 0.995. That takes
+    2,400 steps if the loss is 0.5 from the start, 3,100 if it is 0, and longer while it falls
+    (3,330 to 3,390 on the digits), so a short training never leaves the first stage. The teacher
+    is updated in both stages.
     """
 
     staged = True
@@ -113,11 +114,11 @@ class ReLA(BYOL):
         self.averages.copy_(torch.stack([fast, slow * 0.99 + fast * 0.01]))
 
     def get_extra_state(self) -> dict[str, int]:
-        """Return the steps so far, and whether the first stage still goes on."""
+        """Return the number of steps so far, and whether training is in the first stage."""
         return {"steps": self._steps, "first": self._first}
 
     def set_extra_state(self, state: dict[str, int]) -> None:
-        """Continue after so many steps."""
+        """Restore the number of steps and the stage."""
         self._steps = state["steps"]
         if not state["first"]:
             self.views, self._first = self._later, False
@@ -126,7 +127,7 @@ class ReLA(BYOL):
 class SimSiam(Objective):
     """Chen and He 2021: BYOL whose teacher is the student itself, without a gradient.
 
-    A projection of three layers, or of two for small images (appendix D).
+    The projection has three layers, or two for small images (appendix D).
     """
 
     def __init__(self, student: Student, setting: Setting) -> None:
@@ -160,12 +161,12 @@ def _two_layers(width: int, hidden: int, out: int) -> ProjectionHead:
 class DINO(Objective):
     """Caron et al. 2021: predict the clusters of a momentum teacher, centred against collapse.
 
-    65,536 outputs; the teacher sees the two global views only. Its temperature is 0.04, the
-    authors' for ResNet-50, and the last layer is frozen for the first 1% of the steps (1 epoch
-    of 100). Momentum from 0.996 up to 1. For small images 2,048 outputs, batch norm in the head
-    and a momentum from 0.99, as lightly and ReLA have it on CIFAR-10: without batch norm, outputs
-    become equal for all samples within a few epochs, whose probe is then no better than a random
-    backbone's.
+    There are 65,536 outputs, and the teacher sees the two global views only. Its temperature is
+    0.04, as the authors have for ResNet-50; the last layer is frozen for the first 1% of the steps
+    (1 epoch of 100), and the momentum rises from 0.996 to 1. For small images there are 2,048
+    outputs, batch norm in the head and a momentum from 0.99, as in lightly and ReLA on CIFAR-10:
+    without batch norm the outputs become equal for all samples within a few epochs, and the probe
+    is then no better than that of a random backbone.
     """
 
     staged = True
@@ -174,7 +175,7 @@ class DINO(Objective):
         super().__init__(student, published.DINO, setting)
         outputs = 2048 if self.small else 65_536
         make = partial(DINOProjectionHead, student.width, 2048, 256, outputs, self.small)
-        self.head, copied = make(), make()  # which cannot be copied whole
+        self.head, copied = make(), make()  # deepcopy fails on weight normalisation
         copied.load_state_dict(self.head.state_dict())
         self.teacher = Teacher(deepcopy(student), copied)
         self.criterion = DINOLoss(outputs)

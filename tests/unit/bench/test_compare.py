@@ -1,4 +1,4 @@
-"""What counts as a change, and what is refused."""
+"""Comparing results: what counts as a change, and which files are refused."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""When a figure is good enough, what is said where there is none, and that turns are taken."""
+"""Reaches, reasons for missing figures, and alternating measurements."""
 
 import json
 

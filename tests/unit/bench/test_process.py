@@ -1,4 +1,4 @@
-"""Processes that measure leave nothing behind."""
+"""Measuring processes leave neither processes nor files behind."""
 
 import multiprocessing
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The simulated accelerator, on a clock of its own: nothing is measured here."""
+"""The simulated accelerator, tested with a fake clock."""
 
 from dataclasses import dataclass, field
 
@@ -14,7 +14,7 @@ from coopt_fl.targets import Alignment, optimize
 
 @dataclass
 class Clock:
-    """Time that passes only for who sleeps."""
+    """A clock that advances only by ``sleep``."""
 
     now: float = 100.0
     slept: list[float] = field(default_factory=list)
@@ -56,7 +56,7 @@ def test_sending_takes_what_a_bus_takes(clock: Clock) -> None:
 
 
 def test_a_whole_optimization_takes_its_time(clock: Clock) -> None:
-    """Six batches of a second each, and of all that is done meanwhile only the sending."""
+    """It takes six batches of a second each, plus the time of sending, and nothing else."""
     model = Timed()
     encoder, model.seconds = prior(model), 1.0
     source = ArraySource("array", np.zeros((24, 32, 32, 3), np.uint8))

@@ -1,4 +1,4 @@
-"""What runs where: with neither, one or two GPUs, every row is there, measured or with a reason."""
+"""With no, one or two GPUs, every row is there, either measured or with a reason."""
 
 import importlib.util
 from contextlib import nullcontext

@@ -1,4 +1,4 @@
-"""What ``coopt bench`` does around the measuring; nothing is measured here."""
+"""``coopt bench`` apart from the measurements, which are replaced here."""
 
 import io
 import json
@@ -27,7 +27,7 @@ ROWS = {
 
 @pytest.fixture(autouse=True)
 def planted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Benchmarks that yield known rows; the list says which were asked for."""
+    """Benchmarks that yield known rows; the list records which were run."""
     asked = list[str]()
 
     def measure(name: str) -> list[Any]:

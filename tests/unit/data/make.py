@@ -61,6 +61,6 @@ def flip_byte(path: Path, at: int) -> None:
 
 
 def layout(source: Source, seed: int = 0) -> Layout:
-    """Blocks of 60, a fifth of others' ids to each for the audit, 30 shared."""
+    """A layout with blocks of 60, an audit fraction of a fifth, and 30 shared samples."""
     units = make_units(make_blocks(source.ids, 60, seed), 0.2, seed)
     return Layout(units, shared_set(source.ids, 30, seed), 60, 0.2)

@@ -24,7 +24,7 @@ NUMBER = re.compile(r"-?\d+")
 
 
 def typed(labels: Sequence[str]) -> list[str] | list[int]:
-    """Labels as whole numbers where all are some, in formats that have types."""
+    """Convert labels to integers if all are integers, for formats with types."""
     return [int(one) for one in labels] if all(map(NUMBER.fullmatch, labels)) else list(labels)
 
 
@@ -55,7 +55,7 @@ def parquet(root: Path, splits: Splits) -> DataConfig:
 
 
 def repository(root: Path, splits: Splits) -> DataConfig:
-    """As a repository of the Hugging Face hub lies, with a card."""
+    """Write a repository in the layout of the Hugging Face Hub, with a card."""
     for name, (images, labels) in splits.items():
         half = len(images) // 2
         for number, part in enumerate([slice(half), slice(half, None)]):
@@ -67,14 +67,14 @@ def repository(root: Path, splits: Splits) -> DataConfig:
 
 
 def converted(root: Path, splits: Splits) -> DataConfig:
-    """As the hub's conversion to Parquet lies."""
+    """Write Parquet files in the layout of the Hub's automatic conversion."""
     for name, (images, labels) in splits.items():
         make.parquet(root / f"default/{name}/0000.parquet", list(images), label=typed(labels))
     return DataConfig("parquet", str(root))
 
 
 def saved(root: Path, splits: Splits) -> DataConfig:
-    """What ``save_to_disk`` writes."""
+    """Write files with ``save_to_disk``."""
     import datasets
 
     made = {
@@ -98,7 +98,7 @@ def shards(root: Path, splits: Splits) -> DataConfig:
 
 
 def remote(root: Path, splits: Splits) -> DataConfig:
-    """Shards in what fsspec calls memory, which a process has for itself."""
+    """Write shards to fsspec's ``memory:`` file system, which belongs to a single process."""
     url = f"memory://{root.parent.name}/{root.name}"
     for name, split in splits.items():
         fsspec.filesystem("memory").pipe_file(f"{url}/x-{name}-000.tar", shard(split))
@@ -106,7 +106,7 @@ def remote(root: Path, splits: Splits) -> DataConfig:
 
 
 def compressed(root: Path, splits: Splits) -> DataConfig:
-    """Shards that can only be read from their beginning on."""
+    """Write compressed shards, which can only be read sequentially."""
     for name, split in splits.items():
         make.write(root / f"x-{name}-000.tar.gz", gzip.compress(shard(split)))
     return DataConfig("webdataset", str(root))
@@ -131,7 +131,7 @@ def one_list(root: Path, splits: Splits) -> DataConfig:
 
 
 def lists(root: Path, splits: Splits) -> DataConfig:
-    """JSON lines beside the images of each split, as Hugging Face's ``imagefolder`` has them."""
+    """Write JSON lines beside each split's images, as for Hugging Face's ``imagefolder``."""
     for name, (images, labels) in splits.items():
         lines = []
         for row, (image, label) in enumerate(zip(images, labels, strict=True)):

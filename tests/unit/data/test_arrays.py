@@ -1,4 +1,4 @@
-"""Saved arrays: what does not fit together is named."""
+"""Saved arrays, and errors about arrays that do not match."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Blocks in, batches out: their order, their edges, and corrupt images."""
+"""From blocks to batches: order, block borders, and corrupt images."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -85,7 +85,7 @@ def test_missing_file_of_a_folder_is_a_corrupt_image(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_images_can_be_fitted_where_they_are_read(damaged: Source, workers: int) -> None:
-    """Then all of a batch have one size; the bits are those of fitting them afterwards."""
+    """All images of a batch then have one size, and the same bits as if fitted afterwards."""
     preprocess = Preprocess(4, 5, "bicubic", (0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
     asked = (damaged, [damaged.ids], 3, "skip", workers)
     fitted, whole = batches(*asked, fit=preprocess.square), batches(*asked)
@@ -116,7 +116,7 @@ def test_foreign_id_is_an_error_even_where_corrupt_images_are_skipped(damaged: S
 def test_there_are_as_many_workers_as_there_is_room_for(
     cores: int, busy: int, free: int, shared: int, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A worker takes 200 MiB, and here two batches of 100 that it shares; half is left alone."""
+    """A worker takes 200 MiB plus two shared batches of 100 MiB; half of the memory stays free."""
     monkeypatch.setattr(batches_module, "cores", lambda: cores)
     monkeypatch.setattr(batches_module, "free_memory", lambda: free << 20)
     monkeypatch.setattr(batches_module, "free_shared_memory", lambda: shared << 20)
@@ -124,7 +124,7 @@ def test_there_are_as_many_workers_as_there_is_room_for(
 
 
 def test_image_files_are_read_and_fitted_one_by_one(damaged: Source) -> None:
-    """So that of large photographs only one is in memory in its own size."""
+    """Only one large photograph at a time is in memory at full size."""
     said = list[str]()
     read, fit = damaged.read, Preprocess(4, 5, "bicubic", (0.5,) * 3, (0.5,) * 3).square
 

@@ -1,4 +1,4 @@
-"""Blocks hold every id once, units some others' ids, too; the shared set is a seeded part."""
+"""Blocks contain every id once, units also audit ids; the shared set is a seeded subset."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The per-user cache: made once, whole or absent, and no larger than allowed."""
+"""The per-user cache: entries are made once, atomically, and evicted above the size limit."""
 
 import os
 import threading
@@ -17,7 +17,7 @@ NOW = time.time()
 
 
 def entry(path: Path, size: int = 100, hours_ago: float = 0) -> Path:
-    """Make a file in the cache as if it had been used last ``hours_ago``."""
+    """Make a file in the cache that was last used ``hours_ago``."""
     cached(path, path.read_bytes, lambda new: new.write_bytes(b"x" * size))
     aged(path, hours_ago)
     return path
@@ -75,7 +75,7 @@ def test_nonsense_as_a_limit_is_refused(
 
 
 def test_a_folder_is_one_entry(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of which no part is younger or older than another, and which is used as a whole."""
+    """A folder has one time of last use, and is evicted as a whole."""
 
     def use(name: str) -> list[bytes]:
         folder = cache / "targets" / name
@@ -144,7 +144,7 @@ def test_one_makes_what_several_wait_for(cache: Path) -> None:
 def test_open_images_outlive_their_copy(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The one who has them open reads on; the next one makes the copy again."""
+    """After eviction, open files can still be read; the next one to open makes a new copy."""
     allow(monkeypatch, 0)
     data = []
     for name in ("one", "other"):

@@ -1,4 +1,4 @@
-"""What classes are called, by source: the number of a name is that of its rows."""
+"""Class names by source: a name's number is the label of its rows."""
 
 import io
 import tarfile

@@ -1,4 +1,4 @@
-"""Which column is that of images, and which that of labels: never a guess."""
+"""The choice of the image and label columns, which is never a guess."""
 
 import json
 
@@ -13,7 +13,7 @@ STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
 def schema(columns: dict[str, pa.DataType], **marked: str) -> pa.Schema:
-    """A schema in which Hugging Face's features call some columns "Image" or "ClassLabel"."""
+    """A schema with Hugging Face's metadata, which declares columns as "Image" or "ClassLabel"."""
     features = {name: {"_type": kind} for name, kind in marked.items()}
     told = json.dumps({"info": {"features": features}})
     return pa.schema(columns.items(), {"huggingface": told} if marked else None)

@@ -1,4 +1,4 @@
-"""From file bytes to RGB, or a reason why not."""
+"""Decoding file bytes to RGB, and reasons for failure."""
 
 import io
 from pathlib import Path
@@ -41,7 +41,7 @@ def test_jpeg_is_pillows() -> None:
 def test_a_jpeg_is_decoded_at_the_smallest_scale_that_is_large_enough(
     edge: int, size: tuple[int, int]
 ) -> None:
-    """There its pixels are nearly the means of the whole image's."""
+    """At that scale its pixels are nearly averages of the full image's pixels."""
     soft = Image.fromarray(pixels(1, 6, 8)).resize((400, 304), Image.Resampling.BICUBIC)
     encoded = saved(soft, "JPEG")
     image = decode(encoded, edge)
@@ -58,7 +58,7 @@ def test_other_files_have_no_smaller_scale() -> None:
 
 
 def test_only_who_asks_for_it_reads_at_a_smaller_scale(tmp_path: Path) -> None:
-    """Alone, and not in the source that others read."""
+    """Only the reader that asks for it gets the smaller scale; the shared source is not changed."""
     write(tmp_path / "train" / "0.jpg", encode(pixels(1, 64, 80), "JPEG"))
     shapes = {}
     for how in ("exact", "reduced"):

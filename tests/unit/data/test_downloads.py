@@ -1,4 +1,4 @@
-"""CIFAR and Fashion-MNIST in their own formats on disk, and what is said when they are not there.
+"""CIFAR and Fashion-MNIST in their own formats on disk, and the errors without them.
 
 The files are tiny; torchvision's sums of the real ones are replaced by theirs.
 """

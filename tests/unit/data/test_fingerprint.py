@@ -1,4 +1,4 @@
-"""A fingerprint follows every byte of the data, and nothing else."""
+"""A fingerprint depends on every byte of the data, and on nothing else."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""The copy of encoded images: built once, whole or not at all."""
+"""The copy of encoded images is built once and atomically."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +28,7 @@ def test_built_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("left", [None, 0, 3, 8, -1, -8, -16])
 def test_damaged_copy_is_made_again(left: int | None, tmp_path: Path) -> None:
-    """The copy is gone (None), or cut to its first bytes."""
+    """The copy is missing (None), or truncated."""
     path = tmp_path / "copy"
     contents(path)
     whole = path.read_bytes()

@@ -36,7 +36,7 @@ def test_every_image_once_with_its_pixels(tmp_path: Path) -> None:
 
 
 def test_ids_are_the_same_on_every_host(tmp_path: Path) -> None:
-    """Frozen: ids are stored in datasets, so this order must never change."""
+    """The order is frozen: ids are stored in datasets, so it must never change."""
     tree(tmp_path / "train", NAMES[:6])
     assert names(open_source(config(tmp_path))) == FROZEN
 

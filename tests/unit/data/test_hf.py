@@ -1,4 +1,4 @@
-"""What ``datasets`` opens: without a network, so no name on the hub."""
+"""Sources that ``datasets`` opens, without a network and so without names on the Hub."""
 
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ def assert_seeds(data: DataConfig, *seeds: int, split: str = "train") -> None:
 
 
 def test_one_split_alone_is_for_training(tmp_path: Path) -> None:
-    """Bytes that no feature calls an image, in a column of any name."""
+    """Images may be bytes in a column of any name, not declared as an image."""
     made({"photo": BYTES, "n": [*range(6)]}, {}).save_to_disk(tmp_path / "one")
     assert_seeds(config(tmp_path / "one"), 0, 1, 2, 3, 4, 5)
     assert open_labels(config(tmp_path / "one"), "train") is None
@@ -95,7 +95,7 @@ def test_a_repository_as_it_lies_with_the_configurations_of_its_card(tmp_path: P
 
 
 def test_images_in_files_of_their_own(tmp_path: Path) -> None:
-    """As ``imagefolder`` loads them; the fingerprint sees a file that changes."""
+    """Images in files, as ``imagefolder`` loads them; the fingerprint detects a changed file."""
     names = [f"train/{kind}/{row}.png" for kind in ("a", "b") for row in range(3)]
     tree(tmp_path / "tree", names)
     data = config(tmp_path / "tree")
@@ -113,7 +113,7 @@ def test_images_in_files_of_their_own(tmp_path: Path) -> None:
 def test_a_name_on_the_hub_is_loaded_by_its_name(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """What the library is asked for; the hub itself cannot be reached here."""
+    """Check only the call of the library, because the Hub cannot be reached in tests."""
     asked, whole = list[Any](), made({"img": BYTES, "label": [0] * 6}, {"img": datasets.Image()})
 
     def load_dataset(*words: Any) -> Any:
@@ -169,7 +169,7 @@ def test_any_column_is_known_of_the_images(tmp_path: Path) -> None:
 
 
 def test_a_test_split_without_rows_counts_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the hub may have one; ``load_from_disk`` opens none."""
+    """The Hub may have a split without rows; ``load_from_disk`` cannot open one."""
     whole = made({"image": BYTES, "label": [0, 1] * 3}, {})
     splits = {"train": whole, "test": whole.select([])}
     monkeypatch.setattr(hf, "_splits", lambda data: splits)

@@ -1,4 +1,4 @@
-"""Labels have one door, and nothing on the way from images to targets goes through it."""
+"""Labels can only be read through one module, which nothing between images and targets uses."""
 
 import ast
 from collections.abc import Callable
@@ -20,14 +20,14 @@ LOOKERS = {
     PACKAGE / "report" / "neighbours.py",
     PACKAGE / "data" / "partition.py",
 }
-"""They judge, or show, what is finished, or say who gets a sample; no target depends on it."""
+"""Modules that may use labels, for judging, reports or partitions: no target depends on them."""
 
 DOOR = {PACKAGE / "data" / name for name in ("__init__.py", "labels.py", "own.py")}
-"""They hand out ``open_labels`` and ``split_labels``, and take labels that a program gives."""
+"""Modules that export ``open_labels`` and ``split_labels``, or accept labels from a program."""
 
 
 def asked_for(path: Path) -> set[str]:
-    """Every part of every name that a file imports, and every attribute that it uses."""
+    """Return the parts of all names that a file imports, and all attributes that it uses."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Attribute) and node.attr != "labels":  # such as those of an axis
@@ -40,7 +40,7 @@ def asked_for(path: Path) -> set[str]:
 
 
 def test_only_the_probe_and_the_report_open_the_door() -> None:
-    """By no way: not its two functions, nor the module, nor what a source offers behind it."""
+    """No other module uses its two functions, the module itself, or a source's method behind it."""
     files = [*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "strategies").rglob("*.py")]
     ways = {"open_labels", "split_labels", "labels", "given_labels"}
     assert {path for path in files if ways & asked_for(path)} == LOOKERS | DOOR
@@ -80,7 +80,7 @@ def test_only_a_split_that_does_not_exist_has_no_labels(
 
 
 def test_labels_that_cannot_be_read_are_an_error_and_not_none(tmp_path: Path) -> None:
-    """A probe that said "no labels" would hide that a file is torn."""
+    """If the probe just said "no labels", a truncated file would go unnoticed."""
     images = [encode(pixels(0))]
     for name, says in (
         ("torn", "cannot be read as Parquet"),
@@ -104,7 +104,7 @@ def test_labels_that_cannot_be_read_are_an_error_and_not_none(tmp_path: Path) ->
 
 
 def test_nothing_that_is_read_depends_on_labels(tmp_path: Path) -> None:
-    """The same images with other labels give the same batches, attribute by attribute."""
+    """With other labels, the same images give the same batches in every attribute."""
     seen = []
     for name, labels in (("one", [0, 1, 2]), ("other", [2, 0, 1])):
         images = [encode(pixels(k)) for k in range(3)]

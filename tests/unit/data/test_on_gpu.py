@@ -1,4 +1,4 @@
-"""Decoding on the GPU, with torchvision's decoder on the CPU in its place."""
+"""Decoding on the GPU, for which torchvision's CPU decoder stands in."""
 
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def test_jpeg_is_decoded_there_and_all_else_by_pillow(files: list[bytes]) -> Non
 
 
 def test_what_it_refuses_is_left_to_pillow_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And changes nothing about what else is in the batch."""
+    """Pillow decodes only the refused image; the rest of the batch is not affected."""
     decoded = on_gpu._decoded
 
     def refusing(jpegs: list[Tensor]) -> list[Tensor]:
@@ -87,7 +87,7 @@ def test_a_batch_is_read_there_whole_and_fitted_to_bytes(
 
 
 def test_without_a_gpu_it_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When images are read for a model; a person may still look at them."""
+    """It is refused when images are read for a model, but not for the report."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     source = opened(tmp_path, [JPEG])
     with pytest.raises(ConfigError, match="needs an NVIDIA GPU") as caught:

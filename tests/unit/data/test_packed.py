@@ -1,4 +1,4 @@
-"""The same images and labels, however they are packed."""
+"""Every packaging gives the same images and labels."""
 
 import pickle
 from collections.abc import Callable
@@ -31,7 +31,7 @@ Packed = Callable[..., DataConfig]
 
 @pytest.fixture(params=PACKED)
 def packed(request: pytest.FixtureRequest, tmp_path: Path) -> Packed:
-    """Packs splits, and copies what can only be read from its beginning on."""
+    """Packs splits, and makes the copy of sources that can only be streamed."""
 
     def make(splits: Splits, name: str = "packed", **more: object) -> DataConfig:
         (tmp_path / name).mkdir()
@@ -156,7 +156,7 @@ def test_it_can_be_sent_to_another_process(packed: Packed) -> None:
 
 
 def test_a_configuration_can_be_made_of_it(packed: Packed) -> None:
-    """An absolute path, or a URL as it is."""
+    """The configuration has an absolute path, or the URL unchanged."""
     data = packed({"train": TRAIN})
     tree = {"data": {"source": data.source, "root": data.root}}
     assert from_tree(tree, [], "it", whole=False).data == data

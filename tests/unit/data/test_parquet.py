@@ -50,7 +50,7 @@ def test_images_of_any_size_in_row_order(column: str, tmp_path: Path) -> None:
 
 
 def test_a_path_without_bytes_is_named(tmp_path: Path) -> None:
-    """As ``datasets`` writes a folder of images without embedding them."""
+    """``datasets`` writes such files for a folder of images without embedding them."""
     images = [STRUCTS[0], {"bytes": None, "path": "photos/1.png"}, {"bytes": None, "path": None}]
     make.parquet(tmp_path / "train.parquet", images)
     source = open_source(config(tmp_path))
@@ -114,7 +114,7 @@ def test_what_hugging_face_writes_is_read(tmp_path: Path) -> None:
 
 
 def test_official_cifar_is_read(tmp_path: Path) -> None:
-    """CIFAR-10 and CIFAR-100 as the hub has them; neither has a column "image"."""
+    """CIFAR-10 and CIFAR-100 as on the Hub, whose image column is not called "image"."""
     datasets = pytest.importorskip("datasets")
     classes = datasets.ClassLabel(names=["a", "b"])
     for name, kinds in (("plain_text", ["label"]), ("cifar100", ["fine_label", "coarse_label"])):
@@ -140,7 +140,7 @@ def test_official_cifar_is_read(tmp_path: Path) -> None:
 
 
 def test_the_fingerprint_tells_the_column_unless_it_is_the_usual_one(tmp_path: Path) -> None:
-    """Of a column "image" it is that of before there was a choice."""
+    """For a column "image" it is the same as before the column could be chosen."""
     pq.write_table(pa.table({"image": BYTES, "other": BYTES}), tmp_path / "train.parquet")
     usual, other = config(tmp_path), config(tmp_path, image_column="other")
     (sha256,) = {hashlib.sha256((tmp_path / "train.parquet").read_bytes()).digest()}

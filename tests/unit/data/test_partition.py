@@ -1,4 +1,4 @@
-"""Who gets which samples by class or by column, against what scipy says of such shares."""
+"""Partitions by class or by column, compared with scipy's distributions."""
 
 import itertools
 from pathlib import Path
@@ -42,7 +42,7 @@ def parts_of(chosen: Config) -> dict[str, np.ndarray]:
 
 
 def counts(owners: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """How many of each class (C) each participant (K) has, (C, K)."""
+    """Return the numbers of samples (C, K) of each class and participant."""
     table = np.zeros((classes.max() + 1, owners.max() + 1), int)
     np.add.at(table, (classes, owners), 1)
     return table
@@ -53,7 +53,7 @@ def counts(owners: np.ndarray, classes: np.ndarray) -> np.ndarray:
 def test_shares_of_a_class_follow_a_dirichlet_distribution(
     alpha: float, weights: list[float]
 ) -> None:
-    """Mean and variance over 4,000 classes are those that scipy's distribution has."""
+    """Mean and variance over 4,000 classes are those of scipy's distribution."""
     each, total = 200, 4000
     concentration = alpha * np.array(weights) / np.mean(weights)
     owners = drawn(np.arange(total).repeat(each), alpha, np.array(weights), seed=0)
@@ -75,7 +75,7 @@ def test_a_small_alpha_is_skewed_and_a_large_one_is_not() -> None:
 
 
 def test_which_of_a_class_one_gets_is_chance() -> None:
-    """Without shuffling the first participant would have the first rows."""
+    """Samples of a class are shuffled; otherwise the first participant would get the first rows."""
     owners = drawn(np.zeros(3000, np.int64), 1e6, EQUAL, 0)
     means = [np.flatnonzero(owners == place).mean() for place in range(3)]
     assert np.abs(np.array(means) - 1499.5).max() < 5 * 3000 / np.sqrt(12 * 1000)
@@ -107,7 +107,7 @@ def test_iid_leaves_all_to_the_assignment() -> None:
 
 
 def test_the_plan_gives_each_its_own_and_asks_nobody_else() -> None:
-    """Blocks and units hold one participant's samples; of S, and of all, nothing changes."""
+    """A block or unit has one participant's samples; the shared set and the ids stay the same."""
     chosen = config("dirichlet:0.3")
     parts, size, ids = parts_of(chosen), Size(50, 0.1, 64), np.arange(1000)
     members = [Member(name) for name in NAMES]
@@ -126,7 +126,7 @@ def test_the_plan_gives_each_its_own_and_asks_nobody_else() -> None:
 
 
 def test_a_run_is_not_continued_with_another_partition(tmp_path: Path) -> None:
-    """As when somebody changed a column, which no fingerprint of images tells."""
+    """A changed column, for instance, is not detected by the fingerprint of the images."""
     chosen, state = config("dirichlet:0.3"), RunState(tmp_path)
     parts, ids = parts_of(chosen), np.arange(1000)
     require_parts(state, chosen, ids, parts)  # there is no plan yet
@@ -150,7 +150,7 @@ def test_values_that_are_names_say_whose_it_is() -> None:
 
 @given_examples(st.lists(st.integers(1, 30), min_size=2, max_size=7))
 def test_groups_stay_whole_and_shares_are_near_the_best(sizes: list[int]) -> None:
-    """Within the bound of Graham (1969) of the best that all ways to deal them give."""
+    """The largest share is within Graham's bound (1969) of the optimum by brute force."""
     values = np.repeat(np.arange(len(sizes)), sizes).astype(str)
     owners = given(values, ["a", "b"], np.ones(2), "x")
     of_group = [set(owners[values == str(group)].tolist()) for group in range(len(sizes))]
@@ -206,7 +206,7 @@ def test_a_column_of_parquet_files_is_text_row_by_row(
 
 
 def test_a_folder_says_whose_its_images_are(tmp_path: Path) -> None:
-    """Each participant's images lie in a folder of its name, at any depth."""
+    """Each participant's images are in a folder with its name, at any depth."""
     names = [f"train/{NAMES[k % 3]}/{'deep/' * (k % 2)}{k}.png" for k in range(30)]
     tree(tmp_path, names)
     chosen = config("column:label", **{"data.source": "imagefolder", "data.root": tmp_path})

@@ -1,4 +1,4 @@
-"""Preprocessing compared with torchvision on Pillow images, which priors were trained with."""
+"""Preprocessing compared with torchvision on Pillow images, with which priors were trained."""
 
 import math
 from collections.abc import Sequence
@@ -70,7 +70,7 @@ def test_like_torchvision_on_pillow(size: int, resize: int, interpolation: str) 
 def test_bytes_are_resized_like_floats(
     size: int, resize: int, interpolation: str, most: float
 ) -> None:
-    """What a GPU does, in float32: the tolerance between device classes."""
+    """A GPU resizes in float32; this is the tolerance between device classes."""
     for image in photos():
         height, width = image.shape[1:]
         new = [resize * edge // min(height, width) for edge in (height, width)]
@@ -131,7 +131,7 @@ def test_impossible_settings_are_refused(size: int, resize: int, interpolation: 
 
 
 def test_a_strip_takes_no_more_memory_than_its_middle(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line of 5,000 pixels, resized as a whole, would be 96 x 480,000."""
+    """A strip of 1 x 5,000 pixels, resized as a whole, would be 96 x 480,000."""
     made: list[int] = []
     interpolate = functional.interpolate
 

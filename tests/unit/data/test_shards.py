@@ -41,7 +41,7 @@ def shards(digits: Source, tmp_path: Path) -> Shards:
 
 @pytest.fixture
 def fetched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the files that are downloaded."""
+    """Return a list that records the names of downloaded files."""
     names: list[str] = []
     fetch = remote.fetch
 
@@ -56,7 +56,7 @@ def fetched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_prior_sees_the_same_of_shards_as_of_an_array(
     digits: Source, shards: Shards, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It shrinks or enlarges both where it computes: elsewhere, bits would differ."""
+    """It resizes both on the same device; otherwise bits would differ."""
     seen, features = [], Prior.features
 
     def watched(prior: Prior, images: torch.Tensor, precision: str) -> torch.Tensor:
@@ -128,7 +128,7 @@ def test_the_manifest_describes_every_file_and_does_not_tell_the_seed(
 
 @pytest.mark.parametrize("kind", ["parquet", "imagefolder"])
 def test_encoded_images_stay_as_they_are(kind: str, tmp_path: Path) -> None:
-    """Also those that cannot be decoded, for that is the participant's to find."""
+    """This includes images that cannot be decoded, because participants have to find these."""
     images = [make.encode(make.pixels(k, 4 + k % 3), "JPEG" if k % 2 else "PNG") for k in range(40)]
     images[7] = b"no image"
     if kind == "parquet":
@@ -259,7 +259,7 @@ def test_files_make_room_for_each_other_and_share_a_lock(
     fetched: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A participant whose disk is smaller than its part of the data still gets all of it."""
+    """A participant can read a part of the data that is larger than its disk."""
     monkeypatch.setenv("COOPT_CACHE_GB", "0")
     for number in (0, 1, 2, 0):
         unit = layout(digits).units[number]

@@ -1,4 +1,4 @@
-"""Shards that a stranger wrote, damaged or changed: valid data, or one typed error."""
+"""Damaged, changed or malicious shards give valid data or one typed error."""
 
 import hashlib
 import io
@@ -53,7 +53,7 @@ def shards(digits: Source, tmp_path: Path) -> Shards:
 
 
 def claiming(shards: Shards, path: str, content: bytes) -> Shards:
-    """Put ``content`` at ``path``, and have the manifest say that this is right."""
+    """Write ``content`` to ``path``, and update its checksum in the manifest."""
     (Path(shards.url) / path).write_bytes(content)
     file = replace(
         shards.manifest.files[path],
@@ -164,7 +164,7 @@ def test_a_malformed_manifest_is_refused(what: str, tmp_path: Path) -> None:
 
 
 def test_the_manifest_itself_is_accepted() -> None:
-    """So that the test above tells what was changed from what was always wrong."""
+    """This shows that the test above fails because of the change, not because of the manifest."""
     assert parse(MANIFEST.encode()) == MANIFEST
     assert parse(with_value(("format",), 1)) == MANIFEST
 
@@ -216,7 +216,7 @@ def test_a_foreign_file_is_refused(what: str) -> None:
 
 
 def test_a_small_file_that_grows_in_memory_is_refused() -> None:
-    """A dictionary of one image, and a million rows that point at it: 1 TB."""
+    """It has a dictionary with one image and a million rows that refer to it: 1 TB in memory."""
     rows = 1 << 20
     image = pa.DictionaryArray.from_arrays(np.zeros(rows, np.int32), [bytes(1 << 20)])
     fields = [pa.field("id", pa.int64(), False), pa.field("image", image.type, False)]
@@ -230,7 +230,7 @@ def test_a_small_file_that_grows_in_memory_is_refused() -> None:
 @settings(max_examples=500)
 @given(st.data())
 def test_a_damaged_unit_is_valid_or_refused(data: st.DataObject) -> None:
-    """Mostly near the end, where Parquet says how the rest is to be read."""
+    """Damage is mostly near the end, where Parquet has its metadata."""
     content = bytearray(FILE)
     for _ in range(data.draw(st.integers(1, 3))):
         at = len(content) - 1 - data.draw(st.integers(0, len(content) - 1))

@@ -1,4 +1,4 @@
-"""Publishing shards again: after an interruption, when all is there, and over something else."""
+"""Publishing shards again: after an interruption, when complete, and over other files."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def url(tmp_path: Path) -> str:
 
 @pytest.fixture
 def stored(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the files that are written."""
+    """Return a list that records the names of written files."""
     names: list[str] = []
     store = remote.store
 
@@ -42,7 +42,7 @@ def write(url: str, of: Source, seed: int = 0) -> Published:
 
 
 def interrupted(url: str, of: Source, at: str, seed: int = 0) -> None:
-    """Publish until the file ``at`` fails, of which half is left behind."""
+    """Publish until writing file ``at`` fails, which leaves half of it behind."""
     store = remote.store
 
     def failing(place: str, data: bytes) -> None:
@@ -131,7 +131,7 @@ def test_something_else_called_manifest_is_not_overwritten(url: str, digits: Sou
 def test_a_record_ends_where_other_shards_are_written(
     url: str, digits: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Sizes may be equal, so what was recorded before must not be taken for what is there now."""
+    """Sizes may be equal, so an older record must not be taken for the new files."""
     monkeypatch.setattr("coopt_fl.data.shards.publishing._png", lambda image: b"0123456789")
     interrupted(url, digits, "0000003.parquet", seed=0)
     interrupted(url, digits, "0000003.parquet", seed=1)

@@ -1,4 +1,4 @@
-"""Files of a split, as people and the Hugging Face hub lay them."""
+"""Layouts of split files, as people and the Hugging Face Hub use them."""
 
 from pathlib import Path
 

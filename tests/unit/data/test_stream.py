@@ -1,4 +1,4 @@
-"""Images that can only be read from their beginning on, which a plug-in gives."""
+"""Images from a plug-in that can only be streamed."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +21,7 @@ ROWS: dict[str, list[tuple[Any, Any]]] = {}
 
 
 def rows(data: DataConfig, split: str) -> Stream | None:
-    """Called by its name."""
+    """A plug-in that is given by its name."""
 
     def read() -> Iterator[tuple[Any, Any]]:
         PASSES.append(split)
@@ -32,7 +32,7 @@ def rows(data: DataConfig, split: str) -> Stream | None:
 
 @pytest.fixture(autouse=True)
 def planted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file's bytes, a dictionary of Hugging Face's, an image of PIL, and a row without one."""
+    """File bytes, a Hugging Face dictionary, a PIL image, and a row without an image."""
     images = [
         encode(pixels(0)),
         {"bytes": encode(pixels(1)), "path": None},

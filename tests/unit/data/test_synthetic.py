@@ -1,4 +1,4 @@
-"""Synthetic images: a function of their id alone, with a class that can be found."""
+"""Synthetic images depend only on their id, and have a class that can be predicted."""
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ def test_splits_differ_and_have_their_sizes() -> None:
 
 
 def test_class_is_planted_under_noise() -> None:
-    """Class means of train classify test images; single train images hardly do."""
+    """The train split's class means classify test images; single train images hardly do."""
     pixels, classes = {}, {}
     for split in ("train", "test"):
         source = open_source(DATA, split)

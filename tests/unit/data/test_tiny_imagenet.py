@@ -59,7 +59,7 @@ def test_limited_labels_stay_aligned(data: DataConfig) -> None:
 
 
 def test_what_the_annotations_lack_is_counted_and_left_out(data: DataConfig) -> None:
-    """A stray image, an image that lost its line, a class that train lacks; and no list at all."""
+    """A stray image, one without a line, a class that train lacks; and no annotations at all."""
     path = Path(data.root or "") / "val/val_annotations.txt"
     write(path.parent / "images/stray.png", encode(pixels(7)))
     write(path.parent / "images/notes.md", b"words")

@@ -1,4 +1,4 @@
-"""Tar shards: what is found in them, what is left out, and that only what is needed is read."""
+"""Tar shards: samples found in them, members left out, and that only needed bytes are read."""
 
 import gzip
 import io
@@ -183,14 +183,14 @@ def test_a_compressed_shard_is_a_stream_whatever_its_name(tmp_path: Path) -> Non
 
 
 class Plain(SimpleHTTPRequestHandler):
-    """A web server that knows no ranges, as Python's own does not."""
+    """A web server without support for ranges, like Python's own."""
 
     def log_message(self, *_: object) -> None:
         pass
 
 
 class Ranged(Plain):
-    """One that does."""
+    """A web server with support for ranges."""
 
     def do_GET(self) -> None:
         asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
@@ -208,7 +208,7 @@ class Ranged(Plain):
 
 @contextmanager
 def serving(folder: Path, kind: type[Plain]) -> Iterator[str]:
-    """Yield the URL of a folder."""
+    """Serve a folder, and yield its URL."""
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(kind, directory=folder)) as running:
         thread = threading.Thread(target=running.serve_forever)
         thread.start()
@@ -230,7 +230,7 @@ def test_a_web_server_with_ranges_is_read_at_any_place(tmp_path: Path) -> None:
 
 
 class Rows(Dataset[torch.Tensor]):
-    """Images for a loader."""
+    """A dataset of images for a DataLoader."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -243,7 +243,7 @@ class Rows(Dataset[torch.Tensor]):
 
 
 def test_a_bucket_is_read_in_processes_that_were_forked(bucket: str) -> None:
-    """After this one has used it: connections and threads do not survive a fork."""
+    """The parent has used it before; connections and threads do not survive a fork."""
     remote.store(f"{bucket}/deep/train/0.tar", shard(SPLIT))
     data = config(bucket)
     assert_seeds(data, 0, 1, 2, 3, 4, 5)

@@ -1,4 +1,4 @@
-"""Objectives that experiments register are gone after each test."""
+"""Removes objectives that experiments register, after each test."""
 
 import pytest
 
@@ -7,5 +7,5 @@ from coopt_fl.registry import PARTS
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let each test begin with the parts that there were, and leave no others."""
+    """Restore the registered parts after each test."""
     monkeypatch.setattr(PARTS, "_parts", dict(PARTS._parts))

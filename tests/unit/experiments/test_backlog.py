@@ -1,4 +1,4 @@
-"""The queue: what is next, what is left, and what becomes of an interrupted measurement."""
+"""The queue: order, remaining cells, and interrupted measurements."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def run(folder: Path, *words: str) -> int:
 
 
 def program(monkeypatch: pytest.MonkeyPatch, folder: Path, code: str) -> None:
-    """Let ``code`` stand for ``python -m experiments``, with the words from argv[1] on."""
+    """Replace ``python -m experiments`` by ``code``, which finds the arguments in argv[1:]."""
     script = folder / "program.py"
     script.write_text(f"import json, sys, time, os\nfrom pathlib import Path\n{code}")
     tasks = backlog._tasks
@@ -83,7 +83,7 @@ time.sleep(600)
 
 
 def ended(folder: Path) -> bool:
-    """Tell whether what was at work is gone; it may not have come as far as to say that it is."""
+    """Return whether the measuring process is gone; without a pid file it had not started."""
     noted = folder / "program.pid"
     return not noted.exists() or not Path("/proc", noted.read_text()).exists()
 
@@ -99,7 +99,7 @@ def test_when_the_time_is_over_what_is_at_work_ends(
 def test_a_queue_that_is_stopped_ends_what_is_at_work(
     listed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where SIGINT was ignored, as in the background of a shell."""
+    """This holds even if SIGINT is ignored, as in a shell's background job."""
     program(monkeypatch, listed.parent, WORK)
     sleep = time.sleep
 
@@ -151,7 +151,7 @@ def test_what_is_no_backlog(text: str, tmp_path: Path) -> None:
     if text == "{}":
         assert read(tmp_path / "list.yaml") == []
         return
-    with pytest.raises(ConfigError, match="is no list of table, scale"):
+    with pytest.raises(ConfigError, match="is not a list of entries with table, scale"):
         read(tmp_path / "list.yaml")
 
 

@@ -1,4 +1,4 @@
-"""The commands beside ``coopt``: what is wrong is one sentence, and every argument is explained."""
+"""The commands beside ``coopt``: errors are one sentence, and every argument has a help text."""
 
 import runpy
 import sys
@@ -22,7 +22,7 @@ WRONG: dict[str, tuple[Main, str, str]] = {
     "table": (tables.main, "recipes", "there is no table 'recipes' (nearest: recipe"),
     "second table": (tables.main, "tsne recip", "there is no table 'recip' (nearest: recipe"),
     "scale": (tables.main, "--scale smok", "there is no --scale 'smok' (nearest: smoke)"),
-    "study": (tables.main, "tsne --scale smoke --only nix", "--only is one of synthetic"),
+    "study": (tables.main, "tsne --scale smoke --only nix", "--only must be one of synthetic"),
     "root": (tables.main, "tsne --scale whole", "--scale whole needs --root DIR"),
     "option": (tables.main, "tsne --scal smoke", "Did you mean '--scale'?"),
     "gpus": (tables.main, "tsne --gpus 99", "--gpus 99 is more than"),
@@ -30,7 +30,7 @@ WRONG: dict[str, tuple[Main, str, str]] = {
     "part": (tables.main, "tsne --scale smoke --part {seed:0}", "--part is a JSON object, such as"),
     "no such part": (tables.main, 'tsne --scale smoke --part {"seed":9}', "no cell of tsne has"),
     "nothing to draw": (tables.main, "tsne --scale moment --draw", "no results to draw"),
-    "part of all": (tables.main, "--part {}", "--part is of one table"),
+    "part of all": (tables.main, "--part {}", "--part needs exactly one table"),
     "word": (document.main, "tsne", "unexpected extra argument"),
     "benchmark": (benchmark.main, "simulate", "(nearest: simulation)"),
     "scale of the benchmark": (benchmark.main, "--scale papers", "(nearest: paper)"),

@@ -1,4 +1,4 @@
-"""Who gets which samples, where it is known who should."""
+"""Assignment by competence on planted cases with a known best assignment."""
 
 from dataclasses import replace
 from itertools import product
@@ -20,7 +20,7 @@ ROWS = 300
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lab, Agreed, Rows]:
-    """Three specialists, each of whom sees nothing but its own domain, and everyone's domain."""
+    """Return three specialists, each of which sees only its own domain, and all images' domains."""
     rng = np.random.default_rng(0)
     domain = rng.integers(0, len(DOMAINS), ROWS)
     images = rng.integers(0, 150, (ROWS, 8, 8, 3), np.uint8)
@@ -78,7 +78,7 @@ def test_images_are_shared_out_at_the_least_cost() -> None:
 
 
 def splits(size: int) -> list[tuple[int, ...]]:
-    """All ways to share out ``size`` images among three."""
+    """Yield all ways to distribute ``size`` images among three."""
     return [way for way in product(range(size + 1), repeat=3) if sum(way) == size]
 
 

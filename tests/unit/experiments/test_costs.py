@@ -1,4 +1,4 @@
-"""Bytes and averages of the experiments on costs, against what can be counted by hand."""
+"""Bytes and averages of the cost experiments, compared with counts by hand."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -55,7 +55,7 @@ def test_a_message_weighs_its_numbers_and_little_else() -> None:
 
 
 def test_each_further_number_of_a_target_costs_what_the_formula_says(lab: Lab) -> None:
-    """Whatever else messages hold is the same for two widths, but for digits."""
+    """All other content of messages is the same for two widths, except for digits."""
     shared, wide = STUDY.shared, widths(STUDY)
     found, expected = [], []
     for dim in (8, 16):

@@ -1,4 +1,4 @@
-"""The crowd of many kinds: its domains, its specialists, and its weak ones."""
+"""The heterogeneous crowd: its domains, its specialists, and its weak priors."""
 
 import gzip
 import json
@@ -37,7 +37,7 @@ CROWD = SCALES["crowd"]["domains"]
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The set of three domains, of few photographs and clothes."""
+    """The set of three domains, with few images of CIFAR-10 and Fashion-MNIST."""
     root = tmp_path_factory.mktemp("domains")
     for split, debian, count in (("train", "train", 20), ("test", "t10k", 10)):
         labels = np.arange(count) % 10

@@ -1,4 +1,4 @@
-"""The laboratory of the experiments: planted cases whose outcome is known."""
+"""The experiments' lab on planted cases with known outcomes."""
 
 import threading
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Liars of the audit's experiment: about what they lie, and about what they do not."""
+"""Liars of the audit experiment: on which samples they lie, and on which they are honest."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Single experiments on cases whose outcome is known."""
+"""Single experiments on planted cases with known outcomes."""
 
 import shutil
 from dataclasses import replace
@@ -30,7 +30,7 @@ def lab() -> Lab:
 
 @pytest.fixture
 def cycles(lab: Lab) -> tuple[Made, Made]:
-    """Targets of an old cycle, which are an affine function of those of a fresh one."""
+    """Return an old cycle's targets, which are an affine function of a fresh one's."""
     rng = np.random.default_rng(0)
     targets = rng.normal(size=(len(lab.all), STUDY.dim)).astype(np.float32)
     turned = (targets @ rng.normal(size=(STUDY.dim, STUDY.dim)) + 3).astype(np.float32)
@@ -85,7 +85,7 @@ def test_what_no_map_predicts_is_made_anew(cycles: tuple[Made, Made]) -> None:
 
 
 def principal(x: NDArray[Any], dim: int) -> NDArray[Any]:
-    """Return the first principal components of features, as a whole of unit RMS."""
+    """Return the first principal components of features, scaled together to unit RMS."""
     u, s, _ = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)
     scores: NDArray[Any] = u[:, :dim] * s[:dim]
     return scores / np.sqrt(np.square(scores).mean())

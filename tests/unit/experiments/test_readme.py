@@ -1,4 +1,4 @@
-"""The README's figures are made from results alone, and are files that need nothing else."""
+"""The README's figures are made from results alone, and are self-contained files."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Trainings that only experiments have, step by step against what they should be."""
+"""Training recipes of the experiments, compared step by step with their definitions."""
 
 import numpy as np
 import pytest

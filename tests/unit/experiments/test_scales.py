@@ -1,4 +1,4 @@
-"""Every study of the large scales is possible, as far as that shows without data and weights."""
+"""Every study of the large scales is valid, as far as can be checked without data and weights."""
 
 import open_clip
 import pytest
@@ -15,7 +15,7 @@ LARGE = {
 
 
 def width(spec: str) -> int:
-    """Return the width of a prior's features by its library, without weights."""
+    """Return the width of a prior's features, built by its library without weights."""
     prior = parse_prior(spec)
     name = prior.name.split("/")[0].removesuffix("@bundled")
     if prior.scheme == "open_clip":

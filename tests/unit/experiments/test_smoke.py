@@ -1,4 +1,4 @@
-"""Every table and figure is made at its smallest scale, and continued where it was stopped."""
+"""Every table and figure is made at the smallest scale, and resumed after an interruption."""
 
 import json
 import subprocess
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.whole
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few elections and short trainings, where the code and not the study says how many."""
+    """Reduce the numbers of draws and epochs that are set in the code, not in the study."""
     monkeypatch.setattr(ours, "DRAWS", 1)
     monkeypatch.setattr(ours, "LONGER", 2)
 

@@ -1,4 +1,4 @@
-"""What a table keeps beside its cells: who measured them, with what, and on what."""
+"""Metadata of a table's cells: command, versions, hardware and data."""
 
 import json
 import threading
@@ -27,7 +27,7 @@ def planted(measure: Measure, *rows: int) -> Table:
 
 
 def measured(lab: Lab, file: Path, *rows: int) -> Cell:
-    """Fill a table of such rows, and return it as it was written."""
+    """Fill a table with these rows, and return it as stored."""
 
     fill(file, "none", "synthetic", lab, planted(lambda lab, cell: {"accuracy": 0.5}, *rows))
     known: Cell = json.loads(file.read_text())["synthetic"]

@@ -1,4 +1,4 @@
-"""An untrained student whose batch norms have the statistics of the images."""
+"""An untrained student with batch norm statistics of the images."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""`coopt config --fit`: what the written configuration promises, for any number of images."""
+"""`coopt config --fit`: properties of the written configuration for any number of images."""
 
 import json
 from dataclasses import asdict
@@ -30,7 +30,7 @@ NUMBERS = st.integers(8, 3_000_000)
 def chosen(
     count: int, *changes: str, edge: int = 200, gpu: bool = False, config: str = "parquet"
 ) -> tuple[dict[str, Choice], Config]:
-    """Return what is chosen, and the configuration that it makes."""
+    """Return the chosen settings, and the configuration made from them."""
     before = load_config(config, [*changes])
     asked = {change.partition("=")[0] for change in changes}
     made = choose(Images(DATA, count, 10, edge), before, asked, gpu=gpu)
@@ -39,7 +39,7 @@ def chosen(
 
 
 def owners(config: Config, count: int) -> set[str]:
-    """Return the participants that get a block."""
+    """Return the participants that get at least one block."""
     blocks = make_blocks(np.arange(count), config.optimize.block_rows, 0)
     members = [Member(one.name, one.weight) for one in config.participants]
     return set(Proportional()(range(len(blocks)), members))
@@ -164,7 +164,7 @@ def test_what_cannot_work_is_said(changes: tuple[str, ...], says: str) -> None:
 
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of 30 small images with a test split; the current directory is beside it."""
+    """A folder of 30 small images with a test split, in the current directory."""
     monkeypatch.chdir(tmp_path)
     names = [f"train/{kind}/{k}.png" for kind in ("cat", "dog") for k in range(15)]
     tree(tmp_path / "my photos=1", [*names, "val/cat/0.png", "val/dog/0.png"])
@@ -219,7 +219,7 @@ def test_a_file_of_something_else_is_named(tmp_path: Path) -> None:
 
 
 def test_what_img2dataset_writes_is_shards(tmp_path: Path) -> None:
-    """Shards without a split in their names, and beside each a table of its samples."""
+    """img2dataset's shards have no split in their names, and a table of samples beside each."""
     many = [encode(pixels(k)) for k in range(10)], ["a", "b"] * 5
     write(tmp_path / "in/00000.tar", shard(many))
     parquet(tmp_path / "in/00000.parquet", ["key"] * 10)

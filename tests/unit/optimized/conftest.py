@@ -21,13 +21,13 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three blocks to a file, so that seven blocks take three."""
+    """Put three blocks into a file, so that seven blocks make three files."""
     monkeypatch.setattr(publish, "FILE_BYTES", 3 * BLOCK_ROWS * (2 * DIM + 10))
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of three files; never to be changed."""
+    """A finished run of three files; tests must not change it."""
     out = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(publish, "FILE_BYTES", 3 * BLOCK_ROWS * (2 * DIM + 10))
@@ -37,7 +37,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(finished: Path, tmp_path: Path) -> Path:
-    """A copy of it, to be spoilt."""
+    """A copy of the finished run, which tests may damage."""
     return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
@@ -48,7 +48,7 @@ def dataset(run: Path) -> Path:
 
 @pytest.fixture
 def state(tmp_path: Path) -> RunState:
-    """A run whose every block is there, but which is not published."""
+    """A run with all blocks, not published yet."""
     with open_state(tmp_path / "out", "key", asdict(make.config())) as state:
         make.fill(state, make.make_plan(), make.SKIPPED)
         return state

@@ -27,7 +27,7 @@ NAMES = ["ann", "bob"]
 
 
 def target(ids: NDArray[np.int64], dim: int = DIM) -> NDArray[np.float16]:
-    """The planted target of each id: anyone can tell what it must be."""
+    """Return the planted target of each id, a known function of the id."""
     return (ids[:, None] + np.arange(dim) / 64 - 8).astype(np.float16)
 
 
@@ -72,7 +72,7 @@ def fill(state: RunState, plan: Plan, skipped: tuple[int, ...] = (), dim: int = 
 
 
 def finish(out: Path, skipped: tuple[int, ...] = SKIPPED, plan: Plan | None = None) -> Provenance:
-    """Make a whole run in ``out``."""
+    """Make a finished run in ``out``."""
     plan = plan or make_plan()
     with open_state(out, "key", asdict(config())) as state:
         fill(state, plan, skipped)
@@ -94,6 +94,6 @@ def sha256(path: Path) -> str:
 def go(
     state: RunState, plan: Plan | None = None, dim: int = DIM, progress: Any = lambda rows: None
 ) -> Provenance:
-    """Publish a run whose every block is there."""
+    """Publish a run with all blocks."""
     sizes = [len(ids) for ids in (plan or make_plan()).blocks]
     return publish(state.dataset, make_draft(sum(sizes), dim), sizes, state.block, progress)

@@ -1,4 +1,4 @@
-"""Spoiling a published dataset, and mending the sums above what was spoilt."""
+"""Tampering with a published dataset, and recomputing the checksums above."""
 
 import json
 from collections.abc import Callable
@@ -21,7 +21,7 @@ def problems(dataset: Path) -> str:
 
 
 def rewrite(dataset: Path, change: Callable[[pa.Table], pa.Table], group: int = 1) -> None:
-    """Change one row group of PART, which holds blocks 3 to 5, and mend the file's sum."""
+    """Change one row group of PART, with blocks 3 to 5, and recompute the file's checksum."""
     path = dataset / PART
     with pq.ParquetFile(path) as file:
         groups = [file.read_row_group(k) for k in range(file.num_row_groups)]

@@ -38,7 +38,7 @@ def test_it_validates_without_a_word_and_says_what_each_column_is(
 
 
 def test_what_is_missing_or_wrong_would_be_said(dataset: Path) -> None:
-    """So the silence above means something."""
+    """This shows that mlcroissant's validation above would report errors."""
     made = json.loads((dataset / CROISSANT).read_text())
     lacking = {key: value for key, value in made.items() if key != "license"}
     context = mlcroissant.Context()

@@ -1,4 +1,4 @@
-"""Damaged bytes of a published file: caught by its sum, or by what is below it."""
+"""Damaged bytes of a published file are detected by its checksum or by block digests."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def test_any_flipped_byte(dataset: Path) -> None:
 
 @pytest.mark.parametrize("at", [*np.linspace(0, 0.97, 30).tolist(), 0.999])
 def test_flipped_byte_under_a_mended_sum_is_named_or_harmless(at: float, dataset: Path) -> None:
-    """Whatever Arrow makes of it, no exception escapes; a byte that counts is caught."""
+    """No exception of Arrow escapes, and any byte that changes a value is detected."""
     path = dataset / PART
     before, whole = pq.read_table(path), bytearray(path.read_bytes())
     whole[int(at * len(whole))] ^= 1

@@ -1,4 +1,4 @@
-"""A file is there and whole, or it is not there."""
+"""Files are written atomically: complete or not at all."""
 
 import errno
 import os
@@ -37,7 +37,7 @@ def test_interrupted_write_keeps_the_old_file(error: BaseException, tmp_path: Pa
 
 
 def test_full_disk_at_the_last_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The disk tells only at fsync, after every write seemed to succeed."""
+    """The error comes only at fsync, after every write seemed to succeed."""
 
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -51,7 +51,7 @@ def test_full_disk_at_the_last_moment(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_refusal_of_the_system_itself(tmp_path: Path) -> None:
-    """A limit on the size of files, which the kernel enforces."""
+    """The kernel enforces a limit on the size of files."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:

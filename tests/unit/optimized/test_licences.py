@@ -1,4 +1,4 @@
-"""What the card says of licences: the strictest of what was stated, and never more than that."""
+"""The card's licence: the strictest of those stated, and never freer."""
 
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ RULES = {
     (NOTHING, NOTHING): ("unknown", ""),
     ("", ""): ("unknown", ""),
 }
-"""The table of docs/publishing.md, by what is stated of the images and of the only prior."""
+"""The table of docs/publishing.md, by the licences of the images and of the only prior."""
 
 
 @pytest.mark.parametrize("words", RULES)
@@ -52,7 +52,7 @@ def test_the_licence_follows_by_the_rules(words: tuple[str, str]) -> None:
 
 
 def test_own_terms_are_named() -> None:
-    """Nobody has read them here, so the card does not say that nothing is forbidden."""
+    """Custom terms are not evaluated, so the card must not claim a free licence."""
     found = licence_of({"the images": {"run": "mit"}, "the prior of ann": {"library": "gemma"}})
     assert found.labels == ["Own terms hold: the prior of ann (gemma)"]
     assert not licence_of({"the images": {"run": "mit"}}).labels
@@ -64,7 +64,7 @@ def test_own_terms_are_named() -> None:
     st.booleans(),
 )
 def test_nothing_makes_a_non_commercial_part_free(nc: str, others: list[str], same: bool) -> None:
-    """Neither other parts nor what somebody else states of the same one."""
+    """Neither do free licences of other parts, nor other statements about the same part."""
     things = {f"the prior of p{k}": {"library": one} for k, one in enumerate(others)}
     bound = {"library": nc, "participant": "apache-2.0"} if same else {"participant": nc}
     found = licence_of({"the images": bound, **things})
@@ -103,7 +103,7 @@ CARD = "---\nlicense: {}\nconfigs:\n- config_name: default\n---\n# A data set\n"
     ],
 )
 def test_a_repository_states_it_in_its_card(license: str, said: str | None, tmp_path: Path) -> None:
-    """Also above the folder of a configuration; what may not be published is left out."""
+    """The card may be in a parent folder; values that must not be published are left out."""
     (tmp_path / "README.md").write_text(CARD.format(license))
     (tmp_path / "default/train").mkdir(parents=True)
     wanted = {"publisher": said} if said else {}
@@ -117,7 +117,7 @@ def test_a_repository_states_it_in_its_card(license: str, said: str | None, tmp_
 
 
 def test_cards_of_other_things_state_nothing(tmp_path: Path) -> None:
-    """Neither one without front matter, nor one above that is not of a dataset."""
+    """Neither a card without front matter, nor a parent's README that is not a dataset card."""
     (tmp_path / "x").mkdir()
     (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n")
     assert of_source(DataConfig(source="parquet", root=str(tmp_path / "x"))) == {}

@@ -1,4 +1,4 @@
-"""One run to a directory, one process to a run."""
+"""A directory has one run, and a run one process."""
 
 import multiprocessing
 from multiprocessing.connection import Connection
@@ -50,7 +50,7 @@ def test_other_key_is_refused_with_what_changed(state: RunState) -> None:
 
 
 def test_a_run_is_finished_with_the_decoder_that_it_was_begun_with(state: RunState) -> None:
-    """Once it is finished nothing is decoded any more, and it can be opened anywhere."""
+    """A finished run decodes nothing more, and can be opened with any decoder."""
     with open_state(state.out, "key", CONFIG, "Pillow 1"):
         state.save_record("some", 1)
     with open_state(state.out, "key", CONFIG, "Pillow 1"):
@@ -67,7 +67,7 @@ def test_a_run_is_finished_with_the_decoder_that_it_was_begun_with(state: RunSta
 
 
 def test_a_run_of_before_decoders_were_stored(state: RunState) -> None:
-    """It is continued where nothing is decoded, and refused where it is not known by what."""
+    """Without a recorded decoder, it resumes only if nothing has to be decoded."""
     state.save_record("some", 1)
     state.save_record("run", {"key": "key", "config": CONFIG})
     with open_state(state.out, "key", CONFIG) as again:

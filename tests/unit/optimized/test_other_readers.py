@@ -1,4 +1,4 @@
-"""The published files in the tools that people have: the same ids and targets in each."""
+"""The published files give the same ids and targets in other tools."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def assert_planted(ids: NDArray[np.int64], targets: NDArray[np.generic]) -> None
 
 @pytest.mark.parametrize("by", ["files", "card"])
 def test_hugging_face(by: str, finished: Path, tmp_path: Path) -> None:
-    """Once by naming the files, once by the front matter of the card."""
+    """Load once by naming the files, once by the front matter of the card."""
     datasets = pytest.importorskip("datasets")
     folder, cache = finished / "dataset", str(tmp_path / "hf")
     if by == "files":

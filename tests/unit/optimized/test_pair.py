@@ -1,4 +1,4 @@
-"""Pairs of image and target in a plain DataLoader, whatever the images' sizes and the workers."""
+"""Pairs of image and target in a plain DataLoader, for any image sizes and number of workers."""
 
 import pickle
 import re
@@ -91,7 +91,7 @@ def pairs_of(source: Source, folder: Path, mmap: bool) -> PairedDataset:
 def through(
     start: str, pairs: Dataset[tuple[Tensor, Tensor]], workers: int = 2
 ) -> list[tuple[Tensor, Tensor]]:
-    """Return pairs as workers give them."""
+    """Return the pairs of a DataLoader with workers."""
     loader = DataLoader(pairs, batch_size=5, num_workers=workers, multiprocessing_context=start)
     return [pair for batch in loader for pair in zip(*batch, strict=True)]
 
@@ -118,7 +118,7 @@ def test_workers_give_the_pairs_that_are_read_directly(
 
 @pytest.mark.whole
 def test_and_so_does_a_worker_that_starts_from_nothing(tmp_path: Path) -> None:
-    """The same one for all of them: starting it takes seconds."""
+    """One spawned worker serves all kinds, because starting it takes seconds."""
     folders = {(kind, mmap): tmp_path / f"{kind} {mmap}" for kind in SOURCES for mmap in (0, 1)}
     sources = {case: opened(case[0], folder) for case, folder in folders.items()}
     pairs = [pairs_of(sources[case], folders[case], bool(case[1])) for case in folders]
@@ -199,7 +199,7 @@ def test_other_targets_than_the_whole_map_are_sent_as_they_are(
 
 
 def test_the_training_loop_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It learns where the ink is: the target is each quarter's brightness beyond the mean."""
+    """The target is each quarter's brightness relative to the mean, which can be learned."""
     (code,) = re.findall(r"```python\n(import coopt_fl\n.*?)```", README.read_text(), re.DOTALL)
     digits = open_source(DataConfig("digits"))
 

@@ -1,4 +1,4 @@
-"""The manifest: written, read back equal, and refused when it cannot be meant."""
+"""The manifest: written, read back equal, and refused if it is invalid."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""From blocks to files: what is written, in which order, and what a failure leaves."""
+"""From blocks to files: content, order of writing, and the state after a failure."""
 
 import json
 import threading
@@ -117,7 +117,7 @@ def test_same_blocks_give_the_same_bytes(state: RunState) -> None:
 
 
 def test_blocks_of_which_all_images_are_unreadable(tmp_path: Path) -> None:
-    """One in a file with others, and one that would be a file's only one."""
+    """One such block shares a file with others, the other would be a file's only one."""
     plan = make.make_plan()
     lost = tuple(sorted([*plan.blocks[1].tolist(), *plan.blocks[6].tolist()]))
     provenance = make.finish(tmp_path, skipped=lost, plan=plan)
@@ -127,7 +127,7 @@ def test_blocks_of_which_all_images_are_unreadable(tmp_path: Path) -> None:
 
 
 def test_memory_does_not_hold_the_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """100 MB of targets in blocks of 2 MB: what is held at any time is a few blocks."""
+    """Of 100 MB of targets in blocks of 2 MB, only a few blocks are in memory at any time."""
     monkeypatch.setattr(publish_module, "FILE_BYTES", 40 * 2**20)
     rows, dim, count = 4096, 256, 48
     ids = np.arange(rows * count).reshape(count, rows)
@@ -159,7 +159,7 @@ def test_memory_does_not_hold_the_dataset(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_json_is_plain(state: RunState) -> None:
-    """No NaN or infinity, which other languages' parsers refuse."""
+    """It has no NaN or infinity, which other languages' parsers refuse."""
 
     def refuse(word: str) -> None:
         raise AssertionError(word)

@@ -1,4 +1,4 @@
-"""A publication that fails or is interrupted: what it leaves, and how it is made good."""
+"""A publication that fails or is interrupted: the state it leaves, and its repair."""
 
 import errno
 import os
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("small_files")
 def test_death_between_files_leaves_no_manifest_and_is_made_good(
     survivors: int, state: RunState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It ends after so many files got their names; the last of five is the manifest."""
+    """The process dies after some of the five renames, of which the manifest's is the last."""
     replace, done, turn = Path.replace, [], threading.Lock()
 
     def mortal(self: Path, to: Path) -> Path:
@@ -63,7 +63,7 @@ def test_full_disk_keeps_earlier_files(state: RunState, monkeypatch: pytest.Monk
 
 
 def test_nothing_of_an_earlier_publication_survives(state: RunState) -> None:
-    """A block was made anew with other targets, as on another device, and there were more files."""
+    """A block was recomputed with other targets, as on another device, into fewer files."""
     before = go(state)
     (state.dataset / "data/part-00009.parquet").write_bytes(b"of an earlier cut")
     (state.dataset / "data/.part-00000.parquet.1.tmp").write_bytes(b"half")

@@ -91,7 +91,7 @@ def test_maps_are_in_the_users_cache_and_what_comes_with_the_dataset_is_not_trus
 
 
 def test_map_serves_only_its_own_dataset(run: Path) -> None:
-    """Another dataset in the same place, as after a run anew."""
+    """Another dataset replaces the first, as after a new run."""
     before = coopt_fl.load(run, mmap=True).digest
     for path in (run / "state").rglob("*.npz"):
         path.unlink()
@@ -105,7 +105,7 @@ def test_map_serves_only_its_own_dataset(run: Path) -> None:
 def test_maps_of_another_dataset_do_not_get_under_a_digest(
     mended: bool, run: Path, cache: Path, tmp_path: Path
 ) -> None:
-    """The files' sums are right, but they are not what the digest stands for."""
+    """The files' checksums are right, but their content does not have the dataset's digest."""
     other = make.finish(tmp_path / "other", skipped=(1, 2))
     digests = coopt_fl.load(run).provenance.block_digests
 

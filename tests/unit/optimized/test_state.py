@@ -1,4 +1,4 @@
-"""What a run keeps: read back as stored, refused when damaged or another's."""
+"""The state of a run: read back as stored, refused if damaged or of another run."""
 
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ def test_blocks_come_back_and_missing_ones_are_known(state: RunState) -> None:
 
 
 def test_no_damage_to_a_block_goes_unseen_or_escapes(state: RunState) -> None:
-    """Every 7th byte flipped, every 41st cut: the same block, or an OutputError."""
+    """Every 7th byte flipped, every 41st cut: loading gives the block or an OutputError."""
     planted = Block(
         np.array([3, 9]),
         np.ones((2, 2), np.float16),
@@ -102,7 +102,7 @@ def test_no_damage_to_a_block_goes_unseen_or_escapes(state: RunState) -> None:
 
 
 def test_whole_block_with_other_rows_is_damaged(state: RunState) -> None:
-    """An archive that is sound by its own sums, but whose digest is of other rows."""
+    """The archive's own checksums are right, but its digest is that of other rows."""
     plan = make_plan()
     block = make_block(plan, 0)
     state.save_arrays(

@@ -1,4 +1,4 @@
-"""Push and pull: what is taken for whole is whole, wherever either was stopped."""
+"""Push and pull: only complete datasets are accepted, wherever either was interrupted."""
 
 import json
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from tests.unit.optimized.make import SKIPPED, edit, finish, sha256
 
 EXTRA = {STUDENT: b"a student"}
 FILES = 7
-"""Three of data, the student, the card, Croissant and the provenance."""
+"""Three data files, the student, the card, Croissant and the provenance."""
 
 
 def nothing(done: int, total: int) -> None:
@@ -28,7 +28,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def stop_at(number: int, function: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
-    """Let call ``number`` of a function of ``remote`` fail; return what gives the URLs so far."""
+    """Make call ``number`` of a ``remote`` function fail; return a function for the URLs so far."""
     real, seen = getattr(remote, function), list[str]()
 
     def failing(url: str, *args: object) -> object:
@@ -76,7 +76,7 @@ def test_a_push_that_was_stopped_leaves_nothing_to_pull(
 def test_a_pull_that_was_stopped_is_no_dataset_and_continues(
     number: int, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first four calls fetch what must agree before anything is written."""
+    """The first four calls fetch files that must agree before anything is written."""
     place, here = str(tmp_path / "there"), tmp_path / "here"
     push(dataset, place, EXTRA, nothing)
     with monkeypatch.context() as patch:
@@ -134,7 +134,7 @@ def test_a_file_that_was_changed_there_is_refused(path: str, dataset: Path, tmp_
 def test_a_manifest_of_other_targets_does_not_make_them_right(
     dataset: Path, tmp_path: Path
 ) -> None:
-    """Whoever can write there can write sums, too, but not the digest that others know."""
+    """An attacker can write checksums, too, but cannot change the digest that others know."""
     there, here = tmp_path / "there", tmp_path / "here"
     push(dataset, str(there), {}, nothing)
     manifest = json.loads((there / MANIFEST).read_text())
@@ -147,7 +147,7 @@ def test_a_manifest_of_other_targets_does_not_make_them_right(
 
 
 def claim(there: Path, path: str, content: bytes) -> None:
-    """Replace a file, and the sha256 that the manifest lists for it."""
+    """Replace a file, and its checksum in the manifest."""
     (there / path).write_bytes(content)
     manifest = json.loads((there / MANIFEST).read_text())
     manifest["files"][path] = {"bytes": len(content), "sha256": sha256(there / path)}
@@ -155,7 +155,7 @@ def claim(there: Path, path: str, content: bytes) -> None:
 
 
 def test_no_pull_replaces_what_is_sound(dataset: Path, tmp_path: Path) -> None:
-    """Not from a URL of the same digest with other files; nor a student that was trained since."""
+    """Neither files from a URL with the same digest, nor a student that was trained since."""
     there, here = tmp_path / "there", tmp_path / "here"
     push(dataset, str(there), EXTRA, nothing)
     pull(str(there), here, nothing)
@@ -195,7 +195,7 @@ def test_a_push_writes_again_what_is_gone_or_short(dataset: Path, place: str) ->
 
 
 def test_a_card_names_the_licence_that_follows(dataset: Path, tmp_path: Path) -> None:
-    """Neither sent nor taken where it does not; Croissant is written anew."""
+    """Another licence is neither pushed nor pulled; Croissant is written anew."""
     there, here = tmp_path / "there", tmp_path / "here"
     sound, described = ((dataset / name).read_bytes() for name in ("README.md", "croissant.json"))
     (dataset / "croissant.json").write_bytes(described.replace(b"unknown", b"mit"))

@@ -1,4 +1,4 @@
-"""Every tampering is caught, also by one who mends the sums above it."""
+"""Every tampering is detected, even if the checksums above are recomputed."""
 
 from pathlib import Path
 from typing import Any
@@ -127,7 +127,7 @@ def test_dropped_row_group(dataset: Path) -> None:
 
 @pytest.mark.parametrize("kind", [pa.list_(pa.float32(), DIM), pa.list_(pa.float16())])
 def test_other_columns(kind: pa.DataType, dataset: Path) -> None:
-    """Rows of the same values, in a type that the readers of others do not expect."""
+    """The rows have the same values, in a type that other readers do not expect."""
 
     def change(table: pa.Table) -> pa.Table:
         values = pa.array(table["target"].to_pylist(), kind)

@@ -21,7 +21,7 @@ GPU = torch.device("cuda", 0)
 META = torch.device("meta")
 
 Forgotten = (RuntimeError, AssertionError)
-"""What a tensor that stayed on the CPU raises; the latter where it is not even a fake one."""
+"""Errors for a tensor that stayed on the CPU; the latter if it is not even a fake tensor."""
 
 FACTORIES = {torch.arange, torch.empty, torch.eye, torch.full, torch.logspace, torch.tensor,
              torch.zeros, torch.zeros_like}  # fmt: skip
@@ -29,7 +29,7 @@ FACTORIES = {torch.arange, torch.empty, torch.eye, torch.full, torch.logspace, t
 
 @contextmanager
 def pretended() -> Iterator[None]:
-    """Have a GPU for as long as this lasts; what is downloaded from it is zero."""
+    """Pretend that there is a GPU; tensors copied from it to the CPU are zero."""
 
     def numpy(tensor: Tensor) -> Any:
         if not isinstance(tensor, FakeTensor):
@@ -49,10 +49,10 @@ def pretended() -> Iterator[None]:
 
 
 class Guessed(TorchFunctionMode):
-    """Answers lightly's losses where they ask for numbers.
+    """Replaces the numbers that lightly's losses read from tensors.
 
-    How many entries a mask of the diagonal, or of all else, picks; and where a queue is: at 0,
-    which must be known on the CPU, or every step would wait for the GPU.
+    These are the number of entries that a mask selects (the diagonal, or all others), and a queue's
+    pointer, here 0, which must be on the CPU, or every step would wait for the GPU.
     """
 
     def __torch_function__(
@@ -74,7 +74,7 @@ class Guessed(TorchFunctionMode):
 
 
 class Forgetful(TorchFunctionMode):
-    """Makes new tensors on the CPU whatever device is given: the mistake that is planted."""
+    """Creates new tensors on the CPU whatever device is given: a planted mistake."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
@@ -89,8 +89,8 @@ def moved(module: nn.Module, but: str | None = None) -> nn.Module:
     """Move parameters and buffers to the pretended GPU, as ``.to(GPU)`` would.
 
     Args:
-        module: changed in place; what it holds otherwise stays behind, as fake ones on the CPU.
-        but: the name of a parameter or buffer that is left on the CPU, as a fake one.
+        module: changed in place; its other tensors become fake tensors on the CPU.
+        but: the name of a parameter or buffer that is left on the CPU, as a fake tensor.
     """
     for path, part in module.named_modules():
         for kept in (part._parameters, part._buffers):

@@ -1,4 +1,4 @@
-"""A prior of every kind, on the CPU, with pretrained weights where a download leaves them."""
+"""A prior of every kind, on the CPU, with pretrained weights in the cache of downloads."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Fits of maps on a GPU; see :mod:`tests.unit.placement.gpu`."""
+"""Fitting projections and alignments on a GPU; see :mod:`tests.unit.placement.gpu`."""
 
 from collections.abc import Callable
 

@@ -40,7 +40,7 @@ def prior(request: pytest.FixtureRequest, tmp_path: Path, put_on_hub: PutOnHub) 
 
 
 def test_a_prior_of_any_kind_with_its_alignment(prior: Prior) -> None:
-    """From images to what is downloaded, in either arithmetic, by the code that every run takes."""
+    """From images to targets on the CPU, in either precision, by the code that every run uses."""
     alignment = Alignment(np.ones((prior.width, DIM), np.float32), np.zeros(DIM, np.float32), "")
     left = first_tensor(prior.model)
     with pretended():

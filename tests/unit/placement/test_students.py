@@ -83,7 +83,7 @@ def test_whitening_is_fitted_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def objective(name: str) -> Objective:
-    """Return an objective on the CPU, of targets that come from where the rows are."""
+    """Return an objective on the CPU, whose targets are on the device of the rows."""
     name, _, later = name.partition(", ")
     setting = Setting(
         samples=SAMPLES,
@@ -103,7 +103,7 @@ def views_of(made: Objective, device: torch.device) -> list[Tensor]:
 
 
 ON_CPU = {"criterion.teacher_temp_schedule", "criterion.memory_bank.bank_ptr"}
-"""Of lightly's DINOLoss, which asks for it only if told an epoch; MoCo's place in its queue."""
+"""Tensors that stay on the CPU: DINOLoss's schedule, which is not used, and MoCo's pointer."""
 
 OBJECTIVES = [*PARTS.shipped("objective"), "rela, later"]
 
@@ -140,7 +140,7 @@ def test_step_of_an_objective(name: str, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def left_behind(made: nn.Module, optimizer: Optimizer) -> list[str]:
-    """Return the names of what an objective and its optimizer hold that is not on "meta"."""
+    """Return the names of tensors of an objective and its optimizer that are not on "meta"."""
     held = dict(made.named_parameters()) | dict(made.named_buffers())
     for module, part in made.named_modules():
         own = {name: one for name, one in vars(part).items() if isinstance(one, Tensor)}

@@ -52,7 +52,7 @@ def test_blocks_are_handed_over_by_weight() -> None:
 
 
 def test_nobody_gets_more_for_boasting() -> None:
-    """A speed counts at most 20 times the median's."""
+    """A speed counts as at most 20 times the median."""
     members = [Member("ann", speed=1.0), Member("bob", speed=1.0), Member("eve", speed=1e6)]
     assert Proportional("speed")(range(22), members).count("eve") == 20
 

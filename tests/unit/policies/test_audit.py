@@ -1,4 +1,4 @@
-"""The audit against planted truths: who lies is found, who does not is never accused."""
+"""The audit on planted cases: liars are found, honest participants are never accused."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -36,7 +36,7 @@ def one_thread() -> Iterator[None]:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What the platform knows of a run: blocks, units, their owners, everyone's targets (N, n)."""
+    """A simulated run: expected and actual targets (N, n) by participant, blocks, units, owners."""
 
     expected: dict[str, Expected]
     targets: dict[str, Targets]
@@ -45,12 +45,12 @@ class Run:
     owners: list[str]
 
     def answers(self, lies: Mapping[str, Targets] | None = None) -> list[Targets]:
-        """Return what comes for each unit, where ``lies`` replaces the targets of some."""
+        """Return the answers to all units; ``lies`` replaces the targets of some participants."""
         said = {**self.targets, **(lies or {})}
         return [said[o][unit] for o, unit in zip(self.owners, self.units, strict=True)]
 
     def comparisons(self, answers: list[Targets]) -> list[Comparison]:
-        """Return each id that two participants answered, in a comparison of its own."""
+        """Return a comparison for each id that two participants answered."""
         home = {id: k for k, block in enumerate(self.blocks) for id in block.tolist()}
         found = []
         for unit, ids in enumerate(self.units):
@@ -67,7 +67,7 @@ class Run:
 
 
 def play(features: dict[str, Targets], seed: int, fraction: float, rows: int, size: int) -> Run:
-    """Align everyone to the first one's first principal components, as a run would."""
+    """Align all participants to the first one's first principal components, as a run would."""
     names, total = list(features), len(next(iter(features.values())))
     shared = shared_set(np.arange(total), size, seed)
     first = features[names[0]] - features[names[0]].mean(axis=0)
@@ -95,7 +95,7 @@ def play(features: dict[str, Targets], seed: int, fraction: float, rows: int, si
 def world(
     names: str = "abcd", seed: int = 0, noise: float = 0.4, fraction: float = 0.1, rows: int = 100
 ) -> Run:
-    """Return a run of priors that see the same causes through noise; those in capitals see none."""
+    """Return a run of priors that see common causes through noise; those in capitals see none."""
     rng = np.random.default_rng(seed)
     causes = rng.standard_normal((1200, 12)) * np.linspace(2, 0.5, 12)
     features = {}
@@ -108,7 +108,7 @@ def world(
 
 @cache
 def digits(size: int, seed: int) -> Run:
-    """Return a run of untrained maps of the digits, which agree much or little."""
+    """Return a run of untrained maps of the digits, which agree closely or hardly."""
     return play(digit_features(), seed, 0.1, 64, size)
 
 
@@ -230,7 +230,7 @@ def test_an_alignment_that_predicts_nothing_may_be_as_wide_as_on_the_shared_set(
 
 
 def test_nobody_honest_is_ever_accused() -> None:
-    """100 seeds: priors that agree well, badly and not at all, of 2 to 6 participants."""
+    """100 seeds with 2 to 6 participants, whose priors agree well, badly and not at all."""
     for seed in range(100):
         if seed % 5 > 2:
             run = digits((25, 60, 250)[seed % 3], seed)
@@ -263,7 +263,7 @@ def test_replaying_another_matters_only_for_other_samples(replayed: str) -> None
 
 
 def test_a_block_in_the_wrong_order_is_enough() -> None:
-    """It is a tenth of what the liar answers, which agrees with the others on the whole."""
+    """The block is a tenth of the liar's answers, which on the whole agree with the others."""
     run, rng = world(rows=60, fraction=0.3), np.random.default_rng(1)
     answers = run.answers()
     block = run.owners.index("c")
@@ -324,14 +324,14 @@ def test_priors_that_agree_with_nobody_neither_accuse_nor_are_accused() -> None:
 
 
 def test_witnesses_without_knowledge_do_not_count() -> None:
-    """Two of the four others can tell; not half of four, but both of two."""
+    """Only two of the four others have knowledge; the majority is counted among these two."""
     run = world("abcDE", fraction=0.3)
     mixed_up = mixed(np.random.default_rng(1), run.targets["a"])
     assert set(run.judged({"a": mixed_up}).rejected) == {"a"}
 
 
 def test_one_witness_is_no_majority() -> None:
-    """The middle one sees what either of the others sees, who have nothing in common."""
+    """The middle participant agrees with each of the others, which have nothing in common."""
     rng = np.random.default_rng(0)
     left, right = rng.standard_normal((2, 1200, 8))
     features = {"middle": np.hstack([left, right]), "left": left, "right": right}
@@ -450,7 +450,7 @@ def test_usual_is_wilsons_limit_and_chance_that_of_wrong_samples() -> None:
 def test_chance_exceeds_the_odds_as_seldom_as_they_say(
     usual: float, chance: float, rows: int
 ) -> None:
-    """Markov: where the mean of exp(odds) is 1, exp(odds) exceeds x at most once in x times."""
+    """Markov: if the mean of exp(odds) is 1, exp(odds) exceeds x with probability 1/x at most."""
     assume(chance <= usual or chance > 1.001 * usual)  # else they differ in rounding alone
     pair = Agreement(0.5, usual, chance)
     odds = np.array([pair.odds(far, rows) for far in range(rows + 1)])

@@ -1,4 +1,4 @@
-"""The audit believes an honest participant whose processor has other instructions."""
+"""The audit accepts an honest participant whose processor has another instruction set."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ from coopt_fl.targets.optimize import represent
 
 ROWS = 12
 OLD_PROCESSOR = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
-"""Makes oneDNN and torch use what a processor without AVX-512 has."""
+"""Makes oneDNN and torch use the instructions of a processor without AVX-512."""
 
 IN_ANOTHER_PROCESS = """
 import sys
@@ -30,7 +30,7 @@ np.save(sys.argv[1], [targets(precision) for precision in sys.argv[2:]])
 
 
 def targets(precision: str) -> NDArray[np.float64]:
-    """Return targets (ROWS, 32) by a real prior in this arithmetic, under one fixed map."""
+    """Return targets (ROWS, 32) of a real prior in this precision, by one fixed map."""
     source = open_source(DataConfig(source="digits"))
     prior = load_prior("timm:tf_efficientnet_lite0@bundled?size=40", "cpu", precision)
     with compute(1):
@@ -50,7 +50,7 @@ def precisions() -> list[str]:
 def old(
     precisions: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, NDArray[np.float64]]:
-    """Targets by arithmetic, computed as a processor without AVX-512 computes them."""
+    """Targets by precision, computed as on a processor without AVX-512."""
     file = tmp_path_factory.mktemp("old") / "targets.npy"
     command = [sys.executable, "-c", IN_ANOTHER_PROCESS, str(file), *precisions]
     folder = Path(__file__).parents[3]

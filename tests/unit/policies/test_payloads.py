@@ -1,4 +1,4 @@
-"""A payload is accepted as it should be, or refused as a whole."""
+"""A payload is accepted if it is valid, or refused as a whole."""
 
 import math
 from dataclasses import replace
@@ -144,7 +144,7 @@ def test_whatever_comes_becomes_the_blocks_asked_for_or_is_refused(
 
 
 def test_a_chunk_that_comes_back_after_a_handover_is_its_new_owners() -> None:
-    """Nobody has looked meanwhile at what is missing of whom."""
+    """The chunk arrives before the platform has checked which blocks are missing."""
     plan = Plan(["ann", "bob"], ids := np.arange(8).reshape(4, 2), list(ids), [0, 0, 1, 1], ids[0])
     records = SimpleNamespace(
         plan=plan,

@@ -1,4 +1,4 @@
-"""The election: who is the reference, and who can never be."""
+"""The election of the reference, and candidates that can never be elected."""
 
 from dataclasses import replace
 
@@ -14,9 +14,9 @@ Features = NDArray[np.float32]
 
 
 def views(size: int, spread: tuple[float, ...] = (1.0, 0.3)) -> dict[str, Features]:
-    """Return priors that see the same five latent causes, shifted by more the smaller the spread.
+    """Return priors that see the same five latent causes, scaled by ``spread`` and shifted by 4.
 
-    A common shift collapses the directions of features, which raises the uniformity.
+    A common shift makes the features' directions similar, which raises (worsens) the uniformity.
     """
     rng = np.random.default_rng(0)
     causes = rng.normal(size=(size, 5))

@@ -17,7 +17,7 @@ PutOnHub = Callable[[str, str, nn.Module], None]
 
 @pytest.fixture(scope="session")
 def photos() -> Tensor:
-    """uint8 (2, 3, 427, 640): a Chinese palace, then a flower."""
+    """Two sample photographs, uint8 (2, 3, 427, 640): a Chinese palace and a flower."""
     return torch.stack([torch.from_numpy(i.copy()) for i in load_sample_images().images]).permute(
         0, 3, 1, 2
     )
@@ -25,7 +25,7 @@ def photos() -> Tensor:
 
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Empty caches of weights, and no way to fill them; the hub's cache is what is returned."""
+    """Make all weight caches empty and downloads impossible; return the Hub's cache folder."""
     cache = tmp_path / "hub"
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -36,7 +36,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def put_on_hub(no_network: Path) -> PutOnHub:
-    """Store a model's weights in the hub's local cache, laid out as a download leaves them."""
+    """Store a model's weights in the Hub's local cache, in the layout of a download."""
 
     def put(repository: str, file: str, model: nn.Module) -> None:
         commit = hashlib.sha1(repository.encode()).hexdigest()

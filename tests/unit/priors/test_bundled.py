@@ -14,7 +14,7 @@ from coopt_fl.priors.schemes import bundled
 from tests.unit.priors.conftest import assert_like_pillow
 
 PALACE = 698
-"""ImageNet's class of the first photo."""
+"""ImageNet's class of the first photograph."""
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Folded batch norms: the features stay, the norms go, and what cannot be folded is left alone."""
+"""Folded batch norms: features stay equal, norms disappear, and others are left unchanged."""
 
 import threading
 
@@ -21,7 +21,7 @@ def norms(model: nn.Module) -> int:
 
 @torch.no_grad()
 def trained(model: nn.Module) -> nn.Module:
-    """Give norms statistics, scales and shifts as training leaves them: none is neutral."""
+    """Give batch norms random statistics, scales and shifts, as after training."""
     random = torch.Generator().manual_seed(1)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -39,7 +39,7 @@ def images() -> Tensor:
 
 @pytest.mark.parametrize("name", ["resnet18", "tf_efficientnet_lite0"])
 def test_the_features_stay_and_the_norms_go(name: str) -> None:
-    """Of a model whose norms are layers of their own, and of one whose norms hold activations."""
+    """One model has separate norm layers, the other's norms include the activation."""
     torch.manual_seed(0)
     model = trained(
         resnet18(weights=None) if name == "resnet18" else create_model(name, num_classes=0)
@@ -75,7 +75,7 @@ def test_what_follows_is_seen_and_not_guessed_from_the_order() -> None:
 
 
 class Odd(nn.Module):
-    """A convolution and a norm between which there is more than meets the eye."""
+    """A convolution and a norm with a hidden operation between them."""
 
     def __init__(self, how: str) -> None:
         super().__init__()

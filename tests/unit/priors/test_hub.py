@@ -32,7 +32,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 @pytest.fixture
 def silent(server: str) -> str:
-    """An address at which nothing listens any more."""
+    """Return a local address at which no server listens."""
     with HTTPServer(("127.0.0.1", 0), Refusing) as closed:
         port = closed.server_port
     return f"http://127.0.0.1:{port}"

@@ -1,4 +1,4 @@
-"""What libraries state of the licences of their weights, read without loading any."""
+"""Licences that libraries state for their weights, read without loading weights."""
 
 from typing import Any
 

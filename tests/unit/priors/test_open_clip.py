@@ -43,7 +43,7 @@ def transform_of(model: Any) -> Callable[[Image.Image], Tensor]:
 
 
 def embedded(model: Any, photos: Tensor) -> Tensor:
-    """Return what open_clip itself makes of ``photos``, with Pillow."""
+    """Return open_clip's own features of ``photos``, preprocessed by Pillow."""
     transform = transform_of(model)
     images = [transform(Image.fromarray(photo.permute(1, 2, 0).numpy())) for photo in photos]
     with torch.no_grad():

@@ -13,7 +13,7 @@ from tests.unit.report.runs import Runs
 
 @pytest.fixture(scope="session")
 def html(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The page of all runs."""
+    """The HTML of the page of all runs."""
     out = tmp_path_factory.mktemp("report") / "report.html"
     write_report([runs.full, runs.baseline, runs.ours, runs.plain], out, Progress())
     return out.read_text()
@@ -21,13 +21,13 @@ def html(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def page(html: str) -> Page:
-    """The same, as it is read."""
+    """The same page, parsed."""
     return read(html)
 
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twenty steps for a t-SNE of a test's own page; ``page``, of the session, has them all."""
+    """Limit the t-SNE of a test's own page to twenty steps; ``page`` has all steps."""
     monkeypatch.setattr(tsne, "TSNE", partial(TSNE, early_exaggeration_iter=20, n_iter=20))
 
 

@@ -1,4 +1,4 @@
-"""A page as who cannot see gets it: tags, text, and tables by the words of their captions."""
+"""A parsed page: tags, text, and tables by their captions."""
 
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -64,12 +64,12 @@ class Page(HTMLParser):
         return found[number][1:]
 
     def all(self, tag: str) -> list[dict[str, str]]:
-        """Return the attributes of every such tag."""
+        """Return the attributes of every tag of this name."""
         return [attributes for name, attributes in self.tags if name == tag]
 
 
 def read(html: str) -> Page:
-    """Return the page; every tag must be closed."""
+    """Parse a page, and assert that every tag is closed."""
     page = Page()
     page.feed(html)
     page.close()

@@ -40,7 +40,7 @@ class Runs:
 
 
 def make_runs(folder: Path) -> Runs:
-    """Make them in ``folder``."""
+    """Make all runs in ``folder``."""
     runs = Runs(*(folder / name for name in ("full", "simclr", "regression", "plain")))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(platform, "is_simulated", lambda grid: True)

@@ -1,4 +1,4 @@
-"""The page's colours, as they are seen: contrast by WCAG 2, colour blindness by Machado (2009)."""
+"""The page's colours: contrast by WCAG 2, distance under colour blindness by Machado (2009)."""
 
 import re
 from importlib import resources

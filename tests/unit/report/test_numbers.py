@@ -1,4 +1,4 @@
-"""Every number on the page is that of the files which the runs wrote."""
+"""Every number on the page equals that in the files of the runs."""
 
 import json
 import statistics
@@ -41,7 +41,7 @@ def rows_of(folder: Path) -> Counter[int]:
 
 
 def answered_twice(state: Path) -> int:
-    """Return how many samples two participants have a target of, by what each has delivered."""
+    """Return the number of samples with targets from two participants, by the stored state."""
     owners = [who for (who,) in known(state / "plan.json")["blocks"]]
     asked = defaultdict(set)
     for index, (owner, _) in enumerate(owners):
@@ -136,7 +136,7 @@ def test_coverage_and_audit(page: Page, provenance: Any, runs: Runs) -> None:
         assert f"{one['name']} {rows} {100 * rows / 203:.0f}%" in page.text
     audited = answered_twice(runs.full / "state")
     assert audited > 0
-    assert f"{audited} samples were answered by two participants" in page.text
+    assert f"{audited} samples got a target from two participants" in page.text
     assert page.table("Verdicts") == [
         [one["name"], "accepted", "nothing against it"] for one in provenance["contributors"]
     ]

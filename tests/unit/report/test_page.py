@@ -1,4 +1,4 @@
-"""The page: self-contained, closed to hostile names, and complete whatever a run lacks."""
+"""The page: self-contained, safe against hostile names, and complete for partial runs."""
 
 import json
 import re
@@ -148,13 +148,13 @@ def test_what_is_between_backticks_is_code(page: Page, runs: Runs, tmp_path: Pat
 
 
 def test_every_table_scrolls_in_a_place_of_its_own(html: str) -> None:
-    """So that no column is cut off on a small screen; tests/e2e looks at it in a browser."""
+    """No column is then cut off on a small screen; tests/e2e checks this in a browser."""
     tables = re.findall(r"(<div class=\"scroll[^>]*>\s*)?<table>", html)
     assert len(tables) > 10 and all(tables)
 
 
 def test_runs_of_other_images_do_not_compare(page: Page, runs: Runs) -> None:
-    assert "These runs name different images" in page.text
+    assert "These runs use different images" in page.text
     assert "different images" not in report(runs.full, runs.baseline).text
 
 
@@ -173,7 +173,7 @@ def test_seconds_of_another_machine_give_no_speed_up(runs: Runs, tmp_path: Path)
 
 def test_a_preparation_that_is_too_high_is_said_to_be(runs: Runs, tmp_path: Path) -> None:
     shared = report(runs.full, runs.ours, runs.baseline).text
-    assert "Preparation of full, regression is too high" in shared
+    assert "The preparation times of full, regression, and all times" in shared
     assert "participants shared a device; simulation.actors=1 measures each alone" in shared
     alone = copied(runs, tmp_path, "dataset", "summary.json", "student")
     edit(alone / "summary.json", lambda value: value["config"]["simulation"].update(actors=1))
@@ -181,7 +181,7 @@ def test_a_preparation_that_is_too_high_is_said_to_be(runs: Runs, tmp_path: Path
 
 
 def test_accuracies_are_of_the_training_that_is_shown(runs: Runs, tmp_path: Path) -> None:
-    """A later one with other settings, which has not ended, was not probed."""
+    """A later, unfinished training with other settings has no accuracy yet."""
     folder = copied(runs, tmp_path, "dataset", "summary.json", "student")
     assert report(folder).table("Every student")[0][1] != "–"
     later = {"objective": "rela", "epochs": 5000}

@@ -34,7 +34,7 @@ def as_dataset(source: Source, ids: NDArray[np.int64], targets: NDArray) -> Opti
 
 
 def principal_targets(source: Source, ids: NDArray[np.int64]) -> NDArray:
-    """The first principal components of the pixels: where `synthetic` has its classes."""
+    """Return the first principal components of the pixels, which contain the synthetic classes."""
     pixels = torch.stack(source.read(ids)).flatten(1).double()
     pixels -= pixels.mean(0)
     axes = torch.linalg.eigh(pixels.T @ pixels).eigenvectors[:, -DIM:]
@@ -44,7 +44,7 @@ def principal_targets(source: Source, ids: NDArray[np.int64]) -> NDArray:
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Small work is fastest so, and its last bits do not depend on the host."""
+    """Use one thread: small work is fastest so, and its last bits do not depend on the host."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -58,7 +58,7 @@ def data() -> DataConfig:
 
 @pytest.fixture
 def planted(data: DataConfig) -> OptimizedDataset:
-    """Its rows are shuffled, as a dataset's are: they stand in the order of blocks."""
+    """An optimized dataset with shuffled rows, because real ones are in the order of blocks."""
     source = open_source(data)
     ids = np.random.default_rng(0).permutation(source.ids)
     return as_dataset(source, ids, principal_targets(source, ids))
@@ -66,7 +66,7 @@ def planted(data: DataConfig) -> OptimizedDataset:
 
 @pytest.fixture
 def student() -> StudentConfig:
-    """It has every kind of chance in it: shuffling, crops and flips, and an optimizer's state."""
+    """Settings with every source of randomness: shuffling, crops and flips, and optimizer state."""
     return StudentConfig(
         model="convnet:8",
         epochs=4,

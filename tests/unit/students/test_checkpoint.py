@@ -106,7 +106,7 @@ def test_weights_of_another_network_are_refused(tmp_path):
 
 @contextmanager
 def disk_with_room_for(size):
-    """To write past a limit fails as on a full disk, with an OSError in the middle of it."""
+    """Limit the size of files, so that writing fails midway with an OSError, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:

@@ -22,7 +22,7 @@ def wide():
 
 
 def regularised_loss(weight, bias, x, y):
-    """What LogisticRegression minimises with C = 1, divided by the samples."""
+    """Return the loss that LogisticRegression minimises with C = 1, divided by N."""
     scores = x @ weight.T + bias
     log_odds = scores[np.arange(len(y)), y] - np.logaddexp.reduce(scores, axis=1)
     return -log_odds.mean() + 0.5 * np.square(weight).sum() / len(y)
@@ -51,7 +51,7 @@ def test_agrees_with_scikit_learn(make):
 
 
 def test_a_gpu_s_solver_ends_where_scikit_learn_does():
-    """It is torch's, and runs on any device."""
+    """The GPU solver is torch's L-BFGS, which also runs on the CPU here."""
     x, y = (torch.from_numpy(array) for array in blobs())
     x = (x - x.mean(0)) / x.std(0, correction=0)
     with torch.enable_grad():
@@ -95,7 +95,7 @@ def test_a_constant_feature_and_a_single_class_are_harmless():
 
 @pytest.mark.parametrize("scale", [1e-14, 1e-6, 1e9])
 def test_the_scale_of_the_features_does_not_matter(scale):
-    """An untrained network's can be 1e-14 and tell its images apart all the same."""
+    """Features of an untrained network can be as small as 1e-14 and still separate the images."""
     x, y = (torch.from_numpy(array) for array in blobs())
     assert fit_probe(x * scale, y, x * scale, y) == pytest.approx(fit_probe(x, y, x, y), abs=0.01)
 
@@ -111,7 +111,7 @@ def test_adamw_comes_close_and_is_repeatable():
 
 
 def test_how_far_a_classifier_is_from_the_optimum():
-    """By what the loss of scikit-learn changes with each weight."""
+    """The gradient is compared with finite differences of scikit-learn's loss."""
     x, y = blobs(samples=40, width=3)
     rng = np.random.default_rng(1)
     weight, bias = rng.normal(size=(4, 3)), rng.normal(size=4)

@@ -1,4 +1,4 @@
-"""Several devices: which are used, and what is refused. Several processes are in tests/e2e."""
+"""The choice of devices, and refusals. Several processes are tested in tests/e2e."""
 
 from unittest.mock import Mock
 
@@ -12,7 +12,7 @@ from coopt_fl.students import session
 
 
 def with_gpus(monkeypatch, count):
-    """Pretend that there are GPUs; return what Fabric is asked for."""
+    """Pretend that there are GPUs; return the arguments of Fabric."""
     asked = {}
 
     def fabric(**settings):
@@ -29,7 +29,7 @@ def with_gpus(monkeypatch, count):
     ("gpus", "strategy"), [(1, "auto"), (2, "ddp_find_unused_parameters_true")]
 )
 def test_one_gpu_needs_no_ddp_whatever_the_objective(monkeypatch, gpus, strategy):
-    """It would cost time that other objectives do not spend, and leave a process group behind."""
+    """DDP would cost time that other objectives do not need, and leave a process group behind."""
     asked = with_gpus(monkeypatch, gpus)
     with session.devices_for(Config(), "auto", staged=True):
         assert (asked["devices"], asked["strategy"]) == (gpus, strategy)
@@ -65,7 +65,7 @@ def test_what_slurm_sets_is_no_concern_of_a_training(tasks, monkeypatch):
 
 @pytest.fixture
 def notebook(monkeypatch):
-    """What Fabric takes for a notebook: there it forks, which takes a function to run."""
+    """Pretend to be in a notebook, where Fabric would fork and needs a function to run."""
     monkeypatch.setattr("sys.ps1", ">>> ", raising=False)
     monkeypatch.setattr("lightning_fabric.connector._IS_INTERACTIVE", True)
 

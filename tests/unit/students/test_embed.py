@@ -1,4 +1,4 @@
-"""``coopt embed``: the rows of the file are what the model makes of each image."""
+"""``coopt embed``: the file's rows are the model's features of each image."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -72,7 +72,7 @@ def test_what_cannot_be_read_is_left_out_and_images_may_have_no_labels(tmp_path:
 
 @pytest.mark.parametrize("layout", ["whole", "splits", "parquet"])
 def test_a_folder_is_a_source(tmp_path: Path, layout: str) -> None:
-    """As are its files in it, or those of its train split."""
+    """Images may be in the folder itself, or in that of its train split."""
     folder = tmp_path / "digits.photos"
     if layout == "parquet":
         parquet(folder / "train.parquet", [encode(pixels(0)), encode(pixels(1))])

@@ -1,4 +1,4 @@
-"""``coopt evaluate``: each figure against another computation of it."""
+"""``coopt evaluate``: each figure compared with an independent computation."""
 
 import json
 from dataclasses import asdict, replace
@@ -68,7 +68,7 @@ def test_few_labels_are_as_many_of_each_class_and_more_of_them_help(checkpoint: 
 
 
 def test_with_one_label_a_class_only_these_rows_are_used() -> None:
-    """Rows are one-hot, each its own: of classes without structure, only the chosen are known."""
+    """Each row is its own one-hot vector, so only the chosen rows can be classified."""
     train_x, train_y = torch.eye(6), torch.tensor([0, 0, 0, 1, 1, 1])
     few = few_labels(train_x, train_y, train_x, train_y, 3)
     assert (few.labels, few.accuracy) == (6, 1.0)
@@ -86,7 +86,7 @@ def test_fine_tuning_learns_what_features_at_random_do_not_have(checkpoint: Path
 
 
 def test_without_an_epoch_fine_tuning_is_the_probe(checkpoint: Path) -> None:
-    """Its layer begins as the probe: a step of no size leaves the accuracy."""
+    """Fine-tuning starts from the probe: with a step size of 0 the accuracy stays the same."""
     from coopt_fl.students import finetune
     from coopt_fl.students.classifier import fit_linear
     from coopt_fl.students.probe import Judge

@@ -1,4 +1,4 @@
-"""Exported students: opened by the other tool, as the printed code does it, on real images."""
+"""Exported students, loaded by the printed code in the other tool, on real images."""
 
 import json
 import resource
@@ -30,7 +30,7 @@ MEAN, STD = (0.48, 0.45, 0.4), (0.23, 0.22, 0.26)
 
 
 def trained(folder: Path, name: str, size: int) -> Path:
-    """Write a student whose batch norms have statistics, as after a training."""
+    """Write a student with random batch norm statistics, as after training."""
     model = build_student(name, size, seed=0)
     generator = torch.Generator().manual_seed(1)
     for layer in model.modules():
@@ -44,14 +44,14 @@ def trained(folder: Path, name: str, size: int) -> Path:
 
 
 def real_images(size: int) -> list[Image.Image]:
-    """A digit and a photograph, of the student's size, so that no two resizers are compared."""
+    """A digit and a photograph, already of the student's size, so that resizing does not matter."""
     digit = Image.fromarray((load_digits().images[3] * 15).astype(np.uint8)).convert("RGB")
     photograph = Image.fromarray(load_sample_image("china.jpg")).crop((100, 0, 500, 400))
     return [image.resize((size, size)) for image in (digit, photograph)]
 
 
 def by_example(example: str, image: Image.Image) -> Tensor:
-    """Return the features (m,) that the printed code computes."""
+    """Return the features (m,) computed by the printed code."""
     names: dict[str, Any] = {"image": image}
     with torch.no_grad():
         exec(example, names)
@@ -168,7 +168,7 @@ def test_an_export_that_gives_other_features_is_not_kept(
 
 
 def test_features_are_compared_at_their_own_scale(tmp_path: Path) -> None:
-    """Where they are small, too; where all are 0, nothing would be compared."""
+    """Small features are compared, too; features that are all 0 are refused."""
     student = load_student(trained(tmp_path, "convnet:4", 8))
     last = [layer for layer in student.model.modules() if isinstance(layer, nn.BatchNorm2d)][-1]
     last.weight.data.mul_(1e-6)
@@ -196,7 +196,7 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path, target: str) -> None:
 
 
 class Unsteady(nn.Module):
-    """Whose way depends on the values."""
+    """A model whose control flow depends on the values."""
 
     def forward(self, images: Tensor) -> Tensor:
         means = images.mean((2, 3))
@@ -217,13 +217,13 @@ def test_a_model_that_is_no_graph_is_refused(tmp_path: Path) -> None:
 
 
 def windows(name: str, size: int) -> nn.Module:
-    """A transformer with attention within windows, of 5-D queries."""
+    """A transformer with windowed attention, whose queries are 5-D."""
     stages = (1, 1, 1, 1)
     return Hiera((size, size), num_classes=0, embed_dim=8, num_heads=1, stages=stages)
 
 
 def biased(name: str, size: int) -> nn.Module:
-    """A transformer whose attention has a bias by position."""
+    """A transformer whose attention has a position bias."""
     return Beit(size, 8, num_classes=0, embed_dim=16, depth=1, num_heads=2, use_rel_pos_bias=True)
 
 

@@ -35,7 +35,7 @@ def everything(squares, rows, batch_size=2):
 
 
 def reads_of(monkeypatch):
-    """Return a list that gets the number of images whenever some are read."""
+    """Return a list that records the number of images of each read."""
     reads, plain = [], images.batches
 
     def counted(source, blocks, *rest, **more):
@@ -118,7 +118,7 @@ def test_the_normalisation_is_that_of_the_pixels():
 
 
 class Allocations(TorchDispatchMode):
-    """Keeps every tensor of one shape that is made, so that no memory is used twice."""
+    """Keeps every created tensor of one shape alive, so that no memory is reused."""
 
     def __init__(self, shape):
         super().__init__()

@@ -1,4 +1,4 @@
-"""``student.init``: a training begins with the weights that it names, or says why not."""
+"""``student.init``: a training starts from the named weights, or refuses with a reason."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -82,7 +82,7 @@ def test_a_small_stem_names_the_setting() -> None:
 
 
 def test_a_training_begins_there_and_records_it(pretrained: Path, tmp_path: Path) -> None:
-    """A step of no size leaves the weights; other weights under the same name begin anew."""
+    """With a step size of 0 the weights stay; other weights at the same path start it anew."""
     student = replace(STUDENT, objective="simclr", init=str(pretrained), lr=1e-12)
     config = Config(data=DATA, student=student)
     trained = train_student(None, config, tmp_path / "out")
@@ -119,7 +119,7 @@ def test_a_training_begins_there_and_records_it(pretrained: Path, tmp_path: Path
 def test_its_licence_holds_for_the_student(
     init: str | None, stated: dict[str, str], follows: str, pretrained: Path
 ) -> None:
-    """Of images that are free: what one begins with is in what comes out."""
+    """Even with free images, the licence of the initial weights applies to the student."""
     save_student(pretrained, replace(load_student(pretrained), meta=stated))
     named = init and init.replace("CHECKPOINT", str(pretrained))
     data = replace(DATA, license="apache-2.0")
@@ -127,7 +127,7 @@ def test_its_licence_holds_for_the_student(
 
 
 def test_what_is_shared_names_no_file(pretrained: Path) -> None:
-    """Nor does a checkpoint that an earlier version wrote with the path."""
+    """This includes checkpoints of earlier versions, which stored the path."""
     meta = {"data": asdict(DATA), "student": {"init": str(pretrained), "init_sha256": "0" * 64}}
     save_student(pretrained, replace(load_student(pretrained), meta=meta))
     shared = shareable(pretrained)
@@ -140,7 +140,7 @@ def test_what_is_shared_names_no_file(pretrained: Path) -> None:
 
 
 def test_settings_without_it_are_those_of_before_it() -> None:
-    """Or a training that the version before began would start anew."""
+    """Otherwise a training begun by an earlier version would start anew."""
     assert not {"init", "init_sha256", "precision"} & set(student_settings(STUDENT))
     assert same(
         random_student(replace(STUDENT, init="nowhere.pt"), DATA, 3).model,

@@ -1,4 +1,4 @@
-"""What ``coopt probe`` leaves beside a checkpoint."""
+"""``probe.json``, which ``coopt probe`` writes beside a checkpoint."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What the loop prepares for an objective: targets in float32, and batches of one size."""
+"""Inputs that the loop prepares for an objective: float32 targets, and batches of one size."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from coopt_fl.targets.whitening import fit_whitening
 
 
 def test_whitened_targets_are_exact_under_autocast() -> None:
-    """A steep spectrum with correlated entries, of which bfloat16 would lose a seventh."""
+    """Targets have a steep spectrum and correlated entries, with an error of 1/7 in bfloat16."""
     rng = np.random.default_rng(0)
     turn = np.linalg.qr(rng.normal(size=(32, 32)))[0]
     targets = (rng.normal(size=(400, 32)) * 0.8 ** np.arange(32) @ turn).astype(np.float16)
@@ -24,7 +24,7 @@ def test_whitened_targets_are_exact_under_autocast() -> None:
 
 
 def test_batches_that_lack_images_are_filled_with_those_there_are() -> None:
-    """A batch of which nothing can be read does not come: the last one comes again for it."""
+    """A batch without readable images is replaced by the one before."""
     images, rows = torch.arange(10).view(5, 2), torch.arange(7, 12)
     (one, first), (two, second), (three, third) = _whole(
         iter([(images, rows), (images[:3], rows[:3])]), steps=3, size=5

@@ -17,7 +17,7 @@ LARGE = ["convnet:8", "resnet18", "efficientnet_b0", "timm:vit_tiny_patch16_224"
 
 
 def spatial_sizes(model, size: int) -> list[int]:
-    """Sides of what every convolution gives for an image of ``size``."""
+    """Return the output side of every convolution for an image of ``size`` pixels."""
     sides: list[int] = []
     for layer in model.modules():
         if isinstance(layer, torch.nn.Conv2d):
@@ -106,7 +106,7 @@ PAPERS = {
     "efficientnet_b0": (32, 112),
     "vit_b_16": (8, 14),
 }
-"""Side of what the first convolution gives of 32 and of 224 pixels: a stem's, or patches' grid."""
+"""Output side of the first convolution (stem or patches) for images of 32 and of 224 pixels."""
 
 
 @pytest.mark.whole

@@ -1,4 +1,4 @@
-"""One checkpoint has one score: whoever judges it, and whatever the device makes of images."""
+"""A checkpoint has a single score, whichever command or device computes it."""
 
 from dataclasses import asdict, replace
 
@@ -21,7 +21,7 @@ STUDENT = StudentConfig(model="convnet:4", image_size=12)
 
 @pytest.fixture(params=["one size", "mixed sizes"])
 def data(request, tmp_path):
-    """Images larger than the student's, in two classes that differ in their texture."""
+    """Images larger than the student's, in two classes of different texture."""
     rng = np.random.default_rng(0)
     for split in ("train", "val"):
         for k in range(40):
@@ -41,7 +41,7 @@ def checkpoint(data, tmp_path):
 
 
 def ways(checkpoint, data):
-    """The score by ``pretrain`` after each of two epochs, ``probe``, ``run`` and untrained."""
+    """Return the ways to compute the score: ``pretrain`` twice, ``probe``, ``run``, untrained."""
     judge = Judge(data)
     return {
         "pretrain": lambda: judge(load_student(checkpoint)).accuracy,
@@ -78,7 +78,7 @@ def test_the_same_tensors_reach_the_model_by_every_way(checkpoint, data, monkeyp
 
 
 def on_a_device_that_resizes_differently(monkeypatch):
-    """Let whatever a model's own call resizes differ from what is resized where images are read."""
+    """Make resizing in a model's call differ from resizing where images are read."""
     within, square = [], Preprocess.square
 
     def called(preprocess, images, device="cpu", plain=Preprocess.__call__):

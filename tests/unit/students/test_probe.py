@@ -18,7 +18,7 @@ from coopt_fl.students.probe import Judge, probe_prior, random_student
 
 
 class Pixels(nn.Module):
-    """Its features are the pixels; remembers the sizes of its batches."""
+    """A model whose features are the pixels; it records the sizes of its batches."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""``coopt probe``: both classifiers on the same features, and settings of the data alone."""
+"""``coopt probe``: both classifiers on the same features; only data settings are accepted."""
 
 from dataclasses import asdict
 

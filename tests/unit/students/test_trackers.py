@@ -1,4 +1,4 @@
-"""What trackers write, read by what reads such files, also after a training was stopped."""
+"""Files of trackers, read by the usual readers, also after an interrupted training."""
 
 import csv
 from collections.abc import Callable, Iterator

@@ -17,7 +17,7 @@ from coopt_fl.students.train import train_student
 
 @pytest.fixture
 def train(planted, data, student, tmp_path):
-    """Train ``student``, with changes, in a folder of its name; returns the result."""
+    """Train ``student``, with changes, in a folder named ``name``; return the result."""
 
     def call(name="a", seed=0, progress=None, **changes):
         config = Config(seed, data, student=dataclasses.replace(student, **changes))
@@ -27,7 +27,7 @@ def train(planted, data, student, tmp_path):
 
 
 class StoppedError(Exception):
-    """Stands for whatever stops a process."""
+    """Simulates the end of the process."""
 
 
 def stop_after(epochs):
@@ -57,7 +57,7 @@ def test_a_folder_is_trained_in_by_one_process_at_a_time(train):
 
 @pytest.mark.parametrize("loss", ["cosine", "mse"])
 def test_planted_targets_are_learned(train, loss):
-    """Without looking at the image both losses stay at 1: targets are centred, of unit RMS."""
+    """A student that ignores the image would have a loss of 1: targets are centred, of unit RMS."""
     result = train(loss=loss, epochs=12, augment="none")
     assert result.curve[-1].loss < 0.5
     assert len(result.curve) == 12
@@ -70,7 +70,7 @@ def test_a_trained_student_is_better_than_a_random_one(train, data, student):
 
 
 def test_a_network_with_dropout_and_batch_norm_is_probed_as_it_is(train, data):
-    """Its running statistics stay as they are, and its features do not depend on chance."""
+    """The probe changes no running statistics, and features are deterministic."""
     student = load_student(train(model="mobilenet_v3_small", epochs=1, batch_size=160).checkpoint)
     before = {key: value.clone() for key, value in student.model.state_dict().items()}
     images = torch.randint(0, 256, (64, 3, 8, 8), dtype=torch.uint8)

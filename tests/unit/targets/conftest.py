@@ -23,7 +23,7 @@ def one_thread() -> Iterator[None]:
 
 @dataclass
 class Latent:
-    """Rows that several priors see, each through a linear map of its own and some noise."""
+    """Rows that several priors see, each through its own linear map with noise."""
 
     rng: np.random.Generator
     z: Matrix
@@ -67,7 +67,7 @@ class Pictures(Source):
 
 
 class Levels(nn.Module):
-    """(B, 3, s, s) -> (B, 4): the mean level times 1, 2, 3, 4; remembers the batches it saw."""
+    """(B, 3, s, s) -> (B, 4): the mean level times 1, 2, 3, 4; records its batches."""
 
     def __init__(self, edit: Callable[[Tensor], Tensor] | None = None) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What is fitted on a device, by numpy and scipy: the formulas of the papers, one after another."""
+"""Reference implementations of the fits, in numpy and scipy, by the formulas of the papers."""
 
 import numpy as np
 import scipy.linalg
@@ -29,14 +29,14 @@ def ridge(source: Matrix, target: Matrix) -> Affine:
 
 
 def lstsq(source: Matrix, target: Matrix) -> Affine:
-    """The solution of minimum norm."""
+    """The least-squares solution of minimum norm."""
     x, y = source - source.mean(axis=0), target - target.mean(axis=0)
     weight = scipy.linalg.lstsq(x, y, cond=max(x.shape) * np.finfo(float).eps)[0]
     return weight, target.mean(axis=0) - source.mean(axis=0) @ weight
 
 
 def procrustes(source: Matrix, target: Matrix) -> Affine:
-    """Schoenemann 1966 and Carroll 1970, where the shared set spans."""
+    """Schoenemann 1966 and Carroll 1970, in the span of the shared set."""
     x, y = source - source.mean(axis=0), target - target.mean(axis=0)
     left, strengths, right = scipy.linalg.svd(x.T @ y, full_matrices=False)
     known = strengths > strengths[0] * max(x.shape) * np.finfo(np.float32).eps
@@ -46,7 +46,7 @@ def procrustes(source: Matrix, target: Matrix) -> Affine:
 
 
 def principal_axes(x: Matrix, dim: int) -> Matrix:
-    """Of centred x (R, m), strongest first; the largest entry of each is positive."""
+    """Principal axes of centred x (R, m), strongest first; each one's largest entry is positive."""
     size = x.shape[1]
     axes = scipy.linalg.eigh(x.T @ x, subset_by_index=(size - dim, size - 1))[1][:, ::-1]
     peaks = axes[np.abs(axes).argmax(axis=0), np.arange(dim)]
@@ -62,7 +62,7 @@ def projection(features: Matrix, dim: int) -> Affine:
 
 
 def whitening(targets: Matrix, faintest: float) -> Affine:
-    """PCA whitening without the directions that are too faint."""
+    """PCA whitening without directions of too little variance."""
     variances, axes = scipy.linalg.eigh(np.cov(targets.T, bias=True))
     kept = variances > faintest * variances[-1]
     weight = np.zeros_like(axes)

@@ -23,7 +23,7 @@ def test_noise_has_the_best_uniformity_but_is_not_alignable(latent: Callable, ro
 
 
 def test_noise_passes_as_often_as_it_says() -> None:
-    """Of 19 orders and the true one, the true one is the highest once in 20 pairs."""
+    """Among 19 random orders and the true one, the true one is the highest in 1 of 20 pairs."""
     passed = 0
     for seed in range(400):
         rng = np.random.default_rng(seed)
@@ -46,7 +46,7 @@ def test_two_noises_in_a_majority_of_sound_priors(latent: Callable) -> None:
 
 
 def test_half_of_the_others_is_enough(latent: Callable) -> None:
-    """Two pairs and a loner: with four others, each of a pair is predicted by one only."""
+    """With two pairs and a loner, each prior of a pair resembles only one of the four others."""
     one, two = latent(80, seed=1), latent(80, seed=2)
     pairs = [one.seen(10), one.seen(10), two.seen(10), two.seen(10)]
     assert verdicts(pairs) == [False] * 4  # half of three others, rounded up, is two
@@ -71,7 +71,7 @@ def test_cka_is_that_of_the_unbiased_estimator(latent: Callable) -> None:
 
 
 def test_the_limit_is_what_chance_reached(latent: Callable) -> None:
-    """Of unrelated rows CKA is 0 on average, and its largest among many orders above that."""
+    """For unrelated rows CKA is 0 on average, and its maximum over many orders is above 0."""
     rng = np.random.default_rng(0)
     (one, _) = alignability([rng.standard_normal((100, 9)), rng.standard_normal((100, 9))])
     assert abs(one.cka[0]) < one.threshold[0] < 0.2
@@ -133,7 +133,7 @@ def test_of_many_priors_the_sound_ones_pass_and_noise_does_not(latent: Callable)
 
 
 def test_of_many_priors_a_large_minority_of_one_mind_does_not_pass(latent: Callable) -> None:
-    """Each is compared with everybody, however few pairs' chances are looked at."""
+    """Each prior is compared with all others, however few pairs are permuted."""
     shared = np.random.default_rng(1).standard_normal((80, 6))
     priors = crowd(latent, 25, 0, rows=80) + [shared] * 20
     assert verdicts(priors) == [True] * 25 + [False] * 20
@@ -148,7 +148,7 @@ def test_a_sample_of_pairs_is_decided_by_the_seed_and_leaves_nobody_out(latent: 
 
 
 def test_a_sample_of_pairs_tells_the_same_of_chance(latent: Callable) -> None:
-    """The CKA is the same; what either reached by chance is about what the pair reached."""
+    """The CKA is the same; the thresholds by single priors are close to those by pairs."""
     priors = crowd(latent, 9, 3)
     each, sample = alignability(priors), alignability(priors, most_paired=0)
     for one, other in zip(each, sample, strict=True):
@@ -157,7 +157,7 @@ def test_a_sample_of_pairs_tells_the_same_of_chance(latent: Callable) -> None:
 
 
 def test_noise_passes_a_sample_of_pairs_no_more_often(latent: Callable) -> None:
-    """Of six, each has 33 of 39 orders, so two have 66: the true one is higher once in 67 pairs."""
+    """Each of six priors has 33 of 39 orders, so two have 66, and noise passes in 1 of 67 pairs."""
     passed = 0
     for seed in range(60):
         rng = np.random.default_rng(seed)

@@ -101,7 +101,7 @@ def test_held_out_is_by_maps_fitted_without_the_row() -> None:
 
 @quiet
 def test_heldout_targets_are_as_wide_as_those_of_other_samples() -> None:
-    """With S below m, ridge nearly reproduces the targets of S, which are much wider."""
+    """With S below m, ridge nearly reproduces the targets of S, whose spread is much wider."""
     x, _, y = planted(4040, 120, 3)
     found = fit_alignment(x[:40], y[:40], "ridge")
     others = x[40:] @ found.weight
@@ -153,7 +153,7 @@ def test_the_seed_decides_everything(solver: str) -> None:
 @pytest.mark.parametrize("solver", ["ridge", "procrustes", "lstsq"])
 @quiet
 def test_the_bits_do_not_depend_on_where_an_array_lies(solver: str) -> None:
-    """A library of linear algebra may sum in another order where memory is aligned otherwise."""
+    """A linear algebra library may sum in another order if memory is aligned differently."""
     x, _, y = (one.astype(np.float32) for one in planted(150, 330, 40))
     elsewhere = [np.empty(one.size + 3, np.float32)[3:].reshape(one.shape) for one in (x, y)]
     np.copyto(elsewhere[0], x)
@@ -190,7 +190,7 @@ def test_apply_computes_in_float32(dtype: torch.dtype) -> None:
 
 
 def test_targets_can_be_realigned() -> None:
-    """An Alignment from targets (n) to targets (n): how an old dataset follows a new reference."""
+    """An Alignment from targets (n) to targets (n) realigns an old dataset to a new reference."""
     old, _, new = planted(40, 7, 7)
     assert fit_alignment(old, new).weight.shape == (7, 7)
 

@@ -1,4 +1,4 @@
-"""What torch fits, on the CPU and on a GPU where there is one, against numpy and scipy."""
+"""Fits by torch, on the CPU and on a GPU if there is one, compared with numpy and scipy."""
 
 import numpy as np
 import pytest
@@ -24,10 +24,11 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 def problem(
     rows: int, m: int, n: int, condition: float, rank: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Features of a condition number or a rank, and targets that they explain but for noise.
+    """Return features of a condition number or a rank, and targets that are linear in them + noise.
 
-    The noise is of the size that other priors' targets have. With less than a hundredth, ridge
-    hardly damps, and what the Gram matrix lost in its faintest directions is seen from 1e-9 on.
+    The noise has the size found with other priors' targets. With less than a hundredth of it, ridge
+    hardly damps, and the precision that the Gram matrix loses in its faintest directions shows from
+    1e-9 on.
     """
     rng = np.random.default_rng(rows)
     least = rank or min(rows, m)
@@ -40,7 +41,7 @@ def problem(
 
 
 def apart(found: torch.Tensor | np.ndarray, expected: np.ndarray) -> float:
-    """The distance of two matrices relative to the second one."""
+    """Return the distance of two matrices relative to the norm of the second."""
     ours = found.cpu().numpy() if isinstance(found, torch.Tensor) else found
     return float(np.linalg.norm(ours - expected) / np.linalg.norm(expected))
 
@@ -79,7 +80,7 @@ def test_solvers_of_features_without_full_rank(
 def test_least_squares_as_far_as_the_condition_allows(
     shape: tuple[int, int, int], condition: float, device: torch.device
 ) -> None:
-    """Nothing damps it: a condition number of 1e12 would leave four digits to anybody."""
+    """Least squares has no damping: a condition number of 1e12 leaves only four digits."""
     agree("lstsq", *problem(*shape, condition), device)
 
 

@@ -25,7 +25,7 @@ def test_random_orthonormal(shape: tuple[int, int]) -> None:
 
 
 def test_random_orthonormal_has_no_preferred_sign() -> None:
-    """LAPACK's QR alone returns a first entry that depends on the sign of R's diagonal."""
+    """LAPACK's QR alone fixes signs by R's diagonal, which biases the first entry."""
     corners = [random_orthonormal(3, 3, seed, CPU)[2, 2] for seed in range(400)]
     assert abs(np.mean(corners)) < 0.12  # uniform on the sphere: sd 0.58 / 20
 

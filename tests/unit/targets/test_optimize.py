@@ -21,7 +21,7 @@ ALIGNMENT = Alignment(WEIGHT, np.arange(3, dtype=np.float32), "ridge")
 
 
 def expected(ids: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Features by hand: a picture's level is its id modulo 251, over 255."""
+    """Return the expected features: an image's level is its id modulo 251, divided by 255."""
     return (ids % 251)[:, None] / 255 * np.arange(1, 5)
 
 
@@ -74,7 +74,7 @@ def test_blocks_come_as_they_are_done(prior: Callable) -> None:
 
 
 class Late(Link):
-    """A device whose outputs arrive only when they are waited for."""
+    """A device whose outputs arrive only when the caller waits for them."""
 
     ahead = 2
 
@@ -95,7 +95,7 @@ class Late(Link):
 
 
 def test_a_device_is_at_the_next_block_when_one_is_handed_out(prior: Callable) -> None:
-    """With the same results, in memory of few blocks, and however early one stops."""
+    """Results are the same, few blocks are in memory, and the consumer may stop at any time."""
     blocks = [np.arange(6), np.arange(10, 11), np.arange(20, 28), np.arange(30, 33)]
     here = list(optimize(prior(), Pictures(99, (1,)), blocks, ALIGNMENT, **SKIPPING))
     some = prior()
@@ -153,7 +153,7 @@ def test_a_feature_that_is_not_finite_names_the_sample(prior: Callable, bad: flo
 
 
 def test_a_feature_that_the_alignment_would_hide_is_still_refused(prior: Callable) -> None:
-    """Infinity times a weight of zero is NaN: float16 must not get the blame."""
+    """Infinity times a zero weight is NaN; the error must not blame float16."""
     silent = Alignment(np.zeros((4, 3), np.float32), np.zeros(3, np.float32), "ridge")
     spoiled = prior(lambda features: features / 0.0)
     with pytest.raises(PriorError, match="features are not finite"):

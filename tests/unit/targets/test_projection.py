@@ -40,7 +40,7 @@ def test_targets_are_centred_and_of_unit_rms_with_one_scale(method: str, dim: in
 
 
 def test_pca_keeps_more_variance_than_random() -> None:
-    """Weights of equal scale: what reaches the targets of unit RMS is the inverse of their norm."""
+    """Targets have unit RMS, so weights of smaller norm keep more of the features' variance."""
     norms = [np.linalg.norm(fit_projection(features(), 5, m, 0).weight) for m in ("pca", "random")]
     assert norms[0] < 0.8 * norms[1]
 

@@ -1,4 +1,4 @@
-"""Each solver against someone else's implementation, or against the definition by brute force."""
+"""Each solver compared with another implementation, or with its definition by brute force."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def problem(rows: int, m: int, n: int, noise: float = 0.5, seed: int = 0) -> tup
 
 
 def strength_of(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> float:
-    """The strength that a ridge solution must have had: X'(Y - XW) = strength W."""
+    """Return the strength of a ridge solution, from X'(Y - XW) = strength W."""
     gradient = x.T @ (y - x @ weight)
     strength = float((weight * gradient).sum() / (weight * weight).sum())
     assert np.abs(gradient - strength * weight).max() < 1e-6 * np.abs(x.T @ y).max()
@@ -55,7 +55,7 @@ def test_ridge_is_scikit_learns_at_the_strength_with_the_least_gcv(shape: tuple[
 
 @pytest.mark.parametrize("rows", [30, 59, 60, 61, 120, 400])
 def test_ridge_predicts_as_well_as_leave_one_out_would(rows: int) -> None:
-    """Around |S| = m, where the textbook's least squares blows up."""
+    """This is tested around |S| = m, where plain least squares blows up."""
     x, y = problem(rows + 500, 60, 8, noise=2.0, seed=rows)
     train, test = slice(rows), slice(rows, None)
     weight, bias = fit(ridge, x[train], y[train], 0)
@@ -77,7 +77,7 @@ def test_lstsq_blows_up_at_the_width_and_ridge_does_not() -> None:
 
 @pytest.mark.parametrize("rank", [1, 3])
 def test_ridge_shrugs_off_features_of_low_rank(rank: int) -> None:
-    """Numerically zero directions, at S = m and beyond, are no degrees of freedom."""
+    """Numerically zero directions, at S = m and beyond, must not count as degrees of freedom."""
     rng = np.random.default_rng(0)
     z = rng.standard_normal((40, rank))
     x = z @ rng.standard_normal((rank, 40))
@@ -173,7 +173,7 @@ def test_none_does_not_look_at_the_data() -> None:
 @pytest.mark.parametrize("solver", [name for name in PARTS.names("solver") if name != "none"])
 @pytest.mark.parametrize("level", [0.0, 0.1, -1e6])
 def test_a_source_without_variance_predicts_the_mean(solver: str, level: float) -> None:
-    """Centring 0.1 leaves rounding of 1e-17, which must not be blown up to a signal."""
+    """Centring 0.1 leaves rounding errors of 1e-17, which must not be amplified to a signal."""
     x = np.full((10, 6), np.float32(level)).astype(np.float64)
     y = problem(10, 6, 3)[1]
     weight, bias = fit(PARTS.find("solver", solver).object, x, y, 0)
@@ -192,7 +192,7 @@ def test_targets_without_variance_need_no_weight(solver: str) -> None:
 
 @pytest.mark.parametrize(("seed", "rows", "m", "rank"), [(326, 9, 11, 11), (112, 8, 10, 8)])
 def test_ridge_does_not_fit_noise_through_rounding(seed: int, rows: int, m: int, rank: int) -> None:
-    """Fewer rows than unknowns: rounding in the direction of the mean once passed for freedom."""
+    """With fewer rows than unknowns, rounding in the mean's direction once counted as freedom."""
     rng = np.random.default_rng(seed)
     assert rng.integers(3, 40) == m
     rng.integers(-2, 3), rng.integers(1, m + 1)

@@ -13,7 +13,7 @@ from coopt_fl.targets import uniformity
 
 
 def brute_force(x: np.ndarray, tau: float) -> float:
-    """Every pair by itself, in float64, summed exactly."""
+    """Compute every pair separately in float64, and sum exactly."""
     unit = [row / math.sqrt(math.fsum(row * row)) for row in x.astype(np.float64)]
     terms = [math.exp(-tau * math.fsum((a - b) ** 2)) for a, b in itertools.permutations(unit, 2)]
     return math.log(math.fsum(terms) / len(terms))
@@ -73,7 +73,7 @@ def test_is_invariant_to_rotation_row_scale_and_order(rows: int, width: int, see
 
 
 class Largest(TorchDispatchMode):
-    """Remembers the bytes of the largest tensor that anything returned."""
+    """Records the size in bytes of the largest tensor that any operation returned."""
 
     bytes = 0
 

@@ -1,4 +1,4 @@
-"""A view's random numbers: uniform, independent, and those of a row whatever the batch."""
+"""A view's random numbers: uniform, independent, and determined by the row, not by the batch."""
 
 import numpy as np
 import torch

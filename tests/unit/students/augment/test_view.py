@@ -1,4 +1,4 @@
-"""Views: what is cropped, how often something happens, and what is left alone."""
+"""Views: crops, frequencies of the random steps, and unchanged samples."""
 
 from dataclasses import replace
 
@@ -26,14 +26,14 @@ PLAIN = View(scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, jitter=0.0, grey=0.0)
 
 
 def where(batch: int = BATCH) -> Tensor:
-    """Images whose red is the place of a pixel in x, whose green is that in y, from 0 to 1."""
+    """Images with a pixel's x position, from 0 to 1, as red, and its y position as green."""
     place = (torch.arange(SIDE) + 0.5) / SIDE
     x, y = place.expand(SIDE, SIDE), place[:, None].expand(SIDE, SIDE)
     return torch.stack([x, y, torch.zeros_like(x)]).expand(batch, 3, SIDE, SIDE)
 
 
 def boxes(views: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Left, top, width and height of what each view shows of :func:`where`; by its inner half."""
+    """Return left, top, width, height of each view's crop of :func:`where`, by its inner half."""
     side = views.shape[-1]
     low, high = side // 4, side - 1 - side // 4
     row, column = views[:, 0, side // 2], views[:, 1, :, side // 2]
@@ -167,7 +167,7 @@ SCALE = {
     "instdisc": (0.2, 0.2),
     "rela": (0.5, 0.5),
 }
-"""Of ColorJitter and RandomResizedCrop, large and small, as papers and their codes have them."""
+"""Strengths of ColorJitter and least areas of crops, large and small, by papers and their code."""
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

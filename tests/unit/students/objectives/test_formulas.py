@@ -1,4 +1,4 @@
-"""Each loss against the paper's formula, written down slowly, on the outputs of its own heads."""
+"""Each loss compared with a slow implementation of the paper's formula, on its own outputs."""
 
 import math
 from copy import deepcopy
@@ -70,7 +70,7 @@ def dcl(objective, views):
 
 
 def moco(objective, views):
-    """Both directions against the queue as it was: no key of the batch is a negative."""
+    """Both directions use the queue before the batch: no key of the batch is a negative."""
     queries = [unit(objective.head(objective.student(view))) for view in views]
     keys = [unit(objective.teacher(view)) for view in reversed(views)]
     queue = objective.criterion.memory_bank.bank.double().numpy()
@@ -115,7 +115,7 @@ def dino(objective, views):
 
 
 def swav(objective, views):
-    """From 7.5% of the steps on the queue is shared out among the prototypes with the batch."""
+    """From 7.5% of the steps on, the queue is assigned to prototypes together with the batch."""
     prototypes = objective.prototypes.heads[0]
     scores = []
     for view in views:
@@ -174,7 +174,7 @@ def test_the_loss_is_the_papers(name):
 
 
 def sides_into(module):
-    """Return a list to which the side of every image that ``module`` sees is added."""
+    """Return a list that records the side of every batch that ``module`` gets."""
     sides = []
     module.register_forward_pre_hook(lambda _, given: sides.append(given[0].shape[-1]))
     return sides
@@ -209,7 +209,7 @@ def test_each_part_of_a_target_has_its_own_head_and_as_much_weight():
 
 
 def stopped(view, *modules):
-    """Return what modules make of a view as plain numbers, which have no gradient."""
+    """Return the modules' output for a view, without gradient."""
     outputs = nn.Sequential(*deepcopy(modules))(view)
     return torch.from_numpy(unit(outputs)).float()
 
@@ -253,7 +253,7 @@ def test_dinos_centre_follows_the_mean_of_the_teachers_outputs():
 
 
 def deepcopy_of(objective):
-    """The formula gets its own copy: a forward pass in train mode changes running statistics."""
+    """Return a copy for the formula, because a forward pass in train mode changes statistics."""
     name = next(one.name for one in PARTS.parts("objective") if one.object is type(objective))
     other = made(name, objective.student.image_size)
     other.load_state_dict(deepcopy(objective.state_dict()))
@@ -310,7 +310,7 @@ def test_all_that_is_needed_to_go_on_is_state(name):
 
 
 def test_rela_goes_on_to_byol_when_its_loss_stands_still():
-    """With the loss at 0 the averages come within -log 0.995 after some 3,100 steps."""
+    """With the loss at 0, the averages come within -log 0.995 after about 3,100 steps."""
     objective = made("rela")
     first = objective.views
     fast, slow, steps = 1.0, 2.0, 0

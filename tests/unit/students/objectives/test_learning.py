@@ -54,7 +54,7 @@ def test_images_are_mirrored_by_all_objectives_or_by_none(objective: str) -> Non
 def test_the_loss_falls_nothing_collapses_and_it_beats_a_random_backbone(
     objective: str, tmp_path: Path
 ) -> None:
-    """But for DINO's loss, which does not fall in a short run: see below."""
+    """DINO's loss does not fall in a short run and is tested below."""
     model, epochs, lr = (CLEAR | PATIENT)[objective]
     config = StudentConfig(model=model, epochs=epochs, batch_size=64, lr=lr, objective=objective)
     judge, dataset = Judge(DIGITS), None
