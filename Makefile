@@ -4,7 +4,7 @@
 # make quick  the first tier, for every change
 # make test-newest  what depends on Flower, with the newest flwr that there is
 # make gpu ROOT=DIR  what only a GPU shows, in eleven minutes; DIR has CIFAR-10 as Parquet files
-# make check  ruff, mypy, import-linter
+# make check  ruff, mypy, import-linter, and the site
 # make docs   the site, in site/
 # make release  wheel and sdist, in dist/, unless placeholders are left
 PYTHON ?= python3
@@ -26,7 +26,6 @@ demo: $(VENV)/.installed
 # Beside each other: e2e waits much, and what it leaves of the cores the others use, which give way.
 test: $(VENV)/.installed-dev
 	+$(MAKE) --jobs 2 --keep-going test-in-process test-e2e BUDGET="--budget 720"
-	nice $(MAKE) docs
 
 test-e2e: $(VENV)/.installed-dev
 	$(BIN)/pytest tests/e2e -n 3 --dist loadgroup $(BUDGET)
@@ -53,7 +52,7 @@ test-newest:
 gpu: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.gpu --root $(ROOT)
 
-check: $(VENV)/.installed-dev
+check: docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -31,10 +31,12 @@ from experiments.paper import train
 from experiments.scales import Study
 from experiments.table import Cell, table
 
+FACTORS = (1 / 3, 1, 3)
+
 
 def rates(study: Study) -> list[Cell]:
-    """Return a row for each objective with 1/3, 1 and 3 times the study's learning rate."""
-    tried = [round(factor * study.student.lr, 6) for factor in (1 / 3, 1, 3)]
+    """Return a row for each objective and factor of the study's learning rate."""
+    tried = [round(factor * study.student.lr, 6) for factor in FACTORS]
     return [
         {"objective": name, "lr": rate} for name in PARTS.shipped("objective") for rate in tried
     ]

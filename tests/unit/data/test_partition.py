@@ -139,7 +139,7 @@ def test_a_run_is_not_continued_with_another_partition(tmp_path: Path) -> None:
     }
     swapped = dict(zip(NAMES, (parts["beta"], parts["alpha"], parts["gamma"]), strict=True))
     for other in (moved, swapped):
-        with pytest.raises(OutputError, match=r"gave other samples .* was changed; give another"):
+        with pytest.raises(OutputError, match=r"gave other samples .* have changed; give another"):
             require_parts(state, chosen, ids, other)
 
 

@@ -30,7 +30,7 @@ from tests.unit.optimized import make
 
 pytestmark = pytest.mark.timeout(600)
 
-README = Path(__file__).parents[3] / "README.md"
+ROOT = Path(__file__).parents[3]
 SIDE, COUNT = 8, 23
 
 
@@ -198,9 +198,12 @@ def test_other_targets_than_the_whole_map_are_sent_as_they_are(
     assert same(pickle.loads(pickle.dumps(dataset)), dataset)
 
 
-def test_the_training_loop_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The target is each quarter's brightness relative to the mean, which can be learned."""
-    (code,) = re.findall(r"```python\n(import coopt_fl\n.*?)```", README.read_text(), re.DOTALL)
+@pytest.fixture
+def quartered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
+    """The digits, and in ``runs/digits`` of the working folder each quarter's brightness.
+
+    The targets are relative to the mean, and can be learned.
+    """
     digits = open_source(DataConfig("digits"))
 
     def quarters(ids: NDArray[np.int64], dim: int) -> Targets:
@@ -211,12 +214,35 @@ def test_the_training_loop_of_the_readme(tmp_path: Path, monkeypatch: pytest.Mon
 
     dataset_of(digits, tmp_path / "runs/digits", 4, quarters)
     monkeypatch.chdir(tmp_path)
-    torch.manual_seed(0)
+    return digits
+
+
+def executed(page: Path) -> dict[str, Any]:
+    """Execute the only block of Python of a page, and return its names."""
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
     names: dict[str, Any] = {}
-    exec(compile(code, str(README), "exec"), names)
+    exec(compile(code, str(page), "exec"), names)
+    return names
+
+
+def test_the_readme_s_lines_read_the_images_with_their_targets(
+    quartered: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    monkeypatch.setattr(
+        coopt_fl, "run", lambda *how, **more: calls.append((how, more)), raising=False
+    )
+    names = executed(ROOT / "README.md")
+    assert calls == [(("digits", {"student.epochs": 2}), {"out": "runs/digits"})]
+    assert names["image"].dtype == torch.uint8 and names["target"].shape[1:] == (4,)
+
+
+def test_the_training_loop_of_the_docs(quartered: Source) -> None:
+    torch.manual_seed(0)
+    names = executed(ROOT / "docs" / "how-to" / "students.md")
     model, pairs = names["model"].eval(), names["pairs"]
     images, targets = next(iter(DataLoader(pairs, batch_size=1000)))
-    assert len(pairs) == len(digits)
+    assert len(pairs) == len(quartered)
     assert images.dtype == torch.float32 and images.shape[1:] == (3, 32, 32)
     with torch.inference_mode():
         cosine = torch.nn.functional.cosine_similarity(model(images), targets).mean()
