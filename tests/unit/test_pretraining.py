@@ -74,6 +74,7 @@ class Stopping(Progress):
             raise StoppedError
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("objective", ["byol", "moco", "swav"])
 def test_a_pretraining_that_was_stopped_goes_on_to_the_same_result(
     tmp_path: Path, objective: str
@@ -92,6 +93,7 @@ def test_a_pretraining_that_was_stopped_goes_on_to_the_same_result(
         assert all(torch.equal(weights[key], same[key]) for key in weights)
 
 
+@pytest.mark.whole
 def test_a_student_is_probed_again_where_the_limit_of_the_probe_is_another(tmp_path: Path) -> None:
     few, many = (
         config_of("student.objective=simclr", "student.model=convnet:2", f"probe.limit={limit}")
@@ -107,6 +109,7 @@ def test_a_student_is_probed_again_where_the_limit_of_the_probe_is_another(tmp_p
         assert one["config"] == other["config"]
 
 
+@pytest.mark.whole
 def test_hardware_and_versions_are_those_of_the_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

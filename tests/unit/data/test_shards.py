@@ -270,6 +270,7 @@ def test_files_make_room_for_each_other_and_share_a_lock(
     assert list((cache / "shards").rglob("*.lock")) == [kept.parent / ".lock"]
 
 
+@pytest.mark.whole
 def test_shards_in_s3(bucket: str, digits: Source) -> None:
     url = remote.join(bucket, "some", "shards")
     found = published(url, digits)

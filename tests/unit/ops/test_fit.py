@@ -45,6 +45,7 @@ def owners(config: Config, count: int) -> set[str]:
     return set(Proportional()(range(len(blocks)), members))
 
 
+@pytest.mark.whole
 @given(NUMBERS, st.integers(1, 5000), st.booleans())
 @example(8, 1, False)
 @example(FEW - 1, 64, False)
@@ -62,6 +63,7 @@ def test_the_method_works_with_any_number_of_images(count: int, edge: int, gpu: 
     assert [*doubts(Images(DATA, count, 10, edge), config)] == [] or count < FEW
 
 
+@pytest.mark.whole
 @given(st.integers(8, 100_000))
 def test_participants_of_equal_weight_get_about_as_many_images(count: int) -> None:
     config = chosen(count)[1]
@@ -83,6 +85,7 @@ def test_unreadable_images_do_not_cost_the_consensus(count: int, share: float) -
     assert ("data.on_error" in made) == bool(lost)
 
 
+@pytest.mark.whole
 @given(st.integers(8, 5000), st.lists(st.floats(0.2, 5), min_size=1, max_size=6))
 def test_nobody_is_without_work_whatever_the_weights(count: int, weights: list[float]) -> None:
     people = [
@@ -95,6 +98,7 @@ def test_nobody_is_without_work_whatever_the_weights(count: int, weights: list[f
     assert not doubt or count < sum(weights) / min(weights)
 
 
+@pytest.mark.whole
 @given(NUMBERS, st.integers(1, 5000))
 def test_larger_images_never_get_a_smaller_prior_or_student(count: int, edge: int) -> None:
     one, other = chosen(count, edge=edge)[1], chosen(count, edge=edge + 1)[1]

@@ -229,6 +229,7 @@ def test_an_alignment_that_predicts_nothing_may_be_as_wide_as_on_the_shared_set(
 # What others say
 
 
+@pytest.mark.whole
 def test_nobody_honest_is_ever_accused() -> None:
     """100 seeds with 2 to 6 participants, whose priors agree well, badly and not at all."""
     for seed in range(100):

@@ -59,6 +59,7 @@ def old(
     return dict(zip(precisions, np.load(file), strict=True))
 
 
+@pytest.mark.whole
 def test_every_arithmetic_on_either_processor_agrees_within_the_tolerance(
     precisions: list[str], old: dict[str, NDArray[np.float64]]
 ) -> None:

@@ -50,6 +50,7 @@ def answered_twice(state: Path) -> int:
     return sum(len(names) == 2 for names in asked.values())
 
 
+@pytest.mark.whole
 def test_participants(page: Page, summary: Any, provenance: Any, runs: Runs) -> None:
     rows = page.table("Uniformity")
     counts = rows_of(runs.full)

@@ -78,7 +78,7 @@ def of_checkpoint(path: Path, image: Image.Image) -> Tensor:
         ("timm:vit_tiny_patch16_224", 32, "timm"),
         ("timm:dla46_c", 32, "timm"),
         pytest.param("timm:coat_lite_tiny", 96, "timm", marks=pytest.mark.whole),  # shares weights
-        ("timm:test_vit", 32, "onnx"),
+        pytest.param("timm:test_vit", 32, "onnx", marks=pytest.mark.whole),
         pytest.param("resnet18", 32, "onnx", marks=pytest.mark.whole),
         ("convnet:4", 8, "onnx"),
         pytest.param("convnet:4", 80, "onnx", marks=pytest.mark.whole),
@@ -112,6 +112,7 @@ def test_timms_model_says_how_images_are_prepared_and_can_be_fine_tuned(tmp_path
     assert written["pretrained_cfg"]["license"] == "non-commercial"  # not ImageNet's
 
 
+@pytest.mark.whole
 def test_an_onnx_graph_takes_batches_of_any_size_and_names_its_preprocessing(
     tmp_path: Path,
 ) -> None:
@@ -227,6 +228,7 @@ def biased(name: str, size: int) -> nn.Module:
     return Beit(size, 8, num_classes=0, embed_dim=16, depth=1, num_heads=2, use_rel_pos_bias=True)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("kind", ["windows", pytest.param("biased", marks=pytest.mark.whole)])
 def test_fused_attention_becomes_a_graph_and_stays_fused(kind: str, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")

@@ -91,6 +91,7 @@ def test_an_interrupted_training_ends_with_the_same_bits(train, epochs):
     assert equal(weights(resumed), weights(whole))
 
 
+@pytest.mark.whole
 def test_dropout_too_is_the_same_after_an_interruption(train):
     changes = {"model": "mobilenet_v3_small", "epochs": 2, "batch_size": 160}
     whole = train("whole", **changes)

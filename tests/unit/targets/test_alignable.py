@@ -12,7 +12,7 @@ def verdicts(priors: list[np.ndarray], seed: int = 0) -> list[bool]:
     return [one.alignable for one in alignability(priors, seed)]
 
 
-@pytest.mark.parametrize("rows", [13, 25, 60, 250])
+@pytest.mark.parametrize("rows", [13, 25, 60, pytest.param(250, marks=pytest.mark.whole)])
 def test_noise_has_the_best_uniformity_but_is_not_alignable(latent: Callable, rows: int) -> None:
     for seed in range(4):
         world = latent(rows, seed=seed)

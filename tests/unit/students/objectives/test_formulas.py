@@ -180,6 +180,7 @@ def sides_into(module):
     return sides
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(("name", "local"), [("dino", 8), ("swav", 6)])
 def test_with_local_views_the_loss_is_the_mean_over_pairs_of_a_global_view_and_any_other(
     name, local
@@ -309,6 +310,7 @@ def test_all_that_is_needed_to_go_on_is_state(name):
     assert other(views, ROWS, 0.3).item() == one(views, ROWS, 0.3).item()
 
 
+@pytest.mark.whole
 def test_rela_goes_on_to_byol_when_its_loss_stands_still():
     """With the loss at 0, the averages come within -log 0.995 after about 3,100 steps."""
     objective = made("rela")
