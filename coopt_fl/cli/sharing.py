@@ -20,9 +20,9 @@ def publish_shards(
     The same command continues where it was stopped.
     """
     name, changes = checked(settings)
-    from coopt_fl import api
+    from coopt_fl import delivery
 
-    published = api.publish_shards(name, changes, url=out, progress=level())
+    published = delivery.publish_shards(name, changes, url=out, progress=level())
     print_result(published, show.published, as_json)
 
 
@@ -39,9 +39,9 @@ def push(
     The same command continues where it was stopped. hf:// makes one commit by huggingface_hub; a
     repository that it creates is private. Our tests do not contact the Hugging Face hub.
     """
-    from coopt_fl import api
+    from coopt_fl import delivery
 
-    print_result(api.push(run, url, progress=level()), show.pushed, as_json)
+    print_result(delivery.push(run, url, progress=level()), show.pushed, as_json)
 
 
 def pull(
@@ -56,6 +56,6 @@ def pull(
 
     The same command continues where it was stopped.
     """
-    from coopt_fl import api
+    from coopt_fl import delivery
 
-    print_result(api.pull(url, out=out, progress=level()), show.pulled, as_json)
+    print_result(delivery.pull(url, out=out, progress=level()), show.pulled, as_json)

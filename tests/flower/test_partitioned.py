@@ -11,7 +11,7 @@ import pytest
 from flwr.app import Message
 
 import coopt_fl
-from coopt_fl import api
+from coopt_fl import delivery
 from coopt_fl.config.schema import Config
 from coopt_fl.core.errors import ConfigError, DataError, ParticipantError
 from coopt_fl.core.progress import Progress
@@ -206,7 +206,7 @@ def test_participants_that_hold_only_their_own_images(
     config, url = tiny(**SKEWED), tmp_path / "shards"
     run_platform(config, tmp_path / "all")
     config.data.shards = str(url)
-    published = api.publish_shards(config, url=str(url), progress=None)
+    published = delivery.publish_shards(config, url=str(url), progress=None)
     grid = Holders(3, url=url, held=tmp_path / "held", owners=published["owners"])
     grid.hand_out()
     files = [{*(grid.held / name / "blocks").iterdir()} for name in NAMES]

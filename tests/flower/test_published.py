@@ -16,7 +16,7 @@ from flwr.app import Error, Message
 from google.protobuf.message import DecodeError
 
 import coopt_fl
-from coopt_fl import api
+from coopt_fl import api, delivery
 from coopt_fl.core.errors import PriorError
 from coopt_fl.data.image import Preprocess
 from coopt_fl.federation import protocol
@@ -122,7 +122,7 @@ def test_a_fault_is_published_without_the_words_of_its_participant(
     if kind == "payload":
         config.payload.route = str(path.parent / "payloads")
     config.data.shards = str(path.parent / "shards")
-    api.publish_shards(config, url=config.data.shards, progress=None)
+    delivery.publish_shards(config, url=config.data.shards, progress=None)
     grid = Planted(prior=f"checkpoint:{path}?size=24", kind=kind, route=path.parent / "payloads")
     run_platform(config, tmp_path / "out", grid.start(*NAMES))
     provenance = coopt_fl.load(tmp_path / "out").provenance

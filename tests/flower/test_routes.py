@@ -10,7 +10,7 @@ import pytest
 from flwr.app import Error, Message
 
 import coopt_fl
-from coopt_fl import api
+from coopt_fl import delivery
 from coopt_fl.core.errors import ConfigError, DataError
 from coopt_fl.federation import protocol
 from coopt_fl.federation.protocol import Receipt
@@ -204,7 +204,7 @@ def test_participants_without_images_read_published_shards(
     url: str, undisturbed: Path, tmp_path: Path
 ) -> None:
     config = patient(**{"data.shards": url})
-    api.publish_shards(config, url=url, progress=None)
+    delivery.publish_shards(config, url=url, progress=None)
     run_platform(config, tmp_path / "shards", Deployment().start(*NAMES))
     assert digest(tmp_path / "shards") == digest(undisturbed)
     targets_of(tmp_path / "shards")
@@ -212,7 +212,7 @@ def test_participants_without_images_read_published_shards(
 
 def test_shards_of_another_seed_are_refused_at_once(tmp_path: Path) -> None:
     url = str(tmp_path / "remote")
-    api.publish_shards(tiny(seed=1), url=url, progress=None)
+    delivery.publish_shards(tiny(seed=1), url=url, progress=None)
     with pytest.raises(DataError, match="are of other blocks, partition, shared set or seed"):
         run_platform(tiny(**{"data.shards": url}), tmp_path / "run")
 
@@ -225,8 +225,8 @@ def test_no_shards_are_named(tmp_path: Path) -> None:
 def test_shards_published_anew_meanwhile_are_refused(tmp_path: Path) -> None:
     """A participant must find the same shards as the platform has opened."""
     url, other = str(tmp_path / "remote"), tmp_path / "other"
-    api.publish_shards(tiny(), url=url, progress=None)
-    api.publish_shards(tiny(seed=1), url=str(other), progress=None)
+    delivery.publish_shards(tiny(), url=url, progress=None)
+    delivery.publish_shards(tiny(seed=1), url=str(other), progress=None)
 
     class Replacing(Deployment):
         def push_messages(self, messages: list[Message]) -> list[str]:

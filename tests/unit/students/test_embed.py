@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from coopt_fl import api
+from coopt_fl import api, delivery
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.errors import ConfigError, OutputError
 from coopt_fl.data import open_labels, open_source
@@ -166,7 +166,7 @@ def test_a_name_that_is_no_utf8_is_refused(tmp_path: Path) -> None:
     out = tmp_path / "e\udcff.parquet"
     for call in (
         lambda: api.embed("trivial:6", "digits", out=out, progress=None),
-        lambda: api.pull(str(tmp_path), out=out, progress=None),
+        lambda: delivery.pull(str(tmp_path), out=out, progress=None),
         lambda: api.export(checkpoint_of(tmp_path), to="onnx", out=out, progress=None),
     ):
         with pytest.raises(OutputError, match=r"--out=.*e\\xff\.parquet is no UTF-8"):
