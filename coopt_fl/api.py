@@ -1,4 +1,4 @@
-"""One function per command, called by the command line and by programs."""
+"""One function for each command that makes or uses runs, for the command line and for programs."""
 
 import io
 from collections.abc import Mapping, Sequence

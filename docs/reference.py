@@ -11,6 +11,7 @@ from coopt_fl.cli.main import app
 from coopt_fl.config.explain import explain
 from coopt_fl.registry import KEYS, PARTS
 from coopt_fl.report.console import allowed
+from coopt_fl.report.terminal import as_yaml
 
 FUNCTIONS = ("run", "centralized", "pretrain", "train", "probe", "evaluate", "embed", "export")
 REST = ("inspect", "write_report", "load", "load_student", "load_config")
@@ -32,7 +33,8 @@ def commands() -> Iterator[str]:
     yield "# Commands\n\n`coopt COMMAND --help` prints the same. Options of every command:\n"
     yield from table(("option", "meaning"), map(option, group.params))
     for name, command in group.commands.items():
-        words = " ".join(part.make_metavar(None) for part in command.params if is_argument(part))
+        needed = [part for part in command.params if is_argument(part) or part.required]
+        words = " ".join(map(usage, needed))
         yield f"\n## coopt {name}\n\n```\ncoopt {name} {words} [OPTIONS]\n```\n\n{command.help}\n"
         yield from table(("argument or option", "meaning"), map(option, command.params))
 
@@ -40,6 +42,12 @@ def commands() -> Iterator[str]:
 def is_argument(part: Any) -> bool:
     """Tell whether a parameter has no name on the command line."""
     return bool(part.param_type_name == "argument")
+
+
+def usage(part: Any) -> str:
+    """Return how a parameter is given."""
+    value = part.make_metavar(None)
+    return value if is_argument(part) else f"{part.opts[0]} {value}"
 
 
 def option(part: Any) -> tuple[str, str]:
@@ -67,7 +75,7 @@ def keys() -> Iterator[str]:
 
 def shown(key: dict[str, Any]) -> str:
     """Return a key's default."""
-    return "" if key["default"] is None else f"`{key['default']}`"
+    return "" if key["default"] in (None, "") else f"`{as_yaml(key['default'])}`"
 
 
 def python() -> Iterator[str]:

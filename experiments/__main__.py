@@ -85,6 +85,8 @@ def main(
     check("--scale", [scale], SCALES)
     if draw:
         known = [name for name in TABLES if (results / f"{name}-{scale}.json").exists()]
+        if not (names or known):
+            raise ConfigError(f"there are no results to draw in {results} at --scale {scale}")
         for name in names or known:
             TABLES[name].picture(scale, results, figures)
         return

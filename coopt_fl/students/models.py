@@ -150,11 +150,14 @@ def check_student(name: str) -> None:
 def check_features(name: str, size: int) -> None:
     """Raise ConfigError unless student ``name`` can be built for images of ``size`` pixels.
 
-    A model is first tried on the meta device (shapes without data), which costs neither memory nor
-    time, and built in full only if that fails.
+    A library's model is first tried on the meta device (shapes without data), which costs neither
+    memory nor time, and built in full only if that fails. A model of the user's is built.
     """
     check_student(name)
     if CONVNET.fullmatch(name):
+        return
+    if _part(name).name not in ("timm", "torchvision"):
+        build_student(name, size, seed=0)
         return
     try:
         with torch.device("meta"):

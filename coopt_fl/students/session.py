@@ -36,6 +36,25 @@ def training_dtype(config: Config) -> torch.dtype:
 
 
 @contextmanager
+def _without_torchmetrics() -> Iterator[None]:
+    """Keep Fabric from importing torchmetrics, and with it SciPy and torchvision, for a version.
+
+    What Fabric wants to know is told to it from the package's metadata.
+    """
+    hidden = sys.modules.setdefault("torchmetrics", None)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        if hidden is None:
+            del sys.modules["torchmetrics"]
+    if hidden is None:
+        from lightning_fabric.utilities import imports
+        from lightning_utilities.core.imports import RequirementCache
+
+        imports._TORCHMETRICS_GREATER_EQUAL_1_0_0 = bool(RequirementCache("torchmetrics>=1.0.0"))
+
+
+@contextmanager
 def devices_for(config: Config, devices: int | str, staged: bool = False) -> Iterator[Fabric]:
     """Yield a Fabric over GPUs, or over CPU processes without a GPU.
 
@@ -54,14 +73,10 @@ def devices_for(config: Config, devices: int | str, staged: bool = False) -> Ite
         ConfigError: ``devices`` is less than 1, more than the number of GPUs, or more than 1 in a
             notebook or at a prompt, where there is no command that could be started again.
     """
-    # Importing Fabric takes seconds, so only trainings do it. Without this it also imports
-    # torchmetrics, and with it SciPy and torchvision, to ask for a version.
-    torchmetrics = sys.modules.setdefault("torchmetrics", None)  # type: ignore[arg-type]
-    from lightning_fabric import Fabric
-    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+    with _without_torchmetrics():
+        from lightning_fabric import Fabric  # the import takes seconds, so only trainings do it
+        from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
-    if torchmetrics is None:
-        del sys.modules["torchmetrics"]
     gpu = pick_device().type == "cuda"
     count = _count(devices, gpu)
     logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)

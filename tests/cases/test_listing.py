@@ -278,7 +278,7 @@ def test_a_file_that_is_listed_twice_counts_once_and_never_for_both_splits(tmp_p
         "listed twice (./a/0.png)",
         "listed to train on, too (a//1.png)",
         "listed twice (b/2.png)",
-        "listed twice with two labels, of which the first counts (b/2.png)",
+        "listed again with another label; the first counts (b/2.png)",
     ]
 
 

@@ -11,17 +11,19 @@ import pytest
 import torch
 from flwr.app import Context, Message, RecordDict
 
+import coopt_fl
 from coopt_fl.config.key import dataset_key
 from coopt_fl.config.load import load_config
 from coopt_fl.core.errors import CooptError
 from coopt_fl.core.progress import Progress
-from coopt_fl.data import open_labels, open_source
+from coopt_fl.data import Preprocess, open_labels, open_source
 from coopt_fl.federation import protocol
 from coopt_fl.federation.client_app import identify
 from coopt_fl.federation.job import whole_job
 from coopt_fl.federation.protocol import task_of
 from coopt_fl.optimized.provenance import read_provenance
 from coopt_fl.priors import load_prior
+from coopt_fl.priors.spec import PriorSpec
 from coopt_fl.registry import KEYS, PARTS
 from tests.flower.grid import FakeGrid, run_platform, tiny
 
@@ -133,6 +135,22 @@ def test_the_tutorial_s_parts_and_command_make_a_run(tmp_path: Path) -> None:
     assert [one["prior"] for one in done["participants"]][2] == "pooled:8"
     assert done["student"]["model"] == "perceptron:64"
     assert {*read_provenance(out / "dataset").plugins} == {"assignment in_turn", "prior pooled"}
+
+
+def test_a_prior_that_does_not_fit_on_the_gpu_is_named(tmp_path: Path) -> None:
+    class Huge(torch.nn.Flatten):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            if len(images) > 1:  # one image is tried, to learn the width
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().forward(images)
+
+    @coopt_fl.register.prior("huge", form="huge:SIDE")
+    def huge(spec: PriorSpec) -> tuple[torch.nn.Module, Preprocess]:
+        return Huge(), Preprocess(8, 8, "bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
+
+    config = tiny(**{"participants.0.prior": "huge:8"})
+    with pytest.raises(CooptError, match="huge:8 with batches of 8 does not fit on the GPU: lower"):
+        run_platform(config, tmp_path)
 
 
 MODULE = "antigravity"

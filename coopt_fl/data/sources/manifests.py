@@ -44,7 +44,7 @@ SEPARATORS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (*SEPARATORS, ".jsonl")
 TRAINED = "listed to train on, too"
 AGAIN = "listed twice"
-OTHERWISE = "listed twice with two labels, of which the first counts"
+OTHERWISE = "listed again with another label; the first counts"
 NO_FILE = "a folder, a pipe or the like, where a file is expected"
 
 
@@ -249,10 +249,16 @@ def _reasons(data: DataConfig, split: str, folder: Path, table: Any) -> list[str
         if not reason and plain in trained:
             reason = TRAINED
         elif not reason and plain in seen:
-            reason = AGAIN if seen[plain] == label else OTHERWISE
-        seen.setdefault(plain, label)
+            reason = AGAIN if seen[plain] == _same_class(label) else OTHERWISE
+        seen.setdefault(plain, _same_class(label))
         found.append(reason)
     return found
+
+
+def _same_class(label: object) -> str:
+    """Return a label as a text that is equal for 1, "1" and "01", and for null and ""."""
+    text = "" if label is None else str(label)
+    return str(int(text)) if text.isdecimal() else text
 
 
 def _not_an_image(folder: Path, name: bytes) -> str:

@@ -30,6 +30,7 @@ WRONG: dict[str, tuple[Main, str, str]] = {
     "part": (tables.main, "tsne --scale smoke --part {seed:0}", "--part is a JSON object, such as"),
     "no such part": (tables.main, 'tsne --scale smoke --part {"seed":9}', "no cell of tsne has"),
     "nothing to draw": (tables.main, "tsne --scale moment --draw", "no results to draw"),
+    "nothing to draw at all": (tables.main, "--scale moment --draw", "no results to draw"),
     "part of all": (tables.main, "--part {}", "--part needs exactly one table"),
     "word": (document.main, "tsne", "unexpected extra argument"),
     "benchmark": (benchmark.main, "simulate", "(nearest: simulation)"),

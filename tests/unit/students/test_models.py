@@ -1,3 +1,5 @@
+from functools import cache
+
 import pytest
 import torch
 
@@ -168,10 +170,12 @@ def test_an_own_model_that_cannot_take_the_images_is_refused_before_the_work(mon
     monkeypatch.setattr(PARTS, "_parts", dict(PARTS._parts))
 
     @coopt_fl.register.student("squares")
+    @cache  # what was tried without numbers would be kept
     def squares(name, image_size):
         return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 16 * 16, 4))
 
     check_features("squares", 16)
+    assert build_student("squares", 16, seed=0).width == 4
     with pytest.raises(ConfigError, match="'squares' cannot take images of 8x8 pixels"):
         check_features("squares", 8)
 
