@@ -4,8 +4,9 @@ It fills the tables of all documents in a folder and its subfolders. A table is 
 ``<!-- NAME STUDY -->`` and ``<!-- end -->``, such as ``<!-- recipe-cpu digits -->``; the text
 between these is replaced. ``<!-- NAME STUDY speed -->`` is a table of speed-ups over each row,
 ``<!-- NAME STUDY ranks -->`` of the rank correlation of uniformity and probes,
-``<!-- NAME STUDY totals -->`` of accuracies with seconds by both clocks, and
-``<!-- NAME STUDY provenance -->`` a sentence with command, dates, hardware and versions.
+``<!-- NAME STUDY totals -->`` of accuracies with seconds by both clocks,
+``<!-- NAME STUDY domains -->`` of accuracies by domain, and ``<!-- NAME STUDY provenance -->`` a
+sentence with command, dates, hardware and versions.
 """
 
 import re
@@ -35,12 +36,16 @@ from experiments.table import FIGURES, RESULTS, Cell, stored
 DOCUMENTS = Path(__file__).parents[1] / "docs"
 PLACE = re.compile(
     r"(?P<head><!-- (?P<name>[\w-]+) (?P<study>\w+)"
-    r"(?: (?P<rows>speed|ranks|totals|provenance))? -->\n)"
+    r"(?: (?P<rows>speed|ranks|totals|domains|provenance))? -->\n)"
     r".*?(?P<end><!-- end -->)",
     re.DOTALL,
 )
 
 OURS = "regression"
+DOMAINS = ("accuracy", "cifar10", "fashion", "digits", "mean of the domains")
+PERCENT = {"mean over cycles", *DOMAINS}
+"""Measures that are shown in %."""
+
 CLOCKS = {
     "training alone": None,
     "all, one device": "preparation s, one device",
@@ -105,9 +110,14 @@ def markdown(rows: list[Cell]) -> str:
 def _number(name: str, value: dict[str, float] | None) -> str:
     if value is None:
         return "–"
-    if name in ("accuracy", "mean over cycles"):
+    if name in PERCENT:
         return f"{100 * value['mean']:.1f} ± {100 * value['std']:.1f}"
     return f"{value['mean']:.3g} ± {value['std']:.2g}"
+
+
+def domains(known: Cell) -> list[Cell]:
+    """Return each row's accuracies, by domain and over all."""
+    return [settings_of(row) | {name: row[name] for name in DOMAINS} for row in known["table"]]
 
 
 def speed_ups(cells: list[Cell]) -> list[Cell]:
@@ -192,6 +202,7 @@ ROWS: dict[str | None, Callable[[Cell], list[Cell]]] = {
     "speed": lambda known: speed_ups(known["cells"]),
     "ranks": lambda known: ranks(known["cells"]),
     "totals": totals,
+    "domains": domains,
 }
 """Rows made from the results of a study, by the last word of the table's marker."""
 
