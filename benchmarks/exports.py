@@ -7,6 +7,7 @@ prints the table of docs/export.md.
 """
 
 import json
+import re
 import tempfile
 import time
 import warnings
@@ -90,7 +91,9 @@ def _outcome(work: Callable[[], object]) -> float | str:
     except CooptError as error:
         return str(error)
     except Exception as error:
-        return f"{type(error).__name__}: {error}"
+        return (
+            f"{type(error).__name__}: {re.sub(rf'{tempfile.gettempdir()}/[^ ]*/', '', str(error))}"
+        )
     return round(time.perf_counter() - start, 1)
 
 
