@@ -60,6 +60,7 @@ check: docs
 
 docs: $(VENV)/.installed-dev
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --builder html docs site
+	@echo "the site begins at site/index.html"
 
 dist: $(VENV)/.installed-dev
 	rm -rf dist

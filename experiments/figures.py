@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
@@ -82,6 +83,7 @@ def clocks(found: dict[str, Known]) -> Figure:
 
 
 def _curves(axis: Axes, known: Known, *, prepared: bool) -> None:
+    axis.set_prop_cycle("color", colormaps["tab20"].colors)
     for row in known["table"]:  # the same order, and so the same colours, in every panel
         probed = [_probed(cell, prepared) for cell in _cells(known, row) if "curve" in cell]
         if probed:

@@ -153,7 +153,10 @@ def read_checkpoint(path: Path, advice: str = ANOTHER) -> dict[str, Any]:
         ConfigError: There is no such file, or it is not a checkpoint.
     """
     if not is_file(path, ConfigError):
-        raise ConfigError(f"there is no checkpoint {path}; train a student with `coopt train`")
+        where = "" if path.parent.is_dir() else f", nor the folder {path.parent}"
+        raise ConfigError(
+            f"there is no checkpoint {path}{where}; train a student with `coopt train`"
+        )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # torch raises many kinds of errors for a file that it did not write
