@@ -32,11 +32,11 @@ test-e2e: $(VENV)/.installed-dev
 
 # Shown when it is over, so that each has its lines to itself.
 test-in-process: $(VENV)/.installed-dev
-	@nice $(BIN)/pytest -m "fast or whole" -n 2 $(BUDGET) > $(VENV)/in-process.log 2>&1; \
+	@nice $(BIN)/pytest tests/unit tests/cases tests/flower -n 2 $(BUDGET) > $(VENV)/in-process.log 2>&1; \
 	code=$$?; cat $(VENV)/in-process.log; exit $$code
 
 quick: $(VENV)/.installed-dev
-	$(BIN)/pytest -m fast -n 2
+	$(BIN)/pytest tests/unit tests/cases -m fast -n 2
 
 # Everything else as in constraints.txt, but uv, of which each flwr needs another; looked up anew each time.
 test-newest:

@@ -216,6 +216,7 @@ def test_a_valid_value_is_read_back(case: Case) -> None:
     assert fits(case.kind, case.read(tree), tree)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.kind.__name__)
 @settings(max_examples=200)
 @given(data=st.data())

@@ -239,6 +239,7 @@ def test_the_readme_s_lines_read_the_images_with_their_targets(
     assert names["image"].dtype == torch.uint8 and names["target"].shape[1:] == (4,)
 
 
+@pytest.mark.whole
 def test_the_training_loop_of_the_docs(quartered: Source) -> None:
     torch.manual_seed(0)
     names = executed(ROOT / "docs" / "how-to" / "students.md")

@@ -126,6 +126,7 @@ def test_blocks_of_which_all_images_are_unreadable(tmp_path: Path) -> None:
     assert verify(tmp_path / "dataset")[1] == []
 
 
+@pytest.mark.whole
 def test_memory_does_not_hold_the_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 100 MB of targets in blocks of 2 MB, only a few blocks are in memory at any time."""
     monkeypatch.setattr(publish_module, "FILE_BYTES", 40 * 2**20)

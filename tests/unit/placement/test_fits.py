@@ -51,6 +51,7 @@ def test_and_would_show_targets_left_on_the_cpu(fit: str) -> None:
             FITS[fit](x, y)
 
 
+@pytest.mark.whole
 def test_gradient_descent_too() -> None:
     x, y = double(ROWS, WIDTH, device=META), double(ROWS, DIM, device=META)
     assert {one.device for one in solvers.sgd(x, y, 0)} == {META}

@@ -124,6 +124,7 @@ ANY: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
+@pytest.mark.whole
 @settings(max_examples=500)
 @given(st.dictionaries(st.sampled_from(list(ANY)), st.just(None), max_size=3), st.data())
 def test_whatever_comes_becomes_the_blocks_asked_for_or_is_refused(

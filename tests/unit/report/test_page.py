@@ -256,6 +256,7 @@ def test_without_a_student(runs: Runs, tmp_path: Path) -> None:
     assert len(page.table("nearest target is of the same sample")) == 3
 
 
+@pytest.mark.whole
 def test_a_dataset_alone_as_others_receive_it(runs: Runs, tmp_path: Path) -> None:
     folder = copied(runs, tmp_path, "dataset")
     for path in (folder, folder / "dataset"):

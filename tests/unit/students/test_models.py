@@ -54,6 +54,7 @@ def test_a_small_image_keeps_its_resolution_in_the_stem_and_a_large_one_does_not
     assert spatial_sizes(build_student(name, 96, seed=0), 96)[0] == 48
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", ["resnet101", "efficientnet_b0"])
 def test_the_students_of_the_paper_take_images_of_cifar(name):
     student = build_student(name, 32, seed=0)
