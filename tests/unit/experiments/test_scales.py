@@ -35,6 +35,7 @@ def test_every_prior_is_known(study: Study, monkeypatch: pytest.MonkeyPatch) -> 
     assert [problem for spec in specs if (problem := check_prior(spec))] == []
 
 
+@pytest.mark.whole
 def test_priors_are_as_wide_as_a_reference_must_be(study: Study) -> None:
     for priors in (study.priors, study.weak, study.ladder):
         assert min(map(width, priors)) >= study.dim

@@ -131,6 +131,7 @@ def test_an_onnx_graph_takes_batches_of_any_size_and_names_its_preprocessing(
     assert known["license"] == "non-commercial"
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("name", "size", "target", "says"),
     [

@@ -64,6 +64,7 @@ def test_the_students_of_the_paper_take_images_of_cifar(name):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in student.parameters())
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", ["vit_b_16", "vit_b_32", "timm:vit_tiny_patch16_224"])
 def test_a_transformer_cuts_a_small_image_into_8_patches_per_side(name):
     assert spatial_sizes(build_student(name, 32, seed=0), 32)[0] == 8
