@@ -91,9 +91,8 @@ def _outcome(work: Callable[[], object]) -> float | str:
     except CooptError as error:
         return str(error)
     except Exception as error:
-        return (
-            f"{type(error).__name__}: {re.sub(rf'{tempfile.gettempdir()}/[^ ]*/', '', str(error))}"
-        )
+        message = re.sub(rf"{tempfile.gettempdir()}/[^ ]*/", "", str(error))
+        return f"{type(error).__name__}: {message}"
     return round(time.perf_counter() - start, 1)
 
 

@@ -1,6 +1,7 @@
 """Writes the reference's pages from the code: commands, configuration keys, Python."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from inspect import isclass, isfunction
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,6 @@ from coopt_fl.config.explain import explain
 from coopt_fl.registry import KEYS, PARTS
 from coopt_fl.report.console import allowed
 from coopt_fl.report.terminal import as_yaml
-
-FUNCTIONS = ("run", "centralized", "pretrain", "train", "probe", "evaluate", "embed", "export")
-REST = ("inspect", "write_report", "load", "load_student", "load_config")
 
 
 def write(folder: Path) -> None:
@@ -81,13 +79,11 @@ def shown(key: dict[str, Any]) -> str:
 def python() -> Iterator[str]:
     """Yield the page of the public functions and classes, from their docstrings."""
     yield "# Python\n\n`import coopt_fl` is quick: each name is imported when it is first used.\n"
-    for title, names in (("Commands", FUNCTIONS), ("Results", REST)):
-        yield f"\n## {title}\n"
-        for name in names:
-            yield directive("autofunction", getattr(coopt_fl, name))
+    public = [getattr(coopt_fl, name) for name in coopt_fl.__all__]
+    yield "\n## Functions\n"
+    yield from (directive("autofunction", made) for made in public if isfunction(made))
     yield "\n## Types\n"
-    for name in ("Result", "Prior", "Preprocess", "Config", "DataConfig", "CooptError"):
-        yield directive("autoclass", getattr(coopt_fl, name), ":members:")
+    yield from (directive("autoclass", made, ":members:") for made in public if isclass(made))
     yield "\n## coopt_fl.data\n"
     for name in ("from_arrays", "from_dataset", "open_source"):
         yield directive("autofunction", getattr(coopt_fl.data, name))

@@ -282,6 +282,15 @@ def test_a_file_that_is_listed_twice_counts_once_and_never_for_both_splits(tmp_p
     ]
 
 
+def test_labels_that_mean_the_same_class_are_no_other_label(tmp_path: Path) -> None:
+    tree(tmp_path, NAMES)
+    data = lists(tmp_path, "a/0.png,1,train\na/0.png,01,train\na/1.png,2,train\na/1.png,,train\n")
+    assert [note.partition("left out: ")[2] for note in open_source(data).notes] == [
+        "listed twice (a/0.png)",
+        "listed again with another label; the first counts (a/1.png)",
+    ]
+
+
 def test_a_list_that_cannot_be_read_is_skipped_if_that_is_asked_for(tmp_path: Path) -> None:
     tree(tmp_path, NAMES)
     write(tmp_path / "train-0.csv", b"path\na/0.png\n")

@@ -240,25 +240,23 @@ def _kept(data: DataConfig, split: str, folder: Path, table: Any) -> list[bool]:
 
 def _reasons(data: DataConfig, split: str, folder: Path, table: Any) -> list[str]:
     """Return for each row why it is left out; "" if it is kept."""
-    trained, seen, found = set[bytes](), dict[bytes, object](), list[str]()
+    trained, seen, found = set[bytes](), dict[bytes, int](), list[str]()
+    classes = None
+    with suppress(DataError):  # whoever needs the labels says what is wrong with them
+        classes = _numbers(data, {"list": table}, {"list": table})
     if split != "train":
         with suppress(DataError):  # there is nothing to train on
             trained = {os.path.normpath(name) for name in _paths(_rows(data, "train")[1])}
-    for name, label in zip(_paths(table), table.column(LABEL).to_pylist(), strict=True):
+    for row, name in enumerate(_paths(table)):
         plain, reason = os.path.normpath(name), _not_an_image(folder, name)
+        label = -1 if classes is None else int(classes[row])
         if not reason and plain in trained:
             reason = TRAINED
         elif not reason and plain in seen:
-            reason = AGAIN if seen[plain] == _same_class(label) else OTHERWISE
-        seen.setdefault(plain, _same_class(label))
+            reason = AGAIN if seen[plain] == label else OTHERWISE
+        seen.setdefault(plain, label)
         found.append(reason)
     return found
-
-
-def _same_class(label: object) -> str:
-    """Return a label as a text that is equal for 1, "1" and "01", and for null and ""."""
-    text = "" if label is None else str(label)
-    return str(int(text)) if text.isdecimal() else text
 
 
 def _not_an_image(folder: Path, name: bytes) -> str:
