@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-BUDGETS = {"fast": 90, "whole": 210, "e2e": 420}
+BUDGETS = {"fast": 90, "whole": 180, "e2e": 420}
 """Seconds of each tier on two idle cores, with nothing beside it; see docs/testing.md."""
 
 FOLDERS = {"unit": "fast", "cases": "fast", "flower": "whole", "e2e": "e2e"}
