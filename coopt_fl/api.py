@@ -40,6 +40,7 @@ from coopt_fl.students.checkpoint import (
     load_student,
     read_checkpoint,
 )
+from coopt_fl.students.classifier import METHODS
 from coopt_fl.students.doubts import tell_doubts
 from coopt_fl.students.embed import Embedded, embed_source
 from coopt_fl.students.evaluate import Evaluation, evaluate_student
@@ -282,6 +283,11 @@ def probe(
             code from outside built it.
         progress: see :data:`Shown`.
 
+    Returns:
+        ``checkpoint``; ``accuracy`` in [0, 1] on the test images by name of the classifier, None
+        without labels; ``classifiers``: what each of them is; ``kept``: the file that now has the
+        accuracies beside the checkpoint, or None.
+
     Raises:
         ConfigError: ``checkpoint`` is not one, or ``settings`` change anything else.
     """
@@ -291,7 +297,8 @@ def probe(
         tell_doubts(data, display)
         accuracy = Judge(data, told=probing(display, "the student")).accuracies(student)
     kept = keep_judgement(path, data, accuracy)
-    return {"checkpoint": str(path), "accuracy": accuracy, "kept": kept and str(kept)}
+    found = {"checkpoint": str(path), "accuracy": accuracy, "classifiers": METHODS}
+    return found | {"kept": kept and str(kept)}
 
 
 def evaluate(

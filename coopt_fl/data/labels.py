@@ -57,17 +57,22 @@ def unlabeled(data: DataConfig) -> list[str]:
         except NoSplitError as error:
             notes.append(f"nothing is judged by labels: {error}")
             continue
-        missing = 0 if found is None else int((found < 0).sum())
-        if found is None or (missing and missing == len(found)):
-            of_train = "" if split == "train" else " that a train image has, too"
-            notes.append(f"nothing is judged by labels: the {split} images have none{of_train}")
-        elif missing:
+        known = np.empty(0) if found is None else found[found >= 0]
+        if not len(known) and split == "train":
+            return [
+                "nothing is judged by labels: the train images have none, and nothing else needs "
+                f"any (docs/data.md says where data.source={data.source} has labels)"
+            ]
+        if found is None or not len(known):
+            notes.append(
+                "nothing is judged by labels: the test images have none that a train image has, too"
+            )
+        elif missing := len(found) - len(known):
             notes.append(
                 f"{missing:,} of {len(found):,} {split} images have no label, or one that no "
                 "train image has: the probe leaves them out"
             )
-        known = np.empty(0) if found is None else found[found >= 0]
-        if split == "train" and len(known) and (known == known[0]).all():
+        if split == "train" and (known == known[0]).all():
             notes.append(
                 f"all {len(known):,} labeled train images are of one class, so that any student "
                 "is right: see that the class is the first folder below the split, or choose "

@@ -26,6 +26,7 @@ from coopt_fl.federation.records import Records
 from coopt_fl.federation.state import RunState
 from coopt_fl.federation.summary import summary
 from coopt_fl.given import take_parts
+from coopt_fl.optimized.licences import restated
 from coopt_fl.optimized.provenance import read_provenance
 from coopt_fl.optimized.read import load
 from coopt_fl.priors import check_prior, load_prior, parse_prior
@@ -116,6 +117,13 @@ def _prepare(config: Config, out: Path, progress: Progress, own_priors: bool) ->
             size = config.student.image_size or own_size(source)
             check_features(config.student.model, size)
             check_data(config.data, config.probe.limit, progress, source)
+        elif changes := restated(read_provenance(state.dataset), config):
+            progress.warn(
+                f"{state.dataset} is finished and keeps the licences that it states "
+                f"({'; '.join(changes)}): to change them, delete it and {out / 'student'}, "
+                "and run the same command again: it writes the same targets, and trains the "
+                "student again"
+            )
         return state.published
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from coopt_fl.config.schema import DataConfig
+from coopt_fl.config.schema import Config, DataConfig
 from coopt_fl.data.repository import stated_license
 from coopt_fl.optimized.provenance import Provenance
 from coopt_fl.priors.spec import NOTHING
@@ -96,6 +96,17 @@ def statements(provenance: Provenance) -> dict[str, Mapping[str, str]]:
     """Return the stated licences of the images and of each prior, by who stated them."""
     priors = {f"the prior of {one.name}": one.licenses for one in provenance.contributors}
     return {"the images": provenance.source.get("licenses", {}), **priors}
+
+
+def restated(provenance: Provenance, config: Config) -> list[str]:
+    """Return the licences that ``config`` states otherwise than a published dataset, in words."""
+    there = provenance.config
+    pairs = {"data.license": (there["data"].get("license"), config.data.license)}
+    for index, (old, new) in enumerate(
+        zip(there["participants"], config.participants, strict=True)
+    ):
+        pairs[f"participants.{index}.license"] = (old.get("license"), new.license)
+    return [f"{key}: {old} there, {new} here" for key, (old, new) in pairs.items() if old != new]
 
 
 def licence_of(stated: Mapping[str, Mapping[str, str]]) -> Licence:

@@ -127,10 +127,11 @@ def _spread(found: Values, form: str) -> str:
 
 
 def probed(found: Values) -> RenderableType:
-    """Render a student's accuracies."""
-    judged = table(f"Linear probe of {found['checkpoint']}", "fitted by", numbers=("accuracy",))
-    for method, accuracy in found["accuracy"].items():
-        row(judged, method, percent(accuracy))
+    """Render a student's accuracies, and what each of them is."""
+    title = f"Linear probes of {found['checkpoint']} (accuracy on held-out images)"
+    judged = table(title, "classifier", "which is", numbers=("accuracy",))
+    for name, accuracy in found["accuracy"].items():
+        row(judged, name, found["classifiers"][name], percent(accuracy))
     if not found.get("kept"):
         return judged
     return Group(judged, to_copy(f"Stored for `coopt report` in {found['kept']}"))

@@ -189,7 +189,7 @@ class Judge:
         return Judged(_accuracy(found) if len(found) == 2 else None, spread(found[-1][0]))
 
     def accuracies(
-        self, student: LoadedStudent, methods: Sequence[str] = METHODS
+        self, student: LoadedStudent, methods: Iterable[str] = METHODS
     ) -> dict[str, float | None]:
         """Return the accuracy by each method; without labels None, without computing features."""
         if not self.labeled:

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ import pytest
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.errors import DataError
 from coopt_fl.core.progress import Progress
-from coopt_fl.data import open_labels, open_source, split_labels
+from coopt_fl.data import from_arrays, open_labels, open_source, split_labels
 from coopt_fl.data.labels import unlabeled
 from coopt_fl.data.source import NoSplitError
 from coopt_fl.data.sources.parquet import _Labels
@@ -183,6 +184,17 @@ def test_numbers_that_train_lacks_are_left_out_of_every_source(tmp_path: Path) -
     )
 
 
+@pytest.mark.parametrize("parts", [{}, {"test_images": np.zeros((3, 4, 4), np.uint8)}])
+def test_images_without_labels_are_told_once(parts: dict[str, Any], tmp_path: Path) -> None:
+    """What the test split has makes no difference then."""
+    data = from_arrays(np.zeros((6, 4, 4), np.uint8), **parts).save(tmp_path)
+    (said,) = unlabeled(data)
+    assert "the train images have none" in said and "data.source=arrays has labels" in said
+    if parts:
+        np.save(tmp_path / "test-labels.npy", np.arange(3))
+        assert unlabeled(data) == [said]
+
+
 def test_a_single_class_is_told(tmp_path: Path) -> None:
     """Of classes that are one folder too deep, each of which any student would know."""
     names = [f"{split}/images/{one}/0.png" for split in ("train", "val") for one in "ab"]
@@ -257,13 +269,12 @@ def test_each_folder_is_listed_once_before_the_work(
 def test_what_is_missing_is_said_before_the_work(tmp_path: Path) -> None:
     tree(tmp_path / "tree", ["train/0.png", "train/a.md"])
     write(tmp_path / "tree/train/a.md", b"words")
-    told = Told()
-    tell_doubts(folder(tmp_path / "tree"), told)
-    assert len(told.warnings) == 3
-    for said, words in zip(
-        told.warnings, ["a.md", "the train images have none", "no test split"], strict=True
-    ):
-        assert words in said
+    for missing in (["the train images have none"], ["1 of 3 train images", "no test split"]):
+        told = Told()
+        tell_doubts(folder(tmp_path / "tree"), told)
+        for said, words in zip(told.warnings, ["a.md", *missing], strict=True):
+            assert words in said
+        tree(tmp_path / "tree", ["train/a/1.png", "train/b/2.png"])
     parquet(tmp_path / "torn/train.parquet", IMAGES, label=[0, 1] * 3)
     write(tmp_path / "torn/test.parquet", b"PAR1 torn")
     with pytest.raises(DataError, match=r"test\.parquet cannot be read as Parquet"):

@@ -18,7 +18,10 @@ from coopt_fl import api
 from coopt_fl.config.schema import Config, DataConfig
 from coopt_fl.federation import job
 from coopt_fl.federation.holding import open_state
+from coopt_fl.optimized.licences import licence_of, statements
+from coopt_fl.optimized.provenance import read_provenance
 from coopt_fl.report.collect import collect
+from coopt_fl.students.checkpoint import load_student
 from coopt_fl.students.judgements import judgements
 from tests.unit.command import Coopt
 
@@ -175,6 +178,36 @@ def test_seconds_of_earlier_attempts_are_told_apart(coopt: Coopt) -> None:
         True,
         True,
     )
+
+
+def test_a_licence_that_a_finished_dataset_does_not_state_is_told_and_what_to_do(
+    coopt: Coopt,
+) -> None:
+    """The warning's advice, followed, writes the licence everywhere and the same targets."""
+    run = coopt.folder / "run"
+    dataset, student = run / "dataset", run / "student"
+
+    def licences() -> tuple[str, str]:
+        own = load_student(student / "checkpoint.pt").meta["license"]
+        return licence_of(statements(read_provenance(dataset))).short, own
+
+    other = ("data.license=apple-amlr", "participants.0.license=mit")
+    _, out, err = coopt.centralized()
+    digest, before = json.loads(out.splitlines()[-1])["dataset"]["digest"], licences()
+    assert "keeps the licences" not in err + coopt.centralized("student.epochs=2")[2]
+    told = " ".join(coopt.centralized(*other)[2].split())
+    assert "data.license: None there, apple-amlr here; participants.0.license: None" in told
+    assert f"delete it and {student}" in told
+    assert licences() == before
+    for folder in (dataset, student):
+        shutil.rmtree(folder)
+    blocks = {file: file.stat().st_mtime_ns for file in run.rglob("blocks/*")}
+    _, out, err = coopt.centralized(*other)
+    assert json.loads(out.splitlines()[-1])["dataset"]["digest"] == digest
+    assert {file: file.stat().st_mtime_ns for file in run.rglob("blocks/*")} == blocks
+    assert "keeps the licences" not in err
+    assert licences() == ("non-commercial", "non-commercial") != before
+    assert "keeps the licences" not in coopt.centralized(*other)[2]
 
 
 def test_a_probe_is_kept_for_the_report_beside_those_on_other_images(coopt: Coopt) -> None:

@@ -55,6 +55,11 @@ def transferred() -> dict[str, Any]:
     return texts | {"needs_root": True} | counts
 
 
+def probed(name: str) -> dict[str, Any]:
+    by_name = {"accuracy": {name: 0.5}, "classifiers": {name: name}}
+    return {"checkpoint": name, "kept": name, **by_name}
+
+
 SHOWN = {
     "summary": (show.summary(summary()), 5),
     "trained": (
@@ -64,7 +69,7 @@ SHOWN = {
         ),
         4,
     ),
-    "probed": (show.probed({"checkpoint": ODD, "accuracy": {ODD: 0.5}, "kept": ODD}), 3),
+    "probed": (show.probed(probed(ODD)), 4),
     "inspected": (show.inspected(inspected()), 1 + 6 + 4 + 2 + 1),
     "published": (
         show.published(
@@ -118,7 +123,7 @@ def test_markup_in_a_value_is_printed_as_it_is(name: str) -> None:
 
 
 def test_styles_are_kept() -> None:
-    title = show.probed({"checkpoint": "c.pt", "accuracy": {}})
+    title = show.probed(probed("c.pt"))
     console = Console(width=80, force_terminal=True, color_system="standard", no_color=False)
     with console.capture() as capture:
         console.print(title)

@@ -35,7 +35,9 @@ def test_both_methods_are_fitted_on_images_encoded_once(checkpoint, monkeypatch)
         return encoded[-1]
 
     monkeypatch.setattr(LoadedStudent, "features", counted)
-    found = api.probe(checkpoint, [])["accuracy"]
+    judged = api.probe(checkpoint, [])
+    found = judged["accuracy"]
+    assert judged["classifiers"].keys() == found.keys()
     train_y, test_y = (torch.from_numpy(open_labels(DATA, s)) for s in ("train", "test"))
     assert len(train_y) % 32 == 4 and 16 < len(test_y) < 32  # its last batch alone is padded
     train_x, test_x, padding = torch.cat(encoded).tensor_split([100, 100 + len(test_y)])
