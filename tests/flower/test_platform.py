@@ -23,6 +23,7 @@ from coopt_fl.optimized.block import block_digest
 from coopt_fl.optimized.verify import verify
 from coopt_fl.priors import load_prior
 from coopt_fl.strategies import exchange
+from coopt_fl.strategies.inspection import Inspection
 from tests.flower.grid import FakeGrid, blocks_of, run_platform, telling, tiny
 from tests.unit.data import make
 
@@ -356,7 +357,11 @@ def test_what_is_under_way_at_once_is_bounded(
 def test_with_room_for_one_message_everyone_has_a_turn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise the roster's last participants would only begin after the first have finished."""
+    """Otherwise the roster's last participants would only begin after the first have finished.
+
+    Everyone's cross-validation is waited for, since nobody has a turn before it is done.
+    """
+    monkeypatch.setattr(Inspection, "ready", lambda self, name: bool(self.known(name)))
     monkeypatch.setattr(exchange, "IN_FLIGHT_BYTES", 3000)
     grid = FakeGrid(3)
     run_platform(tiny(), tmp_path, grid)
