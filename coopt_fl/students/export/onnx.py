@@ -80,6 +80,18 @@ def plain_attention(model: nn.Module) -> Iterator[None]:
             layer.fused_attn = True
 
 
+def keep_constants(graph: Any) -> None:
+    """Add the constants to an ONNX graph that its nodes use and that it has lost.
+
+    onnxscript 0.7.2 gives the bounds of all clamps of one value the same names, and a graph keeps
+    one constant of a name. So where a value is clamped several times (Gemma 4), bounds are lost.
+    """
+    for node in graph:
+        for value in node.inputs:
+            if value is not None and value.const_value is not None and value.producer() is None:
+                graph.register_initializer(value)
+
+
 def write(student: LoadedStudent, folder: Path) -> Written:
     """Save the graph with its metadata.
 
@@ -102,6 +114,7 @@ def write(student: LoadedStudent, folder: Path) -> Written:
     except torch.onnx.errors.OnnxExporterError as error:
         reason = str(error.__cause__ or error).strip().partition("\n")[0]
         raise ConfigError(f"torch makes no ONNX graph of {own.name}: {reason}") from error
+    keep_constants(program.model.graph)
     program.model.metadata_props["coopt"] = json.dumps(
         {"student": own.name, "features": own.width, **description(student)}
     )

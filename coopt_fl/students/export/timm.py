@@ -4,10 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from coopt_fl.core.errors import ConfigError
+from coopt_fl.data.image import Preprocess
 from coopt_fl.students.checkpoint import LoadedStudent
 from coopt_fl.students.export import Written, description
 from coopt_fl.students.export.fitting import another, fill
@@ -63,11 +63,16 @@ def _apart(module: nn.Module, state: dict[str, Tensor], prefix: str, metadata: A
 
 
 def _read(folder: Path) -> Callable[[Tensor], Tensor]:
-    """Return the model, loaded by timm, preceded by the normalisation from its configuration."""
+    """Return the model, loaded by timm, preceded by the preprocessing from its configuration.
+
+    It normalises as a student does: by another order of the operations, the last bit of the input
+    would differ, which some models amplify beyond the tolerance.
+    """
     import timm
     from timm.data.config import resolve_model_data_config
 
     model = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0).eval()
     data = resolve_model_data_config(model)  # type: ignore[no-untyped-call]
-    mean, std = (torch.tensor(data[key]).view(3, 1, 1) for key in ("mean", "std"))
-    return lambda images: model((images / 255 - mean) / std)
+    size = data["input_size"][-1]
+    prepare = Preprocess(size, size, data["interpolation"], data["mean"], data["std"])
+    return lambda images: model(prepare(images))

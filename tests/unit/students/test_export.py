@@ -242,6 +242,35 @@ def test_fused_attention_becomes_a_graph_and_stays_fused(kind: str, tmp_path: Pa
     }
 
 
+class Clamped(nn.Module):
+    """The means of three clamps of the same scaled pixels, each by bounds that are buffers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(2.0))
+        for k, bounds in enumerate([(-torch.inf, torch.inf), (-0.2, 0.6), (0.3, 0.9)]):
+            self.register_buffer(f"least_{k}", torch.tensor(bounds[0]))
+            self.register_buffer(f"most_{k}", torch.tensor(bounds[1]))
+
+    def forward(self, images: Tensor) -> Tensor:
+        scaled, kept = self.scale * images, dict(self.named_buffers())
+        parts = [scaled.clamp(kept[f"least_{k}"], kept[f"most_{k}"]) for k in range(3)]
+        return torch.cat([part.mean((2, 3)) for part in parts], 1)
+
+
+def clamped(name: str, size: int) -> nn.Module:
+    return Clamped()
+
+
+def test_all_clamps_of_one_value_keep_their_bounds(tmp_path: Path) -> None:
+    """As in Gemma 4; the graph's features are compared with the checkpoint's."""
+    pytest.importorskip("onnxruntime")
+    name = f"python:{__name__}:clamped"
+    student = load_student(trained(tmp_path, name, 16), name)
+    done = export_student(student, tmp_path, "onnx", tmp_path / "out")
+    assert (done.files, done.difference < 1e-4) == (["model.onnx"], True)
+
+
 def test_without_its_packages_onnx_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
