@@ -200,7 +200,6 @@ class Lab:
         seed: int,
         *,
         replicas: int = 1,
-        by_r2: bool = False,
         assign: Callable[[Agreed], Mapping[str, Any]] | None = None,
         **how: Any,
     ) -> Made:
@@ -209,14 +208,11 @@ class Lab:
         Args:
             seed: Seed of the plan, the shared set and all random draws.
             replicas: Number of participants that make each target; their targets are averaged.
-            by_r2: Whether shards are proportional to the held-out R2 instead of equal.
             assign: Returns ``weights`` or ``parts`` for :meth:`agree`, given the agreement with
                 equal shards. Its time is counted as alignment.
             how: Further arguments of :meth:`agree`.
         """
         agreed = self.agree(seed, **how)
-        if by_r2:
-            agreed = self.agree(seed, **how, weights=agreed.r2())
         started, seconds = time.perf_counter(), agreed.seconds
         given = assign(agreed) if assign else {}
         seconds += time.perf_counter() - started
