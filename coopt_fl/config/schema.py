@@ -146,7 +146,7 @@ class AssignmentConfig:
     """
 
     partition: str = _key("iid", "who gets which samples: iid, dirichlet:ALPHA or column:NAME")
-    by: str = _key("weight", "what decides how many samples, or which, each gets", part="assignment")
+    by: str = _key("weight", "what decides who gets how much, and of what", part="assignment")
 
 
 @dataclass
