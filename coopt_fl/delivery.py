@@ -14,10 +14,10 @@ from coopt_fl.core.progress import Progress
 from coopt_fl.core.remote import shown
 from coopt_fl.core.runtime import is_first_process
 from coopt_fl.data import open_source
-from coopt_fl.data.partition import partition
 from coopt_fl.data.shards import publish
 from coopt_fl.data.source import copy_streams
 from coopt_fl.federation.decisions import layout_of
+from coopt_fl.federation.groups import groups_of
 from coopt_fl.optimized import transfer
 from coopt_fl.optimized.huggingface import download, repository, upload
 from coopt_fl.optimized.licences import licence_of, statements
@@ -55,7 +55,7 @@ def publish_shards(
         source = open_source(loaded.data)
         for note in source.notes:
             display.warn(note)
-        layout = layout_of(loaded, source.ids, partition(loaded, source))
+        layout = layout_of(loaded, source.ids, groups_of(loaded, source))
         published = publish(
             place,
             source,

@@ -78,14 +78,16 @@ def reference(name: str) -> Decorator[T]:
     return _register("reference", name)
 
 
-def assignment(name: str, *, measures_speed: bool = False) -> Decorator[T]:
+def assignment(name: str, *, measures_speed: bool = False, by_region: bool = False) -> Decorator[T]:
     """Register a :class:`coopt_fl.policies.assignment.AssignmentPolicy`, for ``assignment.by``.
 
     Args:
         name: its name in the configuration.
         measures_speed: whether participants measure their speed first.
+        by_region: whether each block has images that look alike, and members have ``errors``. The
+            policy is then called after the alignments, and the platform first reads every image.
     """
-    return _register("assignment", name, measures_speed=measures_speed)
+    return _register("assignment", name, measures_speed=measures_speed, by_region=by_region)
 
 
 def audit(name: str) -> Decorator[T]:

@@ -10,12 +10,12 @@ computed.
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import linprog
 from sklearn.cluster import KMeans
 from torch import nn
 
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.data import Source
+from coopt_fl.policies.competence import mean_errors, shared_out
 from coopt_fl.priors import Prior
 from coopt_fl.students.classifier import fit_linear
 from coopt_fl.targets import represent
@@ -24,7 +24,6 @@ from experiments.agreement import Agreed, Array, Rows
 SIDE = 8
 """Side of a thumbnail in pixels."""
 
-Counts = NDArray[np.int64]
 Exact = NDArray[np.float64]
 
 
@@ -72,39 +71,16 @@ def by_competence(agreed: Agreed, region: Rows, most: float, seed: int) -> dict[
         most: Largest shard relative to the mean size; 1 makes all equal.
         seed: Seed of the distribution of a region's images among several participants.
     """
-    wrong, names = errors(agreed), list(agreed.features)
-    _, region = np.unique(region, return_inverse=True)
-    sizes = np.bincount(region)
-    known = np.eye(len(sizes))[region[agreed.plan.shared]]  # (S, R)
-    # one pseudo-sample with the participant's mean error, for regions with few shared samples
-    each = (wrong @ known + wrong.mean(axis=1, keepdims=True)) / (known.sum(axis=0) + 1)
-    quotas = shared_out(sizes, each.T, int(np.ceil(min(most / len(names), 1) * len(region))))
+    names, region = list(agreed.features), np.unique(region, return_inverse=True)[1]
+    sizes, of_shared = np.bincount(region), region[agreed.plan.shared]
+    each = np.stack([mean_errors(wrong, of_shared, len(sizes)) for wrong in errors(agreed)])
+    largest = np.ceil(min(most / len(names), 1) * len(region))
+    quotas = shared_out(sizes, each.T, np.full(len(names), largest))
     rng, owner = np.random.default_rng(derive_seed(seed, "competence")), np.empty_like(region)
     for place, quota in enumerate(quotas):
         rows = rng.permutation(np.flatnonzero(region == place))
         owner[rows] = np.repeat(np.arange(len(names)), quota)
     return {name: np.flatnonzero(owner == k) for k, name in enumerate(names)}
-
-
-def shared_out(sizes: Counts, costs: Exact, most: int) -> Counts:
-    """Return the numbers of images (R, K) of each region for each participant, at the least cost.
-
-    Args:
-        sizes: (R,), number of images of each region.
-        costs: (R, K), cost of one image of a region for a participant.
-        most: Most images of a participant.
-    """
-    regions, people = costs.shape
-    found = linprog(
-        costs.ravel(),
-        A_eq=np.kron(np.eye(regions), np.ones(people)),
-        b_eq=sizes,
-        A_ub=np.kron(np.ones(regions), np.eye(people)),
-        b_ub=np.full(people, most),
-        method="highs-ds",  # ends at a vertex; vertices of a transport problem are integers
-    )
-    whole: Counts = np.rint(found.x).astype(np.int64).reshape(costs.shape)
-    return whole
 
 
 def predicted(agreed: Agreed) -> float:

@@ -9,6 +9,7 @@ import torch
 
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.data.partition import drawn
+from coopt_fl.data.regions import regions as alike
 from coopt_fl.policies.assignment import FASTEST
 from coopt_fl.policies.reference import Election, elect
 from coopt_fl.students.checkpoint import LoadedStudent
@@ -150,6 +151,11 @@ def clusters(lab: Lab, agreed: Agreed, seed: int) -> Rows:
     return regions(agreed, thumbnails(lab.source), REGIONS, seed)
 
 
+def looks(lab: Lab, agreed: Agreed, seed: int) -> Rows:
+    """Return regions of similar thumbnails, which need no prior."""
+    return alike(lab.source, agreed.plan.shared, seed).astype(np.int64)
+
+
 def domains(lab: Lab, agreed: Agreed, seed: int) -> Rows:
     """Return the true domains as regions."""
     return np.unique(lab.domains("train"), return_inverse=True)[1]
@@ -166,6 +172,7 @@ TWICE = partial(competent, clusters, 2)
 SHARDS: dict[str, Assign] = {
     "equal": equal,
     "competence, at most twice": TWICE,
+    "competence by looks, at most twice": partial(competent, looks, 2),
     "competence": partial(competent, clusters, FREE),
     "competence, equal": partial(competent, clusters, 1),
     "by R2": by_r2,

@@ -21,6 +21,7 @@ from coopt_fl.core.errors import ConfigError
 from coopt_fl.core.runtime import devices, pick_device
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.data import open_source, shared_set, split_labels
+from coopt_fl.federation.groups import Groups
 from coopt_fl.federation.plan import Plan, Size
 from coopt_fl.optimized.provenance import draft
 from coopt_fl.optimized.read import OptimizedDataset
@@ -178,7 +179,8 @@ class Lab:
         study = self.study
         audit = study.audit if audit is None else audit
         size = Size(study.block_rows, audit, shared or study.shared)
-        plan = Plan.make(self.all, size, seed, members, Proportional(), parts)
+        groups = Groups(parts, owned=True) if parts else None
+        plan = Plan.make(self.all, size, seed, members, Proportional(), groups)
         recipe = Recipe(dim or study.dim, projection, solver, seed)
         started = time.perf_counter()
         on_s = on_s or {name: x[plan.shared] for name, x in features.items()}
@@ -198,7 +200,6 @@ class Lab:
         seed: int,
         *,
         replicas: int = 1,
-        by_r2: bool = False,
         assign: Callable[[Agreed], Mapping[str, Any]] | None = None,
         **how: Any,
     ) -> Made:
@@ -207,14 +208,11 @@ class Lab:
         Args:
             seed: Seed of the plan, the shared set and all random draws.
             replicas: Number of participants that make each target; their targets are averaged.
-            by_r2: Whether shards are proportional to the held-out R2 instead of equal.
             assign: Returns ``weights`` or ``parts`` for :meth:`agree`, given the agreement with
                 equal shards. Its time is counted as alignment.
             how: Further arguments of :meth:`agree`.
         """
         agreed = self.agree(seed, **how)
-        if by_r2:
-            agreed = self.agree(seed, **how, weights=agreed.r2())
         started, seconds = time.perf_counter(), agreed.seconds
         given = assign(agreed) if assign else {}
         seconds += time.perf_counter() - started

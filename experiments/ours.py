@@ -210,7 +210,7 @@ TARGETS: dict[str, Cell] = {
     "solver: sgd": {"solver": "sgd"},
     "replicas: 3": {"replicas": 3},
     "weak third": {},
-    "weak third, shards by R2": {"by_r2": True},
+    "weak third, shards by R2": {"assign": lambda agreed: {"weights": agreed.r2()}},
 }
 """Recipes that differ from ours in how targets are made: arguments of :meth:`Lab.collaborate`."""
 

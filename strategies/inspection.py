@@ -83,9 +83,9 @@ class Inspection:
     def projected(self) -> set[int]:
         """The blocks whose spread the audit ignores, whoever optimizes them now.
 
-        A projection was fitted on them, or a partition gave out samples by class or column.
+        A projection was fitted on them, or their samples are not drawn from all at random.
         """
-        if self.decisions.partitioned:
+        if not self.decisions.alike:
             return set(range(len(self.records.plan.blocks)))
         rows = self.decisions.recipe.rows_to_project
         return {index for blocks in self.records.projections(rows) for index in blocks}

@@ -24,7 +24,7 @@ class OneAnswer(Phase):
     def __init__(self, task: protocol.Task, decisions: Decisions) -> None:
         self.task, self.records = task, decisions.records
         self.recipe, self.progress = decisions.recipe, decisions.progress
-        self.partitioned = decisions.partitioned
+        self.alike = decisions.alike
         self._stored = set[str]()
 
     def missing(self, name: str) -> bool:
@@ -80,9 +80,9 @@ class Project(OneAnswer):
         return name == self.reference and super().missing(name)
 
     def ask(self, name: str) -> protocol.Project:
-        """Ask with the first ids of its shard, or with S if a partition makes shards unlike D."""
+        """Ask with the first ids of its shard, or with S where shards are unlike D."""
         recipe, plan = self.recipe, self.records.plan
-        blocks = [] if self.partitioned else plan.projected(name, recipe.rows_to_project)
+        blocks = plan.projected(name, recipe.rows_to_project) if self.alike else []
         self.records.add_projection(name, blocks)
         ids = plan.projected_ids(blocks, recipe.rows_to_project)
         return protocol.Project(
@@ -108,7 +108,7 @@ class Project(OneAnswer):
             )
         self.records.save("alignments", name, **vars(fitted))
         if fitted.solver != f"projection:{self.recipe.projection}":
-            where = "the shared set" if self.partitioned else f"the shard of {name}"
+            where = f"the shard of {name}" if self.alike else "the shared set"
             self.progress.warn(
                 f"{where} has too few samples for a PCA to "
                 f"{self.recipe.dim}: a random projection is used; lower targets.dim"

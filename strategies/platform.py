@@ -181,6 +181,7 @@ class OpenDataPlatform(Strategy):
         with phase("align"):
             self._settle(represent)
             work(represent, align)
+            self.decisions.assign_blocks()
         route = route_of(self.config, self.records, self.own_host)
         self.progress.log(f"payloads come by {type(route).__name__}")
         with phase("optimize"), closing(Optimize(self.task, self.inspection, route)) as optimize:

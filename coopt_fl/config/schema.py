@@ -140,10 +140,13 @@ class AssignmentConfig:
     The partition is iid (random), dirichlet:ALPHA (each class shared out unevenly) or column:NAME
     (by the values of a column, or of "label"). Unless it is iid, each image belongs to one
     participant, and outside the shared set no other is asked about it.
+
+    Shares are proportional to ``participants.N.weight`` or to the measured speed. By "competence",
+    images go to the participants that predict images of their kind best.
     """
 
     partition: str = _key("iid", "who gets which samples: iid, dirichlet:ALPHA or column:NAME")
-    by: str = _key("weight", "what a participant's share is proportional to", part="assignment")
+    by: str = _key("weight", "what decides who gets how much, and of what", part="assignment")
 
 
 @dataclass

@@ -19,14 +19,16 @@ from coopt_fl.core.remote import shown
 from coopt_fl.core.runtime import compute
 from coopt_fl.data import Source
 from coopt_fl.data.blocks import advised
-from coopt_fl.data.partition import is_partitioned, partition
+from coopt_fl.data.partition import is_partitioned
 from coopt_fl.data.shards import Layout, open_shards
+from coopt_fl.federation.groups import Groups, by_region, groups_of
 from coopt_fl.federation.plan import Plan, Size
 from coopt_fl.federation.records import Records
 from coopt_fl.optimized.licences import RUN, of_source
 from coopt_fl.optimized.provenance import Contributor, Provenance, draft
 from coopt_fl.optimized.write import publish
-from coopt_fl.policies.assignment import AssignmentPolicy, Member
+from coopt_fl.policies.assignment import AssignmentPolicy, Member, assigned
+from coopt_fl.policies.competence import mean_errors
 from coopt_fl.policies.reference import Election, ReferencePolicy, elected
 from coopt_fl.privacy import count_releases
 from coopt_fl.privacy import summary as privacy_summary
@@ -46,6 +48,10 @@ class Decisions:
         reference: chooses what everyone aligns to; None: as ``reference`` says.
         assignment: chooses who does what; None: as ``assignment.by`` says.
 
+    Attributes:
+        partitioned: whether each sample belongs to one participant.
+        by_region: whether blocks are of one region each, and assigned after the alignments.
+
     Raises:
         ConfigError: both ``assignment`` and a partition are given; the latter fixes all owners.
     """
@@ -62,6 +68,7 @@ class Decisions:
         self.config, self.source, self.records = config, source, records
         self.progress = progress
         self.elect, self.partitioned = reference, is_partitioned(config)
+        self.by_region = by_region(config)
         if assignment is not None and self.partitioned:
             raise ConfigError(
                 f"assignment.partition={config.assignment.partition} leaves nothing to another "
@@ -73,25 +80,37 @@ class Decisions:
         self.recipe = Recipe(targets.dim, targets.projection, targets.solver, config.seed)
 
     @cached_property
-    def parts(self) -> dict[str, NDArray[np.int64]] | None:
-        """The ids of each participant or None, see :func:`coopt_fl.data.partition.partition`."""
-        return partition(self.config, self.source)
+    def groups(self) -> Groups | None:
+        """The groups that no block mixes, see :func:`coopt_fl.federation.groups.groups_of`."""
+        total = len(self.source.ids)
+        return groups_of(
+            self.config,
+            self.source,
+            lambda done: self.progress.show("regions", done, total, "image"),
+        )
+
+    @property
+    def alike(self) -> bool:
+        """Whether a shard is a random sample of all images."""
+        return not (self.partitioned or self.by_region)
 
     def plan(self, present: list[str]) -> Plan:
         """Return the run's plan; if there is none yet, make it for the participants ``present``."""
         if not self.records.planned:
             config, ids = self.config, self.source.ids
             size, members = Size.of(config), self.members(present)
-            plan = Plan.make(ids, size, config.seed, members, self.assign, self.parts)
+            plan = Plan.make(ids, size, config.seed, members, self.assign, self.groups)
             self.records.make(plan)
         return self.records.plan
 
     def members(self, names: list[str]) -> list[Member]:
-        """Return what an assignment policy may use: the name, weight and speed of each."""
+        """Return what an assignment policy may use of each participant."""
         weights = {one.name: one.weight for one in self.config.participants}
         described = [self.records.description(name) or {} for name in names]
         return [
-            Member(name, weights[name], float(description.get("rows_per_s", 0.0)))
+            Member(
+                name, weights[name], float(description.get("rows_per_s", 0.0)), self._errors(name)
+            )
             for name, description in zip(names, described, strict=True)
         ]
 
@@ -146,6 +165,14 @@ class Decisions:
         self.records.save("held_out", name, **vars(judged))
         return judged
 
+    def assign_blocks(self) -> None:
+        """Assign blocks that the plan left open, because errors are known only now."""
+        plan = self.records.plan
+        if not plan.owners:
+            members = self.members(self.records.active())
+            owners = assigned(self.assign, range(len(plan.blocks)), members)
+            self.records.assign(plan.with_owners(owners))
+
     def publish(self) -> Provenance:
         """Publish the optimized dataset from the stored blocks."""
         records, source = self.records, self.source
@@ -171,6 +198,20 @@ class Decisions:
             records.state.block,
             lambda rows: self.progress.show("fuse", rows, total, "row"),
         )
+
+    def _errors(self, name: str) -> NDArray[np.float64] | None:
+        """Return the error to expect of a participant's targets of each block, if that is known.
+
+        It is the mean squared error of its held-out targets of shared samples of the same region.
+        """
+        records = self.records
+        if not (self.by_region and records.planned and records.has("alignments", name)):
+            return None
+        ids, wanted = records.aligned_to(name)
+        judged = self.held_out(name)
+        wrong = np.square(judged.targets - wanted).sum(axis=1) if judged else np.zeros(len(ids))
+        of_block, of_sample = records.plan.regions_of(ids)
+        return mean_errors(wrong, of_sample, int(of_block.max()) + 1)[of_block]
 
     def _election(self, features: Mapping[str, Array]) -> Election:
         config, wanted = self.config, self._wanted()
@@ -241,7 +282,7 @@ def shards_sum(decisions: Decisions) -> str:
     config, source, url = decisions.config, decisions.source, decisions.config.data.shards
     if url is None:
         return ""
-    shards, layout = open_shards(url), layout_of(config, source.ids, decisions.parts)
+    shards, layout = open_shards(url), layout_of(config, source.ids, decisions.groups)
     there = (shards.manifest.ids_sha256, shards.manifest.blocks)
     same_ids = there == (layout.digest(), len(layout.units))
     if shards.fingerprint != source.fingerprint or not same_ids:
@@ -253,10 +294,8 @@ def shards_sum(decisions: Decisions) -> str:
     return shards.manifest_sha256
 
 
-def layout_of(
-    config: Config, ids: NDArray[np.int64], parts: dict[str, NDArray[np.int64]] | None
-) -> Layout:
+def layout_of(config: Config, ids: NDArray[np.int64], groups: Groups | None) -> Layout:
     """Return which ids each file of published shards must have for this run."""
     size = Size.of(config)
-    _, units, shared = size.cut(ids, config.seed, parts)
-    return Layout(units, shared, size.block_rows, size.audit, size.owners(parts or {}))
+    _, units, shared = size.cut(ids, config.seed, groups)
+    return Layout(units, shared, size.block_rows, size.audit, size.owners(groups))

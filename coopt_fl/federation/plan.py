@@ -1,6 +1,10 @@
-"""The plan: who optimizes which block. It is made before any work; only faults change it."""
+"""The plan: who optimizes which block.
 
-from collections.abc import Mapping, Sequence
+It is made before any work, except that an assignment by region waits for the alignments. After that
+only faults change it.
+"""
+
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import accumulate, chain
 from typing import Any
@@ -10,7 +14,8 @@ from numpy.typing import NDArray
 
 from coopt_fl.config.schema import Config
 from coopt_fl.core.errors import OutputError
-from coopt_fl.data.blocks import make_blocks, make_units, shared_set
+from coopt_fl.data.blocks import among, make_blocks, make_units, shared_set
+from coopt_fl.federation.groups import Groups
 from coopt_fl.federation.state import AGAIN, RunState
 from coopt_fl.policies.assignment import AssignmentPolicy, Member, assigned
 
@@ -39,28 +44,35 @@ class Size:
         return cls(config.optimize.block_rows, config.audit.fraction, config.shared.size)
 
     def cut(
-        self, ids: Ids, seed: int, parts: Mapping[str, Ids] | None = None
+        self, ids: Ids, seed: int, groups: Groups | None = None
     ) -> tuple[list[Ids], list[Ids], Ids]:
         """Return the blocks, the units and the shared set of a run.
 
         Args:
             ids: of all samples, ascending.
             seed: of the run.
-            parts: the ids of each participant; no block or unit then mixes those of two.
+            groups: groups of the ids that no block mixes.
 
         Raises:
             DataError: the shared set is larger than the source.
         """
-        each = [ids] if parts is None else [*parts.values()]
+        each = [ids] if groups is None else groups.ids.values()
         blocks = [make_blocks(some, self.block_rows, seed) for some in each]
-        units = [make_units(some, self.audit, seed) for some in blocks]
+        audited = blocks if groups and groups.owned else [[*chain(*blocks)]]
+        units = [make_units(some, self.audit, seed) for some in audited]
         return [*chain(*blocks)], [*chain(*units)], shared_set(ids, self.shared, seed)
 
-    def owners(self, parts: Mapping[str, Ids]) -> list[str]:
-        """Return the owner of each block that :meth:`cut` makes of ``parts``."""
+    def group_of(self, groups: Groups) -> list[str]:
+        """Return the name of the group of each block that :meth:`cut` makes."""
         return [
-            name for name, part in parts.items() for _ in range(-(-len(part) // self.block_rows))
+            name
+            for name, some in groups.ids.items()
+            for _ in range(-(-len(some) // self.block_rows))
         ]
+
+    def owners(self, groups: Groups | None) -> list[str]:
+        """Return the owner of each block that :meth:`cut` makes, if groups are owned; else []."""
+        return self.group_of(groups) if groups and groups.owned else []
 
 
 @dataclass(frozen=True)
@@ -92,9 +104,10 @@ class Plan:
         contributors: names, in the order of their index in the dataset; later ones are appended.
         blocks: ids (int64, ascending) of each block.
         units: ids (int64, ascending) requested with each block: its own, and some to audit.
-        owners: index into ``contributors`` for each block.
+        owners: index into ``contributors`` for each block; empty until blocks are assigned.
         shared: ids of the shared set S, ascending.
         changes: what was changed, in order.
+        regions: the region of each block, if the assignment needs it; else empty.
     """
 
     contributors: list[str]
@@ -103,6 +116,7 @@ class Plan:
     owners: list[int]
     shared: Ids
     changes: list[Change] = field(default_factory=list)
+    regions: list[str] = field(default_factory=list)
 
     @classmethod
     def make(
@@ -112,20 +126,27 @@ class Plan:
         seed: int,
         members: Sequence[Member],
         assign: AssignmentPolicy,
-        parts: Mapping[str, Ids] | None = None,
+        groups: Groups | None = None,
     ) -> "Plan":
         """Return the plan of a new run; equal arguments give equal plans.
 
-        With ``parts``, each participant owns the blocks of its ids, and ``assign`` is not called.
+        If groups are owned, ``assign`` is not called. If they are regions, nothing has owners yet.
 
         Raises:
             DataError: the shared set is larger than the source.
             ConfigError: see :func:`coopt_fl.policies.assignment.assigned`.
         """
-        blocks, units, shared = size.cut(ids, seed, parts)
-        names = [member.name for member in members]
-        owners = size.owners(parts) if parts else assigned(assign, range(len(blocks)), members)
-        return cls(names, blocks, units, [names.index(owner) for owner in owners], shared)
+        blocks, units, shared = size.cut(ids, seed, groups)
+        plan = cls([member.name for member in members], blocks, units, [], shared)
+        if groups is None:
+            return plan.with_owners(assigned(assign, range(len(blocks)), members))
+        if groups.owned:
+            return plan.with_owners(size.owners(groups))
+        return replace(plan, regions=size.group_of(groups))
+
+    def with_owners(self, owners: Sequence[str]) -> "Plan":
+        """Return the plan with an owner, one of the contributors, for each block."""
+        return replace(self, owners=[self.contributors.index(owner) for owner in owners])
 
     def blocks_of(self, name: str) -> list[int]:
         """Return the indexes of the blocks that ``name`` optimizes."""
@@ -144,6 +165,14 @@ class Plan:
     def audit_ids(self, index: int) -> Ids:
         """Return the ids in the unit of block ``index`` that are not in the block, ascending."""
         return np.setdiff1d(self.units[index], self.blocks[index], assume_unique=True)
+
+    def regions_of(self, ids: Ids) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Return the number of the region of each block, and that of each of ``ids``."""
+        of_block = np.unique(self.regions, return_inverse=True)[1]
+        of_id = np.empty(len(ids), np.intp)
+        for block, number in zip(self.blocks, of_block.tolist(), strict=True):
+            of_id[among(ids, block)] = number
+        return of_block, of_id
 
     def projected(self, name: str, rows: int) -> list[int]:
         """Return the blocks of ``name`` on which it fits a projection, enough for ``rows``.
@@ -184,14 +213,15 @@ class _Record:
     contributors: list[str]
     blocks: list[list[tuple[str, str]]]
     changes: list[Change]
+    regions: list[str] = field(default_factory=list)
 
 
-def require_parts(state: RunState, config: Config, ids: Ids, parts: Mapping[str, Ids]) -> None:
-    """Raise OutputError where a stored plan gives the participants other samples than ``parts``."""
+def require_groups(state: RunState, config: Config, ids: Ids, groups: Groups) -> None:
+    """Raise OutputError where a stored plan has other blocks than ``groups`` give."""
     plan = read_plan(state)
     if plan is None:
         return
-    blocks, _, _ = Size.of(config).cut(ids, config.seed, parts)
+    blocks, _, _ = Size.of(config).cut(ids, config.seed, groups)
     same = len(blocks) == len(plan.blocks) and all(map(np.array_equal, blocks, plan.blocks))
     if not same:
         raise OutputError(
@@ -216,7 +246,9 @@ def save_plan(state: RunState, plan: Plan) -> None:
 def save_changes(state: RunState, plan: Plan) -> None:
     """Store the assignment and its changes; the stored ids stay as they are."""
     owners = [[(plan.contributors[owner], ASSIGNED)] for owner in plan.owners]
-    state.save_record("plan", asdict(_Record(plan.contributors, owners, plan.changes)))
+    state.save_record(
+        "plan", asdict(_Record(plan.contributors, owners, plan.changes, plan.regions))
+    )
 
 
 def read_plan(state: RunState) -> Plan | None:
@@ -240,4 +272,5 @@ def read_plan(state: RunState) -> Plan | None:
         owners=[names.index(entry[0][0]) for entry in record.blocks],
         shared=order["shared"],
         changes=record.changes,
+        regions=record.regions,
     )

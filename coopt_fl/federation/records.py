@@ -73,6 +73,11 @@ class Records:
         save_plan(self.state, plan)
         self._plan = plan
 
+    def assign(self, plan: Plan) -> None:
+        """Store the first owners of all blocks."""
+        save_changes(self.state, plan)
+        self._plan = plan
+
     def change(self, change: Change) -> None:
         """Apply a change that a fault made necessary, and store the plan."""
         self._plan = self.plan.moved(change)
@@ -213,9 +218,15 @@ class Records:
 
     def aligning(self, name: str) -> tuple[Features, Features]:
         """Return a participant's features (S, m) and targets (S, n) of the same shared samples."""
-        ids, targets = _required(self.shared_targets())
+        ids, targets = self.aligned_to(name)
         own, features = self.features([name])
-        return features[name][np.isin(own, ids)], targets[np.isin(ids, own)]
+        return features[name][np.isin(own, ids)], targets
+
+    def aligned_to(self, name: str) -> tuple[Ids, Features]:
+        """Return the shared ids (S,) that a participant is aligned on, and their targets (S, n)."""
+        ids, targets = _required(self.shared_targets())
+        here = np.isin(ids, self._represents(name))
+        return ids[here], targets[here]
 
     def alignment(self, name: str) -> Alignment:
         """Return a participant's alignment; it is fitted once and never again.

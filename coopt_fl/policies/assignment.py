@@ -1,10 +1,11 @@
-"""Who optimizes which blocks, and who takes over: by default in proportion to weight or speed."""
+"""Who optimizes which blocks, and who takes over: by default in proportion to weight."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from coopt_fl.core.errors import ConfigError
 
@@ -20,11 +21,15 @@ class Member:
         name: its name in the roster.
         weight: its share relative to the others', as configured.
         speed: samples/s as it reports them; 0 if it was not asked.
+        errors: squared error to expect of its targets of each block of the run, by the block's
+            index (B,); None unless the policy is registered with ``by_region``, or where it is not
+            known yet.
     """
 
     name: str
     weight: float = 1.0
     speed: float = 0.0
+    errors: NDArray[np.float64] | None = None
 
 
 class AssignmentPolicy(Protocol):

@@ -16,7 +16,8 @@ from coopt_fl.config.schema import Config, DataConfig
 from coopt_fl.core.errors import ConfigError, CooptError, DataError, OutputError
 from coopt_fl.data import from_arrays, open_source
 from coopt_fl.data.partition import drawn, explained, given, partition
-from coopt_fl.federation.plan import Plan, Size, require_parts, save_plan
+from coopt_fl.federation.groups import Groups
+from coopt_fl.federation.plan import Plan, Size, require_groups, save_plan
 from coopt_fl.federation.state import RunState
 from coopt_fl.policies.assignment import BY_WEIGHT, Member
 from tests.unit.data.make import encode, parquet, pixels, tree
@@ -111,7 +112,7 @@ def test_the_plan_gives_each_its_own_and_asks_nobody_else() -> None:
     chosen = config("dirichlet:0.3")
     parts, size, ids = parts_of(chosen), Size(50, 0.1, 64), np.arange(1000)
     members = [Member(name) for name in NAMES]
-    plan = Plan.make(ids, size, 0, members, BY_WEIGHT, parts)
+    plan = Plan.make(ids, size, 0, members, BY_WEIGHT, Groups(parts, owned=True))
     for name, own in parts.items():
         blocks = [plan.blocks[index] for index in plan.blocks_of(name)]
         assert np.array_equal(np.sort(np.concatenate(blocks)), own)
@@ -121,7 +122,7 @@ def test_the_plan_gives_each_its_own_and_asks_nobody_else() -> None:
         assert [len(unit) for unit in units[:-1]] == [55] * (len(units) - 1)
     free = Plan.make(ids, size, 0, members, BY_WEIGHT)
     assert np.array_equal(plan.shared, free.shared)
-    whole = Plan.make(ids, size, 0, members[:1], BY_WEIGHT, {"alpha": ids})
+    whole = Plan.make(ids, size, 0, members[:1], BY_WEIGHT, Groups({"alpha": ids}, owned=True))
     assert all(map(np.array_equal, whole.units, free.units))
 
 
@@ -129,10 +130,11 @@ def test_a_run_is_not_continued_with_another_partition(tmp_path: Path) -> None:
     """A changed column, for instance, is not detected by the fingerprint of the images."""
     chosen, state = config("dirichlet:0.3"), RunState(tmp_path)
     parts, ids = parts_of(chosen), np.arange(1000)
-    require_parts(state, chosen, ids, parts)  # there is no plan yet
+    groups = Groups(parts, owned=True)
+    require_groups(state, chosen, ids, groups)  # there is no plan yet
     members = [Member(name) for name in NAMES]
-    save_plan(state, Plan.make(ids, Size.of(chosen), 0, members[::-1], BY_WEIGHT, parts))
-    require_parts(state, chosen, ids, parts)
+    save_plan(state, Plan.make(ids, Size.of(chosen), 0, members[::-1], BY_WEIGHT, groups))
+    require_groups(state, chosen, ids, groups)
     moved = parts | {
         "alpha": parts["alpha"][1:],
         "beta": np.sort([*parts["beta"], parts["alpha"][0]]),
@@ -140,7 +142,7 @@ def test_a_run_is_not_continued_with_another_partition(tmp_path: Path) -> None:
     swapped = dict(zip(NAMES, (parts["beta"], parts["alpha"], parts["gamma"]), strict=True))
     for other in (moved, swapped):
         with pytest.raises(OutputError, match=r"gave other samples .* have changed; give another"):
-            require_parts(state, chosen, ids, other)
+            require_groups(state, chosen, ids, Groups(other, owned=True))
 
 
 def test_values_that_are_names_say_whose_it_is() -> None:

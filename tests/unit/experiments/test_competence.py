@@ -1,7 +1,6 @@
 """Assignment by competence on planted cases with a known best assignment."""
 
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 
 from coopt_fl.data import from_arrays
 from experiments.agreement import Agreed, Rows, as_told
-from experiments.competence import by_competence, predicted, regions, shared_out, thumbnails
+from experiments.competence import by_competence, predicted, regions, thumbnails
 from experiments.lab import Lab
 from experiments.scales import SCALES
 
@@ -61,25 +60,6 @@ def test_no_shard_is_larger_than_it_may_be(planted: tuple[Lab, Agreed, Rows]) ->
     assert [len(rows) for rows in equal.values()] == [ROWS // 3] * 3 != [most] * 3
     one = by_competence(agreed, np.zeros_like(domain), 1.5, seed=0)
     assert sorted(len(rows) for rows in one.values()) == [0, 150, 150]
-
-
-def test_images_are_shared_out_at_the_least_cost() -> None:
-    rng = np.random.default_rng(0)
-    for _ in range(5):
-        sizes, costs, most = rng.integers(0, 4, 2), rng.random((2, 3)), 3
-        ways = [
-            np.array([first, second])
-            for first, second in product(splits(sizes[0]), splits(sizes[1]))
-            if (np.add(first, second) <= most).all()
-        ]
-        found = shared_out(sizes, costs, most)
-        assert (found.sum(axis=1) == sizes).all() and (found.sum(axis=0) <= most).all()
-        assert (found * costs).sum() == pytest.approx(min((way * costs).sum() for way in ways))
-
-
-def splits(size: int) -> list[tuple[int, ...]]:
-    """Yield all ways to distribute ``size`` images among three."""
-    return [way for way in product(range(size + 1), repeat=3) if sum(way) == size]
 
 
 def test_thumbnails_are_means_of_the_pixels(tmp_path: Path) -> None:

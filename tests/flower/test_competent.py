@@ -1,0 +1,154 @@
+"""Runs with ``assignment.by=competence``: images go to the participants that know their like."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import coopt_fl
+from coopt_fl import Preprocess, delivery
+from coopt_fl.core.errors import ConfigError, DataError
+from coopt_fl.data import from_arrays
+from coopt_fl.federation import protocol
+from coopt_fl.federation.plan import read_plan
+from coopt_fl.federation.state import RunState
+from coopt_fl.optimized.verify import verify
+from coopt_fl.priors.spec import PriorSpec
+from coopt_fl.registry import PARTS
+from tests.flower.deployment import Deployment, Nth, impatient
+from tests.flower.grid import run_platform, tiny
+from tests.flower.test_lies import LIES, Lying, digits, rejection
+from tests.flower.test_lies import NAMES as FOUR
+
+NAMES = ("alpha", "beta", "gamma")
+ROWS = 203
+
+
+class Keen(torch.nn.Module):
+    """Sees one colour well, and of the others only how bright they are."""
+
+    def __init__(self, colour: int) -> None:
+        super().__init__()
+        self.colour = colour
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        bright = images.mean(dim=(2, 3))
+        return torch.cat([images[:, self.colour].flatten(1), bright], dim=1)
+
+
+@pytest.fixture(autouse=True)
+def keen() -> Iterator[None]:
+    """Register priors that know one colour each."""
+    before = dict(PARTS._parts)
+
+    @coopt_fl.register.prior("keen", form="keen:COLOUR")
+    def keen(spec: PriorSpec) -> tuple[torch.nn.Module, Preprocess]:
+        return Keen(int(spec.name)), Preprocess(8, 8, "bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
+
+    yield
+    PARTS._parts = before
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> dict[str, Any]:
+    """Images of three colours, each with patterns of its own, and a participant that knows each."""
+    rng, colours = np.random.default_rng(0), np.arange(ROWS) % 3
+    patterns = rng.standard_normal((3, 6, 64))
+    images = np.full((ROWS, 8, 8, 3), 40.0)
+    for row, colour in enumerate(colours):
+        pattern = rng.standard_normal(6) @ patterns[colour]
+        images[row, :, :, colour] = 150 + 12 * pattern.reshape(8, 8)
+    from_arrays(images.clip(0, 255).astype(np.uint8), colours).save(tmp_path / "data")
+    return {
+        "data.source": "arrays",
+        "data.root": tmp_path / "data",
+        "data.limit": "null",
+        "assignment.by": "competence",
+        "reference": "consensus",
+        "optimize.block_rows": 5,
+        **{f"participants.{k}.prior": f"keen:{k}" for k in range(3)},
+    }
+
+
+def knowing(out: Path) -> float:
+    """Return the share of samples whose participant knows their colour."""
+    dataset = coopt_fl.load(out)
+    return float((dataset.ids % 3 == dataset.participants).mean())
+
+
+def test_everyone_gets_what_it_knows(settings: dict[str, Any], tmp_path: Path) -> None:
+    run_platform(tiny(**settings), tmp_path / "out")
+    provenance, problems = verify(tmp_path / "out" / "dataset")
+    assert problems == []
+    assert provenance.audit["rejected"] == provenance.audit["undecided"] == []
+    assert provenance.audit["samples"] > 0
+    assert provenance.plan_changes == []
+    assert knowing(tmp_path / "out") > 0.95
+    run_platform(tiny(**settings | {"assignment.by": "weight"}), tmp_path / "equal")
+    assert knowing(tmp_path / "equal") < 0.5
+
+
+def test_an_interrupted_run_keeps_its_regions_and_owners(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    run_platform(tiny(**settings), tmp_path / "whole")
+    config, out = impatient(**settings), tmp_path / "cut"
+    grid = Deployment(fault=Nth("beta", 2, lambda grid: grid.kill("beta"))).start(*NAMES)
+    with pytest.raises(coopt_fl.CooptError, match=r"beta: .*Start it again"):
+        run_platform(config, out, grid)
+    before = read_plan(RunState(out))
+    run_platform(config, out, Deployment().start(*NAMES))
+    after = read_plan(RunState(out))
+    assert before is not None and after is not None
+    assert before.owners == after.owners and before.regions == after.regions
+    assert coopt_fl.load(out).digest == coopt_fl.load(tmp_path / "whole").digest
+
+
+def test_who_is_lost_before_the_assignment_gets_nothing(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    config = impatient(**settings, min_participants=2)
+    fault = Nth("beta", 1, lambda grid: grid.kill("beta"))
+    grid = Deployment(fault=fault, at=protocol.REPRESENT).start(*NAMES)
+    run_platform(config, tmp_path / "out", grid)
+    assert 1 not in coopt_fl.load(tmp_path / "out").participants
+    assert verify(tmp_path / "out" / "dataset")[1] == []
+
+
+def test_others_take_over_by_competence(settings: dict[str, Any], tmp_path: Path) -> None:
+    config = impatient(**settings, min_participants=2)
+    grid = Deployment(fault=Nth("beta", 2, lambda grid: grid.kill("beta"))).start(*NAMES)
+    run_platform(config, tmp_path / "out", grid)
+    provenance, problems = verify(tmp_path / "out" / "dataset")
+    (change,) = provenance.plan_changes
+    assert problems == []
+    assert change["origin"] == "beta" and {*change["owners"]} <= {"alpha", "gamma"}
+
+
+@pytest.mark.parametrize("name", ["permuted, but for the shared set", "half as large"])
+def test_a_liar_is_rejected_whatever_it_knows(name: str, tmp_path: Path) -> None:
+    config = digits(**{"assignment.by": "competence"})
+    grid = Lying(lie=LIES[name]).start(*FOUR)
+    run_platform(config, tmp_path / "out", grid)
+    rejection(tmp_path / "out", "delta")
+
+
+def test_published_shards_hold_its_blocks(settings: dict[str, Any], tmp_path: Path) -> None:
+    config, url = tiny(**settings), tmp_path / "shards"
+    run_platform(config, tmp_path / "direct")
+    config.data.shards = str(url)
+    assert delivery.publish_shards(config, url=str(url), progress=None)["owners"] == {}
+    run_platform(config, tmp_path / "shared")
+    direct, shared = (coopt_fl.load(tmp_path / name) for name in ("direct", "shared"))
+    assert direct.digest == shared.digest
+    other = tiny(**settings | {"assignment.by": "weight", "data.shards": str(url)})
+    with pytest.raises(DataError, match="are of other blocks"):
+        run_platform(other, tmp_path / "other")
+
+
+def test_a_partition_leaves_nothing_to_it(settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="competence has no meaning with"):
+        tiny(**settings | {"assignment.partition": "column:label"})
