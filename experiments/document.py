@@ -29,7 +29,7 @@ from coopt_fl.report.svg import standalone
 from coopt_fl.report.tables import Entry
 from coopt_fl.students.curve import mean_and_spread, speed_up
 from experiments.command import run
-from experiments.figures import label, measures, points_of, settings_of
+from experiments.figures import label, measures, points_of, seconds_at, settings_of
 from experiments.paper import WITHOUT
 from experiments.table import FIGURES, RESULTS, Cell, stored
 
@@ -43,6 +43,7 @@ PLACE = re.compile(
 
 OURS = "regression"
 DOMAINS = ("accuracy", "cifar10", "fashion", "digits", "mean of the domains")
+TRAFFIC = ("rounds", "up each, MB", "down each, MB")
 PERCENT = {"mean over cycles", *DOMAINS}
 """Measures that are shown in %."""
 
@@ -165,14 +166,14 @@ def _faster(cells: list[Cell], key: str, our: str, other: str) -> Cell:
 
 
 def totals(known: Cell) -> list[Cell]:
-    """Return each row's accuracy, epochs, and seconds (see :func:`points_of`) by two clocks."""
+    """Return each row's accuracy, epochs, traffic, and :func:`seconds_at` its end by two clocks."""
     rows = []
     for row in known["table"]:
         settings = settings_of(row)
         cells = [c for c in known["cells"] if settings.items() <= c.items() and "curve" in c]
         found = settings | {"accuracy": row["accuracy"]}
         if cells:
-            trained = [points_of(cell)[-1].seconds for cell in cells]
+            trained = [seconds_at(cell, cell["curve"][-1]) for cell in cells]
             made = [cell["preparation s, one device"] for cell in cells]
             both = [sum(pair) for pair in zip(trained, made, strict=True)]
             found |= {
@@ -180,7 +181,7 @@ def totals(known: Cell) -> list[Cell]:
                 "training alone s": mean_and_spread(trained),
                 "all, one device s": mean_and_spread(both),
             }
-        rows.append(found)
+        rows.append(found | {name: row[name] for name in TRAFFIC if name in row})
     return rows
 
 

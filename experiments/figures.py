@@ -1,7 +1,6 @@
 """Figures of a table's results: one panel for each study, each row with its spread over seeds."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -175,8 +174,13 @@ def points_of(cell: Known) -> list[Point]:
 
     CPU seconds are the time on an otherwise idle host, see :class:`experiments.lab.CpuClock`.
     """
-    curve, pace = [Point(**point) for point in cell["curve"]], cell.get("epoch cpu s")
-    return [replace(point, seconds=pace * point.epoch) if pace else point for point in curve]
+    return [Point(**point | {"seconds": seconds_at(cell, point)}) for point in cell["curve"]]
+
+
+def seconds_at(cell: Known, point: Known) -> float:
+    """Return the CPU seconds of training up to a point of a curve if known, else its seconds."""
+    pace = cell.get("epoch cpu s")
+    return float(pace * point["epoch"] if pace else point["seconds"])
 
 
 def _probed(cell: Known, prepared: bool) -> list[tuple[float, float]]:
