@@ -54,7 +54,7 @@ class Local(Training):
         """The weights and batch norm statistics as a Flower record."""
         return ArrayRecord(dict(self._objective.state_dict()))
 
-    def take(self, weights: ArrayRecord, like: "Local | None" = None) -> None:
+    def take(self, weights: ArrayRecord, like: Local | None = None) -> None:
         """Load weights, reset the optimizer, and take over the normalisation of ``like``."""
         self._objective.load_state_dict(weights.to_torch_state_dict())
         self._optimizer.load_state_dict(self._new)
