@@ -1,15 +1,17 @@
 """Sending weights instead of targets: Flower's FedAvg of a self-supervised student."""
 
+from __future__ import annotations
+
 import time
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedAvg
-from lightning_fabric import Fabric
 from matplotlib.axes import Axes
 
 from coopt_fl.config.schema import Config, StudentConfig
@@ -26,6 +28,9 @@ from experiments.grid import Weighing
 from experiments.lab import Lab, Made
 from experiments.scales import Study
 from experiments.table import Cell, table
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 OBJECTIVE = "simclr"
 
@@ -49,7 +54,7 @@ class Local(Training):
         """The weights and batch norm statistics as a Flower record."""
         return ArrayRecord(dict(self._objective.state_dict()))
 
-    def take(self, weights: ArrayRecord, like: "Local | None" = None) -> None:
+    def take(self, weights: ArrayRecord, like: Local | None = None) -> None:
         """Load weights, reset the optimizer, and take over the normalisation of ``like``."""
         self._objective.load_state_dict(weights.to_torch_state_dict())
         self._optimizer.load_state_dict(self._new)

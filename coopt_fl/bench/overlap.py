@@ -5,12 +5,14 @@ is hardest: if both work all the time, the whole takes as long as either alone. 
 is set once for each source.
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Iterator
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
-from lightning_fabric import Fabric
 
 from coopt_fl.bench.inputs import KINDS, pictures
 from coopt_fl.bench.measure import Case, Reach, Row, Seconds, in_turn, not_here, spread
@@ -23,6 +25,9 @@ from coopt_fl.data import Source, batches
 from coopt_fl.students.images import resizing
 from coopt_fl.students.loop import Training
 from coopt_fl.students.session import devices_for
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 REPEATS = 5
 REACH = Reach(1.1, at_least=False)

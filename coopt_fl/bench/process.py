@@ -5,13 +5,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
+from typing import TYPE_CHECKING
 
-from coopt_fl.bench.measure import Seconds
 from coopt_fl.core.errors import CooptError
+
+if TYPE_CHECKING:
+    from coopt_fl.bench.measure import Seconds
 
 GRACE_SECONDS = 10.0
 
-Prepare = Callable[[], AbstractContextManager[Seconds]]
+Prepare = Callable[[], AbstractContextManager["Seconds"]]
 """A picklable function that prepares some work and yields it as a timed function."""
 
 

@@ -1,14 +1,16 @@
 """Training a student, against steps without data and augmentation, and against a baseline."""
 
+from __future__ import annotations
+
 import importlib.util
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 
 from coopt_fl.bench.inputs import CIFAR, pictures, unfinished
 from coopt_fl.bench.measure import Case, Reach, Row, in_turn, not_here, spread, timed
@@ -20,6 +22,9 @@ from coopt_fl.students.initial import initial_student
 from coopt_fl.students.loop import Training, make_optimizer
 from coopt_fl.students.objectives import Setting, make_objective
 from coopt_fl.students.session import devices_for
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 REPEATS = 5
 DIM = 256

@@ -159,4 +159,8 @@ def _ckas(grams: Grams, orders: NDArray[np.int64]) -> NDArray[np.float32]:
 
 def _moved(those: Sequence[tuple[NDArray[np.float32], NDArray[np.int64]]]) -> NDArray[np.float32]:
     """Return Gram matrices (S, S), rows and columns put in the order given, flattened (S S)."""
-    return np.stack([gram[order][:, order].ravel() for gram, order in those])
+    rows = len(those[0][1])
+    moved = np.empty((len(those), rows, rows), np.float32)
+    for (gram, order), one in zip(those, moved, strict=True):
+        gram.take(order, 0).take(order, 1, out=one, mode="clip")  # "raise" would copy first
+    return moved.reshape(len(those), -1)

@@ -13,6 +13,8 @@ from torch import Tensor
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.targets.linear import is_constant, random_orthonormal, root_mean_square
 
+SGD_STEPS = 500
+
 Affine = tuple[Tensor, Tensor]
 Solver = Callable[[Tensor, Tensor, int], Affine]
 
@@ -89,7 +91,7 @@ def sgd(x: Tensor, y: Tensor, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(derive_seed(seed, "sgd"))
     weight = torch.eye(y.shape[1], dtype=torch.float64, device=x.device, requires_grad=True)
     optimizer = torch.optim.AdamW([weight], lr=1e-3)
-    for _ in range(500):
+    for _ in range(SGD_STEPS):
         rows = torch.randperm(len(x), generator=generator)[:128].to(x.device)
         optimizer.zero_grad()
         torch.nn.functional.mse_loss(source[rows] @ weight, y[rows]).backward()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.e2e.conftest import ROOT, SECONDS, checkout, free_port, kill_session
 from tests.e2e.nginx import find_nginx
+from tests.fenced import fenced
 
 DOCS = ROOT / "docs"
 
@@ -161,7 +162,6 @@ def _blocks() -> dict[int, list[str]]:
     """Return the ``bash`` blocks of the runbook's sections."""
     text = (DOCS / "deployment.md").read_text()
     sections = re.findall(r"^## (\d+)\. .*?$(.*?)(?=^## |\Z)", text, re.M | re.S)
-    fence = re.compile(r"^```bash\n(.*?)^```$", re.M | re.S)
-    found = {int(number): fence.findall(body) for number, body in sections}
-    assert sum(map(len, found.values())) == len(fence.findall(text))
+    found = {int(number): [block for _, block in fenced(body, "bash")] for number, body in sections}
+    assert sum(map(len, found.values())) == len(fenced(text, "bash"))
     return found

@@ -1,7 +1,6 @@
 """docs/tutorials/own-images.md: every block of bash and Python, in order, on fewer photos."""
 
 import json
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.e2e.conftest import ROOT, Shell
+from tests.fenced import fenced
 
 PAGE = (ROOT / "docs" / "tutorials" / "own-images.md").read_text()
-BLOCKS = re.findall(r"^```(bash|python)\n(.*?)^```$", PAGE, re.M | re.S)
+BLOCKS = fenced(PAGE, "bash", "python")
 SMALLER = {
     "PHOTOS, SIDE = 400, 160": "PHOTOS, SIDE = 80, 32",
     "coopt config --fit photos": "coopt config --fit photos student.epochs=1 "

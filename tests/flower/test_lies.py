@@ -88,8 +88,8 @@ def digits(**changes: object) -> Config:
     """Four participants with similar priors, whose targets agree almost completely."""
     tree = {
         "data.source": "digits", "data.limit": ROWS, "shared.size": 100, "targets.dim": 16,
-        "optimize.block_rows": 45, "optimize.chunk_mb": 0.003, "audit.fraction": 0.05,
-        "deadline.join": 5, "deadline.rejoin": 0.3,
+        "optimize.block_rows": 45, "optimize.batch_size": 45, "optimize.chunk_mb": 0.005,
+        "audit.fraction": 0.05, "deadline.join": 5, "deadline.rejoin": 0.3,
     }  # fmt: skip
     return tiny(**(tree | roster() | changes))
 

@@ -25,11 +25,12 @@ from coopt_fl.optimized.provenance import read_provenance
 from coopt_fl.priors import load_prior
 from coopt_fl.priors.spec import PriorSpec
 from coopt_fl.registry import KEYS, PARTS
+from tests.fenced import python_in
 from tests.flower.grid import FakeGrid, run_platform, tiny
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = DOCS / "plugins.md"
-EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+EXAMPLES = python_in(PAGE.read_text())
 
 
 @pytest.fixture(autouse=True)
@@ -125,7 +126,7 @@ def test_a_prior_takes_the_options_it_declares(plugin: Path) -> None:
 
 def test_the_tutorial_s_parts_and_command_make_a_run(tmp_path: Path) -> None:
     text = (DOCS / "tutorials" / "own-parts.md").read_text()
-    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (code,) = python_in(text)
     (command,) = re.findall(r"^coopt run digits (.*?)^```", text, re.DOTALL | re.MULTILINE)
     file, out = tmp_path / "mine.py", tmp_path / "out"
     file.write_text(code)

@@ -10,6 +10,7 @@ from typer.main import get_command
 
 from coopt_fl.cli.main import app
 from coopt_fl.config.rules import all_keys
+from tests.fenced import FENCE, fenced, python_in
 
 ROOT = Path(__file__).parents[2]
 MADE = ROOT / "docs" / "reference"
@@ -20,14 +21,11 @@ COMMANDS: Any = get_command(app).commands  # type: ignore[attr-defined]
 OF_ALL = {option for part in get_command(app).params for option in part.opts} | {"--help"}
 
 
-FENCED = re.compile(r"^```[^\n]*\n(.*?)^```", re.M | re.S)
-
-
 def code(text: str) -> Iterator[str]:
     """Yield the lines of blocks, which a backslash continues, and spans of code."""
-    for block in FENCED.findall(text):
+    for _, block in fenced(text):
         yield from block.replace("\\\n", " ").splitlines()
-    yield from re.findall(r"`([^`\n]+)`", FENCED.sub("", text))
+    yield from re.findall(r"`([^`\n]+)`", FENCE.sub("", text))
 
 
 def problems_of(line: str) -> Iterator[str]:
@@ -53,11 +51,11 @@ def problems_of(line: str) -> Iterator[str]:
 def test_what_a_page_names_is_there(page: Path) -> None:
     text = page.read_text()
     problems = [problem for line in code(text) for problem in problems_of(line)]
-    for link in re.findall(r"\]\(([^)\s#]+)(?:#[^)\s]*)?\)", FENCED.sub("", text)):
+    for link in re.findall(r"\]\(([^)\s#]+)(?:#[^)\s]*)?\)", FENCE.sub("", text)):
         place = page.parent / link
         if "://" not in link and not place.exists() and MADE not in place.resolve().parents:
             problems.append(f"no file {link}")
-    for block in re.findall(r"^```python\n(.*?)^```", text, re.M | re.S):
+    for block in python_in(text):
         compile(block, str(page), "exec")
     assert problems == []
 

@@ -1,7 +1,7 @@
 """Measuring processes leave neither processes nor files behind."""
 
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import resource_tracker
@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from coopt_fl.bench.measure import Seconds
 from coopt_fl.bench.process import children, together
 from coopt_fl.core.errors import CooptError
 
-pytestmark = pytest.mark.whole  # each process imports torch
+Seconds = Callable[[], float]
+"""That of ``coopt_fl.bench.measure``, which imports torch, as each process would."""
 
 
 @contextmanager

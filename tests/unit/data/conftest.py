@@ -4,7 +4,7 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A per-user cache of its own for each test."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("COOPT_CACHE", str(folder))

@@ -8,10 +8,11 @@ import pytest
 from coopt_fl.config.schema import DataConfig
 from coopt_fl.data import open_labels, open_source
 from coopt_fl.data.source import copy_streams
+from tests.fenced import python_in
 from tests.unit.data.make import encode, parquet, pixels
 
 PAGE = Path(__file__).parents[3] / "docs" / "data.md"
-LISTED, STREAMED = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+LISTED, STREAMED = python_in(PAGE.read_text())
 
 
 def test_the_list(

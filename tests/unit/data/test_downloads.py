@@ -113,9 +113,9 @@ def test_fashion_mnist(packed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("source", ["cifar10", "cifar100", "fashion_mnist"])
 def test_offline_says_what_to_fetch_and_where_to_put_it(
-    source: str, tmp_path: Path, cache: Path
+    source: str, tmp_path: Path, own_cache: Path
 ) -> None:
-    places = {str(tmp_path / "mine"): tmp_path / "mine", None: cache}
+    places = {str(tmp_path / "mine"): tmp_path / "mine", None: own_cache}
     below = "FashionMNIST/raw" if source == "fashion_mnist" else ""
     for root, folder in places.items():
         assert not present(DataConfig(source=source, root=root))

@@ -72,29 +72,29 @@ def test_settled_files_are_read_once(root: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_fresh_files_are_not_remembered(
-    root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fingerprint, "SETTLED_S", 3600.0)
     sum_of(root)
-    assert not (cache / "fingerprints").exists()
+    assert not (own_cache / "fingerprints").exists()
 
 
 def test_cache_that_cannot_be_written_does_no_harm(
-    root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fingerprint, "SETTLED_S", -1.0)
     before = sum_of(root)
-    shutil.rmtree(cache)
-    cache.write_text("not a folder")
+    shutil.rmtree(own_cache)
+    own_cache.write_text("not a folder")
     assert sum_of(root) == before
 
 
 def test_damaged_memory_is_not_believed(
-    root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fingerprint, "SETTLED_S", -1.0)
     before = sum_of(root)
-    (kept,) = (cache / "fingerprints").iterdir()
+    (kept,) = (own_cache / "fingerprints").iterdir()
     kept.write_text("")
     assert sum_of(root) == before
 

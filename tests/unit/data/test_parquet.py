@@ -83,12 +83,12 @@ def test_files_follow_each_other_by_name(tmp_path: Path) -> None:
     assert_planted(open_source(config(tmp_path, limit=6)), range(6))
 
 
-def test_copy_holds_only_the_rows_used(tmp_path: Path, cache: Path) -> None:
+def test_copy_holds_only_the_rows_used(tmp_path: Path, own_cache: Path) -> None:
     for k in range(3):
         make.parquet(tmp_path / f"train-{k}.parquet", BYTES[3 * k : 3 * k + 3])
     source = open_source(config(tmp_path, limit=5))
     assert_planted(source, range(5))
-    (copy,) = cache.glob("parquet/*.images")
+    (copy,) = own_cache.glob("parquet/*.images")
     assert copy.stat().st_size == sum(map(len, BYTES[:5])) + 6 * 8
 
 

@@ -237,11 +237,11 @@ def test_images_in_memory_do_not_travel_to_worker_processes(shards: Shards, digi
 
 
 def test_what_was_damaged_in_the_cache_is_fetched_again(
-    shards: Shards, digits: Source, cache: Path, fetched: list[str]
+    shards: Shards, digits: Source, own_cache: Path, fetched: list[str]
 ) -> None:
     unit = layout(digits).units[0]
     assert_same(shards.source([0], shared=False), digits, unit)
-    (kept,) = cache.glob(f"shards/{shards.manifest_sha256}/blocks/*.parquet")
+    (kept,) = own_cache.glob(f"shards/{shards.manifest_sha256}/blocks/*.parquet")
     whole = kept.read_bytes()
     for damaged in (whole[:-9], whole[:2000] + b"?" + whole[2001:], b""):
         kept.write_bytes(damaged)
@@ -255,7 +255,7 @@ def test_what_was_damaged_in_the_cache_is_fetched_again(
 def test_files_make_room_for_each_other_and_share_a_lock(
     shards: Shards,
     digits: Source,
-    cache: Path,
+    own_cache: Path,
     fetched: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -264,10 +264,10 @@ def test_files_make_room_for_each_other_and_share_a_lock(
     for number in (0, 1, 2, 0):
         unit = layout(digits).units[number]
         assert_same(shards.source([number], shared=False), digits, unit)
-        (kept,) = cache.glob(f"shards/{shards.manifest_sha256}/blocks/[!.]*")
+        (kept,) = own_cache.glob(f"shards/{shards.manifest_sha256}/blocks/[!.]*")
         assert kept.name == f"000000{number}.parquet"
     assert fetched == [f"blocks/000000{number}.parquet" for number in (0, 1, 2, 0)]
-    assert list((cache / "shards").rglob("*.lock")) == [kept.parent / ".lock"]
+    assert list((own_cache / "shards").rglob("*.lock")) == [kept.parent / ".lock"]
 
 
 @pytest.mark.whole

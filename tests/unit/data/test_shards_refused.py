@@ -80,7 +80,7 @@ def changed(content: bytes, at: int) -> bytes:
     ids=["changed", "truncated", "longer", "empty"],
 )
 def test_a_damaged_file_is_named_and_not_kept(
-    damage: Any, says: str, shards: Shards, digits: Source, tmp_path: Path, cache: Path
+    damage: Any, says: str, shards: Shards, digits: Source, tmp_path: Path, own_cache: Path
 ) -> None:
     file = tmp_path / "shards" / "blocks" / "0000001.parquet"
     whole = file.read_bytes()
@@ -88,7 +88,7 @@ def test_a_damaged_file_is_named_and_not_kept(
     unit = layout(digits).units[1]
     with pytest.raises(DataError, match=rf"/shards/blocks/0000001\.parquet .*{says}"):
         shards.source([1], shared=False).read(unit)
-    assert list(cache.glob("shards/*/blocks/*.parquet")) == []
+    assert list(own_cache.glob("shards/*/blocks/*.parquet")) == []
     file.write_bytes(whole)
     assert len(shards.source([1], shared=False).read(unit)) == 72
 

@@ -138,9 +138,9 @@ def test_a_record_ends_where_other_shards_are_written(
     assert write(url, digits, seed=0).written == 6
 
 
-def test_a_torn_record_costs_only_its_last_line(url: str, digits: Source, cache: Path) -> None:
+def test_a_torn_record_costs_only_its_last_line(url: str, digits: Source, own_cache: Path) -> None:
     interrupted(url, digits, "0000003.parquet")
-    (record,) = (file for file in cache.glob("publishing/*/*") if file.name != ".lock")
+    (record,) = (file for file in own_cache.glob("publishing/*/*") if file.name != ".lock")
     record.write_bytes(record.read_bytes()[:-5])
     assert write(url, digits).written == 6 - 2
 

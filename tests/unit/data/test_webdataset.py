@@ -42,14 +42,14 @@ def assert_seeds(data: DataConfig, *seeds: int) -> None:
 
 
 def test_only_the_bytes_of_an_image_are_read_once_the_index_is_there(
-    monkeypatch: pytest.MonkeyPatch, cache: Path
+    monkeypatch: pytest.MonkeyPatch, own_cache: Path
 ) -> None:
     system, asked = fsspec.filesystem("memory"), list[tuple[int, int]]()
     for number in range(12):
         system.pipe_file(f"/some/x-train-{number:03}.tar", shard(SPLIT))
     data = config("memory://some/x-train-{000..010}.tar")
     assert len(open_source(data)) == 66
-    assert len([*cache.glob("webdataset/*/index.npz")]) == 11
+    assert len([*own_cache.glob("webdataset/*/index.npz")]) == 11
     real = remote.part
 
     def part(url: str, start: int, stop: int) -> bytes:
@@ -73,13 +73,13 @@ def test_only_the_bytes_of_an_image_are_read_once_the_index_is_there(
         open_source(config("memory://nowhere"))
 
 
-def test_a_limit_leaves_later_shards_unread(tmp_path: Path, cache: Path) -> None:
+def test_a_limit_leaves_later_shards_unread(tmp_path: Path, own_cache: Path) -> None:
     for number in range(20):
         write(tmp_path / f"train-{number:02}.tar", shard(SPLIT))
     data = config(tmp_path, limit=13)
     assert_seeds(data, *range(6), *range(6), 0)
     assert open_labels(data, "train").tolist() == [0, 1, 0, 2, 1, 0] * 2 + [0]
-    assert len([*cache.glob("webdataset/*/index.npz")]) == 8, "as many as are read at once"
+    assert len([*own_cache.glob("webdataset/*/index.npz")]) == 8, "as many as are read at once"
     before = open_source(data).fingerprint
     write(tmp_path / "train-03.tar", shard(SPLIT, 1))
     assert open_source(data).fingerprint == before

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
+import matplotlib
 import pytest
 
-from experiments import command, ours
+from coopt_fl.targets import solvers
+from experiments import audit, command, ours
 from experiments.__main__ import TABLES, main, work
 from experiments.scales import SCALES
 from experiments.table import summary
@@ -21,10 +23,14 @@ pytestmark = pytest.mark.whole
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reduce the numbers of draws and epochs that are set in the code, not in the study."""
+    """Reduce what is set in the code, not in the study: draws, steps, epochs and pixels."""
     monkeypatch.setattr(ours, "DRAWS", 1)
     monkeypatch.setattr(ours, "FACTORS", (1,))
     monkeypatch.setattr(ours, "LONGER", 2)
+    monkeypatch.setattr(audit, "HONEST_RUNS", 2)
+    monkeypatch.setattr(audit, "LYING_RUNS", 1)
+    monkeypatch.setattr(solvers, "SGD_STEPS", 5)
+    monkeypatch.setitem(matplotlib.rcParams, "savefig.dpi", 30)
 
 
 def run(name: str, folder: Path) -> int:

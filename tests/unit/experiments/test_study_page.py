@@ -1,6 +1,5 @@
 """docs/tutorials/study.md: its commands and its table, in order, on less data."""
 
-import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -9,10 +8,11 @@ import pytest
 
 from experiments.__main__ import main as tables
 from experiments.command import run
+from tests.fenced import fenced
 from tests.unit.command import Coopt
 
 PAGE = (Path(__file__).parents[3] / "docs" / "tutorials" / "study.md").read_text()
-BLOCKS = re.findall(r"^```(sh|python)\n(.*?)^```", PAGE, re.M | re.S)
+BLOCKS = fenced(PAGE, "sh", "python")
 SMALL = ["data.limit=200", "shared.size=40", "student.epochs=1", "student.model=convnet:4"]
 CENTRAL = ["--prior", "trivial:24", "targets.dim=16"]
 """Instead of a run, for one participant without Ray makes a dataset of the same format."""

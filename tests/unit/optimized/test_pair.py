@@ -1,7 +1,6 @@
 """Pairs of image and target in a plain DataLoader, for any image sizes and number of workers."""
 
 import pickle
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -25,6 +24,7 @@ from coopt_fl.optimized.block import Block
 from coopt_fl.optimized.provenance import draft
 from coopt_fl.optimized.read import OptimizedDataset, PairedDataset
 from coopt_fl.optimized.write import publish
+from tests.fenced import python_in
 from tests.unit.data import make as images
 from tests.unit.data.pack import PACKED
 from tests.unit.optimized import make
@@ -166,18 +166,18 @@ def large(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path / "large"
 
 
-def test_mapped_targets_are_opened_anew_by_another_process(large: Path, cache: Path) -> None:
+def test_mapped_targets_are_opened_anew_by_another_process(large: Path, own_cache: Path) -> None:
     dataset = replace(coopt_fl.load(large, mmap=True), parts=(600, 40))
     sent = pickle.dumps(dataset)
     assert len(sent) < 100_000 < dataset.targets.nbytes
     again = pickle.loads(sent)
     assert isinstance(again.targets, np.memmap) and same(again, dataset)
-    shutil.rmtree(cache)
+    shutil.rmtree(own_cache)
     assert same(pickle.loads(sent), dataset), "the map is made again where it was deleted"
-    shutil.rmtree(cache)
+    shutil.rmtree(own_cache)
     make.edit(large / "dataset", lambda provenance: provenance["files"].clear())
     assert same(pickle.loads(sent), dataset), "by the provenance that was read first"
-    shutil.rmtree(cache)
+    shutil.rmtree(own_cache)
     next((large / "dataset/data").glob("*.parquet")).write_bytes(b"another")
     with pytest.raises(VerificationError):
         pickle.loads(sent)
@@ -220,7 +220,7 @@ def quartered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
 
 def executed(page: Path) -> dict[str, Any]:
     """Execute the only block of Python of a page, and return its names."""
-    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    (code,) = python_in(page.read_text())
     names: dict[str, Any] = {}
     exec(compile(code, str(page), "exec"), names)
     return names

@@ -46,7 +46,7 @@ def test_maps_are_built_once(run: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert_planted(coopt_fl.load(run, mmap=True))
 
 
-def test_maps_are_of_verified_files(run: Path, cache: Path) -> None:
+def test_maps_are_of_verified_files(run: Path, own_cache: Path) -> None:
     path = run / "dataset/data/part-00001.parquet"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -54,14 +54,14 @@ def test_maps_are_of_verified_files(run: Path, cache: Path) -> None:
     for mmap in (True, False):
         with pytest.raises(VerificationError, match=r"part-00001.parquet has changed"):
             coopt_fl.load(run, mmap=mmap)
-    assert not list(run.rglob("*.npy")) and not list(cache.rglob("*.npy"))
+    assert not list(run.rglob("*.npy")) and not list(own_cache.rglob("*.npy"))
 
 
 @pytest.mark.parametrize("damage", ["cut", "gone", "empty", "other dtype"])
 @pytest.mark.parametrize("name", ["ids", "targets", "participants"])
-def test_damaged_map_is_built_again(damage: str, name: str, run: Path, cache: Path) -> None:
+def test_damaged_map_is_built_again(damage: str, name: str, run: Path, own_cache: Path) -> None:
     coopt_fl.load(run, mmap=True)
-    (path,) = cache.rglob(f"{name}.npy")
+    (path,) = own_cache.rglob(f"{name}.npy")
     if damage == "gone":
         path.unlink()
     elif damage == "other dtype":
@@ -72,11 +72,11 @@ def test_damaged_map_is_built_again(damage: str, name: str, run: Path, cache: Pa
 
 
 def test_maps_are_in_the_users_cache_and_what_comes_with_the_dataset_is_not_trusted(
-    run: Path, cache: Path
+    run: Path, own_cache: Path
 ) -> None:
     before = sorted((run / "dataset").rglob("*"))
     digest = coopt_fl.load(run, mmap=True).digest
-    maps = cache / "targets" / digest
+    maps = own_cache / "targets" / digest
     assert sorted(path.name for path in maps.iterdir()) == [
         "ids.npy",
         "participants.npy",
@@ -86,7 +86,7 @@ def test_maps_are_in_the_users_cache_and_what_comes_with_the_dataset_is_not_trus
     poisoned = run / "dataset/.cache" / digest[:32]
     shutil.copytree(maps, poisoned)
     np.save(poisoned / "targets.npy", np.zeros_like(np.load(maps / "targets.npy")))
-    shutil.rmtree(cache)
+    shutil.rmtree(own_cache)
     assert_planted(coopt_fl.load(run, mmap=True))
 
 
@@ -103,7 +103,7 @@ def test_map_serves_only_its_own_dataset(run: Path) -> None:
 
 @pytest.mark.parametrize("mended", [False, True])
 def test_maps_of_another_dataset_do_not_get_under_a_digest(
-    mended: bool, run: Path, cache: Path, tmp_path: Path
+    mended: bool, run: Path, own_cache: Path, tmp_path: Path
 ) -> None:
     """The files' checksums are right, but their content does not have the dataset's digest."""
     other = make.finish(tmp_path / "other", skipped=(1, 2))
@@ -118,7 +118,7 @@ def test_maps_of_another_dataset_do_not_get_under_a_digest(
     make.edit(tmp_path / "other/dataset", claim)
     with pytest.raises(VerificationError, match=r"its digest stands for.*coopt inspect"):
         coopt_fl.load(tmp_path / "other", mmap=True)
-    assert not list(cache.rglob("*.npy"))
+    assert not list(own_cache.rglob("*.npy"))
 
 
 @pytest.mark.parametrize("rows", [47, 49])
@@ -171,9 +171,9 @@ def test_wrong_source_is_refused(other: dict[str, object], run: Path) -> None:
 
 
 def test_without_a_cache_targets_are_read_into_memory_where_they_fit(
-    run: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache.write_text("no folder")
+    own_cache.write_text("no folder")
     assert_planted(coopt_fl.load(run, mmap=True))
     monkeypatch.setattr("coopt_fl.optimized.read.free_memory", lambda: 100)
     with pytest.raises(OutputError, match="set COOPT_CACHE to a folder with room"):

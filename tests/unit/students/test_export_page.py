@@ -1,6 +1,5 @@
 """docs/export.md: its commands and its code, executed in order."""
 
-import re
 import shlex
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,10 +11,11 @@ from benchmarks import exports
 from coopt_fl.config.schema import DataConfig, StudentConfig
 from coopt_fl.students.checkpoint import load_student, save_student
 from coopt_fl.students.probe import random_student
+from tests.fenced import fenced
 from tests.unit.command import Coopt
 
 PAGE = Path(__file__).parents[3] / "docs" / "export.md"
-BLOCKS = re.findall(r"```(sh|python)\n(.*?)```", PAGE.read_text(), re.DOTALL)
+BLOCKS = fenced(PAGE.read_text(), "sh", "python")
 RUNS = {"digits": ("convnet:4", None), "photos": ("resnet18", 96)}
 
 

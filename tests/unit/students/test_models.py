@@ -67,7 +67,8 @@ def test_the_students_of_the_paper_take_images_of_cifar(name):
 @pytest.mark.whole
 @pytest.mark.parametrize("name", ["vit_b_16", "vit_b_32", "timm:vit_tiny_patch16_224"])
 def test_a_transformer_cuts_a_small_image_into_8_patches_per_side(name):
-    assert spatial_sizes(build_student(name, 32, seed=0), 32)[0] == 8
+    with torch.device("meta"):  # shapes need no numbers
+        assert spatial_sizes(build_student(name, 32, seed=0), 32)[0] == 8
 
 
 def test_the_seed_decides_the_weights_and_the_random_state_is_left_alone():
@@ -117,10 +118,10 @@ PAPERS = {
 @pytest.mark.parametrize("size", [32, 224])
 @pytest.mark.parametrize("name", PAPERS)
 def test_the_papers_students_have_the_stem_of_their_image_size(name, size):
-    student = build_student(name, size, seed=0).eval()
-    with torch.inference_mode():
+    with torch.device("meta"):  # shapes need no numbers
+        student = build_student(name, size, seed=0)
         sides = spatial_sizes(student, size)
-        assert student(torch.zeros(1, 3, size, size)).shape == (1, student.width)
+        assert student(torch.zeros(2, 3, size, size)).shape == (2, student.width)
     assert sides[0] == PAPERS[name][size == 224]
     if name.startswith("resnet"):  # 7x7, stride 2, and a max-pool, or neither
         assert sides[1] == (32 if size == 32 else 56)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import coopt_fl
@@ -60,7 +59,9 @@ def read_tensorboard(out: Path) -> Curve:
     return dict(found)
 
 
-def client(out: Path) -> MlflowClient:
+def client(out: Path) -> Any:
+    from mlflow import MlflowClient  # the import takes more than a second
+
     return MlflowClient(tracking_uri=(out / "tracking" / "mlflow").as_uri())
 
 
