@@ -68,8 +68,9 @@ def report(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return shell.folder / "report.html"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(
+    ("scheme", "width"), [*(("light", width) for width in WIDTHS), ("dark", "wide")]
+)
 def test_the_page_is_whole(scheme: str, width: str, browser: Browser, report: Path) -> None:
     page = browser.new_page(
         viewport={"width": WIDTHS[width], "height": 900},
