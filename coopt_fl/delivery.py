@@ -55,7 +55,11 @@ def publish_shards(
         source = open_source(loaded.data)
         for note in source.notes:
             display.warn(note)
-        layout = layout_of(loaded, source.ids, groups_of(loaded, source))
+        total = len(source)
+        groups = groups_of(
+            loaded, source, lambda done: display.show("regions", done, total, "image")
+        )
+        layout = layout_of(loaded, source.ids, groups)
         published = publish(
             place,
             source,

@@ -270,9 +270,8 @@ def _shipped() -> Iterator[Part]:
     yield Part("assignment", "weight", Later("policies.assignment:BY_WEIGHT"), shipped=True)
     measured = {"measures_speed": True}
     yield Part("assignment", "speed", Later("policies.assignment:BY_SPEED"), measured, shipped=True)
-    told = {"by_region": True}
     skilled = Later("policies.competence:by_competence")
-    yield Part("assignment", "competence", skilled, told, shipped=True)
+    yield Part("assignment", "competence", skilled, {"by_region": True}, shipped=True)
     yield Part("audit", "majority", Later("policies.audit:Audit"), shipped=True)
     classes = {
         "regression": "objective:Regression",

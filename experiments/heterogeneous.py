@@ -153,7 +153,7 @@ def clusters(lab: Lab, agreed: Agreed, seed: int) -> Rows:
 
 def looks(lab: Lab, agreed: Agreed, seed: int) -> Rows:
     """Return regions of similar thumbnails, which need no prior."""
-    return alike(lab.source, agreed.plan.shared, seed).astype(np.int64)
+    return alike(lab.source, agreed.plan.shared, seed, lab.study.data).astype(np.int64)
 
 
 def domains(lab: Lab, agreed: Agreed, seed: int) -> Rows:

@@ -41,6 +41,11 @@ class Inspection:
             begun.result()  # raises what went wrong
         return begun.done()
 
+    def cross_validate(self, names: list[str]) -> None:
+        """Cross-validate the alignments of these participants; wait until that is done."""
+        for begun in [self._judged(name) for name in names]:
+            begun.result()
+
     def close(self) -> None:
         """Wait for the cross-validation that is running; drop those that have not begun."""
         self._pool.shutdown(cancel_futures=True)
@@ -85,7 +90,7 @@ class Inspection:
 
         A projection was fitted on them, or their samples are not drawn from all at random.
         """
-        if not self.decisions.alike:
+        if not self.decisions.random_shards:
             return set(range(len(self.records.plan.blocks)))
         rows = self.decisions.recipe.rows_to_project
         return {index for blocks in self.records.projections(rows) for index in blocks}

@@ -284,10 +284,15 @@ class Handover:
                 self._move(change, self._heirs(name))
 
     def _heirs(self, name: str) -> list[str]:
-        """Return who can take over from ``name``: nobody if the data are partitioned."""
+        """Return who can take over from ``name``: nobody if the data are partitioned.
+
+        Before blocks are assigned these are its fellow contributors, among whom they will be.
+        """
         if self.decisions.partitioned:
             return []
-        return [other for other in self.members.fit() if other != name]
+        others = [other for other in self.members.fit() if other != name]
+        assigned, active = bool(self.records.plan.owners), self.records.active()
+        return others if assigned else [other for other in others if other in active]
 
     def _move(self, change: Change, heirs: list[str]) -> None:
         """Choose new owners among ``heirs``, and store ``change`` with them."""

@@ -24,7 +24,7 @@ class OneAnswer(Phase):
     def __init__(self, task: protocol.Task, decisions: Decisions) -> None:
         self.task, self.records = task, decisions.records
         self.recipe, self.progress = decisions.recipe, decisions.progress
-        self.alike = decisions.alike
+        self.random_shards = decisions.random_shards
         self._stored = set[str]()
 
     def missing(self, name: str) -> bool:
@@ -82,7 +82,7 @@ class Project(OneAnswer):
     def ask(self, name: str) -> protocol.Project:
         """Ask with the first ids of its shard, or with S where shards are unlike D."""
         recipe, plan = self.recipe, self.records.plan
-        blocks = plan.projected(name, recipe.rows_to_project) if self.alike else []
+        blocks = plan.projected(name, recipe.rows_to_project) if self.random_shards else []
         self.records.add_projection(name, blocks)
         ids = plan.projected_ids(blocks, recipe.rows_to_project)
         return protocol.Project(
@@ -108,7 +108,7 @@ class Project(OneAnswer):
             )
         self.records.save("alignments", name, **vars(fitted))
         if fitted.solver != f"projection:{self.recipe.projection}":
-            where = f"the shard of {name}" if self.alike else "the shared set"
+            where = f"the shard of {name}" if self.random_shards else "the shared set"
             self.progress.warn(
                 f"{where} has too few samples for a PCA to "
                 f"{self.recipe.dim}: a random projection is used; lower targets.dim"

@@ -155,6 +155,8 @@ class OpenDataPlatform(Strategy):
         self.decisions = Decisions(
             self.config, source, records, self.progress, self.reference, self.assignment
         )
+        if not records.planned:
+            _ = self.decisions.groups  # reads all images if it needs regions, before anyone waits
         self.task = protocol.task_of(self.config, shards_sum(self.decisions), simulated)
         self.inspection = Inspection(self.decisions, self.audit)
         self.members = Membership(self.task, self.decisions, simulated)
@@ -181,7 +183,9 @@ class OpenDataPlatform(Strategy):
         with phase("align"):
             self._settle(represent)
             work(represent, align)
-            self.decisions.assign_blocks()
+            if not self.records.plan.owners:
+                self.inspection.cross_validate(self.records.active())
+                self.decisions.assign_blocks()
         route = route_of(self.config, self.records, self.own_host)
         self.progress.log(f"payloads come by {type(route).__name__}")
         with phase("optimize"), closing(Optimize(self.task, self.inspection, route)) as optimize:

@@ -1,6 +1,6 @@
 """The per-user cache: downloads, and copies that make reading fast. All of it can be rebuilt.
 
-Copies of Parquet images, downloaded shards and maps of targets together take at most
+Copies of Parquet images, downloaded shards, maps of targets and regions together take at most
 ``$COOPT_CACHE_GB`` gigabytes, 20 by default: adding one evicts the least recently used files. A
 process that has an evicted file open can still read it; a process that misses one rebuilds it.
 """
@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from coopt_fl.core.errors import ConfigError, OutputError
 
-LIMITED = ("parquet", "shards", "targets")
+LIMITED = ("parquet", "shards", "targets", "regions")
 """The folders of the cache whose size together is limited."""
 
 _UNUSABLE = (OSError, ValueError, EOFError)

@@ -33,8 +33,8 @@ def make_units(
     """Return the unit of each block: its own ids and its audit ids, ascending together.
 
     The audit ids of a block of R ids are ceil(``fraction`` R) ids of other blocks, at most all of
-    them. A participant cannot tell them from the block's own. They depend on the seed and the
-    block's number alone, not on the assignment.
+    them. If blocks are random samples, a participant cannot tell them from the block's own. They
+    depend on the seed and the block's number alone, not on who owns what.
 
     Args:
         blocks: from :func:`make_blocks`; no id is in two of them.

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
+from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.cache import cache_dir, cached
+from coopt_fl.core.errors import DataError
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.data.batches import batches
 from coopt_fl.data.source import Source
@@ -33,7 +35,7 @@ def regions(
     source: Source,
     shared: Ids,
     seed: int,
-    on_error: str = "raise",
+    data: DataConfig,
     tell: Callable[[int], None] = lambda done: None,
 ) -> NDArray[np.uint8]:
     """Return the region of each image (N,), in the order of ``source.ids``.
@@ -45,20 +47,23 @@ def regions(
         source: the images.
         shared: ids of the shared set.
         seed: of the run.
-        on_error: with "skip", an image that cannot be read is put into the first region.
+        data: the settings of the source. With ``on_error="skip"``, an image that cannot be read is
+            put into the first region.
         tell: called with the number of images that were read.
 
     Raises:
         CorruptImage: an image cannot be read, and ``on_error`` is "raise".
+        DataError: no image of the shared set can be read.
         OutputError: the cache has no room.
     """
     seed = derive_seed(seed, "regions") % 2**32
-    key = hashlib.sha256(f"{source.fingerprint} {on_error} {seed} {REGIONS}".encode())
-    file = cache_dir() / "regions" / f"{key.hexdigest()[:32]}-{len(shared)}.npy"
+    read = f"{source.fingerprint} {data.decode} {source.decoder} {data.max_pixels} {data.on_error}"
+    key = hashlib.sha256(f"{read} {len(shared)} {seed} {REGIONS}".encode()).hexdigest()
+    file = cache_dir() / "regions" / key / "regions.npy"
 
     def make(path: Path) -> None:
         with path.open("wb") as whole:  # given a name, numpy would append .npy to it
-            np.save(whole, _clustered(source, shared, seed, on_error, tell))
+            np.save(whole, _clustered(source, shared, seed, data.on_error, tell))
 
     return cached(file, lambda: np.load(file), make)
 
@@ -68,7 +73,13 @@ def _clustered(
 ) -> NDArray[np.uint8]:
     from sklearn.cluster import KMeans  # takes a second
 
-    known = np.concatenate([seen for _, seen in _thumbnails(source, shared, on_error)])
+    readable = [seen for _, seen in _thumbnails(source, shared, on_error)]
+    if not readable:
+        raise DataError(
+            f"none of the {len(shared)} images of the shared set can be read; raise shared.size, "
+            "or see which files are damaged"
+        )
+    known = np.concatenate(readable)
     count = min(REGIONS, len(np.unique(known, axis=0)))
     clusters = KMeans(count, n_init=4, random_state=seed).fit(known)
     found, done = np.zeros(len(source.ids), np.uint8), 0
@@ -85,7 +96,7 @@ def _thumbnails(
     for batch in batches(source.for_edge(SIDE), [ids], _ROWS, on_error, fit=_shrunk):
         images = batch.pixels.view(-1, 3 * SIDE * SIDE)
         if len(images):
-            yield batch.ids, images.float().numpy()
+            yield batch.ids, images.float().cpu().numpy()
 
 
 def _shrunk(images: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ class Decisions:
 
     Args:
         config: the run.
-        source: the unlabeled data; only its ids and fingerprint are used here.
+        source: the unlabeled data; its images are read here only to form regions.
         records: what earlier attempts at the run have stored.
         progress: receives warnings and progress.
         reference: chooses what everyone aligns to; None: as ``reference`` says.
@@ -90,7 +90,7 @@ class Decisions:
         )
 
     @property
-    def alike(self) -> bool:
+    def random_shards(self) -> bool:
         """Whether a shard is a random sample of all images."""
         return not (self.partitioned or self.by_region)
 
@@ -167,11 +167,9 @@ class Decisions:
 
     def assign_blocks(self) -> None:
         """Assign blocks that the plan left open, because errors are known only now."""
-        plan = self.records.plan
-        if not plan.owners:
-            members = self.members(self.records.active())
-            owners = assigned(self.assign, range(len(plan.blocks)), members)
-            self.records.assign(plan.with_owners(owners))
+        plan, members = self.records.plan, self.members(self.records.active())
+        owners = assigned(self.assign, range(len(plan.blocks)), members)
+        self.records.assign(plan.with_owners(owners))
 
     def publish(self) -> Provenance:
         """Publish the optimized dataset from the stored blocks."""
@@ -205,7 +203,9 @@ class Decisions:
         It is the mean squared error of its held-out targets of shared samples of the same region.
         """
         records = self.records
-        if not (self.by_region and records.planned and records.has("alignments", name)):
+        if not (self.by_region and records.state.has_arrays("shared_targets")):
+            return None
+        if name != records.reference and not records.has("held_out", name):
             return None
         ids, wanted = records.aligned_to(name)
         judged = self.held_out(name)
@@ -286,7 +286,7 @@ def shards_sum(decisions: Decisions) -> str:
     there = (shards.manifest.ids_sha256, shards.manifest.blocks)
     same_ids = there == (layout.digest(), len(layout.units))
     if shards.fingerprint != source.fingerprint or not same_ids:
-        what = "blocks, partition, shared set or seed" if not same_ids else "data"
+        what = "blocks, assignment, shared set or seed" if not same_ids else "data"
         raise DataError(
             f"the shards at {shown(url)} are of other {what} than this run: run `coopt "
             "publish-shards` with the same configuration and another --out"

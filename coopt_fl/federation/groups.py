@@ -49,7 +49,7 @@ def groups_of(
     if not by_region(config):
         return None
     shared = shared_set(source.ids, config.shared.size, config.seed)
-    found = regions(source, shared, config.seed, config.data.on_error, tell)
+    found = regions(source, shared, config.seed, config.data, tell)
     return Groups({str(k): source.ids[found == k] for k in np.unique(found)}, owned=False)
 
 

@@ -22,7 +22,7 @@ from coopt_fl.data.on_gpu import require_gpu
 from coopt_fl.data.partition import explained, partition
 from coopt_fl.federation.groups import Groups
 from coopt_fl.federation.holding import open_run, whole_run
-from coopt_fl.federation.plan import require_groups
+from coopt_fl.federation.plan import require_parts
 from coopt_fl.federation.records import Records
 from coopt_fl.federation.state import RunState
 from coopt_fl.federation.summary import summary
@@ -91,7 +91,7 @@ def _prepare(config: Config, out: Path, progress: Progress, own_priors: bool) ->
         if not state.published:
             shared_set(source.ids, config.shared.size, config.seed, config.data)
             if parts := partition(config, source):
-                require_groups(state, config, source.ids, Groups(parts, owned=True))
+                require_parts(state, config, source.ids, Groups(parts, owned=True))
                 progress.warn(explained(config, parts))
             check_privacy(config.privacy, config.targets.dim)
             for participant in config.participants:

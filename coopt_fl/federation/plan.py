@@ -1,7 +1,7 @@
 """The plan: who optimizes which block.
 
-It is made before any work, except that an assignment by region waits for the alignments. After that
-only faults change it.
+It is made before any work, but an assignment by region waits for the alignments. After that only
+faults change it.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from coopt_fl.config.schema import Config
 from coopt_fl.core.errors import OutputError
+from coopt_fl.core.typed import LATER
 from coopt_fl.data.blocks import among, make_blocks, make_units, shared_set
 from coopt_fl.federation.groups import Groups
 from coopt_fl.federation.state import AGAIN, RunState
@@ -213,11 +214,11 @@ class _Record:
     contributors: list[str]
     blocks: list[list[tuple[str, str]]]
     changes: list[Change]
-    regions: list[str] = field(default_factory=list)
+    regions: list[str] = field(default_factory=list, metadata={LATER: True})
 
 
-def require_groups(state: RunState, config: Config, ids: Ids, groups: Groups) -> None:
-    """Raise OutputError where a stored plan has other blocks than ``groups`` give."""
+def require_parts(state: RunState, config: Config, ids: Ids, groups: Groups) -> None:
+    """Raise OutputError where a stored plan has other blocks than the parts ``groups`` give."""
     plan = read_plan(state)
     if plan is None:
         return

@@ -180,7 +180,7 @@ class Records:
         return [n for n in self.plan.contributors if n in asked or self.has("features", n)]
 
     def has(self, what: str, name: str) -> bool:
-        """Whether a participant's "features" or "alignments" are stored."""
+        """Whether a participant's "features", "alignments" or "held_out" are stored."""
         return self.state.has_arrays(f"{what}/{name}")
 
     def save(self, what: str, name: str, **arrays: Any) -> None:

@@ -13,7 +13,7 @@ FASTEST = 20.0
 """The highest reported speed that counts, relative to the median of all."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Member:
     """A participant that can be given work.
 

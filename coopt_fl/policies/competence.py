@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 from scipy.optimize import linprog
 
 from coopt_fl.policies.assignment import Member
 
 TWICE = 2.0
-"""The largest shard, relative to what the weight of its participant alone would give it."""
+"""The most blocks, relative to what the weight of their participant alone would give it."""
 
 Counts = NDArray[np.int64]
 Exact = NDArray[np.float64]
@@ -33,8 +34,8 @@ def mean_errors(wrong: Exact, region: NDArray[np.intp], count: int) -> Exact:
 def by_competence(blocks: Sequence[int], members: Sequence[Member]) -> list[str]:
     """Assign the blocks such that the sum of the expected errors is least.
 
-    No member gets more than twice the blocks that its weight alone would give it. One whose errors
-    are not known yet counts as the worst.
+    Of these blocks no member gets more than twice as many as its weight alone would give it. One
+    whose errors are not known yet counts as the worst.
     """
     rows = list(blocks)
     known = [one.errors[rows] for one in members if one.errors is not None]
@@ -54,15 +55,16 @@ def shared_out(sizes: Counts, costs: Exact, most: Exact) -> Counts:
 
     Args:
         sizes: (R,), samples of each region.
-        costs: (R, K), cost of a region's sample for a participant.
+        costs: (R, K), cost of a region's sample for a participant, of any scale.
         most: (K,), whole numbers: most samples of a participant.
     """
     count, people = costs.shape
+    spare = costs - costs.min(axis=1, keepdims=True)
     found = linprog(
-        costs.ravel(),
-        A_eq=np.kron(np.eye(count), np.ones(people)),
+        spare.ravel() / (spare.max() or 1.0),  # its tolerances are absolute
+        A_eq=sparse.kron(sparse.eye(count), np.ones((1, people))),
         b_eq=sizes,
-        A_ub=np.kron(np.ones(count), np.eye(people)),
+        A_ub=sparse.kron(np.ones((1, count)), sparse.eye(people)),
         b_ub=most,
         method="highs-ds",  # ends at a vertex; those of a transport problem are whole numbers
     )

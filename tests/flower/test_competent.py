@@ -1,5 +1,6 @@
 """Runs with ``assignment.by=competence``: images go to the participants that know their like."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,9 @@ class Keen(torch.nn.Module):
 
 
 @pytest.fixture(autouse=True)
-def keen() -> Iterator[None]:
-    """Register priors that know one colour each."""
+def keen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Register priors that know one colour each; regions are in a cache of their own."""
+    monkeypatch.setenv("COOPT_CACHE", str(tmp_path / "cache"))
     before = dict(PARTS._parts)
 
     @coopt_fl.register.prior("keen", form="keen:COLOUR")
@@ -91,19 +93,22 @@ def test_everyone_gets_what_it_knows(settings: dict[str, Any], tmp_path: Path) -
     assert knowing(tmp_path / "equal") < 0.5
 
 
-def test_an_interrupted_run_keeps_its_regions_and_owners(
-    settings: dict[str, Any], tmp_path: Path
+@pytest.mark.parametrize(("at", "times"), [(protocol.ALIGN, 1), (protocol.OPTIMIZE, 2)])
+def test_an_interrupted_run_goes_on_with_the_same_regions(
+    at: str, times: int, settings: dict[str, Any], tmp_path: Path
 ) -> None:
     run_platform(tiny(**settings), tmp_path / "whole")
     config, out = impatient(**settings), tmp_path / "cut"
-    grid = Deployment(fault=Nth("beta", 2, lambda grid: grid.kill("beta"))).start(*NAMES)
+    fault = Nth("beta", times, lambda grid: grid.kill("beta"))
     with pytest.raises(coopt_fl.CooptError, match=r"beta: .*Start it again"):
-        run_platform(config, out, grid)
+        run_platform(config, out, Deployment(fault=fault, at=at).start(*NAMES))
     before = read_plan(RunState(out))
+    shutil.rmtree(tmp_path / "cache")
     run_platform(config, out, Deployment().start(*NAMES))
     after = read_plan(RunState(out))
     assert before is not None and after is not None
-    assert before.owners == after.owners and before.regions == after.regions
+    assert before.regions == after.regions
+    assert before.owners == (after.owners if at == protocol.OPTIMIZE else [])
     assert coopt_fl.load(out).digest == coopt_fl.load(tmp_path / "whole").digest
 
 
@@ -118,14 +123,37 @@ def test_who_is_lost_before_the_assignment_gets_nothing(
     assert verify(tmp_path / "out" / "dataset")[1] == []
 
 
+def test_who_joins_late_takes_over_nothing_before_the_assignment(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """The others may go on without who is lost then; alone it is waited for."""
+    config = impatient(**settings, min_participants=1)
+
+    def replaced(grid: Deployment) -> None:
+        grid.kill("alpha")
+        grid.start("beta")
+
+    grid = Deployment(fault=Nth("alpha", 1, replaced), at=protocol.REPRESENT).start("alpha")
+    with pytest.raises(coopt_fl.CooptError, match=r"alpha: .*Start it again"):
+        run_platform(config, tmp_path / "out", grid)
+    run_platform(config, tmp_path / "out", Deployment().start("alpha"))
+    assert {*coopt_fl.load(tmp_path / "out").participants.tolist()} == {0}
+
+
 def test_others_take_over_by_competence(settings: dict[str, Any], tmp_path: Path) -> None:
+    """Gamma has beta's prior too, so it is the better heir."""
+    settings |= {"participants.2.prior": "keen:1", "participants.1.weight": 2}
     config = impatient(**settings, min_participants=2)
     grid = Deployment(fault=Nth("beta", 2, lambda grid: grid.kill("beta"))).start(*NAMES)
     run_platform(config, tmp_path / "out", grid)
     provenance, problems = verify(tmp_path / "out" / "dataset")
     (change,) = provenance.plan_changes
     assert problems == []
-    assert change["origin"] == "beta" and {*change["owners"]} <= {"alpha", "gamma"}
+    plan = read_plan(RunState(tmp_path / "out"))
+    assert change["origin"] == "beta" and plan is not None
+    heirs = dict(zip(change["blocks"], change["owners"], strict=True))
+    green = {block for block in heirs if (plan.blocks[block] % 3 == 1).all()}
+    assert green and {heirs[block] for block in green} == {"gamma"}
 
 
 @pytest.mark.parametrize("name", ["permuted, but for the shared set", "half as large"])
@@ -147,6 +175,13 @@ def test_published_shards_hold_its_blocks(settings: dict[str, Any], tmp_path: Pa
     other = tiny(**settings | {"assignment.by": "weight", "data.shards": str(url)})
     with pytest.raises(DataError, match="are of other blocks"):
         run_platform(other, tmp_path / "other")
+
+
+def test_private_targets_and_few_blocks(settings: dict[str, Any], tmp_path: Path) -> None:
+    few = {"optimize.block_rows": 150, "privacy.clip": 2.0, "privacy.noise_multiplier": 0.01}
+    run_platform(tiny(**settings | few), tmp_path / "out")
+    provenance, problems = verify(tmp_path / "out" / "dataset")
+    assert problems == [] and provenance.privacy is not None
 
 
 def test_a_partition_leaves_nothing_to_it(settings: dict[str, Any]) -> None:

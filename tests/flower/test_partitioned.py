@@ -214,5 +214,5 @@ def test_participants_that_hold_only_their_own_images(
     run_platform(config, tmp_path / "own", grid)
     assert coopt_fl.load(tmp_path / "own").digest == coopt_fl.load(tmp_path / "all").digest
     other = tiny(**SKEWED | {"assignment.partition": "dirichlet:0.4", "data.shards": str(url)})
-    with pytest.raises(DataError, match="are of other blocks, partition"):
+    with pytest.raises(DataError, match="are of other blocks, assignment"):
         run_platform(other, tmp_path / "other")

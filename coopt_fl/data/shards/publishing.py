@@ -143,7 +143,7 @@ def _finished(url: str, source: Source, ids_sha256: str) -> Manifest | None:
     if there != (source.name, source.fingerprint, ids_sha256):
         raise OutputError(
             f"{remote.shown(url)} holds shards of another source, seed, optimize.block_rows, "
-            "audit.fraction, assignment.partition or shared.size; give another --out"
+            "audit.fraction, assignment or shared.size; give another --out"
         )
     return found
 

@@ -1,6 +1,7 @@
 """Partitions by class or by column, compared with scipy's distributions."""
 
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from coopt_fl.core.errors import ConfigError, CooptError, DataError, OutputError
 from coopt_fl.data import from_arrays, open_source
 from coopt_fl.data.partition import drawn, explained, given, partition
 from coopt_fl.federation.groups import Groups
-from coopt_fl.federation.plan import Plan, Size, require_groups, save_plan
+from coopt_fl.federation.plan import Plan, Size, read_plan, require_parts, save_plan
 from coopt_fl.federation.state import RunState
 from coopt_fl.policies.assignment import BY_WEIGHT, Member
 from tests.unit.data.make import encode, parquet, pixels, tree
@@ -131,10 +132,10 @@ def test_a_run_is_not_continued_with_another_partition(tmp_path: Path) -> None:
     chosen, state = config("dirichlet:0.3"), RunState(tmp_path)
     parts, ids = parts_of(chosen), np.arange(1000)
     groups = Groups(parts, owned=True)
-    require_groups(state, chosen, ids, groups)  # there is no plan yet
+    require_parts(state, chosen, ids, groups)  # there is no plan yet
     members = [Member(name) for name in NAMES]
     save_plan(state, Plan.make(ids, Size.of(chosen), 0, members[::-1], BY_WEIGHT, groups))
-    require_groups(state, chosen, ids, groups)
+    require_parts(state, chosen, ids, groups)
     moved = parts | {
         "alpha": parts["alpha"][1:],
         "beta": np.sort([*parts["beta"], parts["alpha"][0]]),
@@ -142,7 +143,19 @@ def test_a_run_is_not_continued_with_another_partition(tmp_path: Path) -> None:
     swapped = dict(zip(NAMES, (parts["beta"], parts["alpha"], parts["gamma"]), strict=True))
     for other in (moved, swapped):
         with pytest.raises(OutputError, match=r"gave other samples .* have changed; give another"):
-            require_groups(state, chosen, ids, Groups(other, owned=True))
+            require_parts(state, chosen, ids, Groups(other, owned=True))
+
+
+def test_a_plan_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    state, members = RunState(tmp_path), [Member(name) for name in NAMES]
+    plan = Plan.make(np.arange(100), Size(20, 0.1, 8), 0, members, BY_WEIGHT)
+    save_plan(state, plan)
+    file = state.folder / "plan.json"
+    stored = json.loads(file.read_text())
+    del stored["regions"]
+    file.write_text(json.dumps(stored))
+    found = read_plan(state)
+    assert found is not None and found.owners == plan.owners and found.regions == []
 
 
 def test_values_that_are_names_say_whose_it_is() -> None:

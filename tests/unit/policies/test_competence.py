@@ -40,7 +40,8 @@ def test_the_sum_of_errors_is_the_least_possible(data: st.DataObject) -> None:
     regions = data.draw(st.lists(st.integers(0, 2), min_size=blocks, max_size=blocks))
     some = st.lists(st.integers(0, 9), min_size=3, max_size=3)
     errors = data.draw(st.lists(some, min_size=people, max_size=people))
-    each = members([[float(some[region]) for region in regions] for some in errors])
+    scale = data.draw(st.sampled_from([1e-9, 1.0, 1e6]))
+    each = members([[scale * some[region] for region in regions] for some in errors])
     owners = by_competence(range(blocks), each)
     most = np.ceil(min(TWICE / people, 1) * blocks)
     allowed = (
