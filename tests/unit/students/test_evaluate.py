@@ -75,6 +75,7 @@ def test_with_one_label_a_class_only_these_rows_are_used() -> None:
     assert few_labels(train_x, train_y, train_x, train_y, 1).accuracy < 1
 
 
+@pytest.mark.whole
 def test_fine_tuning_learns_what_features_at_random_do_not_have(checkpoint: Path) -> None:
     before = load_student(checkpoint).model.state_dict()
     found = api.evaluate(checkpoint, fine_tune=20, progress=None)

@@ -65,8 +65,8 @@ def of_checkpoint(path: Path, image: Image.Image) -> Tensor:
 @pytest.mark.parametrize(
     ("name", "size", "target"),
     [
-        ("resnet18", 72, "timm"),
-        ("resnet18", 72, "torchvision"),
+        pytest.param("resnet18", 72, "timm", marks=pytest.mark.whole),
+        pytest.param("resnet18", 72, "torchvision", marks=pytest.mark.whole),
         pytest.param("resnet50", 72, "timm", marks=pytest.mark.whole),
         pytest.param("resnet50", 72, "torchvision", marks=pytest.mark.whole),
         pytest.param("vit_b_32", 96, "torchvision", marks=pytest.mark.whole),
@@ -79,7 +79,7 @@ def of_checkpoint(path: Path, image: Image.Image) -> Tensor:
         pytest.param("timm:coat_lite_tiny", 96, "timm", marks=pytest.mark.whole),  # shares weights
         pytest.param("timm:test_vit", 32, "onnx", marks=pytest.mark.whole),
         pytest.param("resnet18", 32, "onnx", marks=pytest.mark.whole),
-        ("convnet:4", 8, "onnx"),
+        pytest.param("convnet:4", 8, "onnx", marks=pytest.mark.whole),
         pytest.param("convnet:4", 80, "onnx", marks=pytest.mark.whole),
     ],
 )
@@ -207,6 +207,7 @@ def unsteady(name: str, size: int) -> nn.Module:
     return Unsteady()
 
 
+@pytest.mark.whole
 def test_a_model_that_is_no_graph_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     name = f"python:{__name__}:unsteady"

@@ -79,7 +79,7 @@ def test_a_network_with_dropout_and_batch_norm_is_probed_as_it_is(train, data):
     assert probe_student(student, data, 100) == probe_student(student, data, 100)
 
 
-@pytest.mark.parametrize("epochs", [1, 3])
+@pytest.mark.parametrize("epochs", [1, pytest.param(3, marks=pytest.mark.whole)])
 def test_an_interrupted_training_ends_with_the_same_bits(train, epochs):
     whole = train("whole")
     with pytest.raises(StoppedError):
