@@ -30,6 +30,7 @@ QUIET = {
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # simulation.gpus=0 hides the GPUs from an actor
+    "RAY_worker_niceness": "0",  # with Ray's 15, actors get no time on a busy host
 }
 PASSED = ("PYTHONPATH", "COOPT_CACHE")
 """Also passed to participants on a cluster, which was started in another environment."""

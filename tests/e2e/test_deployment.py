@@ -46,7 +46,6 @@ def hosts(tmp_path: Path, roster: str) -> Iterator[Hosts]:
     """The runbook's hosts."""
     instead = {
         "config='digits'": f"config='{roster}'",
-        "/srv/images": str(tmp_path),
         "optimize.chunk_mb=32": CHUNKS,
     }
     hosts = settle(tmp_path / "hosts", instead)
@@ -64,7 +63,8 @@ def test_the_runbook_makes_the_dataset_of_an_undisturbed_run(
     if find_nginx():
         hosts.section(3)
     for name, prior in PRIORS.items():
-        enrol(hosts, hosts.participant(name, **{"open_clip:RN50/openai": prior}))
+        own = f'name="{name}" prior="{prior}" data-root="{tmp_path}"'
+        enrol(hosts, hosts.participant(name, **{'name="alpha"': own}))
     out = hosts.folder / "var" / "runs" / "digits"
     draw_seed, run = hosts.blocks(7)
     assert hosts.bash(draw_seed).returncode == 0
