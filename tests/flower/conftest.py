@@ -1,8 +1,8 @@
 """Flower stamps messages with the identity of the running task."""
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 from threadpoolctl import ThreadpoolController
@@ -20,19 +20,19 @@ def identity() -> Iterator[None]:
     TaskIdentity._run_id = TaskIdentity._node_id = TaskIdentity._task_id = None
 
 
-@pytest.fixture(scope="session")
-def libraries() -> Any:
-    """The libraries with threads: each of a run's 16 computations would look them up, in 5 ms."""
+@cache
+def libraries() -> ThreadpoolController:
+    """Return the libraries with threads; each of a run's 16 computations would look them up."""
     return ThreadpoolController()
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch, libraries: Any) -> None:
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the platform poll often, and let a grid say itself whether it is a simulation."""
     from coopt_fl.core import runtime
     from coopt_fl.strategies import conversation, exchange, platform
 
-    monkeypatch.setattr(runtime, "threadpool_limits", lambda n: libraries.limit(limits=n))
+    monkeypatch.setattr(runtime, "threadpool_limits", lambda n: libraries().limit(limits=n))
     monkeypatch.setattr(conversation, "LOOK_SECONDS", 0.0)
     monkeypatch.setattr(platform, "is_simulated", lambda grid: grid.simulated)
     monkeypatch.setattr(exchange, "POLL_SECONDS", 0.01)

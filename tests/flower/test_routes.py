@@ -213,7 +213,7 @@ def test_participants_without_images_read_published_shards(
 def test_shards_of_another_seed_are_refused_at_once(tmp_path: Path) -> None:
     url = str(tmp_path / "remote")
     delivery.publish_shards(tiny(seed=1), url=url, progress=None)
-    with pytest.raises(DataError, match="are of other blocks, partition, shared set or seed"):
+    with pytest.raises(DataError, match="are of other blocks, assignment, shared set or seed"):
         run_platform(tiny(**{"data.shards": url}), tmp_path / "run")
 
 
