@@ -291,8 +291,9 @@ class Handover:
         if self.decisions.partitioned:
             return []
         others = [other for other in self.members.fit() if other != name]
-        assigned, active = bool(self.records.plan.owners), self.records.active()
-        return others if assigned else [other for other in others if other in active]
+        if self.records.plan.owners:
+            return others
+        return [other for other in others if other in self.records.active()]
 
     def _move(self, change: Change, heirs: list[str]) -> None:
         """Choose new owners among ``heirs``, and store ``change`` with them."""

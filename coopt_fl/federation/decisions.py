@@ -210,8 +210,14 @@ class Decisions:
         ids, wanted = records.aligned_to(name)
         judged = self.held_out(name)
         wrong = np.square(judged.targets - wanted).sum(axis=1) if judged else np.zeros(len(ids))
-        of_block, of_sample = records.plan.regions_of(ids)
+        of_block, of_shared = self._regions
+        of_sample = of_shared[np.searchsorted(records.plan.shared, ids)]
         return mean_errors(wrong, of_sample, int(of_block.max()) + 1)[of_block]
+
+    @cached_property
+    def _regions(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """The regions of blocks and shared samples, which no change of the plan changes."""
+        return self.records.plan.numbered_regions()
 
     def _election(self, features: Mapping[str, Array]) -> Election:
         config, wanted = self.config, self._wanted()

@@ -167,13 +167,13 @@ class Plan:
         """Return the ids in the unit of block ``index`` that are not in the block, ascending."""
         return np.setdiff1d(self.units[index], self.blocks[index], assume_unique=True)
 
-    def regions_of(self, ids: Ids) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Return the number of the region of each block, and that of each of ``ids``."""
+    def numbered_regions(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Return the number of the region of each block, and that of each shared sample (S,)."""
         of_block = np.unique(self.regions, return_inverse=True)[1]
-        of_id = np.empty(len(ids), np.intp)
+        of_shared = np.empty(len(self.shared), np.intp)
         for block, number in zip(self.blocks, of_block.tolist(), strict=True):
-            of_id[among(ids, block)] = number
-        return of_block, of_id
+            of_shared[among(self.shared, block)] = number
+        return of_block, of_shared
 
     def projected(self, name: str, rows: int) -> list[int]:
         """Return the blocks of ``name`` on which it fits a projection, enough for ``rows``.
