@@ -1,3 +1,4 @@
+import gc
 import os
 from collections.abc import Iterator
 from itertools import count
@@ -18,6 +19,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # for torch here, and for all tha
 
 settings.register_profile("patient", deadline=None, print_blob=True)
 settings.load_profile("patient")  # a host may be slow; a failure says how to repeat it
+
+
+def pytest_configure() -> None:
+    """Collect no garbage while everything is imported, which would take half of the time."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Leave out what was imported whenever garbage is collected from now on."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

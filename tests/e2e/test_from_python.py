@@ -10,7 +10,7 @@ from nbclient import NotebookClient
 
 from tests.e2e.conftest import Shell
 
-pytestmark = pytest.mark.xdist_group("programs")
+pytestmark = pytest.mark.xdist_group("faults")
 
 PROGRAM = '''
 import json, logging, os, signal, sys, threading

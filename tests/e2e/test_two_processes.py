@@ -13,7 +13,7 @@ from coopt_fl.api import centralized, train
 from coopt_fl.core import runtime
 from coopt_fl.students.checkpoint import load_student
 
-pytestmark = pytest.mark.xdist_group("programs")
+pytestmark = pytest.mark.xdist_group("faults")
 
 TINY = (
     "data.source=synthetic data.limit=160 targets.dim=8 targets.projection=random shared.size=32 "

@@ -194,15 +194,13 @@ def rejection(out: Path, liar: str, rows: int = ROWS) -> dict[str, Any]:
     return change
 
 
-@pytest.fixture(scope="module")
-def truth(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An honest run, in which nobody is rejected."""
-    out = tmp_path_factory.mktemp("truth")
-    from flwr.supercore.task_identity import TaskIdentity
-
-    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
-    run_platform(digits(), out, Deployment().start(*NAMES))
-    assert verify(out / "dataset")[0].plan_changes == []
+@pytest.fixture
+def truth(tmp_path_factory: pytest.TempPathFactory, identity: None, quick: None) -> Path:
+    """An honest run, in which nobody is rejected; made once and shared, no test may change it."""
+    out = tmp_path_factory.getbasetemp() / "truth"
+    if not (out / "dataset" / "provenance.json").exists():
+        run_platform(digits(), out, Deployment().start(*NAMES))
+        assert verify(out / "dataset")[0].plan_changes == []
     return out
 
 
@@ -491,7 +489,7 @@ def test_features_of_which_nothing_can_be_made(
 def test_what_a_participant_says_of_itself_cannot_stop_the_others(
     said: dict[str, Any], tmp_path: Path
 ) -> None:
-    settings = digits(min_participants=3, **{"deadline.join": 1})
+    settings = digits(min_participants=3, **{"deadline.join": 0.2})
     run_platform(settings, tmp_path, Lying(described=said).start(*NAMES))
     dataset = coopt_fl.load(tmp_path)
     assert np.array_equal(np.sort(dataset.ids), np.arange(ROWS))

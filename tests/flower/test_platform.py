@@ -162,7 +162,7 @@ def test_a_node_brings_its_own_prior_images_and_device(tmp_path: Path) -> None:
         make.tree(tmp_path / place, [f"train/a/{number:03}.png" for number in range(80)])
     config = tiny(
         **{"data.source": "imagefolder", "data.limit": 80, "data.root": tmp_path / "platform"},
-        **{"shared.size": 40, "deadline.join": 5},
+        **{"shared.size": 40, "deadline.join": 0.5},
     )
 
     def node(k: int) -> dict[str, int | str]:

@@ -2,9 +2,11 @@
 
 Python imports this when it starts, where PYTHONPATH names this folder. Flower has no setting for
 any of it. A heartbeat comes every 10 s instead of every 30, the shortest that a SuperLink takes.
-But a process may take 120 s to start instead of 30, which are not enough on a busy host.
+But a process may take 120 s to start instead of 30, which are not enough on a busy host. They look
+for garbage less often, too: while they import, it is an eighth of their work.
 """
 
+import gc
 import sys
 import time
 from importlib import import_module
@@ -32,6 +34,7 @@ PROGRAMS = {
     "flwr-serverapp": SENDS,
 }
 
+gc.set_threshold(10_000)
 program = Path(sys.orig_argv[1]).name if len(sys.orig_argv) > 1 else ""
 for module, values in PROGRAMS.get(program, {}).items():
     theirs = vars(import_module(f"flwr.{module}"))
