@@ -206,6 +206,20 @@ def free_port() -> int:
     raise OSError("no port is free")
 
 
+def actors_of(pid: int) -> list[psutil.Process]:
+    """Return the processes of Ray in which participants of process ``pid`` work, or soon will.
+
+    Their title is ``ray::ClientAppActor``, unless Ray could not set it.
+    """
+    found = []
+    for process in psutil.Process(pid).children(recursive=True):
+        with suppress(psutil.Error):
+            words = " ".join(process.cmdline())
+            if "ray::ClientAppActor" in words or "default_worker.py" in words:
+                found.append(process)
+    return found
+
+
 def kill_session(pid: int) -> None:
     """SIGKILL a process, all its descendants, and whatever else runs in its session."""
     family = [p for p in psutil.process_iter() if _session(p.pid) == pid]

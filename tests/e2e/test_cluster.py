@@ -10,6 +10,9 @@ from ray.cluster_utils import Cluster
 
 import coopt_fl
 from coopt_fl.config.load import from_tree
+from coopt_fl.core.errors import ConfigError
+from coopt_fl.core.progress import console_progress
+from coopt_fl.federation.simulation import simulate
 from tests.e2e.conftest import TINY, Shell, free_port
 from tests.flower.conftest import identity as identity
 from tests.flower.conftest import quick as quick
@@ -76,7 +79,11 @@ def test_a_cluster_is_joined_where_it_is_named(
     assert {one["cores"] for one in there} == {"1"}
 
 
-def test_an_address_where_nothing_answers_is_refused_at_once(shell: Shell, tiny: str) -> None:
-    done = shell.coopt("run", tiny, f"simulation.address=127.0.0.1:{free_port()}", "--out", "out")
-    assert done.returncode == 2
-    assert "cannot be joined" in done.stderr and "Traceback" not in done.stderr
+def test_an_address_where_nothing_answers_is_refused_at_once(tmp_path: Path) -> None:
+    nowhere = f"simulation.address=127.0.0.1:{free_port()}"
+    config = from_tree(deepcopy(TINY), [nowhere], "tiny")
+    with (
+        console_progress("quiet") as progress,
+        pytest.raises(ConfigError, match="cannot be joined"),
+    ):
+        simulate(config, tmp_path / "out", progress)

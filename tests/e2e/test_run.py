@@ -5,17 +5,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 
-import psutil
 import pytest
 
 import coopt_fl
 from coopt_fl.config.load import from_tree
 from coopt_fl.optimized.verify import verify
-from tests.e2e.conftest import SECONDS, TINY, Made, Shell, kill_session, times
+from tests.e2e.conftest import SECONDS, TINY, Made, Shell, actors_of, kill_session, times
 from tests.flower.conftest import identity as identity
 from tests.flower.conftest import quick as quick
 from tests.flower.grid import run_platform
@@ -157,7 +156,10 @@ def test_whatever_ends_it_the_same_command_goes_on_to_the_same_digest(
     _wait_for_more(blocks, len(times(blocks)), running)
     with _held(running):  # or it may end, and its actors with it, before one is found
         assert len(list(blocks.glob("*.npz"))) < BLOCKS, "no block is left to be made"
-        _actor_of(running.pid).kill()
+        actors = actors_of(running.pid)
+        assert actors, "no actor is running"
+        for actor in actors:
+            actor.kill()
     assert running.wait(SECONDS) == 5
     assert "run the same command again" in _said(shell, "orphaned")
 
@@ -201,17 +203,3 @@ def _held(process: subprocess.Popen[str]) -> Iterator[None]:
         yield
     finally:
         process.send_signal(signal.SIGCONT)
-
-
-def _actor_of(pid: int) -> psutil.Process:
-    """Return a Ray actor that works for process ``pid``.
-
-    Its title is ``ray::ClientAppActor``, and followed by ``.run`` while it is at work.
-    """
-    titles = list[str]()
-    for process in psutil.Process(pid).children(recursive=True):
-        with suppress(psutil.Error):
-            titles.append(f"{process.status()} {' '.join(process.cmdline())[:80]}")
-            if "ray::ClientAppActor" in titles[-1]:
-                return process
-    raise LookupError(f"no actor is running: {titles}")
