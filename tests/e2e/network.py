@@ -18,9 +18,9 @@ from flwr.supercore.control import ControlHttpClient
 from coopt_fl.ops.certificates import make_certificate, make_key_pair
 from tests.e2e.conftest import SECONDS, Shell, checkout, free_port, kill_session
 
-FOREVER = 'until "$@"; do sleep 5; done'
-"""A shell that starts a program again when it fails, as the unit in docs/deployment does: Flower
-refuses the key of a SuperNode that was killed until it has missed it.
+FOREVER = 'until "$@"; do sleep 15; done'
+"""A shell that starts a program again when it fails, as late as the unit in docs/deployment does:
+Flower refuses the key of a SuperNode that was killed until it has missed it.
 """
 
 IMPATIENT = {"PYTHONPATH": str(Path(__file__).with_name("impatient"))}
