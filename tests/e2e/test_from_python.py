@@ -5,12 +5,9 @@ import sys
 from collections import Counter
 
 import nbformat
-import pytest
 from nbclient import NotebookClient
 
 from tests.e2e.conftest import Shell
-
-pytestmark = pytest.mark.xdist_group("faults")
 
 PROGRAM = '''
 import json, logging, os, signal, sys, threading

@@ -14,7 +14,6 @@ from experiments import command
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.xdist_group("faults")
 def test_each_step_is_taken_and_written_down(tmp_path: Path) -> None:
     words = ["benchmarks.gpu", "--toy", "--out", str(tmp_path)]
     done = subprocess.run([sys.executable, "-m", *words], cwd=ROOT, capture_output=True, text=True)

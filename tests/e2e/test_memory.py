@@ -3,12 +3,9 @@
 import time
 
 import psutil
-import pytest
 import yaml
 
 from tests.e2e.conftest import TINY, Shell, actors_of, kill_session, times
-
-pytestmark = pytest.mark.xdist_group("ray")
 
 PARTICIPANTS = [{"name": name, "prior": "trivial:64"} for name in ("alpha", "beta", "gamma")]
 SAMPLES, DIM = 500_000, 128

@@ -13,8 +13,6 @@ from coopt_fl.api import centralized, train
 from coopt_fl.core import runtime
 from coopt_fl.students.checkpoint import load_student
 
-pytestmark = pytest.mark.xdist_group("faults")
-
 TINY = (
     "data.source=synthetic data.limit=160 targets.dim=8 targets.projection=random shared.size=32 "
     "student.model=convnet:4 student.epochs=1 student.batch_size=32"
