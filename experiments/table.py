@@ -114,9 +114,10 @@ def fill(
     wanted = [cell for cell in cells if (part or {}).items() <= cell.items()]
     if not wanted:
         raise ConfigError(f"no cell of {table.name} has {part}; its rows are {rows}")
-    for cell in wanted:
+    for number, cell in enumerate(wanted, 1):
         if holds(_known(file, study_name, about), cell):
             continue
+        typer.echo(f"{study_name} {cell}: measuring, {number} of {len(wanted)}", err=True)
         started, lab.cell = time.perf_counter(), f"{file.stem} {study_name} {cell}"
         measured = table.measure(lab, cell)
         took = {"took": time.perf_counter() - started, "date": time.strftime("%Y-%m-%d")}

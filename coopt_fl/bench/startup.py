@@ -51,8 +51,8 @@ ALONE = f"""
 import os, time
 import torch
 from coopt_fl.config.load import load_config
-from coopt_fl.federation.backend import QUIET, backend
-os.environ.update(QUIET)
+from coopt_fl.federation.backend import ENVIRONMENT, backend
+os.environ.update(ENVIRONMENT)
 from flwr.server.superlink.fleet.vce.backend.raybackend import RayBackend
 pool = RayBackend(backend(load_config("digits")))
 pool.build(lambda: None)

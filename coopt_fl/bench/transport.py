@@ -23,7 +23,7 @@ from flwr.serverapp import Grid, ServerApp
 from coopt_fl.bench.measure import Case, Reach, Row, Times, in_turn, spread
 from coopt_fl.config.load import load_config
 from coopt_fl.federation import protocol
-from coopt_fl.federation.backend import QUIET, backend
+from coopt_fl.federation.backend import ENVIRONMENT, backend
 from coopt_fl.federation.state import RunState
 from coopt_fl.federation.units import Rows, leave_unit, unit_file
 from coopt_fl.optimized.block import joined, rows_digest
@@ -61,7 +61,7 @@ def transport() -> Iterator[Row]:
     """Yield the row."""
     from flwr.simulation import run_simulation
 
-    os.environ.update(QUIET)
+    os.environ.update(ENVIRONMENT)
     config = load_config("digits", [f"simulation.actors={ACTORS}"])
     found = list[tuple[Times, Times]]()
     app = ServerApp()

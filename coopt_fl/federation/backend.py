@@ -25,13 +25,15 @@ ADVICE = {
 
 LONGEST_FOLDER = 36  # bytes: a socket's path has at most 107, of which Ray takes up to 70
 SECONDS_TO_ANSWER = 5  # timeout for connecting to a cluster
-QUIET = {
+ENVIRONMENT = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # simulation.gpus=0 hides the GPUs from an actor
     "RAY_worker_niceness": "0",  # with Ray's 15, actors get no time on a busy host
 }
+"""Of Flower and Ray in a simulation, unless the caller's environment says otherwise."""
+
 PASSED = ("PYTHONPATH", "COOPT_CACHE")
 """Also passed to participants on a cluster, which was started in another environment."""
 
@@ -50,7 +52,9 @@ def backend(config: Config) -> Any:
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if simulation.address is not None:
         _refuse_program_objects(config)
-        passed = {name: value for name, value in os.environ.items() if name in {*QUIET, *PASSED}}
+        passed = {
+            name: value for name, value in os.environ.items() if name in {*ENVIRONMENT, *PASSED}
+        }
         passed[SHARE] = str(max(1, int(simulation.cpus)))  # it uses the cores that it reserves
         quiet |= {"address": simulation.address, "runtime_env": {"env_vars": passed}}
         return {"init_args": quiet}

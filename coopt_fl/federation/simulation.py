@@ -20,7 +20,7 @@ from coopt_fl.core.apart import run_apart
 from coopt_fl.core.cache import cache_dir
 from coopt_fl.core.errors import ParticipantError
 from coopt_fl.core.progress import Level, Progress, console_progress
-from coopt_fl.federation.backend import QUIET, backend, begin_ray
+from coopt_fl.federation.backend import ENVIRONMENT, backend, begin_ray
 from coopt_fl.given import take_parts
 
 IMPORTED = (
@@ -114,7 +114,9 @@ def _quiet(verbose: bool = False) -> Iterator[None]:
     before = dict(os.environ)
     imports = {"PYTHONPATH": os.pathsep.join(sys.path)}
     os.environ.update(
-        {name: os.environ.get(name, value) for name, value in QUIET.items()} | imports | _home()
+        {name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()}
+        | imports
+        | _home()
     )
     import flwr.supercore.logger  # noqa: F401
 

@@ -61,8 +61,9 @@ def test_a_table_continues_with_the_cell_that_is_missing(
     file.write_text(json.dumps({"synthetic": known}))
     capsys.readouterr()
     assert run("redundancy", tmp_path) == 0
-    said = capsys.readouterr().out
+    said, begun = capsys.readouterr()
     assert len(said.splitlines()) == 2, "only the cell that is missing, and where"
+    assert begun.endswith(f"measuring, {len(known['cells']) + 1} of {len(known['cells']) + 1}\n")
     (known,) = json.loads(file.read_text()).values()
     assert known["cells"][-1]["accuracy"] == missing["accuracy"]
 
