@@ -20,7 +20,18 @@ from coopt_fl.policies.evidence import PREDICTS
 from coopt_fl.targets import CONSENSUS
 from experiments.figures import lines
 from experiments.lab import Lab
-from experiments.played import LIES, MIXES, SWAPPED, Answers, Played, kind, play, tell
+from experiments.played import (
+    LIES,
+    MIXES,
+    PERMUTED,
+    SWAPPED,
+    Answers,
+    Played,
+    kind,
+    play,
+    play_by_competence,
+    tell,
+)
 from experiments.scales import Study
 from experiments.table import Cell, table
 
@@ -34,7 +45,7 @@ LIED_IN = ((60, "best"), (260, CONSENSUS))
 HONEST_RUNS, LYING_RUNS = 34, 4
 """Runs per cell without and with a liar; three seeds give about 100 and 12."""
 
-HONEST = "none"
+HONEST, TRAINED = "none", "trained"
 
 
 def runs(study: Study) -> list[Cell]:
@@ -83,21 +94,68 @@ def audit(lab: Lab, cell: Cell) -> Cell:
     """
     counts = Counter[str]()
     run = {key: cell[key] for key in ("mix", "size", "dim", "reference", "solver", "fraction")}
-    for draw in range(HONEST_RUNS if cell["lie"] == HONEST else LYING_RUNS):
-        seed = derive_seed(cell["seed"], "audit", draw)
+    for seed in _draws(cell):
         counts.update(outcome(play(lab, seed, **run), cell, seed))
-    counts["samples"] /= counts["runs"]
-    return {name: float(count) for name, count in counts.items()}
+    return _told(counts)
+
+
+TOLD = ("constant", "noise", "rotated", "targets of other samples", SWAPPED, *PERMUTED)
+"""Lies of runs by competence, one or two of each kind."""
+
+
+def competent(study: Study) -> list[Cell]:
+    """Return a row for each mix, lie and share of audit samples; liars have trained priors.
+
+    Without a liar each mix has only the largest share, with which accusations are most likely.
+    """
+    small = study.data.source == "synthetic"
+    size, dim = (study.shared, study.dim) if small else SHARED[-1]
+    rows: list[Cell] = []
+    for mix in ("mixed",) if small else MIXES:
+        told = [(HONEST, FRACTIONS[-1])]
+        if mix in ("mixed", "six"):
+            told += product(TOLD[:2] if small else TOLD, (FRACTIONS[0], FRACTIONS[-1]))
+        rows += [
+            {"mix": mix, "size": size, "dim": dim, "lie": lie, "fraction": fraction}
+            for lie, fraction in told
+        ]
+    return rows
+
+
+@table(competent, lines("fraction", "found", mix="mixed"))
+def audit_competence(lab: Lab, cell: Cell) -> Cell:
+    """Count the failed tests over runs with ``assignment.by=competence``, as :func:`audit` does.
+
+    Participants without a block cannot be accused: ``honest`` counts those with blocks.
+    """
+    counts = Counter[str]()
+    run = {key: cell[key] for key in ("mix", "size", "dim", "fraction")}
+    for seed in _draws(cell):
+        counts.update(outcome(play_by_competence(lab, seed, **run), cell | {"liar": TRAINED}, seed))
+    return _told(counts)
+
+
+def _draws(cell: Cell) -> list[int]:
+    """Return the seed of each run of a cell."""
+    count = HONEST_RUNS if cell["lie"] == HONEST else LYING_RUNS
+    return [derive_seed(cell["seed"], "audit", draw) for draw in range(count)]
+
+
+def _told(counts: Counter[str]) -> Cell:
+    """Return the counts of a cell, with the mean number of audited samples."""
+    found = {name: float(count) for name, count in counts.items()}
+    return found | {"samples": found["samples"] / found["runs"]}
 
 
 def outcome(run: Played, cell: Cell, seed: int) -> dict[str, float]:
     """Count what is found out about the liar, and who else is accused."""
     liar, answers = None, run.answers()
+    asked = [name for name in run.expected if run.agreed.plan.blocks_of(name)]
     if cell["lie"] != HONEST:
         rng = np.random.default_rng(derive_seed(seed, cell["lie"]))
-        liar = str(rng.choice([name for name in run.expected if kind(name) == cell["liar"]]))
+        liar = str(rng.choice([name for name in asked if kind(name) == cell["liar"]]))
         answers = tell(cell["lie"], run, liar, rng)
-    asked = [liar] if liar else list(run.expected)
+        asked = [liar]
     flagged, judged, samples = accused(run, asked, answers)
     return {
         "runs": 1,

@@ -10,6 +10,7 @@ import torch
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.data.partition import drawn
 from coopt_fl.data.regions import regions as alike
+from coopt_fl.federation.groups import Groups
 from coopt_fl.policies.assignment import FASTEST
 from coopt_fl.policies.reference import Election, elect
 from coopt_fl.students.checkpoint import LoadedStudent
@@ -100,7 +101,7 @@ def by_domain(lab: Lab, features: Sequence[Array]) -> Cell:
 
 
 Assign = Callable[[Lab, Agreed, int], Mapping[str, Any]]
-"""Returns ``weights`` or ``parts`` for :meth:`Lab.agree`, given an agreement with equal shards."""
+"""Returns ``weights`` or ``groups`` for :meth:`Lab.agree`, given an agreement with equal shards."""
 
 
 def equal(lab: Lab, agreed: Agreed, seed: int) -> Cell:
@@ -124,7 +125,8 @@ def skewed(alpha: float, lab: Lab, agreed: Agreed, seed: int) -> Cell:
     names = list(agreed.features)
     seed = derive_seed(seed, "partition")
     owner = drawn(lab.labels()[0], alpha, np.ones(len(names)), seed)
-    return {"parts": {name: np.flatnonzero(owner == k) for k, name in enumerate(names)}}
+    parts = {name: np.flatnonzero(owner == k) for k, name in enumerate(names)}
+    return {"groups": Groups(parts, owned=True)}
 
 
 def half(whose: Callable[[Sequence[float]], float], lab: Lab, agreed: Agreed, seed: int) -> Cell:
@@ -163,7 +165,8 @@ def domains(lab: Lab, agreed: Agreed, seed: int) -> Rows:
 
 def competent(divide: Divide, most: float, lab: Lab, agreed: Agreed, seed: int) -> Cell:
     """Give each region to the most competent; a shard has at most ``most`` times the mean size."""
-    return {"parts": by_competence(agreed, divide(lab, agreed, seed), most, seed)}
+    parts = by_competence(agreed, divide(lab, agreed, seed), most, seed)
+    return {"groups": Groups(parts, owned=True)}
 
 
 FREE = float("inf")

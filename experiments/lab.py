@@ -147,7 +147,7 @@ class Lab:
         audit: float | None = None,
         order: Sequence[str] | None = None,
         weights: Sequence[float] | None = None,
-        parts: Mapping[str, Rows] | None = None,
+        groups: Groups | None = None,
         on_s: Mapping[str, Array] | None = None,
     ) -> Agreed:
         """Do all steps of the method that precede optimization.
@@ -165,7 +165,8 @@ class Lab:
             audit: Samples for the audit, as a share of a block; default: the study's.
             order: Order of the participants in the plan; default: that of the features.
             weights: Relative sizes of their shards, in that order; default: equal.
-            parts: Each participant's rows, instead of ``weights``.
+            groups: Groups of rows that no block mixes: each participant's own, instead of
+                ``weights``, or regions, whose blocks have no owner yet.
             on_s: The features of the shared set that participants send, if they are not the true
                 ones.
 
@@ -179,7 +180,6 @@ class Lab:
         study = self.study
         audit = study.audit if audit is None else audit
         size = Size(study.block_rows, audit, shared or study.shared)
-        groups = Groups(parts, owned=True) if parts else None
         plan = Plan.make(self.all, size, seed, members, Proportional(), groups)
         recipe = Recipe(dim or study.dim, projection, solver, seed)
         started = time.perf_counter()
@@ -208,7 +208,7 @@ class Lab:
         Args:
             seed: Seed of the plan, the shared set and all random draws.
             replicas: Number of participants that make each target; their targets are averaged.
-            assign: Returns ``weights`` or ``parts`` for :meth:`agree`, given the agreement with
+            assign: Returns ``weights`` or ``groups`` for :meth:`agree`, given the agreement with
                 equal shards. Its time is counted as alignment.
             how: Further arguments of :meth:`agree`.
         """

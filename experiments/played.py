@@ -1,12 +1,16 @@
 """Simulated runs of the platform up to their audit, with precomputed features, and lies."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 
 from coopt_fl.core.seeding import derive_seed
+from coopt_fl.data.regions import regions
+from coopt_fl.federation.groups import Groups
+from coopt_fl.policies.assignment import Member
+from coopt_fl.policies.competence import by_competence, mean_errors
 from coopt_fl.policies.evidence import Expected
 from coopt_fl.targets import CONSENSUS
 from experiments.agreement import Agreed, Array, as_told
@@ -41,8 +45,8 @@ class Played:
         agreed: The plan, and all alignments.
         expected: What the platform expects of each participant's targets.
         honest: Each participant's honest targets, float16 (N, n), of all images.
-        fitted_on: Blocks on which the reference's projection was fitted; a PCA has a wider spread
-            there than elsewhere.
+        fitted_on: Blocks whose spread is not judged: those on which the reference's projection was
+            fitted, because a PCA has a wider spread there than elsewhere, or all within regions.
     """
 
     lab: Lab
@@ -78,9 +82,43 @@ def play(
     features = {name: lab.features(prior(lab, name))[0] for name in MIXES[mix]}
     able = [name for name, x in features.items() if x.shape[1] >= dim]
     wanted = CONSENSUS if reference == CONSENSUS else able[seed % len(able)]
-    order = np.random.default_rng(derive_seed(seed, "order")).permutation(MIXES[mix]).tolist()
-    how = {"dim": dim, "solver": solver, "shared": size, "audit": fraction, "order": order}
-    return before_audit(lab, lab.agree(seed, features, reference=wanted, elect=as_told, **how))
+    how = {"dim": dim, "solver": solver, "shared": size, "audit": fraction}
+    order = _order(mix, seed)
+    return before_audit(
+        lab, lab.agree(seed, features, reference=wanted, elect=as_told, order=order, **how)
+    )
+
+
+@lru_cache(maxsize=4)
+def play_by_competence(
+    lab: Lab, seed: int, mix: str, size: int, dim: int, fraction: float
+) -> Played:
+    """Simulate a run with ``assignment.by=competence`` up to its audit.
+
+    All align to the consensus by ridge. As on the platform, no block mixes regions, blocks get
+    their owners after the alignments, and their spread is not judged.
+    """
+    features = {name: lab.features(prior(lab, name))[0] for name in MIXES[mix]}
+    shared, source = lab.shared(size, seed), lab.source
+    region = regions(source, shared, seed, lab.study.data)
+    groups = Groups({str(k): source.ids[region == k] for k in np.unique(region)}, owned=False)
+    how = {"dim": dim, "shared": size, "audit": fraction, "order": _order(mix, seed)}
+    agreed = lab.agree(seed, features, elect=as_told, groups=groups, **how)
+    run, (of_block, of_shared) = before_audit(lab, agreed), agreed.plan.numbered_regions()
+    members = []
+    for name in agreed.plan.contributors:
+        wrong = np.square(run.expected[name].heldout - agreed.shared_targets).sum(axis=1)
+        known = mean_errors(wrong.astype(np.float64), of_shared, len(groups.ids))
+        members.append(Member(name, errors=known[of_block]))
+    blocks = range(len(agreed.plan.blocks))
+    plan = agreed.plan.with_owners(by_competence(blocks, members))
+    return replace(run, agreed=replace(agreed, plan=plan), fitted_on=[*blocks])
+
+
+def _order(mix: str, seed: int) -> list[str]:
+    """Return the order of the participants in the plan."""
+    rng = np.random.default_rng(derive_seed(seed, "order"))
+    return [str(name) for name in rng.permutation(MIXES[mix])]
 
 
 def before_audit(lab: Lab, agreed: Agreed) -> Played:

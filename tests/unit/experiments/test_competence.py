@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from coopt_fl.data import from_arrays
+from coopt_fl.federation.groups import Groups
 from experiments.agreement import Agreed, Rows, as_told
 from experiments.competence import by_competence, predicted, regions, thumbnails
 from experiments.lab import Lab
@@ -44,7 +45,7 @@ def test_each_specialist_gets_its_domain(planted: tuple[Lab, Agreed, Rows]) -> N
     for k, name in enumerate(DOMAINS):
         assert np.mean(domain[parts[name]] == k) > 0.95
     how = {"elect": as_told, "shared": 120, "dim": 6}
-    competent = lab.agree(0, agreed.features, parts=parts, **how)
+    competent = lab.agree(0, agreed.features, groups=Groups(parts, owned=True), **how)
     assert predicted(agreed) < 0.5 < 0.9 < predicted(competent)
     made, owners = competent.fused()
     for k, name in enumerate(DOMAINS):

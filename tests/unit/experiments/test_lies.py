@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from experiments.audit import asked_twice, contradicted, inspected
+from coopt_fl.data.regions import regions
+from experiments.audit import accused, asked_twice, contradicted, inspected
 from experiments.lab import Lab
-from experiments.played import LIES, PERMUTED, SWAPPED, Played, play, tell
+from experiments.played import LIES, PERMUTED, SWAPPED, Played, play, play_by_competence, tell
 from experiments.scales import SCALES
 
 (STUDY,) = SCALES["smoke"].values()
@@ -59,3 +60,19 @@ def test_comparisons_are_of_the_same_samples(run: Played) -> None:
         assert (one.owner, one.auditor) == (run.owner(one.block), run.owner(one.unit))
     assert {True, False} == {one.owner == one.auditor for one in twice}
     assert len(twice) == sum(len(plan.audit_ids(unit)) for unit in range(len(plan.units)))
+
+
+def test_by_competence_blocks_are_of_one_region_and_liars_alone_are_accused() -> None:
+    lab = Lab(STUDY)
+    run = play_by_competence(lab, 0, "mixed", 64, 16, 0.5)
+    plan, region = run.agreed.plan, regions(lab.source, lab.shared(64, 0), 0, STUDY.data)
+    assert all(len(set(region[ids])) == 1 for ids in plan.blocks)
+    assert len(np.unique(region)) > 1
+    most = max(len(blocks) for blocks in plan.shards().values())
+    assert most <= np.ceil(len(plan.blocks) / 2), "twice a quarter"
+    everyone = list(run.expected)
+    flagged, judged, _ = accused(run, everyone, run.answers())
+    assert not set().union(*flagged.values()) and not judged.rejected
+    liar = next(name for name in everyone if len(plan.blocks_of(name)) > 1)
+    told = tell("permuted within each block", run, liar, np.random.default_rng(0))
+    assert accused(run, everyone, told)[0]["itself"] == {liar}
