@@ -23,7 +23,7 @@ install: $(VENV)/.installed
 demo: $(VENV)/.installed
 	$(BIN)/coopt run
 
-# Beside each other: e2e waits much, and what it leaves of the cores the others use, which give way.
+# Beside each other: the others give way to e2e, and use both cores when it is over.
 test: $(VENV)/.installed-dev
 	+$(MAKE) --jobs 2 --keep-going test-in-process test-e2e BUDGET="--budget 720"
 

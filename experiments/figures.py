@@ -1,16 +1,23 @@
 """Figures of a table's results: one panel for each study, each row with its spread over seeds."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import ArrayLike
 
+from coopt_fl.core.extras import install_hint
 from coopt_fl.students.curve import Point
+
+try:
+    from matplotlib import colormaps
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
+except ModuleNotFoundError:
+    print(f"error: figures need matplotlib: {install_hint('report')}", file=sys.stderr)
+    sys.exit(2)
 
 Known = dict[str, Any]
 Draw = Callable[[dict[str, Known]], Figure]

@@ -117,7 +117,7 @@ def fill(
     for number, cell in enumerate(wanted, 1):
         if holds(_known(file, study_name, about), cell):
             continue
-        typer.echo(f"{study_name} {cell}: measuring, {number} of {len(wanted)}", err=True)
+        typer.echo(f"{study_name} {cell}: measuring cell {number} of {len(wanted)}", err=True)
         started, lab.cell = time.perf_counter(), f"{file.stem} {study_name} {cell}"
         measured = table.measure(lab, cell)
         took = {"took": time.perf_counter() - started, "date": time.strftime("%Y-%m-%d")}

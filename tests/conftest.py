@@ -21,15 +21,18 @@ settings.register_profile("patient", deadline=None, print_blob=True)
 settings.load_profile("patient")  # a host may be slow; a failure says how to repeat it
 
 
-def pytest_configure() -> None:
-    """Collect no garbage while everything is imported, which would take half of the time."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Collect no garbage while everything is imported, which would take half of the time.
+
+    From then on, leave out what was imported whenever garbage is collected.
+    """
     gc.disable()
-
-
-def pytest_collection_finish() -> None:
-    """Leave out what was imported whenever garbage is collected from now on."""
-    gc.freeze()
-    gc.enable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_unconfigure() -> None:

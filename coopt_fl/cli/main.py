@@ -37,9 +37,9 @@ SPINS = "1000"
 """How often an OpenMP thread polls before it sleeps: with the default, the threads of a small
 student on a busy host spend most of their time spinning (docs/performance.md)."""
 
-OBJECTS = 10_000
-"""New objects until Python looks for garbage: with its 700, it does so through an eighth of the
-seconds that importing torch, Flower and Ray takes."""
+GARBAGE_EVERY = 10_000
+"""New objects until Python looks for garbage. With its own 700, a ninth of the CPU time of
+importing what a run needs goes into that (docs/performance.md)."""
 
 OF_ALL = ("--quiet", "--verbose")
 """Options of every command, which may stand anywhere before a ``--``."""
@@ -342,7 +342,7 @@ def _require_working_folder() -> None:
 
 def main() -> None:
     """Run the command line."""
-    gc.set_threshold(OBJECTS)
+    gc.set_threshold(GARBAGE_EVERY)
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # before torch is imported
     if not os.environ.get("COLUMNS", "1").strip("0"):  # 0 without a terminal, where nothing fits

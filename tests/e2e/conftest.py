@@ -214,8 +214,9 @@ def actors_of(pid: int) -> list[psutil.Process]:
     found = []
     for process in psutil.Process(pid).children(recursive=True):
         with suppress(psutil.Error):
-            words = " ".join(process.cmdline())
-            if "ray::ClientAppActor" in words or "default_worker.py" in words:
+            words = process.cmdline()
+            titled = "".join(words[:1]).startswith("ray::ClientAppActor")
+            if titled or any(word.endswith("/default_worker.py") for word in words):
                 found.append(process)
     return found
 

@@ -5,10 +5,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from pathlib import Path
 
+import psutil
 import pytest
 
 import coopt_fl
@@ -159,7 +160,8 @@ def test_whatever_ends_it_the_same_command_goes_on_to_the_same_digest(
         actors = actors_of(running.pid)
         assert actors, "no actor is running"
         for actor in actors:
-            actor.kill()
+            with suppress(psutil.NoSuchProcess):
+                actor.kill()
     assert running.wait(SECONDS) == 5
     assert "run the same command again" in _said(shell, "orphaned")
 

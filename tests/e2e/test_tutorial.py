@@ -21,7 +21,7 @@ SMALLER = {
 """What is changed, so that it takes a minute."""
 
 
-@pytest.mark.xdist_group("faults")
+@pytest.mark.xdist_group("faults")  # so that it has two tests: the largest lanes begin first
 def test_from_photos_to_a_student_elsewhere(shell: Shell, tmp_path: Path) -> None:
     shell = replace(shell, extra={"COOPT_CACHE": str(tmp_path / "cache")})
     said = [execute(shell, *block) for block in BLOCKS]

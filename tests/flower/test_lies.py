@@ -196,7 +196,7 @@ def rejection(out: Path, liar: str, rows: int = ROWS) -> dict[str, Any]:
 
 @pytest.fixture
 def truth(tmp_path_factory: pytest.TempPathFactory, identity: None, quick: None) -> Path:
-    """An honest run, in which nobody is rejected; made once and shared, no test may change it."""
+    """An honest run, in which nobody is rejected; made once and shared; no test may change it."""
     out = tmp_path_factory.getbasetemp() / "truth"
     if not (out / "dataset" / "provenance.json").exists():
         run_platform(digits(), out, Deployment().start(*NAMES))

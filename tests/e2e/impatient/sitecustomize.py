@@ -2,8 +2,8 @@
 
 Python imports this when it starts, where PYTHONPATH names this folder. Flower has no setting for
 any of it. A heartbeat comes every 10 s instead of every 30, the shortest that a SuperLink takes.
-But a process may take 120 s to start instead of 30, which are not enough on a busy host. They look
-for garbage less often, too: while they import, it is an eighth of their work.
+But a process may take 120 s to start instead of 30, which are not enough on a busy host. They also
+look for garbage less often, as ``coopt`` does (GARBAGE_EVERY).
 """
 
 import gc

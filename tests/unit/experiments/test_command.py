@@ -1,7 +1,6 @@
 """The commands beside ``coopt``: errors are one sentence, and every argument has a help text."""
 
 import runpy
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -70,12 +69,15 @@ def test_the_program_ends_with_the_sentence_and_the_exit_code(
     assert said.startswith("error: there is no table 'nonsense'")
 
 
-def test_without_the_extra_it_says_what_to_install() -> None:
-    program = "import runpy, sys; sys.modules['matplotlib'] = None; runpy.run_module('experiments')"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.returncode == 1
-    (said,) = done.stderr.splitlines()
-    assert said.startswith("error: the figures need matplotlib: pip install ")
+def test_without_the_extra_it_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("experiments.figures")
+    assert ended.value.code == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("error: figures need matplotlib: pip install ")
 
 
 def test_the_documents_are_made_from_the_results(
