@@ -181,6 +181,7 @@ def totals(known: Cell) -> list[Cell]:
                 "training alone s": mean_and_spread(trained),
                 "all, one device s": mean_and_spread(both),
             }
+        found |= settings  # which may name the epochs, too
         rows.append(found | {name: row[name] for name in TRAFFIC if name in row})
     return rows
 

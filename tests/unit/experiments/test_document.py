@@ -59,6 +59,12 @@ def test_totals_are_of_both_clocks_and_of_busy_seconds_where_they_are_known(tmp_
     assert ours["all, one device s"]["mean"] == pytest.approx((2 * 4.0 + 2 * 9.0) / 2 + 5.0)
     assert (ours["epochs"]["mean"], ours["accuracy"]["mean"]) == (2.0, pytest.approx(0.6))
     assert set(untrained) == {"objective", "accuracy"}
+    told = [cell | {"epochs": 2} for cell in cells]
+    rows = [{"objective": name, "epochs": 2} for name in ("ours", "random")]
+    assert [row["epochs"] for row in totals({"cells": told, "table": summary(told, rows)})] == [
+        2,
+        2,
+    ]
 
 
 def test_provenance_names_command_days_hardware_and_versions() -> None:
