@@ -96,14 +96,14 @@ def audit(lab: Lab, cell: Cell) -> Cell:
     run = {key: cell[key] for key in ("mix", "size", "dim", "reference", "solver", "fraction")}
     for seed in _draws(cell):
         counts.update(outcome(play(lab, seed, **run), cell, seed))
-    return _told(counts)
+    return _summed(counts)
 
 
 TOLD = ("constant", "noise", "rotated", "targets of other samples", SWAPPED, *PERMUTED)
 """Lies of runs by competence, one or two of each kind."""
 
 
-def competent(study: Study) -> list[Cell]:
+def rows_by_competence(study: Study) -> list[Cell]:
     """Return a row for each mix, lie and share of audit samples; liars have trained priors.
 
     Without a liar each mix has only the largest share, with which accusations are most likely.
@@ -122,7 +122,7 @@ def competent(study: Study) -> list[Cell]:
     return rows
 
 
-@table(competent, lines("fraction", "found", mix="mixed"))
+@table(rows_by_competence, lines("fraction", "found", mix="mixed"))
 def audit_competence(lab: Lab, cell: Cell) -> Cell:
     """Count the failed tests over runs with ``assignment.by=competence``, as :func:`audit` does.
 
@@ -132,7 +132,7 @@ def audit_competence(lab: Lab, cell: Cell) -> Cell:
     run = {key: cell[key] for key in ("mix", "size", "dim", "fraction")}
     for seed in _draws(cell):
         counts.update(outcome(play_by_competence(lab, seed, **run), cell | {"liar": TRAINED}, seed))
-    return _told(counts)
+    return _summed(counts)
 
 
 def _draws(cell: Cell) -> list[int]:
@@ -141,7 +141,7 @@ def _draws(cell: Cell) -> list[int]:
     return [derive_seed(cell["seed"], "audit", draw) for draw in range(count)]
 
 
-def _told(counts: Counter[str]) -> Cell:
+def _summed(counts: Counter[str]) -> Cell:
     """Return the counts of a cell, with the mean number of audited samples."""
     found = {name: float(count) for name, count in counts.items()}
     return found | {"samples": found["samples"] / found["runs"]}

@@ -79,14 +79,11 @@ def play(
     The reference is the consensus, or any participant that is wide enough; an election would always
     choose a trained one.
     """
-    features = {name: lab.features(prior(lab, name))[0] for name in MIXES[mix]}
+    features, order = _roster(lab, mix, seed)
     able = [name for name, x in features.items() if x.shape[1] >= dim]
     wanted = CONSENSUS if reference == CONSENSUS else able[seed % len(able)]
-    how = {"dim": dim, "solver": solver, "shared": size, "audit": fraction}
-    order = _order(mix, seed)
-    return before_audit(
-        lab, lab.agree(seed, features, reference=wanted, elect=as_told, order=order, **how)
-    )
+    how = {"dim": dim, "solver": solver, "shared": size, "audit": fraction, "order": order}
+    return before_audit(lab, lab.agree(seed, features, reference=wanted, elect=as_told, **how))
 
 
 @lru_cache(maxsize=4)
@@ -98,11 +95,11 @@ def play_by_competence(
     All align to the consensus by ridge. As on the platform, no block mixes regions, blocks get
     their owners after the alignments, and their spread is not judged.
     """
-    features = {name: lab.features(prior(lab, name))[0] for name in MIXES[mix]}
+    features, order = _roster(lab, mix, seed)
     shared, source = lab.shared(size, seed), lab.source
     region = regions(source, shared, seed, lab.study.data)
     groups = Groups({str(k): source.ids[region == k] for k in np.unique(region)}, owned=False)
-    how = {"dim": dim, "shared": size, "audit": fraction, "order": _order(mix, seed)}
+    how = {"dim": dim, "shared": size, "audit": fraction, "order": order}
     agreed = lab.agree(seed, features, elect=as_told, groups=groups, **how)
     run, (of_block, of_shared) = before_audit(lab, agreed), agreed.plan.numbered_regions()
     members = []
@@ -115,10 +112,11 @@ def play_by_competence(
     return replace(run, agreed=replace(agreed, plan=plan), fitted_on=[*blocks])
 
 
-def _order(mix: str, seed: int) -> list[str]:
-    """Return the order of the participants in the plan."""
+def _roster(lab: Lab, mix: str, seed: int) -> tuple[dict[str, Array], list[str]]:
+    """Return the features of a mix's participants, and their order in the plan."""
     rng = np.random.default_rng(derive_seed(seed, "order"))
-    return [str(name) for name in rng.permutation(MIXES[mix])]
+    features = {name: lab.features(prior(lab, name))[0] for name in MIXES[mix]}
+    return features, rng.permutation(MIXES[mix]).tolist()
 
 
 def before_audit(lab: Lab, agreed: Agreed) -> Played:

@@ -52,9 +52,8 @@ def backend(config: Config) -> Any:
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if simulation.address is not None:
         _refuse_program_objects(config)
-        passed = {
-            name: value for name, value in os.environ.items() if name in {*ENVIRONMENT, *PASSED}
-        }
+        known = {*ENVIRONMENT, *PASSED}
+        passed = {name: value for name, value in os.environ.items() if name in known}
         passed[SHARE] = str(max(1, int(simulation.cpus)))  # it uses the cores that it reserves
         quiet |= {"address": simulation.address, "runtime_env": {"env_vars": passed}}
         return {"init_args": quiet}

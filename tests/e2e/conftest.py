@@ -214,9 +214,11 @@ def actors_of(pid: int) -> list[psutil.Process]:
     found = []
     for process in psutil.Process(pid).children(recursive=True):
         with suppress(psutil.Error):
-            words = process.cmdline()
-            titled = "".join(words[:1]).startswith("ray::ClientAppActor")
-            if titled or any(word.endswith("/default_worker.py") for word in words):
+            words = process.cmdline()  # the raylet's hold the worker's program within a longer one
+            if any(
+                word.startswith("ray::ClientAppActor") or word.endswith("/default_worker.py")
+                for word in words
+            ):
                 found.append(process)
     return found
 

@@ -11,7 +11,7 @@ import typer
 
 from benchmarks import scale as benchmark
 from experiments import __main__ as tables
-from experiments import backlog, document
+from experiments import backlog, document, figures
 from experiments.command import run
 from experiments.scales import SCALES
 from tests.unit.experiments.test_readme import results
@@ -74,7 +74,7 @@ def test_without_the_extra_it_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(SystemExit) as ended:
-        runpy.run_module("experiments.figures")
+        runpy.run_path(figures.__file__)
     assert ended.value.code == 2
     (said,) = capsys.readouterr().err.splitlines()
     assert said.startswith("error: figures need matplotlib: pip install ")
