@@ -22,8 +22,8 @@ SETTINGS = (
 
 TARGETS = SAMPLES * DIM * 2 / 1e6
 """MB of all targets, in float16. The platform may grow by less than this after its first optimize
-message, with its ids and late imports (seen: 148 to 150). A participant may grow by half of its own
-third after the first stored block (seen: 0).
+message, with its ids and late imports (seen: 141 to 150). A participant may grow by half of its own
+third after the first stored block (seen: up to 3).
 """
 
 
