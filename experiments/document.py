@@ -99,7 +99,7 @@ def provenance(known: Cell) -> str:
 
 
 def markdown(rows: list[Cell]) -> str:
-    """Return a table: mean and standard deviation of every measure, accuracies in %."""
+    """Return a table: each measure's mean, and standard deviation over seeds; accuracies in %."""
     names = measures(rows)
     lines = [["", *names, "seeds"], ["---"] * (len(names) + 2)]
     for row in rows:
@@ -112,8 +112,16 @@ def _number(name: str, value: dict[str, float] | None) -> str:
     if value is None:
         return "–"
     if name in PERCENT:
-        return f"{100 * value['mean']:.1f} ± {100 * value['std']:.1f}"
-    return f"{value['mean']:.3g} ± {value['std']:.2g}"
+        mean, spread = (f"{100 * value[part]:.1f}" for part in ("mean", "std"))
+    else:
+        mean, spread = _rounded(value["mean"], 3), _rounded(value["std"], 2)
+    return f"{mean} ± {spread}" if value["n"] > 1 else mean
+
+
+def _rounded(value: float, digits: int) -> str:
+    """Return a number with so many significant digits, thousands separated, without exponent."""
+    short = float(f"{value:.{digits}g}")
+    return f"{short:,.0f}" if abs(short) >= 1000 else f"{short:g}"
 
 
 def domains(known: Cell) -> list[Cell]:
