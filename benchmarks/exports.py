@@ -1,9 +1,9 @@
 """Which students can be trained, and exported where: ``python -m benchmarks.exports [NAME]...``.
 
 Tries the named students, or the smallest model of each family in timm and every model of
-torchvision, with random weights. A student counts as trainable if one backward pass succeeds, an
-export if it gives the checkpoint's features. The same command resumes after an interruption, and
-prints the table of docs/export.md.
+torchvision, with random weights, or after ``--steps`` of training. A student counts as trainable if
+one backward pass succeeds, an export if it gives the checkpoint's features. The same command
+resumes after an interruption, and prints the table of docs/export.md, which is of random weights.
 """
 
 import json
@@ -23,6 +23,7 @@ from coopt_fl.core.runtime import channels_last
 from coopt_fl.students.checkpoint import LoadedStudent
 from coopt_fl.students.export import TARGETS, export_student
 from coopt_fl.students.images import resizing
+from coopt_fl.students.loop import make_optimizer
 from coopt_fl.students.models import UNUSABLE, Student, build_student
 
 RESULTS = Path(__file__).parent / "results" / "exports.jsonl"
@@ -57,14 +58,14 @@ def parameters(name: str) -> float:
         return float("inf")
 
 
-def tried(name: str) -> Row:
+def tried(name: str, steps: int) -> Row:
     """Try training and each export of a student; return the seconds or the error of each."""
     import timm
 
     library, _, architecture = name.rpartition(":")
     config = timm.get_pretrained_cfg(architecture) if library else None
     for side in dict.fromkeys([SIDE, config.input_size[-1] if config else SIDE]):
-        row: Row = {"student": name, "side": side}
+        row: Row = {"student": name, "side": side, "steps": steps}
         try:
             model = build_student(name, side, 0)
             break
@@ -73,7 +74,7 @@ def tried(name: str) -> Row:
     else:
         return row
     row["parameters"] = sum(one.numel() for one in model.parameters())
-    row["train"] = _outcome(lambda: _step(model))
+    row["train"] = _outcome(lambda: _train(model, steps))
     student = LoadedStudent(model, resizing(side), {})
     for target in TARGETS[:1] + TARGETS[2:] if library else TARGETS:
         with tempfile.TemporaryDirectory() as folder:
@@ -96,15 +97,22 @@ def _outcome(work: Callable[[], object]) -> float | str:
     return round(time.perf_counter() - start, 1)
 
 
-def _step(model: Student) -> None:
-    """Do a forward and a backward pass in training mode."""
+def _train(model: Student, steps: int) -> None:
+    """Do ``steps`` of training, which map two images of noise to noise, and one more pass."""
     channels_last(model.train())
     images = torch.rand(2, 3, model.image_size, model.image_size)
-    torch.autograd.backward(model(images.to(memory_format=torch.channels_last)).square().mean())
+    images, targets = images.to(memory_format=torch.channels_last), torch.randn(2, model.width)
+    optimizer = make_optimizer(model, lr=3e-4, weight_decay=0.0)
+    for step in range(steps + 1):
+        torch.autograd.backward((model(images) - targets).square().mean())
+        if step < steps:
+            optimizer.step()
+            optimizer.zero_grad()
 
 
 def table(rows: list[Row]) -> str:
-    """Return Markdown: the students with which all succeeded, and a table of failures."""
+    """Return Markdown: the random students with which all succeeded, and a table of failures."""
+    rows = [row for row in rows if not row["steps"]]
     failed = [(row, what) for row in rows for what in EVERY if isinstance(row.get(what), str)]
     whole = [f"`{row['student']}`" for row in rows if all(row is not one for one, _ in failed)]
     lines = [f"| `{row['student']}` | {what} | {row[what]} |" for row, what in failed]
@@ -121,13 +129,14 @@ def read(file: Path) -> list[Row]:
 def main(
     names: Annotated[list[str] | None, typer.Argument()] = None,
     out: Annotated[Path, typer.Option()] = RESULTS,
+    steps: Annotated[int, typer.Option(help="Steps of training before the export.")] = 0,
 ) -> None:
     """Try all students that ``out``, a file of JSON lines, does not have yet."""
     warnings.filterwarnings("ignore")
-    known = {row["student"] for row in read(out)}
+    known = {row["student"] for row in read(out) if row["steps"] == steps}
     for name in names or smallest(known):
         if name not in known:
-            row = tried(name)
+            row = tried(name, steps)
             with out.open("a") as file:
                 file.write(json.dumps(row) + "\n")
             print(row, flush=True)

@@ -151,19 +151,21 @@ def test_what_no_library_has_is_refused_and_nothing_is_left(
     assert not [*tmp_path.glob("out/*")]
 
 
+@pytest.mark.parametrize(("factor", "rounding"), [(2.0, False), (1.001, True)])
 def test_an_export_that_gives_other_features_is_not_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    factor: float, rounding: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = trained(tmp_path, "resnet18", 72)
     plain = timm_export.fill
 
     def spoilt(model: nn.Module, *how: Any) -> None:
         plain(model, *how)
-        model.layer1[0].conv1.weight.data.mul_(1.01)
+        model.layer1[0].conv1.weight.data.mul_(factor)
 
     monkeypatch.setattr(timm_export, "fill", spoilt)
-    with pytest.raises(ConfigError, match="is another model than timm's"):
+    with pytest.raises(ConfigError, match=r"is another model than timm's.*differ by") as refused:
         api.export(path, to="timm", out=tmp_path / "out", progress=None)
+    assert ("may be rounding" in str(refused.value)) == rounding
     assert not [*tmp_path.glob("out/*")]
 
 
