@@ -199,9 +199,9 @@ def inspected(run: Played, asked: Collection[str], answers: Answers) -> dict[str
         expected = run.expected[name]
         unit = Block(ids, answers[index], np.zeros(len(ids), np.int16), none, 0.0)
         on_s, nothing = Known(plan.shared, expected.fitted), Known(none, expected.fitted[:0])
-        if policy.inspect(unit, on_s, expected, projected=True):
+        if policy.inspect(unit, on_s, expected, None):
             itself.add(name)
-        if policy.inspect(unit, nothing, expected, projected=index in run.fitted_on):
+        if policy.inspect(unit, nothing, expected, run.alike(index)):
             spread.add(name)
     return {"itself": itself, "spread": spread}
 

@@ -10,6 +10,7 @@ from coopt_fl.core.seeding import derive_seed
 from coopt_fl.data.regions import regions
 from coopt_fl.federation.groups import Groups
 from coopt_fl.policies.assignment import Member
+from coopt_fl.policies.audit import Alike
 from coopt_fl.policies.competence import by_competence, mean_errors
 from coopt_fl.policies.evidence import Expected
 from coopt_fl.targets import CONSENSUS
@@ -45,8 +46,8 @@ class Played:
         agreed: The plan, and all alignments.
         expected: What the platform expects of each participant's targets.
         honest: Each participant's honest targets, float16 (N, n), of all images.
-        fitted_on: Blocks whose spread is not judged: those on which the reference's projection was
-            fitted, because a PCA has a wider spread there than elsewhere, or all within regions.
+        fitted_on: Blocks on which the reference's projection was fitted; their spread is not
+            judged, because a PCA has a wider spread there than elsewhere.
     """
 
     lab: Lab
@@ -58,6 +59,17 @@ class Played:
     def owner(self, index: int) -> str:
         """Return the participant that optimizes a block."""
         return self.agreed.plan.contributors[self.agreed.plan.owners[index]]
+
+    def alike(self, index: int) -> Alike | None:
+        """Return the samples whose spread tells that of a unit, or None if none do."""
+        plan = self.agreed.plan
+        if index in self.fitted_on:
+            return None
+        if not plan.regions:
+            return Alike(np.ones(len(plan.units[index]), bool), np.ones(len(plan.shared), bool))
+        of_block, of_shared = plan.numbered_regions()
+        own = np.isin(plan.units[index], plan.blocks[index])
+        return Alike(own, of_shared == of_block[index])
 
     def answers(self, said: Mapping[str, np.ndarray] | None = None) -> Answers:
         """Return the answers to all units; ``said`` replaces the targets of some participants."""
@@ -92,8 +104,8 @@ def play_by_competence(
 ) -> Played:
     """Simulate a run with ``assignment.by=competence`` up to its audit.
 
-    All align to the consensus by ridge. As on the platform, no block mixes regions, blocks get
-    their owners after the alignments, and their spread is not judged.
+    All align to the consensus by ridge. As on the platform, no block mixes regions, and blocks get
+    their owners after the alignments.
     """
     features, order = _roster(lab, mix, seed)
     shared, source = lab.shared(size, seed), lab.source
@@ -107,9 +119,8 @@ def play_by_competence(
         wrong = np.square(run.expected[name].heldout - agreed.shared_targets).sum(axis=1)
         known = mean_errors(wrong.astype(np.float64), of_shared, len(groups.ids))
         members.append(Member(name, errors=known[of_block]))
-    blocks = range(len(agreed.plan.blocks))
-    plan = agreed.plan.with_owners(by_competence(blocks, members))
-    return replace(run, agreed=replace(agreed, plan=plan), fitted_on=[*blocks])
+    plan = agreed.plan.with_owners(by_competence(range(len(agreed.plan.blocks)), members))
+    return replace(run, agreed=replace(agreed, plan=plan))
 
 
 def _roster(lab: Lab, mix: str, seed: int) -> tuple[dict[str, Array], list[str]]:

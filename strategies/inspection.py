@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from coopt_fl.core.lazy import Lazy
 from coopt_fl.federation.decisions import Decisions
-from coopt_fl.policies.audit import AuditPolicy, Judgement, Known
+from coopt_fl.policies.audit import Alike, AuditPolicy, Judgement, Known
 from coopt_fl.policies.evidence import Expected
 from coopt_fl.privacy import Guard
-from coopt_fl.targets.collaborate import Array, apply
+from coopt_fl.targets.collaborate import CONSENSUS, Array, apply
 
 from .answers import answers
 
@@ -84,16 +84,37 @@ class Inspection:
         plan = self.records.plan
         return np.unique(np.concatenate([plan.audit_ids(k) for k in range(len(plan.blocks))]))
 
-    @cached_property
-    def projected(self) -> set[int]:
-        """The blocks whose spread the audit ignores, whoever optimizes them now.
+    def alike(self, name: str, index: int, ids: NDArray[np.int64]) -> Alike | None:
+        """Return the samples whose spread tells that of a block's payload, or None if none do.
 
-        A projection was fitted on them, or their samples are not drawn from all at random.
+        Args:
+            name: the participant.
+            index: the block, whoever optimizes it now.
+            ids: of the payload's rows.
         """
-        if not self.decisions.random_shards:
-            return set(range(len(self.records.plan.blocks)))
-        rows = self.decisions.recipe.rows_to_project
-        return {index for blocks in self.records.projections(rows) for index in blocks}
+        if index in self._unlike_shared:
+            return None
+        shared = self.records.aligned_to(name)[0]
+        if not self.decisions.by_region:
+            return Alike(np.ones(len(ids), bool), np.ones(len(shared), bool))
+        of_block, of_shared = self.decisions.regions
+        region = of_shared[np.searchsorted(self.records.plan.shared, shared)]
+        own = np.isin(ids, self.records.plan.blocks[index])
+        return Alike(own, region == of_block[index])
+
+    @cached_property
+    def _unlike_shared(self) -> frozenset[int]:
+        """The blocks whose targets are spread otherwise than those of the shared set.
+
+        A partition gave out their samples, or the reference's projection was fitted on one of them,
+        or on the shared set.
+        """
+        records, decisions = self.records, self.decisions
+        on_shared = records.reference != CONSENSUS and decisions.by_region
+        if decisions.partitioned or on_shared:
+            return frozenset(range(len(records.plan.blocks)))
+        rows = decisions.recipe.rows_to_project
+        return frozenset(index for blocks in records.projections(rows) for index in blocks)
 
     def _judged(self, name: str) -> Future[object]:
         """Return the future of a participant's cross-validation, which stores its result."""

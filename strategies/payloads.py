@@ -91,8 +91,8 @@ class Optimize(Phase):
         require_skips(sent.skipped, everything, self.task.on_error)
         known, expected = self.inspection.known(name)
         for index, unit in accepted.items():
-            projected = index in self.inspection.projected
-            if problem := self.policy.inspect(unit, known, expected, projected=projected):
+            alike = self.inspection.alike(name, index, unit.ids)
+            if problem := self.policy.inspect(unit, known, expected, alike):
                 raise ParticipantError(f"block {index}: {problem}")
         for index, unit in accepted.items():
             self.route.store(name, sent, index, unit, plan.blocks[index], self.inspection.audited)

@@ -210,12 +210,12 @@ class Decisions:
         ids, wanted = records.aligned_to(name)
         judged = self.held_out(name)
         wrong = np.square(judged.targets - wanted).sum(axis=1) if judged else np.zeros(len(ids))
-        of_block, of_shared = self._regions
+        of_block, of_shared = self.regions
         of_sample = of_shared[np.searchsorted(records.plan.shared, ids)]
         return mean_errors(wrong, of_sample, int(of_block.max()) + 1)[of_block]
 
     @cached_property
-    def _regions(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    def regions(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """The regions of blocks and shared samples, which no change of the plan changes."""
         return self.records.plan.numbered_regions()
 

@@ -30,7 +30,7 @@ TOLERANCE = {"float32": 0.1, "float16": 0.2, "bfloat16": 0.75, "auto": 0.75}
 
 _ROUNDING = 2.0**-10  # float16 keeps 11 bits
 _SURE = 5.0  # standard deviations: there are thousands of blocks
-_FEW_VALUES = 0.25  # least share of distinct rows, and of the dimensions of held-out targets
+_FEW_VALUES = 0.25  # least share of the distinct rows and of the dimensions of targets of S
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +44,20 @@ class Known:
 
     ids: NDArray[np.int64]
     targets: Targets
+
+
+@dataclass(frozen=True, eq=False)
+class Alike:
+    """Samples that look alike, so that a participant's targets of them are spread alike.
+
+    Attributes:
+        rows: bool (R,), the rows of a payload that are of the block itself.
+        shared: bool (S,), the shared samples that are like them: all of them, if the block is a
+            random sample of all images; those of its region, if it was cut within one.
+    """
+
+    rows: NDArray[np.bool_]
+    shared: NDArray[np.bool_]
 
 
 class Answer(NamedTuple):
@@ -93,7 +107,7 @@ class AuditPolicy(Protocol):
     """Decides which payloads are refused and which participants are rejected."""
 
     def inspect(
-        self, unit: Block, known: Known, expected: Expected, *, projected: bool
+        self, unit: Block, known: Known, expected: Expected, alike: Alike | None
     ) -> str | None:
         """Return what is wrong with one payload by itself, or None.
 
@@ -101,8 +115,8 @@ class AuditPolicy(Protocol):
             unit: the targets of one block, with its audit samples.
             known: what the participant has delivered of the shared set.
             expected: what its targets have to be like.
-            projected: whether to ignore the spread of this block: the reference's projection was
-                fitted on it, or a partition gave out its samples by class or column.
+            alike: the samples whose spread can be compared; None if none can: the reference's
+                projection was fitted on them, or a partition gave them out by class or column.
         """
 
     def judge(self, expected: Mapping[str, Expected], answers: Sequence[Answer]) -> Judgement:
@@ -123,7 +137,7 @@ class Audit:
     private: bool = False
 
     def inspect(
-        self, unit: Block, known: Known, expected: Expected, *, projected: bool
+        self, unit: Block, known: Known, expected: Expected, alike: Alike | None
     ) -> str | None:
         """Check shared samples against the features delivered before, and the spread of all."""
         if self.private:
@@ -136,8 +150,8 @@ class Audit:
             scale = spread(expected.fitted)
             problem = inconsistent(unit.targets[here], wanted, scale, self.precision)
             problem = problem and f"of the shared samples, {problem}"
-        if problem is None and not projected:
-            problem = odd_spread(unit.targets, expected)
+        if problem is None and alike is not None:
+            problem = odd_spread(unit.targets[alike.rows], expected, alike.shared)
         return problem
 
     def judge(self, expected: Mapping[str, Expected], answers: Sequence[Answer]) -> Judgement:
@@ -190,7 +204,9 @@ def inconsistent(
     return f"{wrong.sum()} of {len(off)} targets differ from what they have to be{worst}"
 
 
-def odd_spread(targets: Targets, expected: Expected) -> str | None:
+def odd_spread(
+    targets: Targets, expected: Expected, like: NDArray[np.bool_] | slice = slice(None)
+) -> str | None:
     """Return evidence that the spread of targets (R, n) is too wide or narrow, or None.
 
     Their median distance from the mean is compared with that of held-out targets of S. The two
@@ -198,25 +214,35 @@ def odd_spread(targets: Targets, expected: Expected) -> str | None:
     allowed difference was measured (docs/decisions/2026-11-27-audit-spread.md); it grows as S has
     fewer samples beyond the width n. An alignment that predicts next to nothing may have shrunk its
     targets to any extent, so only targets wider than both the fitted and the held-out ones are odd.
-    Targets with few distinct values, or in few dimensions, are odd, too.
+    Targets with few distinct values, or in few dimensions, are odd, too. Held-out targets of images
+    that are all the same differ, so fitted ones tell how little spread there may be.
 
     Fewer than 20 rows are not judged. Do not call this for rows that the reference's projection was
     fitted on: in everyone's targets they are spread more widely than all others.
+
+    Args:
+        targets: as delivered, of some block.
+        expected: the participant's targets of S.
+        like: bool (S,), the shared samples that are like those of the block; all by default. Their
+            own median adds to what may differ by chance
+            (docs/decisions/2026-12-01-spread-within-regions.md).
     """
-    rows, shared = len(targets), len(expected.heldout)
+    heldout, fitted = expected.heldout[like], expected.fitted[like]
+    rows, shared, whole = len(targets), len(heldout), len(expected.heldout)
     if min(rows, shared) < FEWEST_ROWS:
         return None
-    known = distances(expected.heldout)
-    wide = narrow = float(np.median(known))
-    spare = max(shared - expected.heldout.shape[1], 1)
-    # relative standard error of the median of this many distances
-    error = 1.25 * float(known.std()) / (wide * math.sqrt(rows)) if wide > 0 else 0.0
+    known = distances(heldout)
+    wide, narrow = float(np.median(known)), min(float(np.median(known)), spread(fitted))
+    spare = max(whole - heldout.shape[1], 1)
+    # relative standard error of the medians of so many distances
+    drawn = math.sqrt(1 / rows + 1 / shared - 1 / whole)
+    error = 1.25 * float(known.std()) / wide * drawn if wide > 0 else 0.0
     slack = math.hypot(0.2 + 2 / math.sqrt(spare), _SURE * error)
     if predicts := expected.r2 > PREDICTS:
-        if reason := _few_values(targets, expected.heldout):
+        if reason := _few_values(targets, heldout, fitted):
             return reason
     else:
-        wide = max(wide, spread(expected.fitted))
+        wide = max(wide, spread(fitted))
         slack += math.log(2)
     seen = spread(targets)
     if seen > wide * math.exp(slack) or (predicts and seen < narrow * math.exp(-slack)):
@@ -225,16 +251,26 @@ def odd_spread(targets: Targets, expected: Expected) -> str | None:
     return None
 
 
-def _few_values(targets: Targets, heldout: Targets) -> str | None:
-    """Return evidence that the rows repeat each other or fill few dimensions, or None."""
-    distinct = len({row.tobytes() for row in np.asarray(targets, np.float16)})
-    if distinct < _FEW_VALUES * len(targets):
-        return f"{len(targets)} targets have only {distinct} different values"
-    count = min(len(targets), len(heldout), 256)  # the dimension grows with the number of rows
-    filled, usual = _dimension(targets[:count]), _dimension(heldout[:count])
+def _few_values(targets: Targets, heldout: Targets, fitted: Targets) -> str | None:
+    """Return evidence that the rows repeat each other or fill few dimensions, or None.
+
+    As many rows are compared as there are in S, up to 256, because both depend on that number.
+    """
+    count = min(len(targets), len(heldout), 256)
+    said, *own = (
+        one[np.linspace(0, len(one) - 1, count).astype(int)] for one in (targets, heldout, fitted)
+    )
+    distinct, usually = _distinct(said), min(map(_distinct, own))
+    if distinct < _FEW_VALUES * usually:
+        return f"{count} targets have only {distinct} different values"
+    filled, usual = _dimension(said), min(map(_dimension, own))
     if filled < _FEW_VALUES * usual:
         return f"{count} targets fill {filled:.1f} dimensions, its targets of S {usual:.1f}"
     return None
+
+
+def _distinct(targets: Targets) -> int:
+    return len({row.tobytes() for row in np.asarray(targets, np.float16)})
 
 
 def _dimension(targets: Targets) -> float:

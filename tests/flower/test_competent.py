@@ -164,6 +164,19 @@ def test_a_liar_is_rejected_whatever_it_knows(name: str, tmp_path: Path) -> None
     rejection(tmp_path / "out", "delta")
 
 
+@pytest.mark.parametrize(
+    "name", ["constant, but for the shared set", "twice as large, but for the shared set"]
+)
+def test_the_spread_is_judged_within_the_region(name: str, tmp_path: Path) -> None:
+    """So few samples are compared that others could not tell."""
+    few = {"assignment.by": "competence", "shared.size": 400, "audit.fraction": 0.001}
+    config = digits(reference="consensus", **few)
+    run_platform(config, tmp_path / "honest", Deployment().start(*FOUR))
+    assert verify(tmp_path / "honest" / "dataset")[0].audit["rejected"] == []
+    run_platform(config, tmp_path / "out", Lying(liar="beta", lie=LIES[name]).start(*FOUR))
+    assert "targets are spread" in rejection(tmp_path / "out", "beta")["reason"]
+
+
 def test_published_shards_hold_its_blocks(settings: dict[str, Any], tmp_path: Path) -> None:
     config, url = tiny(**settings), tmp_path / "shards"
     run_platform(config, tmp_path / "direct")

@@ -169,6 +169,8 @@ LIES: dict[str, Lie] = {
     "permuted, but for the shared set": honest_about_shared(permuted),
     "rotated, but for the shared set": honest_about_shared(rotated),
     "mirrored, but for the shared set": honest_about_shared(lambda p: -p.targets),
+    "constant, but for the shared set": honest_about_shared(lambda p: np.ones_like(p.targets)),
+    "twice as large, but for the shared set": honest_about_shared(lambda p: 2 * p.targets),
 }
 
 MALFORMED: dict[str, Lie] = {  # others are in tests/unit/policies/test_payloads.py

@@ -142,7 +142,7 @@ def test_skew_alone_accuses_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     config = tiny(**own, **{"assignment.partition": "column:label", "reference": "best"})
     run_platform(config, tmp_path / "out")
     assert verify(tmp_path / "out" / "dataset")[1] == []
-    monkeypatch.setattr(Inspection, "projected", frozenset())
+    monkeypatch.setattr(Inspection, "_unlike_shared", frozenset())
     with pytest.raises(ParticipantError, match=r"are spread|different values|dimensions"):
         run_platform(config, tmp_path / "judged")
 

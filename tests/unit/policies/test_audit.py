@@ -220,6 +220,38 @@ def test_small_blocks_vary_more() -> None:
     assert odd_spread(3 * y[500:], known) is not None
 
 
+def test_a_block_is_compared_with_the_shared_samples_that_are_like_it() -> None:
+    """One region's targets are spread a fifth as widely as all others."""
+    rng, alike = np.random.default_rng(0), np.arange(1000) % 4 == 0
+    y = rng.standard_normal((1000, 6)) * np.where(alike, 0.2, 1.0)[:, None]
+    known, like, block = Expected(y[:200], y[:200], 1.0), alike[:200], y[200:][alike[200:]]
+    assert odd_spread(block, known, like) is None
+    assert odd_spread(block, known) is not None
+    for said in (0.4 * block, 2.5 * block, np.repeat(block[:1], 200, axis=0)):
+        assert odd_spread(said, known, like) is not None
+    assert odd_spread(9 * block, known, like & (np.arange(200) < 19 * 4)) is None, "too few to tell"
+
+
+def test_few_shared_samples_of_a_region_vary_more() -> None:
+    """Distances with a long tail, whose median over 20 shared samples differs by a factor."""
+    rng = np.random.default_rng(0)
+    y = rng.standard_normal((4000, 3)) * rng.lognormal(sigma=1.0, size=(4000, 1))
+    known, block = Expected(y[:3000], y[:3000], 1.0), y[3000:]
+    for few in rng.permutation(3000).reshape(-1, 20):
+        like = np.isin(np.arange(3000), few)
+        assert odd_spread(block, known, like) is None
+    assert odd_spread(100 * block, known, like) is not None
+
+
+def test_images_that_are_all_the_same_have_the_same_targets() -> None:
+    """Their held-out targets differ by the alignments that make them, which is no evidence."""
+    rng = np.random.default_rng(0)
+    fitted = np.repeat(rng.standard_normal((1, 6)), 60, axis=0)
+    known = Expected(fitted, fitted + 0.1 * rng.standard_normal(fitted.shape), 1.0)
+    assert odd_spread(np.repeat(fitted[:1], 100, axis=0), known) is None
+    assert odd_spread(rng.standard_normal((100, 6)), known) is not None
+
+
 def test_an_alignment_that_predicts_nothing_may_be_as_wide_as_on_the_shared_set() -> None:
     y = np.random.default_rng(0).standard_normal((100, 4))
     assert odd_spread(10 * y, Expected(10 * y, y, 0.0)) is None
