@@ -225,7 +225,7 @@ def odd_spread(
         expected: the participant's targets of S.
         like: bool (S,), the shared samples that are like those of the block; all by default. Their
             own median adds to what may differ by chance
-            (docs/decisions/2026-12-01-spread-within-regions.md).
+            (docs/decisions/2026-11-30-spread-within-regions.md).
     """
     heldout, fitted = expected.heldout[like], expected.fitted[like]
     rows, shared, whole = len(targets), len(heldout), len(expected.heldout)
