@@ -33,6 +33,7 @@ class Inspection:
         self._pool = ThreadPoolExecutor(1, "audit")
         self._begun: dict[str, Future[object]] = {}
         self._known: OrderedDict[str, tuple[Known, Expected]] = OrderedDict()
+        self._regions: dict[str, NDArray[np.intp]] = {}
 
     def ready(self, name: str) -> bool:
         """Whether the targets to expect of ``name`` are known; if not, start computing them."""
@@ -94,13 +95,13 @@ class Inspection:
         """
         if index in self._unlike_shared:
             return None
-        shared = self.records.aligned_to(name)[0]
         if not self.decisions.by_region:
-            return Alike(np.ones(len(ids), bool), np.ones(len(shared), bool))
-        of_block, of_shared = self.decisions.regions
-        region = of_shared[np.searchsorted(self.records.plan.shared, shared)]
+            shared = len(self.known(name)[1].fitted)
+            return Alike(np.ones(len(ids), bool), np.ones(shared, bool))
+        if name not in self._regions:
+            self._regions[name] = self.decisions.regions_of_shared(name)
         own = np.isin(ids, self.records.plan.blocks[index])
-        return Alike(own, region == of_block[index])
+        return Alike(own, self._regions[name] == self.decisions.regions[0][index])
 
     @cached_property
     def _unlike_shared(self) -> frozenset[int]:

@@ -207,17 +207,21 @@ class Decisions:
             return None
         if name != records.reference and not records.has("held_out", name):
             return None
-        ids, wanted = records.aligned_to(name)
-        judged = self.held_out(name)
-        wrong = np.square(judged.targets - wanted).sum(axis=1) if judged else np.zeros(len(ids))
-        of_block, of_shared = self.regions
-        of_sample = of_shared[np.searchsorted(records.plan.shared, ids)]
-        return mean_errors(wrong, of_sample, int(of_block.max()) + 1)[of_block]
+        wanted, judged = records.aligned_to(name)[1], self.held_out(name)
+        wrong = np.square(judged.targets - wanted).sum(axis=1) if judged else np.zeros(len(wanted))
+        of_block = self.regions[0]
+        return mean_errors(wrong, self.regions_of_shared(name), int(of_block.max()) + 1)[of_block]
 
     @cached_property
     def regions(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """The regions of blocks and shared samples, which no change of the plan changes."""
         return self.records.plan.numbered_regions()
+
+    def regions_of_shared(self, name: str) -> NDArray[np.intp]:
+        """Return the region of each shared sample (S,) that a participant is aligned on."""
+        ids = self.records.aligned_to(name)[0]
+        found: NDArray[np.intp] = self.regions[1][np.searchsorted(self.records.plan.shared, ids)]
+        return found
 
     def _election(self, features: Mapping[str, Array]) -> Election:
         config, wanted = self.config, self._wanted()
