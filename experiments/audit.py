@@ -15,8 +15,9 @@ import numpy as np
 
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.optimized.block import Block
-from coopt_fl.policies.audit import Answer, Audit, Judgement, Known, odd_spread
+from coopt_fl.policies.audit import Answer, Audit, Judgement, Known
 from coopt_fl.policies.evidence import PREDICTS
+from coopt_fl.policies.spreads import odd_spread
 from coopt_fl.targets import CONSENSUS
 from experiments.figures import lines
 from experiments.lab import Lab
@@ -99,7 +100,16 @@ def audit(lab: Lab, cell: Cell) -> Cell:
     return _summed(counts)
 
 
-TOLD = ("constant", "noise", "rotated", "targets of other samples", SWAPPED, *PERMUTED)
+TOLD = (
+    "constant",
+    "ten values",
+    "on a line",
+    "noise",
+    "rotated",
+    "targets of other samples",
+    SWAPPED,
+    *PERMUTED,
+)
 """Lies of runs by competence, one or two of each kind."""
 
 

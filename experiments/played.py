@@ -10,11 +10,11 @@ from coopt_fl.core.seeding import derive_seed
 from coopt_fl.data.regions import regions
 from coopt_fl.federation.groups import Groups
 from coopt_fl.policies.assignment import Member
-from coopt_fl.policies.audit import Alike
 from coopt_fl.policies.competence import by_competence, mean_errors
 from coopt_fl.policies.evidence import Expected
+from coopt_fl.policies.spreads import Alike
 from coopt_fl.targets import CONSENSUS
-from experiments.agreement import Agreed, Array, as_told
+from experiments.agreement import Agreed, Array, Rows, as_told
 from experiments.lab import Lab
 
 EXTRA = {
@@ -48,6 +48,8 @@ class Played:
         honest: Each participant's honest targets, float16 (N, n), of all images.
         fitted_on: Blocks on which the reference's projection was fitted; their spread is not
             judged, because a PCA has a wider spread there than elsewhere.
+        regions: Numbers of the region of each block and of each shared sample, if no block mixes
+            them.
     """
 
     lab: Lab
@@ -55,6 +57,7 @@ class Played:
     expected: dict[str, Expected]
     honest: dict[str, np.ndarray]
     fitted_on: list[int]
+    regions: tuple[Rows, Rows] | None = None
 
     def owner(self, index: int) -> str:
         """Return the participant that optimizes a block."""
@@ -65,11 +68,11 @@ class Played:
         plan = self.agreed.plan
         if index in self.fitted_on:
             return None
-        if not plan.regions:
-            return Alike(np.ones(len(plan.units[index]), bool), np.ones(len(plan.shared), bool))
-        of_block, of_shared = plan.numbered_regions()
-        own = np.isin(plan.units[index], plan.blocks[index])
-        return Alike(own, of_shared == of_block[index])
+        unit = plan.units[index]
+        if self.regions is None:
+            return Alike.everything(len(unit), len(plan.shared))
+        of_block, of_shared = self.regions
+        return Alike.within(unit, plan.blocks[index], of_shared == of_block[index])
 
     def answers(self, said: Mapping[str, np.ndarray] | None = None) -> Answers:
         """Return the answers to all units; ``said`` replaces the targets of some participants."""
@@ -113,7 +116,8 @@ def play_by_competence(
     groups = Groups({str(k): source.ids[region == k] for k in np.unique(region)}, owned=False)
     how = {"dim": dim, "shared": size, "audit": fraction, "order": order}
     agreed = lab.agree(seed, features, elect=as_told, groups=groups, **how)
-    run, (of_block, of_shared) = before_audit(lab, agreed), agreed.plan.numbered_regions()
+    of_block, of_shared = numbers = agreed.plan.numbered_regions()
+    run = replace(before_audit(lab, agreed), regions=numbers)
     members = []
     for name in agreed.plan.contributors:
         wrong = np.square(run.expected[name].heldout - agreed.shared_targets).sum(axis=1)

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from coopt_fl.core.lazy import Lazy
 from coopt_fl.federation.decisions import Decisions
-from coopt_fl.policies.audit import Alike, AuditPolicy, Judgement, Known
+from coopt_fl.policies.audit import AuditPolicy, Judgement, Known
 from coopt_fl.policies.evidence import Expected
+from coopt_fl.policies.spreads import Alike
 from coopt_fl.privacy import Guard
 from coopt_fl.targets.collaborate import CONSENSUS, Array, apply
 
@@ -96,12 +97,11 @@ class Inspection:
         if index in self._unlike_shared:
             return None
         if not self.decisions.by_region:
-            shared = len(self.known(name)[1].fitted)
-            return Alike(np.ones(len(ids), bool), np.ones(shared, bool))
+            return Alike.everything(len(ids), len(self.known(name)[1].fitted))
         if name not in self._regions:
             self._regions[name] = self.decisions.regions_of_shared(name)
-        own = np.isin(ids, self.records.plan.blocks[index])
-        return Alike(own, self._regions[name] == self.decisions.regions[0][index])
+        alike = self._regions[name] == self.decisions.regions[0][index]
+        return Alike.within(ids, self.records.plan.blocks[index], alike)
 
     @cached_property
     def _unlike_shared(self) -> frozenset[int]:

@@ -2,10 +2,10 @@
 
 The platform has every participant's features of the shared set S and its alignment, so it knows
 which targets of S the participant must return, and how widely its other targets are spread.
-Comparisons between participants are in :mod:`coopt_fl.policies.evidence`.
+Comparisons between participants are in :mod:`coopt_fl.policies.evidence`, the test of a payload's
+spread in :mod:`coopt_fl.policies.spreads`.
 """
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,10 +17,8 @@ from numpy.typing import NDArray
 
 from coopt_fl.optimized.block import Block
 from coopt_fl.policies import evidence
-from coopt_fl.policies.evidence import PREDICTS, Comparison, Expected, Targets, distances, spread
-
-FEWEST_ROWS = 20
-"""Fewest rows whose spread is judged."""
+from coopt_fl.policies.evidence import Comparison, Expected, Targets, spread
+from coopt_fl.policies.spreads import Alike, odd_spread
 
 FEWEST_SKIPPED = 5
 """Fewest samples that only one participant skips for this to count against it."""
@@ -29,8 +27,6 @@ TOLERANCE = {"float32": 0.1, "float16": 0.2, "bfloat16": 0.75, "auto": 0.75}
 """How far rounding may move a target, as a fraction of the targets' spread."""
 
 _ROUNDING = 2.0**-10  # float16 keeps 11 bits
-_SURE = 5.0  # standard deviations: there are thousands of blocks
-_FEW_VALUES = 0.25  # least share of the distinct rows and of the dimensions of targets of S
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,20 +40,6 @@ class Known:
 
     ids: NDArray[np.int64]
     targets: Targets
-
-
-@dataclass(frozen=True, eq=False)
-class Alike:
-    """Samples that look alike, so that a participant's targets of them are spread alike.
-
-    Attributes:
-        rows: bool (R,), the rows of a payload that are of the block itself.
-        shared: bool (S,), the shared samples that are like them: all of them, if the block is a
-            random sample of all images; those of its region, if it was cut within one.
-    """
-
-    rows: NDArray[np.bool_]
-    shared: NDArray[np.bool_]
 
 
 class Answer(NamedTuple):
@@ -115,8 +97,9 @@ class AuditPolicy(Protocol):
             unit: the targets of one block, with its audit samples.
             known: what the participant has delivered of the shared set.
             expected: what its targets have to be like.
-            alike: the samples whose spread can be compared; None if none can: the reference's
-                projection was fitted on them, or a partition gave them out by class or column.
+            alike: whose spread to compare with whose; None if that says nothing: the reference's
+                projection was fitted on the block or on S alone, or a partition gave out its
+                samples by class or column.
         """
 
     def judge(self, expected: Mapping[str, Expected], answers: Sequence[Answer]) -> Judgement:
@@ -202,84 +185,6 @@ def inconsistent(
         return None
     worst = f", by up to {off.max() / scale:.2f} times their spread" if scale > 0 else ""
     return f"{wrong.sum()} of {len(off)} targets differ from what they have to be{worst}"
-
-
-def odd_spread(
-    targets: Targets, expected: Expected, like: NDArray[np.bool_] | slice = slice(None)
-) -> str | None:
-    """Return evidence that the spread of targets (R, n) is too wide or narrow, or None.
-
-    Their median distance from the mean is compared with that of held-out targets of S. The two
-    differ by chance, and because held-out targets come from alignments fitted on fewer samples. The
-    allowed difference was measured (docs/decisions/2026-11-27-audit-spread.md); it grows as S has
-    fewer samples beyond the width n. An alignment that predicts next to nothing may have shrunk its
-    targets to any extent, so only targets wider than both the fitted and the held-out ones are odd.
-    Targets with few distinct values, or in few dimensions, are odd, too. Held-out targets of images
-    that are all the same differ, so fitted ones tell how little spread there may be.
-
-    Fewer than 20 rows are not judged. Do not call this for rows that the reference's projection was
-    fitted on: in everyone's targets they are spread more widely than all others.
-
-    Args:
-        targets: as delivered, of some block.
-        expected: the participant's targets of S.
-        like: bool (S,), the shared samples that are like those of the block; all by default. Their
-            own median adds to what may differ by chance
-            (docs/decisions/2026-11-30-spread-within-regions.md).
-    """
-    heldout, fitted = expected.heldout[like], expected.fitted[like]
-    rows, shared, whole = len(targets), len(heldout), len(expected.heldout)
-    if min(rows, shared) < FEWEST_ROWS:
-        return None
-    known = distances(heldout)
-    wide, narrow = float(np.median(known)), min(float(np.median(known)), spread(fitted))
-    spare = max(whole - heldout.shape[1], 1)
-    # relative standard error of the medians of so many distances
-    drawn = math.sqrt(1 / rows + 1 / shared - 1 / whole)
-    error = 1.25 * float(known.std()) / wide * drawn if wide > 0 else 0.0
-    slack = math.hypot(0.2 + 2 / math.sqrt(spare), _SURE * error)
-    if predicts := expected.r2 > PREDICTS:
-        if reason := _few_values(targets, heldout, fitted):
-            return reason
-    else:
-        wide = max(wide, spread(fitted))
-        slack += math.log(2)
-    seen = spread(targets)
-    if seen > wide * math.exp(slack) or (predicts and seen < narrow * math.exp(-slack)):
-        ratio = seen / wide if wide > 0 else math.inf
-        return f"{rows} targets are spread {ratio:.2f} times as wide as its targets of S are"
-    return None
-
-
-def _few_values(targets: Targets, heldout: Targets, fitted: Targets) -> str | None:
-    """Return evidence that the rows repeat each other or fill few dimensions, or None.
-
-    As many rows are compared as there are in S, up to 256, because both depend on that number.
-    """
-    count = min(len(targets), len(heldout), 256)
-    said, *own = (
-        one[np.linspace(0, len(one) - 1, count).astype(int)] for one in (targets, heldout, fitted)
-    )
-    distinct, usually = _distinct(said), min(map(_distinct, own))
-    if distinct < _FEW_VALUES * usually:
-        return f"{count} targets have only {distinct} different values"
-    filled, usual = _dimension(said), min(map(_dimension, own))
-    if filled < _FEW_VALUES * usual:
-        return f"{count} targets fill {filled:.1f} dimensions, its targets of S {usual:.1f}"
-    return None
-
-
-def _distinct(targets: Targets) -> int:
-    return len({row.tobytes() for row in np.asarray(targets, np.float16)})
-
-
-def _dimension(targets: Targets) -> float:
-    """Return the participation ratio of the principal components, 1 for points on a line."""
-    exact = np.asarray(targets, np.float64)
-    centred = exact - exact.mean(axis=0)
-    gram = centred @ centred.T
-    energy = float((gram * gram).sum())
-    return float(np.trace(gram)) ** 2 / energy if energy > 0 else 0.0
 
 
 def _both(one: Answer) -> bool:

@@ -11,12 +11,17 @@ import torch
 
 import coopt_fl
 from coopt_fl import Preprocess, delivery
+from coopt_fl.config.schema import Config
 from coopt_fl.core.errors import ConfigError, DataError
 from coopt_fl.data import from_arrays
 from coopt_fl.federation import protocol
 from coopt_fl.federation.plan import read_plan
 from coopt_fl.federation.state import RunState
+from coopt_fl.optimized.block import Block
 from coopt_fl.optimized.verify import verify
+from coopt_fl.policies.audit import Audit, Known
+from coopt_fl.policies.evidence import Expected
+from coopt_fl.policies.spreads import Alike
 from coopt_fl.priors.spec import PriorSpec
 from coopt_fl.registry import PARTS
 from tests.flower.deployment import Deployment, Nth, impatient
@@ -165,16 +170,74 @@ def test_a_liar_is_rejected_whatever_it_knows(name: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "name", ["constant, but for the shared set", "twice as large, but for the shared set"]
+    "name", ["constant, but for the shared set", "five times as large, but for the shared set"]
 )
 def test_the_spread_is_judged_within_the_region(name: str, tmp_path: Path) -> None:
     """So few samples are compared that others could not tell."""
-    few = {"assignment.by": "competence", "shared.size": 400, "audit.fraction": 0.001}
-    config = digits(reference="consensus", **few)
+    few = {"assignment.by": "competence", "audit.fraction": 0.001}
+    many = {"data.limit": 1437, "shared.size": 220}
+    config = digits(reference="consensus", **few, **many)
     run_platform(config, tmp_path / "honest", Deployment().start(*FOUR))
     assert verify(tmp_path / "honest" / "dataset")[0].audit["rejected"] == []
-    run_platform(config, tmp_path / "out", Lying(liar="beta", lie=LIES[name]).start(*FOUR))
-    assert "targets are spread" in rejection(tmp_path / "out", "beta")["reason"]
+    plan = read_plan(RunState(tmp_path / "honest"))
+    assert plan is not None
+    liar = max(FOUR, key=lambda one: len(plan.blocks_of(one)))
+    run_platform(config, tmp_path / "out", Lying(liar=liar, lie=LIES[name]).start(*FOUR))
+    reason = rejection(tmp_path / "out", liar, 1437)["reason"]
+    assert "different values" in reason or "targets are spread" in reason
+
+
+def compared(config: Config, out: Path) -> list[tuple[int, Block, Alike | None]]:
+    """Run the platform; return each block's index and payload, and what its spread is judged by."""
+    seen: list[tuple[Block, Alike | None]] = []
+
+    class Watchful(Audit):
+        def inspect(
+            self, unit: Block, known: Known, expected: Expected, alike: Alike | None
+        ) -> str | None:
+            seen.append((unit, alike))
+            return super().inspect(unit, known, expected, alike)
+
+    run_platform(config, out, audit=Watchful())
+    plan = read_plan(RunState(out))
+    assert plan is not None and len(seen) == len(plan.units)
+    places = {unit.tobytes(): index for index, unit in enumerate(plan.units)}
+    return [(places[unit.ids.tobytes()], unit, alike) for unit, alike in seen]
+
+
+def test_a_block_is_compared_with_the_shared_samples_of_its_region(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    found = compared(tiny(**settings | {"audit.fraction": 0.5}), out)
+    plan = read_plan(RunState(out))
+    assert plan is not None and len({*plan.regions}) > 1
+    for index, unit, alike in found:
+        own, region = set(plan.blocks[index].tolist()), plan.regions[index]
+        same = [
+            block for block, other in zip(plan.blocks, plan.regions, strict=True) if other == region
+        ]
+        like = set(np.concatenate(same).tolist())
+        assert alike is not None
+        assert alike.rows.tolist() == [id in own for id in unit.ids.tolist()]
+        assert alike.shared.tolist() == [id in like for id in plan.shared.tolist()]
+        assert not alike.rows.all() and not alike.shared.all()
+
+
+def test_the_shared_set_tells_nothing_if_the_projection_was_fitted_on_it(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    single = compared(tiny(**settings | {"reference": "best"}), tmp_path / "single")
+    assert [alike for _, _, alike in single] == [None] * len(single)
+
+
+def test_random_blocks_are_compared_with_the_whole_shared_set(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    config = tiny(**settings | {"assignment.by": "weight"})
+    for _, unit, alike in compared(config, tmp_path / "out"):
+        assert alike is not None
+        assert (alike.rows.tolist(), alike.shared.all()) == ([True] * len(unit.ids), True)
 
 
 def test_published_shards_hold_its_blocks(settings: dict[str, Any], tmp_path: Path) -> None:

@@ -170,7 +170,7 @@ LIES: dict[str, Lie] = {
     "rotated, but for the shared set": honest_about_shared(rotated),
     "mirrored, but for the shared set": honest_about_shared(lambda p: -p.targets),
     "constant, but for the shared set": honest_about_shared(lambda p: np.ones_like(p.targets)),
-    "twice as large, but for the shared set": honest_about_shared(lambda p: 2 * p.targets),
+    "five times as large, but for the shared set": honest_about_shared(lambda p: 5 * p.targets),
 }
 
 MALFORMED: dict[str, Lie] = {  # others are in tests/unit/policies/test_payloads.py

@@ -138,8 +138,9 @@ def test_skew_alone_accuses_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     colours = np.array([[250, 0, 0], [0, 250, 0], [0, 0, 250]])
     images = colours[labels][:, None, None] + rng.integers(-3, 4, (300, 8, 8, 3))
     from_arrays(images.clip(0, 255).astype(np.uint8), labels).save(tmp_path / "data")
-    own = {"data.source": "arrays", "data.root": tmp_path / "data", "optimize.block_rows": 50}
-    config = tiny(**own, **{"assignment.partition": "column:label", "reference": "best"})
+    own = {"data.source": "arrays", "data.root": tmp_path / "data", "reference": "best"}
+    large = {"optimize.block_rows": 100, "shared.size": 200}
+    config = tiny(**own, **large, **{"assignment.partition": "column:label"})
     run_platform(config, tmp_path / "out")
     assert verify(tmp_path / "out" / "dataset")[1] == []
     monkeypatch.setattr(Inspection, "_unlike_shared", frozenset())

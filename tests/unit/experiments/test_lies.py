@@ -39,9 +39,9 @@ def test_the_honest_fail_no_test_and_planted_lies_do(run: Played) -> None:
     honest, everyone = run.answers(), list(run.expected)
     assert inspected(run, everyone, honest) == {"itself": set(), "spread": set()}
     assert not contradicted(run, asked_twice(run, honest))
-    wide = tell("scaled by 2", run, LIAR, np.random.default_rng(0))
-    assert inspected(run, everyone, wide) == {"itself": set(), "spread": {LIAR}}
-    assert inspected(run, [name for name in everyone if name != LIAR], wide)["spread"] == set()
+    flat = tell("on a line", run, LIAR, np.random.default_rng(0))
+    assert inspected(run, everyone, flat) == {"itself": set(), "spread": {LIAR}}
+    assert inspected(run, [name for name in everyone if name != LIAR], flat)["spread"] == set()
     disordered = tell("permuted within each block", run, LIAR, np.random.default_rng(0))
     assert contradicted(run, asked_twice(run, disordered)) == {LIAR}
     plan = run.agreed.plan
