@@ -121,7 +121,7 @@ def _number(name: str, value: dict[str, float] | None) -> str:
 def _rounded(value: float, digits: int) -> str:
     """Return a number with so many significant digits, thousands separated, without exponent."""
     short = float(f"{value:.{digits}g}")
-    return f"{short:,.0f}" if abs(short) >= 1000 else f"{short:g}"
+    return f"{short:,.0f}" if abs(short) >= 1000 else np.format_float_positional(short, trim="-")
 
 
 def domains(known: Cell) -> list[Cell]:

@@ -26,7 +26,7 @@ TARGETS = ("timm", "torchvision", "onnx")
 TOLERANCE = 1e-4
 """Largest allowed difference of a feature, relative to the largest feature."""
 
-ROUNDING = ", which may be rounding: a student amplifies it less after more training"
+PERHAPS_ROUNDING = ", which may be rounding: train the student further and try again"
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def export_student(student: LoadedStudent, checkpoint: Path, target: str, out: P
             difference = _difference(student, written.read())
             if difference > TOLERANCE:
                 differ = f"features differ by {difference:.1e} of the largest one"
-                hint = ROUNDING if difference < 10 * TOLERANCE else ""
+                hint = PERHAPS_ROUNDING if difference < 10 * TOLERANCE else ""
                 raise ConfigError(f"{written.another}; {differ}{hint}")
             files = sorted(path.name for path in Path(folder).iterdir())
             for name in files:

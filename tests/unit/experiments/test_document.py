@@ -14,10 +14,12 @@ def test_a_table_is_made_from_the_results_and_the_rest_is_kept(tmp_path: Path) -
     row = {"objective": "ours", "training s": seconds, "accuracy": accuracy}
     long, one = {"mean": 1494.4, "std": 0.0, "n": 1}, {"mean": 0.5, "std": 0.0, "n": 1}
     single = {"objective": "theirs", "training s": long, "accuracy": one}
-    (tmp_path / "a-cpu.json").write_text(json.dumps({"digits": {"table": [row, single]}}))
+    tiny = row | {"objective": "small", "training s": {"mean": 0.03031, "std": 8e-6, "n": 2}}
+    (tmp_path / "a-cpu.json").write_text(json.dumps({"digits": {"table": [row, single, tiny]}}))
     text = "before\n<!-- a-cpu digits -->\nold\n<!-- end -->\nafter"
     made = filled(text, tmp_path)
     assert "| ours | 50.0 ± 1.4 | 12 ± 2 | 3 |" in made
+    assert "| 0.0303 ± 0.000008 |" in made
     assert "| theirs | 50.0 | 1,490 | 1 |" in made  # one seed has no spread
     assert "old" not in made
     assert made.startswith("before\n<!-- a-cpu digits -->") and made.endswith("<!-- end -->\nafter")
