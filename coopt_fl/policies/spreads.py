@@ -85,8 +85,9 @@ def odd_spread(
     if predicts and (reason := _repeated(targets, fitted) or _flat(targets, heldout, fitted)):
         return reason
     narrow, wide = _limits(rows, heldout, fitted, whole, predicts=predicts)
-    seen, usual = (float(np.median(_distances(one))) for one in (targets, heldout))
+    seen = float(np.median(_distances(targets)))
     if seen > wide or (predicts and seen < narrow):
+        usual = float(np.median(_distances(heldout)))
         ratio = seen / usual if usual > 0 else math.inf
         return (
             f"{rows} targets are spread {ratio:.2f} times as wide as its targets of {shared} "
@@ -143,8 +144,8 @@ def _rank_error(rows: int, targets: Targets, distance: float) -> float:
     lengths = np.square(some).sum(axis=1)
     squares = lengths[:, None] + lengths - 2 * some @ some.T
     own = (squares <= distance**2).mean(axis=1)
-    each = (4 * float(own.var()) + 0.25 / _shifts(one) for one in (rows, len(targets)))
-    return math.sqrt(sum(part / one for part, one in zip(each, (rows, len(targets)), strict=True)))
+    of_own = 4 * float(own.var())
+    return math.sqrt(sum((of_own + 0.25 / _shifts(n)) / n for n in (rows, len(targets))))
 
 
 def _repeated(targets: Targets, fitted: Targets) -> str | None:
