@@ -84,17 +84,18 @@ def clocks(found: dict[str, Known]) -> Figure:
             _curves(axis, known, prepared=prepared)
             axis.set_title(f"{name}, {clock}", loc="left", fontsize=10, color=INK)
             axis.spines[["top", "right"]].set_visible(False)
-        line[0].legend(fontsize=7, frameon=False)
+    handles, names = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside right upper", fontsize=8, frameon=False)
     return figure
 
 
 def _curves(axis: Axes, known: Known, *, prepared: bool) -> None:
-    axis.set_prop_cycle("color", colormaps["tab20"].colors)
-    for row in known["table"]:  # the same order, and so the same colours, in every panel
-        probed = [_probed(cell, prepared) for cell in _cells(known, row) if "curve" in cell]
-        if probed:
-            x, y = np.moveaxis(probed, -1, 0)
-            _band(axis, x.mean(axis=0), y, next(iter(row.values())))
+    found = [(row, [one for one in _cells(known, row) if "curve" in one]) for row in known["table"]]
+    trained = [(row, cells) for row, cells in found if cells]
+    axis.set_prop_cycle("color", colormaps["tab10" if len(trained) <= 10 else "tab20"].colors)
+    for row, cells in trained:  # the same order, and so the same colours, in every panel
+        x, y = np.moveaxis([_probed(cell, prepared) for cell in cells], -1, 0)
+        _band(axis, x.mean(axis=0), y, next(iter(row.values())))
     untrained = next(row["accuracy"]["mean"] for row in known["table"] if "random" in row.values())
     axis.axhline(untrained, color=INK, linewidth=0.8, linestyle=":", label="random")
     axis.set_xscale("log")
