@@ -176,6 +176,7 @@ SHARDS: dict[str, Assign] = {
     "equal": equal,
     "competence, at most twice": TWICE,
     "competence by looks, at most twice": partial(competent, looks, 2),
+    "competence by looks": partial(competent, looks, FREE),
     "competence": partial(competent, clusters, FREE),
     "competence, equal": partial(competent, clusters, 1),
     "by R2": by_r2,
@@ -200,9 +201,28 @@ def crowd_shards(lab: Lab, cell: Cell) -> Cell:
     ``largest shard`` is the largest share of all samples. Assignment by competence uses the same
     held-out targets, by region, so its ``r2`` is slightly optimistic, but no accuracy is.
     """
-    seed, assign = cell["seed"], SHARDS[cell["shards"]]
-    crowd = of_crowd(lab.study)
-    made = lab.collaborate(seed, priors=crowd, assign=lambda agreed: assign(lab, agreed, seed))
+    return shared_out(lab, cell["seed"], cell["shards"])
+
+
+AGREED = "equal", "competence by looks, at most twice", "competence by looks", "the best alone"
+
+
+@table(lambda _: [{"consensus": "gcca", "shards": how} for how in AGREED])
+def crowd_consensus(lab: Lab, cell: Cell) -> Cell:
+    """Is a student better if all align to the directions that the most priors know?
+
+    The measures are those of ``crowd_shards``, which has the same rows with the usual consensus.
+    """
+    return shared_out(lab, cell["seed"], cell["shards"], consensus=cell["consensus"])
+
+
+def shared_out(lab: Lab, seed: int, shards: str, **how: Any) -> Cell:
+    """Train a student of the crowd's targets, made by ``shards``, and return all measures."""
+
+    def assign(agreed: Agreed) -> Mapping[str, Any]:
+        return SHARDS[shards](lab, agreed, seed)
+
+    made = lab.collaborate(seed, priors=of_crowd(lab.study), assign=assign, **how)
     return student(lab, made, seed) | shares(made.agreed)
 
 

@@ -142,6 +142,7 @@ class Lab:
         elect: ReferencePolicy = elect,
         solver: str = "ridge",
         projection: str = "pca",
+        consensus: str = "pca",
         dim: int | None = None,
         shared: int | None = None,
         audit: float | None = None,
@@ -160,6 +161,7 @@ class Lab:
             elect: Elects the reference.
             solver: See :func:`coopt_fl.targets.fit_alignment`.
             projection: See :func:`coopt_fl.targets.fit_projection`.
+            consensus: See :func:`coopt_fl.targets.projection.consensus_targets`.
             dim: Width n of a target; default: the study's.
             shared: Size of the shared set; default: the study's.
             audit: Samples for the audit, as a share of a block; default: the study's.
@@ -181,7 +183,7 @@ class Lab:
         audit = study.audit if audit is None else audit
         size = Size(study.block_rows, audit, shared or study.shared)
         plan = Plan.make(self.all, size, seed, members, Proportional(), groups)
-        recipe = Recipe(dim or study.dim, projection, solver, seed)
+        recipe = Recipe(dim or study.dim, projection, solver, seed, consensus)
         started = time.perf_counter()
         on_s = on_s or {name: x[plan.shared] for name, x in features.items()}
         election = elect(on_s, reference, recipe.dim, seed)

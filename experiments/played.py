@@ -122,7 +122,7 @@ def play_by_competence(
     for name in agreed.plan.contributors:
         wrong = np.square(run.expected[name].heldout - agreed.shared_targets).sum(axis=1)
         known = mean_errors(wrong.astype(np.float64), of_shared, len(groups.ids))
-        members.append(Member(name, errors=known[of_block]))
+        members.append(Member(name, errors=known[of_block], most=2.0))
     plan = agreed.plan.with_owners(by_competence(range(len(agreed.plan.blocks)), members))
     return replace(run, agreed=replace(agreed, plan=plan))
 

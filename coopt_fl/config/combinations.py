@@ -54,7 +54,7 @@ def combinations(config: Config) -> list[str]:
         if participant.license is not None and not LICENCE.holds(participant.license)
     ]
     problems += _of_simulation(config.simulation)
-    problems += _of_partition(config)
+    problems += [*_of_partition(config), *_of_assignment(config.assignment)]
     if config.data.limit is not None and config.shared.size > config.data.limit:
         problems.append(
             f"shared.size: {config.shared.size} is more than data.limit={config.data.limit}"
@@ -94,6 +94,16 @@ def _of_partition(config: Config) -> Iterator[str]:
                 f"min_participants: {config.min_participants} of {count} cannot go on alone with "
                 f"{setting}, where no participant takes over another's samples; leave it out"
             )
+
+
+def _of_assignment(assignment: AssignmentConfig) -> Iterator[str]:
+    part = PARTS.has("assignment", assignment.by) and PARTS.find("assignment", assignment.by)
+    limited = assignment.most != AssignmentConfig().most
+    if limited and part and part.shipped and not part.fact("by_region"):
+        yield (
+            f"assignment.most={assignment.most} has no meaning with assignment.by={assignment.by}, "
+            "which gives each its share; leave it out, or choose competence"
+        )
 
 
 def data_combinations(data: DataConfig) -> list[str]:

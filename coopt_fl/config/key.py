@@ -5,7 +5,13 @@ import hashlib
 import json
 from typing import Any
 
-from coopt_fl.config.schema import AssignmentConfig, AuditConfig, Config, DataConfig
+from coopt_fl.config.schema import (
+    AssignmentConfig,
+    AuditConfig,
+    Config,
+    DataConfig,
+    TargetsConfig,
+)
 from coopt_fl.plugins import outside_parts
 from coopt_fl.registry import COLUMNS
 
@@ -54,6 +60,10 @@ def keyed(config: Config) -> dict[str, Any]:
         del part["audit"]["policy"]
     if part["assignment"]["partition"] == AssignmentConfig().partition:
         del part["assignment"]["partition"]
+    if part["assignment"]["most"] == AssignmentConfig().most:
+        del part["assignment"]["most"]
+    if part["targets"]["consensus"] == TargetsConfig().consensus:
+        del part["targets"]["consensus"]
     if outside := plugins_used(config):
         part["plugins"] = outside
     return part

@@ -86,13 +86,17 @@ class SharedConfig:
 class TargetsConfig:
     """How targets are made.
 
-    The projection turns the reference's features into targets; the solver fits the alignment of
-    each other prior to them.
+    The projection turns the features of a single reference into targets, the consensus those of
+    all priors; the solver fits the alignments to them.
+
+    A consensus is "pca", the principal components of all features, or "gcca", the directions that
+    the most priors know (generalised canonical correlation analysis), for priors of many kinds.
     """
 
     dim: int = _key(128, "width n of a target", minimum=1)
     projection: str = _key("pca", "how the reference's features become targets", part="projection")
     solver: str = _key("ridge", "how the others are aligned to these targets", part="solver")
+    consensus: str = _key("pca", "how all features become targets", choices=("pca", "gcca"))
 
 
 @dataclass
@@ -142,11 +146,15 @@ class AssignmentConfig:
     participant, and outside the shared set no other is asked about it.
 
     Shares are proportional to ``participants.N.weight`` or to the measured speed. By "competence",
-    images go to the participants that predict images of their kind best.
+    images go to the participants that predict images of their kind best, up to ``most`` times as
+    many as the weight would give.
     """
 
     partition: str = _key("iid", "who gets which samples: iid, dirichlet:ALPHA or column:NAME")
     by: str = _key("weight", "what decides who gets how much, and of what", part="assignment")
+    most: float | None = _key(
+        2.0, "by competence: most blocks, relative to the share by weight; null: any", minimum=1
+    )
 
 
 @dataclass

@@ -4,6 +4,7 @@ How to decide is up to the policies (:mod:`coopt_fl.policies`) and the method
 (:mod:`coopt_fl.targets.collaborate`); this module applies them to the records of a run.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
@@ -76,8 +77,7 @@ class Decisions:
             )
         self.assign: AssignmentPolicy
         self.assign = assignment or PARTS.find("assignment", config.assignment.by).call
-        targets = config.targets
-        self.recipe = Recipe(targets.dim, targets.projection, targets.solver, config.seed)
+        self.recipe = Recipe(**asdict(config.targets), seed=config.seed)
 
     @cached_property
     def groups(self) -> Groups | None:
@@ -107,11 +107,12 @@ class Decisions:
         """Return what an assignment policy may use of each participant."""
         weights = {one.name: one.weight for one in self.config.participants}
         described = [self.records.description(name) or {} for name in names]
+        speeds = [float(description.get("rows_per_s", 0.0)) for description in described]
+        limit = self.config.assignment.most
+        most = math.inf if limit is None else limit
         return [
-            Member(
-                name, weights[name], float(description.get("rows_per_s", 0.0)), self._errors(name)
-            )
-            for name, description in zip(names, described, strict=True)
+            Member(name, weights[name], speed, self._errors(name), most)
+            for name, speed in zip(names, speeds, strict=True)
         ]
 
     def reference(self) -> str:

@@ -1,5 +1,6 @@
 """Who optimizes which blocks, and who takes over: by default in proportion to weight."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -24,12 +25,14 @@ class Member:
         errors: squared error to expect of its targets of each block of the run, by the block's
             index (B,); None unless the policy is registered with ``by_region``, or where it is not
             known yet.
+        most: most blocks of those given out, relative to what its weight alone would give it.
     """
 
     name: str
     weight: float = 1.0
     speed: float = 0.0
     errors: NDArray[np.float64] | None = None
+    most: float = math.inf
 
 
 class AssignmentPolicy(Protocol):

@@ -9,9 +9,6 @@ from scipy.optimize import linprog
 
 from coopt_fl.policies.assignment import Member
 
-TWICE = 2.0
-"""The most blocks, relative to what the weight of their participant alone would give it."""
-
 Counts = NDArray[np.int64]
 Exact = NDArray[np.float64]
 
@@ -34,15 +31,16 @@ def mean_errors(wrong: Exact, region: NDArray[np.intp], count: int) -> Exact:
 def by_competence(blocks: Sequence[int], members: Sequence[Member]) -> list[str]:
     """Assign the blocks such that the sum of the expected errors is least.
 
-    Of these blocks no member gets more than twice as many as its weight alone would give it. One
-    whose errors are not known yet counts as the worst.
+    Of these blocks no member gets more than ``most`` times as many as its weight alone would give
+    it. One whose errors are not known yet counts as the worst.
     """
     rows = list(blocks)
     known = [one.errors[rows] for one in members if one.errors is not None]
     worst = np.max(known, axis=0) if known else np.zeros(len(rows))
     errors = np.array([worst if one.errors is None else one.errors[rows] for one in members])
     weights = np.array([member.weight for member in members])
-    most = np.ceil(np.minimum(TWICE * weights / weights.sum(), 1.0) * len(blocks))
+    times = np.array([member.most for member in members])
+    most = np.ceil(np.minimum(times * weights / weights.sum(), 1.0) * len(blocks))
     costs, kind, sizes = np.unique(errors, axis=1, return_inverse=True, return_counts=True)
     owners = np.empty(len(blocks), np.int64)
     for place, quota in enumerate(shared_out(sizes, costs.T, most)):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.targets.alignment import Alignment, HeldOut, fit_alignment, held_out
 from coopt_fl.targets.linear import Features
-from coopt_fl.targets.projection import consensus_targets, fit_projection
+from coopt_fl.targets.projection import PCA, consensus_targets, fit_projection
 
 CONSENSUS = "consensus"
 """The reference that is no single prior: the principal components of all priors together."""
@@ -32,6 +32,7 @@ class Recipe:
         dim: width n of a target.
         projection: how the reference's features become targets.
         solver: how the others are aligned.
+        consensus: how the features of all become targets, see :func:`consensus_targets`.
         seed: of the run; every random step derives its own from it.
     """
 
@@ -39,6 +40,7 @@ class Recipe:
     projection: str = "pca"
     solver: str = "ridge"
     seed: int = 0
+    consensus: str = PCA
 
     @property
     def rows_to_project(self) -> int:
@@ -85,7 +87,8 @@ class Recipe:
             projection: the reference's projection; None for a consensus.
         """
         if projection is None:
-            return consensus_targets((on_s[name] for name in accepted if name in on_s), self.dim)
+            votes = (on_s[name] for name in accepted if name in on_s)
+            return consensus_targets(votes, self.dim, self.consensus)
         return apply(projection, on_s[reference])
 
 

@@ -67,6 +67,17 @@ def scores_of_gram(gram: Tensor, dim: int) -> Tensor:
     return vectors * values.clamp_min(0).sqrt()
 
 
+def smoother(x: Tensor, ridge: float) -> Tensor:
+    """Return the matrix (R, R) of a ridge regression on centred ``x`` (R, m).
+
+    It maps any R values to their fitted ones. The penalty is ``ridge`` times the mean eigenvalue of
+    ``x @ x.T``, so the scale of ``x`` does not matter.
+    """
+    gram = x @ x.T
+    penalty, one = ridge * gram.trace() / len(x), torch.eye(len(x)).to(x)
+    return one - penalty * torch.cholesky_inverse(torch.linalg.cholesky(gram + penalty * one))
+
+
 def root_mean_square(x: Tensor) -> Tensor:
     """Return the root mean square of all entries, a scalar."""
     return x.square().mean().sqrt()

@@ -21,7 +21,12 @@ from coopt_fl.targets.linear import (
     random_orthonormal,
     root_mean_square,
     scores_of_gram,
+    smoother,
 )
+
+PCA, GCCA = "pca", "gcca"
+
+_RIDGE = 10.0  # of a smoother in "gcca", see docs/decisions/2026-11-30-consensus-by-agreement.md
 
 
 def fit_projection(features: Features, dim: int, method: str, seed: int) -> Alignment:
@@ -94,18 +99,28 @@ def none(features: Tensor, dim: int, seed: int) -> Tensor:
     return torch.eye(width, dtype=features.dtype, device=features.device)
 
 
-def consensus_targets(features: Iterable[Features], dim: int) -> NDArray[np.float32]:
+def consensus_targets(
+    features: Iterable[Features], dim: int, method: str = PCA
+) -> NDArray[np.float32]:
     """Return targets (S, dim) of the shared set from the features of all priors.
 
-    Each prior's features (S, m_k) are centred and divided by their RMS norm, so that each prior
-    has one vote, and concatenated; the first ``dim`` principal components are scaled to unit RMS.
-    Memory holds an (S, S) matrix, and the features of one prior at a time.
+    Each prior has one vote, an (S, S) matrix. The first ``dim`` principal components of the sum of
+    all votes are scaled to unit RMS. Memory holds this sum and the features of one prior at a time.
+
+    Args:
+        features: (S, m_k) of each prior.
+        dim: width n of a target.
+        method: what a vote is. "pca": the inner products of the centred features, divided by their
+            RMS norm. Then a prior that varies along few directions has much to say about each.
+            "gcca": the smoother of a ridge regression on them. Then a direction counts by how many
+            priors know it, however much they vary along it: the regularised MAXVAR generalised
+            canonical correlation analysis (Kettenring 1971).
 
     Raises:
         ConfigError: S < 2 dim, or the widths add up to less than ``dim``.
         PriorError: features are not finite, or all the same, or the numbers of samples differ.
     """
-    votes, gram, rows, width = list[Tensor](), None, 0, 0
+    narrow, gram, rows, width = list[Tensor](), torch.zeros(()), 0, 0
     for one in features:
         x = as_matrix(one, "features")
         centred = x - x.mean(dim=0)
@@ -119,12 +134,15 @@ def consensus_targets(features: Iterable[Features], dim: int) -> NDArray[np.floa
                 "a consensus needs all priors' features of the same samples, "
                 f"not {rows} rows of one and {len(x)} of another"
             )
-        votes.append(centred / (root_mean_square(centred) * x.shape[1] ** 0.5))
         width += x.shape[1]
+        if method == GCCA:
+            gram = gram.to(x) + smoother(centred, _RIDGE)
+            continue
+        narrow.append(centred / (root_mean_square(centred) * x.shape[1] ** 0.5))
         if width >= rows:
-            wide = torch.cat(votes, dim=1)
-            gram = wide @ wide.T if gram is None else gram + wide @ wide.T
-            votes.clear()
+            wide = torch.cat(narrow, dim=1)
+            gram = gram.to(x) + wide @ wide.T
+            narrow.clear()
     if rows < 2 * dim:
         raise ConfigError(
             "reference=consensus needs shared.size of at least 2 x targets.dim = "
@@ -134,9 +152,9 @@ def consensus_targets(features: Iterable[Features], dim: int) -> NDArray[np.floa
         raise ConfigError(
             f"targets.dim={dim} is more than all priors' widths together, {width}: lower it"
         )
-    if gram is None:
-        scores = principal_scores(torch.cat(votes, dim=1), dim)
-    else:
+    if gram.ndim:
         scores = scores_of_gram(gram, dim)
+    else:
+        scores = principal_scores(torch.cat(narrow, dim=1), dim)
     targets: NDArray[np.float32] = (scores / root_mean_square(scores)).float().cpu().numpy()
     return targets

@@ -1,6 +1,7 @@
 """Assignment by competence, against planted experts and a search over all assignments."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -8,12 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coopt_fl.policies.assignment import Member
-from coopt_fl.policies.competence import TWICE, by_competence, mean_errors
+from coopt_fl.policies.competence import by_competence, mean_errors
 
 
-def members(errors: list[list[float]], weights: list[float] | None = None) -> list[Member]:
+def members(
+    errors: list[list[float]], weights: list[float] | None = None, most: float = 2.0
+) -> list[Member]:
     each = zip("abcdefgh", weights or [1.0] * len(errors), errors, strict=False)
-    return [Member(name, weight, errors=np.array(some)) for name, weight, some in each]
+    return [Member(name, weight, errors=np.array(some), most=most) for name, weight, some in each]
 
 
 def test_each_region_goes_to_who_knows_it() -> None:
@@ -24,10 +27,22 @@ def test_each_region_goes_to_who_knows_it() -> None:
     assert by_competence([8, 0, 4], members(expert)) == ["a", "b", "c"]  # some blocks of a run
 
 
-def test_nobody_gets_more_than_twice_its_share() -> None:
-    best = members([[0.0] * 40, *([[1.0 + k] * 40 for k in range(3)])])
+@pytest.mark.parametrize(
+    ("most", "expected"),
+    [
+        (1.0, [10, 10, 10, 10]),
+        (2.0, [20, 20, 0, 0]),
+        (3.0, [30, 10, 0, 0]),
+        (math.inf, [40, 0, 0, 0]),
+    ],
+)
+def test_nobody_gets_more_than_so_many_times_its_share(most: float, expected: list[int]) -> None:
+    best = members([[0.0] * 40, *([[1.0 + k] * 40 for k in range(3)])], most=most)
     owners = by_competence(range(40), best)
-    assert [owners.count(name) for name in "abcd"] == [20, 20, 0, 0]
+    assert [owners.count(name) for name in "abcd"] == expected
+
+
+def test_shares_are_those_by_weight() -> None:
     weighed = members([[0.0] * 40, *([[1.0 + k] * 40 for k in range(3)])], [1, 5, 2, 2])
     owners = by_competence(range(40), weighed)
     assert [owners.count(name) for name in "abcd"] == [8, 32, 0, 0]
@@ -43,7 +58,7 @@ def test_the_sum_of_errors_is_the_least_possible(data: st.DataObject) -> None:
     scale = data.draw(st.sampled_from([1e-9, 1.0, 1e6]))
     each = members([[scale * some[region] for region in regions] for some in errors])
     owners = by_competence(range(blocks), each)
-    most = np.ceil(min(TWICE / people, 1) * blocks)
+    most = np.ceil(min(2 / people, 1) * blocks)
     allowed = (
         told
         for told in itertools.product("abc"[:people], repeat=blocks)

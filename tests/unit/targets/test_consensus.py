@@ -7,6 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
+from sklearn.linear_model import Ridge
 
 from coopt_fl.core.errors import ConfigError, PriorError
 from coopt_fl.targets.projection import consensus_targets
@@ -30,12 +31,44 @@ def test_is_the_pca_of_everyones_scaled_features(latent: Callable, rows: int) ->
     assert targets.dtype == np.float32
 
 
-def test_every_prior_has_one_vote_whatever_its_scale_width_and_mean(latent: Callable) -> None:
+@pytest.mark.parametrize("width", [5, 90])
+def test_gcca_adds_up_everyones_ridge_regression(latent: Callable, width: int) -> None:
+    world = latent(60)
+    priors = [100 * world.seen(12) + 7, 0.01 * world.seen(20), world.seen(width)]
+    votes = np.zeros((60, 60))
+    for x in priors:
+        alpha = 10 * np.square(x - x.mean(axis=0)).sum() / 60
+        votes += Ridge(alpha).fit(x.astype(np.float64), np.eye(60)).predict(x) - 1 / 60
+    values, vectors = (found[..., ::-1][..., :6] for found in np.linalg.eigh(votes))
+    expected = vectors * np.sqrt(values)
+    expected /= np.sqrt((expected**2).mean())
+    targets = consensus_targets(priors, 6, "gcca")
+    expected *= np.sign((expected * targets).sum(axis=0))
+    np.testing.assert_allclose(targets, expected, atol=1e-4)
+
+
+def test_one_loud_direction_of_one_prior_decides_about_the_pca_alone(latent: Callable) -> None:
+    world = latent(200, dim=3)
+    priors = [world.seen(30, noise=0.5) for _ in range(3)]
+    loud = np.random.default_rng(0).standard_normal(200)
+    priors.append(world.seen(30) + 50 * np.outer(loud, np.ones(30)))
+
+    def heard(method: str) -> float:
+        return abs(float(np.corrcoef(consensus_targets(priors, 3, method)[:, 0], loud)[0, 1]))
+
+    assert heard("pca") > 0.9
+    assert heard("gcca") < 0.5
+
+
+@pytest.mark.parametrize("method", ["pca", "gcca"])
+def test_every_prior_has_one_vote_whatever_its_scale_width_and_mean(
+    latent: Callable, method: str
+) -> None:
     world = latent(40)
     one, two = world.seen(9), world.seen(9)
-    plain = consensus_targets([one, two], 5)
-    louder = consensus_targets([1000 * one - 50, two], 5)
-    wider = consensus_targets([np.concatenate([one, one, one], axis=1), two], 5)
+    plain = consensus_targets([one, two], 5, method)
+    louder = consensus_targets([1000 * one - 50, two], 5, method)
+    wider = consensus_targets([np.concatenate([one, one, one], axis=1), two], 5, method)
     for other in (louder, wider):
         signs = np.sign((plain * other).sum(axis=0))
         np.testing.assert_allclose(other * signs, plain, atol=1e-4)
@@ -72,7 +105,8 @@ def test_refuses_what_has_no_consensus(latent: Callable) -> None:
         consensus_targets([one, two], 2)
 
 
-def test_memory_holds_the_features_of_one_prior_at_a_time() -> None:
+@pytest.mark.parametrize("method", ["pca", "gcca"])
+def test_memory_holds_the_features_of_one_prior_at_a_time(method: str) -> None:
     rng, known = np.random.default_rng(0), list[weakref.ref[Any]]()
 
     def features() -> Iterator[NDArray[np.float64]]:
@@ -83,5 +117,5 @@ def test_memory_holds_the_features_of_one_prior_at_a_time() -> None:
             del one
             assert sum(ref() is not None for ref in known) <= 1
 
-    assert consensus_targets(features(), 3).shape == (12, 3)
+    assert consensus_targets(features(), 3, method).shape == (12, 3)
     assert len(known) == 5
