@@ -98,6 +98,15 @@ def test_everyone_gets_what_it_knows(settings: dict[str, Any], tmp_path: Path) -
     assert knowing(tmp_path / "equal") < 0.5
 
 
+def test_the_limit_of_a_share_can_be_lifted(settings: dict[str, Any], tmp_path: Path) -> None:
+    """By weight alone, alpha would get an eleventh, and it knows a third."""
+    slow = settings | {"participants.0.weight": 0.2}
+    run_platform(tiny(**slow), tmp_path / "twice")
+    run_platform(tiny(**slow, **{"assignment.most": "null"}), tmp_path / "any")
+    assert knowing(tmp_path / "twice") < 0.9
+    assert knowing(tmp_path / "any") > 0.95
+
+
 @pytest.mark.parametrize(("at", "times"), [(protocol.ALIGN, 1), (protocol.OPTIMIZE, 2)])
 def test_an_interrupted_run_goes_on_with_the_same_regions(
     at: str, times: int, settings: dict[str, Any], tmp_path: Path

@@ -24,7 +24,7 @@ def lab() -> Lab:
     return Lab(STUDY)
 
 
-def on_platform(out: Path, reference: str, solver: str) -> OptimizedDataset:
+def on_platform(out: Path, reference: str, solver: str, consensus: str) -> OptimizedDataset:
     """Return what the platform publishes of the study's collaboration, with seed 3."""
     roster = [{"name": n, "prior": p} for n, p in zip(NAMES, STUDY.priors, strict=False)]
     tree = {
@@ -32,7 +32,7 @@ def on_platform(out: Path, reference: str, solver: str) -> OptimizedDataset:
         "data": {"source": "digits"},
         "participants": roster,
         "shared": {"size": STUDY.shared},
-        "targets": {"dim": STUDY.dim, "solver": solver},
+        "targets": {"dim": STUDY.dim, "solver": solver, "consensus": consensus},
         "reference": reference,
         "optimize": {"block_rows": STUDY.block_rows, "batch_size": 32},
         "audit": {"fraction": STUDY.audit},
@@ -43,11 +43,13 @@ def on_platform(out: Path, reference: str, solver: str) -> OptimizedDataset:
 
 
 @pytest.mark.parametrize("solver", ["ridge", "procrustes"])
-@pytest.mark.parametrize("reference", ["best", "consensus"])
-def test_targets(lab: Lab, tmp_path: Path, reference: str, solver: str) -> None:
+@pytest.mark.parametrize(
+    ("reference", "consensus"), [("best", "pca"), ("consensus", "pca"), ("consensus", "gcca")]
+)
+def test_targets(lab: Lab, tmp_path: Path, reference: str, consensus: str, solver: str) -> None:
     with compute(1):
-        made = lab.collaborate(3, reference=reference, solver=solver)
-    published = on_platform(tmp_path, reference, solver)
+        made = lab.collaborate(3, reference=reference, solver=solver, consensus=consensus)
+    published = on_platform(tmp_path, reference, solver, consensus)
     assert made.agreed is not None
     assert published.provenance.reference == made.agreed.election.reference
     order = np.argsort(published.ids)

@@ -17,6 +17,7 @@ seed plugins data.source data.root data.limit data.on_error data.shards data.dec
 data.image_column data.label_column data.split.train data.split.test
 data.license participants.0.license participants.0.name participants.0.prior participants.0.weight
 min_participants shared.size targets.dim targets.projection targets.solver reference
+targets.consensus assignment.most
 optimize.block_rows optimize.batch_size optimize.chunk_mb assignment.by assignment.partition
 payload.route audit.fraction audit.policy privacy.clip privacy.noise_multiplier
 runtime.threads runtime.precision runtime.deterministic student.precision
@@ -187,6 +188,8 @@ def test_relative_root_is_made_absolute(tmp_path: Path, monkeypatch: pytest.Monk
         ("targets.solver=procrustes", False),
         ("participants.0.weight=2", False),
         ("runtime.threads=2", False),
+        ("targets.consensus=pca", True),
+        ("targets.consensus=gcca", False),
         ("assignment.partition=iid", True),
         ("assignment.partition=dirichlet:1", False),
     ],
@@ -195,6 +198,19 @@ def test_the_dataset_key_holds_what_the_dataset_depends_on(change: str, same: bo
     """A run may resume with changed settings if they affect no finished block."""
     before = dataset_key(load_config("digits"), "f")
     assert (dataset_key(load_config("digits", [change]), "f") == before) is same
+
+
+def test_the_most_that_one_may_get_is_for_competence_alone() -> None:
+    keys = {
+        most: dataset_key(load_config("digits", ["assignment.by=competence", *most]), "f")
+        for most in [(), ("assignment.most=2",), ("assignment.most=3",), ("assignment.most=null",)]
+    }
+    assert len(set(keys.values())) == 3
+    assert keys[()] == keys[("assignment.most=2",)]
+    with pytest.raises(ConfigError, match=r"assignment\.most=3\.0 has no meaning with .*=weight"):
+        load_config("digits", ["assignment.most=3"])
+    with pytest.raises(ConfigError, match=r"assignment\.most"):
+        load_config("digits", ["assignment.by=competence", "assignment.most=0.5"])
 
 
 def test_the_dataset_key_is_that_of_before_there_were_columns_and_splits() -> None:
