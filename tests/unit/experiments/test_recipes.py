@@ -49,7 +49,7 @@ def test_the_student_is_the_moving_average_of_what_is_trained() -> None:
         momentum = min(MOMENTUM, (1 + step) / (10 + step))
         mean = momentum * mean + (1 - momentum) * averaged.trained.state_dict()[key].numpy()
     found = averaged.student.state_dict()[key].numpy()
-    np.testing.assert_allclose(found, mean, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(found, mean, rtol=1e-5, atol=1e-8)
     assert not np.allclose(mean, averaged.trained.state_dict()[key].numpy())
     counted = "backbone.stages.0.norm.running_mean"
     assert averaged.student.state_dict()[counted].abs().sum() > 0, "batch norm's, too"
