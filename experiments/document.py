@@ -11,6 +11,7 @@ sentence with command, dates, hardware and versions.
 
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
@@ -91,6 +92,8 @@ def provenance(known: Cell) -> str:
     days = sorted({cell["date"] for cell in known["cells"] if "date" in cell})
     hardware = ", ".join(f"{name} {value}" for name, value in about["hardware"].items())
     versions = ", ".join(f"{name} {value}" for name, value in about["versions"].items())
+    elsewhere = Counter(cell["CPU"] for cell in known["cells"] if "CPU" in cell)
+    hardware += "".join(f"; {number} cells on {cpu}" for cpu, number in elsewhere.items())
     when = " to ".join(dict.fromkeys((days[0], days[-1]))) if days else "an unknown day"
     return (
         f"`{about['command']} --root DIR`, {when}, {about['samples']:,} images; {hardware}; "

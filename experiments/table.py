@@ -124,7 +124,7 @@ def fill(
         with exclusive(file.parent):
             known = _known(file, study_name, about)
             if not holds(known, cell):
-                known["cells"].append(cell | measured | took | _other_versions(known, about))
+                known["cells"].append(cell | measured | took | _other_host(known, about))
                 known["table"] = summary(known["cells"], rows)
                 write_json(file, stored(file) | {study_name: known})
         typer.echo(f"{study_name} {cell}: {dict(list(measured.items())[:1])}")
@@ -136,10 +136,12 @@ def _told(study: Study) -> Cell:
     return {key: value for key, value in asdict(study).items() if value != plain[key]}
 
 
-def _other_versions(known: Cell, about: Cell) -> Cell:
-    """Return ``versions`` of a cell that differ from the table's, which are its first cell's."""
-    other = about["versions"].items() - known["about"]["versions"].items()
-    return {"versions": dict(sorted(other))} if other else {}
+def _other_host(known: Cell, about: Cell) -> Cell:
+    """Return a cell's ``versions`` and ``CPU`` where they differ from the table's first cell's."""
+    first, cpu = known["about"], about["hardware"]["CPU"]
+    other = about["versions"].items() - first["versions"].items()
+    told = {"versions": dict(sorted(other))} if other else {}
+    return told | ({"CPU": cpu} if cpu != first["hardware"].get("CPU") else {})
 
 
 def holds(known: Cell, cell: Cell) -> bool:
@@ -167,10 +169,11 @@ def _known(file: Path, study_name: str, about: Cell) -> Cell:
 def _settled(about: Cell) -> Cell:
     """Return the parts of ``about`` that all cells of a table must share.
 
-    Hardware is among them, because their seconds are compared.
+    Hardware is among them, because their seconds are compared. The CPU's name is not: a long
+    study may go on elsewhere, so it is kept with each cell.
     """
     parts = {part: about.get(part) for part in ("method", "study", "fingerprint")}
-    return parts | {"hardware": about["hardware"] | {"system": "", "memory": ""}}
+    return parts | {"hardware": about["hardware"] | {"system": "", "CPU": "", "memory": ""}}
 
 
 def stored(file: Path) -> dict[str, Cell]:

@@ -3,9 +3,7 @@
 import json
 import os
 import platform
-import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from datetime import date
 from importlib import import_module
 from pathlib import Path
@@ -103,21 +101,15 @@ def hardware() -> dict[str, Any]:
     """Return a description of this host's processor, cores and GPUs."""
     import torch  # takes seconds: only once the command line has been checked
 
+    from coopt_fl.core.runtime import cpu_name
+
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {
         "machine": platform.machine(),
-        "processor": _processor(),
+        "processor": cpu_name(),
         "cores": os.cpu_count(),
         "gpus": gpus,
     }
-
-
-def _processor() -> str:
-    """Return the processor's name, on Linux from /proc/cpuinfo."""
-    with suppress(OSError):
-        if name := re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text()):
-            return name[1].strip()
-    return platform.processor()
 
 
 def compare(before: Results, after: Results) -> dict[str, Any]:

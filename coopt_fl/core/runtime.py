@@ -62,15 +62,24 @@ def arithmetic(precision: str, device: torch.device) -> torch.dtype:
     return dtype
 
 
-@cache
 def _cpu_flags() -> frozenset[str]:
     """Return the CPU's feature flags as Linux lists them; none on other systems."""
+    facts = _cpu_facts()
+    return frozenset(facts.get("flags", facts.get("Features", "")).split())  # x86; Arm
+
+
+@cache
+def _cpu_facts() -> dict[str, str]:
+    """Return what Linux says about its last CPU by name; nothing on other systems."""
     with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            name, _, flags = line.partition(":")
-            if name.strip() in ("flags", "Features"):  # x86; Arm
-                return frozenset(flags.split())
-    return frozenset()
+        lines = (line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines())
+        return {name.strip(): fact.strip() for name, _, fact in lines}
+    return {}
+
+
+def cpu_name() -> str:
+    """Return the CPU's name as Linux or else Python tells it; some tell none."""
+    return _cpu_facts().get("model name", platform.processor())
 
 
 def devices() -> dict[str, str]:
@@ -79,6 +88,7 @@ def devices() -> dict[str, str]:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
         "system": platform.platform(),
+        "CPU": cpu_name(),
         "CPU cores": str(os.cpu_count()),
         "memory": f"{memory:.0f} GiB",
         "GPUs": ", ".join(gpus) or "none: everything runs on the CPU",

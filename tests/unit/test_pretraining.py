@@ -13,6 +13,7 @@ from coopt_fl.config.load import load_config
 from coopt_fl.config.schema import Config
 from coopt_fl.core.errors import ConfigError
 from coopt_fl.core.progress import Progress
+from coopt_fl.core.runtime import cpu_name
 from coopt_fl.optimized.preparation import preparation
 from coopt_fl.optimized.provenance import versions
 from coopt_fl.students.checkpoint import load_student
@@ -114,7 +115,8 @@ def test_hardware_and_versions_are_those_of_the_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = config_of("student.objective=simclr", "student.model=convnet:2")
-    with pytest.raises(StoppedError):
+    with monkeypatch.context() as older, pytest.raises(StoppedError):
+        older.setattr("coopt_fl.students.train.devices", lambda: {"CPU cores": "2"})
         pretrain(config, None, tmp_path, Stopping(), seeds=2, count=1)
     torch.set_num_threads(2)
     monkeypatch.setattr("coopt_fl.students.train.versions", lambda: {"torch": "99"})
@@ -122,6 +124,7 @@ def test_hardware_and_versions_are_those_of_the_training(
     assert first["hardware"]["devices in use"] == first["hardware"]["CPU threads of each"] == "1"
     assert first["versions"] == versions()
     assert second["hardware"]["CPU threads of each"] == "1, then 2"
+    assert second["hardware"]["CPU"] == f"unknown, then {cpu_name()}"
     assert second["versions"] == {"torch": "99"}
 
 

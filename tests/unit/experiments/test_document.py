@@ -77,7 +77,8 @@ def test_provenance_names_command_days_hardware_and_versions() -> None:
         "hardware": {"CPU": "two"},
         "versions": {"a": "1"},
     }
-    said = provenance({"about": about, "cells": [{"date": "2026-01-02"}, {"date": "2026-01-01"}]})
-    assert (
-        said == "`python -m x --root DIR`, 2026-01-01 to 2026-01-02, 5,000 images; CPU two; a 1.\n"
-    )
+    cells = [{"date": "2026-01-02"}, {"date": "2026-01-01", "CPU": "Xeon"}, {"CPU": "Xeon"}]
+    said = provenance({"about": about, "cells": cells[:1]})
+    assert said == "`python -m x --root DIR`, 2026-01-02, 5,000 images; CPU two; a 1.\n"
+    said = provenance({"about": about, "cells": cells})
+    assert "2026-01-01 to 2026-01-02, 5,000 images; CPU two; 2 cells on Xeon; a 1.\n" in said

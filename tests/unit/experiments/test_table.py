@@ -96,7 +96,7 @@ def gpus(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: names[index])
 
 
-def test_a_table_goes_on_with_fewer_gpus_but_not_on_another(
+def test_a_table_goes_on_with_fewer_gpus_or_another_cpu_but_not_another_gpu(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "a.json"
@@ -104,6 +104,10 @@ def test_a_table_goes_on_with_fewer_gpus_but_not_on_another(
     measured(lab, file, 1)
     gpus(monkeypatch, "H100")
     assert len(measured(lab, file, 1, 2)["cells"]) == 2
+    with monkeypatch.context() as other:
+        other.setattr("coopt_fl.core.runtime.cpu_name", lambda: "another")
+        *same, third = measured(lab, file, 1, 2, 3)["cells"]
+    assert (["CPU" in cell for cell in same], third["CPU"]) == ([False, False], "another")
     gpus(monkeypatch, "A100", "H100")
     with pytest.raises(ConfigError, match="another hardware"):
         measured(lab, file, 1, 2, 3)
