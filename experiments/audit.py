@@ -138,10 +138,24 @@ def audit_competence(lab: Lab, cell: Cell) -> Cell:
 
     Participants without a block cannot be accused: ``honest`` counts those with blocks.
     """
+    return _counted_by_competence(lab, cell)
+
+
+@table(
+    lambda study: [{"consensus": "gcca", **row} for row in rows_by_competence(study)],
+    lines("fraction", "found", mix="mixed"),
+)
+def audit_gcca(lab: Lab, cell: Cell) -> Cell:
+    """Count as :func:`audit_competence` does, where all align to another consensus."""
+    return _counted_by_competence(lab, cell, consensus=cell["consensus"])
+
+
+def _counted_by_competence(lab: Lab, cell: Cell, consensus: str = "pca") -> Cell:
     counts = Counter[str]()
     run = {key: cell[key] for key in ("mix", "size", "dim", "fraction")}
     for seed in _draws(cell):
-        counts.update(outcome(play_by_competence(lab, seed, **run), cell | {"liar": TRAINED}, seed))
+        played = play_by_competence(lab, seed, **run, consensus=consensus)
+        counts.update(outcome(played, cell | {"liar": TRAINED}, seed))
     return _summed(counts)
 
 

@@ -103,18 +103,18 @@ def play(
 
 @lru_cache(maxsize=4)
 def play_by_competence(
-    lab: Lab, seed: int, mix: str, size: int, dim: int, fraction: float
+    lab: Lab, seed: int, mix: str, size: int, dim: int, fraction: float, consensus: str
 ) -> Played:
     """Simulate a run with ``assignment.by=competence`` up to its audit.
 
-    All align to the consensus by ridge. As on the platform, no block mixes regions, and blocks get
-    their owners after the alignments.
+    All align to the ``consensus`` by ridge. As on the platform, no block mixes regions, and
+    blocks get their owners after the alignments.
     """
     features, order = _roster(lab, mix, seed)
     shared, source = lab.shared(size, seed), lab.source
     region = regions(source, shared, seed, lab.study.data)
     groups = Groups({str(k): source.ids[region == k] for k in np.unique(region)}, owned=False)
-    how = {"dim": dim, "shared": size, "audit": fraction, "order": order}
+    how = {"dim": dim, "shared": size, "audit": fraction, "order": order, "consensus": consensus}
     agreed = lab.agree(seed, features, elect=as_told, groups=groups, **how)
     of_block, of_shared = numbers = agreed.plan.numbered_regions()
     run = replace(before_audit(lab, agreed), regions=numbers)

@@ -62,9 +62,10 @@ def test_comparisons_are_of_the_same_samples(run: Played) -> None:
     assert len(twice) == sum(len(plan.audit_ids(unit)) for unit in range(len(plan.units)))
 
 
-def test_by_competence_blocks_are_of_one_region_and_liars_alone_are_accused() -> None:
+@pytest.mark.parametrize("consensus", ["pca", "gcca"])
+def test_by_competence_blocks_are_of_one_region_and_liars_alone_are_accused(consensus: str) -> None:
     lab = Lab(STUDY)
-    run = play_by_competence(lab, 0, "mixed", 64, 16, 0.5)
+    run = play_by_competence(lab, 0, "mixed", 64, 16, 0.5, consensus)
     plan, region = run.agreed.plan, regions(lab.source, lab.shared(64, 0), 0, STUDY.data)
     assert all(len(set(region[ids])) == 1 for ids in plan.blocks)
     assert len(np.unique(region)) > 1
