@@ -137,6 +137,17 @@ def half(whose: Callable[[Sequence[float]], float], lab: Lab, agreed: Agreed, se
     return {"weights": weights.tolist()}
 
 
+def by_training(lab: Lab, agreed: Agreed, seed: int) -> Cell:
+    """Give each domain to the specialist with its labels; the first prior gets all others."""
+    domain, taken = lab.domains("train"), np.zeros(len(lab.all), bool)
+    parts = dict[str, Rows]()
+    for spec, name in zip(of_crowd(lab.study), agreed.features, strict=True):
+        own = np.array([f"specialists-{one}/labels/" in spec for one in domain])
+        parts[name] = np.flatnonzero(own)
+        taken |= own
+    return {"groups": Groups(parts | {next(iter(parts)): np.flatnonzero(~taken)}, owned=True)}
+
+
 Divide = Callable[[Lab, Agreed, int], Rows]
 """Returns the region of each image."""
 
@@ -183,6 +194,7 @@ SHARDS: dict[str, Assign] = {
     "the best five": partial(competent, undivided, 2),
     "the best alone": partial(competent, undivided, FREE),
     "competence, domains told": partial(competent, domains, FREE),
+    "each domain by its own prior": by_training,
     "by speed": by_speed,
     "dirichlet:0.1": partial(skewed, 0.1),
     "half by the best": partial(half, max),
@@ -204,7 +216,14 @@ def crowd_shards(lab: Lab, cell: Cell) -> Cell:
     return shared_out(lab, cell["seed"], cell["shards"])
 
 
-AGREED = "equal", "competence by looks, at most twice", "competence by looks", "the best alone"
+AGREED = (
+    "equal",
+    "competence by looks, at most twice",
+    "competence by looks",
+    "the best alone",
+    "competence, domains told",
+    "each domain by its own prior",
+)
 
 
 @table(lambda _: [{"consensus": "gcca", "shards": how} for how in AGREED])

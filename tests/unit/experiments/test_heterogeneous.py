@@ -24,7 +24,14 @@ from coopt_fl.students.models import build_student
 from coopt_fl.students.objectives import make_objective
 from coopt_fl.students.objectives.objective import Setting
 from experiments import command, domains, heterogeneous, specialists
-from experiments.heterogeneous import PRIOR, by_domain, crews, crowd_central, without_accused
+from experiments.heterogeneous import (
+    PRIOR,
+    by_domain,
+    by_training,
+    crews,
+    crowd_central,
+    without_accused,
+)
 from experiments.lab import Lab
 from experiments.played import before_audit
 from experiments.scales import SCALES
@@ -153,6 +160,18 @@ def test_crowds_lose_one_each_or_have_ever_more_weak_ones() -> None:
         assert len({*crew}) == 10 and sum(spec in CROWD.weak for spec in crew) == weak
         assert {*alone} == {*crew} - {*CROWD.weak}
     assert {*found["2 of 10 weak"]} == {*CROWD.crowd}
+
+
+def test_domains_go_to_who_was_trained_on_them_with_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    specialists = ("a/dino", "b/dino", "b/labels", "a/labels")
+    crowd = ("trivial:24", *(f"trained:specialists-{one}/convnet:4/1" for one in specialists))
+    lab = Lab(replace(STUDY, crowd=crowd))
+    domain = np.array([*"abc"])[np.arange(320) % 3]
+    monkeypatch.setattr(lab, "domains", lambda split: domain)
+    agreed = lab.agree(0, {name: lab.features("trivial:24")[0] for name in "vwxyz"})
+    parts = by_training(lab, agreed, 0)["groups"].ids
+    assert [{*domain[parts[name]]} for name in "vwxyz"] == [{"c"}, set(), set(), {"b"}, {"a"}]
+    assert sum(len(rows) for rows in parts.values()) == 320
 
 
 def test_the_audit_takes_shards_from_liars_alone(monkeypatch: pytest.MonkeyPatch) -> None:
