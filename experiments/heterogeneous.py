@@ -137,15 +137,21 @@ def half(whose: Callable[[Sequence[float]], float], lab: Lab, agreed: Agreed, se
     return {"weights": weights.tolist()}
 
 
+def first_alone(lab: Lab, agreed: Agreed, seed: int) -> Cell:
+    """Give all to the first participant."""
+    return {"weights": [float(k == 0) for k in range(len(agreed.features))]}
+
+
 def by_training(lab: Lab, agreed: Agreed, seed: int) -> Cell:
-    """Give each domain to the specialist with its labels; the first prior gets all others."""
-    domain, taken = lab.domains("train"), np.zeros(len(lab.all), bool)
-    parts = dict[str, Rows]()
-    for spec, name in zip(of_crowd(lab.study), agreed.features, strict=True):
-        own = np.array([f"specialists-{one}/labels/" in spec for one in domain])
-        parts[name] = np.flatnonzero(own)
-        taken |= own
-    return {"groups": Groups(parts | {next(iter(parts)): np.flatnonzero(~taken)}, owned=True)}
+    """Give each domain to the specialist with its labels, or if there is none to the first."""
+    crowd, names, of = of_crowd(lab.study), list(agreed.features), lab.domains("train")
+    owner = {
+        domain: next((k for k, spec in enumerate(crowd) if f"-{domain}/labels/" in spec), 0)
+        for domain in np.unique(of).tolist()
+    }
+    owners = np.array([owner[domain] for domain in of.tolist()])
+    parts = {name: np.flatnonzero(owners == k) for k, name in enumerate(names)}
+    return {"groups": Groups(parts, owned=True)}
 
 
 Divide = Callable[[Lab, Agreed, int], Rows]
@@ -194,7 +200,8 @@ SHARDS: dict[str, Assign] = {
     "the best five": partial(competent, undivided, 2),
     "the best alone": partial(competent, undivided, FREE),
     "competence, domains told": partial(competent, domains, FREE),
-    "each domain by its own prior": by_training,
+    "the first alone": first_alone,
+    "specialists with labels, else the first": by_training,
     "by speed": by_speed,
     "dirichlet:0.1": partial(skewed, 0.1),
     "half by the best": partial(half, max),
@@ -202,7 +209,8 @@ SHARDS: dict[str, Assign] = {
 }
 """Assignments of samples to participants. "The best five" (of ten) and "the best alone" are
 competence in a single region, with shards of at most twice the mean size and of any size: the gain
-of competence over them is due to regions."""
+of competence over them is due to regions. Which prior is the best alone depends on the consensus;
+the first of the crowd is the best by its own probe."""
 
 
 @table(lambda _: [{"shards": how} for how in SHARDS])
@@ -213,7 +221,7 @@ def crowd_shards(lab: Lab, cell: Cell) -> Cell:
     ``largest shard`` is the largest share of all samples. Assignment by competence uses the same
     held-out targets, by region, so its ``r2`` is slightly optimistic, but no accuracy is.
     """
-    return shared_out(lab, cell["seed"], cell["shards"])
+    return assigned(lab, cell["seed"], cell["shards"])
 
 
 AGREED = (
@@ -221,8 +229,9 @@ AGREED = (
     "competence by looks, at most twice",
     "competence by looks",
     "the best alone",
+    "the first alone",
     "competence, domains told",
-    "each domain by its own prior",
+    "specialists with labels, else the first",
 )
 
 
@@ -232,10 +241,10 @@ def crowd_consensus(lab: Lab, cell: Cell) -> Cell:
 
     The measures are those of ``crowd_shards``, which has the same rows with the usual consensus.
     """
-    return shared_out(lab, cell["seed"], cell["shards"], consensus=cell["consensus"])
+    return assigned(lab, cell["seed"], cell["shards"], consensus=cell["consensus"])
 
 
-def shared_out(lab: Lab, seed: int, shards: str, **how: Any) -> Cell:
+def assigned(lab: Lab, seed: int, shards: str, **how: Any) -> Cell:
     """Train a student of the crowd's targets, made by ``shards``, and return all measures."""
 
     def assign(agreed: Agreed) -> Mapping[str, Any]:

@@ -1,11 +1,13 @@
 """Simulated runs of the platform up to their audit, with precomputed features, and lies."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 
+from coopt_fl.config.schema import AssignmentConfig
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.data.regions import regions
 from coopt_fl.federation.groups import Groups
@@ -118,11 +120,11 @@ def play_by_competence(
     agreed = lab.agree(seed, features, elect=as_told, groups=groups, **how)
     of_block, of_shared = numbers = agreed.plan.numbered_regions()
     run = replace(before_audit(lab, agreed), regions=numbers)
-    members = []
+    members, limit = [], AssignmentConfig().most or math.inf
     for name in agreed.plan.contributors:
         wrong = np.square(run.expected[name].heldout - agreed.shared_targets).sum(axis=1)
         known = mean_errors(wrong.astype(np.float64), of_shared, len(groups.ids))
-        members.append(Member(name, errors=known[of_block], most=2.0))
+        members.append(Member(name, errors=known[of_block], most=limit))
     plan = agreed.plan.with_owners(by_competence(range(len(agreed.plan.blocks)), members))
     return replace(run, agreed=replace(agreed, plan=plan))
 

@@ -1,9 +1,16 @@
 """Checks between keys: values that are each valid on their own but not together."""
 
+import json
 import re
 from collections.abc import Iterator
 
-from coopt_fl.config.schema import AssignmentConfig, Config, DataConfig, SimulationConfig
+from coopt_fl.config.schema import (
+    AssignmentConfig,
+    Config,
+    DataConfig,
+    SimulationConfig,
+    TargetsConfig,
+)
 from coopt_fl.core.remote import shown
 from coopt_fl.core.typed import LICENCE
 from coopt_fl.registry import COLUMNS, PARTS
@@ -54,7 +61,7 @@ def combinations(config: Config) -> list[str]:
         if participant.license is not None and not LICENCE.holds(participant.license)
     ]
     problems += _of_simulation(config.simulation)
-    problems += [*_of_partition(config), *_of_assignment(config.assignment)]
+    problems += [*_of_partition(config), *_of_assignment(config.assignment), *_of_consensus(config)]
     if config.data.limit is not None and config.shared.size > config.data.limit:
         problems.append(
             f"shared.size: {config.shared.size} is more than data.limit={config.data.limit}"
@@ -100,10 +107,28 @@ def _of_assignment(assignment: AssignmentConfig) -> Iterator[str]:
     part = PARTS.has("assignment", assignment.by) and PARTS.find("assignment", assignment.by)
     limited = assignment.most != AssignmentConfig().most
     if limited and part and part.shipped and not part.fact("by_region"):
+        choose = ", or choose competence" * (assignment.partition == AssignmentConfig().partition)
         yield (
-            f"assignment.most={assignment.most} has no meaning with assignment.by={assignment.by}, "
-            "which gives each its share; leave it out, or choose competence"
+            f"assignment.most={json.dumps(assignment.most)} has no meaning with "
+            f"assignment.by={assignment.by}, which gives each its share; leave it out{choose}"
         )
+
+
+def _of_consensus(config: Config) -> Iterator[str]:
+    targets, plain = config.targets, TargetsConfig()
+    if targets.consensus == plain.consensus:
+        return
+    others = {
+        "reference=best": config.reference == "best",
+        f"targets.projection={targets.projection}": targets.projection != plain.projection,
+        "targets.solver=none": targets.solver == "none",
+    }
+    yield from (
+        f"targets.consensus={targets.consensus} has no meaning with {setting}, which rules out a "
+        "consensus; leave one of them out"
+        for setting, given in others.items()
+        if given
+    )
 
 
 def data_combinations(data: DataConfig) -> list[str]:

@@ -237,8 +237,8 @@ class DeadlineConfig:
 class Config:
     """A whole run.
 
-    All priors are aligned to the ``reference``: "consensus" (the principal components of all
-    priors' features of the shared set) or "best" (the best prior).
+    All priors are aligned to the ``reference``: "consensus" (what all priors' features of the
+    shared set have in common, see ``targets.consensus``) or "best" (the best prior).
     """
 
     seed: int = _key(0, "seed of the run", minimum=0)

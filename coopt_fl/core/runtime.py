@@ -34,8 +34,9 @@ def has_bfloat16() -> bool:
 
 
 def instructions() -> str:
-    """Return the CPU's instruction sets that decide the last bits of a result."""
-    return torch.backends.cpu.get_cpu_capability() + (", bfloat16" if has_bfloat16() else "")
+    """Return the CPU's instruction sets and its maker, which decide the last bits of a result."""
+    told = [torch.backends.cpu.get_cpu_capability(), "bfloat16" if has_bfloat16() else ""]
+    return ", ".join(filter(None, [*told, _cpu_facts().get("vendor_id")]))
 
 
 def arithmetic(precision: str, device: torch.device) -> torch.dtype:

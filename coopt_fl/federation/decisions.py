@@ -5,6 +5,7 @@ How to decide is up to the policies (:mod:`coopt_fl.policies`) and the method
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
@@ -18,6 +19,7 @@ from coopt_fl.core.errors import ConfigError, DataError, OutputError, Participan
 from coopt_fl.core.progress import Progress
 from coopt_fl.core.remote import shown
 from coopt_fl.core.runtime import compute
+from coopt_fl.core.words import plural
 from coopt_fl.data import Source
 from coopt_fl.data.blocks import advised
 from coopt_fl.data.partition import is_partitioned
@@ -36,6 +38,8 @@ from coopt_fl.privacy import summary as privacy_summary
 from coopt_fl.registry import PARTS
 from coopt_fl.targets import CONSENSUS, HeldOut, Recipe, uniformity
 from coopt_fl.targets.collaborate import Array
+
+_NEARLY_ALL = 0.9  # share of all blocks above which the audit has too little to compare
 
 
 class Decisions:
@@ -171,6 +175,12 @@ class Decisions:
         plan, members = self.records.plan, self.members(self.records.active())
         owners = assigned(self.assign, range(len(plan.blocks)), members)
         self.records.assign(plan.with_owners(owners))
+        first, blocks = Counter(owners).most_common(1)[0]
+        if self.config.audit.fraction and len(members) > 1 and blocks > _NEARLY_ALL * len(owners):
+            self.progress.warn(
+                f"{first} makes {blocks} of {plural(len(owners), 'block')}, so nearly nobody else "
+                "checks its targets; lower assignment.most if it may not be trusted"
+            )
 
     def publish(self) -> Provenance:
         """Publish the optimized dataset from the stored blocks."""

@@ -206,7 +206,10 @@ def _require_alike(baseline: Sequence[Result], one: Result, hardware: dict[str, 
     ours = _conditions(one, hardware)
     for other in baseline:
         theirs = _conditions(other, other["hardware"])
-        different = [key for key in ours | theirs if ours.get(key) != theirs.get(key)]
+        untold = {"hardware (CPU)"} - (ours.keys() & theirs.keys())  # in an older result
+        different = [
+            key for key in ours | theirs if key not in untold and ours.get(key) != theirs.get(key)
+        ]
         if different:
             raise ConfigError(
                 f"the baseline is of another {', '.join(different)}: seconds cannot be compared; "

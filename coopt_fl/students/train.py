@@ -198,10 +198,8 @@ class Record:
             "devices in use": str(processes),
             "CPU threads of each": str(torch.get_num_threads()),
         }
-        known = hardware
-        if "hardware" in self.meta:  # of an older version, it lacks the newest names
-            known = dict.fromkeys(hardware, "unknown") | self.meta["hardware"]
-        changed = {name for name in hardware if known[name].split(", then ")[-1] != hardware[name]}
+        known: dict[str, str] = self.meta.get("hardware", hardware)  # an older one has fewer names
+        changed = {name for name in known if known[name].split(", then ")[-1] != hardware[name]}
         self.meta |= {
             "data": asdict(data),
             "epochs": epochs,

@@ -18,7 +18,7 @@ from coopt_fl.targets.linear import Features
 from coopt_fl.targets.projection import PCA, consensus_targets, fit_projection
 
 CONSENSUS = "consensus"
-"""The reference that is no single prior: the principal components of all priors together."""
+"""The reference that is no single prior, but all of them together."""
 
 Array = NDArray[np.float32]
 CPU = torch.device("cpu")

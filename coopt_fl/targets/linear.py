@@ -70,11 +70,11 @@ def scores_of_gram(gram: Tensor, dim: int) -> Tensor:
 def smoother(x: Tensor, ridge: float) -> Tensor:
     """Return the matrix (R, R) of a ridge regression on centred ``x`` (R, m).
 
-    It maps any R values to their fitted ones. The penalty is ``ridge`` times the mean eigenvalue of
-    ``x @ x.T``, so the scale of ``x`` does not matter.
+    It maps any R values to their fitted ones. The penalty is ``ridge`` times the sum of the
+    eigenvalues of ``x @ x.T``, so neither the scale of ``x`` nor the number of rows matters.
     """
     gram = x @ x.T
-    penalty, one = ridge * gram.trace() / len(x), torch.eye(len(x)).to(x)
+    penalty, one = ridge * gram.trace(), torch.eye(len(x)).to(x)
     return one - penalty * torch.cholesky_inverse(torch.linalg.cholesky(gram + penalty * one))
 
 

@@ -26,7 +26,9 @@ from coopt_fl.targets.linear import (
 
 PCA, GCCA = "pca", "gcca"
 
-_RIDGE = 10.0  # of a smoother in "gcca", see docs/decisions/2026-11-30-consensus-by-agreement.md
+_RIDGE = (
+    10 / 520
+)  # of a smoother in "gcca", see docs/decisions/2026-11-30-consensus-by-agreement.md
 
 
 def fit_projection(features: Features, dim: int, method: str, seed: int) -> Alignment:
@@ -104,23 +106,29 @@ def consensus_targets(
 ) -> NDArray[np.float32]:
     """Return targets (S, dim) of the shared set from the features of all priors.
 
-    Each prior has one vote, an (S, S) matrix. The first ``dim`` principal components of the sum of
-    all votes are scaled to unit RMS. Memory holds this sum and the features of one prior at a time.
+    Each prior adds an (S, S) matrix, its votes for directions. The targets are the first ``dim``
+    principal components of the sum, scaled to unit RMS. Memory holds this sum and the features of
+    one prior at a time.
 
     Args:
         features: (S, m_k) of each prior.
         dim: width n of a target.
-        method: what a vote is. "pca": the inner products of the centred features, divided by their
-            RMS norm. Then a prior that varies along few directions has much to say about each.
-            "gcca": the smoother of a ridge regression on them. Then a direction counts by how many
-            priors know it, however much they vary along it: the regularised MAXVAR generalised
-            canonical correlation analysis (Kettenring 1971).
+        method: what a prior adds. "pca": the inner products of the centred features, divided by
+            their RMS norm. All priors have as much to say in sum, in proportion to their variance
+            along a direction; one that varies along few has much to say about each.
+            "gcca": the smoother of a ridge regression on them, as in the regularised MAXVAR
+            generalised canonical correlation analysis (Kettenring 1971). A prior has at most 1 to
+            say about a direction, and half of that where 1/52 of its variance lies. So the
+            directions that most priors know come first. Unlike there, they keep their weights.
 
     Raises:
-        ConfigError: S < 2 dim, or the widths add up to less than ``dim``.
+        ConfigError: S < 2 dim, the widths add up to less than ``dim``, or there is no such method.
         PriorError: features are not finite, or all the same, or the numbers of samples differ.
     """
-    narrow, gram, rows, width = list[Tensor](), torch.zeros(()), 0, 0
+    if method not in (PCA, GCCA):
+        raise ConfigError(f"targets.consensus must be {PCA} or {GCCA}, not {method!r}")
+    gram: Tensor | None = None
+    narrow, rows, width = list[Tensor](), 0, 0
     for one in features:
         x = as_matrix(one, "features")
         centred = x - x.mean(dim=0)
@@ -136,13 +144,15 @@ def consensus_targets(
             )
         width += x.shape[1]
         if method == GCCA:
-            gram = gram.to(x) + smoother(centred, _RIDGE)
-            continue
-        narrow.append(centred / (root_mean_square(centred) * x.shape[1] ** 0.5))
-        if width >= rows:
+            votes = smoother(centred, _RIDGE)
+        else:
+            narrow.append(centred / (root_mean_square(centred) * x.shape[1] ** 0.5))
+            if width < rows:
+                continue
             wide = torch.cat(narrow, dim=1)
-            gram = gram.to(x) + wide @ wide.T
+            votes = wide @ wide.T
             narrow.clear()
+        gram = votes if gram is None else gram + votes
     if rows < 2 * dim:
         raise ConfigError(
             "reference=consensus needs shared.size of at least 2 x targets.dim = "
@@ -152,9 +162,9 @@ def consensus_targets(
         raise ConfigError(
             f"targets.dim={dim} is more than all priors' widths together, {width}: lower it"
         )
-    if gram.ndim:
-        scores = scores_of_gram(gram, dim)
-    else:
+    if gram is None:
         scores = principal_scores(torch.cat(narrow, dim=1), dim)
+    else:
+        scores = scores_of_gram(gram, dim)
     targets: NDArray[np.float32] = (scores / root_mean_square(scores)).float().cpu().numpy()
     return targets

@@ -1,7 +1,7 @@
 """Runs with ``assignment.by=competence``: images go to the participants that know their like."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,14 @@ import coopt_fl
 from coopt_fl import Preprocess, delivery
 from coopt_fl.config.schema import Config
 from coopt_fl.core.errors import ConfigError, DataError
+from coopt_fl.core.progress import Progress
 from coopt_fl.data import from_arrays
 from coopt_fl.federation import protocol
 from coopt_fl.federation.plan import read_plan
 from coopt_fl.federation.state import RunState
 from coopt_fl.optimized.block import Block
 from coopt_fl.optimized.verify import verify
+from coopt_fl.policies.assignment import Member
 from coopt_fl.policies.audit import Audit, Known
 from coopt_fl.policies.evidence import Expected
 from coopt_fl.policies.spreads import Alike
@@ -105,6 +107,21 @@ def test_the_limit_of_a_share_can_be_lifted(settings: dict[str, Any], tmp_path: 
     run_platform(tiny(**slow, **{"assignment.most": "null"}), tmp_path / "any")
     assert knowing(tmp_path / "twice") < 0.9
     assert knowing(tmp_path / "any") > 0.95
+
+
+@pytest.mark.parametrize("share", [0.9, 1.0])
+def test_it_is_told_when_nobody_checks_who_makes_nearly_all(
+    share: float, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def greedy(blocks: Sequence[int], members: Sequence[Member]) -> list[str]:
+        first = int(share * len(blocks))
+        return ["beta"] * first + ["gamma"] * (len(blocks) - first)
+
+    told, heard = list[str](), Progress()
+    monkeypatch.setattr(heard, "warn", told.append)
+    run_platform(tiny(**settings), tmp_path / "out", assignment=greedy, progress=heard)
+    alone = [text for text in told if "beta makes" in text and "nobody else checks" in text]
+    assert len(alone) == (share == 1.0)
 
 
 @pytest.mark.parametrize(("at", "times"), [(protocol.ALIGN, 1), (protocol.OPTIMIZE, 2)])

@@ -209,8 +209,18 @@ def test_the_most_that_one_may_get_is_for_competence_alone() -> None:
     assert keys[()] == keys[("assignment.most=2",)]
     with pytest.raises(ConfigError, match=r"assignment\.most=3\.0 has no meaning with .*=weight"):
         load_config("digits", ["assignment.most=3"])
+    with pytest.raises(ConfigError, match=r"most=null has no meaning .*leave it out$"):
+        load_config("digits", ["assignment.most=null", "assignment.partition=dirichlet:1"])
     with pytest.raises(ConfigError, match=r"assignment\.most"):
         load_config("digits", ["assignment.by=competence", "assignment.most=0.5"])
+
+
+@pytest.mark.parametrize(
+    "other", ["reference=best", "targets.projection=random", "targets.solver=none"]
+)
+def test_another_consensus_is_refused_where_there_is_none(other: str) -> None:
+    with pytest.raises(ConfigError, match=f"gcca has no meaning with {other}"):
+        load_config("digits", ["targets.consensus=gcca", other])
 
 
 def test_the_dataset_key_is_that_of_before_there_were_columns_and_splits() -> None:

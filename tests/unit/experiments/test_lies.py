@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from coopt_fl.data.regions import regions
+from coopt_fl.targets.projection import consensus_targets
 from experiments.audit import accused, asked_twice, contradicted, inspected
 from experiments.lab import Lab
 from experiments.played import LIES, PERMUTED, SWAPPED, Played, play, play_by_competence, tell
@@ -72,6 +73,9 @@ def test_by_competence_blocks_are_of_one_region_and_liars_alone_are_accused(cons
     most = max(len(blocks) for blocks in plan.shards().values())
     assert most <= np.ceil(len(plan.blocks) / 2), "twice a quarter"
     everyone = list(run.expected)
+    voters = [run.agreed.on_s[name] for name in run.agreed.election.accepted]
+    wanted = consensus_targets(voters, 16, consensus)
+    np.testing.assert_allclose(run.agreed.shared_targets, wanted, atol=1e-4)
     flagged, judged, _ = accused(run, everyone, run.answers())
     assert not set().union(*flagged.values()) and not judged.rejected
     liar = next(name for name in everyone if len(plan.blocks_of(name)) > 1)

@@ -37,7 +37,7 @@ def test_gcca_adds_up_everyones_ridge_regression(latent: Callable, width: int) -
     priors = [100 * world.seen(12) + 7, 0.01 * world.seen(20), world.seen(width)]
     votes = np.zeros((60, 60))
     for x in priors:
-        alpha = 10 * np.square(x - x.mean(axis=0)).sum() / 60
+        alpha = 10 / 520 * np.square(x - x.mean(axis=0)).sum()
         votes += Ridge(alpha).fit(x.astype(np.float64), np.eye(60)).predict(x) - 1 / 60
     values, vectors = (found[..., ::-1][..., :6] for found in np.linalg.eigh(votes))
     expected = vectors * np.sqrt(values)
@@ -100,6 +100,8 @@ def test_refuses_what_has_no_consensus(latent: Callable) -> None:
     for level in (0.0, 0.1):
         with pytest.raises(PriorError, match="same for every sample"):
             consensus_targets([one, np.full((11, 3), level, np.float32)], 2)
+    with pytest.raises(ConfigError, match="pca or gcca, not 'GCCA'"):
+        consensus_targets([one, two], 2, "GCCA")
     two[5, 1] = np.inf
     with pytest.raises(PriorError, match="row 5"):
         consensus_targets([one, two], 2)
