@@ -198,7 +198,8 @@ def inspected(found: Values) -> RenderableType:
         },
     )
     targets = known["config"].get("targets", {})
-    row(facts, "projection, solver", f"{targets.get('projection')}, {targets.get('solver')}")
+    made = "consensus" if known["reference"] == "consensus" else "projection"
+    row(facts, f"{made}, solver", f"{targets.get(made, 'pca')}, {targets.get('solver')}")
     for part, origin in known["plugins"].items():
         row(facts, part, origin)
     row(facts, "licence", found["license"])

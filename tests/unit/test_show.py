@@ -122,6 +122,18 @@ def test_markup_in_a_value_is_printed_as_it_is(name: str) -> None:
     assert printed(value).count(ODD) == times
 
 
+@pytest.mark.parametrize(
+    ("reference", "says"),
+    [("consensus", "consensus, solver gcca"), ("a", "projection, solver pca")],
+)
+def test_a_dataset_tells_how_its_reference_made_targets(reference: str, says: str) -> None:
+    found = inspected()
+    found["provenance"]["reference"] = reference
+    targets = {"projection": "pca", "solver": "ridge", "consensus": "gcca"}
+    found["provenance"]["config"] = {"targets": targets}
+    assert says in printed(show.inspected(found))
+
+
 def test_styles_are_kept() -> None:
     title = show.probed(probed("c.pt"))
     console = Console(width=80, force_terminal=True, color_system="standard", no_color=False)
