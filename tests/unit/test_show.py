@@ -124,7 +124,7 @@ def test_markup_in_a_value_is_printed_as_it_is(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("reference", "says"),
-    [("consensus", "consensus, solver gcca"), ("a", "projection, solver pca")],
+    [("consensus", "consensus, solver │ gcca, ridge"), ("a", "projection, solver │ pca, ridge")],
 )
 def test_a_dataset_tells_how_its_reference_made_targets(reference: str, says: str) -> None:
     found = inspected()
