@@ -93,7 +93,10 @@ def provenance(known: Cell) -> str:
     hardware = ", ".join(f"{name} {value}" for name, value in about["hardware"].items())
     versions = ", ".join(f"{name} {value}" for name, value in about["versions"].items())
     elsewhere = Counter(cell["CPU"] for cell in known["cells"] if "CPU" in cell)
-    hardware += "".join(f"; {number} cells on {cpu}" for cpu, number in elsewhere.items())
+    if elsewhere:
+        told = " and ".join(f"{count} ran on {cpu}" for cpu, count in elsewhere.items())
+        rest = "" if "CPU" in about["hardware"] else ", the others' CPU was not recorded"
+        hardware += f"; of {len(known['cells'])} cells {told}{rest}"
     when = " to ".join(dict.fromkeys((days[0], days[-1]))) if days else "an unknown day"
     return (
         f"`{about['command']} --root DIR`, {when}, {about['samples']:,} images; {hardware}; "

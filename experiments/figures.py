@@ -180,7 +180,7 @@ def _scatter(axis: Axes, cell: Known) -> None:
 def points_of(cell: Known) -> list[Point]:
     """Return a training's curve, with CPU seconds if known.
 
-    CPU seconds are the time on an otherwise idle host, see :class:`experiments.lab.CpuClock`.
+    CPU seconds are the time on an otherwise idle host, see :class:`experiments.clocks.CpuClock`.
     """
     return [Point(**point | {"seconds": seconds_at(cell, point)}) for point in cell["curve"]]
 

@@ -1,24 +1,18 @@
 """Common parts of all experiments: targets as the platform would make them, and students."""
 
 import hashlib
-import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import repeat
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from coopt_fl.config.schema import Config
-from coopt_fl.core.cache import cache_dir, cached
 from coopt_fl.core.errors import ConfigError
-from coopt_fl.core.runtime import devices, pick_device
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.data import open_source, shared_set, split_labels
 from coopt_fl.federation.groups import Groups
@@ -27,14 +21,14 @@ from coopt_fl.optimized.provenance import draft
 from coopt_fl.optimized.read import OptimizedDataset
 from coopt_fl.policies.assignment import Member, Proportional
 from coopt_fl.policies.reference import ReferencePolicy, elect
-from coopt_fl.priors import load_prior
 from coopt_fl.students.checkpoint import LoadedStudent, load_student
-from coopt_fl.students.curve import Point
-from coopt_fl.students.probe import Judge, Judged, random_student
+from coopt_fl.students.probe import random_student
 from coopt_fl.students.train import train_student
-from coopt_fl.targets import CONSENSUS, Alignment, Recipe, represent
+from coopt_fl.targets import CONSENSUS, Alignment, Recipe
 from coopt_fl.targets.collaborate import apply
 from experiments.agreement import Agreed, Array, Rows
+from experiments.clocks import CpuClock, TimedJudge, resumed
+from experiments.precomputed import features_of
 from experiments.scales import Study
 from experiments.specialists import loadable
 
@@ -321,113 +315,3 @@ class Lab:
         known = replace(known, dim=targets.shape[1], digest=digest.hexdigest())
         folder = Path("in memory")
         return OptimizedDataset(folder, ids, targets, made.participants, known, made.parts)
-
-
-def hardware() -> dict[str, str]:
-    """Return this host's hardware; of several GPUs only the first, because only that is used."""
-    found = devices()
-    return found | {"GPUs": found["GPUs"].partition(", ")[0]}
-
-
-class TimedJudge(Judge):
-    """A judge that sums up the CPU seconds of its probes."""
-
-    busy = 0.0
-
-    def __call__(self, student: LoadedStudent) -> Judged:
-        """Probe the student, see :class:`Judge`."""
-        zero = time.process_time()
-        judged = super().__call__(student)
-        self.busy += time.process_time() - zero
-        return judged
-
-
-class CpuClock:
-    """Measures the CPU seconds of a training's epochs, whatever else the host does.
-
-    Probes do not count. The seconds are kept in a file, so that they survive an interruption.
-    """
-
-    def __init__(self, file: Path, judge: TimedJudge) -> None:
-        self._file, self._judge, self._zero = file, judge, 0.0
-
-    def begun(self, done: int, epochs: int) -> None:
-        """Start the clock."""
-        self._zero = self._now()
-
-    def epoch(self, point: Point, epochs: int) -> None:
-        """Record the CPU seconds of an epoch."""
-        now = self._now()
-        with self._file.open("a") as file:
-            file.write(f"{now - self._zero}\n")
-        self._zero = now
-
-    @property
-    def found(self) -> dict[str, float]:
-        """The median over the epochs per thread, if they ran on a CPU; else nothing."""
-        if pick_device().type != "cpu":
-            return {}
-        epochs = [float(line) for line in self._file.read_text().split()]
-        return {"epoch cpu s": median(epochs) / torch.get_num_threads()}
-
-    def _now(self) -> float:
-        return time.process_time() - self._judge.busy
-
-
-@contextmanager
-def resumed(training: str) -> Iterator[Path]:
-    """Yield the folder of a training, as an interruption left it; remove it after success."""
-    folder = cache_dir() / "trainings" / hashlib.sha256(training.encode()).hexdigest()[:32]
-    folder.mkdir(parents=True, exist_ok=True)
-    yield folder
-    shutil.rmtree(folder)
-
-
-def features_of(spec: str, study: Study, split: str) -> tuple[NDArray[np.float32], float]:
-    """Return a prior's features (N, m) of a split, and the seconds that they took on this host.
-
-    They are computed once and kept in the cache. Concurrent experiments compute features one after
-    another, because they would share the cores that decode images. On a CPU the seconds are CPU
-    time per thread, which is the time on an otherwise idle host.
-    """
-    prior = load_prior(spec, pick_device(), study.precision)
-    source = open_source(study.data, split)
-    size = 32 if prior.device.type == "cpu" else 256
-    return kept(
-        f"{prior.sha256} {source.fingerprint}",
-        spec,
-        study.precision,
-        lambda: represent(prior, source, source.ids, batch_size=size,
-                          precision=study.precision, on_error="raise").values,
-    )  # fmt: skip
-
-
-def kept(
-    of: str, spec: str, precision: str, compute: Callable[[], Array]
-) -> tuple[NDArray[np.float32], float]:
-    """Return features and the seconds that they took, from the cache if it has them.
-
-    Args:
-        of: Identifies the prior's weights and the images.
-        spec: The prior's specification.
-        precision: Precision of the prior.
-        compute: Computes the features (N, m).
-    """
-    on = hardware() | {"device": pick_device().type, "threads": torch.get_num_threads()}
-    key = f"{spec} {of} {on} {precision}"
-    file = cache_dir() / "features" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
-
-    def load() -> tuple[NDArray[np.float32], float]:
-        with np.load(file) as known:
-            return known["features"], float(known["seconds"])
-
-    def make(path: Path) -> None:
-        started, busy = time.perf_counter(), time.process_time()
-        made = compute()
-        seconds = time.perf_counter() - started
-        if pick_device().type == "cpu":
-            seconds = min(seconds, (time.process_time() - busy) / torch.get_num_threads())
-        with path.open("wb") as whole:  # given a name, numpy would append .npz to it
-            np.savez(whole, features=made, seconds=seconds)
-
-    return cached(file, load, make)

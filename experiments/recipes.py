@@ -19,7 +19,8 @@ from coopt_fl.students.augment.view import View, draw_view
 from coopt_fl.students.models import Student
 from coopt_fl.students.objectives.objective import AUGMENTATIONS, Regression, Setting
 from experiments.agreement import Array
-from experiments.lab import Lab, Made, kept
+from experiments.lab import Lab, Made
+from experiments.precomputed import kept
 from experiments.scales import Study
 from experiments.table import Cell, table
 

@@ -16,7 +16,8 @@ from coopt_fl.core.files import write_json
 from coopt_fl.optimized.provenance import versions
 from coopt_fl.students.curve import mean_and_spread
 from experiments.figures import Draw, dots
-from experiments.lab import Lab, hardware
+from experiments.lab import Lab
+from experiments.precomputed import hardware
 from experiments.scales import Study, studies
 
 RESULTS = Path(__file__).parent / "results"

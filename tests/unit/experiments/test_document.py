@@ -81,4 +81,8 @@ def test_provenance_names_command_days_hardware_and_versions() -> None:
     said = provenance({"about": about, "cells": cells[:1]})
     assert said == "`python -m x --root DIR`, 2026-01-02, 5,000 images; CPU two; a 1.\n"
     said = provenance({"about": about, "cells": cells})
-    assert "2026-01-01 to 2026-01-02, 5,000 images; CPU two; 2 cells on Xeon; a 1.\n" in said
+    days = "2026-01-01 to 2026-01-02"
+    assert f"{days}, 5,000 images; CPU two; of 3 cells 2 ran on Xeon; a 1.\n" in said
+    about["hardware"] = {"cores": "2"}
+    said = provenance({"about": about, "cells": cells})
+    assert "; cores 2; of 3 cells 2 ran on Xeon, the others' CPU was not recorded; a 1" in said

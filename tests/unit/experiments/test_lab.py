@@ -69,7 +69,7 @@ def test_of_two_experiments_that_need_the_same_features_one_waits_and_reads(
 
     monkeypatch.setenv("COOPT_CACHE", str(tmp_path))
     monkeypatch.setattr(cache, "exclusive", watched)
-    monkeypatch.setattr("experiments.lab.represent", counted)
+    monkeypatch.setattr("experiments.precomputed.represent", counted)
     labs = [Lab(STUDY), Lab(STUDY)]
     threads = [threading.Thread(target=one.features, args=("trivial:20",)) for one in labs]
     for thread in threads:
