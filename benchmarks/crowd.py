@@ -194,8 +194,8 @@ def main(
     found = results_of(["python -m benchmarks.crowd"])
     if out is not None and out.exists():
         found["rows"] = json.loads(out.read_bytes())["rows"]
-    fresh = {"mp_context": get_context("spawn"), "max_tasks_per_child": 1}
-    with ProcessPoolExecutor(1, **fresh) as alone:
+    spawn = get_context("spawn")
+    with ProcessPoolExecutor(1, spawn, max_tasks_per_child=1) as alone:
         for size, row in zip(chosen, alone.map(measure, chosen), strict=True):
             print(row, flush=True)
             found["rows"] = [one for one in found["rows"] if Size(**one["size"]) != size] + [row]

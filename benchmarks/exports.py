@@ -12,6 +12,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -78,9 +79,8 @@ def tried(name: str, steps: int) -> Row:
     student = LoadedStudent(model, resizing(side), {})
     for target in TARGETS[:1] + TARGETS[2:] if library else TARGETS:
         with tempfile.TemporaryDirectory() as folder:
-            row[target] = _outcome(
-                lambda to=target, at=folder: export_student(student, Path(), to, Path(at))
-            )
+            export = partial(export_student, student, Path(), target, Path(folder))
+            row[target] = _outcome(export)
     return row
 
 

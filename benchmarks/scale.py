@@ -89,9 +89,9 @@ class Host:
             "FLWR_DISABLE_UPDATE_CHECK": "1",
             "NO_PROXY": "127.0.0.1,localhost",
         }
-        command = (programs / command[0], *command[1:])
-        with (self.folder / f"{command[0].name}.log").open("ab") as log:
-            program = psutil.Popen(command, cwd=self.folder, env=env, stdout=log, stderr=log)
+        with (self.folder / f"{Path(command[0]).name}.log").open("ab") as log:
+            whole = (programs / command[0], *command[1:])
+            program = psutil.Popen(whole, cwd=self.folder, env=env, stdout=log, stderr=log)
         self.started.append(program)
         return program
 

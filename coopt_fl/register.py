@@ -9,18 +9,24 @@ Each decorator raises ConfigError for a name that is taken.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from coopt_fl.plugins import origin
 from coopt_fl.registry import PARTS, Part
 
 T = TypeVar("T")
-Decorator = Callable[[T], T]
+
+
+class Decorator(Protocol):
+    """Registers a part, and returns it as it is."""
+
+    def __call__(self, part: T, /) -> T:
+        """Register ``part``."""
 
 
 def source(
     name: str, *, labels: Callable[..., Any] | None = None, needs_root: bool = False
-) -> Decorator[T]:
+) -> Decorator:
     """Register ``images(data: DataConfig, split: str) -> Source | None``, for ``data.source``.
 
     ``images`` is called with the split "train" or "test", and returns None if there is no such
@@ -40,7 +46,7 @@ def prior(
     form: str | None = None,
     check: Callable[..., None] | None = None,
     options: Sequence[str] = ("size",),
-) -> Decorator[T]:
+) -> Decorator:
     """Register ``load(spec: PriorSpec) -> (nn.Module, Preprocess)``, for ``NAME:...``.
 
     The module maps (B, 3, size, size) to features (B, m).
@@ -55,7 +61,7 @@ def prior(
     return _register("prior", name, **facts)
 
 
-def solver(name: str) -> Decorator[T]:
+def solver(name: str) -> Decorator:
     """Register ``solve(source, target, seed) -> (weight, bias)``, for ``targets.solver``.
 
     All are float64: source (S, m), target (S, n), weight (m, n), bias (n,). The function gets
@@ -64,7 +70,7 @@ def solver(name: str) -> Decorator[T]:
     return _register("solver", name)
 
 
-def projection(name: str) -> Decorator[T]:
+def projection(name: str) -> Decorator:
     """Register ``axes(features, dim, seed) -> (m, dim)``, for ``targets.projection``.
 
     All are float64; features (R, m) are the reference's, centred. The axes must be orthonormal,
@@ -73,12 +79,12 @@ def projection(name: str) -> Decorator[T]:
     return _register("projection", name)
 
 
-def reference(name: str) -> Decorator[T]:
+def reference(name: str) -> Decorator:
     """Register a :class:`coopt_fl.policies.reference.ReferencePolicy`, for ``reference``."""
     return _register("reference", name)
 
 
-def assignment(name: str, *, measures_speed: bool = False, by_region: bool = False) -> Decorator[T]:
+def assignment(name: str, *, measures_speed: bool = False, by_region: bool = False) -> Decorator:
     """Register a :class:`coopt_fl.policies.assignment.AssignmentPolicy`, for ``assignment.by``.
 
     Args:
@@ -90,7 +96,7 @@ def assignment(name: str, *, measures_speed: bool = False, by_region: bool = Fal
     return _register("assignment", name, measures_speed=measures_speed, by_region=by_region)
 
 
-def audit(name: str) -> Decorator[T]:
+def audit(name: str) -> Decorator:
     """Register ``make(precision: str, private: bool) -> AuditPolicy``, for ``audit.policy``.
 
     See :class:`coopt_fl.policies.audit.AuditPolicy`.
@@ -98,7 +104,7 @@ def audit(name: str) -> Decorator[T]:
     return _register("audit", name)
 
 
-def objective(name: str, *, on_targets: bool) -> Decorator[T]:
+def objective(name: str, *, on_targets: bool) -> Decorator:
     """Register a class ``Kind(student, setting)``, for ``student.objective``.
 
     ``Kind`` is a subclass of :class:`coopt_fl.students.objectives.Objective`.
@@ -110,7 +116,7 @@ def objective(name: str, *, on_targets: bool) -> Decorator[T]:
     return _register("objective", name, on_targets=on_targets)
 
 
-def student(name: str) -> Decorator[T]:
+def student(name: str) -> Decorator:
     """Register ``build(name: str, image_size: int) -> nn.Module``, for ``student.model``.
 
     ``student.model`` is NAME or ``NAME:...``; the function gets the whole text. The module maps
@@ -119,7 +125,7 @@ def student(name: str) -> Decorator[T]:
     return _register("student", name)
 
 
-def tracker(name: str) -> Decorator[T]:
+def tracker(name: str) -> Decorator:
     """Register ``make(folder: Path, settings: dict) -> Tracker``, for ``tracker``.
 
     See :class:`coopt_fl.students.trackers.Tracker`. The folder may not exist yet; the settings of
@@ -128,9 +134,9 @@ def tracker(name: str) -> Decorator[T]:
     return _register("tracker", name)
 
 
-def _register(kind: str, name: str, **facts: Any) -> Decorator[T]:
-    def register(made: T) -> T:
-        PARTS.add(Part(kind, name, made, facts, origin=origin(made)))
-        return made
+def _register(kind: str, name: str, **facts: Any) -> Decorator:
+    def register(part: T, /) -> T:
+        PARTS.add(Part(kind, name, part, facts, origin=origin(part)))
+        return part
 
     return register

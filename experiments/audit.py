@@ -71,9 +71,8 @@ def lied(study: Study) -> list[Cell]:
     rows = []
     for run in runs(study):
         lied_in = run["solver"] == "ridge" and (small or (run["size"], run["reference"]) in LIED_IN)
-        fractions, told = FRACTIONS[-1:], [(HONEST, "")]
+        fractions, told = FRACTIONS if lied_in and not small else FRACTIONS[-1:], [(HONEST, "")]
         if lied_in:
-            fractions = fractions if small else FRACTIONS
             told += product(LIES, dict.fromkeys(kind(name) for name in MIXES[run["mix"]]))
         for fraction, (lie, liar) in product(fractions, told):
             if lie != SWAPPED or (liar == "trained" and not small):

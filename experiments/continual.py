@@ -38,7 +38,8 @@ def continual(lab: Lab, cell: Cell) -> Cell:
     """Run all cycles, and train a student after each."""
     seed, rule, played, seconds, shards = cell["seed"], cell["taken over"], [], 0.0, 0
     owners = [lab.study.ladder[0]] * SHARDS
-    made = fresh = lab.collaborate(seed, priors=owners, reference=RULES[rule])
+    fresh = lab.collaborate(seed, priors=owners, reference=RULES[rule])
+    made: Made = fresh
     for cycle, arrived in enumerate(lab.study.ladder):
         worst = cycle % SHARDS
         if rule == "least uniform":

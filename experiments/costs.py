@@ -233,7 +233,7 @@ def target_width(lab: Lab, cell: Cell) -> Cell:
     target width as far as a consensus needs it.
     """
     seed, dim = cell["seed"], cell["dim"]
-    made = lab.collaborate(seed, dim=dim, shared=shared_for(lab.study, dim))
+    made: Made = lab.collaborate(seed, dim=dim, shared=shared_for(lab.study, dim))
     if cell["stored as"] == "int8":
         made = in_int8(made)
     return lab.student(made, seed)

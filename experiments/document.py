@@ -169,9 +169,9 @@ def _faster(cells: list[Cell], key: str, our: str, other: str) -> Cell:
     for clock, prepared in CLOCKS.items():
         found = []
         for pair in pairs:
-            curves = (points_of(cell) for cell in pair)
-            before = (cell[prepared] if prepared else 0.0 for cell in pair)
-            found.append(speed_up(*curves, *before))
+            curve, its_curve = (points_of(cell) for cell in pair)
+            before = [cell[prepared] if prepared else 0.0 for cell in pair]
+            found.append(speed_up(curve, its_curve, *before))
         for meaning, kind in (("equal", "equal_epochs"), ("to accuracy", "to_accuracy")):
             spread = mean_and_spread([one[kind] for one in found])
             if spread and (len(alike) == 1 if meaning == "equal" else learned):

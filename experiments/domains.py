@@ -100,7 +100,7 @@ def squares(images: Iterable[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """Return images (H, W, 3) of any size, resized to 32x32 pixels."""
     size = (SIDE, SIDE)
     return np.stack(
-        [Image.fromarray(one).resize(size, Image.Resampling.BILINEAR) for one in images]
+        [np.asarray(Image.fromarray(one).resize(size, Image.Resampling.BILINEAR)) for one in images]
     )
 
 

@@ -76,7 +76,7 @@ def participant(everyone: list[Local], whole: Local, epochs: int, spent: Spent) 
     @app.train()
     def train(message: Message, context: Context) -> Message:
         mine = everyone[int(context.node_config["partition-id"])]
-        done = (int(message.content.config_records["config"]["server-round"]) - 1) * epochs
+        done = (int(str(message.content.config_records["config"]["server-round"])) - 1) * epochs
         wall, cpu = time.perf_counter(), time.process_time()
         mine.take(message.content.array_records["arrays"], whole)
         for number in range(done, done + epochs):

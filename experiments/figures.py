@@ -92,9 +92,10 @@ def clocks(found: dict[str, Known]) -> Figure:
 def _curves(axis: Axes, known: Known, *, prepared: bool) -> None:
     found = [(row, [one for one in _cells(known, row) if "curve" in one]) for row in known["table"]]
     trained = [(row, cells) for row, cells in found if cells]
-    axis.set_prop_cycle("color", colormaps["tab10" if len(trained) <= 10 else "tab20"].colors)
+    colours = 10 if len(trained) <= 10 else 20
+    axis.set_prop_cycle("color", colormaps[f"tab{colours}"](range(colours)))
     for row, cells in trained:  # the same order, and so the same colours, in every panel
-        x, y = np.moveaxis([_probed(cell, prepared) for cell in cells], -1, 0)
+        x, y = np.moveaxis(np.array([_probed(cell, prepared) for cell in cells]), -1, 0)
         _band(axis, x.mean(axis=0), y, next(iter(row.values())))
     untrained = next(row["accuracy"]["mean"] for row in known["table"] if "random" in row.values())
     axis.axhline(untrained, color=INK, linewidth=0.8, linestyle=":", label="random")
@@ -205,7 +206,8 @@ def _cells(known: Known, row: Known) -> list[Known]:
 
 def _band(axis: Axes, x: ArrayLike, y: ArrayLike, name: str) -> None:
     """Draw the mean of y (seeds, points) over x (points) in a band of its standard deviation."""
-    mean, spread = np.mean(y, axis=0), np.std(y, axis=0, ddof=min(1, len(np.asarray(y)) - 1))
+    seeds = np.asarray(y, np.float64)
+    mean, spread = seeds.mean(axis=0), seeds.std(axis=0, ddof=min(1, len(seeds) - 1))
     (line,) = axis.plot(x, mean, marker=".", markersize=4, linewidth=1.2, label=name)
     band = mean - spread, mean + spread
     axis.fill_between(x, *band, color=line.get_color(), alpha=0.12, linewidth=0)

@@ -66,7 +66,7 @@ class InProcess(InMemoryGrid):
 
     def _answer(self, message: Message) -> Message:
         node = message.metadata.dst_node_id
-        place = {"partition-id": node - 1, "num-partitions": self.participants}
+        place: dict[str, Any] = {"partition-id": node - 1, "num-partitions": self.participants}
         started = time.thread_time()
         reply = self.app(message, Context(1, node, place, RecordDict(), {}))
         self.seconds += time.thread_time() - started

@@ -64,6 +64,7 @@ def crowd_central(lab: Lab, cell: Cell) -> Cell:
     if cell["features"] == PRIOR:
         pairs = zip(SPLITS, lab.labels(), strict=True)
         return by_domain(lab, [lab.features(how, split)[0][y >= 0] for split, y in pairs])
+    made: Made
     if how in TOGETHER:
         made = lab.collaborate(seed, priors=of_crowd(lab.study), **TOGETHER[how])
     else:
@@ -254,9 +255,8 @@ def assigned(lab: Lab, seed: int, shards: str, **how: Any) -> Cell:
     return student(lab, made, seed) | shares(made.agreed)
 
 
-def shares(agreed: Agreed | None) -> Cell:
+def shares(agreed: Agreed) -> Cell:
     """Return measures of the shards that need no training."""
-    assert agreed is not None
     sizes = [len(agreed.rows_of(name)) for name in agreed.features]
     return {"r2": predicted(agreed), "largest shard": max(sizes) / sum(sizes)}
 

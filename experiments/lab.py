@@ -54,7 +54,6 @@ class Made:
         represent: Seconds for all participants' features of the shared set.
         align: Seconds for uniformity, reference and alignment.
         on_s: float32 (S, n), each participant's targets of the shared set.
-        agreed: The agreement of the participants; None without collaboration.
         parts: Widths of the parts of a target, if several teachers' targets are concatenated.
     """
 
@@ -65,7 +64,6 @@ class Made:
     represent: float = 0.0
     align: float = 0.0
     on_s: list[Array] = field(default_factory=list)
-    agreed: Agreed | None = None
     parts: tuple[int, ...] = ()
 
     @property
@@ -76,6 +74,17 @@ class Made:
         """
         shared = self.represent + self.align
         return sum(self.optimize) + shared, max(self.optimize, default=0.0) + shared
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Collaborated(Made):
+    """Targets that participants made together.
+
+    Attributes:
+        agreed: What they agreed on before.
+    """
+
+    agreed: Agreed
 
 
 class Lab:
@@ -198,7 +207,7 @@ class Lab:
         replicas: int = 1,
         assign: Callable[[Agreed], Mapping[str, Any]] | None = None,
         **how: Any,
-    ) -> Made:
+    ) -> Collaborated:
         """Return the targets of a collaboration.
 
         Args:
@@ -218,9 +227,11 @@ class Lab:
         plan, specs = agreed.plan, how.get("priors") or self.study.priors
         each = [self.features(spec)[1] / len(self.all) for spec in specs]
         units = [[plan.units[index] for index in plan.blocks_of(name)] for name in agreed.features]
-        return Made(
-            self.all,
-            *agreed.fused(replicas),
+        targets, participants = agreed.fused(replicas)
+        return Collaborated(
+            rows=self.all,
+            targets=targets,
+            participants=participants,
             optimize=[replicas * sum(map(len, u)) * s for u, s in zip(units, each, strict=True)],
             represent=sum(each) * len(plan.shared),
             align=seconds,

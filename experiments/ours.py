@@ -269,5 +269,6 @@ def recipe(lab: Lab, cell: Cell) -> Cell:
     name, seed = cell["recipe"], cell["seed"]
     priors = (*lab.study.priors[:-1], lab.study.weak[-1]) if "weak third" in name else None
     made = lab.collaborate(seed, priors=priors, **TARGETS.get(name, {}))
-    made = NORMALISED.get(name, lambda same: same)(made)
-    return lab.student(made, seed, **STUDENT.get(name, {}))
+    normalise = NORMALISED.get(name)
+    targets = normalise(made) if normalise else made
+    return lab.student(targets, seed, **STUDENT.get(name, {}))

@@ -1,6 +1,6 @@
 """The paper's tables, except ``continual``, which has a file of its own."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -17,7 +17,7 @@ from coopt_fl.report.tsne import embed
 from coopt_fl.students.objectives import on_targets
 from experiments.agreement import Array, as_told, uniformity_alone
 from experiments.figures import clocks, curves, scatters
-from experiments.lab import Lab
+from experiments.lab import Lab, Made
 from experiments.online import online
 from experiments.scales import Study
 from experiments.table import Cell, table
@@ -83,7 +83,10 @@ def equal_seconds(lab: Lab, cell: Cell) -> Cell:
     return lab.student(made, seed, epochs=epochs, every=probes, objective=objective)
 
 
-CEILING = {"every prior, equal cost": lambda k: 1 / k, "every prior, K times the cost": lambda k: 1}
+CEILING: dict[str, Callable[[int], float]] = {
+    "every prior, equal cost": lambda k: 1 / k,
+    "every prior, K times the cost": lambda k: 1,
+}
 
 
 @table(lambda study: [{"targets": how} for how in ("coopt", *study.priors, *CEILING)])
@@ -94,6 +97,7 @@ def table2_centralized(lab: Lab, cell: Cell) -> Cell:
     of the samples at equal cost, or all of them at K times the cost.
     """
     how, seed = cell["targets"], cell["seed"]
+    made: Made
     if how == "coopt":
         made = lab.collaborate(seed)
     elif how in CEILING:
@@ -236,7 +240,7 @@ def weak_priors(lab: Lab, cell: Cell) -> Cell:
     return lab.student(made, seed, every=1, **changes)
 
 
-ALIGNMENTS = {
+ALIGNMENTS: dict[str, Cell] = {
     "not aligned": {"reference": "best", "solver": "none"},
     "aligned to the best prior": {"reference": "best"},
     "aligned to the consensus": {"reference": "consensus"},

@@ -18,6 +18,7 @@ from coopt_fl.policies.spreads import Alike
 from coopt_fl.targets import CONSENSUS
 from experiments.agreement import Agreed, Array, Rows, as_told
 from experiments.lab import Lab
+from experiments.table import Cell
 
 EXTRA = {
     "random18": "random:resnet18?size=96",
@@ -99,7 +100,7 @@ def play(
     features, order = _roster(lab, mix, seed)
     able = [name for name, x in features.items() if x.shape[1] >= dim]
     wanted = CONSENSUS if reference == CONSENSUS else able[seed % len(able)]
-    how = {"dim": dim, "solver": solver, "shared": size, "audit": fraction, "order": order}
+    how: Cell = {"dim": dim, "solver": solver, "shared": size, "audit": fraction, "order": order}
     return before_audit(lab, lab.agree(seed, features, reference=wanted, elect=as_told, **how))
 
 
@@ -116,7 +117,13 @@ def play_by_competence(
     shared, source = lab.shared(size, seed), lab.source
     region = regions(source, shared, seed, lab.study.data)
     groups = Groups({str(k): source.ids[region == k] for k in np.unique(region)}, owned=False)
-    how = {"dim": dim, "shared": size, "audit": fraction, "order": order, "consensus": consensus}
+    how: Cell = {
+        "dim": dim,
+        "shared": size,
+        "audit": fraction,
+        "order": order,
+        "consensus": consensus,
+    }
     agreed = lab.agree(seed, features, elect=as_told, groups=groups, **how)
     of_block, of_shared = numbers = agreed.plan.numbered_regions()
     run = replace(before_audit(lab, agreed), regions=numbers)
@@ -168,12 +175,14 @@ def _mixed(y: Array, rng: Generator, share: float) -> Array:
 
 
 def _on_a_line(y: Array, other: Array, rng: Generator) -> Array:
-    return y.mean(axis=0) + np.outer(rng.standard_normal(len(y)), y[0] - y.mean(axis=0))
+    line: Array = y.mean(axis=0) + np.outer(rng.standard_normal(len(y)), y[0] - y.mean(axis=0))
+    return line
 
 
 def _rotated(y: Array, other: Array, rng: Generator) -> Array:
     turn = np.linalg.qr(rng.standard_normal((y.shape[1], y.shape[1])))[0]
-    return (y - y.mean(axis=0)) @ turn + y.mean(axis=0)
+    turned: Array = (y - y.mean(axis=0)) @ turn + y.mean(axis=0)
+    return turned
 
 
 BY_SAMPLE: dict[str, Callable[[Array, Array, Generator], Array]] = {

@@ -10,25 +10,27 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from coopt_fl.privacy import Guard, epsilon, half, normalise
 from experiments.agreement import Agreed, Array, as_told
 from experiments.lab import NAMES, Lab, Made
 from experiments.scales import Study
-from experiments.solvers import Each, accuracies
+from experiments.solvers import accuracies
 from experiments.table import Cell, table
 
-OFF = {"clip": None, "noise": 0.0}
-NORMALISED_ONLY = {"clip": 1e6, "noise": 0.0}
-RANDOM = {"clip": None, "noise": None}
+OFF: Cell = {"clip": None, "noise": 0.0}
+NORMALISED_ONLY: Cell = {"clip": 1e6, "noise": 0.0}
+RANDOM: Cell = {"clip": None, "noise": None}
 NOISES = (0.03, 0.06, 0.12, 0.25, 0.5, 1.0, 4.0)
 STUDENTS_NOISES = (0.0, 0.06, 0.25, 1.0, 100.0)
 
 
 def guards(study: Study) -> list[Cell]:
     """Return a row for each clip and noise; without privacy, ``clip`` is None."""
-    exact = [OFF, NORMALISED_ONLY, *({"clip": clip, "noise": 0.0} for clip in (1.0, 0.5, 0.1))]
-    return exact + [{"clip": clip, "noise": z} for clip in (1.0, 0.1, 0.01) for z in NOISES]
+    clipped = [{"clip": clip, "noise": 0.0} for clip in (1.0, 0.5, 0.1)]
+    noisy = [{"clip": clip, "noise": z} for clip in (1.0, 0.1, 0.01) for z in NOISES]
+    return [OFF, NORMALISED_ONLY, *clipped, *noisy]
 
 
 @table(guards)
@@ -76,7 +78,7 @@ def collaboration(lab: Lab, cell: Cell) -> tuple[Guard | None, Agreed]:
     return guard, lab.agree(seed, features, elect=as_told, on_s=on_s)
 
 
-def released(guard: Guard | None, agreed: Agreed) -> Each:
+def released(guard: Guard | None, agreed: Agreed) -> dict[str, NDArray[np.float16]]:
     """Return the released targets of each participant's shard, float16 (R, n)."""
     found = {}
     for name, x in agreed.features.items():

@@ -78,9 +78,11 @@ class Study:
 
 
 def _study(told: dict[str, Any]) -> Study:
-    plain = {key: tuple(one) if isinstance(one, list) else one for key, one in told.items()}
-    parts = {"data": DataConfig(**told["data"]), "student": StudentConfig(**told["student"])}
-    return Study(**plain | parts)
+    given: dict[str, Any] = {
+        key: tuple(one) if isinstance(one, list) else one for key, one in told.items()
+    }
+    given["data"], given["student"] = DataConfig(**told["data"]), StudentConfig(**told["student"])
+    return Study(**given)
 
 
 ON_DISK = ("parquet", "imagefolder", "tiny_imagenet")
