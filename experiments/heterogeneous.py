@@ -257,8 +257,10 @@ def assigned(lab: Lab, seed: int, shards: str, **how: Any) -> Cell:
 
 def shares(agreed: Agreed) -> Cell:
     """Return measures of the shards that need no training."""
-    sizes = [len(agreed.rows_of(name)) for name in agreed.features]
-    return {"r2": predicted(agreed), "largest shard": max(sizes) / sum(sizes)}
+    sizes = {name: len(agreed.rows_of(name)) for name in agreed.features}
+    first = max(sizes, key=lambda name: sizes[name])
+    share = sizes[first] / sum(sizes.values())
+    return {"r2": predicted(agreed), "largest shard": share, "whose": first}
 
 
 def without_accused(lab: Lab, agreed: Agreed, seed: int) -> Cell:

@@ -118,17 +118,18 @@ def _of_consensus(config: Config) -> Iterator[str]:
     targets, plain = config.targets, TargetsConfig()
     if targets.consensus == plain.consensus:
         return
-    others = {
-        "reference=best": config.reference == "best",
-        f"targets.projection={targets.projection}": targets.projection != plain.projection,
-        "targets.solver=none": targets.solver == "none",
+    projection = f"targets.projection={targets.projection}"
+    ruled_out = {
+        "reference=best": (config.reference == "best", "set reference=consensus"),
+        projection: (targets.projection != plain.projection, f"set it to {plain.projection}"),
+        "targets.solver=none": (targets.solver == "none", "choose another solver"),
     }
-    yield from (
-        f"targets.consensus={targets.consensus} has no meaning with {setting}, which rules out a "
-        "consensus; leave one of them out"
-        for setting, given in others.items()
-        if given
-    )
+    for setting, (given, cure) in ruled_out.items():
+        if given:
+            yield (
+                f"targets.consensus={targets.consensus} has no meaning with {setting}, which rules "
+                f"out a consensus: {cure}, or leave targets.consensus out"
+            )
 
 
 def data_combinations(data: DataConfig) -> list[str]:

@@ -35,8 +35,10 @@ def has_bfloat16() -> bool:
 
 def instructions() -> str:
     """Return the CPU's instruction sets and its maker, which decide the last bits of a result."""
-    told = [torch.backends.cpu.get_cpu_capability(), "bfloat16" if has_bfloat16() else ""]
-    return ", ".join(filter(None, [*told, _cpu_facts().get("vendor_id")]))
+    facts = _cpu_facts()
+    maker = facts.get("vendor_id", facts.get("CPU implementer", ""))  # x86; Arm
+    told = [torch.backends.cpu.get_cpu_capability(), "bfloat16" if has_bfloat16() else "", maker]
+    return ", ".join(filter(None, told))
 
 
 def arithmetic(precision: str, device: torch.device) -> torch.dtype:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from coopt_fl.config.schema import AssignmentConfig, Config, ParticipantConfig
+from coopt_fl.config.schema import AssignmentConfig, Config, ParticipantConfig, TargetsConfig
 from coopt_fl.core.errors import ConfigError
 from coopt_fl.core.progress import Progress
 from coopt_fl.core.runtime import compute, keep_freed_memory, pick_device
@@ -49,6 +49,7 @@ def single(config: Config, prior: str) -> Config:
         participants=[participant],
         assignment=AssignmentConfig(),
         min_participants=None,
+        targets=replace(config.targets, consensus=TargetsConfig().consensus),
         reference="best",
     )
 

@@ -179,7 +179,7 @@ class Decisions:
         if self.config.audit.fraction and len(members) > 1 and blocks > _NEARLY_ALL * len(owners):
             self.progress.warn(
                 f"{first} makes {blocks} of {plural(len(owners), 'block')}, so nearly nobody else "
-                "checks its targets; lower assignment.most if it may not be trusted"
+                "checks its targets; if it may not be trusted, lower assignment.most or its weight"
             )
 
     def publish(self) -> Provenance:

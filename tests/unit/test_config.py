@@ -11,6 +11,7 @@ from coopt_fl.config.key import dataset_key
 from coopt_fl.config.load import config_names, from_tree, load_config
 from coopt_fl.config.rules import all_keys
 from coopt_fl.core.errors import ConfigError
+from coopt_fl.federation.centralized import single
 
 KEYS = """
 seed plugins data.source data.root data.limit data.on_error data.shards data.decode data.max_pixels
@@ -221,6 +222,15 @@ def test_the_most_that_one_may_get_is_for_competence_alone() -> None:
 def test_another_consensus_is_refused_where_there_is_none(other: str) -> None:
     with pytest.raises(ConfigError, match=f"gcca has no meaning with {other}"):
         load_config("digits", ["targets.consensus=gcca", other])
+
+
+def test_a_centralized_run_leaves_out_what_needs_several_participants() -> None:
+    """Processes that train together read its configuration again."""
+    together = ["assignment.by=competence", "assignment.most=3", "min_participants=2"]
+    config = load_config("digits", [*together, "targets.consensus=gcca"])
+    alone = single(config, "alpha")
+    assert from_tree(asdict(alone), [], "again") == alone
+    assert alone.reference == "best" and len(alone.participants) == 1
 
 
 def test_the_dataset_key_is_that_of_before_there_were_columns_and_splits() -> None:

@@ -3,11 +3,14 @@
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from coopt_fl.core import runtime
 from coopt_fl.core.runtime import channels_last, compute, tensor_cores
 
 MEGABYTES = 40
@@ -27,6 +30,47 @@ keep_freed_memory()
 faults()
 print(faults())
 """
+
+
+CPUS = {
+    "x86": "vendor_id\t: GenuineIntel\nmodel name\t: Xeon: 2\nflags\t\t: fpu avx512_bf16 sse\n\n",
+    "arm": "BogoMIPS\t: 50.00\nFeatures\t: fp bf16\nCPU implementer\t: 0x41\n",
+    "old": "vendor_id\t: AuthenticAMD\nmodel name\t: EPYC\nflags\t\t: fpu not_bf16\n",
+}
+
+
+@pytest.fixture
+def cpu(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """A host whose /proc/cpuinfo is one of ``CPUS``, or is not there."""
+    file = tmp_path / "cpuinfo"
+    if request.param in CPUS:
+        file.write_text("processor\t: 0\n" + CPUS[request.param])
+    monkeypatch.setattr(runtime, "Path", lambda _: file)
+    monkeypatch.setattr("platform.processor", lambda: "told by Python")
+    runtime._cpu_facts.cache_clear()
+    yield
+    runtime._cpu_facts.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("cpu", "name", "maker", "bfloat16"),
+    [
+        ("x86", "Xeon: 2", "GenuineIntel", True),
+        ("arm", "told by Python", "0x41", True),
+        ("old", "EPYC", "AuthenticAMD", False),
+        ("none", "told by Python", "", False),
+    ],
+    indirect=["cpu"],
+)
+def test_a_cpu_is_known_by_its_name_its_maker_and_its_instructions(
+    cpu: None, name: str, maker: str, bfloat16: bool
+) -> None:
+    assert (runtime.cpu_name(), runtime.has_bfloat16()) == (name, bfloat16)
+    assert runtime.devices()["CPU"] == name
+    told = [torch.backends.cpu.get_cpu_capability(), "bfloat16" * bfloat16, maker]
+    assert runtime.instructions().split(", ") == [one for one in told if one]
 
 
 @pytest.mark.whole
