@@ -99,12 +99,13 @@ class Part:
         except Exception as error:
             if self.shipped or isinstance(error, CooptError):
                 raise
-            frames = traceback.extract_tb(error.__traceback__)
-            at = next((frame for frame in reversed(frames) if frame.name != "call"), frames[-1])
+            inside = traceback.extract_tb(error.__traceback__)[1:]  # nothing if it cannot be called
+            at = inside[-1] if inside else None
+            place = at and f"{Path(at.filename).name}, line {at.lineno}, in {at.name}"
             reason = " ".join(str(error).split())
             raise ConfigError(
                 f"the {self.kind} {self.name!r} failed with {type(error).__name__}: {reason} "
-                f"({Path(at.filename).name}, line {at.lineno}, in {at.name})"
+                f"({place or self.origin.partition(' sha256:')[0].rstrip(',')})"
             ) from error
 
     def fact(self, name: str) -> Any:

@@ -88,7 +88,7 @@ class Lines(Progress):
         super().__init__()
         self.console, self.level = console, level
         self._quarters: dict[str, int] = {}
-        self._began: dict[str, tuple[int, float]] = {}
+        self._began: dict[str, tuple[int, float, int]] = {}  # first count, its time, latest count
         self._estimated = set[str]()
 
     def show(self, name: str, done: int, total: int, unit: str = "", note: str = "") -> None:
@@ -119,12 +119,14 @@ class Lines(Progress):
             self._began.pop(name, None)
             return None
         now = time.monotonic()
-        before, began = self._began.setdefault(name, (done, now))
-        if done < before:  # the task starts over
-            self._began[name] = (done, now)
-        if not before < done < total:
+        first, began, latest = self._began.get(name, (done, now, done))
+        if done < latest:  # the task starts over
+            first, began = done, now
+            self._estimated.discard(name)
+        self._began[name] = first, began, done
+        if not first < done < total:
             return None
-        left = (total - done) * (now - began) / (done - before)
+        left = (total - done) * (now - began) / (done - first)
         return left if left >= SHORT else None
 
     def _print(self, text: str) -> None:

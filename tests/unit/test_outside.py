@@ -291,6 +291,7 @@ def test_an_error_in_a_part_names_the_part_and_its_line(coopt: Coopt) -> None:
     code, _, error = coopt("centralized", "digits", *arguments, *settings, "--out", "run")
     assert code == 2
     assert "the projection 'wrong' failed with TypeError: wrong() takes 2 positional" in error
+    assert "(two.py)" in error, "nothing inside it has run"
     with pytest.raises(
         ConfigError, match=r"'unfinished' failed with NotImplementedError.*\(mine\.py, line 6, in"
     ):

@@ -48,6 +48,20 @@ def test_a_log_says_what_a_phase_begins_with() -> None:
     assert said == ["describe (starting Ray)", "describe 3/4 nodes"]
 
 
+def test_a_second_task_of_the_same_name_is_estimated_by_its_own_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock(monkeypatch)
+    with lines() as (progress, said):
+        for seconds in (10, 20):
+            for done in range(5):
+                progress.show("probe", done, 4, "image")
+                clock.now += seconds
+    estimates = [line.partition(", about ")[2] for line in said]
+    assert estimates[:5] == ["", "30 s left", "20 s left", "10 s left", ""]
+    assert estimates[5:] == ["", "60 s left", "40 s left", "20 s left", ""]
+
+
 def test_what_takes_long_is_estimated_at_its_first_step_and_at_each_quarter(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
