@@ -222,7 +222,7 @@ def crowd_shards(lab: Lab, cell: Cell) -> Cell:
     ``largest shard`` is the largest share of all samples. Assignment by competence uses the same
     held-out targets, by region, so its ``r2`` is slightly optimistic, but no accuracy is.
     """
-    return assigned(lab, cell["seed"], cell["shards"])
+    return by_shards(lab, cell["seed"], cell["shards"])
 
 
 AGREED = (
@@ -242,10 +242,10 @@ def crowd_consensus(lab: Lab, cell: Cell) -> Cell:
 
     The measures are those of ``crowd_shards``, which has the same rows with the usual consensus.
     """
-    return assigned(lab, cell["seed"], cell["shards"], consensus=cell["consensus"])
+    return by_shards(lab, cell["seed"], cell["shards"], consensus=cell["consensus"])
 
 
-def assigned(lab: Lab, seed: int, shards: str, **how: Any) -> Cell:
+def by_shards(lab: Lab, seed: int, shards: str, **how: Any) -> Cell:
     """Train a student of the crowd's targets, made by ``shards``, and return all measures."""
 
     def assign(agreed: Agreed) -> Mapping[str, Any]:
