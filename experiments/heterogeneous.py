@@ -1,6 +1,8 @@
 """Ten participants of many kinds, on one unlabeled set of several domains."""
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -243,6 +245,28 @@ def crowd_consensus(lab: Lab, cell: Cell) -> Cell:
     The measures are those of ``crowd_shards``, which has the same rows with the usual consensus.
     """
     return by_shards(lab, cell["seed"], cell["shards"], consensus=cell["consensus"])
+
+
+SPECIALIZED = (
+    "equal",
+    "competence by looks, at most twice",
+    "competence by looks",
+    "specialists with labels, else the first",
+)
+
+
+@table(lambda _: [{"consensus": "gcca", "shards": how} for how in SPECIALIZED])
+def crowd_of_specialists(lab: Lab, cell: Cell) -> Cell:
+    """Is the collaboration better than each single prior, if no prior knows all domains?
+
+    The crowd without its priors from ImageNet, so that "the first" is the specialist for
+    photographs. The measures are those of ``crowd_shards``; the single priors are in
+    ``crowd_central``.
+    """
+    narrow = copy(lab)
+    rest = tuple(spec for spec in of_crowd(lab.study) if not spec.startswith("timm:"))
+    narrow.study = replace(lab.study, crowd=rest)
+    return by_shards(narrow, cell["seed"], cell["shards"], consensus=cell["consensus"])
 
 
 def by_shards(lab: Lab, seed: int, shards: str, **how: Any) -> Cell:
