@@ -263,10 +263,16 @@ def crowd_of_specialists(lab: Lab, cell: Cell) -> Cell:
     photographs. The measures are those of ``crowd_shards``; the single priors are in
     ``crowd_central``.
     """
-    narrow = copy(lab)
+    alone = without_generalists(lab)
+    return by_shards(alone, cell["seed"], cell["shards"], consensus=cell["consensus"])
+
+
+def without_generalists(lab: Lab) -> Lab:
+    """Return the lab with a crowd without priors from ImageNet; features are shared."""
+    found = copy(lab)
     rest = tuple(spec for spec in of_crowd(lab.study) if not spec.startswith("timm:"))
-    narrow.study = replace(lab.study, crowd=rest)
-    return by_shards(narrow, cell["seed"], cell["shards"], consensus=cell["consensus"])
+    found.study = replace(lab.study, crowd=rest)
+    return found
 
 
 def by_shards(lab: Lab, seed: int, shards: str, **how: Any) -> Cell:

@@ -186,6 +186,7 @@ class OpenDataPlatform(Strategy):
             if not self.records.plan.owners:
                 self.inspection.cross_validate(self.records.active())
                 self.decisions.assign_blocks()
+        self.decisions.check_shares()
         route = route_of(self.config, self.records, self.own_host)
         self.progress.log(f"payloads come by {type(route).__name__}")
         with phase("optimize"), closing(Optimize(self.task, self.inspection, route)) as optimize:

@@ -115,21 +115,28 @@ def _of_assignment(assignment: AssignmentConfig) -> Iterator[str]:
 
 
 def _of_consensus(config: Config) -> Iterator[str]:
-    targets, plain = config.targets, TargetsConfig()
-    if targets.consensus == plain.consensus:
+    """Yield the settings with which the choice of a consensus has no meaning."""
+    targets = config.targets
+    if targets.consensus == TargetsConfig().consensus:
         return
-    projection = f"targets.projection={targets.projection}"
-    ruled_out = {
-        "reference=best": (config.reference == "best", "set reference=consensus"),
-        projection: (targets.projection != plain.projection, f"set it to {plain.projection}"),
-        "targets.solver=none": (targets.solver == "none", "choose another solver"),
-    }
-    for setting, (given, cure) in ruled_out.items():
-        if given:
-            yield (
-                f"targets.consensus={targets.consensus} has no meaning with {setting}, which rules "
-                f"out a consensus: {cure}, or leave targets.consensus out"
-            )
+    against = against_consensus(targets)
+    if config.reference == "best":
+        against["reference=best"] = "set reference=consensus"
+    for setting, cure in against.items():
+        yield (
+            f"targets.consensus={targets.consensus} has no meaning with {setting}, which rules "
+            f"out a consensus: {cure}, or leave targets.consensus out"
+        )
+
+
+def against_consensus(targets: TargetsConfig) -> dict[str, str]:
+    """Return each setting that rules out a consensus as reference, with its cure."""
+    plain, found = TargetsConfig(), dict[str, str]()
+    if targets.projection != plain.projection:
+        found[f"targets.projection={targets.projection}"] = f"set it to {plain.projection}"
+    if targets.solver == "none":
+        found["targets.solver=none"] = "choose another solver"
+    return found
 
 
 def data_combinations(data: DataConfig) -> list[str]:

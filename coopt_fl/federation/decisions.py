@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from coopt_fl.config.combinations import against_consensus
 from coopt_fl.config.schema import Config
 from coopt_fl.core.errors import ConfigError, DataError, OutputError, ParticipantError
 from coopt_fl.core.progress import Progress
@@ -175,11 +176,18 @@ class Decisions:
         plan, members = self.records.plan, self.members(self.records.active())
         owners = assigned(self.assign, range(len(plan.blocks)), members)
         self.records.assign(plan.with_owners(owners))
-        first, blocks = Counter(owners).most_common(1)[0]
-        if self.config.audit.fraction and len(members) > 1 and blocks > _NEARLY_ALL * len(owners):
+
+    def check_shares(self) -> None:
+        """Warn if one of several participants makes so many targets that nobody checks them."""
+        plan = self.records.plan
+        if self.partitioned or not self.config.audit.fraction or len(self.records.active()) < 2:
+            return
+        (first, blocks), total = Counter(plan.owners).most_common(1)[0], len(plan.owners)
+        if blocks > _NEARLY_ALL * total:
             self.progress.warn(
-                f"{first} makes {blocks} of {plural(len(owners), 'block')}, so nearly nobody else "
-                "checks its targets; if it may not be trusted, lower assignment.most or its weight"
+                f"{plan.contributors[first]} makes {blocks} of {plural(total, 'block')}, so nearly "
+                "nobody else checks its targets; if it may not be trusted, lower assignment.most "
+                "or its weight"
             )
 
     def publish(self) -> Provenance:
@@ -246,14 +254,12 @@ class Decisions:
 
     def _wanted(self) -> str:
         """Return the configured reference, or "best" if other settings rule out a consensus."""
-        targets = self.config.targets
-        if self.config.reference != CONSENSUS or (
-            targets.projection == "pca" and targets.solver != "none"
-        ):
+        against = against_consensus(self.config.targets)
+        if self.config.reference != CONSENSUS or not against:
             return self.config.reference
         self.progress.warn(
-            f"targets.projection={targets.projection} with targets.solver={targets.solver} rules "
-            "out a consensus: the best prior is the reference"
+            f"no consensus is possible with {' and '.join(against)}: the best prior is the "
+            "reference"
         )
         return "best"
 

@@ -109,9 +109,14 @@ def test_the_limit_of_a_share_can_be_lifted(settings: dict[str, Any], tmp_path: 
     assert knowing(tmp_path / "any") > 0.95
 
 
+@pytest.mark.parametrize("by", ["competence", "weight"])
 @pytest.mark.parametrize("share", [0.9, 1.0])
 def test_it_is_told_when_nobody_checks_who_makes_nearly_all(
-    share: float, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    share: float,
+    by: str,
+    settings: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def greedy(blocks: Sequence[int], members: Sequence[Member]) -> list[str]:
         first = int(share * len(blocks))
@@ -119,7 +124,8 @@ def test_it_is_told_when_nobody_checks_who_makes_nearly_all(
 
     told, heard = list[str](), Progress()
     monkeypatch.setattr(heard, "warn", told.append)
-    run_platform(tiny(**settings), tmp_path / "out", assignment=greedy, progress=heard)
+    config = tiny(**settings | {"assignment.by": by})
+    run_platform(config, tmp_path / "out", assignment=greedy, progress=heard)
     alone = [text for text in told if "beta makes" in text and "nobody else checks" in text]
     assert len(alone) == (share == 1.0)
 

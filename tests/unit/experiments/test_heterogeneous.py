@@ -31,6 +31,7 @@ from experiments.heterogeneous import (
     crews,
     crowd_central,
     without_accused,
+    without_generalists,
 )
 from experiments.lab import Lab
 from experiments.played import before_audit
@@ -172,6 +173,18 @@ def test_domains_go_to_who_was_trained_on_them_with_labels(monkeypatch: pytest.M
     parts = by_training(lab, agreed, 0)["groups"].ids
     assert [{*domain[parts[name]]} for name in "vwxyz"] == [{"c"}, set(), set(), {"b"}, {"a"}]
     assert sum(len(rows) for rows in parts.values()) == 320
+
+
+def test_specialists_are_those_not_from_imagenet() -> None:
+    lab = Lab(replace(STUDY, crowd=CROWD.crowd))
+    alone = without_generalists(lab).study.crowd
+    assert {*CROWD.crowd} - {*alone} == {
+        "timm:tf_efficientnet_lite0@bundled?size=96",
+        "timm:tf_efficientnet_lite1@bundled?size=64",
+        "timm:tf_efficientnet_lite2@bundled?size=32",
+    }
+    assert alone[0].startswith("trained:specialists-cifar10/"), "who gets what nobody is trained on"
+    assert lab.study.crowd == CROWD.crowd
 
 
 def test_the_audit_takes_shards_from_liars_alone(monkeypatch: pytest.MonkeyPatch) -> None:
