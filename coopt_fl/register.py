@@ -5,12 +5,15 @@ the same way. Its code is a module of the key ``plugins``, an installed entry po
 ``coopt_fl.plugins``, or part of the program that calls :func:`coopt_fl.run`. ``docs/plugins.md``
 has an example of each kind.
 
-Each decorator raises ConfigError for a name that is taken.
+Each decorator raises ConfigError for a name that is taken, and for a part that cannot be called
+with the arguments of its kind.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
+from coopt_fl.core.errors import ConfigError
 from coopt_fl.plugins import origin
 from coopt_fl.registry import PARTS, Part
 
@@ -37,7 +40,7 @@ def source(
         labels: maps (data, split) to int64 (N,) or None; default: the labels in the source.
         needs_root: whether ``data.root`` must be given.
     """
-    return _register("source", name, labels=labels, needs_root=needs_root)
+    return _register("source", name, "data, split", labels=labels, needs_root=needs_root)
 
 
 def prior(
@@ -58,7 +61,7 @@ def prior(
         options: the options that a spec may have after ``?``, of "size" and "seed".
     """
     facts = {"form": form or f"{name}:...", "check": check, "options": tuple(options)}
-    return _register("prior", name, **facts)
+    return _register("prior", name, "spec", **facts)
 
 
 def solver(name: str) -> Decorator:
@@ -67,7 +70,7 @@ def solver(name: str) -> Decorator:
     All are float64: source (S, m), target (S, n), weight (m, n), bias (n,). The function gets
     tensors on the device of the prior; it may return tensors or numpy arrays.
     """
-    return _register("solver", name)
+    return _register("solver", name, "source, target, seed")
 
 
 def projection(name: str) -> Decorator:
@@ -76,12 +79,12 @@ def projection(name: str) -> Decorator:
     All are float64; features (R, m) are the reference's, centred. The axes must be orthonormal,
     which the platform checks. Tensors and arrays as for :func:`solver`.
     """
-    return _register("projection", name)
+    return _register("projection", name, "features, dim, seed")
 
 
 def reference(name: str) -> Decorator:
     """Register a :class:`coopt_fl.policies.reference.ReferencePolicy`, for ``reference``."""
-    return _register("reference", name)
+    return _register("reference", name, "features, wanted, dim, seed")
 
 
 def assignment(name: str, *, measures_speed: bool = False, by_region: bool = False) -> Decorator:
@@ -93,7 +96,8 @@ def assignment(name: str, *, measures_speed: bool = False, by_region: bool = Fal
         by_region: whether each block has images that look alike, and members have ``errors``. The
             policy is then called after the alignments, and the platform first reads every image.
     """
-    return _register("assignment", name, measures_speed=measures_speed, by_region=by_region)
+    facts = {"measures_speed": measures_speed, "by_region": by_region}
+    return _register("assignment", name, "blocks, members", **facts)
 
 
 def audit(name: str) -> Decorator:
@@ -101,7 +105,7 @@ def audit(name: str) -> Decorator:
 
     See :class:`coopt_fl.policies.audit.AuditPolicy`.
     """
-    return _register("audit", name)
+    return _register("audit", name, "precision, private")
 
 
 def objective(name: str, *, on_targets: bool) -> Decorator:
@@ -113,7 +117,7 @@ def objective(name: str, *, on_targets: bool) -> Decorator:
         name: its name in the configuration.
         on_targets: whether it needs an optimized dataset.
     """
-    return _register("objective", name, on_targets=on_targets)
+    return _register("objective", name, "student, setting", on_targets=on_targets)
 
 
 def student(name: str) -> Decorator:
@@ -122,7 +126,7 @@ def student(name: str) -> Decorator:
     ``student.model`` is NAME or ``NAME:...``; the function gets the whole text. The module maps
     (B, 3, image_size, image_size) to features (B, width).
     """
-    return _register("student", name)
+    return _register("student", name, "name, image_size")
 
 
 def tracker(name: str) -> Decorator:
@@ -131,12 +135,29 @@ def tracker(name: str) -> Decorator:
     See :class:`coopt_fl.students.trackers.Tracker`. The folder may not exist yet; the settings of
     the training have dotted names. When a training continues, all its epochs are logged again.
     """
-    return _register("tracker", name)
+    return _register("tracker", name, "folder, settings")
 
 
-def _register(kind: str, name: str, **facts: Any) -> Decorator:
+def _register(kind: str, name: str, arguments: str, **facts: Any) -> Decorator:
     def register(part: T, /) -> T:
+        _require_call(kind, name, part, arguments)
         PARTS.add(Part(kind, name, part, facts, origin=origin(part)))
         return part
 
     return register
+
+
+def _require_call(kind: str, name: str, part: Any, arguments: str) -> None:
+    """Raise ConfigError unless ``part`` can be called with positional ``arguments``."""
+    try:
+        signature = inspect.signature(part)
+    except ValueError:  # some callables of C code do not tell
+        return
+    except TypeError:
+        raise ConfigError(f"the {kind} {name!r} is no function or class: {part!r}") from None
+    try:
+        signature.bind(*arguments.split(", "))
+    except TypeError as error:
+        raise ConfigError(
+            f"the {kind} {name!r} takes {signature}, but is called with ({arguments}): {error}"
+        ) from None

@@ -87,8 +87,9 @@ def test_an_installed_package_is_found_by_its_entry_point(
         ("import outside_nowhere", "cannot be imported (ModuleNotFoundError"),
         (SOLVER.format(name="ridge"), "has the name of one of this package"),
         (SOLVER.format(name="a b"), "the name 'a b' of a solver is not allowed"),
-        (SOLVER.format(name="x") + "class Other: ...\ncoopt_fl.register.solver('x')(Other)\n",
+        (SOLVER.format(name="x") + "def f(a, b, c): ...\ncoopt_fl.register.solver('x')(f)\n",
          "the solver 'x' of"),
+        (SOLVER.format(name="x").replace(", seed", ""), "takes (source, target), but is called"),
     ],
 )  # fmt: skip
 def test_a_plugin_that_cannot_be_used_is_one_sentence(coopt: Coopt, text: str, says: str) -> None:
@@ -272,6 +273,21 @@ def test_a_broken_installed_plugin_is_said_each_time(monkeypatch: pytest.MonkeyP
             PARTS.names("solver")
 
 
+REQUIRED = {"objective": {"on_targets": True}}
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_a_part_is_registered_if_it_can_be_called_as_the_shipped_ones(kind: str) -> None:
+    register = getattr(coopt_fl.register, kind)
+    for number, part in enumerate([one for one in PARTS.parts(kind) if one.shipped]):
+        register(f"own{number}", **REQUIRED.get(kind, {}))(part.object)
+    with pytest.raises(ConfigError, match=rf"the {kind} 'wrong' takes \(\), but is called with \("):
+        register("wrong", **REQUIRED.get(kind, {}))(lambda: None)
+    with pytest.raises(ConfigError, match=rf"the {kind} 'wrong' is no function or class: 3"):
+        register("wrong", **REQUIRED.get(kind, {}))(3)
+    assert not PARTS.has(kind, "wrong")
+
+
 def test_an_assignment_that_forgets_a_block_is_refused() -> None:
     members = [Member("a"), Member("b")]
     for policy in (lambda blocks, members: ["a"], lambda blocks, members: ["a", "nobody"]):
@@ -285,13 +301,13 @@ def test_an_error_in_a_part_names_the_part_and_its_line(coopt: Coopt) -> None:
     write(
         coopt.folder / "two.py",
         "import coopt_fl\n\n@coopt_fl.register.projection('wrong')\n"
-        "def wrong(features, dim):\n    return features\n",
+        "def wrong(features, dim, seed):\n    return {}['a']\n",
     )
     settings = ["targets.dim=4", "plugins=[mine.py,two.py]", "targets.projection=wrong"]
     code, _, error = coopt("centralized", "digits", *arguments, *settings, "--out", "run")
     assert code == 2
-    assert "the projection 'wrong' failed with TypeError: wrong() takes 2 positional" in error
-    assert "(two.py)" in error, "nothing inside it has run"
+    assert "the projection 'wrong' failed with KeyError: " in error
+    assert "(two.py, line 5, in wrong)" in error
     with pytest.raises(
         ConfigError, match=r"'unfinished' failed with NotImplementedError.*\(mine\.py, line 6, in"
     ):
