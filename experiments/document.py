@@ -9,6 +9,7 @@ between these is replaced. ``<!-- NAME STUDY speed -->`` is a table of speed-ups
 sentence with command, dates, hardware and versions.
 """
 
+import math
 import re
 import sys
 from collections import Counter
@@ -22,6 +23,7 @@ import typer
 from scipy.stats import spearmanr
 
 from coopt_fl.core.errors import ConfigError
+from coopt_fl.core.words import plural
 from coopt_fl.optimized.preparation import Preparation
 from coopt_fl.report.collect import Seeds, Student
 from coopt_fl.report.curves import accuracy_figures
@@ -105,28 +107,38 @@ def provenance(known: Cell) -> str:
 
 
 def markdown(rows: list[Cell]) -> str:
-    """Return a table: each measure's mean, and standard deviation over seeds; accuracies in %."""
+    """Return a table: each measure's mean, and sample standard deviation over seeds.
+
+    Accuracies are in %. A measure that fewer seeds have than the row says so.
+    """
     names = measures(rows)
     lines = [["", *names, "seeds"], ["---"] * (len(names) + 2)]
     for row in rows:
         seeds = max(row[name]["n"] for name in names if name in row)
-        lines.append([label(row), *(_number(name, row.get(name)) for name in names), str(seeds)])
+        cells = [_number(name, row.get(name), seeds) for name in names]
+        lines.append([label(row), *cells, str(seeds)])
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
-def _number(name: str, value: dict[str, float] | None) -> str:
+def _number(name: str, value: dict[str, float] | None, seeds: float) -> str:
     if value is None:
         return "–"
+    mean, spread = value["mean"], value["std"]
     if name in PERCENT:
-        mean, spread = (f"{100 * value[part]:.1f}" for part in ("mean", "std"))
+        text = f"{100 * mean:.1f} ± {100 * spread:.1f}" if value["n"] > 1 else f"{100 * mean:.1f}"
+    elif spread == 0:  # of one seed, or of what is the same for all
+        text = _rounded(mean)
     else:
-        mean, spread = _rounded(value["mean"], 3), _rounded(value["std"], 2)
-    return f"{mean} ± {spread}" if value["n"] > 1 else mean
+        decimals = max(0, 2 - math.floor(math.log10(abs(mean)))) if mean else 2
+        text = " ± ".join(_rounded(one, decimals) for one in (mean, spread))
+    return text if value["n"] == seeds else f"{text} ({plural(int(value['n']), 'seed')})"
 
 
-def _rounded(value: float, digits: int) -> str:
-    """Return a number with so many significant digits, thousands separated, without exponent."""
-    short = float(f"{value:.{digits}g}")
+def _rounded(value: float, decimals: int | None = None) -> str:
+    """Return a number with 3 significant digits, or so many decimals, thousands separated."""
+    short = float(f"{value:.3g}")
+    if decimals is not None:
+        return f"{short:,.{decimals}f}"
     return f"{short:,.0f}" if abs(short) >= 1000 else np.format_float_positional(short, trim="-")
 
 

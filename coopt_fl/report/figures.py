@@ -20,7 +20,7 @@ CURVES, CLOUD = (4.0, 2.8), (4.0, 3.0)
 LAYERS = 8
 """Layers in which a scatter plot is drawn."""
 
-LETTERS, LETTER = 18, 0.0158
+LETTERS, LETTER = 20, 0.0158
 """Most letters of a curve's label, and the width of a letter as a share of the figure's."""
 
 Kind = Literal["mean", "seed", "alone", "ends"]

@@ -15,12 +15,13 @@ def test_a_table_is_made_from_the_results_and_the_rest_is_kept(tmp_path: Path) -
     long, one = {"mean": 1494.4, "std": 0.0, "n": 1}, {"mean": 0.5, "std": 0.0, "n": 1}
     single = {"objective": "theirs", "training s": long, "accuracy": one}
     tiny = row | {"objective": "small", "training s": {"mean": 0.03031, "std": 8e-6, "n": 2}}
+    row["epochs"] = {"mean": 40.0, "std": 0.0, "n": 3}
     (tmp_path / "a-cpu.json").write_text(json.dumps({"digits": {"table": [row, single, tiny]}}))
     text = "before\n<!-- a-cpu digits -->\nold\n<!-- end -->\nafter"
     made = filled(text, tmp_path)
-    assert "| ours | 50.0 ± 1.4 | 12 ± 2 | 3 |" in made
-    assert "| 0.0303 ± 0.000008 |" in made
-    assert "| theirs | 50.0 | 1,490 | 1 |" in made  # one seed has no spread
+    assert "| ours | 50.0 ± 1.4 | 12.0 ± 2.0 | 40 | 3 |" in made
+    assert "| small | 50.0 ± 1.4 | 0.0303 ± 0.0000 (2 seeds) | – | 3 |" in made
+    assert "| theirs | 50.0 | 1,490 | – | 1 |" in made  # one seed has no spread
     assert "old" not in made
     assert made.startswith("before\n<!-- a-cpu digits -->") and made.endswith("<!-- end -->\nafter")
     assert filled(made, tmp_path) == made
@@ -39,7 +40,7 @@ def test_rank_correlations_among_all_and_among_trained_priors(tmp_path: Path) ->
     assert trained["rank correlation"] == {"mean": pytest.approx(-1), "std": 0.0, "n": 2}
     (tmp_path / "a-cpu.json").write_text(json.dumps({"digits": {"cells": cells}}))
     made = filled("<!-- a-cpu digits ranks -->\n<!-- end -->", tmp_path)
-    assert "| trained priors | -1 ± 0 | 2 |" in made
+    assert "| trained priors | -1 | 2 |" in made
 
 
 def test_the_documents_say_what_the_results_say() -> None:
