@@ -35,6 +35,7 @@ from experiments import (
     recipes,
     solvers,
     transfer,
+    untrained,
 )
 from experiments.command import Scale, check, run
 from experiments.scales import SCALES
@@ -42,7 +43,7 @@ from experiments.table import FIGURES, RESULTS, Cell, Table
 
 STUDIES = (
     *(paper, ours, lightly, crowds, heterogeneous, continual, solvers, privacy, audit),
-    *(costs, fedavg, architectures, recipes, transfer),
+    *(costs, fedavg, architectures, recipes, transfer, untrained),
 )
 
 TABLES: dict[str, Table] = {

@@ -1,4 +1,4 @@
-"""The CPU seconds of a training without its probes, which survive an interruption."""
+"""Seconds that other work on the host hardly changes, also of a training that is interrupted."""
 
 import hashlib
 import shutil
@@ -15,6 +15,26 @@ from coopt_fl.core.runtime import pick_device
 from coopt_fl.students.checkpoint import LoadedStudent
 from coopt_fl.students.curve import Point
 from coopt_fl.students.probe import Judge, Judged
+
+
+class Stopwatch:
+    """Measures seconds of this process; without a GPU those that the CPU was busy with it.
+
+    Args:
+        threads: Number of cores among which the work is divided evenly.
+    """
+
+    def __init__(self, threads: int = 1) -> None:
+        self._threads = threads
+        self._wall, self._busy = time.perf_counter(), time.process_time()
+
+    @property
+    def seconds(self) -> float:
+        """The seconds so far, never more than those of the wall clock."""
+        wall = time.perf_counter() - self._wall
+        if pick_device().type != "cpu":
+            return wall
+        return min(wall, (time.process_time() - self._busy) / self._threads)
 
 
 class TimedJudge(Judge):

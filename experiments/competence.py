@@ -62,7 +62,7 @@ def errors(agreed: Agreed) -> Exact:
     return np.stack([np.square(targets - wanted).sum(axis=1) for targets in held_out])
 
 
-def by_competence(agreed: Agreed, region: Rows, most: float, seed: int) -> dict[str, Rows]:
+def images_by_competence(agreed: Agreed, region: Rows, most: float, seed: int) -> dict[str, Rows]:
     """Return each participant's rows such that the total expected error is least.
 
     Args:

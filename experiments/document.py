@@ -99,6 +99,10 @@ def provenance(known: Cell) -> str:
         told = " and ".join(f"{count} ran on {cpu}" for cpu, count in elsewhere.items())
         rest = "" if "CPU" in about["hardware"] else ", the others' CPU was not recorded"
         hardware += f"; of {len(known['cells'])} cells {told}{rest}"
+    trained = Counter(cell["specialists"] for cell in known["cells"] if "specialists" in cell)
+    if trained:
+        told = ", ".join(f"{sha} in {plural(count, 'cell')}" for sha, count in trained.items())
+        hardware += f"; specialists with weights {told}"
     when = " to ".join(dict.fromkeys((days[0], days[-1]))) if days else "an unknown day"
     return (
         f"`{about['command']} --root DIR`, {when}, {about['samples']:,} images; {hardware}; "

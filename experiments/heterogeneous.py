@@ -20,11 +20,11 @@ from coopt_fl.students.classifier import fit_linear, fit_probe
 from coopt_fl.targets import CONSENSUS
 from experiments.agreement import Agreed, Array, Rows
 from experiments.audit import accused
-from experiments.competence import by_competence, predicted, regions, thumbnails
+from experiments.competence import images_by_competence, predicted, regions, thumbnails
 from experiments.lab import SPLITS, Lab, Made
 from experiments.played import before_audit
 from experiments.scales import Study
-from experiments.specialists import of_crowd
+from experiments.specialists import of_crowd, weights_sha256
 from experiments.table import Cell, table
 
 PRIOR, STUDENT = "prior", "student"
@@ -80,7 +80,8 @@ def student(lab: Lab, made: Made, seed: int) -> Cell:
     def judge(trained: LoadedStudent) -> Cell:
         return by_domain(lab, [x.cpu().numpy() for x, _ in lab.judge.encode(trained)])
 
-    return lab.student(made, seed, judge=judge)
+    trained = {"specialists": weights_sha256(lab.study)[:12]}
+    return lab.student(made, seed, judge=judge) | trained
 
 
 def by_domain(lab: Lab, features: Sequence[Array]) -> Cell:
@@ -92,7 +93,7 @@ def by_domain(lab: Lab, features: Sequence[Array]) -> Cell:
     """
     known = [labels >= 0 for labels in lab.labels()]
     here, there = (lab.domains(split)[k] for split, k in zip(SPLITS, known, strict=True))
-    y, w = (torch.from_numpy(all[k]) for all, k in zip(lab.labels(), known, strict=True))
+    y, w = (torch.from_numpy(one[k]) for one, k in zip(lab.labels(), known, strict=True))
     x, z = map(torch.from_numpy, features)
     right = (fit_linear(x, y).predict(z) == w).double()
     found, names = {"accuracy": float(right.mean())}, np.unique(there).tolist()
@@ -185,7 +186,7 @@ def domains(lab: Lab, agreed: Agreed, seed: int) -> Rows:
 
 def competent(divide: Divide, most: float, lab: Lab, agreed: Agreed, seed: int) -> Cell:
     """Give each region to the most competent; a shard has at most ``most`` times the mean size."""
-    parts = by_competence(agreed, divide(lab, agreed, seed), most, seed)
+    parts = images_by_competence(agreed, divide(lab, agreed, seed), most, seed)
     return {"groups": Groups(parts, owned=True)}
 
 

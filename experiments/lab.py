@@ -1,10 +1,8 @@
 """Common parts of all experiments: targets as the platform would make them, and students."""
 
 import hashlib
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +25,7 @@ from coopt_fl.students.train import train_student
 from coopt_fl.targets import CONSENSUS, Alignment, Recipe
 from coopt_fl.targets.collaborate import apply
 from experiments.agreement import Agreed, Array, Rows
-from experiments.clocks import CpuClock, TimedJudge, resumed
+from experiments.clocks import CpuClock, Stopwatch, TimedJudge, resumed
 from experiments.precomputed import features_of
 from experiments.scales import Study
 from experiments.specialists import loadable
@@ -178,16 +176,20 @@ class Lab:
         Raises:
             ParticipantError: The platform's election finds no alignable prior.
         """
-        specs = zip(NAMES, priors or self.study.priors, strict=False)
-        features = features or {name: self.features(spec)[0] for name, spec in specs}
-        each = zip(order or features, weights or repeat(1.0), strict=False)
+        specs = priors or self.study.priors
+        if not features:
+            names = NAMES[: len(specs)]
+            named = zip(names, specs, strict=True)
+            features = {name: self.features(spec)[0] for name, spec in named}
+        roster = list(order or features)
+        each = zip(roster, weights or [1.0] * len(roster), strict=True)
         members = [Member(name, max(weight, 0.0)) for name, weight in each]
         study = self.study
         audit = study.audit if audit is None else audit
         size = Size(study.block_rows, audit, shared or study.shared)
         plan = Plan.make(self.all, size, seed, members, Proportional(), groups)
         recipe = Recipe(dim or study.dim, projection, solver, seed, consensus)
-        started = time.perf_counter()
+        watch = Stopwatch()
         on_s = on_s or {name: x[plan.shared] for name, x in features.items()}
         election = elect(on_s, reference, recipe.dim, seed)
         best, fixed = election.reference, dict[str, Alignment]()
@@ -197,8 +199,7 @@ class Lab:
             fixed[best] = recipe.project(features[best][rows])
         targets = recipe.shared_targets(on_s, best, election.accepted, fixed.get(best))
         made = {name: fixed.get(name) or recipe.align(name, x, targets) for name, x in on_s.items()}
-        seconds = time.perf_counter() - started
-        return Agreed(features, plan, recipe, on_s, election, targets, made, seconds)
+        return Agreed(features, plan, recipe, on_s, election, targets, made, watch.seconds)
 
     def collaborate(
         self,
@@ -218,9 +219,9 @@ class Lab:
             how: Further arguments of :meth:`agree`.
         """
         agreed = self.agree(seed, **how)
-        started, seconds = time.perf_counter(), agreed.seconds
+        watch = Stopwatch()
         given = assign(agreed) if assign else {}
-        seconds += time.perf_counter() - started
+        seconds = agreed.seconds + watch.seconds
         if given:
             elected = agreed.election
             agreed = self.agree(seed, **how | {"elect": lambda *_: elected}, **given)

@@ -32,8 +32,8 @@ The study sets the number of epochs, because an epoch takes several times as lon
 
 def objectives(study: Study) -> list[Cell]:
     """Return a row for each objective, and for online distillation if the study has epochs."""
-    online = [name for name, epochs in zip(ONLINE, study.online, strict=False) if epochs]
-    return [{"objective": name} for name in ("random", *PARTS.shipped("objective"), *online)]
+    taught = [name for name, epochs in zip(ONLINE, study.online, strict=False) if epochs]
+    return [{"objective": name} for name in ("random", *PARTS.shipped("objective"), *taught)]
 
 
 @table(objectives, clocks)

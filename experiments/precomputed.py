@@ -1,7 +1,6 @@
 """Features that are computed once for each host and kept, with the seconds that they took."""
 
 import hashlib
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from coopt_fl.data import open_source
 from coopt_fl.priors import load_prior
 from coopt_fl.targets import represent
 from experiments.agreement import Array
+from experiments.clocks import Stopwatch
 from experiments.scales import Study
 
 
@@ -28,8 +28,8 @@ def features_of(spec: str, study: Study, split: str) -> tuple[NDArray[np.float32
     """Return a prior's features (N, m) of a split, and the seconds that they took on this host.
 
     They are computed once and kept in the cache. Concurrent experiments compute features one after
-    another, because they would share the cores that decode images. On a CPU the seconds are CPU
-    time per thread, which is the time on an otherwise idle host.
+    another, because they would share the cores that decode images. The seconds are those of a
+    :class:`Stopwatch`, without processes that decode images beside this one.
     """
     prior = load_prior(spec, pick_device(), study.precision)
     source = open_source(study.data, split)
@@ -63,11 +63,9 @@ def kept(
             return known["features"], float(known["seconds"])
 
     def make(path: Path) -> None:
-        started, busy = time.perf_counter(), time.process_time()
+        watch = Stopwatch(torch.get_num_threads())
         made = compute()
-        seconds = time.perf_counter() - started
-        if pick_device().type == "cpu":
-            seconds = min(seconds, (time.process_time() - busy) / torch.get_num_threads())
+        seconds = watch.seconds
         with path.open("wb") as whole:  # given a name, numpy would append .npz to it
             np.savez(whole, features=made, seconds=seconds)
 

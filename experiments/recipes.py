@@ -19,7 +19,7 @@ from coopt_fl.students.augment.view import View, draw_view
 from coopt_fl.students.models import Student
 from coopt_fl.students.objectives.objective import AUGMENTATIONS, Regression, Setting
 from experiments.agreement import Array
-from experiments.lab import Lab, Made
+from experiments.lab import NAMES, Lab, Made
 from experiments.precomputed import kept
 from experiments.scales import Study
 from experiments.table import Cell, table
@@ -110,7 +110,7 @@ def objective(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Variant:
     """A training recipe.
 
     Attributes:
@@ -127,19 +127,19 @@ class Recipe:
 
 
 RECIPES = {
-    "ours": Recipe({}),
-    "two views": Recipe({}, "two"),
-    "targets standardised": Recipe({}, standardised=True),
-    "augment: strong": Recipe({}, "strong"),
-    "ReLA's: two strong views, standardised, linear": Recipe(
+    "ours": Variant({}),
+    "two views": Variant({}, "two"),
+    "targets standardised": Variant({}, standardised=True),
+    "augment: strong": Variant({}, "strong"),
+    "ReLA's: two strong views, standardised, linear": Variant(
         {"head": "linear"}, "two-strong", standardised=True
     ),
-    "average of the weights": Recipe({}, "averaged"),
-    "targets of 2 views": Recipe({}, views=2),
-    "augment: none": Recipe({"augment": "none"}),
-    "augment: crop": Recipe({"augment": "crop"}),
-    "augment: crop_flip": Recipe({"augment": "crop_flip"}),
-    "targets of 4 views": Recipe({}, views=4),
+    "average of the weights": Variant({}, "averaged"),
+    "targets of 2 views": Variant({}, views=2),
+    "augment: none": Variant({"augment": "none"}),
+    "augment: crop": Variant({"augment": "crop"}),
+    "augment: crop_flip": Variant({"augment": "crop_flip"}),
+    "targets of 4 views": Variant({}, views=4),
 }
 """Recipes, most informative first. The one with our own augmentation is not measured again."""
 
@@ -181,16 +181,19 @@ def of_views(lab: Lab, views: int, seed: int) -> Made:
     """Return targets of a collaboration with priors' features averaged over views of each image."""
     if views == 1:
         return lab.collaborate(seed)
-    found = [[lab.features(spec), *more(lab, spec, views)] for spec in lab.study.priors]
+    specs = lab.study.priors
+    found = [[lab.features(spec), *more(lab, spec, views)] for spec in specs]
     features = {
-        f"p{k}": np.mean([one for one, _ in views], axis=0) for k, views in enumerate(found)
+        name: np.mean([x for x, _ in each], axis=0)
+        for name, each in zip(NAMES[: len(specs)], found, strict=True)
     }
     made = lab.collaborate(seed, features=features)
-    factors = [sum(s for _, s in views) / views[0][1] for views in found]
+    first = [each[0][1] for each in found]
+    whole = [sum(seconds for _, seconds in each) for each in found]
     return replace(
         made,
-        optimize=[s * factor for s, factor in zip(made.optimize, factors, strict=True)],
-        represent=made.represent * max(factors),
+        optimize=[s * b / a for s, a, b in zip(made.optimize, first, whole, strict=True)],
+        represent=made.represent * sum(whole) / sum(first),
     )
 
 

@@ -21,8 +21,10 @@ from coopt_fl import register
 from coopt_fl.config.schema import Config, DataConfig, SplitConfig
 from coopt_fl.core.cache import cache_dir, exclusive
 from coopt_fl.core.errors import DataError
+from coopt_fl.core.runtime import pick_device
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.data import open_source, split_labels
+from coopt_fl.priors import load_prior
 from coopt_fl.registry import PARTS
 from coopt_fl.students.augment.published import Published
 from coopt_fl.students.models import Student
@@ -97,6 +99,16 @@ def labelled(data: DataConfig) -> str:
 def of_crowd(study: Study) -> Sequence[str]:
     """Return the priors of the study's crowd, or its ``priors`` if it has no crowd."""
     return study.crowd or study.priors
+
+
+def weights_sha256(study: Study) -> str:
+    """Return a sha256 over the weights of all priors of a crowd that were trained here.
+
+    They are trained anew on each host, which need not give the same bits.
+    """
+    trained = [spec for spec in of_crowd(study) if spec.startswith(f"{TRAINED}:")]
+    each = [load_prior(loadable(spec, study), pick_device()).sha256 for spec in trained]
+    return hashlib.sha256("".join(each).encode()).hexdigest()
 
 
 def main(

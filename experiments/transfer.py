@@ -8,9 +8,9 @@ from coopt_fl.students.checkpoint import LoadedStudent
 from coopt_fl.students.evaluate import evaluate_student
 from coopt_fl.students.probe import random_student
 from experiments.lab import Lab
-from experiments.ours import take_statistics
 from experiments.paper import train
 from experiments.table import Cell, table
+from experiments.untrained import take_statistics
 
 TRAINED = ("regression", "dcl", "random")
 

@@ -9,7 +9,7 @@ import pytest
 from coopt_fl.data import from_arrays
 from coopt_fl.federation.groups import Groups
 from experiments.agreement import Agreed, Rows, as_told
-from experiments.competence import by_competence, predicted, regions, thumbnails
+from experiments.competence import images_by_competence, predicted, regions, thumbnails
 from experiments.lab import Lab
 from experiments.scales import SCALES
 
@@ -40,7 +40,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lab, Agreed, Rows
 def test_each_specialist_gets_its_domain(planted: tuple[Lab, Agreed, Rows]) -> None:
     lab, agreed, domain = planted
     region = regions(agreed, thumbnails(lab.source), 6, seed=0)
-    parts = by_competence(agreed, region, np.inf, seed=0)
+    parts = images_by_competence(agreed, region, np.inf, seed=0)
     assert np.array_equal(np.sort(np.concatenate([*parts.values()])), lab.all)
     for k, name in enumerate(DOMAINS):
         assert np.mean(domain[parts[name]] == k) > 0.95
@@ -57,9 +57,9 @@ def test_each_specialist_gets_its_domain(planted: tuple[Lab, Agreed, Rows]) -> N
 def test_no_shard_is_larger_than_it_may_be(planted: tuple[Lab, Agreed, Rows]) -> None:
     _, agreed, domain = planted
     most = np.bincount(domain).max()
-    equal = by_competence(agreed, domain, 1, seed=0)
+    equal = images_by_competence(agreed, domain, 1, seed=0)
     assert [len(rows) for rows in equal.values()] == [ROWS // 3] * 3 != [most] * 3
-    one = by_competence(agreed, np.zeros_like(domain), 1.5, seed=0)
+    one = images_by_competence(agreed, np.zeros_like(domain), 1.5, seed=0)
     assert sorted(len(rows) for rows in one.values()) == [0, 150, 150]
 
 

@@ -8,8 +8,8 @@ from torch import nn
 
 from coopt_fl.students.probe import random_student
 from experiments.lab import Lab
-from experiments.ours import take_statistics
 from experiments.scales import SCALES
+from experiments.untrained import take_statistics
 
 (STUDY,) = SCALES["smoke"].values()
 

@@ -1,0 +1,46 @@
+"""Students before any training, with batch norm as built or with the images' statistics."""
+
+from dataclasses import replace
+
+import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from coopt_fl.core.runtime import pick_device
+from coopt_fl.students.checkpoint import LoadedStudent
+from coopt_fl.students.images import Squares
+from coopt_fl.students.probe import random_student
+from experiments.lab import Lab
+from experiments.table import Cell, table
+
+NORMS = ("as built", "of the images")
+
+
+@table(lambda study: [{"model": m, "batch norm": how} for m in study.models for how in NORMS])
+def untrained(lab: Lab, cell: Cell) -> Cell:
+    """The accuracy of ``table3_architectures`` before training.
+
+    As built, batch norm is the identity: its running means are 0, its variances 1. A training never
+    sees that network, because its first step normalises by the statistics of the batch.
+    """
+    config = replace(lab.study.student, model=cell["model"])
+    student = random_student(config, lab.study.data, cell["seed"])
+    if cell["batch norm"] == "of the images":
+        take_statistics(student, lab)
+    judged = lab.judge(student)
+    return {"accuracy": judged.accuracy, "spread": judged.spread}
+
+
+@torch.no_grad()
+def take_statistics(student: LoadedStudent, lab: Lab) -> None:
+    """Set batch norm's statistics to their means over batches of the training images."""
+    for layer in student.model.modules():
+        if isinstance(layer, _BatchNorm):
+            layer.momentum = None  # the mean over all batches
+            layer.train()
+    device, size = pick_device(), lab.study.student.batch_size
+    student.model.to(device)
+    images = Squares(lab.source, lab.all, student.model.image_size, device, "raise")
+    order = torch.randperm(len(images.rows), generator=torch.Generator().manual_seed(0))
+    for batch, _ in images.batches(images.rows[order[: len(order) // size * size]], size):
+        student.features(batch)
+    student.model.eval()
