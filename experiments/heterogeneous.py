@@ -148,14 +148,19 @@ def first_alone(lab: Lab, agreed: Agreed, seed: int) -> Cell:
 
 def by_training(lab: Lab, agreed: Agreed, seed: int) -> Cell:
     """Give each domain to the specialist with its labels, or if there is none to the first."""
-    crowd, names, of = of_crowd(lab.study), list(agreed.features), lab.domains("train")
-    owner = {
-        domain: next((k for k, spec in enumerate(crowd) if f"-{domain}/labels/" in spec), 0)
-        for domain in np.unique(of).tolist()
-    }
+    names, of, owner = list(agreed.features), lab.domains("train"), trained_on(lab)
     owners = np.array([owner[domain] for domain in of.tolist()])
     parts = {name: np.flatnonzero(owners == k) for k, name in enumerate(names)}
     return {"groups": Groups(parts, owned=True)}
+
+
+def trained_on(lab: Lab) -> dict[str, int]:
+    """Return the index of the specialist with the labels of each domain; 0 if there is none."""
+    crowd = of_crowd(lab.study)
+    return {
+        domain: next((k for k, spec in enumerate(crowd) if f"-{domain}/labels/" in spec), 0)
+        for domain in np.unique(lab.domains("train")).tolist()
+    }
 
 
 Divide = Callable[[Lab, Agreed, int], Rows]
@@ -228,6 +233,11 @@ def crowd_shards(lab: Lab, cell: Cell) -> Cell:
     return by_shards(lab, cell["seed"], cell["shards"])
 
 
+TRAINED = "specialists with labels, else the first"
+ALONE = f"{TRAINED}; no others"
+"""All images of a domain go to one participant; without others in the crowd, as in a run with
+``assignment.partition``, nobody else has a vote on the consensus."""
+
 AGREED = (
     "equal",
     "competence by looks, at most twice",
@@ -235,7 +245,8 @@ AGREED = (
     "the best alone",
     "the first alone",
     "competence, domains told",
-    "specialists with labels, else the first",
+    TRAINED,
+    ALONE,
 )
 
 
@@ -252,7 +263,8 @@ SPECIALIZED = (
     "equal",
     "competence by looks, at most twice",
     "competence by looks",
-    "specialists with labels, else the first",
+    TRAINED,
+    ALONE,
 )
 
 
@@ -264,20 +276,23 @@ def crowd_of_specialists(lab: Lab, cell: Cell) -> Cell:
     photographs. The measures are those of ``crowd_shards``; the single priors are in
     ``crowd_central``.
     """
-    alone = without_generalists(lab)
-    return by_shards(alone, cell["seed"], cell["shards"], consensus=cell["consensus"])
+    rest = [spec for spec in of_crowd(lab.study) if not spec.startswith("timm:")]
+    narrow = with_crowd(lab, rest)
+    return by_shards(narrow, cell["seed"], cell["shards"], consensus=cell["consensus"])
 
 
-def without_generalists(lab: Lab) -> Lab:
-    """Return the lab with a crowd without priors from ImageNet; features are shared."""
+def with_crowd(lab: Lab, crowd: Sequence[str]) -> Lab:
+    """Return the lab with another crowd; both share features."""
     found = copy(lab)
-    rest = tuple(spec for spec in of_crowd(lab.study) if not spec.startswith("timm:"))
-    found.study = replace(lab.study, crowd=rest)
+    found.study = replace(lab.study, crowd=tuple(crowd))
     return found
 
 
 def by_shards(lab: Lab, seed: int, shards: str, **how: Any) -> Cell:
     """Train a student of the crowd's targets, made by ``shards``, and return all measures."""
+    if shards == ALONE:
+        makers = sorted({*trained_on(lab).values()})
+        lab, shards = with_crowd(lab, [of_crowd(lab.study)[k] for k in makers]), TRAINED
 
     def assign(agreed: Agreed) -> Mapping[str, Any]:
         return SHARDS[shards](lab, agreed, seed)

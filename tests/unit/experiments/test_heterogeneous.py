@@ -25,13 +25,15 @@ from coopt_fl.students.objectives import make_objective
 from coopt_fl.students.objectives.objective import Setting
 from experiments import command, domains, heterogeneous, specialists
 from experiments.heterogeneous import (
+    ALONE,
     PRIOR,
     by_domain,
+    by_shards,
     by_training,
     crews,
     crowd_central,
+    crowd_of_specialists,
     without_accused,
-    without_generalists,
 )
 from experiments.lab import Lab
 from experiments.played import before_audit
@@ -179,16 +181,42 @@ def test_domains_go_to_who_was_trained_on_them_with_labels(monkeypatch: pytest.M
     assert sum(len(rows) for rows in parts.values()) == 320
 
 
-def test_specialists_are_those_not_from_imagenet() -> None:
+def test_specialists_are_those_not_from_imagenet(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = list[tuple[str, ...]]()
+
+    def by_shards(lab: Lab, seed: int, shards: str, consensus: str) -> dict[str, str]:
+        seen.append(lab.study.crowd)
+        return {}
+
+    monkeypatch.setattr(heterogeneous, "by_shards", by_shards)
     lab = Lab(replace(STUDY, crowd=CROWD.crowd))
-    alone = without_generalists(lab).study.crowd
-    assert {*CROWD.crowd} - {*alone} == {
+    crowd_of_specialists.measure(lab, {"seed": 0, "shards": "equal", "consensus": "gcca"})
+    assert {*CROWD.crowd} - {*seen[0]} == {
         "timm:tf_efficientnet_lite0@bundled?size=96",
         "timm:tf_efficientnet_lite1@bundled?size=64",
         "timm:tf_efficientnet_lite2@bundled?size=32",
     }
-    assert alone[0].startswith("trained:specialists-cifar10/"), "who gets what nobody is trained on"
+    assert seen[0][0].startswith("trained:specialists-cifar10/"), (
+        "it gets what nobody is trained on"
+    )
     assert lab.study.crowd == CROWD.crowd
+
+
+def test_without_others_three_make_all_targets_and_the_consensus(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lab, seen = Lab(replace(STUDY, crowd=CROWD.crowd)), dict[str, object]()
+
+    def collaborate(lab: Lab, seed: int, priors: tuple[str, ...], **how: object) -> None:
+        seen.update(priors=priors)
+        raise NotImplementedError
+
+    domain = np.array(["cifar10", "fashion", "digits"])[np.arange(320) % 3]
+    monkeypatch.setattr(Lab, "domains", lambda lab, split: domain)
+    monkeypatch.setattr(Lab, "collaborate", collaborate)
+    with pytest.raises(NotImplementedError):
+        by_shards(lab, 0, ALONE)
+    assert seen["priors"] == (CROWD.crowd[0], CROWD.crowd[2], CROWD.crowd[3])
 
 
 def test_the_audit_takes_shards_from_liars_alone(monkeypatch: pytest.MonkeyPatch) -> None:
