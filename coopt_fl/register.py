@@ -149,12 +149,12 @@ def _register(kind: str, name: str, arguments: str, **facts: Any) -> Decorator:
 
 def _require_call(kind: str, name: str, part: Any, arguments: str) -> None:
     """Raise ConfigError unless ``part`` can be called with positional ``arguments``."""
+    if not callable(part):
+        raise ConfigError(f"the {kind} {name!r} is no function or class: {part!r}")
     try:
-        signature = inspect.signature(part)
-    except ValueError:  # some callables of C code do not tell
+        signature = inspect.signature(part, follow_wrapped=False)
+    except (ValueError, TypeError, NameError):  # it does not tell, as some of C code
         return
-    except TypeError:
-        raise ConfigError(f"the {kind} {name!r} is no function or class: {part!r}") from None
     try:
         signature.bind(*arguments.split(", "))
     except TypeError as error:

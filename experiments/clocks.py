@@ -1,4 +1,4 @@
-"""Seconds that other work on the host hardly changes, also of a training that is interrupted."""
+"""Seconds that other work on the host hardly changes; also of interrupted trainings."""
 
 import hashlib
 import shutil
@@ -18,14 +18,9 @@ from coopt_fl.students.probe import Judge, Judged
 
 
 class Stopwatch:
-    """Measures seconds of this process; without a GPU those that the CPU was busy with it.
+    """Measures CPU seconds per thread of this process, or wall-clock seconds if it uses a GPU."""
 
-    Args:
-        threads: Number of cores among which the work is divided evenly.
-    """
-
-    def __init__(self, threads: int = 1) -> None:
-        self._threads = threads
+    def __init__(self) -> None:
         self._wall, self._busy = time.perf_counter(), time.process_time()
 
     @property
@@ -34,7 +29,7 @@ class Stopwatch:
         wall = time.perf_counter() - self._wall
         if pick_device().type != "cpu":
             return wall
-        return min(wall, (time.process_time() - self._busy) / self._threads)
+        return min(wall, (time.process_time() - self._busy) / torch.get_num_threads())
 
 
 class TimedJudge(Judge):

@@ -99,10 +99,14 @@ def provenance(known: Cell) -> str:
         told = " and ".join(f"{count} ran on {cpu}" for cpu, count in elsewhere.items())
         rest = "" if "CPU" in about["hardware"] else ", the others' CPU was not recorded"
         hardware += f"; of {len(known['cells'])} cells {told}{rest}"
-    trained = Counter(cell["specialists"] for cell in known["cells"] if "specialists" in cell)
+    trained = [cell["specialists"] for cell in known["cells"] if "specialists" in cell]
     if trained:
-        told = ", ".join(f"{sha} in {plural(count, 'cell')}" for sha, count in trained.items())
-        hardware += f"; specialists with weights {told}"
+        each = {pair for weights in trained for pair in weights.items()}
+        differ = len(each) > len(dict(each))
+        hardware += (
+            f"; the weights of the specialists are known of {len(trained)} of "
+            f"{len(known['cells'])} cells, and {'differ' if differ else 'are the same in these'}"
+        )
     when = " to ".join(dict.fromkeys((days[0], days[-1]))) if days else "an unknown day"
     return (
         f"`{about['command']} --root DIR`, {when}, {about['samples']:,} images; {hardware}; "
@@ -125,25 +129,20 @@ def markdown(rows: list[Cell]) -> str:
 
 
 def _number(name: str, value: dict[str, float] | None, seeds: float) -> str:
+    """Return a mean with 3 significant digits, and its spread to the same place."""
     if value is None:
         return "–"
     mean, spread = value["mean"], value["std"]
     if name in PERCENT:
         text = f"{100 * mean:.1f} ± {100 * spread:.1f}" if value["n"] > 1 else f"{100 * mean:.1f}"
     elif spread == 0:  # of one seed, or of what is the same for all
-        text = _rounded(mean)
+        text = np.format_float_positional(float(f"{mean:.3g}"), trim="-")
+        text = text if abs(mean) < 1000 else f"{float(text):,.0f}"
     else:
-        decimals = max(0, 2 - math.floor(math.log10(abs(mean)))) if mean else 2
-        text = " ± ".join(_rounded(one, decimals) for one in (mean, spread))
+        decimals = 2 - math.floor(math.log10(abs(mean))) if mean else 2
+        both = (round(one, decimals) for one in (mean, spread))
+        text = " ± ".join(f"{one:,.{max(decimals, 0)}f}" for one in both)
     return text if value["n"] == seeds else f"{text} ({plural(int(value['n']), 'seed')})"
-
-
-def _rounded(value: float, decimals: int | None = None) -> str:
-    """Return a number with 3 significant digits, or so many decimals, thousands separated."""
-    short = float(f"{value:.3g}")
-    if decimals is not None:
-        return f"{short:,.{decimals}f}"
-    return f"{short:,.0f}" if abs(short) >= 1000 else np.format_float_positional(short, trim="-")
 
 
 def domains(known: Cell) -> list[Cell]:

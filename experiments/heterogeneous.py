@@ -24,7 +24,7 @@ from experiments.competence import images_by_competence, predicted, regions, thu
 from experiments.lab import SPLITS, Lab, Made
 from experiments.played import before_audit
 from experiments.scales import Study
-from experiments.specialists import of_crowd, weights_sha256
+from experiments.specialists import of_crowd, trained_weights
 from experiments.table import Cell, table
 
 PRIOR, STUDENT = "prior", "student"
@@ -80,8 +80,7 @@ def student(lab: Lab, made: Made, seed: int) -> Cell:
     def judge(trained: LoadedStudent) -> Cell:
         return by_domain(lab, [x.cpu().numpy() for x, _ in lab.judge.encode(trained)])
 
-    trained = {"specialists": weights_sha256(lab.study)[:12]}
-    return lab.student(made, seed, judge=judge) | trained
+    return lab.student(made, seed, judge=judge) | {"specialists": trained_weights(lab.study)}
 
 
 def by_domain(lab: Lab, features: Sequence[Array]) -> Cell:
@@ -195,6 +194,7 @@ def competent(divide: Divide, most: float, lab: Lab, agreed: Agreed, seed: int) 
     return {"groups": Groups(parts, owned=True)}
 
 
+TRAINED = "specialists with labels, else the first"
 FREE = float("inf")
 TWICE = partial(competent, clusters, 2)
 
@@ -210,7 +210,7 @@ SHARDS: dict[str, Assign] = {
     "the best alone": partial(competent, undivided, FREE),
     "competence, domains told": partial(competent, domains, FREE),
     "the first alone": first_alone,
-    "specialists with labels, else the first": by_training,
+    TRAINED: by_training,
     "by speed": by_speed,
     "dirichlet:0.1": partial(skewed, 0.1),
     "half by the best": partial(half, max),
@@ -233,7 +233,6 @@ def crowd_shards(lab: Lab, cell: Cell) -> Cell:
     return by_shards(lab, cell["seed"], cell["shards"])
 
 
-TRAINED = "specialists with labels, else the first"
 ALONE = f"{TRAINED}; no others"
 """All images of a domain go to one participant; without others in the crowd, as in a run with
 ``assignment.partition``, nobody else has a vote on the consensus."""

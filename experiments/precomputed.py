@@ -63,7 +63,7 @@ def kept(
             return known["features"], float(known["seconds"])
 
     def make(path: Path) -> None:
-        watch = Stopwatch(torch.get_num_threads())
+        watch = Stopwatch()
         made = compute()
         seconds = watch.seconds
         with path.open("wb") as whole:  # given a name, numpy would append .npz to it

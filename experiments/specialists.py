@@ -101,14 +101,16 @@ def of_crowd(study: Study) -> Sequence[str]:
     return study.crowd or study.priors
 
 
-def weights_sha256(study: Study) -> str:
-    """Return a sha256 over the weights of all priors of a crowd that were trained here.
+def trained_weights(study: Study) -> dict[str, str]:
+    """Return the beginning of the sha256 of the weights of each prior of a crowd trained here.
 
     They are trained anew on each host, which need not give the same bits.
     """
-    trained = [spec for spec in of_crowd(study) if spec.startswith(f"{TRAINED}:")]
-    each = [load_prior(loadable(spec, study), pick_device()).sha256 for spec in trained]
-    return hashlib.sha256("".join(each).encode()).hexdigest()
+    return {
+        spec: load_prior(loadable(spec, study), pick_device()).sha256[:12]
+        for spec in of_crowd(study)
+        if spec.startswith(f"{TRAINED}:")
+    }
 
 
 def main(

@@ -26,8 +26,7 @@ def untrained(lab: Lab, cell: Cell) -> Cell:
     student = random_student(config, lab.study.data, cell["seed"])
     if cell["batch norm"] == "of the images":
         take_statistics(student, lab)
-    judged = lab.judge(student)
-    return {"accuracy": judged.accuracy, "spread": judged.spread}
+    return dict(vars(lab.judge(student)))
 
 
 @torch.no_grad()

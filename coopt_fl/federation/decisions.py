@@ -186,8 +186,8 @@ class Decisions:
         if blocks > _NEARLY_ALL * total:
             self.progress.warn(
                 f"{plan.contributors[first]} makes {blocks} of {plural(total, 'block')}, so nearly "
-                "nobody else checks its targets; if it may not be trusted, lower assignment.most "
-                "or its weight"
+                "nobody else checks its targets; if it may not be trusted, see that it gets fewer "
+                "(docs/partitions.md)"
             )
 
     def publish(self) -> Provenance:

@@ -1,5 +1,7 @@
 """The registry, plug-ins, and functions named ``python:MODULE:FUNCTION``."""
 
+import functools
+import operator
 import sys
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint
@@ -286,6 +288,36 @@ def test_a_part_is_registered_if_it_can_be_called_as_the_shipped_ones(kind: str)
     with pytest.raises(ConfigError, match=rf"the {kind} 'wrong' is no function or class: 3"):
         register("wrong", **REQUIRED.get(kind, {}))(3)
     assert not PARTS.has(kind, "wrong")
+
+
+def test_what_a_part_is_made_of_does_not_matter() -> None:
+    def two(source: float, target: float) -> float:
+        return source + target
+
+    @functools.wraps(two)
+    def three(source: float, target: float, seed: int) -> float:
+        return two(source, target) + seed
+
+    class Solver:
+        def __call__(self, source: float, target: float, seed: int, *, scale: int = 1) -> float:
+            return scale * three(source, target, seed)
+
+    parts = (three, Solver(), functools.partial(Solver(), scale=2), operator.itemgetter(3))
+    for number, part in enumerate(parts):
+        coopt_fl.register.solver(f"own{number}")(part)
+    assert [PARTS.find("solver", f"own{k}").call(1, 2, 3) for k in range(3)] == [6, 6, 12]
+    with pytest.raises(
+        ConfigError, match=r"'own3' failed with TypeError: .* got 3 \(operator\.py\)"
+    ):
+        PARTS.find("solver", "own3").call(1, 2, 3)
+
+    def needs_more(source: float, target: float, seed: int, *, scale: int) -> float:
+        return 0.0
+
+    with pytest.raises(ConfigError, match=r"missing a required.* argument: 'scale'"):
+        coopt_fl.register.solver("more")(needs_more)
+    with pytest.raises(ConfigError, match=r"takes \(source.*, target.*\).*, but is called with"):
+        coopt_fl.register.solver("less")(functools.wraps(three)(two))
 
 
 def test_an_assignment_that_forgets_a_block_is_refused() -> None:

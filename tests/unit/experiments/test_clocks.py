@@ -2,16 +2,30 @@
 
 import time
 
-from experiments.clocks import Stopwatch
+import pytest
+import torch
+
+from experiments import clocks
 
 
-def test_waiting_does_not_count_and_working_does() -> None:
-    watch, both = Stopwatch(), Stopwatch(threads=2)
-    time.sleep(0.5)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_on_a_cpu_working_counts_and_waiting_does_not(
+    threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clocks, "pick_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    watch = clocks.Stopwatch()
+    time.sleep(0.4)
     waited = watch.seconds
-    assert waited < 0.25
+    assert waited < 0.2
     until = time.process_time() + 0.2
     while time.process_time() < until:
         pass
-    assert 0.2 <= watch.seconds - waited < 0.5
-    assert 0.1 <= both.seconds < watch.seconds
+    assert 0.2 <= threads * (watch.seconds - waited) < 0.5
+
+
+def test_with_a_gpu_the_wall_clock_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clocks, "pick_device", lambda: torch.device("cuda"))
+    watch = clocks.Stopwatch()
+    time.sleep(0.2)
+    assert watch.seconds >= 0.2

@@ -16,12 +16,15 @@ def test_a_table_is_made_from_the_results_and_the_rest_is_kept(tmp_path: Path) -
     single = {"objective": "theirs", "training s": long, "accuracy": one}
     tiny = row | {"objective": "small", "training s": {"mean": 0.03031, "std": 8e-6, "n": 2}}
     row["epochs"] = {"mean": 40.0, "std": 0.0, "n": 3}
+    tiny["MB"], row["MB"] = (
+        {"mean": m, "std": s, "n": 3} for m, s in ((1268.76, 43.46), (4026, 187))
+    )
     (tmp_path / "a-cpu.json").write_text(json.dumps({"digits": {"table": [row, single, tiny]}}))
     text = "before\n<!-- a-cpu digits -->\nold\n<!-- end -->\nafter"
     made = filled(text, tmp_path)
-    assert "| ours | 50.0 ± 1.4 | 12.0 ± 2.0 | 40 | 3 |" in made
-    assert "| small | 50.0 ± 1.4 | 0.0303 ± 0.0000 (2 seeds) | – | 3 |" in made
-    assert "| theirs | 50.0 | 1,490 | – | 1 |" in made  # one seed has no spread
+    assert "| ours | 50.0 ± 1.4 | 12.0 ± 2.0 | 40 | 4,030 ± 190 | 3 |" in made
+    assert "| small | 50.0 ± 1.4 | 0.0303 ± 0.0000 (2 seeds) | – | 1,270 ± 40 | 3 |" in made
+    assert "| theirs | 50.0 | 1,490 | – | – | 1 |" in made  # one seed has no spread
     assert "old" not in made
     assert made.startswith("before\n<!-- a-cpu digits -->") and made.endswith("<!-- end -->\nafter")
     assert filled(made, tmp_path) == made

@@ -107,9 +107,10 @@ def test_a_specialist_is_trained_once_on_its_own_images(made: Path) -> None:
     assert specialists.loadable(spec, others) != first
     assert specialists.loadable("trivial:4", study) == "trivial:4"
     crowd = replace(study, crowd=(spec, "trivial:4"))
-    known = specialists.weights_sha256(crowd)
-    assert known == specialists.weights_sha256(replace(crowd, crowd=(spec, "trivial:8")))
-    assert known != specialists.weights_sha256(replace(others, crowd=(spec, "trivial:4")))
+    known = specialists.trained_weights(crowd)
+    assert [*known] == [spec]
+    assert known == specialists.trained_weights(replace(crowd, crowd=(spec, "trivial:8")))
+    assert known != specialists.trained_weights(replace(others, crowd=(spec, "trivial:4")))
 
 
 def test_labels_are_learned_by_the_cross_entropy_of_linear_scores() -> None:
