@@ -119,12 +119,12 @@ def main(
     ] = None,
     scale: Scale = "crowd",
 ) -> None:
-    """Train the missing priors of a scale."""
+    """Train the missing priors of a scale, and say where each is."""
     check("--scale", [scale], SCALES)
     for study in studies(scale, root).values():
         for spec in of_crowd(study):
-            if loadable(spec, study) != spec:
-                typer.echo(f"here: {spec}")
+            if (here := loadable(spec, study)) != spec:
+                typer.echo(f"{spec}: {here}")
 
 
 if __name__ == "__main__":
