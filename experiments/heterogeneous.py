@@ -315,12 +315,15 @@ def without_accused(lab: Lab, agreed: Agreed, seed: int) -> Cell:
     return {"weights": [float(name not in failed) for name in agreed.features]}
 
 
+GCCA: Cell = {"consensus": "gcca"}
 RESCUES: dict[str, tuple[Cell, Assign]] = {
     CONSENSUS: ({}, equal),
     "consensus, by R2": ({}, by_r2),
     "consensus, competence": ({}, TWICE),
     "consensus, audit": ({}, without_accused),
     "best": (BEST, equal),
+    "gcca": (GCCA, equal),
+    "gcca, competence by looks": (GCCA, partial(competent, looks, 2)),
 }
 
 
