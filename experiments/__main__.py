@@ -21,11 +21,13 @@ import typer
 from coopt_fl.core.errors import ConfigError, CooptError
 from experiments import (
     architectures,
+    assignments,
     audit,
     backlog,
     continual,
+    contribution,
     costs,
-    crowds,
+    elections,
     fedavg,
     heterogeneous,
     lightly,
@@ -42,8 +44,18 @@ from experiments.scales import SCALES
 from experiments.table import FIGURES, RESULTS, Cell, Table
 
 STUDIES = (
-    *(paper, ours, lightly, crowds, heterogeneous, continual, solvers, privacy, audit),
-    *(costs, fedavg, architectures, recipes, transfer, untrained),
+    *(
+        paper,
+        ours,
+        lightly,
+        elections,
+        heterogeneous,
+        assignments,
+        contribution,
+        continual,
+        solvers,
+    ),
+    *(privacy, audit, costs, fedavg, architectures, recipes, transfer, untrained),
 )
 
 TABLES: dict[str, Table] = {

@@ -1,15 +1,12 @@
 """Longer trainings of every architecture: CoOpt against a baseline at the same number of steps."""
 
-from dataclasses import replace
-
 from torch import nn
 
-from coopt_fl.students.probe import random_student
 from experiments.lab import Lab
 from experiments.paper import train
 from experiments.scales import Study
 from experiments.table import Cell, table
-from experiments.untrained import take_statistics
+from experiments.untrained import untrained_student
 
 RATE = 1e-3
 """Learning rate: low enough for every architecture."""
@@ -58,8 +55,6 @@ def table3_long(lab: Lab, cell: Cell) -> Cell:
     }
     if cell["objective"] not in ("random", AS_BUILT):
         return train(lab, cell, every=cell["epochs"], lr=RATE, **changes)
-    config = replace(lab.study.student, **changes)
-    student = random_student(config, lab.study.data, cell["seed"])
-    if cell["objective"] == "random":
-        take_statistics(student, lab)
+    adapted = cell["objective"] != AS_BUILT
+    student = untrained_student(lab, cell["seed"], adapted=adapted, **changes)
     return dict(vars(lab.judge(student)))

@@ -6,11 +6,10 @@ from coopt_fl.config.schema import DataConfig
 from coopt_fl.core.progress import Progress
 from coopt_fl.students.checkpoint import LoadedStudent
 from coopt_fl.students.evaluate import evaluate_student
-from coopt_fl.students.probe import random_student
 from experiments.lab import Lab
 from experiments.paper import train
 from experiments.table import Cell, table
-from experiments.untrained import take_statistics
+from experiments.untrained import untrained_student
 
 TRAINED = ("regression", "dcl", "random")
 
@@ -24,9 +23,7 @@ def transfer(lab: Lab, cell: Cell) -> Cell:
     if cell["objective"] != "random":
         every = lab.study.student.epochs
         return train(lab, cell, every=every, judge=partial(everywhere, lab))
-    student = random_student(lab.study.student, lab.study.data, cell["seed"])
-    take_statistics(student, lab)
-    return everywhere(lab, student)
+    return everywhere(lab, untrained_student(lab, cell["seed"]))
 
 
 def everywhere(lab: Lab, student: LoadedStudent) -> Cell:

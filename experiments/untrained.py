@@ -1,6 +1,7 @@
 """Students before any training, with batch norm as built or with the images' statistics."""
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -22,11 +23,27 @@ def untrained(lab: Lab, cell: Cell) -> Cell:
     As built, batch norm is the identity: its running means are 0, its variances 1. A training never
     sees that network, because its first step normalises by the statistics of the batch.
     """
-    config = replace(lab.study.student, model=cell["model"])
-    student = random_student(config, lab.study.data, cell["seed"])
-    if cell["batch norm"] == "of the images":
-        take_statistics(student, lab)
+    adapted = cell["batch norm"] == "of the images"
+    student = untrained_student(lab, cell["seed"], adapted=adapted, model=cell["model"])
     return dict(vars(lab.judge(student)))
+
+
+def untrained_student(
+    lab: Lab, seed: int, *, adapted: bool = True, **changes: Any
+) -> LoadedStudent:
+    """Return a student before any training.
+
+    Args:
+        lab: The study.
+        seed: Seed of the weights.
+        adapted: Whether batch norm has the statistics of the images, instead of none.
+        changes: Changes of the study's ``student``.
+    """
+    config = replace(lab.study.student, **changes)
+    student = random_student(config, lab.study.data, seed)
+    if adapted:
+        take_statistics(student, lab)
+    return student
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""The heterogeneous crowd: its domains, its specialists, and its weak priors."""
+"""The heterogeneous crowd: its domains and its specialists."""
 
 import gzip
 import json
@@ -23,26 +23,14 @@ from coopt_fl.students.checkpoint import load_student
 from coopt_fl.students.models import build_student
 from coopt_fl.students.objectives import make_objective
 from coopt_fl.students.objectives.objective import Setting
-from experiments import command, domains, heterogeneous, specialists
-from experiments.heterogeneous import (
-    ALONE,
-    PRIOR,
-    by_domain,
-    by_shards,
-    by_training,
-    crews,
-    crowd_central,
-    crowd_of_specialists,
-    without_accused,
-)
+from experiments import command, domains, specialists
+from experiments.heterogeneous import PRIOR, by_domain, crowd_central
 from experiments.lab import Lab
-from experiments.played import before_audit
 from experiments.scales import SCALES
 from experiments.table import fill
 from tests.unit.data.make import encode, parquet, pixels
 
 (STUDY,) = SCALES["smoke"].values()
-CROWD = SCALES["crowd"]["domains"]
 
 
 @pytest.fixture(scope="module")
@@ -155,76 +143,3 @@ def test_probes_by_domain_see_who_knows_what(made: Path, monkeypatch: pytest.Mon
     domains = [found[name] for name in ("cifar10", "fashion", "digits")]
     assert found["mean of the domains"] == pytest.approx(np.mean(domains))
     assert found["accuracy"] in [pytest.approx(right / 375) for right in (360, 361, 365)]
-
-
-def test_crowds_lose_one_each_or_have_ever_more_weak_ones() -> None:
-    found = crews(CROWD)
-    assert len(CROWD.crowd) == 10 and CROWD.crowd[-2:] == CROWD.weak[:2]
-    assert CROWD.probe is None, "or else a probe's rows are not those of the domains"
-    for spec in CROWD.crowd:
-        assert {*CROWD.crowd} - {*found[f"without {spec}"]} == {spec}
-    for weak in (2, 4, 6, 8):
-        crew, alone = found[f"{weak} of 10 weak"], found[f"{10 - weak} sound alone"]
-        assert len({*crew}) == 10 and sum(spec in CROWD.weak for spec in crew) == weak
-        assert {*alone} == {*crew} - {*CROWD.weak}
-    assert {*found["2 of 10 weak"]} == {*CROWD.crowd}
-
-
-def test_domains_go_to_who_was_trained_on_them_with_labels(monkeypatch: pytest.MonkeyPatch) -> None:
-    specialists = ("a/dino", "b/dino", "b/labels", "a/labels")
-    crowd = ("trivial:24", *(f"trained:specialists-{one}/convnet:4/1" for one in specialists))
-    lab = Lab(replace(STUDY, crowd=crowd))
-    domain = np.array([*"abc"])[np.arange(320) % 3]
-    monkeypatch.setattr(lab, "domains", lambda split: domain)
-    agreed = lab.agree(0, {name: lab.features("trivial:24")[0] for name in "vwxyz"})
-    parts = by_training(lab, agreed, 0)["groups"].ids
-    assert [{*domain[parts[name]]} for name in "vwxyz"] == [{"c"}, set(), set(), {"b"}, {"a"}]
-    assert sum(len(rows) for rows in parts.values()) == 320
-
-
-def test_specialists_are_those_not_from_imagenet(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = list[tuple[str, ...]]()
-
-    def by_shards(lab: Lab, seed: int, shards: str, consensus: str) -> dict[str, str]:
-        seen.append(lab.study.crowd)
-        return {}
-
-    monkeypatch.setattr(heterogeneous, "by_shards", by_shards)
-    lab = Lab(replace(STUDY, crowd=CROWD.crowd))
-    crowd_of_specialists.measure(lab, {"seed": 0, "shards": "equal", "consensus": "gcca"})
-    assert {*CROWD.crowd} - {*seen[0]} == {
-        "timm:tf_efficientnet_lite0@bundled?size=96",
-        "timm:tf_efficientnet_lite1@bundled?size=64",
-        "timm:tf_efficientnet_lite2@bundled?size=32",
-    }
-    assert seen[0][0].startswith("trained:specialists-cifar10/"), (
-        "it gets what nobody is trained on"
-    )
-    assert lab.study.crowd == CROWD.crowd
-
-
-def test_without_others_three_make_all_targets_and_the_consensus(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    lab, seen = Lab(replace(STUDY, crowd=CROWD.crowd)), dict[str, object]()
-
-    def collaborate(lab: Lab, seed: int, priors: tuple[str, ...], **how: object) -> None:
-        seen.update(priors=priors)
-        raise NotImplementedError
-
-    domain = np.array(["cifar10", "fashion", "digits"])[np.arange(320) % 3]
-    monkeypatch.setattr(Lab, "domains", lambda lab, split: domain)
-    monkeypatch.setattr(Lab, "collaborate", collaborate)
-    with pytest.raises(NotImplementedError):
-        by_shards(lab, 0, ALONE)
-    assert seen["priors"] == (CROWD.crowd[0], CROWD.crowd[2], CROWD.crowd[3])
-
-
-def test_the_audit_takes_shards_from_liars_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    lab = Lab(replace(STUDY, audit=0.5))
-    agreed = lab.agree(0)
-    assert without_accused(lab, agreed, 0) == {"weights": [1.0, 1.0, 1.0]}
-    honest = before_audit(lab, agreed)
-    said = honest.honest | {"beta": -honest.honest["beta"]}
-    monkeypatch.setattr(heterogeneous, "before_audit", lambda *_: replace(honest, honest=said))
-    assert without_accused(lab, agreed, 0) == {"weights": [1.0, 0.0, 1.0]}

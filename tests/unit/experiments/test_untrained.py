@@ -1,23 +1,19 @@
 """An untrained student with batch norm statistics of the images."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch import nn
 
-from coopt_fl.students.probe import random_student
 from experiments.lab import Lab
 from experiments.scales import SCALES
-from experiments.untrained import take_statistics
+from experiments.untrained import untrained_student
 
 (STUDY,) = SCALES["smoke"].values()
 
 
 def test_every_batch_norm_gives_mean_0_and_variance_1() -> None:
     lab = Lab(STUDY)
-    student = random_student(replace(STUDY.student, model="convnet:4"), STUDY.data, seed=0)
-    take_statistics(student, lab)
+    student = untrained_student(lab, seed=0, model="convnet:4")
     norms = [layer for layer in student.model.modules() if isinstance(layer, nn.BatchNorm2d)]
     outputs: list[torch.Tensor] = []
     for norm in norms:
