@@ -130,6 +130,22 @@ def test_it_is_told_when_nobody_checks_who_makes_nearly_all(
     assert len(alone) == (share == 1.0)
 
 
+@pytest.mark.parametrize(
+    "unchecked", [{"audit.fraction": 0}, {"assignment.partition": "dirichlet:1000"}, {}]
+)
+def test_who_is_never_checked_needs_no_warning(
+    unchecked: dict[str, Any],
+    settings: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told, heard = list[str](), Progress()
+    monkeypatch.setattr(heard, "warn", told.append)
+    most = {"assignment.by": "weight", "participants.1.weight": 60}
+    run_platform(tiny(**settings | most | unchecked), tmp_path / "out", progress=heard)
+    assert any("beta makes" in text for text in told) is not bool(unchecked), "it has 97%"
+
+
 @pytest.mark.parametrize(("at", "times"), [(protocol.ALIGN, 1), (protocol.OPTIMIZE, 2)])
 def test_an_interrupted_run_goes_on_with_the_same_regions(
     at: str, times: int, settings: dict[str, Any], tmp_path: Path
