@@ -15,7 +15,8 @@ from torch import nn
 
 from coopt_fl.core.seeding import derive_seed
 from coopt_fl.data import Source
-from coopt_fl.policies.competence import mean_errors, shared_out
+from coopt_fl.policies.assignment import Member
+from coopt_fl.policies.competence import by_competence, mean_errors
 from coopt_fl.priors import Prior
 from coopt_fl.students.classifier import fit_linear
 from coopt_fl.targets import represent
@@ -71,16 +72,17 @@ def images_by_competence(agreed: Agreed, region: Rows, most: float, seed: int) -
         most: Largest shard relative to the mean size; 1 makes all equal.
         seed: Seed of the distribution of a region's images among several participants.
     """
-    names, region = list(agreed.features), np.unique(region, return_inverse=True)[1]
-    sizes, of_shared = np.bincount(region), region[agreed.plan.shared]
-    each = np.stack([mean_errors(wrong, of_shared, len(sizes)) for wrong in errors(agreed)])
-    largest = np.ceil(min(most / len(names), 1) * len(region))
-    quotas = shared_out(sizes, each.T, np.full(len(names), largest))
-    rng, owner = np.random.default_rng(derive_seed(seed, "competence")), np.empty_like(region)
-    for place, quota in enumerate(quotas):
-        rows = rng.permutation(np.flatnonzero(region == place))
-        owner[rows] = np.repeat(np.arange(len(names)), quota)
-    return {name: np.flatnonzero(owner == k) for k, name in enumerate(names)}
+    region = np.unique(region, return_inverse=True)[1]
+    of_shared, count = region[agreed.plan.shared], region.max() + 1
+    members = [
+        Member(name, errors=mean_errors(wrong, of_shared, count)[region], most=most)
+        for name, wrong in zip(agreed.features, errors(agreed), strict=True)
+    ]
+    rng = np.random.default_rng(derive_seed(seed, "competence"))
+    each = [rng.permutation(np.flatnonzero(region == place)) for place in range(count)]
+    rows = np.concatenate(each)
+    owners = np.array(by_competence(rows.tolist(), members))
+    return {member.name: np.sort(rows[owners == member.name]) for member in members}
 
 
 def predicted(agreed: Agreed) -> float:
