@@ -4,7 +4,7 @@ from functools import partial
 
 from coopt_fl.targets import CONSENSUS
 from experiments.agreement import Agreed
-from experiments.assignments import TWICE, Assign, by_r2, competent, equal, looks, shares
+from experiments.assignments import FREE, TWICE, Assign, by_r2, competent, equal, looks, shares
 from experiments.audit import accused
 from experiments.heterogeneous import BEST, student
 from experiments.lab import Lab
@@ -29,7 +29,8 @@ RESCUES: dict[str, tuple[Cell, Assign]] = {
     "consensus, audit": ({}, without_accused),
     "best": (BEST, equal),
     "gcca": (GCCA, equal),
-    "gcca, competence by looks": (GCCA, partial(competent, looks, 2)),
+    "gcca, competence by looks, at most twice": (GCCA, partial(competent, looks, 2)),
+    "gcca, competence by looks": (GCCA, partial(competent, looks, FREE)),
 }
 
 
