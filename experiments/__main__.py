@@ -44,18 +44,9 @@ from experiments.scales import SCALES
 from experiments.table import FIGURES, RESULTS, Cell, Table
 
 STUDIES = (
-    *(
-        paper,
-        ours,
-        lightly,
-        elections,
-        heterogeneous,
-        assignments,
-        contribution,
-        continual,
-        solvers,
-    ),
-    *(privacy, audit, costs, fedavg, architectures, recipes, transfer, untrained),
+    *(paper, ours, lightly, elections, continual, solvers, privacy, audit),
+    *(heterogeneous, assignments, contribution),
+    *(costs, fedavg, architectures, recipes, transfer, untrained),
 )
 
 TABLES: dict[str, Table] = {

@@ -113,11 +113,10 @@ def competent(divide: Divide, most: float, lab: Lab, agreed: Agreed, seed: int) 
 
 TRAINED = "specialists with labels, else the first"
 FREE = float("inf")
-TWICE = partial(competent, clusters, 2)
 
 SHARDS: dict[str, Assign] = {
     "equal": equal,
-    "competence, at most twice": TWICE,
+    "competence, at most twice": partial(competent, clusters, 2),
     "competence by looks, at most twice": partial(competent, looks, 2),
     "competence by looks": partial(competent, looks, FREE),
     "competence": partial(competent, clusters, FREE),
@@ -210,10 +209,14 @@ def by_shards(lab: Lab, seed: int, shards: str, **how: Any) -> Cell:
         makers = sorted({*trained_on(lab).values()})
         lab, shards = with_crowd(lab, [of_crowd(lab.study)[k] for k in makers]), TRAINED
 
-    def assign(agreed: Agreed) -> Mapping[str, Any]:
-        return SHARDS[shards](lab, agreed, seed)
+    return measured(lab, seed, of_crowd(lab.study), SHARDS[shards], **how)
 
-    made = lab.collaborate(seed, priors=of_crowd(lab.study), assign=assign, **how)
+
+def measured(lab: Lab, seed: int, priors: Sequence[str], assign: Assign, **how: Any) -> Cell:
+    """Train a student of the targets that ``priors`` make, and return all measures."""
+    made = lab.collaborate(
+        seed, priors=priors, assign=lambda agreed: assign(lab, agreed, seed), **how
+    )
     return student(lab, made, seed) | shares(made.agreed)
 
 

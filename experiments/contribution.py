@@ -1,12 +1,10 @@
 """What each prior of a crowd adds, how much weak ones hurt, and what helps against them."""
 
-from functools import partial
-
 from coopt_fl.targets import CONSENSUS
 from experiments.agreement import Agreed
-from experiments.assignments import FREE, TWICE, Assign, by_r2, competent, equal, looks, shares
+from experiments.assignments import SHARDS, Assign, measured
 from experiments.audit import accused
-from experiments.heterogeneous import BEST, student
+from experiments.heterogeneous import BEST
 from experiments.lab import Lab
 from experiments.played import before_audit
 from experiments.scales import Study
@@ -22,15 +20,17 @@ def without_accused(lab: Lab, agreed: Agreed, seed: int) -> Cell:
 
 
 GCCA: Cell = {"consensus": "gcca"}
-RESCUES: dict[str, tuple[Cell, Assign]] = {
-    CONSENSUS: ({}, equal),
-    "consensus, by R2": ({}, by_r2),
-    "consensus, competence": ({}, TWICE),
+REMEDIES: dict[str, tuple[Cell, Assign]] = {
+    CONSENSUS: ({}, SHARDS["equal"]),
+    "consensus, by R2": ({}, SHARDS["by R2"]),
+    "consensus, competence": ({}, SHARDS["competence, at most twice"]),
     "consensus, audit": ({}, without_accused),
-    "best": (BEST, equal),
-    "gcca": (GCCA, equal),
-    "gcca, competence by looks, at most twice": (GCCA, partial(competent, looks, 2)),
-    "gcca, competence by looks": (GCCA, partial(competent, looks, FREE)),
+    "best": (BEST, SHARDS["equal"]),
+    "gcca": (GCCA, SHARDS["equal"]),
+    **{
+        f"gcca, {how}": (GCCA, SHARDS[how])
+        for how in ("competence by looks, at most twice", "competence by looks")
+    },
 }
 
 
@@ -56,7 +56,7 @@ def contributions(study: Study) -> list[Cell]:
     weak = [name for name in names if name.endswith(" weak")]
     rows = [{"crowd": name, "how": CONSENSUS} for name in names]
     return rows + [
-        {"crowd": name, "how": how} for name in weak for how in RESCUES if how != CONSENSUS
+        {"crowd": name, "how": how} for name in weak for how in REMEDIES if how != CONSENSUS
     ]
 
 
@@ -64,13 +64,9 @@ def contributions(study: Study) -> list[Cell]:
 def crowd_contribution(lab: Lab, cell: Cell) -> Cell:
     """What does each prior add, how many weak ones hurt, and which remedy helps?
 
-    The result of the whole crowd is in ``crowd_central``, as consensus. ``r2`` is as in
+    ``2 of 10 weak`` is the whole crowd, as ``consensus`` is in ``crowd_central``. ``r2`` is as in
     ``crowd_shards``; with the reference ``best``, all participants align to the best prior,
     whatever the crowd.
     """
-    seed, crew = cell["seed"], crews(lab.study)[cell["crowd"]]
-    how, assign = RESCUES[cell["how"]]
-    made = lab.collaborate(
-        seed, priors=crew, assign=lambda agreed: assign(lab, agreed, seed), **how
-    )
-    return student(lab, made, seed) | shares(made.agreed)
+    how, assign = REMEDIES[cell["how"]]
+    return measured(lab, cell["seed"], crews(lab.study)[cell["crowd"]], assign, **how)

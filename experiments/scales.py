@@ -29,12 +29,12 @@ class Study:
         dim: Width n of a target.
         block_rows: Samples of a block.
         student: Model and training; experiments change the objective.
-        weak: The same number of untrained priors.
+        weak: Untrained priors.
         ladder: Better and better priors, for the cycles of ``continual``.
         sizes: Sizes of the shared set, for ``shared_size``.
         models: Architectures, for ``table3_architectures``.
         lightly: Epochs of lightly-train's SimCLR; 0: none.
-        crowd: One prior for each of many participants, for the tables of :mod:`heterogeneous`.
+        crowd: One prior for each of many participants, for the tables ``crowd_*``.
         sides: Input sizes of the priors in pixels, for ``prior_size``.
         crowds: Numbers of participants, for ``costs`` and ``sending_weights``.
         widths: Widths of a target, for ``costs`` and ``target_width``.

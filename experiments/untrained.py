@@ -36,18 +36,19 @@ def untrained_student(
     Args:
         lab: The study.
         seed: Seed of the weights.
-        adapted: Whether batch norm has the statistics of the images, instead of none.
+        adapted: Whether batch norm has the statistics of the images, instead of means 0 and
+            variances 1.
         changes: Changes of the study's ``student``.
     """
     config = replace(lab.study.student, **changes)
     student = random_student(config, lab.study.data, seed)
     if adapted:
-        take_statistics(student, lab)
+        _take_statistics(student, lab)
     return student
 
 
 @torch.no_grad()
-def take_statistics(student: LoadedStudent, lab: Lab) -> None:
+def _take_statistics(student: LoadedStudent, lab: Lab) -> None:
     """Set batch norm's statistics to their means over batches of the training images."""
     for layer in student.model.modules():
         if isinstance(layer, _BatchNorm):

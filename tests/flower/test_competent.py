@@ -133,7 +133,7 @@ def test_it_is_told_when_nobody_checks_who_makes_nearly_all(
 @pytest.mark.parametrize(
     "unchecked", [{"audit.fraction": 0}, {"assignment.partition": "dirichlet:1000"}, {}]
 )
-def test_who_is_never_checked_needs_no_warning(
+def test_it_is_told_only_of_who_could_be_checked(
     unchecked: dict[str, Any],
     settings: dict[str, Any],
     tmp_path: Path,

@@ -1,4 +1,4 @@
-"""An untrained student with batch norm statistics of the images."""
+"""Untrained students, with batch norm as built or with statistics of the images."""
 
 import pytest
 import torch
@@ -9,6 +9,13 @@ from experiments.scales import SCALES
 from experiments.untrained import untrained_student
 
 (STUDY,) = SCALES["smoke"].values()
+
+
+def test_as_built_batch_norm_is_the_identity() -> None:
+    student = untrained_student(Lab(STUDY), seed=0, adapted=False, model="convnet:4")
+    norms = [layer for layer in student.model.modules() if isinstance(layer, nn.BatchNorm2d)]
+    assert norms and all((one.running_mean == 0).all() for one in norms)
+    assert all((one.running_var == 1).all() for one in norms)
 
 
 def test_every_batch_norm_gives_mean_0_and_variance_1() -> None:
