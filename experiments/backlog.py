@@ -196,9 +196,9 @@ def _row(entry: Entry, results: Path) -> dict[str, Any]:
 
 
 def _shown(entries: list[Entry], results: Path) -> Shown:
-    rows = [_row(entry, results) for entry in entries]
+    rows = [_row(entry, results) for entry in entries if entry.left(results)]
     shown = Shown(title=f"{sum(row['minutes'] for row in rows) / 60:.1f} hours of a core are left")
-    for name in rows[0]:
+    for name in ("table", "row", "cells", "left", "minutes"):
         shown.add_column(name)
     for row in rows:
         shown.add_row(*map(str, row.values()))
