@@ -208,7 +208,6 @@ def by_shards(lab: Lab, seed: int, shards: str, **how: Any) -> Cell:
     if shards == ALONE:
         makers = sorted({*trained_on(lab).values()})
         lab, shards = with_crowd(lab, [of_crowd(lab.study)[k] for k in makers]), TRAINED
-
     return measured(lab, seed, of_crowd(lab.study), SHARDS[shards], **how)
 
 

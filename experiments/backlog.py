@@ -196,7 +196,7 @@ def _row(entry: Entry, results: Path) -> dict[str, Any]:
 
 
 def _shown(entries: list[Entry], results: Path) -> Shown:
-    rows = [_row(entry, results) for entry in entries if entry.left(results)]
+    rows = [row for entry in entries if (row := _row(entry, results))["left"]]
     shown = Shown(title=f"{sum(row['minutes'] for row in rows) / 60:.1f} hours of a core are left")
     for name in ("table", "row", "cells", "left", "minutes"):
         shown.add_column(name)

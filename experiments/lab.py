@@ -315,8 +315,12 @@ class Lab:
 
     def random(self, seed: int, **changes: Any) -> float | None:
         """Return the accuracy of the student before any training."""
+        return self.judge(self.untrained(seed, **changes)).accuracy
+
+    def untrained(self, seed: int, **changes: Any) -> LoadedStudent:
+        """Return the student before any training, with batch norm as built."""
         config = replace(self.study.student, **changes)
-        return self.judge(random_student(config, self.study.data, seed)).accuracy
+        return random_student(config, self.study.data, seed)
 
     def dataset(self, made: Made) -> OptimizedDataset:
         """Return the targets as an optimized dataset in memory."""

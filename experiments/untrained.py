@@ -1,6 +1,5 @@
 """Students before any training, with batch norm as built or with the images' statistics."""
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,7 +8,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from coopt_fl.core.runtime import pick_device
 from coopt_fl.students.checkpoint import LoadedStudent
 from coopt_fl.students.images import Squares
-from coopt_fl.students.probe import random_student
 from experiments.lab import Lab
 from experiments.table import Cell, table
 
@@ -40,8 +38,7 @@ def untrained_student(
             variances 1.
         changes: Changes of the study's ``student``.
     """
-    config = replace(lab.study.student, **changes)
-    student = random_student(config, lab.study.data, seed)
+    student = lab.untrained(seed, **changes)
     if adapted:
         _take_statistics(student, lab)
     return student

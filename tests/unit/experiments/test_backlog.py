@@ -76,6 +76,20 @@ def test_cells_are_measured_in_order_until_none_is_left(
     assert [row["left"] for row in json.loads(capsys.readouterr().out)] == [0, 0]
 
 
+def test_rows_that_are_done_are_not_listed(
+    listed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = listed.parent
+    known(folder, "a", {"x": 1, "seed": 0, "took": 60.0}, {"x": 1, "seed": 1, "took": 60.0})
+    assert run(folder, "--list") == 0
+    shown = capsys.readouterr().out
+    assert "b-s" in shown and "a-s" not in shown and "0.1 hours" in shown
+    known(folder, "b", {"x": 2, "seed": 0, "took": 60.0})
+    assert run(folder, "--list") == 0
+    shown = capsys.readouterr().out
+    assert "0.0 hours" in shown and "b-s" not in shown
+
+
 WORK = """
 Path(sys.argv[0]).with_suffix(".pid").write_text(str(os.getpid()))
 time.sleep(600)
