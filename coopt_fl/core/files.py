@@ -10,11 +10,16 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Lock
 from typing import IO, Any
 
 from coopt_fl.core.errors import ConfigError, CooptError, OutputError
 
 AGAIN = "run the command that wrote it again"
+
+ONE_AT_A_TIME = Lock()
+"""Guards reading .npy data, whose header numpy parses as Python code: before Python 3.11.8 that is
+not thread-safe (python/cpython#106905), and sound files and messages would seem damaged."""
 
 
 def expanded(path: str | Path) -> Path:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from coopt_fl.config.schema import Config
 from coopt_fl.core import typed
 from coopt_fl.core.errors import CooptError, ParticipantError, error_named, kind_of, quoting
+from coopt_fl.core.files import ONE_AT_A_TIME
 from coopt_fl.core.typed import LICENCE, PLAIN, Count, Rule, Sha256, plain_words, within
 from coopt_fl.federation.units import read_unit, unit_file
 from coopt_fl.optimized.block import Block, all_finite, rows_digest
@@ -278,7 +279,8 @@ def decode(kind: type[M], sent: RecordDict | bytes) -> M:
         ParticipantError: they are no such message, or a field is not of its declared type.
     """
     try:
-        arrays, text = _unpacked(sent) if isinstance(sent, bytes) else _received(sent)
+        with ONE_AT_A_TIME:
+            arrays, text = _unpacked(sent) if isinstance(sent, bytes) else _received(sent)
         return typed.decode(kind, json.loads(text) | arrays)
     except Exception as problem:  # untrusted bytes make zipfile and numpy raise nearly anything
         came = f"a malformed {kind.__name__} message came"

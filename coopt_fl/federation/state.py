@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from threading import Lock
 from typing import Any, TypeVar
 
 import numpy as np
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 
 from coopt_fl.core import typed
 from coopt_fl.core.errors import DataError, OutputError
-from coopt_fl.core.files import adopt, atomic, make_folder, write_json
+from coopt_fl.core.files import ONE_AT_A_TIME, adopt, atomic, make_folder, write_json
 from coopt_fl.data.blocks import among
 from coopt_fl.federation.units import Rows, read_unit, unit_file
 from coopt_fl.optimized.block import Block, rows_digest
@@ -276,11 +275,6 @@ def _audit_name(index: int) -> str:
 
 def _block_name(index: int) -> str:
     return f"blocks/{index:07d}"
-
-
-ONE_AT_A_TIME = Lock()
-"""Guards ``np.load``, which parses headers as Python code: before Python 3.11.8 that is not
-thread-safe (python/cpython#106905), and sound files would seem damaged."""
 
 
 def _load(

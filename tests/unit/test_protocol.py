@@ -3,6 +3,8 @@
 import contextlib
 import io
 import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 from coopt_fl.config.load import from_tree
 from coopt_fl.core.errors import DataError, ParticipantError
+from coopt_fl.core.files import ONE_AT_A_TIME
 from coopt_fl.federation.protocol import (
     Aligned,
     Describe,
@@ -135,6 +138,17 @@ def test_a_damaged_file_is_a_payload_or_a_typed_error(data: st.DataObject) -> No
     for damaged in (bytes(whole), bytes(whole[:end]), data.draw(st.binary(max_size=300))):
         with contextlib.suppress(ParticipantError):
             assert isinstance(decode(Payload, damaged), Payload)
+
+
+@pytest.mark.parametrize("form", [encode, pack])
+def test_messages_wait_while_another_thread_reads_arrays(form: Callable[[Any], Any]) -> None:
+    """Or else a sound message may seem malformed, before Python 3.11.8."""
+    with ThreadPoolExecutor(1) as thread:
+        with ONE_AT_A_TIME:
+            coming = thread.submit(decode, Payload, form(PAYLOAD))
+            with pytest.raises(TimeoutError):
+                coming.result(0.2)
+        assert coming.result(10).blocks == PAYLOAD.blocks
 
 
 def test_a_pickle_in_a_file_is_not_opened() -> None:
